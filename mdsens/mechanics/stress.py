@@ -1,0 +1,40 @@
+"""Stress of a cell."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from mdsens.errors import InputError
+from mdsens.mechanics.energy import energy_forces_virial
+from mdsens.particles.edges import EdgeList
+from mdsens.particles.system import System, is_concrete
+from mdsens.potentials.potential import Potential
+
+#: Rows and columns of the Voigt components, in ASE's order: xx yy zz yz xz xy, or xx yy xy.
+VOIGT_INDICES = {3: ((0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1)), 2: ((0, 1, 0), (0, 1, 1))}
+
+
+def voigt(tensor: Float[Array, "D D"]) -> Float[Array, " V"]:
+    """Voigt components of a symmetric tensor in ASE's order: 6 in 3D, 3 (xx yy xy) in 2D."""
+    rows, columns = VOIGT_INDICES[tensor.shape[0]]
+    symmetric = (tensor + tensor.T) / 2
+    return symmetric[jnp.asarray(rows), jnp.asarray(columns)]
+
+
+def stress(system: System, potential: Potential, edge_list: EdgeList) -> Float[Array, "D D"]:
+    """Stress tensor, (1/V) dE/d(strain); positive under tension, as in ASE.
+
+    Arguments:
+        system: N atoms in a cell with a volume.
+        potential: the potential.
+        edge_list: all edges within the potential's range.
+
+    Returns:
+        Shape (D, D), in units of energy/length^D.
+
+    Raises:
+        InputError: the cell has no volume.
+    """
+    if is_concrete(system.cell) and float(system.volume) == 0.0:
+        raise InputError("stress needs a volume, and the cell has none: give the system a full cell")
+    virial = energy_forces_virial(system, potential, edge_list)[2]
+    return (virial + virial.T) / (2.0 * system.volume)

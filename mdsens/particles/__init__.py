@@ -1,0 +1,14 @@
+"""What is simulated: systems of particles and the edges between them."""
+
+from mdsens.particles.edges import EdgeList, Edges, edge_blocks, find_edges, site_species_blocks
+from mdsens.particles.system import System, read
+
+__all__ = [
+    "EdgeList",
+    "Edges",
+    "System",
+    "edge_blocks",
+    "find_edges",
+    "read",
+    "site_species_blocks",
+]

@@ -1,0 +1,280 @@
+"""Edges: every pair of atoms (and periodic images) within a cutoff, and the geometry of each.
+
+This is the one way that geometry reaches a potential. Edges are found on the host; within one
+jitted segment they are constant, and edge vectors follow the positions and the cell through them.
+
+Layout: atoms are taken in B blocks of C that fit the processor's cache, and each atom has K slots
+for edges; arrays are indexed [B, K, C], so that atoms are contiguous and XLA vectorises over them.
+An image of an atom in another cell is a *ghost*: an entry after the N atoms in a list of extended
+positions, which follows its owner and the cell. A last entry serves the slots that hold no edge.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import ase.geometry
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import vesin
+from jaxtyping import Array, Bool, Float, Int
+from scipy.sparse import coo_array
+
+from mdsens.errors import InputError
+
+#: Slots per block, K times C: what is computed per edge stays in a core's second-level cache.
+SLOTS_PER_BLOCK = 65536
+
+
+class Edges(eqx.Module):
+    """What a potential sees of one block of atoms: edge vectors and species, nothing else.
+
+    Attributes:
+        vectors: shape (D, K, C), from the atom to its neighbour, in units of length. Slots
+            without an edge hold a vector that is longer than the cutoff.
+        mask: shape (K, C), whether the slot holds an edge.
+        species: shape (C,), species index of the atom.
+        neighbor_species: shape (K, C), species index of the neighbour.
+    """
+
+    vectors: Float[Array, "D K C"]
+    mask: Bool[Array, "K C"]
+    species: Int[Array, " C"]
+    neighbor_species: Int[Array, "K C"]
+
+    @property
+    def distances(self) -> Float[Array, "K C"]:
+        """Length of each edge vector."""
+        return jnp.sqrt(jnp.sum(self.vectors**2, axis=0))
+
+    def with_vectors(self, vectors: Float[Array, "D K C"]) -> "Edges":
+        """The same edges with other vectors."""
+        return Edges(vectors, self.mask, self.species, self.neighbor_species)
+
+
+class EdgeList(eqx.Module):
+    """Which atoms are joined by edges, in blocks: the neighbour list.
+
+    Attributes:
+        neighbors: shape (B, K, C), index of the neighbour among the extended positions.
+        reverse: shape (B, K, C), flat index of the same edge seen from its other end.
+        ghost_owners: shape (G,), the atom that each ghost is an image of.
+        ghost_images: shape (G, D), lattice vectors between the owner and the ghost.
+        reach: cutoff plus skin within which all edges are listed, in units of length.
+        atom_count: N.
+    """
+
+    neighbors: Int[Array, "B K C"]
+    reverse: Int[Array, "B K C"]
+    ghost_owners: Int[Array, " G"]
+    ghost_images: Float[Array, "G D"]
+    reach: Float[Array, ""]
+    atom_count: int = eqx.field(static=True)
+
+    @property
+    def capacity(self) -> tuple[int, int]:
+        """Slots per atom and number of ghosts that the arrays have room for."""
+        return self.neighbors.shape[1], self.ghost_owners.shape[0]
+
+    @property
+    def mask(self) -> Bool[Array, "B K C"]:
+        """Whether each slot holds an edge."""
+        return self.neighbors != self.atom_count + self.ghost_owners.shape[0]
+
+
+def block_shape(atom_count: int, slots: int) -> tuple[int, int]:
+    """Number of blocks and atoms per block, (B, C), for N atoms with K slots each."""
+    blocks = max(1, round(atom_count * slots / SLOTS_PER_BLOCK))
+    if blocks == 1:
+        return 1, atom_count
+    return blocks, -(-atom_count // (8 * blocks)) * 8
+
+
+def find_edges(
+    positions: np.ndarray,
+    cell: np.ndarray,
+    pbc: tuple[bool, ...],
+    cutoff: float,
+    skin: float = 0.0,
+    minimum_capacity: tuple[int, int] = (1, 0),
+    maximum_capacity: tuple[int, int] | None = None,
+) -> EdgeList:
+    """Find all edges within ``cutoff + skin``, images included, on the host.
+
+    Arguments:
+        positions: shape (N, D), in units of length; atoms may lie outside the cell.
+        cell: shape (D, D), lattice vectors as rows.
+        pbc: D values, whether each direction is periodic.
+        cutoff: length within which the potential acts; must be positive.
+        skin: length by which the list reaches further, so that it serves while atoms move.
+        minimum_capacity: slots per atom and ghosts that there must be room for at least, so that
+            a refreshed list can have the shape of the old one.
+        maximum_capacity: likewise the most that there is room for.
+
+    Returns:
+        The EdgeList.
+
+    Raises:
+        InputError: cutoff not positive, positions not finite, two atoms at one point, or more
+            edges than ``maximum_capacity``.
+    """
+    positions, cell = np.asarray(positions, float), np.asarray(cell, float)
+    count, dimension = positions.shape
+    reach = float(cutoff) + float(skin)
+    if not (np.isfinite(cutoff) and cutoff > 0):
+        raise InputError(f"cutoff = {cutoff}: give a positive length")
+    if not np.isfinite(positions).all():
+        rows = np.flatnonzero(~np.isfinite(positions).all(axis=1))
+        raise InputError(f"positions of atoms {rows[:8].tolist()} are not finite: mend them")
+
+    first, second, shifts = _pairs(positions, cell, pbc, reach)
+    # Each pair once as found and once from its other end, so that the reverse of edge e is known.
+    pairs = len(first)
+    origins = np.concatenate([first, second])
+    targets = np.concatenate([second, first])
+    images = np.concatenate([shifts, -shifts])
+
+    neighbors, owners, ghost_images = _with_ghosts(targets, images, count)
+    order = coo_array((np.arange(2 * pairs), (origins, np.arange(2 * pairs))), (count, 2 * pairs))
+    rows = order.tocsr()
+    slots = np.empty(2 * pairs, np.int64)
+    slots[rows.data] = np.arange(2 * pairs) - np.repeat(rows.indptr[:-1], np.diff(rows.indptr))
+
+    widest = int(np.diff(rows.indptr).max(initial=0))
+    width, ghosts = _room(widest, len(owners), minimum_capacity, maximum_capacity)
+    blocks, size = block_shape(count, width)
+    nothing = count + ghosts
+    places = ((origins // size) * width + slots) * size + origins % size
+    layout = np.full(blocks * width * size, nothing, np.int32)
+    layout[places] = neighbors
+    reverse = np.arange(blocks * width * size, dtype=np.int32)
+    reverse[places] = np.roll(places, pairs)
+
+    owners = np.concatenate([owners, np.zeros(ghosts - len(owners), int)])
+    unused = np.zeros((ghosts - len(ghost_images), dimension))
+    return EdgeList(
+        neighbors=jnp.asarray(layout.reshape(blocks, width, size)),
+        reverse=jnp.asarray(reverse.reshape(blocks, width, size)),
+        ghost_owners=jnp.asarray(owners, jnp.int32),
+        ghost_images=jnp.asarray(np.concatenate([ghost_images, unused])),
+        reach=jnp.asarray(reach),
+        atom_count=count,
+    )
+
+
+def _pairs(
+    positions: np.ndarray, cell: np.ndarray, pbc: tuple[bool, ...], reach: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Every pair once: indices of both atoms and the lattice vectors between their cells."""
+    count, dimension = positions.shape
+    spatial = np.zeros((count, 3))
+    spatial[:, :dimension] = positions
+    box = np.zeros((3, 3))
+    box[:dimension, :dimension] = cell
+    periodic = np.array([*pbc, *([False] * (3 - dimension))])
+    box[~periodic] = 0.0
+    box = np.asarray(ase.geometry.complete_cell(box))
+    search = vesin.NeighborList(cutoff=reach, full_list=False, n_threads=1)
+    first, second, shifts, lengths = search.compute(spatial, box, periodic, "ijSd")
+    if len(lengths) and lengths.min() == 0.0:
+        pair = int(np.argmin(lengths))
+        raise InputError(
+            f"atoms {first[pair]} and {second[pair]} are at the same point: move or remove one"
+        )
+    return first.astype(np.int64), second.astype(np.int64), shifts[:, :dimension].astype(np.int64)
+
+
+def _with_ghosts(
+    targets: np.ndarray, images: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Extended indices of the edges' targets; owners and images of the ghosts among them."""
+    crossing = np.flatnonzero(images.any(axis=1))
+    offset = int(np.abs(images).max(initial=0))
+    base = 2 * offset + 1
+    keys = targets[crossing]
+    for axis in range(images.shape[1]):
+        keys = keys * base + (images[crossing, axis] + offset)
+    _, representative, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    neighbors = targets.copy()
+    neighbors[crossing] = count + inverse
+    chosen = crossing[representative]
+    return neighbors, targets[chosen], images[chosen].astype(float)
+
+
+def _room(
+    width: int,
+    ghosts: int,
+    minimum: tuple[int, int],
+    maximum: tuple[int, int] | None,
+) -> tuple[int, int]:
+    """Slots and ghosts to make room for; grows in steps, so that few shapes are compiled."""
+    if maximum is not None:
+        if width > maximum[0] or ghosts > maximum[1]:
+            raise InputError(
+                f"an atom has {width} edges and there are {ghosts} periodic images, but the traced "
+                f"function has room for {maximum[0]} and {maximum[1]}: "
+                f"pass capacity=({2 * width}, {2 * ghosts}) to relax"
+            )
+        return maximum
+    if width > minimum[0]:
+        width = width + (width > 8) * (-width % 4)
+    if ghosts > minimum[1]:
+        ghosts = -(-(ghosts + ghosts // 8) // 64) * 64
+    return max(width, minimum[0], 1), max(ghosts, minimum[1])
+
+
+def site_species_blocks(species: Int[Array, " N"], edge_list: EdgeList) -> Int[Array, "B C"]:
+    """Species of the atoms in their blocks; atoms that only fill the last block get species 0."""
+    blocks, _, size = edge_list.neighbors.shape
+    return jnp.pad(species, (0, blocks * size - species.shape[0])).reshape(blocks, size)
+
+
+def edge_blocks(
+    function: Callable[[Edges, Any], Any],
+    positions: Float[Array, "N D"],
+    cell: Float[Array, "D D"],
+    species: Int[Array, " N"],
+    edge_list: EdgeList,
+    extra: Any = None,
+) -> Any:
+    """Apply a function to the edges of each block of atoms in turn.
+
+    Arguments:
+        function: takes the Edges of a block and the block's part of ``extra``.
+        positions: shape (N, D), in units of length.
+        cell: shape (D, D), lattice vectors as rows.
+        species: shape (N,), species indices that the potential understands.
+        edge_list: which edges there are.
+        extra: a pytree of arrays whose first axis runs over the blocks.
+
+    Returns:
+        The function's results, stacked over a first axis of length B.
+    """
+    dimension = positions.shape[1]
+    blocks, _, size = edge_list.neighbors.shape
+    atoms = positions.T
+    ghosts = atoms[:, edge_list.ghost_owners] + (edge_list.ghost_images @ cell).T
+    extended = jnp.concatenate([atoms, ghosts, jnp.zeros((dimension, 1))], axis=1)
+    extended_species = jnp.concatenate(
+        [species, species[edge_list.ghost_owners], jnp.zeros(1, species.dtype)]
+    )
+    sites = jnp.pad(atoms, ((0, 0), (0, blocks * size - positions.shape[0])))
+    sites = sites.reshape(dimension, blocks, size).transpose(1, 0, 2)
+    nothing = extended.shape[1] - 1
+    # Longer than any cutoff the list was made for, so that no potential meets distance zero.
+    beyond = jnp.zeros(dimension).at[0].set(2.0 * edge_list.reach)[:, None, None]
+
+    def one_block(block: tuple) -> Any:
+        neighbors, site_positions, site_species, block_extra = block
+        ends = extended.at[:, neighbors].get(mode="promise_in_bounds")
+        mask = neighbors != nothing
+        vectors = jnp.where(mask, ends - site_positions[:, None, :], beyond)
+        neighbor_species = extended_species.at[neighbors].get(mode="promise_in_bounds")
+        return function(Edges(vectors, mask, site_species, neighbor_species), block_extra)
+
+    inputs = (edge_list.neighbors, sites, site_species_blocks(species, edge_list), extra)
+    if blocks == 1:
+        single = jax.tree.map(lambda array: array[0], inputs)
+        return jax.tree.map(lambda array: jnp.asarray(array)[None], one_block(single))
+    return jax.lax.map(one_block, inputs)

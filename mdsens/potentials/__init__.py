@@ -1,0 +1,29 @@
+"""Energies as functions of edges; one file per family."""
+
+from mdsens.potentials.pair import LennardJones, Morse, PairPotential, TruncatedPairPotential
+from mdsens.potentials.potential import Parameter, Potential, parameter
+from mdsens.potentials.repulsive import WCA, SoftSphere
+from mdsens.potentials.stillinger_weber import StillingerWeber
+
+#: What a study file calls each potential.
+BY_NAME: dict[str, type[Potential]] = {
+    "lennard-jones": LennardJones,
+    "morse": Morse,
+    "soft-sphere": SoftSphere,
+    "stillinger-weber": StillingerWeber,
+    "wca": WCA,
+}
+
+__all__ = [
+    "BY_NAME",
+    "LennardJones",
+    "Morse",
+    "PairPotential",
+    "Parameter",
+    "Potential",
+    "SoftSphere",
+    "StillingerWeber",
+    "TruncatedPairPotential",
+    "WCA",
+    "parameter",
+]

@@ -1,0 +1,124 @@
+"""Repulsive pair potentials whose range follows from their parameters: soft spheres and WCA."""
+
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from mdsens.errors import InputError
+from mdsens.particles.edges import Edges
+from mdsens.potentials.pair import PairPotential
+from mdsens.potentials.potential import Parameter, parameter
+
+#: Exponents of the overlap by the names of their laws.
+SOFT_SPHERE_LAWS = {"harmonic": 2.0, "hertzian": 2.5}
+
+
+class SoftSphere(PairPotential):
+    """Spheres that repel where they overlap, phi(r) = (epsilon / alpha) (1 - r/d)^alpha for r < d.
+
+    The second derivative of the harmonic law jumps at contact: sensitivities hold as long as the
+    same spheres touch.
+
+    Arguments:
+        diameter: length; one value, one per species (the contact distance of two spheres is then
+            the mean of their diameters), or a species-by-species table of contact distances.
+        epsilon: energy scale; one value or a species-by-species table.
+        alpha: exponent of the overlap: 2 or ``"harmonic"``, 2.5 or ``"hertzian"``, or any number
+            from 2 on; not a parameter that is differentiated.
+        species: names of the tables' rows, e.g. ``("large", "small")``.
+
+    Raises:
+        InputError: a diameter or epsilon that is not positive, or an exponent below 2.
+
+    C. S. O'Hern et al., Phys. Rev. E 68, 011306 (2003), eq. 1.
+    """
+
+    contact: ClassVar[bool] = True
+
+    diameter: Parameter = parameter("length", positive=True, per="species")
+    epsilon: Parameter = parameter("energy", positive=True)
+    alpha: float = eqx.field(static=True)
+    species: tuple[str, ...] | None = eqx.field(static=True)
+
+    def __init__(
+        self,
+        diameter: Any,
+        epsilon: Any = 1.0,
+        alpha: float | str = 2.0,
+        species: tuple[str, ...] | list[str] | None = None,
+    ):
+        self.diameter, self.epsilon = diameter, epsilon
+        if isinstance(alpha, str) and alpha not in SOFT_SPHERE_LAWS:
+            raise InputError(
+                f"SoftSphere: alpha = {alpha!r}: allowed are {', '.join(SOFT_SPHERE_LAWS)}, "
+                "or a number from 2 on"
+            )
+        self.alpha = SOFT_SPHERE_LAWS[alpha] if isinstance(alpha, str) else float(alpha)
+        self.species = None if species is None else tuple(species)
+
+    def __check_init__(self) -> None:
+        if not self.alpha >= 2.0:
+            raise InputError(f"SoftSphere: alpha = {self.alpha}: give an exponent of at least 2")
+
+    @property
+    def interaction_range(self) -> Float[Array, ""]:
+        """The largest contact distance, in units of length."""
+        return jnp.max(self.diameter)
+
+    def per_pair(self, edges: Edges) -> "SoftSphere":
+        """This potential with the contact distance and epsilon of each edge."""
+        looked_up = super().per_pair(edges)
+        if self.diameter.ndim == 1:
+            mean = (self.diameter[edges.species] + self.diameter[edges.neighbor_species]) / 2
+            looked_up = eqx.tree_at(lambda potential: potential.diameter, looked_up, mean)
+        return looked_up
+
+    def pair_energies(self, r: Float[Array, "K C"]) -> Float[Array, "K C"]:
+        """(epsilon / alpha) (1 - r/diameter)^alpha where spheres overlap, in units of energy."""
+        overlap = 1.0 - r / self.diameter
+        # A power of a positive number in both branches: the branch not taken must have a gradient.
+        touching = jnp.where(overlap > 0, overlap, 1.0)
+        power = touching * touching if self.alpha == 2.0 else touching**self.alpha
+        return jnp.where(overlap > 0, self.epsilon / self.alpha * power, 0.0)
+
+
+class WCA(PairPotential):
+    """The repulsive part of Lennard-Jones, 4 epsilon (x^12 - x^6) + epsilon for r < 2^(1/6) sigma.
+
+    Its second derivative jumps at contact, as that of soft spheres does.
+
+    Arguments:
+        epsilon: energy scale; one value or a species-by-species table.
+        sigma: distance at which the unshifted energy is zero, length; one value or a table.
+        species: names of the tables' rows, e.g. ``("A", "B")``.
+
+    Raises:
+        InputError: epsilon or sigma not positive.
+
+    J. D. Weeks, D. Chandler, H. C. Andersen, J. Chem. Phys. 54, 5237 (1971), eq. 4.
+    """
+
+    contact: ClassVar[bool] = True
+
+    epsilon: Parameter = parameter("energy", positive=True)
+    sigma: Parameter = parameter("length", positive=True)
+    species: tuple[str, ...] | None = eqx.field(static=True)
+
+    def __init__(
+        self, epsilon: Any, sigma: Any, species: tuple[str, ...] | list[str] | None = None
+    ):
+        self.epsilon, self.sigma = epsilon, sigma
+        self.species = None if species is None else tuple(species)
+
+    @property
+    def interaction_range(self) -> Float[Array, ""]:
+        """2^(1/6) times the largest sigma, in units of length."""
+        return 2.0 ** (1.0 / 6.0) * jnp.max(self.sigma)
+
+    def pair_energies(self, r: Float[Array, "K C"]) -> Float[Array, "K C"]:
+        """4 epsilon (x^12 - x^6) + epsilon with x = sigma/r within the minimum, else zero."""
+        x = (self.sigma / r) ** 2
+        x6 = x * x * x
+        return jnp.where(x6 > 0.5, self.epsilon * (4.0 * x6 * (x6 - 1.0) + 1.0), 0.0)

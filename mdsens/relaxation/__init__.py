@@ -1,0 +1,30 @@
+"""From a system and a potential to an Equilibrium."""
+
+from mdsens.relaxation.certificate import Certificate
+from mdsens.relaxation.conjugate_gradient import ConjugateGradient
+from mdsens.relaxation.descent import History
+from mdsens.relaxation.equilibrium import Equilibrium
+from mdsens.relaxation.fire import FIRE
+from mdsens.relaxation.gradient_descent import GradientDescent
+from mdsens.relaxation.landscape import Landscape
+from mdsens.relaxation.lbfgs import LBFGS
+from mdsens.relaxation.minimiser import Minimiser, State, first_state
+from mdsens.relaxation.newton import Newton
+from mdsens.relaxation.relax import METHODS, relax
+
+__all__ = [
+    "Certificate",
+    "ConjugateGradient",
+    "Equilibrium",
+    "FIRE",
+    "GradientDescent",
+    "History",
+    "LBFGS",
+    "Landscape",
+    "METHODS",
+    "Minimiser",
+    "Newton",
+    "State",
+    "first_state",
+    "relax",
+]

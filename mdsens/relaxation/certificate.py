@@ -1,0 +1,220 @@
+"""The certificate of an equilibrium: is it converged, is it stable, what does it leave open?"""
+
+import dataclasses
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse.linalg
+from jaxtyping import Array, Float
+
+from mdsens.relaxation.landscape import Landscape
+from mdsens.relaxation.newton import DENSE_LIMIT, dense_hessian, hessian_product
+from mdsens.units import unit_name
+
+#: Eigenvalues below this fraction of the largest, in size, are those of null modes.
+NULL_FRACTION = 1e-9
+#: How many of the lowest eigenvalues are kept.
+EIGENVALUE_COUNT = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Certificate:
+    """What is known about a relaxed structure.
+
+    Attributes:
+        fmax: largest norm of a force, energy/length.
+        fmax_asked: the one asked for.
+        lowest_eigenvalues: lowest eigenvalues of the Hessian outside the null space,
+            energy/length^2, in ascending order.
+        null_modes: number of null modes by kind: ``"translations"``, ``"rotations"``,
+            ``"rattlers"`` (D for each atom without load), ``"floppy"`` (all others).
+        units: ``"ase"`` or ``"reduced"``.
+        linear_residual: largest relative residual of the linear solves of a sensitivity.
+        derivative_error: estimate of the largest relative error of the derivatives, from the
+            change along one Newton step.
+        floppy_vectors: shape (M, R, D), null vectors that no symmetry explains.
+    """
+
+    fmax: float
+    fmax_asked: float
+    lowest_eigenvalues: tuple[float, ...]
+    null_modes: dict[str, int]
+    units: str
+    linear_residual: float | None = None
+    derivative_error: float | None = None
+    floppy_vectors: np.ndarray = dataclasses.field(
+        default_factory=lambda: np.zeros((0, 0, 0)), repr=False, compare=False
+    )
+
+    @property
+    def converged(self) -> bool:
+        """Whether the largest force came down to what was asked for."""
+        return self.fmax <= self.fmax_asked
+
+    @property
+    def lowest_eigenvalue(self) -> float:
+        """Lowest eigenvalue of the Hessian outside the null space; infinite if there is none."""
+        return self.lowest_eigenvalues[0] if self.lowest_eigenvalues else float("inf")
+
+    @property
+    def stable(self) -> bool:
+        """Whether no direction curves down."""
+        return self.lowest_eigenvalue > 0.0
+
+    @property
+    def kind(self) -> str:
+        """``"minimum"``, ``"saddle"``, or ``"unconverged"``."""
+        if not self.converged:
+            return "unconverged"
+        return "minimum" if self.stable else "saddle"
+
+    @property
+    def null_mode_count(self) -> int:
+        """Number of null modes of all kinds."""
+        return sum(self.null_modes.values())
+
+    def __str__(self) -> str:
+        force, curvature = unit_name("energy/length", self.units), unit_name(
+            "energy/length^2", self.units
+        )
+        kinds = ", ".join(f"{count} {kind}" for kind, count in self.null_modes.items() if count)
+        lines = [
+            f"{self.kind}: largest force {self.fmax:.2e} {force} (asked: {self.fmax_asked:.0e})",
+            f"lowest eigenvalue {self.lowest_eigenvalue:.6g} {curvature}",
+            f"null modes: {kinds or 'none'}",
+        ]
+        if self.linear_residual is not None:
+            lines.append(f"linear residual {self.linear_residual:.1e} (relative)")
+        if self.derivative_error is not None:
+            lines.append(f"estimated error of derivatives {self.derivative_error:.1e} (relative)")
+        return "\n".join(lines)
+
+
+def certify(
+    landscape: Landscape, q: Float[Array, "R D"], fmax: float, fmax_asked: float
+) -> Certificate:
+    """Examine a relaxed structure.
+
+    Small systems are diagonalised; for large ones the lowest eigenvalues come from the Lanczos
+    method (ARPACK), and null modes are those of symmetry and of loose atoms alone.
+
+    Arguments:
+        landscape: the function that was minimised, with its edges at q.
+        q: degrees of freedom, shape (R, D).
+        fmax: largest norm of a force at q, energy/length.
+        fmax_asked: the one that was asked for.
+
+    Returns:
+        The Certificate.
+    """
+    landscape = landscape.backbone()
+    held = np.asarray(landscape.held_rows(q)).ravel()
+    free = np.repeat(~held, q.shape[1])
+    vectors = np.asarray(landscape.null_vectors(q)).reshape(-1, q.size)[:, free]
+    basis = orthonormal_rows(vectors)
+    size = int(free.sum())
+    if size == 0:
+        values, floppy = np.zeros(0), np.zeros((0, q.size))
+    elif q.size <= DENSE_LIMIT:
+        values, floppy = _dense_modes(landscape, q, free, basis)
+    else:
+        values, floppy = _lowest_by_lanczos(landscape, q, free, basis), np.zeros((0, q.size))
+
+    system, dimension = landscape.system, landscape.system.dimension
+    moving = ~np.asarray(system.fixed) & ~np.asarray(landscape.loose)
+    translations = dimension if not np.asarray(system.fixed).any() and moving.any() else 0
+    cell_modes = 0
+    if landscape.cell_mode is not None:
+        cell_modes = {"full": dimension * (dimension - 1) // 2, "diagonal": dimension**2 - dimension,
+                      "isotropic": dimension**2 - 1}[landscape.cell_mode]  # fmt: skip
+    return Certificate(
+        fmax=fmax,
+        fmax_asked=fmax_asked,
+        lowest_eigenvalues=tuple(float(value) for value in values[:EIGENVALUE_COUNT]),
+        null_modes={
+            "translations": translations,
+            "rotations": len(basis) - translations - cell_modes,
+            "rattlers": dimension * int(np.asarray(landscape.loose).sum()),
+            "floppy": len(floppy),
+        },
+        units=system.units,
+        floppy_vectors=floppy.reshape(-1, *q.shape),
+    )
+
+
+def orthonormal_rows(vectors: np.ndarray) -> np.ndarray:
+    """An orthonormal basis of the span of the rows, shape (rank, n)."""
+    if vectors.size == 0:
+        return np.zeros((0, vectors.shape[1]))
+    _, sizes, rows = np.linalg.svd(vectors, full_matrices=False)
+    return rows[sizes > 1e-8 * max(sizes.max(), 1e-300)]
+
+
+def _dense_modes(
+    landscape: Landscape, q: Float[Array, "R D"], free: np.ndarray, basis: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """All eigenvalues outside the null space, and the further null vectors that were found."""
+    hessian = np.asarray(_compiled_dense_hessian(landscape, q))[np.ix_(free, free)]
+    across = np.eye(len(hessian)) - basis.T @ basis
+    largest = max(np.abs(hessian).sum(axis=1).max(initial=0.0), 1e-300)
+    # Known null modes are moved above all others, where they are not looked at.
+    values, modes = np.linalg.eigh(across @ hessian @ across + 2.0 * largest * basis.T @ basis)
+    values, modes = values[: len(values) - len(basis)], modes[:, : len(values) - len(basis)]
+    null = np.abs(values) < NULL_FRACTION * largest
+    floppy = np.zeros((null.sum(), len(free)))
+    floppy[:, free] = modes[:, null].T
+    return values[~null], floppy
+
+
+def _lowest_by_lanczos(
+    landscape: Landscape, q: Float[Array, "R D"], free: np.ndarray, basis: np.ndarray
+) -> np.ndarray:
+    """The lowest eigenvalue outside the known null space, to a few digits."""
+    size = int(free.sum())
+    largest = _largest_eigenvalue(landscape, q, free)
+
+    def product(vector: np.ndarray) -> np.ndarray:
+        vector = vector.ravel()
+        along = basis.T @ (basis @ vector)
+        return _restricted_product(landscape, q, free, vector - along) + 2.0 * largest * along
+
+    operator = scipy.sparse.linalg.LinearOperator((size, size), matvec=product, dtype=float)
+    start = np.random.default_rng(0).normal(size=size)
+    values = scipy.sparse.linalg.eigsh(
+        operator, k=1, which="SA", tol=1e-2, v0=start, ncv=60, maxiter=100,
+        return_eigenvectors=False,
+    )  # fmt: skip
+    return np.sort(values)
+
+
+def _largest_eigenvalue(landscape: Landscape, q: Array, free: np.ndarray) -> float:
+    size = int(free.sum())
+    operator = scipy.sparse.linalg.LinearOperator(
+        (size, size), matvec=lambda v: _restricted_product(landscape, q, free, v.ravel()), dtype=float
+    )
+    start = np.random.default_rng(1).normal(size=size)
+    return float(
+        scipy.sparse.linalg.eigsh(
+            operator, k=1, which="LA", tol=1e-1, v0=start, return_eigenvectors=False
+        )[0]
+    )
+
+
+def _restricted_product(
+    landscape: Landscape, q: Array, free: np.ndarray, vector: np.ndarray
+) -> np.ndarray:
+    whole = np.zeros(len(free))
+    whole[free] = vector
+    product = _compiled_product(landscape, q, jnp.asarray(whole.reshape(q.shape)))
+    return np.asarray(product).ravel()[free]
+
+
+@eqx.filter_jit
+def _compiled_dense_hessian(landscape: Landscape, q: Array) -> Array:
+    return dense_hessian(landscape, q)
+
+
+@eqx.filter_jit
+def _compiled_product(landscape: Landscape, q: Array, vector: Array) -> Array:
+    return hessian_product(landscape, q, vector)

@@ -1,0 +1,223 @@
+"""The host side of a relaxation: edges, compiled segments of steps, progress, and errors."""
+
+import dataclasses
+from collections.abc import Callable
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
+
+from mdsens.errors import RelaxationError
+from mdsens.particles.edges import find_edges
+from mdsens.particles.system import System
+from mdsens.potentials.potential import Potential
+from mdsens.relaxation.landscape import Landscape, largest_force
+from mdsens.relaxation.lbfgs import LBFGS
+from mdsens.relaxation.minimiser import Minimiser, State, advance, begin, refresh
+from mdsens.relaxation.newton import Newton
+
+#: Steps per compiled segment, after which progress is shown and Ctrl-C is heard.
+SEGMENT_STEPS = 100
+#: Skin of the edges as a fraction of the potential's range.
+SKIN_FRACTION = 0.1
+#: An atom that has gone further than this many ranges has left for good.
+ESCAPE_RANGES = 1000.0
+
+#: What a callback is told after each segment: steps, enthalpy, largest force, positions (N, D).
+Callback = Callable[[int, float, float, np.ndarray], None]
+
+
+@dataclasses.dataclass
+class History:
+    """The course of a relaxation, one entry per step.
+
+    Attributes:
+        enthalpies: shape (steps + 1,), energy; the energy where the cell is fixed.
+        forces: shape (steps + 1,), largest force, energy/length.
+        evaluations: number of evaluations of the gradient.
+        methods: the minimisers that ran and the steps each took.
+    """
+
+    enthalpies: np.ndarray
+    forces: np.ndarray
+    evaluations: int
+    methods: list[tuple[str, int]]
+
+    @property
+    def steps(self) -> int:
+        """Number of steps taken."""
+        return len(self.forces) - 1
+
+
+class Descent:
+    """One relaxation on its way down.
+
+    Arguments:
+        system: where to begin.
+        potential: the potential.
+        cell_mode: what of the cell relaxes.
+        pressure: external pressure, energy/length^D.
+        fmax: largest force at which to stop, energy/length.
+        max_steps: steps to take at most, by all minimisers together.
+        skin: length by which edges reach beyond the potential's range; None: a tenth of it.
+        progress: whether to show a progress bar.
+        callback: told about the course after each segment.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        potential: Potential,
+        cell_mode: str | None,
+        pressure: float,
+        fmax: float,
+        max_steps: int,
+        skin: float | None = None,
+        progress: bool = False,
+        callback: Callback | None = None,
+    ):
+        self.range = float(potential.interaction_range)
+        self.skin = SKIN_FRACTION * self.range if skin is None else float(skin)
+        self.fmax, self.max_steps, self.callback = fmax, max_steps, callback
+        self.capacity = (1, 0)
+        rows = system.atom_count + (0 if cell_mode is None else system.dimension)
+        self.landscape = Landscape(
+            system=system,
+            potential=potential,
+            edge_list=self._edges(system, self.skin),
+            pressure=jnp.asarray(pressure, float),
+            loose=jnp.zeros(system.atom_count, bool),
+            floppy=jnp.zeros((0, rows, system.dimension)),
+            cell_mode=cell_mode,
+        )
+        self.reference = self.landscape.coordinates
+        self.q = self.reference
+        self.enthalpies: list[np.ndarray] = []
+        self.forces: list[np.ndarray] = []
+        self.steps, self.evaluations = 0, 0
+        self.methods: list[tuple[str, int]] = []
+        self.bar = _progress_bar() if progress else None
+
+    def _edges(self, system: System, skin: float):  # noqa: ANN202
+        edge_list = find_edges(
+            np.asarray(system.positions), np.asarray(system.cell), system.pbc,
+            self.range, skin, self.capacity,
+        )  # fmt: skip
+        self.capacity = edge_list.capacity
+        return edge_list
+
+    def run(self, minimiser: Minimiser, fmax: float, steps: int) -> State:
+        """Let a minimiser take at most ``steps`` steps, or until the largest force is ``fmax``.
+
+        Raises:
+            RelaxationError: energy or forces are not finite, or an atom flies away.
+        """
+        minimiser = minimiser.limited(self.skin / 4.0)
+        allowed = self.skin - 2.0 * minimiser.trial_distance
+        state = begin(minimiser, self.landscape, self.q)
+        self._check(state)
+        if not self.forces:
+            self.enthalpies.append(np.array([state.enthalpy]))
+            self.forces.append(np.array([largest_force(state.gradient)]))
+        limit = min(steps, self.max_steps - self.steps)
+        taken = 0
+        while True:
+            segment = advance(
+                minimiser, self.landscape, state, self.reference, jnp.asarray(allowed),
+                jnp.asarray(fmax), jnp.asarray(limit - taken), SEGMENT_STEPS,
+            )  # fmt: skip
+            state, count = segment.state, int(segment.steps)
+            taken, self.steps, self.q = taken + count, self.steps + count, state.q
+            self.enthalpies.append(np.asarray(segment.enthalpies)[:count])
+            self.forces.append(np.asarray(segment.forces)[:count])
+            self._check(state)
+            force = float(largest_force(state.gradient))
+            self._report(state, force)
+            if force <= fmax or taken >= limit or bool(state.stalled):
+                break
+            if count < SEGMENT_STEPS:
+                self._refresh_edges()
+                state = refresh(self.landscape, state)
+                self._check(state)
+        self.evaluations += int(state.evaluations)
+        self.methods.append((type(minimiser).__name__, taken))
+        return state
+
+    def _refresh_edges(self) -> None:
+        edge_list = self._edges(self.landscape.system_at(self.q), self.skin)
+        self.landscape = eqx.tree_at(lambda l: l.edge_list, self.landscape, edge_list)
+        self.reference = self.q
+
+    def _report(self, state: State, force: float) -> None:
+        enthalpy = float(state.enthalpy)
+        if self.bar is not None:
+            self.bar.update(
+                self.bar.task_ids[0], completed=self.steps, energy=enthalpy, force=force
+            )
+        if self.callback is not None:
+            positions = np.asarray(self.landscape.system_at(self.q).positions)
+            self.callback(self.steps, enthalpy, force, positions)
+
+    def _check(self, state: State) -> None:
+        count = self.landscape.system.atom_count
+        gradient = np.asarray(state.gradient)[:count]
+        bad = np.flatnonzero(~np.isfinite(gradient).all(axis=1))
+        if len(bad) or not np.isfinite(float(state.enthalpy)):
+            raise RelaxationError(
+                f"energy or forces are not finite after {self.steps} steps, on atoms "
+                f"{bad[:8].tolist()}: move overlapping atoms apart or check the potential there"
+            )
+        moved = np.linalg.norm(
+            np.asarray(state.q - self.landscape.coordinates)[:count], axis=1
+        )
+        if moved.max() > ESCAPE_RANGES * self.range:
+            atom = int(moved.argmax())
+            raise RelaxationError(
+                f"the structure flies apart: atom {atom} has moved by {moved[atom]:.3g} after "
+                f"{self.steps} steps; check the potential, the starting structure and max_step"
+            )
+
+    def history(self) -> History:
+        """The course so far."""
+        return History(
+            np.concatenate(self.enthalpies), np.concatenate(self.forces),
+            self.evaluations, self.methods,
+        )  # fmt: skip
+
+
+def descend_automatically(descent: Descent, max_step: float) -> State:
+    """L-BFGS until the forces are small, then Newton steps with the Hessian.
+
+    Newton's method is tried when the largest force has fallen by a factor of 1,000, and taken as
+    long as each step at least halves it; else L-BFGS goes on for another factor of 10.
+    """
+    state = descent.run(LBFGS(max_step=max_step), descent.fmax, 0)
+    target = 1e-3 * float(largest_force(state.gradient))
+    while True:
+        state = descent.run(LBFGS(max_step=max_step), max(target, descent.fmax), descent.max_steps)
+        force = float(largest_force(state.gradient))
+        while descent.fmax < force and descent.steps < descent.max_steps:
+            state = descent.run(Newton(max_step=max_step), descent.fmax, 1)
+            before, force = force, float(largest_force(state.gradient))
+            if force > 0.5 * before:
+                break
+        out_of_steps = descent.steps >= descent.max_steps
+        if force <= descent.fmax or out_of_steps:
+            return state
+        if bool(state.stalled) and force > 0.5 * before:
+            polished = descent.run(LBFGS(max_step=max_step), descent.fmax, 10 * SEGMENT_STEPS)
+            if bool(polished.stalled) or descent.steps >= descent.max_steps:
+                return polished
+        target = 0.1 * force
+
+
+def _progress_bar() -> Progress:
+    bar = Progress(
+        TextColumn("relaxing: step {task.completed:>6.0f}"),
+        TextColumn("energy {task.fields[energy]:.10g}"),
+        TextColumn("largest force {task.fields[force]:.3e}"),
+        TimeElapsedColumn(),
+    )
+    bar.add_task("relaxing", total=None, energy=float("nan"), force=float("nan"))
+    return bar

@@ -1,0 +1,145 @@
+"""Equilibrium: a relaxed structure, what follows from it, and its certificate."""
+
+import functools
+
+import ase
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from ase.calculators.singlepoint import SinglePointCalculator
+from jaxtyping import Array, Float
+
+from mdsens.errors import InputError
+from mdsens.mechanics import energy_forces_virial, voigt
+from mdsens.particles.edges import EdgeList
+from mdsens.particles.system import System, is_concrete
+from mdsens.potentials.potential import Potential
+from mdsens.relaxation.certificate import Certificate, certify
+from mdsens.relaxation.descent import History
+from mdsens.relaxation.landscape import Landscape
+from mdsens.units import unit_name
+
+
+class Equilibrium(eqx.Module):
+    """A relaxed structure: positions, cell, energy, forces, stress, and how good they are.
+
+    Everything is a differentiable function of what the relaxation was given.
+
+    Attributes:
+        landscape: the function that was minimised; its edges are those at the minimum.
+        q: the degrees of freedom at the minimum, shape (R, D).
+        fmax: largest norm of a force reached, energy/length.
+        fmax_asked: the one asked for.
+        history: the course of the relaxation; None where it was traced.
+    """
+
+    landscape: Landscape
+    q: Float[Array, "R D"]
+    fmax: Float[Array, ""]
+    fmax_asked: float = eqx.field(static=True)
+    history: History | None = eqx.field(static=True)
+
+    @functools.cached_property
+    def system(self) -> System:
+        """The relaxed system."""
+        return self.landscape.system_at(self.q)
+
+    @property
+    def potential(self) -> Potential:
+        """The potential it was relaxed in."""
+        return self.landscape.potential
+
+    @property
+    def edge_list(self) -> EdgeList:
+        """All edges within the potential's range."""
+        return self.landscape.edge_list
+
+    @property
+    def positions(self) -> Float[Array, "N D"]:
+        """Relaxed positions, shape (N, D), length."""
+        return self.system.positions
+
+    @property
+    def cell(self) -> Float[Array, "D D"]:
+        """Relaxed cell, lattice vectors as rows, shape (D, D), length."""
+        return self.system.cell
+
+    @property
+    def volume(self) -> Float[Array, ""]:
+        """Volume of the cell, length^D."""
+        self._require_volume("volume")
+        return self.system.volume
+
+    @functools.cached_property
+    def _mechanics(self) -> tuple[Array, Array, Array]:
+        return _mechanics(self.system, self.potential, self.edge_list)
+
+    @property
+    def energy(self) -> Float[Array, ""]:
+        """Potential energy, in units of energy."""
+        return self._mechanics[0]
+
+    @property
+    def forces(self) -> Float[Array, "N D"]:
+        """Forces, shape (N, D), energy/length; those on fixed atoms too."""
+        return self._mechanics[1]
+
+    @property
+    def stress(self) -> Float[Array, " V"]:
+        """Stress in Voigt order (xx yy zz yz xz xy; xx yy xy in 2D), energy/length^D.
+
+        Positive under tension, as in ASE.
+        """
+        self._require_volume("stress")
+        return voigt(self._mechanics[2]) / self.system.volume
+
+    @property
+    def pressure(self) -> Float[Array, ""]:
+        """Pressure, minus the mean of the normal stresses, energy/length^D."""
+        self._require_volume("pressure")
+        return -jnp.trace(self._mechanics[2]) / (self.system.dimension * self.system.volume)
+
+    @property
+    def converged(self) -> bool:
+        """Whether the largest force came down to what was asked for."""
+        return bool(self.fmax <= self.fmax_asked)
+
+    @functools.cached_property
+    def certificate(self) -> Certificate:
+        """How good this minimum is: forces, lowest eigenvalues, null modes; computed once."""
+        if not is_concrete(self.q, self.landscape):
+            raise InputError("a certificate needs numbers: ask for it outside jit, grad and vmap")
+        return certify(self.landscape, self.q, float(self.fmax), self.fmax_asked)
+
+    def to_ase(self) -> ase.Atoms:
+        """The relaxed structure as ase.Atoms, with energy, forces and stress attached."""
+        atoms = self.system.to_ase()
+        count, dimension = self.positions.shape
+        forces = np.zeros((count, 3))
+        forces[:, :dimension] = np.asarray(self.forces)
+        results = {"energy": float(self.energy), "forces": forces}
+        if dimension == 3 and float(self.system.volume) > 0:
+            results["stress"] = np.asarray(self.stress)
+        atoms.calc = SinglePointCalculator(atoms, **results)
+        return atoms
+
+    def _require_volume(self, what: str) -> None:
+        if is_concrete(self.system.cell) and float(self.system.volume) == 0.0:
+            raise InputError(f"{what} needs a volume, and the cell has none: give the system a cell")
+
+    def __str__(self) -> str:
+        units = self.system.units
+        state = "converged" if self.converged else "NOT converged"
+        steps = "" if self.history is None else f" after {self.history.steps} steps"
+        return (
+            f"Equilibrium of {self.system}: {state}{steps}, largest force {float(self.fmax):.2e} "
+            f"{unit_name('energy/length', units)}, energy {float(self.energy):.10g} "
+            f"{unit_name('energy', units)}"
+        )
+
+
+@eqx.filter_jit
+def _mechanics(system: System, potential: Potential, edge_list: EdgeList) -> tuple:
+    return energy_forces_virial(system, potential, edge_list)
+
+

@@ -1,0 +1,111 @@
+"""A line search that still works where energies differ by less than their rounding."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from mdsens.relaxation.landscape import Landscape, largest_force
+from mdsens.relaxation.minimiser import State
+
+#: Fraction of the predicted decrease that is asked for (Armijo's condition).
+DECREASE = 1e-4
+#: Trial steps before a line search gives up.
+MAX_TRIALS = 25
+#: Relative accuracy to which an enthalpy is believed.
+ROUNDING = 1e-13
+
+
+class _Search(eqx.Module):
+    t: Float[Array, ""]
+    low: Float[Array, ""]
+    low_slope: Float[Array, ""]
+    high: Float[Array, ""]
+    trials: Int[Array, ""]
+    accepted: Bool[Array, ""]
+    q: Float[Array, "R D"]
+    enthalpy: Float[Array, ""]
+    gradient: Float[Array, "R D"]
+
+
+def search(
+    landscape: Landscape,
+    state: State,
+    direction: Float[Array, "R D"],
+    first_length: Float[Array, ""],
+    max_step: float,
+    curvature: float,
+) -> tuple[_Search, Bool[Array, ""]]:
+    """Find a step along a descent direction that lowers the enthalpy and flattens its slope.
+
+    Accepted is a step t with |slope(t)| <= curvature |slope(0)| that meets Armijo's condition, or,
+    where the enthalpies agree to rounding, one whose slope alone shows that it goes down: the
+    approximate Wolfe conditions of W. W. Hager and H. Zhang, SIAM J. Optim. 16, 170 (2005), eq. 4.1.
+
+    Arguments:
+        landscape: the function.
+        state: where to begin.
+        direction: shape (R, D), a direction of descent.
+        first_length: multiple of the direction to try first.
+        max_step: largest move of an atom in one trial, length.
+        curvature: fraction of the first slope that is accepted.
+
+    Returns:
+        The result, and whether a step was accepted; if not, the result is where it began.
+    """
+    longest = max_step / jnp.maximum(largest_force(direction), jnp.finfo(float).tiny)
+    slope_0 = jnp.vdot(state.gradient, direction)
+    rounding = ROUNDING * (jnp.abs(state.enthalpy) + jnp.finfo(float).tiny)
+
+    def trial(s: _Search) -> _Search:
+        q = state.q + s.t * direction
+        enthalpy, gradient = landscape.enthalpy_and_gradient(q)
+        slope = jnp.vdot(gradient, direction)
+        armijo = enthalpy <= state.enthalpy + DECREASE * s.t * slope_0
+        level = (enthalpy <= state.enthalpy + rounding) & (slope <= (2 * DECREASE - 1) * slope_0)
+        low_enough = (armijo | level) & jnp.isfinite(enthalpy)
+        # At the longest step allowed, going down is enough.
+        flat = (jnp.abs(slope) <= curvature * jnp.abs(slope_0)) | ((s.t >= longest) & (slope < 0))
+        too_far = ~low_enough | (slope > 0)
+        low = jnp.where(too_far, s.low, s.t)
+        low_slope = jnp.where(too_far, s.low_slope, slope)
+        high = jnp.where(too_far, s.t, s.high)
+        # The zero of the slope by the secant, kept inside the bracket.
+        secant = jnp.where(
+            slope > s.low_slope, s.low + (s.t - s.low) * s.low_slope / (s.low_slope - slope), jnp.inf
+        )
+        width = high - low
+        inside = jnp.clip(
+            jnp.where(jnp.isfinite(secant), secant, 0.5 * (low + high)),
+            low + 0.1 * width,
+            high - 0.1 * width,
+        )
+        longer = jnp.clip(secant, 1.5 * s.t, 5.0 * s.t)
+        t = jnp.minimum(jnp.where(jnp.isfinite(high), inside, longer), longest)
+        return _Search(
+            t, low, low_slope, high, s.trials + 1, low_enough & flat, q, enthalpy, gradient
+        )
+
+    start = _Search(
+        jnp.minimum(first_length, longest),
+        jnp.zeros(()),
+        slope_0,
+        jnp.asarray(jnp.inf),
+        jnp.asarray(0),
+        jnp.asarray(False),
+        state.q,
+        state.enthalpy,
+        state.gradient,
+    )
+    end = jax.lax.while_loop(
+        lambda s: ~s.accepted & (s.trials < MAX_TRIALS), trial, trial(start)
+    )
+    # A last trial that is no worse and has a smaller gradient is progress all the same.
+    better = (end.enthalpy <= state.enthalpy + rounding) & (
+        largest_force(end.gradient) < largest_force(state.gradient)
+    )
+    accepted = end.accepted | better
+    back = eqx.tree_at(
+        lambda s: (s.q, s.enthalpy, s.gradient), end, (state.q, state.enthalpy, state.gradient)
+    )
+    return jax.tree.map(lambda new, old: jnp.where(accepted, new, old), end, back), accepted

@@ -1,0 +1,153 @@
+"""What every minimiser is: a state, a first state and a step; and the one loop that runs them."""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from mdsens.relaxation.landscape import Landscape, largest_force
+
+
+class State(eqx.Module):
+    """Where a minimiser is.
+
+    Attributes:
+        q: degrees of freedom, shape (R, D).
+        enthalpy: H(q), energy.
+        gradient: dH/dq, shape (R, D), energy/length.
+        evaluations: number of evaluations of the gradient so far.
+        stalled: whether no step lowers the enthalpy any more.
+        memory: what the minimiser remembers from step to step.
+    """
+
+    q: Float[Array, "R D"]
+    enthalpy: Float[Array, ""]
+    gradient: Float[Array, "R D"]
+    evaluations: Int[Array, ""]
+    stalled: Bool[Array, ""]
+    memory: Any
+
+
+class Minimiser(eqx.Module):
+    """An algorithm that takes steps down a landscape."""
+
+    @abc.abstractmethod
+    def start(self, q: Float[Array, "R D"]) -> Any:
+        """The memory before the first step."""
+
+    @abc.abstractmethod
+    def step(self, landscape: Landscape, state: State) -> State:
+        """One step: a new state, with enthalpy and gradient at its q."""
+
+    @property
+    def trial_distance(self) -> float:
+        """How far an atom may be moved within a step before the enthalpy is compared, length."""
+        return 0.0
+
+    def limited(self, distance: float) -> "Minimiser":
+        """This minimiser with trial moves of at most the given length, so that edges stay valid."""
+        return self
+
+
+def first_state(minimiser: Minimiser, landscape: Landscape, q: Float[Array, "R D"]) -> State:
+    """The state at q before the first step."""
+    enthalpy, gradient = landscape.enthalpy_and_gradient(q)
+    return State(q, enthalpy, gradient, jnp.asarray(1), jnp.asarray(False), minimiser.start(q))
+
+
+@eqx.filter_jit
+def begin(minimiser: Minimiser, landscape: Landscape, q: Float[Array, "R D"]) -> State:
+    """`first_state`, compiled."""
+    return first_state(minimiser, landscape, q)
+
+
+@eqx.filter_jit
+def refresh(landscape: Landscape, state: State) -> State:
+    """The same state with enthalpy and gradient computed anew, after new edges."""
+    enthalpy, gradient = landscape.enthalpy_and_gradient(state.q)
+    return eqx.tree_at(
+        lambda s: (s.enthalpy, s.gradient, s.evaluations),
+        state,
+        (enthalpy, gradient, state.evaluations + 1),
+    )
+
+
+class Segment(eqx.Module):
+    """What one compiled run of steps did.
+
+    Attributes:
+        state: the state reached.
+        steps: number of steps taken.
+        enthalpies: shape (limit,), enthalpy after each step; unused entries are NaN.
+        forces: shape (limit,), largest force after each step.
+    """
+
+    state: State
+    steps: Int[Array, ""]
+    enthalpies: Float[Array, " limit"]
+    forces: Float[Array, " limit"]
+
+
+@eqx.filter_jit
+def advance(
+    minimiser: Minimiser,
+    landscape: Landscape,
+    state: State,
+    reference: Float[Array, "R D"],
+    allowed_distance: Float[Array, ""],
+    fmax: Float[Array, ""],
+    step_limit: Int[Array, ""],
+    limit: int,
+) -> Segment:
+    """Take steps until converged, not finite, stalled, out of steps, or too far from the edges.
+
+    Arguments:
+        minimiser: the algorithm.
+        landscape: the function to minimise; its edges are those at ``reference``.
+        state: where to begin.
+        reference: degrees of freedom at which the edges were found, shape (R, D).
+        allowed_distance: how far two atoms may come nearer before the edges may miss one.
+        fmax: largest force at which to stop, energy/length.
+        step_limit: steps to take at most.
+        limit: size of the record, and steps to take at most.
+
+    Returns:
+        The Segment.
+    """
+
+    def unfinished(carry: tuple) -> Bool[Array, ""]:
+        current, steps, _, _ = carry
+        force = largest_force(current.gradient)
+        going = (force > fmax) & jnp.isfinite(current.enthalpy) & ~current.stalled
+        near = approach(landscape, current.q, reference) < allowed_distance
+        return going & near & (steps < jnp.minimum(step_limit, limit))
+
+    def one_step(carry: tuple) -> tuple:
+        current, steps, enthalpies, forces = carry
+        current = minimiser.step(landscape, current)
+        return (
+            current,
+            steps + 1,
+            enthalpies.at[steps].set(current.enthalpy),
+            forces.at[steps].set(largest_force(current.gradient)),
+        )
+
+    blank = jnp.full(limit, jnp.nan)
+    return Segment(*jax.lax.while_loop(unfinished, one_step, (state, jnp.asarray(0), blank, blank)))
+
+
+def approach(
+    landscape: Landscape, q: Float[Array, "R D"], reference: Float[Array, "R D"]
+) -> Float[Array, ""]:
+    """An upper bound on how much nearer any two images have come since ``reference``, length."""
+    count = landscape.system.atom_count
+    moved = largest_force(q[:count] - reference[:count])
+    if landscape.cell_mode is None:
+        return 2.0 * moved
+    # Images at the list's reach also follow the cell, by strain times distance.
+    now, before = landscape._deformation(q), landscape._deformation(reference)
+    change = jnp.linalg.norm(jnp.linalg.solve(before, now) - jnp.eye(now.shape[0]))
+    return 2.0 * moved * (1.0 + jnp.linalg.norm(now)) + change * landscape.edge_list.reach

@@ -1,0 +1,245 @@
+"""relax: from a system and a potential to an Equilibrium, differentiable by the implicit theorem."""
+
+import contextlib
+import difflib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from mdsens.errors import InputError
+from mdsens.implicit import custom_root
+from mdsens.particles.edges import EdgeList, block_shape, find_edges
+from mdsens.particles.system import System, is_concrete
+from mdsens.potentials.potential import Potential
+from mdsens.relaxation.conjugate_gradient import ConjugateGradient
+from mdsens.relaxation.descent import Callback, Descent, descend_automatically
+from mdsens.relaxation.equilibrium import Equilibrium
+from mdsens.relaxation.fire import FIRE
+from mdsens.relaxation.gradient_descent import GradientDescent
+from mdsens.relaxation.landscape import CELL_MODES, Landscape
+from mdsens.relaxation.lbfgs import LBFGS
+from mdsens.relaxation.loose import loose_atoms
+from mdsens.relaxation.minimiser import Minimiser
+from mdsens.relaxation.newton import Newton
+
+#: What each minimiser is called.
+METHODS = {
+    "fire": FIRE,
+    "gradient-descent": GradientDescent,
+    "lbfgs": LBFGS,
+    "cg": ConjugateGradient,
+    "newton": Newton,
+}
+#: Slots per atom that a traced relaxation has room for where the range is traced too.
+TRACED_SLOTS = {2: 32, 3: 80}
+
+
+def relax(
+    system: System,
+    potential: Potential,
+    method: str | Minimiser = "auto",
+    fmax: float = 1e-8,
+    max_steps: int = 20_000,
+    cell: str | None = None,
+    pressure: float | Float[Array, ""] = 0.0,
+    fixed: Any = None,
+    progress: bool = False,
+    max_step: float = 0.2,
+    skin: float | None = None,
+    callback: Callback | None = None,
+    capacity: tuple[int, int] | None = None,
+) -> Equilibrium:
+    """Relax a system to a state without forces, as a differentiable function of its inputs.
+
+    The derivative is that of the condition dH/dq = 0 (Blondel et al., arXiv 2105.15183, eq. 2),
+    whatever the minimiser: with respect to the potential's parameters, the cell, the pressure and
+    the positions of fixed atoms; there is none with respect to the starting positions. It works
+    under jax.grad, jacfwd, jacrev, hessian, jit and vmap.
+
+    Arguments:
+        system: N atoms in D dimensions.
+        potential: the potential; parameters for every species of the system.
+        method: ``"auto"`` (L-BFGS, then Newton), ``"fire"``, ``"gradient-descent"``, ``"lbfgs"``,
+            ``"cg"``, ``"newton"``, or a Minimiser.
+        fmax: largest norm of a force on an atom at which to stop, energy/length.
+        max_steps: steps to take at most; a relaxation that ends here is not converged.
+        cell: what of the cell relaxes: None, ``"isotropic"``, ``"diagonal"`` or ``"full"``.
+        pressure: external pressure against which the cell relaxes, energy/length^D.
+        fixed: mask (N,) or indices of atoms to hold, instead of the system's own.
+        progress: whether to show step, energy and largest force as it goes.
+        max_step: largest move in one step, length (for FIRE, of all atoms together, as in ASE).
+        skin: length by which edges reach beyond the range; None: a tenth of it.
+        callback: called with (step, energy, largest force, positions) every 100 steps or so.
+        capacity: under jit or vmap, edges per atom and periodic images to make room for.
+
+    Returns:
+        The Equilibrium, with its certificate. One that did not converge says so there.
+
+    Raises:
+        InputError: something given is not allowed.
+        RelaxationError: energy or forces are not finite, or the structure flies apart.
+    """
+    _check_inputs(system, potential, method, fmax, max_steps, cell)
+    if fixed is not None:
+        system = system.with_fixed(fixed)
+    pressure = jnp.asarray(pressure, jnp.float64)
+    inputs = jax.lax.stop_gradient((system, potential, pressure))
+
+    def solve(inputs: tuple) -> tuple:
+        start, frozen, load = inputs
+        descent = Descent(
+            start, frozen, cell, float(load), float(fmax), int(max_steps), skin, progress, callback
+        )
+        with descent.bar if descent.bar is not None else contextlib.nullcontext():
+            if isinstance(method, Minimiser):
+                descent.run(method, descent.fmax, max_steps)
+            elif method == "auto":
+                descend_automatically(descent, max_step)
+            else:
+                descent.run(METHODS[method](max_step=max_step), descent.fmax, max_steps)
+        return descent.q, descent
+
+    if is_concrete(inputs):
+        q, descent = solve(inputs)
+        history, force = descent.history(), descent.history().forces[-1]
+        edge_list, loose = _edges_and_loose(inputs, q, cell, force, None)
+    else:
+        room = capacity or _traced_capacity(*inputs[:2])
+        q, edge_list, loose, force = _traced_solve(solve, inputs, cell, room)
+        history = None
+
+    landscape = _landscape(system, potential, edge_list, pressure, cell, loose)
+    q = _root(q, landscape.with_loose_at(q).backbone())
+    return Equilibrium(landscape.with_loose_at(q), q, jnp.asarray(force), float(fmax), history)
+
+
+def _landscape(
+    system: System,
+    potential: Potential,
+    edge_list: EdgeList,
+    pressure: Float[Array, ""],
+    cell: str | None,
+    loose: Array,
+) -> Landscape:
+    rows = system.atom_count + (0 if cell is None else system.dimension)
+    floppy = jnp.zeros((0, rows, system.dimension))
+    return Landscape(system, potential, edge_list, pressure, jnp.asarray(loose), floppy, cell)
+
+
+def _condition(q: Float[Array, "R D"], landscape: Landscape) -> Float[Array, "R D"]:
+    return landscape.condition(q)
+
+
+def _null_space(q: Float[Array, "R D"], landscape: Landscape) -> Float[Array, "M R D"]:
+    return landscape.null_vectors(q)
+
+
+@custom_root(_condition, symmetric=True, null_space=_null_space)
+def _root(q: Float[Array, "R D"], landscape: Landscape) -> Float[Array, "R D"]:
+    """The minimiser has found q; this gives it the derivative of its condition."""
+    return q
+
+
+def _edges_and_loose(
+    inputs: tuple,
+    q: Array,
+    cell: str | None,
+    force: float,
+    capacity: tuple[int, int] | None,
+) -> tuple[EdgeList, np.ndarray]:
+    """Edges at the relaxed structure, without a skin, and the atoms that are loose there."""
+    system, potential, pressure = inputs
+    # Degrees of freedom are turned into positions without any edges.
+    reach = float(potential.interaction_range)
+    blank = find_edges(np.eye(system.dimension) * 3e6, np.zeros(2 * (system.dimension,)),
+                       (False,) * system.dimension, 1.0)  # fmt: skip
+    none_loose = np.zeros(system.atom_count, bool)
+    moved = _landscape(system, potential, blank, pressure, cell, none_loose).system_at(q)
+    edge_list = find_edges(
+        np.asarray(moved.positions), np.asarray(moved.cell), system.pbc, reach,
+        maximum_capacity=capacity,
+    )  # fmt: skip
+    return edge_list, loose_atoms(moved, potential, edge_list, float(force))
+
+
+def _traced_solve(solve: Any, inputs: tuple, cell: str | None, capacity: tuple[int, int]) -> tuple:
+    """The same under jit or vmap: the host relaxes behind a callback, into arrays of known shape."""
+    system = inputs[0]
+    count, dimension = system.positions.shape
+    rows = count + (0 if cell is None else dimension)
+    blocks, size = block_shape(count, capacity[0])
+    slots = (blocks, capacity[0], size)
+
+    def shape(*sizes: int, dtype: Any = jnp.float64) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(sizes, dtype)
+
+    edges = EdgeList(
+        neighbors=shape(*slots, dtype=jnp.int32),
+        reverse=shape(*slots, dtype=jnp.int32),
+        ghost_owners=shape(capacity[1], dtype=jnp.int32),
+        ghost_images=shape(capacity[1], dimension),
+        reach=shape(),
+        atom_count=count,
+    )  # type: ignore[arg-type]
+    results = (shape(rows, dimension), edges, shape(count, dtype=jnp.bool_), shape())
+
+    def on_host(inputs: tuple) -> tuple:
+        inputs = jax.tree.map(jnp.asarray, inputs)
+        q, descent = solve(inputs)
+        force = descent.history().forces[-1]
+        edge_list, loose = _edges_and_loose(inputs, q, cell, force, capacity)
+        return jax.tree.map(np.asarray, (q, edge_list, loose, np.float64(force)))
+
+    return jax.pure_callback(on_host, results, inputs, vmap_method="sequential")
+
+
+def _traced_capacity(system: System, potential: Potential) -> tuple[int, int]:
+    """Room for edges where shapes must be known beforehand: half as much again as at the start."""
+    dimension = system.dimension
+    if is_concrete(system.positions, system.cell):
+        reach = potential.interaction_range
+        if is_concrete(reach):
+            found = find_edges(
+                np.asarray(system.positions), np.asarray(system.cell), system.pbc, float(reach)
+            ).capacity
+            return int(1.5 * found[0]) + 8, int(1.5 * found[1]) + 64
+    slots = TRACED_SLOTS[dimension]
+    return slots, (3**dimension - 1) * system.atom_count if any(system.pbc) else 0
+
+
+def _check_inputs(
+    system: System, potential: Potential, method: Any, fmax: float, max_steps: int, cell: Any
+) -> None:
+    if not isinstance(system, System):
+        raise InputError(
+            f"system is a {type(system).__name__}: give a mdsens.System, as from System.from_ase"
+        )
+    if not isinstance(potential, Potential):
+        raise InputError(f"potential is a {type(potential).__name__}: give a mdsens.potentials one")
+    potential.species_index(system)
+    if not isinstance(method, Minimiser) and method not in ("auto", *METHODS):
+        near = difflib.get_close_matches(str(method), ["auto", *METHODS], 1, 0.0)
+        raise InputError(
+            f"method = {method!r}: allowed are auto, {', '.join(METHODS)}; "
+            f"did you mean {near[0]!r}?"
+        )
+    if cell not in CELL_MODES:
+        raise InputError(f"cell = {cell!r}: allowed are None, isotropic, diagonal, full")
+    if cell is not None and not all(system.pbc):
+        raise InputError(
+            f"cell = {cell!r} with pbc = {system.pbc}: a cell can relax only where every direction "
+            "is periodic; use cell=None"
+        )
+    if not (np.isfinite(fmax) and fmax > 0):
+        raise InputError(f"fmax = {fmax}: give a positive force")
+    if max_steps < 0:
+        raise InputError(f"max_steps = {max_steps}: give 0 or more")
+    if is_concrete(potential):
+        reach = float(potential.interaction_range)
+        if not (np.isfinite(reach) and reach > 0):
+            raise InputError(f"the potential's range is {reach}: give it a positive cutoff")
+
+
