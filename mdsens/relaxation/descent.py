@@ -28,7 +28,7 @@ ESCAPE_RANGES = 1000.0
 Callback = Callable[[int, float, float, np.ndarray], None]
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
 class History:
     """The course of a relaxation, one entry per step.
 

@@ -28,6 +28,7 @@ class Equilibrium(eqx.Module):
     Attributes:
         landscape: the function that was minimised; its edges are those at the minimum.
         q: the degrees of freedom at the minimum, shape (R, D).
+        start: positions that the relaxation began at, shape (N, D).
         fmax: largest norm of a force reached, energy/length.
         fmax_asked: the one asked for.
         history: the course of the relaxation; None where it was traced.
@@ -35,6 +36,7 @@ class Equilibrium(eqx.Module):
 
     landscape: Landscape
     q: Float[Array, "R D"]
+    start: Float[Array, "N D"]
     fmax: Float[Array, ""]
     fmax_asked: float = eqx.field(static=True)
     history: History | None = eqx.field(static=True)

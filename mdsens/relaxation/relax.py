@@ -113,7 +113,9 @@ def relax(
 
     landscape = _landscape(system, potential, edge_list, pressure, cell, loose)
     q = _root(q, landscape.with_loose_at(q).backbone())
-    return Equilibrium(landscape.with_loose_at(q), q, jnp.asarray(force), float(fmax), history)
+    return Equilibrium(
+        landscape.with_loose_at(q), q, inputs[0].positions, jnp.asarray(force), float(fmax), history
+    )
 
 
 def _landscape(

@@ -1,0 +1,27 @@
+"""Derivatives of solutions of optimality conditions F(x, theta) = 0; knows nothing about atoms."""
+
+from mdsens.implicit.linear import LinearSolution, LinearSolveError, orthonormal_basis
+from mdsens.implicit.precision import JacobianError, jacobian_error_estimate, newton_step
+from mdsens.implicit.root import (
+    custom_fixed_point,
+    custom_root,
+    jvp_solution,
+    root_jvp,
+    root_vjp,
+    vjp_solution,
+)
+
+__all__ = [
+    "JacobianError",
+    "LinearSolution",
+    "LinearSolveError",
+    "custom_fixed_point",
+    "custom_root",
+    "jacobian_error_estimate",
+    "jvp_solution",
+    "newton_step",
+    "orthonormal_basis",
+    "root_jvp",
+    "root_vjp",
+    "vjp_solution",
+]

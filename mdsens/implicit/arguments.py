@@ -1,0 +1,89 @@
+"""What the arguments of a solver are to JAX: their binding, their tangents, their kinds."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.custom_derivatives import SymbolicZero
+
+
+def bind_arguments(
+    function: Callable, sol: Any, args: tuple, kwargs: dict
+) -> inspect.BoundArguments:
+    """The arguments that F gets, by the signature that tells where keyword arguments belong."""
+    try:
+        bound = inspect.signature(function).bind(sol, *args, **kwargs)
+    except TypeError as error:
+        raise TypeError(
+            f"the solver's keyword arguments {sorted(kwargs)} do not fit the signature of "
+            f"{getattr(function, '__name__', function)} ({error}); pass a function with the "
+            "solver's arguments as reference_signature."
+        ) from None
+    bound.apply_defaults()
+    return bound
+
+
+def hashable(tree: Any) -> bool:
+    """Whether the leaves that are not arrays can be keys of the cache of compiled functions."""
+    try:
+        hash(tuple(leaf for leaf in jax.tree.leaves(tree) if not isinstance(leaf, np.ndarray)))
+    except TypeError:
+        return False
+    return True
+
+
+def floats_to_arrays(leaf: Any) -> Any:
+    """An array in place of a Python float, each value of which would be compiled anew."""
+    return jnp.asarray(leaf) if isinstance(leaf, float) else leaf
+
+
+def is_differentiable(leaf: Any) -> bool:
+    """Whether a leaf is a floating-point number or array."""
+    # equinox.is_inexact_array_like fails on the tracers of jax 0.10.
+    return isinstance(leaf, float | complex) or (
+        hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)
+    )
+
+
+def directions_of(args: tuple, tangents: tuple) -> list[Any]:
+    """One tangent per leaf of the arguments, None where nothing changes."""
+    if len(args) != len(tangents):
+        raise ValueError(
+            f"{len(tangents)} tangents were given for {len(args)} arguments; give one for each "
+            "(None: no change)."
+        )
+    directions: list[Any] = []
+    for argument, tangent in zip(args, tangents, strict=True):
+        structure: Any = jax.tree.structure(argument)
+        if tangent is None:
+            directions += [None] * structure.num_leaves
+        else:
+            directions += [without_zeros(leaf) for leaf in structure.flatten_up_to(tangent)]
+    return directions
+
+
+def is_symbolic_zero(tangent: Any) -> bool:
+    """Whether JAX knows that this tangent is zero."""
+    return isinstance(tangent, SymbolicZero)
+
+
+def without_zeros(tangent: Any) -> Any:
+    """The tangent, or None if it is known to vanish."""
+    if tangent is None or is_symbolic_zero(tangent):
+        return None
+    return None if jnp.result_type(tangent) == jax.dtypes.float0 else tangent
+
+
+def zero_tangents(tree: Any) -> Any:
+    """Zeros of the kind that JAX expects as tangents: float0 for integers."""
+
+    def zero(leaf: Any) -> Any:
+        if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+            return jnp.zeros_like(leaf)
+        return np.zeros(jnp.shape(leaf), jax.dtypes.float0)
+
+    return jax.tree.map(zero, tree)

@@ -1,0 +1,190 @@
+"""The ways to solve one linear system for flat vectors: dense, lineax's solvers, any function.
+
+Each gives a `Backend`; `linear.py` adds the null space, the derivatives and the verdict.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import lineax
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array
+
+MatrixVectorProduct: TypeAlias = Callable[[Any], Any]
+Solver: TypeAlias = str | lineax.AbstractLinearSolver | Callable[[MatrixVectorProduct, Any], Any]
+
+_COLUMNS_AT_ONCE = 128
+_GMRES_RESTART = 50
+
+
+class Backend(NamedTuple):
+    """Solves A x = b and A^T x = b for flat b of norm 1, and tells the number of iterations."""
+
+    forward: Callable[[Array], tuple[Array, Array]]
+    backward: Callable[[Array], tuple[Array, Array]]
+    singular: Array
+    asymmetric: Array
+
+
+def materialise(matvec: Callable, size: int, dtype: Any) -> Array:
+    """The matrix of a linear function of flat vectors."""
+    identity = jnp.eye(size, dtype=dtype)
+    if size <= _COLUMNS_AT_ONCE:
+        return jax.vmap(matvec, out_axes=1)(identity)
+    # In chunks, since one product may need far more memory than the column that it yields.
+    return jax.lax.map(matvec, identity, batch_size=_COLUMNS_AT_ONCE).T
+
+
+def typical_eigenvalue(matvec: Callable, project: Callable, size: int, dtype: Any) -> Array:
+    """A Rayleigh quotient with its sign: the scale of a matrix that is never formed."""
+    probe = project(_probe(size, dtype))
+    return jnp.vdot(probe, matvec(probe)) / jnp.maximum(jnp.vdot(probe, probe), 1e-30)
+
+
+def _probe(size: int, dtype: Any) -> Array:
+    # Any fixed vector without structure will do: fractional parts of multiples of a golden ratio.
+    return ((jnp.arange(1, size + 1) * 0.6180339887498949) % 1 - 0.5).astype(dtype)
+
+
+def dense(matrix: Array, symmetric: bool) -> Backend:
+    """LU factorisation of the equilibrated matrix R A C, done once for all right-hand sides."""
+    size, dtype = matrix.shape[0], matrix.dtype
+    # Equilibrated, since otherwise unknowns in different units would look like a singular matrix.
+    row_scale = _reciprocal(jnp.max(jnp.abs(matrix), axis=1))
+    balanced = row_scale[:, None] * matrix
+    column_scale = _reciprocal(jnp.max(jnp.abs(balanced), axis=0))
+    balanced = balanced * column_scale
+    factors = jax.scipy.linalg.lu_factor(balanced)
+
+    def forward(b: Array) -> tuple[Array, Array]:
+        return column_scale * jax.scipy.linalg.lu_solve(factors, row_scale * b), jnp.zeros((), int)
+
+    def backward(b: Array) -> tuple[Array, Array]:
+        x = jax.scipy.linalg.lu_solve(factors, column_scale * b, trans=1)
+        return row_scale * x, jnp.zeros((), int)
+
+    # Inverse iteration from a generic vector bounds the norm of the inverse from below. A small
+    # pivot alone would not do: LU without full pivoting may hide a singular matrix.
+    probe = _probe(size, dtype)
+    grown = jax.scipy.linalg.lu_solve(factors, probe / jnp.linalg.norm(probe))
+    growth = jnp.linalg.norm(grown) * jnp.linalg.norm(balanced)
+    singular = ~(growth * max(size, 16) * jnp.finfo(dtype).eps < 1)
+    asymmetry = jnp.max(jnp.abs(matrix - matrix.T)) if symmetric else jnp.zeros(())
+    asymmetric = asymmetry > jnp.finfo(dtype).eps ** 0.5 * jnp.max(jnp.abs(matrix))
+    return Backend(forward, backward, singular, asymmetric)
+
+
+def _reciprocal(sizes: Array) -> Array:
+    return 1 / jnp.where((sizes > 0) & jnp.isfinite(sizes), sizes, 1)
+
+
+def iterative(
+    name: str,
+    matvec: Callable,
+    example: Array,
+    scale: Array,
+    preconditioner: Callable | None,
+    rtol: float,
+    max_steps: int | None,
+) -> Backend:
+    """Conjugate gradients or restarted GMRES of lineax on A / s, where s has the sign of A."""
+    # lineax compares entry by entry with atol + rtol |b|; with |b| = 1 this atol bounds the norm
+    # of the residual by 2 rtol. Its conjugate gradients want a positive definite matrix and
+    # compare with fixed numbers, hence the scale; recomputing the residual would make them
+    # stagnate just above rtol, where the recursion goes on to fall, and we look afterwards.
+    atol = rtol / example.size**0.5
+    solver: lineax.AbstractLinearSolver
+    if name == "cg":
+        solver = lineax.CG(rtol=rtol, atol=atol, stabilise_every=None, max_steps=max_steps)
+    else:
+        restart = min(_GMRES_RESTART, example.size)
+        solver = lineax.GMRES(rtol=rtol, atol=atol, restart=restart, max_steps=max_steps)
+    scaled_preconditioner = None
+    if preconditioner is not None:
+        given = preconditioner
+
+        def scaled_preconditioner(v: Array) -> Array:
+            return scale * given(v)
+
+    backend = from_lineax(
+        solver, lambda v: matvec(v) / scale, example, name == "cg", scaled_preconditioner
+    )
+
+    def rescaled(apply: Callable) -> Callable:
+        def run(b: Array) -> tuple[Array, Array]:
+            x, steps = apply(b)
+            return x / scale, steps
+
+        return run
+
+    return backend._replace(forward=rescaled(backend.forward), backward=rescaled(backend.backward))
+
+
+def from_lineax(
+    solver: lineax.AbstractLinearSolver,
+    matvec: Callable,
+    example: Array,
+    symmetric: bool,
+    preconditioner: Callable | None,
+) -> Backend:
+    """Any solver of lineax; it is set up once for all right-hand sides."""
+    structure = jax.ShapeDtypeStruct(example.shape, example.dtype)
+    tags: Any = frozenset()
+    if isinstance(solver, lineax.CG | lineax.Cholesky):
+        tags = lineax.positive_semidefinite_tag
+    elif symmetric:
+        tags = lineax.symmetric_tag
+    operator = lineax.FunctionLinearOperator(matvec, structure, tags)
+    options: dict[str, Any] = {}
+    if preconditioner is not None:
+        tags = lineax.positive_semidefinite_tag if symmetric else frozenset()
+        options["preconditioner"] = lineax.FunctionLinearOperator(preconditioner, structure, tags)
+    state = solver.init(operator, options)
+
+    def forward(b: Array) -> tuple[Array, Array]:
+        solution = lineax.linear_solve(
+            operator, b, solver, state=state, options=options, throw=False
+        )
+        return solution.value, _steps(solution)
+
+    def backward(b: Array) -> tuple[Array, Array]:
+        transposed_state, transposed_options = solver.transpose(state, options)
+        solution = lineax.linear_solve(
+            operator.transpose(),
+            b,
+            solver,
+            state=transposed_state,
+            options=transposed_options,
+            throw=False,
+        )
+        return solution.value, _steps(solution)
+
+    false = jnp.zeros((), bool)
+    return Backend(forward, backward, false, false)
+
+
+def _steps(solution: lineax.Solution) -> Array:
+    return jnp.asarray(solution.stats.get("num_steps", 0), int)
+
+
+def from_function(solver: Callable, matvec: Callable, example: Array, unravel: Callable) -> Backend:
+    """A function (matvec, b) -> x of pytrees."""
+
+    def solve_with(product: Callable) -> Callable:
+        def run(b: Array) -> tuple[Array, Array]:
+            x = solver(lambda v: unravel(product(_ravel(v))), unravel(b))
+            return _ravel(x), jnp.zeros((), int)
+
+        return run
+
+    def transposed(v: Array) -> Array:
+        return jax.linear_transpose(matvec, example)(v)[0]
+
+    false = jnp.zeros((), bool)
+    return Backend(solve_with(matvec), solve_with(transposed), false, false)
+
+
+def _ravel(tree: Any) -> Array:
+    return ravel_pytree(tree)[0]

@@ -1,0 +1,273 @@
+"""Linear systems A x = b given by matrix-vector products: one door for all of them.
+
+Small systems are solved with a dense factorisation, large ones without a matrix. A null space is
+projected out exactly, and the residual that was reached is computed after every solve.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, ArrayLike, Float, Int, PyTree
+
+from mdsens.implicit import backends
+from mdsens.implicit.backends import MatrixVectorProduct, Solver
+from mdsens.implicit.null_space import (
+    deflated_matrix,
+    deflated_product,
+    flat_null_space,
+    orthonormal_basis,
+    project_out,
+)
+
+__all__ = [
+    "DENSE_LIMIT",
+    "LinearSolution",
+    "LinearSolveError",
+    "Solver",
+    "orthonormal_basis",
+    "solve",
+]
+
+DENSE_LIMIT = 2000
+"""Largest number of unknowns for which the automatic choice factorises a dense matrix."""
+
+_WORDS = "'auto', 'dense', 'cg', 'gmres', a lineax solver, or a function (matvec, b) -> x"
+
+
+class LinearSolveError(RuntimeError):
+    """A linear system could not be solved; the message says why and what to do.
+
+    Inside compiled code (`jax.jit`, and the derivatives of `custom_root`) the same message arrives
+    in the error that equinox or the runtime of JAX raises, a `RuntimeError` or a `ValueError`.
+    """
+
+
+class LinearSolution(eqx.Module):
+    """The solution of a linear system and how good it is.
+
+    - `value`: x, with the structure of the right-hand side.
+    - `residual`: |A x - b| / |b|, with the null space projected out of both; 0 if b is 0.
+    - `null_component`: norm of the component of the right-hand side in the null space, which
+      no x can balance; 0 without a null space.
+    - `steps`: iterations taken; 0 for direct solvers.
+
+    Only `value` can be differentiated.
+    """
+
+    value: PyTree[Float[Array, "..."]]
+    residual: Float[Array, ""]
+    null_component: Float[Array, ""]
+    steps: Int[Array, ""]
+
+
+def solve(
+    matvec: MatrixVectorProduct,
+    b: PyTree[ArrayLike],
+    *,
+    solver: Solver | None = None,
+    symmetric: bool = False,
+    null_space: PyTree[ArrayLike] | None = None,
+    preconditioner: MatrixVectorProduct | None = None,
+    rtol: float = 1e-12,
+    max_steps: int | None = None,
+    tolerance: float | None = None,
+    throw: bool = True,
+) -> LinearSolution:
+    """Solve A x = b for a square matrix A that is given as a function v -> A v.
+
+    The solution can be differentiated, in both modes and any order, in `b` and in everything that
+    `matvec` closes over; derivatives are further solves with A or its transpose. `vmap` over `b`
+    alone factorises a dense A once. Outside `jax.jit` every call is traced anew, so wrap repeated
+    calls.
+
+    **Arguments:**
+
+    - `matvec`: v -> A v, linear, from and to the structure of `b`.
+    - `b`: right-hand side, a pytree of floating-point arrays with n numbers in all.
+    - `solver`: `None` or `"auto"`: `"dense"` up to `DENSE_LIMIT` unknowns, above that `"cg"` if
+      symmetric, else `"gmres"`. Or one of these words, or a `lineax.AbstractLinearSolver`, or a
+      function `(matvec, b) -> x`.
+    - `symmetric`: A is symmetric. Conjugate gradients also want it definite, of either sign.
+    - `null_space`: vectors that span the null space of a symmetric A, with the structure of `b`
+      and an extra leading axis of length m on every leaf. They need not be orthonormal; zero
+      and dependent vectors are ignored. x is then the solution of smallest norm.
+    - `preconditioner`: v -> approximately A^-1 v, symmetric for a symmetric A; for `"cg"`,
+      `"gmres"` and solvers of lineax that know the option.
+    - `rtol`: relative residual at which iterations stop. Rounding may stop them a little above.
+    - `max_steps`: most iterations; `None`: ten times the number of unknowns.
+    - `tolerance`: largest acceptable residual; `None`: 1e-6 in double precision.
+    - `throw`: raise an error if `tolerance` is missed, otherwise leave the verdict to the caller.
+
+    **Returns:** a `LinearSolution`.
+
+    **Raises:** `LinearSolveError` if A is singular and no null space was given, if the iterations
+    did not converge, or if a dense matrix is not symmetric though `symmetric` says so; `ValueError`
+    for arguments that do not go together.
+
+    With V an orthonormal basis of the null space and P = 1 - V V^T the system solved is
+    (P A P + s V V^T) x = P b, which has the pseudo-inverse's answer for every s other than 0.
+    """
+    vector, unravel = ravel_pytree(b)
+    if vector.size == 0:
+        zero = jnp.zeros(())
+        return LinearSolution(b, zero, zero, jnp.zeros((), int))
+    size, dtype = vector.size, vector.dtype
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"b holds {dtype} numbers; allowed are real floating-point arrays.")
+    method = _choose(solver, size, symmetric)
+    basis = flat_null_space(null_space, b)
+    if basis is not None and not symmetric:
+        raise ValueError(
+            "null_space was given for a matrix that is not said to be symmetric, whose left null "
+            "space may differ; pass symmetric=True if it is symmetric."
+        )
+    epsilon = float(jnp.finfo(dtype).eps)
+    rtol = max(rtol, 4 * epsilon)
+    tolerance = max(1e-6, epsilon**0.5) if tolerance is None else tolerance
+
+    def flat_matvec(v: Array) -> Array:
+        return _same_size(ravel_pytree(matvec(unravel(v)))[0], size).astype(dtype)
+
+    frozen, frozen_basis = _without_derivatives(flat_matvec, basis, jnp.zeros(size, dtype))
+
+    def project(v: Array) -> Array:
+        return project_out(frozen_basis, v)
+
+    if method == "dense":
+        matrix = backends.materialise(frozen, size, dtype)
+        shift = jnp.mean(jnp.abs(jnp.diagonal(matrix)))
+    else:
+        shift = backends.typical_eigenvalue(frozen, project, size, dtype)
+    shift = jnp.where((shift != 0) & jnp.isfinite(shift), shift, 1)
+
+    def product(v: Array) -> Array:
+        return deflated_product(frozen, frozen_basis, shift, v)
+
+    def transposed_product(v: Array) -> Array:
+        return jax.linear_transpose(product, v)(v)[0]
+
+    flat_preconditioner = None
+    if preconditioner is not None:
+        given = preconditioner
+
+        def flat_preconditioner(v: Array) -> Array:
+            return deflated_product(
+                lambda w: ravel_pytree(given(unravel(w)))[0], frozen_basis, 1 / shift, v
+            )
+
+    if method == "dense":
+        backend = backends.dense(deflated_matrix(matrix, frozen_basis, shift), symmetric)
+    elif isinstance(method, str):
+        backend = backends.iterative(
+            method, product, vector, shift, flat_preconditioner, rtol, max_steps
+        )
+    elif isinstance(method, lineax.AbstractLinearSolver):
+        backend = backends.from_lineax(method, product, vector, symmetric, flat_preconditioner)
+    else:
+        backend = backends.from_function(method, product, vector, unravel)
+
+    # Inside a transformation the solve may be staged out and transposed, and its right-hand side
+    # exists only later: the check has to travel with it. Otherwise a plain exception is kinder.
+    travels = throw and isinstance(vector, jax.core.Tracer)
+
+    def checked(apply: Callable, multiply: Callable) -> Callable:
+        def run(_: Any, right: Array) -> tuple[Array, tuple[Array, Array, Array]]:
+            norm = jnp.linalg.norm(right)
+            safe_norm = jnp.where(norm > 0, norm, 1)
+            # The null space's part of the answer is known, and a solver that was made for A alone
+            # cannot find it. Derivatives have such a part where the null space turns.
+            inside = project(right)
+            x, steps = apply(inside / safe_norm)
+            x = jnp.where(norm == 0, 0, safe_norm * project(x) + (right - inside) / shift)
+            residual = jnp.linalg.norm(multiply(x) - right) / safe_norm
+            problem = _problem(norm, residual, tolerance, backend)
+            if travels:
+                x = eqx.branched_error_if(x, problem >= 0, problem, _messages(tolerance))
+            return x, (residual, steps, problem)
+
+        return run
+
+    value, diagnostics = jax.lax.custom_linear_solve(
+        lambda v: deflated_product(flat_matvec, basis, shift, v),
+        project_out(basis, vector),
+        solve=checked(backend.forward, product),
+        transpose_solve=checked(backend.backward, product if symmetric else transposed_product),
+        symmetric=symmetric,
+        has_aux=True,
+    )
+    residual, steps, problem = jax.lax.stop_gradient(diagnostics)
+    if throw and not travels:
+        value = _raise_if(value, problem, residual, tolerance)
+    null_component = jnp.zeros((), dtype)
+    if frozen_basis is not None:
+        null_component = jnp.linalg.norm(frozen_basis @ jax.lax.stop_gradient(vector))
+    return LinearSolution(unravel(project_out(basis, value)), residual, null_component, steps)
+
+
+def _choose(solver: Solver | None, size: int, symmetric: bool) -> Any:
+    if isinstance(solver, str) and solver not in ("auto", "dense", "cg", "gmres"):
+        raise ValueError(f"solver={solver!r} is unknown; allowed are {_WORDS}.")
+    if not (
+        solver is None or isinstance(solver, str | lineax.AbstractLinearSolver) or callable(solver)
+    ):
+        raise ValueError(f"solver is a {type(solver).__name__}; allowed are {_WORDS}.")
+    if (solver == "cg" or isinstance(solver, lineax.CG)) and not symmetric:
+        raise ValueError(
+            "conjugate gradients need a symmetric matrix: pass symmetric=True, or solver='gmres'."
+        )
+    if solver is not None and solver != "auto":
+        return solver
+    if size <= DENSE_LIMIT:
+        return "dense"
+    return "cg" if symmetric else "gmres"
+
+
+def _same_size(product: Array, size: int) -> Array:
+    if product.size != size:
+        raise ValueError(
+            f"matvec returned {product.size} numbers for {size}; the matrix must be square."
+        )
+    return product
+
+
+def _without_derivatives(
+    matvec: Callable, basis: Array | None, example: Array
+) -> tuple[Callable, Array | None]:
+    """The same product, blind to derivatives, which custom_linear_solve takes care of."""
+    converted, closed_over = jax.closure_convert(matvec, example)
+    closed_over = jax.lax.stop_gradient(closed_over)
+    return lambda v: converted(v, *closed_over), jax.lax.stop_gradient(basis)
+
+
+def _problem(norm: Array, residual: Array, tolerance: float, backend: backends.Backend) -> Array:
+    """The index of the message that applies, or -1."""
+    found = jnp.where(residual <= tolerance, -1, 3)
+    found = jnp.where(backend.asymmetric, 2, found)
+    found = jnp.where(backend.singular, 1, found)
+    return jnp.where(jnp.isfinite(norm), jnp.where(norm == 0, -1, found), 0)
+
+
+def _messages(tolerance: float) -> list[str]:
+    return [
+        "the right-hand side of the linear system is not finite; look at the solution and at the "
+        "condition's derivatives there.",
+        "singular matrix: pass null_space with the vectors that span its null space, or remove the "
+        "unknowns that nothing determines.",
+        "symmetric=True was given, but the matrix is not symmetric; pass symmetric=False.",
+        f"the linear solve did not converge: its relative residual is above {tolerance:.1e}; pass "
+        "another solver, more max_steps, a preconditioner, or the null_space of the matrix.",
+    ]
+
+
+def _raise_if(value: Array, problem: Array, residual: Array, tolerance: float) -> Array:
+    if isinstance(problem, jax.core.Tracer):
+        return eqx.branched_error_if(value, problem >= 0, problem, _messages(tolerance))
+    if problem >= 0:
+        reached = f" (reached: {float(residual):.1e})" if problem == 3 else ""
+        raise LinearSolveError(_messages(tolerance)[int(problem)] + reached)
+    return value

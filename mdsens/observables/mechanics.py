@@ -1,0 +1,37 @@
+"""Energy, pressure, stress and volume."""
+
+from mdsens.observables.observable import Observable
+
+
+def energy() -> Observable:
+    """Potential energy."""
+    return Observable("energy", "energy", lambda equilibrium: equilibrium.energy)
+
+
+def energy_per_atom() -> Observable:
+    """Potential energy divided by the number of atoms."""
+    return Observable(
+        "energy_per_atom",
+        "energy",
+        lambda equilibrium: equilibrium.energy / equilibrium.system.atom_count,
+    )
+
+
+def pressure() -> Observable:
+    """Pressure, minus the mean of the normal stresses."""
+    return Observable("pressure", "energy/length^3", lambda equilibrium: equilibrium.pressure)
+
+
+def stress() -> Observable:
+    """Stress in Voigt order (xx yy zz yz xz xy; xx yy xy in 2D), positive under tension."""
+    return Observable(
+        "stress",
+        "energy/length^3",
+        lambda equilibrium: equilibrium.stress,
+        labels=("xx", "yy", "zz", "yz", "xz", "xy"),
+    )
+
+
+def volume() -> Observable:
+    """Volume of the cell; its area in two dimensions."""
+    return Observable("volume", "length^3", lambda equilibrium: equilibrium.volume)

@@ -1,0 +1,118 @@
+"""Coordination and radial distribution, smooth in the positions."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from mdsens.errors import InputError
+from mdsens.observables.observable import Observable
+from mdsens.particles import EdgeList, Edges, System, edge_blocks, find_edges
+from mdsens.particles.system import is_concrete
+from mdsens.potentials.pair import smooth_switch
+from mdsens.relaxation import Equilibrium
+
+
+def coordination(cutoff: float, width: float | None = None) -> Observable:
+    """Mean number of neighbours, counted smoothly.
+
+    A neighbour at distance r counts 1 up to cutoff - width/2, 0 from cutoff + width/2 on, and in
+    between follows the quintic switch 1 - 10 t^3 + 15 t^4 - 6 t^5, twice differentiable.
+
+    Arguments:
+        cutoff: distance at which a neighbour counts one half, length.
+        width: length over which the count falls from 1 to 0; a fifth of the cutoff by default.
+    """
+    spread = 0.2 * cutoff if width is None else width
+    if not (cutoff > 0 and 0 < spread <= 2 * cutoff):
+        raise InputError(
+            f"coordination(cutoff={cutoff}, width={spread}): give a positive cutoff and a width "
+            "between 0 and twice the cutoff"
+        )
+
+    def value(equilibrium: Equilibrium) -> Float[Array, ""]:
+        edge_list = _edges_within(equilibrium.system, cutoff + spread / 2)
+        total = _smooth_count(equilibrium.system, edge_list, cutoff, spread)
+        return total / equilibrium.system.atom_count
+
+    return Observable(f"coordination({cutoff:g})", "1", value, traceable=False)
+
+
+def radial_distribution(r_max: float, bins: int = 50, width: float | None = None) -> Observable:
+    """Radial distribution function g(r) at the centres of bins, smoothed by a Gaussian.
+
+    g(r) = V / (N^2 s(r)) sum_{i != j} G(r - r_ij), with s(r) the surface of a sphere of radius r
+    (M. P. Allen, D. J. Tildesley, Computer Simulation of Liquids, 2nd ed., eq. 2.95) and G a
+    Gaussian of the given width in the place of the delta function, so that g has derivatives.
+
+    Arguments:
+        r_max: where the last bin ends, length.
+        bins: number of bins.
+        width: standard deviation of the Gaussian, length; one bin by default.
+    """
+    if not (r_max > 0 and bins > 0 and (width is None or width > 0)):
+        raise InputError(
+            f"radial_distribution(r_max={r_max}, bins={bins}, width={width}): give positive numbers"
+        )
+    centres = (np.arange(bins) + 0.5) * r_max / bins
+    spread = r_max / bins if width is None else width
+    # A Gaussian's tail beyond six standard deviations is below 1e-9 of its area.
+    reach = r_max + 6.0 * spread
+
+    def value(equilibrium: Equilibrium) -> Float[Array, " bins"]:
+        system = equilibrium.system
+
+        edge_list = _edges_within(system, reach)
+        counts = _smooth_histogram(system, edge_list, jnp.asarray(centres), spread)
+        surface = 2 * jnp.pi * centres if system.dimension == 2 else 4 * jnp.pi * centres**2
+        density = system.atom_count / equilibrium.volume
+        return counts / (system.atom_count * density * surface)
+
+    return Observable(
+        f"radial_distribution({r_max:g})",
+        "1",
+        value,
+        labels=tuple(f"r={r:.4g}" for r in centres),
+        traceable=False,
+    )
+
+
+@eqx.filter_jit
+def _smooth_count(
+    system: System, edge_list: EdgeList, cutoff: float, width: float
+) -> Float[Array, ""]:
+    def counts(edges: Edges, _: None) -> Float[Array, ""]:
+        weight = smooth_switch((edges.distances - cutoff) / width + 0.5)
+        return jnp.sum(jnp.where(edges.mask, weight, 0.0))
+
+    return jnp.sum(edge_blocks(counts, system.positions, system.cell, system.species, edge_list))
+
+
+@eqx.filter_jit
+def _smooth_histogram(
+    system: System, edge_list: EdgeList, centres: Float[Array, " bins"], width: float
+) -> Float[Array, " bins"]:
+    def histogram(edges: Edges, _: None) -> Float[Array, " bins"]:
+        r = edges.distances
+
+        def at(centre: Array) -> Array:
+            weight = jnp.exp(-0.5 * ((centre - r) / width) ** 2)
+            # Smoothly cut where it is negligible, so that no edge enters with a jump.
+            weight = weight * smooth_switch((r - (edge_list.reach - width)) / width)
+            return jnp.sum(jnp.where(edges.mask, weight, 0.0))
+
+        return jax.lax.map(at, centres) / (width * jnp.sqrt(2 * jnp.pi))
+
+    blocks = edge_blocks(histogram, system.positions, system.cell, system.species, edge_list)
+    return jnp.sum(blocks, axis=0)
+
+
+def _edges_within(system: System, reach: float) -> EdgeList:
+    """Edges of a system whose positions may carry derivatives but must be numbers."""
+    positions, cell = jax.lax.stop_gradient((system.positions, system.cell))
+    if not is_concrete(positions, cell):
+        raise InputError(
+            "this observable counts pairs, which needs numbers: ask for it outside jit and vmap"
+        )
+    return find_edges(np.asarray(positions), np.asarray(cell), system.pbc, reach)

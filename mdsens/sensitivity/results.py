@@ -1,0 +1,221 @@
+"""Sensitivity: named derivatives that answer questions, print themselves, and go to tables."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from mdsens.errors import InputError
+from mdsens.observables.observable import Observable
+from mdsens.relaxation import Certificate, Equilibrium
+from mdsens.units import quotient_unit_name, unit_name
+
+if TYPE_CHECKING:
+    import pandas
+    import xarray
+
+_Found = tuple[dict[str, Array], list[float], list[float]]
+
+
+class Tangents:
+    """Tangents of the degrees of freedom, one per parameter, computed when first asked for."""
+
+    def __init__(self, compute: Callable[[], _Found]):
+        self._compute, self._found = compute, None
+
+    def _get(self) -> _Found:
+        if self._found is None:
+            self._found = self._compute()
+        return self._found
+
+    @property
+    def q(self) -> dict[str, Float[Array, "R D"]]:
+        """Tangent of the degrees of freedom for each parameter."""
+        return self._get()[0]
+
+    @property
+    def residuals(self) -> list[float]:
+        """Relative residual of each linear solve."""
+        return self._get()[1]
+
+    @property
+    def errors(self) -> list[float]:
+        """Estimated relative error of each tangent; empty if not estimated."""
+        return self._get()[2]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sensitivity(Mapping[str, Mapping[str, Float[Array, "..."]]]):
+    """Derivatives by name: ``sens["volume"]["sigma"]`` is d volume / d sigma.
+
+    Attributes:
+        equilibrium: where the derivatives were taken.
+        observables: the observables by name.
+        observed: their values.
+        derivatives: for each observable, its derivative in each parameter.
+        parameters: names and values of the parameters.
+        mode: ``"forward"`` or ``"reverse"``.
+        certificate: that of the equilibrium, with the residual and the error of these derivatives.
+    """
+
+    equilibrium: Equilibrium
+    observables: dict[str, Observable]
+    observed: dict[str, Float[Array, "..."]]
+    derivatives: dict[str, dict[str, Float[Array, "..."]]]
+    parameters: dict[str, float]
+    mode: str
+    certificate: Certificate
+    tangents: Tangents = dataclasses.field(repr=False)
+
+    def __getitem__(self, name: str) -> dict[str, Float[Array, "..."]]:
+        if name not in self.derivatives:
+            known = ", ".join(self.derivatives) or "none"
+            raise KeyError(f"no observable {name!r} was asked for; there are: {known}")
+        return self.derivatives[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.derivatives)
+
+    def __len__(self) -> int:
+        return len(self.derivatives)
+
+    @property
+    def positions(self) -> dict[str, Float[Array, "N D"]]:
+        """Derivative of the relaxed positions in each parameter, shape (N, D), length/unit.
+
+        Atoms that the energy does not hold have the derivative of smallest norm: no net
+        translation or rotation, and none for rattlers.
+        """
+        return {name: self._moved(change)[0] for name, change in self.tangents.q.items()}
+
+    @property
+    def cell(self) -> dict[str, Float[Array, "D D"]]:
+        """Derivative of the relaxed cell in each parameter, shape (D, D); zero if it is fixed."""
+        return {name: self._moved(change)[1] for name, change in self.tangents.q.items()}
+
+    def _moved(self, change: Float[Array, "R D"]) -> tuple[Array, Array]:
+        import jax
+
+        landscape = self.equilibrium.landscape
+
+        def at(q: Float[Array, "R D"]) -> tuple[Array, Array]:
+            system = landscape.system_at(q)
+            return system.positions, system.cell
+
+        return jax.jvp(at, (self.equilibrium.q,), (change,))[1]
+
+    def units(self, observable: str, parameter: str) -> str:
+        """Unit of one derivative, e.g. ``"Ang^3/eV"``."""
+        return quotient_unit_name(
+            self.observables[observable].dimension,
+            self.equilibrium.potential.parameter_dimension(parameter),
+            self.equilibrium.system.units,
+        )
+
+    def logarithmic(self) -> dict[str, dict[str, Float[Array, "..."]]]:
+        """d ln O / d ln theta = (theta / O) dO/dtheta: per cent of change per cent of parameter.
+
+        NaN where an observable is zero.
+        """
+        result: dict[str, dict[str, Float[Array, "..."]]] = {}
+        for name, by_parameter in self.derivatives.items():
+            value = self.observed[name]
+            divisor = jnp.where(value == 0.0, jnp.nan, value)
+            result[name] = {
+                parameter: derivative * self.parameters[parameter] / divisor
+                for parameter, derivative in by_parameter.items()
+            }
+        return result
+
+    def _rows(self) -> Iterator[dict]:
+        logarithms, system = self.logarithmic(), self.equilibrium.system
+        for name, by_parameter in self.derivatives.items():
+            observable = self.observables[name]
+            value = np.asarray(self.observed[name])
+            for index in np.ndindex(value.shape):
+                for parameter, derivative in by_parameter.items():
+                    yield {
+                        "observable": name,
+                        "component": component_label(observable, index, value.shape),
+                        "value": float(value[index]),
+                        "value_units": unit_name(observable.dimension, system.units),
+                        "parameter": parameter,
+                        "parameter_value": self.parameters[parameter],
+                        "derivative": float(np.asarray(derivative)[index]),
+                        "derivative_units": self.units(name, parameter),
+                        "logarithmic": float(np.asarray(logarithms[name][parameter])[index]),
+                    }
+
+    def to_dataframe(self) -> "pandas.DataFrame":
+        """A table with one row per number and parameter, units in columns of their own."""
+        import pandas
+
+        return pandas.DataFrame(list(self._rows()))
+
+    def to_xarray(self) -> "xarray.Dataset":
+        """Values and derivatives with named axes; positions under ``"positions"``."""
+        import xarray
+
+        parameters, system = list(self.parameters), self.equilibrium.system
+        data: dict = {}
+        for name, by_parameter in self.derivatives.items():
+            value = np.asarray(self.observed[name])
+            axes = [f"{name}_component"] if value.ndim else []
+            units = {"units": unit_name(self.observables[name].dimension, system.units)}
+            data[name] = (axes, value, units)
+            stacked = np.stack([np.asarray(by_parameter[p]) for p in parameters])
+            data[f"d_{name}"] = (["parameter", *axes], stacked)
+        if self.parameters:
+            moved = np.stack([np.asarray(self.positions[p]) for p in parameters])
+            data["d_positions"] = (["parameter", "atom", "axis"], moved)
+        data["positions"] = (["atom", "axis"], np.asarray(self.equilibrium.positions))
+        coordinates = {
+            "parameter": parameters,
+            "parameter_value": ("parameter", list(self.parameters.values())),
+            "axis": list("xyz"[: system.dimension]),
+        }
+        return xarray.Dataset(data, coordinates)
+
+    def save(self, path: str | Path) -> None:
+        """Write the table to a file: ``.csv``, or ``.json`` with positions too.
+
+        Raises:
+            InputError: another ending.
+        """
+        path = Path(path)
+        if path.suffix == ".csv":
+            self.to_dataframe().to_csv(path, index=False)
+        elif path.suffix == ".json":
+            positions = {name: np.asarray(x).tolist() for name, x in self.positions.items()}
+            path.write_text(json.dumps({"rows": list(self._rows()), "positions": positions}))
+        else:
+            raise InputError(f"cannot write {path.name!r}: allowed endings are .csv and .json")
+
+    def __str__(self) -> str:
+        lines = [f"{'observable':28s} {'parameter':18s} {'derivative':>16s}  units"]
+        for row in self._rows():
+            label = row["observable"] + (f" {row['component']}" if row["component"] else "")
+            lines.append(
+                f"{label:28s} {row['parameter']:18s} {row['derivative']:16.8g}  "
+                f"{row['derivative_units']}"
+            )
+        return "\n".join([*lines, str(self.certificate)])
+
+    def _repr_html_(self) -> str:
+        return self.to_dataframe().to_html(index=False)
+
+
+def component_label(observable: Observable, index: tuple[int, ...], shape: tuple[int, ...]) -> str:
+    """Name of one entry of an observable's array: its label, or its index; empty for a number."""
+    if not index:
+        return ""
+    if observable.name == "stress" and shape == (3,):
+        return ("xx", "yy", "xy")[index[0]]
+    if observable.labels and len(index) == 1:
+        return observable.labels[index[0]]
+    return ",".join(str(i) for i in index)

@@ -1,0 +1,290 @@
+"""sensitivity: how positions and observables change with the potential's parameters."""
+
+import dataclasses
+import functools
+from collections.abc import Iterable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from mdsens.errors import InputError, UnreliableDerivativeError
+from mdsens.implicit import jvp_solution, newton_step, vjp_solution
+from mdsens.implicit.linear import DENSE_LIMIT
+from mdsens.observables.observable import Observable, parse
+from mdsens.potentials.potential import Potential
+from mdsens.relaxation import Certificate, Equilibrium, Landscape
+from mdsens.sensitivity.results import Sensitivity, Tangents
+
+#: Ways to compute a Jacobian.
+MODES = ("auto", "forward", "reverse")
+
+
+def sensitivity(
+    equilibrium: Equilibrium,
+    observables: Observable | str | Iterable[Observable | str] = (),
+    wrt: str | Iterable[str] | None = None,
+    mode: str = "auto",
+    allow_unconverged: bool = False,
+    error_estimate: bool = True,
+) -> Sensitivity:
+    """Derivatives of the relaxed positions and of observables in the potential's parameters.
+
+    One linear solve with the Hessian per parameter (forward mode) or per number that the
+    observables return (reverse mode): Blondel et al., arXiv 2105.15183, eq. 2 and section 2.1.
+
+    Arguments:
+        equilibrium: a converged, stable relaxed structure.
+        observables: one or several, as objects or as text such as ``"distance(0,1)"``.
+        wrt: names of parameters, e.g. ``["sigma"]`` or ``"sigma[Ar-Kr]"``; None: all.
+        mode: ``"forward"``, ``"reverse"``, or ``"auto"``: the one with fewer solves.
+        allow_unconverged: give derivatives where the structure is not a converged, stable minimum.
+        error_estimate: also estimate the derivatives' own error, by one more solve for each.
+
+    Returns:
+        The Sensitivity: ``sens["volume"]["sigma"]``, ``sens.positions["sigma"]``.
+
+    Raises:
+        InputError: an unknown observable, parameter or mode.
+        UnreliableDerivativeError: the structure is unconverged or unstable.
+    """
+    if mode not in MODES:
+        raise InputError(f"mode = {mode!r}: allowed are {', '.join(MODES)}")
+    given = [observables] if isinstance(observables, (Observable, str)) else list(observables)
+    asked = [parse(item) if isinstance(item, str) else item for item in given]
+    potential = equilibrium.potential
+    names = potential.expand_parameter_names(wrt if wrt is None or isinstance(wrt, str) else [*wrt])
+    if not allow_unconverged:
+        require_reliable(equilibrium.certificate)
+    landscape = differentiable_landscape(equilibrium)
+
+    values = {o.name: jnp.asarray(o(equilibrium)) for o in asked}
+    outputs = sum(value.size for value in values.values())
+    if mode == "auto":
+        mode = "forward" if not asked or len(names) <= outputs else "reverse"
+
+    solve_forward = functools.partial(
+        solve_tangents, landscape, equilibrium.q, names, error_estimate
+    )
+    tangents = Tangents(solve_forward)
+    residuals: list[float] = []
+    errors: list[float] = []
+    if mode == "forward":
+        derivatives = _push_forward(equilibrium, asked, tangents.q)
+        residuals, errors = tangents.residuals, tangents.errors
+    else:
+        derivatives, residuals = _pull_back(equilibrium, landscape, asked, names)
+
+    certificate = equilibrium.certificate
+    certificate = dataclasses.replace(
+        certificate,
+        linear_residual=max(residuals, default=None),
+        derivative_error=max(errors, default=None),
+    )
+    return Sensitivity(
+        equilibrium=equilibrium,
+        observables={o.name: o for o in asked},
+        observed=values,
+        derivatives=derivatives,
+        parameters={name: potential.parameters[name] for name in names},
+        mode=mode,
+        certificate=certificate,
+        tangents=tangents,
+    )
+
+
+def require_reliable(certificate: Certificate) -> None:
+    """Raise UnreliableDerivativeError, with the remedy, unless the structure is a minimum."""
+    override = "or pass allow_unconverged=True"
+    if not certificate.converged:
+        raise UnreliableDerivativeError(
+            f"the structure is unconverged: largest force {certificate.fmax:.2e}, asked "
+            f"{certificate.fmax_asked:.2e}, and derivatives there can have the wrong sign; relax "
+            f"with more steps (max_steps) or method='auto', {override}"
+        )
+    if not certificate.stable:
+        raise UnreliableDerivativeError(
+            f"the structure is a saddle: lowest eigenvalue {certificate.lowest_eigenvalue:.3g}; "
+            f"displace the atoms a little and relax again, {override}"
+        )
+
+
+def differentiable_landscape(equilibrium: Equilibrium) -> Landscape:
+    """The landscape without loose atoms' edges, with the null vectors that were found."""
+    floppy = equilibrium.certificate.floppy_vectors
+    return eqx.tree_at(
+        lambda landscape: landscape.floppy, equilibrium.landscape.backbone(), jnp.asarray(floppy)
+    )
+
+
+def _value(
+    observable: Observable, equilibrium: Equilibrium, q: Float[Array, "R D"], potential: Potential
+) -> Float[Array, "..."]:
+    """An observable as a function of what it depends on."""
+    moved = eqx.tree_at(lambda e: (e.q, e.landscape.potential), equilibrium, (q, potential))
+    return jnp.asarray(observable(moved))
+
+
+def _push_forward(
+    equilibrium: Equilibrium, observables: list[Observable], tangents: dict[str, Array]
+) -> dict[str, dict[str, Array]]:
+    """Derivatives of observables from tangents of q, by name."""
+    potential = equilibrium.potential
+    derivatives: dict[str, dict[str, Array]] = {observable.name: {} for observable in observables}
+    traceable = tuple(observable for observable in observables if observable.traceable)
+    for name, tangent in tangents.items():
+        direction = potential.direction(name)
+        changes = dict(_compiled_changes(traceable, equilibrium, tangent, direction))
+        for observable in observables:
+            if not observable.traceable:
+                changes[observable.name] = _change(observable, equilibrium, tangent, direction)
+            derivatives[observable.name][name] = changes[observable.name]
+    return derivatives
+
+
+def _change(
+    observable: Observable, equilibrium: Equilibrium, tangent: Array, direction: Potential
+) -> Array:
+    return jax.jvp(
+        lambda q, potential: _value(observable, equilibrium, q, potential),
+        (equilibrium.q, equilibrium.potential),
+        (tangent, direction),
+    )[1]
+
+
+@eqx.filter_jit
+def _compiled_changes(
+    observables: tuple[Observable, ...],
+    equilibrium: Equilibrium,
+    tangent: Array,
+    direction: Potential,
+) -> dict[str, Array]:
+    return {o.name: _change(o, equilibrium, tangent, direction) for o in observables}
+
+
+def _pull_back(
+    equilibrium: Equilibrium,
+    landscape: Landscape,
+    observables: list[Observable],
+    names: list[str],
+) -> tuple[dict[str, dict[str, Array]], list[float]]:
+    """Derivatives of observables by one linear solve for each number, and its residuals."""
+    potential = equilibrium.potential
+    derivatives: dict[str, dict[str, Array]] = {}
+    residuals = []
+    for observable in observables:
+        rows = []
+        size = jnp.size(observable(equilibrium))
+        pull = _compiled_gradients if observable.traceable else _gradients
+        for index in range(size):
+            by_q, by_potential = pull(observable, equilibrium, jnp.asarray(index))
+            through_q, residual = _cotangent(landscape, equilibrium.q, by_q)
+            residuals.append(float(residual))
+            rows.append(jax.tree.map(jnp.add, through_q, by_potential))
+        shape = jnp.shape(observable(equilibrium))
+        derivatives[observable.name] = {
+            name: jnp.stack([potential.derivative(row, name) for row in rows]).reshape(shape)
+            for name in names
+        }
+    return derivatives, residuals
+
+
+def _gradients(
+    observable: Observable, equilibrium: Equilibrium, index: Array
+) -> tuple[Array, Potential]:
+    """Explicit gradients of one entry of an observable in q and in the potential."""
+
+    def entry(q: Float[Array, "R D"], potential: Potential) -> Array:
+        return _value(observable, equilibrium, q, potential).reshape(-1)[index]
+
+    return jax.grad(entry, argnums=(0, 1))(equilibrium.q, equilibrium.potential)
+
+
+_compiled_gradients = eqx.filter_jit(_gradients)
+
+
+def _condition(q: Float[Array, "R D"], potential: Potential, landscape: Landscape) -> Array:
+    changed = eqx.tree_at(lambda given: given.potential, landscape, potential)
+    return changed.condition(q)
+
+
+def _null_space(q: Float[Array, "R D"], potential: Potential, landscape: Landscape) -> Array:
+    return landscape.null_vectors(q)
+
+
+@eqx.filter_jit
+def _newton_corrected(landscape: Landscape, q: Float[Array, "R D"]) -> Float[Array, "R D"]:
+    """q after one Newton step, where derivatives have an error of second order."""
+    return newton_step(
+        _condition, q, (landscape.potential, landscape), symmetric=True, null_space=_null_space
+    )
+
+
+@eqx.filter_jit
+def _tangent(
+    landscape: Landscape, q: Float[Array, "R D"], direction: Potential
+) -> tuple[Array, Array]:
+    """Tangent of q along a direction of the potential, and the residual of its solve."""
+    solution = jvp_solution(
+        _condition, q, (landscape.potential, landscape), (direction, None),
+        symmetric=True, null_space=_null_space,
+    )  # fmt: skip
+    return solution.value, solution.residual
+
+
+@eqx.filter_jit
+def _tangents_at_once(
+    landscape: Landscape, q: Float[Array, "R D"], directions: Potential
+) -> tuple[Array, Array]:
+    """`_tangent` for many directions; the Hessian is built and factorised once."""
+    return jax.vmap(lambda direction: _tangent(landscape, q, direction))(directions)
+
+
+@eqx.filter_jit
+def _cotangent(
+    landscape: Landscape, q: Float[Array, "R D"], cotangent: Float[Array, "R D"]
+) -> tuple[Potential, Array]:
+    """Cotangent of the potential for one of q, and the residual of the solve behind it."""
+    gradients, solution = vjp_solution(
+        _condition, q, (landscape.potential, landscape), cotangent,
+        symmetric=True, null_space=_null_space,
+    )  # fmt: skip
+    return gradients[0], solution.residual
+
+
+def solve_tangents(
+    landscape: Landscape, q: Float[Array, "R D"], names: list[str], estimate: bool
+) -> tuple[dict[str, Array], list[float], list[float]]:
+    """Tangents of q along named parameters, residuals of the solves, and estimated errors.
+
+    The error of each is that of theta dq/dtheta, relative to the largest of these among the
+    parameters: a tangent that vanishes by symmetry has no relative error of its own.
+    """
+    directions = [landscape.potential.direction(name) for name in names]
+
+    def all_at(point: Array) -> tuple[np.ndarray, np.ndarray]:
+        if q.size <= DENSE_LIMIT:
+            stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *directions)
+            found = _tangents_at_once(landscape, point, stacked)
+            return np.asarray(found[0]), np.asarray(found[1])
+        each = [_tangent(landscape, point, direction) for direction in directions]
+        return np.stack([f[0] for f in each]), np.stack([f[1] for f in each])
+
+    tangents, residuals = all_at(q)
+    errors: list[float] = []
+    if estimate:
+        values = landscape.potential.parameters
+        sizes = np.array([abs(values[name]) for name in names])
+        changes = all_at(_newton_corrected(landscape, q))[0] - tangents
+        # A change of every position by a millionth of the range is as good as none.
+        nothing = 1e-6 * float(landscape.potential.interaction_range) * np.sqrt(q.size)
+        largest = max((sizes * _norms(tangents)).max(), nothing)
+        errors = [float(error) for error in sizes * _norms(changes) / largest]
+    named = {name: jnp.asarray(t) for name, t in zip(names, tangents, strict=True)}
+    return named, [float(residual) for residual in residuals], errors
+
+
+def _norms(tangents: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(tangents.reshape(len(tangents), -1), axis=1)

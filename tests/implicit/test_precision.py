@@ -1,0 +1,105 @@
+"""The estimated error of a derivative against its true error."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import mdsens  # noqa: F401  (double precision)
+from mdsens.implicit.precision import jacobian_error_estimate
+
+DECADES = [1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2]
+
+
+def coupled(x, theta):
+    """A system without symmetry: x0^3 + x1 = theta0, x1 exp(x0) = theta1."""
+    return jnp.stack([x[0] ** 3 + x[1] - theta[0], x[1] * jnp.exp(x[0]) - theta[1]])
+
+
+# Compiled once for all decades.
+@jax.jit
+def estimate_for_cubes(x, theta, direction):
+    return jacobian_error_estimate(lambda x, t: x**3 - t, x, (theta,), (direction,))
+
+
+@jax.jit
+def estimate_for_coupled(x, theta, direction):
+    return jacobian_error_estimate(coupled, x, (theta,), (direction,))
+
+
+def coupled_tangent(x, direction):
+    matrix = np.asarray([[3 * x[0] ** 2, 1.0], [x[1] * np.exp(x[0]), np.exp(x[0])]])
+    return np.linalg.solve(matrix, direction)
+
+
+def within_a_factor_of_three(estimate, truth):
+    return truth / 3 < estimate < truth * 3
+
+
+@pytest.mark.parametrize("error", DECADES)
+def test_the_estimate_for_cube_roots_is_right(error):
+    theta, direction = jnp.asarray([1.0, 8.0, 0.5]), jnp.asarray([1.0, -1.0, 0.3])
+    approximate = jnp.cbrt(theta) * (1 + error * jnp.asarray([1.0, -0.4, 0.7]))
+    estimate = estimate_for_cubes(approximate, theta, direction)
+    exact = direction * jnp.cbrt(theta) / (3 * theta)
+    true_error = np.linalg.norm(estimate.derivative - exact)
+    assert within_a_factor_of_three(estimate.absolute, true_error)
+    assert within_a_factor_of_three(estimate.relative, true_error / np.linalg.norm(exact))
+    # Of second order, down to the rounding of the two solves.
+    assert np.linalg.norm(estimate.corrected - exact) < 20 * error**2 + 1e-14
+
+
+@pytest.mark.parametrize("error", DECADES)
+def test_the_estimate_for_a_coupled_system_is_right(error):
+    exact = np.asarray([0.7, 1.3])
+    theta = jnp.asarray([0.7**3 + 1.3, 1.3 * np.exp(0.7)])
+    direction = np.asarray([0.2, 1.0])
+    shift = error * np.asarray([0.6, -0.8])
+    estimate = estimate_for_coupled(exact + shift, theta, direction)
+    true_error = np.linalg.norm(estimate.derivative - coupled_tangent(exact, direction))
+    assert within_a_factor_of_three(estimate.absolute, true_error)
+    assert within_a_factor_of_three(estimate.solution_error, error)
+
+
+def test_at_the_solution_the_estimate_is_zero():
+    ones = jnp.ones(3)
+    estimate = estimate_for_cubes(2 * ones, 8 * ones, ones)
+    assert estimate.absolute == 0
+    assert estimate.relative == 0
+    np.testing.assert_allclose(estimate.derivative, 1 / 12, rtol=1e-15)
+
+
+@pytest.mark.parametrize("error", [1e-6, 1e-3])
+def test_the_estimate_goes_with_a_null_space(error):
+    """A spring with energy (r - length)^4 + (r - length)^2 / 2 on a line is free to translate."""
+
+    def energy(x, length):
+        stretch = x[1] - x[0] - length
+        return 0.5 * stretch**2 + stretch**4 + 0.25 * (x[1] - x[0]) ** 4
+
+    def condition(x, length):
+        return jax.grad(energy)(x, length)
+
+    def tangent(distance, length):  # from e(r, length), one unknown, shared by both ends
+        stretch = distance - length
+        slope = 1 + 12 * stretch**2
+        return slope / (slope + 3 * distance**2)
+
+    exact = 0.5
+    for _ in range(50):
+        stretch = exact - 1.0
+        force = stretch + 4 * stretch**3 + exact**3
+        exact -= force / (1 + 12 * stretch**2 + 3 * exact**2)
+    estimate = jax.jit(
+        lambda x: jacobian_error_estimate(
+            condition,
+            x,
+            (1.0,),
+            (1.0,),
+            symmetric=True,
+            null_space=lambda x, length: jnp.ones((1, 2)),
+        )
+    )(jnp.asarray([0.0, exact + error]))
+    np.testing.assert_allclose(estimate.derivative[0], -estimate.derivative[1], rtol=1e-12)
+    true_error = np.sqrt(2) / 2 * abs(tangent(exact + error, 1.0) - tangent(exact, 1.0))
+    assert within_a_factor_of_three(estimate.absolute, true_error)
