@@ -1,4 +1,4 @@
-"""How a relaxed structure, and everything computed from it, depends on the potential's parameters."""
+"""How a relaxed structure, and all that is computed from it, depends on its potential."""
 
 import importlib
 import os
@@ -6,10 +6,20 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mdsens import implicit, mechanics, observables, plots, potentials, testing
-    from mdsens.particles import System, read
-    from mdsens.relaxation import Equilibrium, relax
-    from mdsens.sensitivity import Sensitivity, sensitivity
+    from mdsens import implicit as implicit
+    from mdsens import mechanics as mechanics
+    from mdsens import observables as observables
+    from mdsens import particles as particles
+    from mdsens import plots as plots
+    from mdsens import potentials as potentials
+    from mdsens import relaxation as relaxation
+    from mdsens import study as study
+    from mdsens.particles import System as System
+    from mdsens.particles import read as read
+    from mdsens.relaxation import Equilibrium as Equilibrium
+    from mdsens.relaxation import relax as relax
+    from mdsens.sensitivity import Sensitivity as Sensitivity
+    from mdsens.sensitivity import sensitivity as sensitivity
 
 __version__ = "0.1.0"
 
@@ -40,7 +50,6 @@ _ROOMS = (
     "potentials",
     "relaxation",
     "study",
-    "testing",
 )
 
 __all__ = [*_HOMES, *_ROOMS]

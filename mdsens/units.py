@@ -103,7 +103,8 @@ def to_ase_units(value: float | str, dimension: str, what: str) -> float:
         amount = float(number)
     except ValueError:
         raise InputError(
-            f"{what} = {value!r}: not a number; give one, or a number and a unit ({_listing(allowed)})"
+            f"{what} = {value!r}: not a number; give one, or a number and a unit of "
+            f"{_listing(allowed)}"
         ) from None
     if not unit:
         return amount

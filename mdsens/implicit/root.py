@@ -359,7 +359,7 @@ def vjp_solution(
 def linearise(
     optimality_fun: Callable, sol: Any, args: tuple, null_space: NullSpace
 ) -> tuple[Callable, Any]:
-    """v -> dF/dx v, and the vectors of the null space."""
+    """The map v -> dF/dx v, and the vectors of the null space."""
     sol = jax.tree.map(jnp.asarray, sol)
     if not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(sol)):
         raise ValueError(

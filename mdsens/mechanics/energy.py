@@ -9,9 +9,7 @@ from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 
 
-def site_energies(
-    system: System, potential: Potential, edge_list: EdgeList
-) -> Float[Array, " N"]:
+def site_energies(system: System, potential: Potential, edge_list: EdgeList) -> Float[Array, " N"]:
     """Energy of each atom.
 
     Arguments:
@@ -67,7 +65,7 @@ def energy_forces_virial(
     if potential.pairwise:
         forces = gradients
     else:
-        blocks, dimension, slots, size = gradients.shape
+        blocks, dimension = gradients.shape[:2]
         by_component = gradients.transpose(1, 0, 2, 3).reshape(dimension, -1)
 
         def one_reverse(block: tuple[Array, Array]) -> Array:

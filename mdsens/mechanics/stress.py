@@ -35,6 +35,8 @@ def stress(system: System, potential: Potential, edge_list: EdgeList) -> Float[A
         InputError: the cell has no volume.
     """
     if is_concrete(system.cell) and float(system.volume) == 0.0:
-        raise InputError("stress needs a volume, and the cell has none: give the system a full cell")
+        raise InputError(
+            "stress needs a volume, and the cell has none: give the system a full cell"
+        )
     virial = energy_forces_virial(system, potential, edge_list)[2]
     return (virial + virial.T) / (2.0 * system.volume)

@@ -80,7 +80,7 @@ def parse(text: str) -> Observable:
             f"observable {text!r} does not exist: allowed are {', '.join(BY_NAME)}; "
             f"did you mean {near!r}?"
         )
-    factory: Callable[..., Any] = BY_NAME[target.id]
+    factory: Callable[..., Observable] = BY_NAME[target.id]
     try:
         inspect.signature(factory).bind(*arguments, **options)
     except TypeError as error:

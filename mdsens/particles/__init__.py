@@ -1,6 +1,6 @@
 """What is simulated: systems of particles and the edges between them."""
 
-from mdsens.particles.edges import EdgeList, Edges, edge_blocks, find_edges, site_species_blocks
+from mdsens.particles.edges import EdgeList, Edges, edge_blocks, find_edges, no_edges
 from mdsens.particles.system import System, read
 
 __all__ = [
@@ -9,6 +9,6 @@ __all__ = [
     "System",
     "edge_blocks",
     "find_edges",
+    "no_edges",
     "read",
-    "site_species_blocks",
 ]

@@ -91,6 +91,30 @@ def block_shape(atom_count: int, slots: int) -> tuple[int, int]:
     return blocks, -(-atom_count // (8 * blocks)) * 8
 
 
+def no_edges(atom_count: int, dimension: int, capacity: tuple[int, int] = (1, 0)) -> EdgeList:
+    """An EdgeList without edges, with room for some.
+
+    Arguments:
+        atom_count: N.
+        dimension: D.
+        capacity: slots per atom and ghosts to make room for.
+
+    Returns:
+        The EdgeList.
+    """
+    slots, ghosts = capacity
+    blocks, size = block_shape(atom_count, slots)
+    places = np.arange(blocks * slots * size, dtype=np.int32).reshape(blocks, slots, size)
+    return EdgeList(
+        neighbors=jnp.full(places.shape, atom_count + ghosts, jnp.int32),
+        reverse=jnp.asarray(places),
+        ghost_owners=jnp.zeros(ghosts, jnp.int32),
+        ghost_images=jnp.zeros((ghosts, dimension)),
+        reach=jnp.ones(()),
+        atom_count=atom_count,
+    )
+
+
 def find_edges(
     positions: np.ndarray,
     cell: np.ndarray,

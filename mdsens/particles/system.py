@@ -66,9 +66,7 @@ class System(eqx.Module):
         check_unit_system(units)
         self.positions = _float_array(positions)
         if self.positions.ndim != 2 or self.positions.shape[1] not in (2, 3):
-            raise InputError(
-                f"positions have shape {self.positions.shape}: give (N, 2) or (N, 3)"
-            )
+            raise InputError(f"positions have shape {self.positions.shape}: give (N, 2) or (N, 3)")
         count, dimension = self.positions.shape
         if count == 0:
             raise InputError("the structure is empty: give at least one atom")
@@ -78,11 +76,12 @@ class System(eqx.Module):
         self.fixed = jnp.asarray(np.zeros(count, bool) if fixed is None else fixed, bool)
         for name, array in (("species", self.species), ("fixed", self.fixed)):
             if array.shape != (count,):
-                raise InputError(f"{name} has shape {array.shape}: give one value per atom ({count},)")
+                raise InputError(f"{name} has shape {array.shape}: give one per atom ({count},)")
         self.cell = _float_array(np.zeros((dimension, dimension)) if cell is None else cell)
         if self.cell.shape != (dimension, dimension):
             raise InputError(
-                f"cell has shape {self.cell.shape}: give ({dimension}, {dimension}), vectors as rows"
+                f"cell has shape {self.cell.shape}: give ({dimension}, {dimension}), "
+                "lattice vectors as rows"
             )
         boundaries = (pbc,) * dimension if isinstance(pbc, (bool, np.bool_)) else tuple(pbc)
         if len(boundaries) != dimension:
@@ -112,8 +111,8 @@ class System(eqx.Module):
             gram = np.linalg.det(lattice @ lattice.T) if len(lattice) else 1.0
             if np.any(lengths == 0) or gram <= 1e-20 * np.prod(lengths) ** 2:
                 raise InputError(
-                    f"the cell {cell.tolist()} has no volume in its periodic directions {self.pbc}: "
-                    "give independent lattice vectors, or set pbc to False there"
+                    f"the cell {cell.tolist()} has no volume in its periodic directions "
+                    f"{self.pbc}: give independent lattice vectors, or set pbc to False there"
                 )
 
     @property
@@ -184,12 +183,12 @@ class System(eqx.Module):
         symbols = tuple(dict.fromkeys(str(name) for name in names))
         order = {name: index for index, name in enumerate(symbols)}
         cell, positions = atoms.cell[:], atoms.positions
-        if dimension == 2:
-            if np.ptp(positions[:, 2]) > 1e-9 or np.any(np.abs(cell[:2, 2]) > 1e-9):
-                raise InputError(
-                    "dimension = 2: the atoms or the first two cell vectors leave the xy plane; "
-                    "give a flat structure, or dimension = 3"
-                )
+        flat = np.ptp(positions[:, 2]) < 1e-9 and np.all(np.abs(cell[:2, 2]) < 1e-9)
+        if dimension == 2 and not flat:
+            raise InputError(
+                "dimension = 2: the atoms or the first two cell vectors leave the xy plane; "
+                "give a flat structure, or dimension = 3"
+            )
         return System(
             positions[:, :dimension],
             cell[:dimension, :dimension],

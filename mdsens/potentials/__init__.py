@@ -16,6 +16,7 @@ BY_NAME: dict[str, type[Potential]] = {
 
 __all__ = [
     "BY_NAME",
+    "WCA",
     "LennardJones",
     "Morse",
     "PairPotential",
@@ -24,6 +25,5 @@ __all__ = [
     "SoftSphere",
     "StillingerWeber",
     "TruncatedPairPotential",
-    "WCA",
     "parameter",
 ]

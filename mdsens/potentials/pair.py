@@ -45,7 +45,6 @@ class PairPotential(Potential):
         energies = self.per_pair(edges).truncated_pair_energies(edges.distances)
         return 0.5 * jnp.sum(jnp.where(edges.mask, energies, 0.0), axis=0)
 
-
     def site_energies_and_gradients(
         self, edges: Edges
     ) -> tuple[Float[Array, " C"], Float[Array, "D K C"]]:
@@ -221,6 +220,6 @@ class Morse(TruncatedPairPotential):
         require_cutoff_above(self, "r0")
 
     def pair_energies(self, r: Float[Array, "K C"]) -> Float[Array, "K C"]:
-        """epsilon (y^2 - 2 y) with y = exp(-alpha (r - r0)), in units of energy."""
+        """Epsilon (y^2 - 2 y) with y = exp(-alpha (r - r0)), in units of energy."""
         y = jnp.exp(-self.alpha * (r - self.r0))
         return self.epsilon * y * (y - 2.0)

@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 import difflib
+import operator
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self, TypeAlias
 
@@ -183,12 +184,12 @@ class Potential(eqx.Module):
         return list(dict.fromkeys(expanded))
 
     def direction(self, name: str) -> Self:
-        """The unit tangent along one parameter: 1 in its leaf (both halves of a table), 0 elsewhere."""
+        """The unit tangent along one parameter: 1 in its entry (and its mirror), 0 elsewhere."""
         field, index = self._entry(name)
         zeros = jax.tree.map(jnp.zeros_like, self)
         unit = jnp.zeros_like(getattr(self, field)).at[index].set(1.0)
         unit = unit.at[index[::-1]].set(1.0)
-        return eqx.tree_at(lambda potential: getattr(potential, field), zeros, unit)
+        return eqx.tree_at(operator.attrgetter(field), zeros, unit)
 
     def with_parameters(self, values: Mapping[str, float | Float[Array, ""]]) -> Self:
         """This potential with some parameters changed, by name; checked as when first given."""
@@ -196,7 +197,7 @@ class Potential(eqx.Module):
         for name, value in values.items():
             field, index = self._entry(name)
             leaf = getattr(changed, field).at[index].set(value).at[index[::-1]].set(value)
-            changed = eqx.tree_at(lambda potential, f=field: getattr(potential, f), changed, leaf)
+            changed = eqx.tree_at(operator.attrgetter(field), changed, leaf)
         changed.__check_init__()
         return changed
 

@@ -37,10 +37,10 @@ class SoftSphere(PairPotential):
 
     contact: ClassVar[bool] = True
 
-    diameter: Parameter = parameter("length", positive=True, per="species")
-    epsilon: Parameter = parameter("energy", positive=True)
     alpha: float = eqx.field(static=True)
     species: tuple[str, ...] | None = eqx.field(static=True)
+    diameter: Parameter = parameter("length", positive=True, per="species")
+    epsilon: Parameter = parameter("energy", positive=True)
 
     def __init__(
         self,

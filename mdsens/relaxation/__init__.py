@@ -13,15 +13,15 @@ from mdsens.relaxation.newton import Newton
 from mdsens.relaxation.relax import METHODS, relax
 
 __all__ = [
+    "FIRE",
+    "LBFGS",
+    "METHODS",
     "Certificate",
     "ConjugateGradient",
     "Equilibrium",
-    "FIRE",
     "GradientDescent",
     "History",
-    "LBFGS",
     "Landscape",
-    "METHODS",
     "Minimiser",
     "Newton",
     "State",

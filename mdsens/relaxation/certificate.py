@@ -1,4 +1,4 @@
-"""The certificate of an equilibrium: is it converged, is it stable, what does it leave open?"""
+"""The certificate of an equilibrium: converged or not, stable or not, and what it leaves open."""
 
 import dataclasses
 
@@ -75,8 +75,9 @@ class Certificate:
         return sum(self.null_modes.values())
 
     def __str__(self) -> str:
-        force, curvature = unit_name("energy/length", self.units), unit_name(
-            "energy/length^2", self.units
+        force, curvature = (
+            unit_name("energy/length", self.units),
+            unit_name("energy/length^2", self.units),
         )
         kinds = ", ".join(f"{count} {kind}" for kind, count in self.null_modes.items() if count)
         lines = [
@@ -126,8 +127,8 @@ def certify(
     translations = dimension if not np.asarray(system.fixed).any() and moving.any() else 0
     cell_modes = 0
     if landscape.cell_mode is not None:
-        cell_modes = {"full": dimension * (dimension - 1) // 2, "diagonal": dimension**2 - dimension,
-                      "isotropic": dimension**2 - 1}[landscape.cell_mode]  # fmt: skip
+        strains = {"full": dimension * (dimension + 1) // 2, "diagonal": dimension, "isotropic": 1}
+        cell_modes = dimension**2 - strains[landscape.cell_mode]
     return Certificate(
         fmax=fmax,
         fmax_asked=fmax_asked,
@@ -191,7 +192,9 @@ def _lowest_by_lanczos(
 def _largest_eigenvalue(landscape: Landscape, q: Array, free: np.ndarray) -> float:
     size = int(free.sum())
     operator = scipy.sparse.linalg.LinearOperator(
-        (size, size), matvec=lambda v: _restricted_product(landscape, q, free, v.ravel()), dtype=float
+        (size, size),
+        matvec=lambda v: _restricted_product(landscape, q, free, v.ravel()),
+        dtype=float,
     )
     start = np.random.default_rng(1).normal(size=size)
     return float(

@@ -9,7 +9,7 @@ import numpy as np
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from mdsens.errors import RelaxationError
-from mdsens.particles.edges import find_edges
+from mdsens.particles.edges import EdgeList, find_edges
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation.landscape import Landscape, largest_force
@@ -99,7 +99,7 @@ class Descent:
         self.methods: list[tuple[str, int]] = []
         self.bar = _progress_bar() if progress else None
 
-    def _edges(self, system: System, skin: float):  # noqa: ANN202
+    def _edges(self, system: System, skin: float) -> EdgeList:
         edge_list = find_edges(
             np.asarray(system.positions), np.asarray(system.cell), system.pbc,
             self.range, skin, self.capacity,
@@ -168,9 +168,7 @@ class Descent:
                 f"energy or forces are not finite after {self.steps} steps, on atoms "
                 f"{bad[:8].tolist()}: move overlapping atoms apart or check the potential there"
             )
-        moved = np.linalg.norm(
-            np.asarray(state.q - self.landscape.coordinates)[:count], axis=1
-        )
+        moved = np.linalg.norm(np.asarray(state.q - self.landscape.coordinates)[:count], axis=1)
         if moved.max() > ESCAPE_RANGES * self.range:
             atom = int(moved.argmax())
             raise RelaxationError(

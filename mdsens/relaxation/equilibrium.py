@@ -127,7 +127,9 @@ class Equilibrium(eqx.Module):
 
     def _require_volume(self, what: str) -> None:
         if is_concrete(self.system.cell) and float(self.system.volume) == 0.0:
-            raise InputError(f"{what} needs a volume, and the cell has none: give the system a cell")
+            raise InputError(
+                f"{what} needs a volume, and the cell has none: give the system a cell"
+            )
 
     def __str__(self) -> str:
         units = self.system.units
@@ -143,5 +145,3 @@ class Equilibrium(eqx.Module):
 @eqx.filter_jit
 def _mechanics(system: System, potential: Potential, edge_list: EdgeList) -> tuple:
     return energy_forces_virial(system, potential, edge_list)
-
-

@@ -43,9 +43,7 @@ class GradientDescent(Minimiser):
             longest = self.max_step / jnp.maximum(largest_force(state.gradient), 1e-300)
             q = state.q - jnp.minimum(self.step_size, longest) * state.gradient
             enthalpy, gradient = landscape.enthalpy_and_gradient(q)
-            return State(
-                q, enthalpy, gradient, state.evaluations + 1, state.stalled, state.memory
-            )
+            return State(q, enthalpy, gradient, state.evaluations + 1, state.stalled, state.memory)
         longest = 0.5 * self.max_step / jnp.maximum(largest_force(state.gradient), 1e-300)
         length = jnp.where(state.memory > 0, state.memory, longest)
         result, accepted = search(

@@ -131,7 +131,9 @@ class Landscape(eqx.Module):
             for i in range(dimension):
                 for j in range(dimension):
                     unit = jnp.zeros((dimension, dimension)).at[i, j].set(1.0)
-                    vectors.append(jnp.zeros_like(q).at[count:].set(unit - self.project_strain(unit)))
+                    vectors.append(
+                        jnp.zeros_like(q).at[count:].set(unit - self.project_strain(unit))
+                    )
         return jnp.concatenate([jnp.stack(vectors), self.floppy])
 
     def with_loose_at(self, q: Float[Array, "R D"]) -> "Landscape":
@@ -143,7 +145,7 @@ class Landscape(eqx.Module):
     def backbone(self) -> "Landscape":
         """This landscape without the edges of loose atoms, which carry no load."""
         edge_list = self.edge_list
-        blocks, slots, size = edge_list.neighbors.shape
+        blocks, _, size = edge_list.neighbors.shape
         loose = jnp.concatenate([self.loose, self.loose[edge_list.ghost_owners], jnp.ones(1, bool)])
         sites = jnp.pad(self.loose, (0, blocks * size - self.loose.shape[0]))
         gone = loose[edge_list.neighbors] | sites.reshape(blocks, 1, size)

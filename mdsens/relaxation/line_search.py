@@ -40,7 +40,8 @@ def search(
 
     Accepted is a step t with |slope(t)| <= curvature |slope(0)| that meets Armijo's condition, or,
     where the enthalpies agree to rounding, one whose slope alone shows that it goes down: the
-    approximate Wolfe conditions of W. W. Hager and H. Zhang, SIAM J. Optim. 16, 170 (2005), eq. 4.1.
+    approximate Wolfe conditions of W. W. Hager and H. Zhang, SIAM J. Optim. 16, 170 (2005), eq.
+    4.1.
 
     Arguments:
         landscape: the function.
@@ -72,7 +73,9 @@ def search(
         high = jnp.where(too_far, s.t, s.high)
         # The zero of the slope by the secant, kept inside the bracket.
         secant = jnp.where(
-            slope > s.low_slope, s.low + (s.t - s.low) * s.low_slope / (s.low_slope - slope), jnp.inf
+            slope > s.low_slope,
+            s.low + (s.t - s.low) * s.low_slope / (s.low_slope - slope),
+            jnp.inf,
         )
         width = high - low
         inside = jnp.clip(
@@ -97,9 +100,7 @@ def search(
         state.enthalpy,
         state.gradient,
     )
-    end = jax.lax.while_loop(
-        lambda s: ~s.accepted & (s.trials < MAX_TRIALS), trial, trial(start)
-    )
+    end = jax.lax.while_loop(lambda s: ~s.accepted & (s.trials < MAX_TRIALS), trial, trial(start))
     # A last trial that is no worse and has a smaller gradient is progress all the same.
     better = (end.enthalpy <= state.enthalpy + rounding) & (
         largest_force(end.gradient) < largest_force(state.gradient)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from mdsens.particles.edges import EdgeList, edge_blocks
+from mdsens.particles.edges import EdgeList, Edges, edge_blocks
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 
@@ -38,7 +38,7 @@ def loose_atoms(
         return ~loaded & ~fixed
     loads = np.asarray(_edge_loads(system, potential, edge_list))
     contacts = loads > LOAD_FACTOR * fmax
-    blocks, slots, size = contacts.shape
+    slots = contacts.shape[1]
     owners = np.concatenate([np.arange(count), np.asarray(edge_list.ghost_owners), [0]])
     ends = owners[np.asarray(edge_list.neighbors)].transpose(0, 2, 1).reshape(-1, slots)[:count]
     contacts = contacts.transpose(0, 2, 1).reshape(-1, slots)[:count]
@@ -52,9 +52,7 @@ def loose_atoms(
 
 
 @eqx.filter_jit
-def _edge_loads(
-    system: System, potential: Potential, edge_list: EdgeList
-) -> Float[Array, "B K C"]:
+def _edge_loads(system: System, potential: Potential, edge_list: EdgeList) -> Float[Array, "B K C"]:
     return edge_blocks(
         lambda edges, _: jnp.sqrt(
             jnp.sum((2.0 * potential.site_energies_and_gradients(edges)[1]) ** 2, axis=0)
@@ -64,10 +62,8 @@ def _edge_loads(
 
 
 @eqx.filter_jit
-def _interacting(
-    system: System, potential: Potential, edge_list: EdgeList
-) -> Bool[Array, "B C"]:
-    def one_block(edges, _):  # noqa: ANN001, ANN202
+def _interacting(system: System, potential: Potential, edge_list: EdgeList) -> Bool[Array, "B C"]:
+    def one_block(edges: Edges, _: None) -> Bool[Array, " C"]:
         energies, gradients = potential.site_energies_and_gradients(edges)
         return jnp.any(gradients != 0.0, axis=(0, 1)) | (energies != 0.0)
 

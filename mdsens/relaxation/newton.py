@@ -98,7 +98,7 @@ def _truncated_direction(
     tolerance = 1e-6
 
     def unfinished(carry: tuple) -> Array:
-        _, r, _, square, products, curved = carry
+        _, _, _, square, products, curved = carry
         return (square > tolerance**2 * square_0) & (products < max_products) & ~curved
 
     def one_product(carry: tuple) -> tuple:
@@ -116,5 +116,3 @@ def _truncated_direction(
 
     start = (jnp.zeros_like(g), g, -g, square_0, jnp.asarray(0), jnp.asarray(False))
     return jax.lax.while_loop(unfinished, one_product, start)[0]
-
-

@@ -1,4 +1,4 @@
-"""relax: from a system and a potential to an Equilibrium, differentiable by the implicit theorem."""
+"""relax: from a system and a potential to an Equilibrium, differentiable by its condition."""
 
 import contextlib
 import difflib
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from mdsens.errors import InputError
 from mdsens.implicit import custom_root
-from mdsens.particles.edges import EdgeList, block_shape, find_edges
+from mdsens.particles.edges import EdgeList, find_edges, no_edges
 from mdsens.particles.system import System, is_concrete
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation.conjugate_gradient import ConjugateGradient
@@ -111,7 +111,7 @@ def relax(
         q, edge_list, loose, force = _traced_solve(solve, inputs, cell, room)
         history = None
 
-    landscape = _landscape(system, potential, edge_list, pressure, cell, loose)
+    landscape = _landscape(system, potential, edge_list, pressure, cell, jnp.asarray(loose))
     q = _root(q, landscape.with_loose_at(q).backbone())
     return Equilibrium(
         landscape.with_loose_at(q), q, inputs[0].positions, jnp.asarray(force), float(fmax), history
@@ -128,7 +128,7 @@ def _landscape(
 ) -> Landscape:
     rows = system.atom_count + (0 if cell is None else system.dimension)
     floppy = jnp.zeros((0, rows, system.dimension))
-    return Landscape(system, potential, edge_list, pressure, jnp.asarray(loose), floppy, cell)
+    return Landscape(system, potential, edge_list, pressure, loose, floppy, cell)
 
 
 def _condition(q: Float[Array, "R D"], landscape: Landscape) -> Float[Array, "R D"]:
@@ -156,9 +156,8 @@ def _edges_and_loose(
     system, potential, pressure = inputs
     # Degrees of freedom are turned into positions without any edges.
     reach = float(potential.interaction_range)
-    blank = find_edges(np.eye(system.dimension) * 3e6, np.zeros(2 * (system.dimension,)),
-                       (False,) * system.dimension, 1.0)  # fmt: skip
-    none_loose = np.zeros(system.atom_count, bool)
+    blank = no_edges(system.atom_count, system.dimension)
+    none_loose = jnp.zeros(system.atom_count, bool)
     moved = _landscape(system, potential, blank, pressure, cell, none_loose).system_at(q)
     edge_list = find_edges(
         np.asarray(moved.positions), np.asarray(moved.cell), system.pbc, reach,
@@ -168,24 +167,18 @@ def _edges_and_loose(
 
 
 def _traced_solve(solve: Any, inputs: tuple, cell: str | None, capacity: tuple[int, int]) -> tuple:
-    """The same under jit or vmap: the host relaxes behind a callback, into arrays of known shape."""
+    """The same under jit or vmap: the host relaxes behind a callback, into known shapes."""
     system = inputs[0]
     count, dimension = system.positions.shape
     rows = count + (0 if cell is None else dimension)
-    blocks, size = block_shape(count, capacity[0])
-    slots = (blocks, capacity[0], size)
+    edges = jax.tree.map(
+        lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype),
+        no_edges(count, dimension, capacity),
+    )
 
     def shape(*sizes: int, dtype: Any = jnp.float64) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(sizes, dtype)
 
-    edges = EdgeList(
-        neighbors=shape(*slots, dtype=jnp.int32),
-        reverse=shape(*slots, dtype=jnp.int32),
-        ghost_owners=shape(capacity[1], dtype=jnp.int32),
-        ghost_images=shape(capacity[1], dimension),
-        reach=shape(),
-        atom_count=count,
-    )  # type: ignore[arg-type]
     results = (shape(rows, dimension), edges, shape(count, dtype=jnp.bool_), shape())
 
     def on_host(inputs: tuple) -> tuple:
@@ -243,5 +236,3 @@ def _check_inputs(
         reach = float(potential.interaction_range)
         if not (np.isfinite(reach) and reach > 0):
             raise InputError(f"the potential's range is {reach}: give it a positive cutoff")
-
-

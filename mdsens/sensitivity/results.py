@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -26,7 +27,8 @@ class Tangents:
     """Tangents of the degrees of freedom, one per parameter, computed when first asked for."""
 
     def __init__(self, compute: Callable[[], _Found]):
-        self._compute, self._found = compute, None
+        self._compute = compute
+        self._found: _Found | None = None
 
     def _get(self) -> _Found:
         if self._found is None:
@@ -99,8 +101,6 @@ class Sensitivity(Mapping[str, Mapping[str, Float[Array, "..."]]]):
         return {name: self._moved(change)[1] for name, change in self.tangents.q.items()}
 
     def _moved(self, change: Float[Array, "R D"]) -> tuple[Array, Array]:
-        import jax
-
         landscape = self.equilibrium.landscape
 
         def at(q: Float[Array, "R D"]) -> tuple[Array, Array]:
@@ -118,11 +118,11 @@ class Sensitivity(Mapping[str, Mapping[str, Float[Array, "..."]]]):
         )
 
     def logarithmic(self) -> dict[str, dict[str, Float[Array, "..."]]]:
-        """d ln O / d ln theta = (theta / O) dO/dtheta: per cent of change per cent of parameter.
+        """D ln O / d ln theta = (theta / O) dO/dtheta: per cent of change per cent of parameter.
 
         NaN where an observable is zero.
         """
-        result: dict[str, dict[str, Float[Array, "..."]]] = {}
+        result: dict[str, dict[str, Float[Array, ...]]] = {}
         for name, by_parameter in self.derivatives.items():
             value = self.observed[name]
             divisor = jnp.where(value == 0.0, jnp.nan, value)

@@ -216,7 +216,7 @@ def _null_space(q: Float[Array, "R D"], potential: Potential, landscape: Landsca
 
 @eqx.filter_jit
 def _newton_corrected(landscape: Landscape, q: Float[Array, "R D"]) -> Float[Array, "R D"]:
-    """q after one Newton step, where derivatives have an error of second order."""
+    """Q after one Newton step, where derivatives have an error of second order."""
     return newton_step(
         _condition, q, (landscape.potential, landscape), symmetric=True, null_space=_null_space
     )
