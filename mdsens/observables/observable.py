@@ -5,7 +5,7 @@ import dataclasses
 import difflib
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jaxtyping import Array, Float
 

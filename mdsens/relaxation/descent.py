@@ -14,7 +14,7 @@ from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation.landscape import Landscape, largest_force
 from mdsens.relaxation.lbfgs import LBFGS
-from mdsens.relaxation.minimiser import Minimiser, State, advance, begin, refresh
+from mdsens.relaxation.minimiser import Minimiser, State, advance, first_state, refresh
 from mdsens.relaxation.newton import Newton
 
 #: Steps per compiled segment, after which progress is shown and Ctrl-C is heard.
@@ -115,7 +115,7 @@ class Descent:
         """
         minimiser = minimiser.limited(self.skin / 4.0)
         allowed = self.skin - 2.0 * minimiser.trial_distance
-        state = begin(minimiser, self.landscape, self.q)
+        state = first_state(minimiser, self.landscape, self.q)
         self._check(state)
         if not self.forces:
             self.enthalpies.append(np.array([state.enthalpy]))

@@ -100,7 +100,7 @@ def search(
         state.enthalpy,
         state.gradient,
     )
-    end = jax.lax.while_loop(lambda s: ~s.accepted & (s.trials < MAX_TRIALS), trial, trial(start))
+    end = jax.lax.while_loop(lambda s: ~s.accepted & (s.trials < MAX_TRIALS), trial, start)
     # A last trial that is no worse and has a smaller gradient is progress all the same.
     better = (end.enthalpy <= state.enthalpy + rounding) & (
         largest_force(end.gradient) < largest_force(state.gradient)

@@ -54,20 +54,20 @@ class Minimiser(eqx.Module):
 
 def first_state(minimiser: Minimiser, landscape: Landscape, q: Float[Array, "R D"]) -> State:
     """The state at q before the first step."""
-    enthalpy, gradient = landscape.enthalpy_and_gradient(q)
+    enthalpy, gradient = _evaluate(landscape, q)
     return State(q, enthalpy, gradient, jnp.asarray(1), jnp.asarray(False), minimiser.start(q))
 
 
 @eqx.filter_jit
-def begin(minimiser: Minimiser, landscape: Landscape, q: Float[Array, "R D"]) -> State:
-    """`first_state`, compiled."""
-    return first_state(minimiser, landscape, q)
+def _evaluate(
+    landscape: Landscape, q: Float[Array, "R D"]
+) -> tuple[Float[Array, ""], Float[Array, "R D"]]:
+    return landscape.enthalpy_and_gradient(q)
 
 
-@eqx.filter_jit
 def refresh(landscape: Landscape, state: State) -> State:
     """The same state with enthalpy and gradient computed anew, after new edges."""
-    enthalpy, gradient = landscape.enthalpy_and_gradient(state.q)
+    enthalpy, gradient = _evaluate(landscape, state.q)
     return eqx.tree_at(
         lambda s: (s.enthalpy, s.gradient, s.evaluations),
         state,

@@ -18,6 +18,12 @@ FROM_THE_RUNTIME = (RuntimeError, ValueError)  # which of them depends on the pa
 RANDOM = np.random.default_rng(1)
 
 
+@pytest.fixture(autouse=True)
+def _the_same_numbers_in_any_order_of_tests():
+    global RANDOM
+    RANDOM = np.random.default_rng(1)
+
+
 def product(matrix):
     return lambda v: jnp.asarray(matrix) @ v
 
