@@ -1,12 +1,18 @@
 """From a potential to numbers: energy, forces, stress and Hessian, for every potential alike."""
 
-from mdsens.mechanics.energy import energy, energy_forces_virial, site_energies
+from mdsens.mechanics.energy import (
+    energy,
+    energy_and_forces,
+    energy_forces_virial,
+    site_energies,
+)
 from mdsens.mechanics.forces import forces
 from mdsens.mechanics.hessian import hessian, hessian_vector_product
 from mdsens.mechanics.stress import stress, voigt
 
 __all__ = [
     "energy",
+    "energy_and_forces",
     "energy_forces_virial",
     "forces",
     "hessian",

@@ -1,10 +1,9 @@
 """Energy, forces and virial in one pass over the edges; gathers only."""
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mdsens.particles.edges import EdgeList, Edges, edge_blocks
+from mdsens.particles.edges import EdgeList, Edges, edge_blocks, map_blocks
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 
@@ -22,7 +21,7 @@ def site_energies(system: System, potential: Potential, edge_list: EdgeList) -> 
     """
     species = potential.species_index(system)
     energies = edge_blocks(
-        lambda edges, _: potential.site_energies(edges),
+        potential.site_energies,
         system.positions, system.cell, species, edge_list,
     )  # fmt: skip
     return energies.reshape(-1)[: system.atom_count]
@@ -33,14 +32,14 @@ def energy(system: System, potential: Potential, edge_list: EdgeList) -> Float[A
     return jnp.sum(site_energies(system, potential, edge_list))
 
 
-def energy_forces_virial(
+def energy_and_forces(
     system: System, potential: Potential, edge_list: EdgeList
-) -> tuple[Float[Array, ""], Float[Array, "N D"], Float[Array, "D D"]]:
-    """Energy, forces and virial together.
+) -> tuple[Float[Array, ""], Float[Array, "N D"]]:
+    """Energy and forces together.
 
     With g_e the derivative of an atom's site energy with respect to its edge vector R_e, the
     force on the atom is the sum over its edges of g_e minus g of the same edge seen from its other
-    end, and the virial is sum_e R_e g_e: both read, and never scatter.
+    end: both are read, and nothing is scattered.
 
     Arguments:
         system: N atoms in D dimensions.
@@ -48,35 +47,68 @@ def energy_forces_virial(
         edge_list: all edges within the potential's range.
 
     Returns:
-        Energy; forces, shape (N, D), energy/length; virial dE/d(strain), shape (D, D), energy.
+        Energy; forces, shape (N, D), energy/length.
     """
-    species = potential.species_index(system)
+    energies, forces, _ = _over_blocks(system, potential, edge_list, with_virial=False)
+    return energies, forces
 
-    def one_block(edges: Edges, _: None) -> tuple[Array, ...]:
-        energies, gradient = potential.site_energies_and_gradients(edges)
-        virial = jnp.einsum("akc,bkc->ab", jnp.where(edges.mask, edges.vectors, 0.0), gradient)
-        # Both ends of an edge see the same pair energy: g of the reverse edge is -g.
-        own = 2.0 * jnp.sum(gradient, axis=1) if potential.pairwise else gradient
-        return jnp.sum(energies), own, virial
 
-    totals, gradients, virials = edge_blocks(
-        one_block, system.positions, system.cell, species, edge_list
+def energy_forces_virial(
+    system: System, potential: Potential, edge_list: EdgeList
+) -> tuple[Float[Array, ""], Float[Array, "N D"], Float[Array, "D D"]]:
+    """Energy, forces, and the virial dE/d(strain) = sum_e R_e g_e, together.
+
+    Arguments:
+        system: N atoms in D dimensions.
+        potential: the potential.
+        edge_list: all edges within the potential's range.
+
+    Returns:
+        Energy; forces, shape (N, D), energy/length; virial, shape (D, D), energy.
+    """
+    return _over_blocks(system, potential, edge_list, with_virial=True)
+
+
+def _over_blocks(
+    system: System, potential: Potential, edge_list: EdgeList, with_virial: bool
+) -> tuple[Float[Array, ""], Float[Array, "N D"], Float[Array, "D D"]]:
+    dimension = system.dimension
+
+    def one_block(edges: Edges) -> tuple:
+        energies, gradients = potential.site_energies_and_gradients(edges)
+        virial = []
+        if with_virial:
+            inside = [jnp.where(edges.mask, component, 0.0) for component in edges.vectors]
+            virial = [[jnp.sum(r * g, axis=0) for g in gradients] for r in inside]
+        if potential.pairwise:
+            # Both ends of an edge see the same pair energy: g of the reverse edge is -g.
+            return energies, tuple(2.0 * jnp.sum(g, axis=0) for g in gradients), virial
+        return energies, gradients, virial
+
+    energies, gradients, virial = edge_blocks(
+        one_block,
+        system.positions,
+        system.cell,
+        potential.species_index(system),
+        edge_list,
+        additive=potential.pairwise,
     )
-    if potential.pairwise:
-        forces = gradients
-    else:
-        blocks, dimension = gradients.shape[:2]
-        by_component = gradients.transpose(1, 0, 2, 3).reshape(dimension, -1)
+    components = gradients
+    if not potential.pairwise:
+        components = tuple(_minus_reverse(component, edge_list) for component in gradients)
+    forces = jnp.stack([c.reshape(-1)[: system.atom_count] for c in components], axis=1)
+    strain = jnp.zeros((dimension, dimension))
+    if with_virial:
+        strain = jnp.stack([jnp.stack([jnp.sum(entry) for entry in row]) for row in virial])
+    return jnp.sum(energies), forces, strain
 
-        def one_reverse(block: tuple[Array, Array]) -> Array:
-            reverse, gradient = block
-            other = by_component.at[:, reverse].get(mode="promise_in_bounds")
-            # A slot without an edge is its own reverse, and cancels.
-            return jnp.sum(gradient - other, axis=1)
 
-        if blocks == 1:
-            forces = one_reverse((edge_list.reverse[0], gradients[0]))[None]
-        else:
-            forces = jax.lax.map(one_reverse, (edge_list.reverse, gradients))
-    by_atom = forces.transpose(0, 2, 1).reshape(-1, system.dimension)[: system.atom_count]
-    return jnp.sum(totals), by_atom, jnp.sum(virials, axis=0)
+def _minus_reverse(gradient: Float[Array, "B K C"], edge_list: EdgeList) -> Float[Array, "B C"]:
+    """Sum over an atom's edges of g minus g of the reverse edge; a slot without edge cancels."""
+    flat = gradient.reshape(-1)
+
+    def one_block(block: tuple[Array, Array]) -> Array:
+        own, reverse = block
+        return jnp.sum(own - flat.at[reverse].get(mode="promise_in_bounds"), axis=0)
+
+    return map_blocks(one_block, gradient, edge_list.reverse)

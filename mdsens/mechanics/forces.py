@@ -2,7 +2,7 @@
 
 from jaxtyping import Array, Float
 
-from mdsens.mechanics.energy import energy_forces_virial
+from mdsens.mechanics.energy import energy_and_forces
 from mdsens.particles.edges import EdgeList
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
@@ -19,4 +19,4 @@ def forces(system: System, potential: Potential, edge_list: EdgeList) -> Float[A
     Returns:
         Shape (N, D), in units of energy/length.
     """
-    return energy_forces_virial(system, potential, edge_list)[1]
+    return energy_and_forces(system, potential, edge_list)[1]

@@ -82,7 +82,7 @@ def radial_distribution(r_max: float, bins: int = 50, width: float | None = None
 def _smooth_count(
     system: System, edge_list: EdgeList, cutoff: float, width: float
 ) -> Float[Array, ""]:
-    def counts(edges: Edges, _: None) -> Float[Array, ""]:
+    def counts(edges: Edges) -> Float[Array, ""]:
         weight = smooth_switch((edges.distances - cutoff) / width + 0.5)
         return jnp.sum(jnp.where(edges.mask, weight, 0.0))
 
@@ -93,7 +93,7 @@ def _smooth_count(
 def _smooth_histogram(
     system: System, edge_list: EdgeList, centres: Float[Array, " bins"], width: float
 ) -> Float[Array, " bins"]:
-    def histogram(edges: Edges, _: None) -> Float[Array, " bins"]:
+    def histogram(edges: Edges) -> Float[Array, " bins"]:
         r = edges.distances
 
         def at(centre: Array) -> Array:

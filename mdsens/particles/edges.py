@@ -23,22 +23,25 @@ from scipy.sparse import coo_array
 
 from mdsens.errors import InputError
 
-#: Slots per block, K times C: what is computed per edge stays in a core's second-level cache.
-SLOTS_PER_BLOCK = 65536
+#: Atoms per block, so that what is computed for their edges stays in a core's cache.
+BLOCK_SIZE = 1024
+#: Blocks that are taken together where slots are taken one at a time.
+BLOCKS_TOGETHER = 4
 
 
 class Edges(eqx.Module):
     """What a potential sees of one block of atoms: edge vectors and species, nothing else.
 
     Attributes:
-        vectors: shape (D, K, C), from the atom to its neighbour, in units of length. Slots
-            without an edge hold a vector that is longer than the cutoff.
+        vectors: from the atom to its neighbour, in units of length: one array of shape (K, C) for
+            each of the D components, since XLA computes with separate arrays twice as fast as
+            with one. Slots without an edge hold a vector far longer than any cutoff.
         mask: shape (K, C), whether the slot holds an edge.
         species: shape (C,), species index of the atom.
         neighbor_species: shape (K, C), species index of the neighbour.
     """
 
-    vectors: Float[Array, "D K C"]
+    vectors: tuple[Float[Array, "K C"], ...]
     mask: Bool[Array, "K C"]
     species: Int[Array, " C"]
     neighbor_species: Int[Array, "K C"]
@@ -46,9 +49,10 @@ class Edges(eqx.Module):
     @property
     def distances(self) -> Float[Array, "K C"]:
         """Length of each edge vector."""
-        return jnp.sqrt(jnp.sum(self.vectors**2, axis=0))
+        first, *others = (component * component for component in self.vectors)
+        return jnp.sqrt(sum(others, start=first))
 
-    def with_vectors(self, vectors: Float[Array, "D K C"]) -> "Edges":
+    def with_vectors(self, vectors: tuple[Float[Array, "K C"], ...]) -> "Edges":
         """The same edges with other vectors."""
         return Edges(vectors, self.mask, self.species, self.neighbor_species)
 
@@ -83,11 +87,11 @@ class EdgeList(eqx.Module):
         return self.neighbors != self.atom_count + self.ghost_owners.shape[0]
 
 
-def block_shape(atom_count: int, slots: int) -> tuple[int, int]:
-    """Number of blocks and atoms per block, (B, C), for N atoms with K slots each."""
-    blocks = max(1, round(atom_count * slots / SLOTS_PER_BLOCK))
-    if blocks == 1:
+def block_shape(atom_count: int) -> tuple[int, int]:
+    """Number of blocks and atoms per block, (B, C), for N atoms."""
+    if atom_count <= BLOCK_SIZE:
         return 1, atom_count
+    blocks = BLOCKS_TOGETHER * -(-atom_count // (BLOCKS_TOGETHER * BLOCK_SIZE))
     return blocks, -(-atom_count // (8 * blocks)) * 8
 
 
@@ -103,7 +107,7 @@ def no_edges(atom_count: int, dimension: int, capacity: tuple[int, int] = (1, 0)
         The EdgeList.
     """
     slots, ghosts = capacity
-    blocks, size = block_shape(atom_count, slots)
+    blocks, size = block_shape(atom_count)
     places = np.arange(blocks * slots * size, dtype=np.int32).reshape(blocks, slots, size)
     return EdgeList(
         neighbors=jnp.full(places.shape, atom_count + ghosts, jnp.int32),
@@ -167,7 +171,7 @@ def find_edges(
 
     widest = int(np.diff(rows.indptr).max(initial=0))
     width, ghosts = _room(widest, len(owners), minimum_capacity, maximum_capacity)
-    blocks, size = block_shape(count, width)
+    blocks, size = block_shape(count)
     nothing = count + ghosts
     places = ((origins // size) * width + slots) * size + origins % size
     layout = np.full(blocks * width * size, nothing, np.int32)
@@ -248,57 +252,82 @@ def _room(
     return max(width, minimum[0], 1), max(ghosts, minimum[1])
 
 
-def site_species_blocks(species: Int[Array, " N"], edge_list: EdgeList) -> Int[Array, "B C"]:
-    """Species of the atoms in their blocks; atoms that only fill the last block get species 0."""
-    blocks, _, size = edge_list.neighbors.shape
-    return jnp.pad(species, (0, blocks * size - species.shape[0])).reshape(blocks, size)
-
-
 def edge_blocks(
-    function: Callable[[Edges, Any], Any],
+    function: Callable[[Edges], Any],
     positions: Float[Array, "N D"],
     cell: Float[Array, "D D"],
     species: Int[Array, " N"],
     edge_list: EdgeList,
-    extra: Any = None,
+    additive: bool = False,
 ) -> Any:
     """Apply a function to the edges of each block of atoms in turn.
 
     Arguments:
-        function: takes the Edges of a block and the block's part of ``extra``.
+        function: takes the Edges of a block of C atoms, returns a pytree of arrays.
         positions: shape (N, D), in units of length.
         cell: shape (D, D), lattice vectors as rows.
         species: shape (N,), species indices that the potential understands.
         edge_list: which edges there are.
-        extra: a pytree of arrays whose first axis runs over the blocks.
+        additive: the function is a sum over slots, and may be given one slot at a time, of more
+            atoms; XLA then fuses it into few passes, and is twice as fast.
 
     Returns:
-        The function's results, stacked over a first axis of length B.
+        The function's results, stacked over a first axis of blocks.
     """
     dimension = positions.shape[1]
-    blocks, _, size = edge_list.neighbors.shape
+    blocks, slots, size = edge_list.neighbors.shape
+    filling = blocks * size - positions.shape[0]
     atoms = positions.T
     ghosts = atoms[:, edge_list.ghost_owners] + (edge_list.ghost_images @ cell).T
-    extended = jnp.concatenate([atoms, ghosts, jnp.zeros((dimension, 1))], axis=1)
+    # Slots without an edge lead far out, so that no potential meets distance zero.
+    far = 1e6 * edge_list.reach + jnp.max(jnp.abs(jax.lax.stop_gradient(positions)))
+    extended = jnp.concatenate([atoms, ghosts, jnp.full((dimension, 1), far)], axis=1)
     extended_species = jnp.concatenate(
         [species, species[edge_list.ghost_owners], jnp.zeros(1, species.dtype)]
     )
-    sites = jnp.pad(atoms, ((0, 0), (0, blocks * size - positions.shape[0])))
-    sites = sites.reshape(dimension, blocks, size).transpose(1, 0, 2)
     nothing = extended.shape[1] - 1
-    # Longer than any cutoff the list was made for, so that no potential meets distance zero.
-    beyond = jnp.zeros(dimension).at[0].set(2.0 * edge_list.reach)[:, None, None]
+    sites = jnp.pad(atoms, ((0, 0), (0, filling))).reshape(dimension, blocks, size)
+    site_species = jnp.pad(species, (0, filling)).reshape(blocks, size)
+
+    def edges_of(
+        neighbors: Int[Array, "k C"], origin: Float[Array, "D C"], kinds: Int[Array, " C"]
+    ) -> Edges:
+        vectors = tuple(
+            extended[axis].at[neighbors].get(mode="promise_in_bounds") - origin[axis]
+            for axis in range(dimension)
+        )
+        neighbor_kinds = extended_species.at[neighbors].get(mode="promise_in_bounds")
+        return Edges(vectors, neighbors != nothing, kinds, neighbor_kinds)
 
     def one_block(block: tuple) -> Any:
-        neighbors, site_positions, site_species, block_extra = block
-        ends = extended.at[:, neighbors].get(mode="promise_in_bounds")
-        mask = neighbors != nothing
-        vectors = jnp.where(mask, ends - site_positions[:, None, :], beyond)
-        neighbor_species = extended_species.at[neighbors].get(mode="promise_in_bounds")
-        return function(Edges(vectors, mask, site_species, neighbor_species), block_extra)
+        return function(edges_of(*block))
 
-    inputs = (edge_list.neighbors, sites, site_species_blocks(species, edge_list), extra)
-    if blocks == 1:
-        single = jax.tree.map(lambda array: array[0], inputs)
-        return jax.tree.map(lambda array: jnp.asarray(array)[None], one_block(single))
-    return jax.lax.map(one_block, inputs)
+    def slot_by_slot(block: tuple) -> Any:
+        neighbors, origin, kinds = block
+
+        def add_slot(slot: Array, total: Any) -> Any:
+            return jax.tree.map(jnp.add, total, function(edges_of(neighbors[slot], origin, kinds)))
+
+        shapes = jax.eval_shape(lambda: function(edges_of(neighbors[0], origin, kinds)))
+        zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+        return jax.lax.fori_loop(0, slots, add_slot, zeros)
+
+    if additive:
+        groups = max(1, blocks // BLOCKS_TOGETHER)
+        wide = blocks // groups * size
+        neighbors = edge_list.neighbors.reshape(groups, -1, slots, size).transpose(0, 2, 1, 3)
+        return map_blocks(
+            slot_by_slot,
+            neighbors.reshape(groups, slots, 1, wide),
+            sites.reshape(dimension, groups, wide).transpose(1, 0, 2),
+            site_species.reshape(groups, wide),
+        )
+    return map_blocks(one_block, edge_list.neighbors, sites.transpose(1, 0, 2), site_species)
+
+
+def map_blocks(function: Callable[[tuple], Any], *arrays: Array) -> Any:
+    """Apply a function to each block in turn, without a loop where there is but one."""
+    if arrays[0].shape[0] == 1:
+        single = function(tuple(array[0] for array in arrays))
+        return jax.tree.map(lambda array: jnp.asarray(array)[None], single)
+    return jax.lax.map(function, arrays)

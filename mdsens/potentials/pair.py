@@ -1,6 +1,7 @@
 """Pair potentials, and how they are cut off."""
 
 import abc
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -47,7 +48,7 @@ class PairPotential(Potential):
 
     def site_energies_and_gradients(
         self, edges: Edges
-    ) -> tuple[Float[Array, " C"], Float[Array, "D K C"]]:
+    ) -> tuple[Float[Array, " C"], tuple[Float[Array, "K C"], ...]]:
         """Site energies and their gradients, from the slope of the pair energy along r.
 
         One forward derivative in a scalar; twice as fast as the general reverse derivative.
@@ -57,7 +58,8 @@ class PairPotential(Potential):
         energies, slopes = jax.jvp(pair.truncated_pair_energies, (r,), (jnp.ones_like(r),))
         energies = jnp.where(edges.mask, energies, 0.0)
         weights = jnp.where(edges.mask, 0.5 * slopes / r, 0.0)
-        return 0.5 * jnp.sum(energies, axis=0), weights * edges.vectors
+        gradients = tuple(weights * component for component in edges.vectors)
+        return 0.5 * jnp.sum(energies, axis=0), gradients
 
 
 class TruncatedPairPotential(PairPotential):
@@ -130,6 +132,8 @@ def smooth_switch(t: Float[Array, "..."]) -> Float[Array, "..."]:
 def require_cutoff_above(potential: Any, name: str) -> None:
     """Raise InputError unless the potential's cutoff exceeds one of its lengths."""
     length = getattr(potential, name)
+    # The checks of a subclass come before the base class has turned names into a table.
+    length = list(length.values()) if isinstance(length, Mapping) else length
     if is_concrete(length) and potential.cutoff <= np.max(np.asarray(length)):
         raise InputError(
             f"{type(potential).__name__}: cutoff = {potential.cutoff} is not above "

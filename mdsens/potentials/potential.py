@@ -74,7 +74,7 @@ class Potential(eqx.Module):
         """Energy of each atom, from its own edges alone.
 
         Arguments:
-            edges: edge vectors (D, K, C) in units of length, mask (K, C), species.
+            edges: D components of edge vectors, each (K, C), in units of length; mask; species.
 
         Returns:
             Shape (C,), in units of energy.
@@ -82,17 +82,17 @@ class Potential(eqx.Module):
 
     def site_energies_and_gradients(
         self, edges: Edges
-    ) -> tuple[Float[Array, " C"], Float[Array, "D K C"]]:
+    ) -> tuple[Float[Array, " C"], tuple[Float[Array, "K C"], ...]]:
         """Energy of each atom and its derivative with respect to the atom's own edge vectors.
 
         Arguments:
-            edges: edge vectors (D, K, C) in units of length, mask (K, C), species.
+            edges: D components of edge vectors, each (K, C), in units of length; mask; species.
 
         Returns:
-            Energies, shape (C,), and gradients, shape (D, K, C), in energy/length.
+            Energies, shape (C,), and D components of gradients, each (K, C), in energy/length.
         """
 
-        def energies(vectors: Float[Array, "D K C"]) -> tuple[Array, Array]:
+        def energies(vectors: tuple[Array, ...]) -> tuple[Array, Array]:
             per_site = self.site_energies(edges.with_vectors(vectors))
             return jnp.sum(per_site), per_site
 

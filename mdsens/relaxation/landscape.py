@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mdsens.mechanics import energy_forces_virial
+from mdsens.mechanics import energy_and_forces, energy_forces_virial
 from mdsens.particles.edges import EdgeList
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
@@ -93,9 +93,10 @@ class Landscape(eqx.Module):
     ) -> tuple[Float[Array, ""], Float[Array, "R D"]]:
         """H(q) in units of energy and dH/dq in energy/length; zero rows for held atoms."""
         system = self.system_at(q)
-        energy, forces, virial = energy_forces_virial(system, self.potential, self.edge_list)
         if self.cell_mode is None:
+            energy, forces = energy_and_forces(system, self.potential, self.edge_list)
             return energy, jnp.where(self.held_rows(q), 0.0, -forces)
+        energy, forces, virial = energy_forces_virial(system, self.potential, self.edge_list)
         deformation = self._deformation(q)
         enthalpy = energy + self.pressure * system.volume
         work = virial + self.pressure * system.volume * jnp.eye(system.dimension)

@@ -53,20 +53,22 @@ def loose_atoms(
 
 @eqx.filter_jit
 def _edge_loads(system: System, potential: Potential, edge_list: EdgeList) -> Float[Array, "B K C"]:
+    def loads(edges: Edges) -> Float[Array, "K C"]:
+        gradients = potential.site_energies_and_gradients(edges)[1]
+        return 2.0 * jnp.sqrt(sum((g * g for g in gradients), start=jnp.zeros(edges.mask.shape)))
+
     return edge_blocks(
-        lambda edges, _: jnp.sqrt(
-            jnp.sum((2.0 * potential.site_energies_and_gradients(edges)[1]) ** 2, axis=0)
-        ),
-        system.positions, system.cell, potential.species_index(system), edge_list,
-    )  # fmt: skip
+        loads, system.positions, system.cell, potential.species_index(system), edge_list
+    )
 
 
 @eqx.filter_jit
 def _interacting(system: System, potential: Potential, edge_list: EdgeList) -> Bool[Array, "B C"]:
-    def one_block(edges: Edges, _: None) -> Bool[Array, " C"]:
+    def interacts(edges: Edges) -> Bool[Array, " C"]:
         energies, gradients = potential.site_energies_and_gradients(edges)
-        return jnp.any(gradients != 0.0, axis=(0, 1)) | (energies != 0.0)
+        slopes = [jnp.any(g != 0.0, axis=0) for g in gradients]
+        return sum(slopes, start=energies != 0.0)
 
     return edge_blocks(
-        one_block, system.positions, system.cell, potential.species_index(system), edge_list
+        interacts, system.positions, system.cell, potential.species_index(system), edge_list
     )

@@ -1,0 +1,138 @@
+"""The shape of a study.toml: its tables, their keys, and what each may be."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+#: A number in the study's units, or text with a number and a unit.
+Quantity = float | str
+#: How many digits of the finite differences must agree with the derivative, by default.
+VERIFY_TOLERANCE = 1e-6
+
+_Count = Annotated[int, Field(gt=0)]
+
+
+class Table(BaseModel):
+    """A table of a study file; a key that it does not know is a mistake."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Rattle(Table):
+    """Random displacement of the starting positions, so that symmetry does not trap them.
+
+    Attributes:
+        amplitude: standard deviation of each component, length.
+        seed: of the random numbers.
+    """
+
+    amplitude: Quantity
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class FileStructure(Table):
+    """A structure from a file that `ase.io.read` reads.
+
+    Attributes:
+        file: path, relative to the study's folder.
+        dimension: 3, or 2 for the xy plane.
+        rattle: random displacement at the start.
+    """
+
+    file: str
+    dimension: Literal[2, 3] = 3
+    rattle: Rattle | None = None
+
+
+class PackingStructure(Table):
+    """A random start for a packing: particles anywhere in a periodic square or cube.
+
+    Attributes:
+        builder: ``"soft-sphere-packing"``.
+        count: number of particles; a table gives that of each species.
+        diameters: diameter of each species, length; with the packing fraction it sets the box.
+        packing_fraction: volume of all particles over that of the box.
+        dimension: 2 or 3.
+        seed: of the random positions.
+        rattle: random displacement at the start.
+    """
+
+    builder: Literal["soft-sphere-packing"]
+    count: _Count | dict[str, _Count]
+    diameters: dict[str, Annotated[float, Field(gt=0)]]
+    packing_fraction: Annotated[float, Field(gt=0)]
+    dimension: Literal[2, 3] = 2
+    seed: Annotated[int, Field(ge=0)] = 0
+    rattle: Rattle | None = None
+
+
+class Relaxation(Table):
+    """How to relax; the keys mean what they mean in `mdsens.relax`.
+
+    Attributes:
+        method: ``"auto"``, ``"fire"``, ``"gradient-descent"``, ``"lbfgs"``, ``"cg"``, ``"newton"``.
+        fmax: largest force at which to stop, energy/length.
+        max_steps: steps to take at most.
+        cell: what of the cell relaxes; ``"none"`` for nothing.
+        pressure: external pressure, energy/length^3.
+        max_step: largest move in one step, length.
+    """
+
+    method: Literal["auto", "fire", "gradient-descent", "lbfgs", "cg", "newton"] = "auto"
+    fmax: Quantity = 1e-8
+    max_steps: Annotated[int, Field(ge=0)] = 20_000
+    cell: Literal["none", "isotropic", "diagonal", "full"] = "none"
+    pressure: Quantity = 0.0
+    max_step: Quantity = 0.2
+
+
+class SensitivityTable(Table):
+    """Which derivatives to take.
+
+    Attributes:
+        observables: texts such as ``"energy"`` or ``"distance(0,1)"``.
+        parameters: names of parameters; all by default.
+        mode: ``"auto"``, ``"forward"`` or ``"reverse"``.
+        logarithmic: whether the summary shows d ln O / d ln theta instead of dO/dtheta.
+    """
+
+    observables: list[str] = ["energy"]
+    parameters: list[str] | None = None
+    mode: Literal["auto", "forward", "reverse"] = "auto"
+    logarithmic: bool = False
+
+
+class Verify(Table):
+    """How to compare derivatives with finite differences.
+
+    Attributes:
+        step: change of a parameter relative to its value; absolute for a parameter that is zero.
+        tolerance: largest relative error allowed.
+    """
+
+    step: Annotated[float, Field(gt=0, lt=0.5)] = 1e-3
+    tolerance: Annotated[float, Field(gt=0)] = VERIFY_TOLERANCE
+
+
+class StudyFile(Table):
+    """A study.toml as a whole.
+
+    Attributes:
+        name: what the study is called; its folder's name by default.
+        description: what it is about.
+        units: ``"ase"`` (eV, Angstrom) or ``"reduced"``.
+        structure: table of a FileStructure or a PackingStructure.
+        potential: ``type``, and the arguments of that potential.
+        relaxation: how to relax.
+        sensitivity: which derivatives to take.
+        verify: how to compare them with finite differences.
+    """
+
+    name: Annotated[str, Field(pattern=r"^\w[\w .+-]*$")] | None = None
+    description: str = ""
+    units: Literal["ase", "reduced"] = "ase"
+    structure: dict[str, Any]
+    potential: dict[str, Any]
+    relaxation: Relaxation = Relaxation()
+    sensitivity: SensitivityTable = SensitivityTable()
+    verify: Verify = Verify()

@@ -1,0 +1,193 @@
+"""The HTML report and the figures of a finished run, from its files."""
+
+import base64
+import html
+import re
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+import pandas
+from matplotlib.figure import Figure
+
+from mdsens import plots
+from mdsens.errors import InputError
+from mdsens.study.find import FILE_NAME
+from mdsens.study.results import HISTORY_NAME, STRUCTURE_NAME, TABLE_NAME, read_results
+
+REPORT_NAME = "report.html"
+#: Vectors that move no particle by this part of a length, per relative change, are left out.
+NO_MOTION = 1e-9
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
+       color: #1a1a1a; }
+h1 { margin-bottom: 0; } h2 { margin-top: 2.2rem; border-bottom: 1px solid #ccc; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .2rem .9rem .2rem 0; text-align: left; border-bottom: 1px solid #e4e4e4; }
+td.number { text-align: right; }
+pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; }
+figure { display: inline-block; margin: .5rem; vertical-align: top; }
+img { max-width: 28rem; width: 100%; } .warning { color: #a03000; font-weight: 600; }
+"""
+
+
+def write_report(folder: str | Path) -> list[Path]:
+    """Make the figures and report.html of a finished run anew.
+
+    Arguments:
+        folder: what `mdsens run` wrote.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        InputError: the folder holds no results, or cannot be written.
+    """
+    folder = Path(folder)
+    results = read_results(folder)
+    for name in (STRUCTURE_NAME, TABLE_NAME, FILE_NAME):
+        if not (folder / name).is_file():
+            raise InputError(f"{str(folder)!r} lacks {name}: run the study again")
+    try:
+        figures = []
+        for name, figure in _figures(folder, results).items():
+            path = folder / f"{name}.png"
+            figure.savefig(path)
+            figures.append(path)
+        report = folder / REPORT_NAME
+        report.write_text(_page(folder, results, figures), "utf-8")
+    except OSError as error:
+        raise InputError(f"{str(folder)!r} cannot be written: {error.strerror}") from None
+    return [*figures, report]
+
+
+def _figures(folder: Path, results: dict[str, Any]) -> dict[str, Figure]:
+    """Figures by the names of their files."""
+    figures = {"sensitivities": plots.sensitivities_figure(results)}
+    history = folder / HISTORY_NAME
+    if history.is_file():
+        table = pandas.read_csv(history)
+        figures["convergence"] = plots.convergence_figure(
+            table["step"], table["largest_force"], results["fmax_asked"], results["units"]["fmax"]
+        )
+    atoms = ase.io.read(folder / STRUCTURE_NAME)
+    for parameter, column in results["vectors"].items():
+        vectors = np.asarray(atoms.arrays[column])
+        size = abs(results["parameters"][parameter]) or 1.0
+        if np.abs(vectors).max(initial=0.0) * size < NO_MOTION * 10:
+            continue
+        figures[f"structure-{column}"] = plots.structure_figure(
+            atoms,
+            vectors,
+            parameter,
+            results["units"]["vectors"][parameter],
+            results["units"]["length"],
+            results["dimension"],
+            results["diameters"],
+        )
+    return figures
+
+
+def _page(folder: Path, results: dict[str, Any], figures: list[Path]) -> str:
+    units, certificate = results["units"], results["certificate"]
+    title = html.escape(results["study"])
+    parts = [
+        f"<h1>{title}</h1><p>{html.escape(results['description'])}</p>",
+        f"<p>{results['atoms']} atoms, {results['dimension']} dimensions.</p>",
+        "<h2>How good is it?</h2>",
+    ]
+    if results["kind"] != "minimum":
+        parts.append(
+            f"<p class='warning'>The structure is {'a saddle' if results['kind'] == 'saddle' else 'unconverged'}: "
+            "its derivatives can be wrong, even in sign.</p>"
+        )
+    kinds = ", ".join(f"{n} {kind}" for kind, n in certificate["null_modes_by_kind"].items() if n)
+    rows = [
+        ("kind of structure", results["kind"], ""),
+        ("largest force", _digits(results["fmax"]), units["fmax"]),
+        ("asked for", _digits(results["fmax_asked"]), units["fmax"]),
+        ("steps", str(results["steps"]), "1"),
+        ("lowest eigenvalue", _digits(certificate["lowest_eigenvalue"]),
+         units["lowest_eigenvalue"]),
+        ("null modes", kinds or "none", ""),
+        ("linear residual (relative)", _digits(certificate["linear_residual"]), "1"),
+        ("estimated error of the derivatives (relative)",
+         _digits(certificate["derivative_error"]), "1"),
+    ]  # fmt: skip
+    parts.append(_table(["", "", "unit"], rows))
+    parts.append("<h2>Observables</h2>")
+    parts.append(
+        _table(
+            ["observable", "value", "unit"],
+            [
+                (name, _digits(given["value"]), given["units"])
+                for name, given in results["observables"].items()
+            ],
+        )
+    )
+    parts.append("<h2>Sensitivities</h2>")
+    table = pandas.read_csv(folder / TABLE_NAME, keep_default_na=False)
+    rows = [
+        (
+            row["observable"] + (f" {row['component']}" if row["component"] else ""),
+            row["parameter"],
+            _digits(row["derivative"]),
+            row["derivative_units"],
+            _digits(row["logarithmic"]),
+        )
+        for _, row in table.iterrows()
+    ]
+    parts.append(
+        _table(["observable O", "parameter θ", "dO/dθ", "unit", "d ln O / d ln θ"], rows)
+    )
+    parts.append("<h2>Figures</h2>")
+    parts += [_image(path) for path in figures]
+    still = [p for p in results["vectors"] if f"structure-{results['vectors'][p]}" not in
+             {path.stem for path in figures}]  # fmt: skip
+    if still:
+        parts.append(f"<p>No particle moves with {html.escape(', '.join(still))}.</p>")
+    times = ", ".join(
+        f"{key.removesuffix('_s')} {value:.1f} s" for key, value in results["timing"].items()
+    )
+    made = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    parts += [
+        "<h2>As run</h2>",
+        f"<p>{html.escape(made)}. Time: {times} (compiling is part of the other two).</p>",
+        f"<pre>{html.escape((folder / FILE_NAME).read_text('utf-8'))}</pre>",
+    ]
+    body = "\n".join(parts)
+    return (
+        f"<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'><title>{title}</title>"
+        f"<style>{_STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
+    )
+
+
+def _table(head: list[str], rows: list[tuple[str, ...]]) -> str:
+    lines = ["<table>", "<tr>" + "".join(f"<th>{html.escape(cell)}</th>" for cell in head) + "</tr>"]
+    for row in rows:
+        cells = "".join(
+            f"<td class='number'>{html.escape(cell)}</td>"
+            if re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?", cell)
+            else f"<td>{html.escape(plots.pretty_unit(cell) if cell != '1' else '')}</td>"
+            for cell in row
+        )
+        lines.append(f"<tr>{cells}</tr>")
+    return "\n".join([*lines, "</table>"])
+
+
+def _image(path: Path) -> str:
+    data = base64.b64encode(path.read_bytes()).decode("ascii")
+    label = html.escape(path.stem)
+    return f"<figure><img alt='{label}' src='data:image/png;base64,{data}'></figure>"
+
+
+def _digits(value: Any) -> str:
+    """A number with the digits that a reader wants; a list's first few."""
+    if value is None or value == "":
+        return "–"
+    if isinstance(value, list):
+        flat = np.ravel(np.array(value, float))
+        return ", ".join(f"{x:.6g}" for x in flat[:6]) + (" ..." if flat.size > 6 else "")
+    return f"{float(value):.8g}"

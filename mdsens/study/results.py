@@ -1,0 +1,252 @@
+"""The files of a finished run: results.json, relaxed.extxyz, tables, and the study as run."""
+
+import importlib.metadata
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import ase
+import ase.io
+import numpy as np
+import pandas
+
+import mdsens
+from mdsens.errors import InputError
+from mdsens.observables import Observable
+from mdsens.relaxation import Equilibrium
+from mdsens.sensitivity import Sensitivity
+from mdsens.study.find import FILE_NAME
+from mdsens.study.model import FileStructure
+from mdsens.study.output import RESULTS_NAME, is_results_folder
+from mdsens.study.study import Study
+from mdsens.study.toml import to_toml
+from mdsens.units import quotient_unit_name, unit_name
+
+#: Version of the layout of results.json.
+SCHEMA = 1
+STRUCTURE_NAME, TABLE_NAME, HISTORY_NAME = "relaxed.extxyz", "sensitivities.csv", "history.csv"
+#: Packages whose versions decide the numbers.
+PACKAGES = ("jax", "numpy", "ase")
+
+
+def vector_name(parameter: str) -> str:
+    """Name of the column of d positions / d parameter in relaxed.extxyz.
+
+    Arguments:
+        parameter: e.g. ``"sigma[Ar-Kr]"``.
+
+    Returns:
+        E.g. ``"dsigma_Ar_Kr"``: letters, digits and underscores, as the format asks for.
+    """
+    return "d" + re.sub(r"\W+", "_", parameter.removesuffix("]"), flags=re.ASCII)
+
+
+def collect(study: Study, sensitivity: Sensitivity, timing: dict[str, float]) -> dict[str, Any]:
+    """Everything that results.json holds.
+
+    Arguments:
+        study: what was run.
+        sensitivity: its derivatives.
+        timing: seconds by stage.
+
+    Returns:
+        A dictionary of plain Python numbers, texts, lists and dictionaries.
+    """
+    equilibrium = sensitivity.equilibrium
+    potential, units = equilibrium.potential, equilibrium.system.units
+    certificate = sensitivity.certificate
+    errors = sensitivity.tangents.errors
+    parameters = sensitivity.parameters
+    return {
+        "schema": SCHEMA,
+        "study": study.name,
+        "description": study.file.description,
+        "units": {
+            "system": units,
+            "energy": unit_name("energy", units),
+            "fmax": unit_name("energy/length", units),
+            "length": unit_name("length", units),
+            "lowest_eigenvalue": unit_name("energy/length^2", units),
+            "parameters": {name: potential.parameter_units(name, units) for name in parameters},
+            "sensitivities": {
+                name: {parameter: sensitivity.units(name, parameter) for parameter in parameters}
+                for name in sensitivity
+            },
+            "vectors": {
+                name: quotient_unit_name("length", potential.parameter_dimension(name), units)
+                for name in parameters
+            },
+            "timing": "s",
+        },
+        "energy": float(equilibrium.energy),
+        "fmax": float(equilibrium.fmax),
+        "fmax_asked": equilibrium.fmax_asked,
+        "converged": certificate.converged,
+        "stable": certificate.stable,
+        "kind": certificate.kind,
+        "steps": 0 if equilibrium.history is None else equilibrium.history.steps,
+        "atoms": equilibrium.system.atom_count,
+        "dimension": equilibrium.system.dimension,
+        "cell": np.asarray(equilibrium.cell).tolist(),
+        "pbc": list(equilibrium.system.pbc),
+        "parameters": dict(parameters),
+        "observables": {
+            name: {
+                "value": np.asarray(sensitivity.observed[name]).tolist(),
+                "units": unit_name(observable.dimension, units),
+                **_labels(observable, np.shape(sensitivity.observed[name])),
+            }
+            for name, observable in sensitivity.observables.items()
+        },
+        "sensitivities": _plain(sensitivity),
+        "logarithmic_sensitivities": _plain(sensitivity.logarithmic()),
+        "certificate": {
+            "lowest_eigenvalue": certificate.lowest_eigenvalue,
+            "null_modes": certificate.null_mode_count,
+            "null_modes_by_kind": dict(certificate.null_modes),
+            "linear_residual": max(
+                [*sensitivity.tangents.residuals, certificate.linear_residual or 0.0]
+            ),
+            "derivative_error": max(errors) if errors else certificate.derivative_error,
+        },
+        "timing": timing,
+        "vectors": {name: vector_name(name) for name in parameters},
+        "diameters": _diameters(equilibrium),
+        "mode": sensitivity.mode,
+        "logarithmic": study.file.sensitivity.logarithmic,
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of mdsens and of the packages that its numbers come from.
+
+    Returns:
+        Version by package.
+    """
+    return {"mdsens": mdsens.__version__} | {p: importlib.metadata.version(p) for p in PACKAGES}
+
+
+def write_files(
+    folder: Path, study: Study, sensitivity: Sensitivity, results: dict[str, Any]
+) -> None:
+    """Write everything but the figures and the report.
+
+    Arguments:
+        folder: where to.
+        study: what was run.
+        sensitivity: its derivatives.
+        results: what `collect` returned.
+    """
+    write_json(folder / RESULTS_NAME, results)
+    ase.io.write(folder / STRUCTURE_NAME, structure_with_vectors(sensitivity), format="extxyz")
+    sensitivity.to_dataframe().to_csv(folder / TABLE_NAME, index=False)
+    history = sensitivity.equilibrium.history
+    if history is not None:
+        columns = {"step": np.arange(len(history.forces)), "enthalpy": history.enthalpies,
+                   "largest_force": history.forces}  # fmt: skip
+        pandas.DataFrame(columns).to_csv(folder / HISTORY_NAME, index=False)
+    table = dict(study.table)
+    table["name"] = study.name
+    if isinstance(study.structure, FileStructure):
+        # The results can be run again by themselves.
+        source = study.folder / study.structure.file
+        shutil.copyfile(source, folder / source.name)
+        table["structure"] = {**table["structure"], "file": source.name}
+    (folder / FILE_NAME).write_text(to_toml(table), "utf-8")
+
+
+def structure_with_vectors(sensitivity: Sensitivity) -> ase.Atoms:
+    """The relaxed structure with energy, forces, and a vector per parameter.
+
+    Arguments:
+        sensitivity: the derivatives.
+
+    Returns:
+        ase.Atoms with an array (N, 3) of d positions / d parameter for each parameter.
+    """
+    atoms = sensitivity.equilibrium.to_ase()
+    for name, moved in sensitivity.positions.items():
+        vectors = np.zeros((len(atoms), 3))
+        vectors[:, : moved.shape[1]] = np.asarray(moved)
+        atoms.set_array(vector_name(name), vectors)
+    return atoms
+
+
+def write_json(path: Path, results: dict[str, Any]) -> None:
+    """Write strict JSON: numbers that are not finite become null.
+
+    Arguments:
+        path: the file.
+        results: what it shall hold.
+    """
+    path.write_text(json.dumps(finite(results), indent=1, allow_nan=False) + "\n", "utf-8")
+
+
+def finite(value: Any) -> Any:
+    """The same with None in the place of every number that is not finite.
+
+    Arguments:
+        value: numbers, texts, lists and dictionaries.
+
+    Returns:
+        The same, copied.
+    """
+    if isinstance(value, dict):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(inner) for inner in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+def read_results(folder: Path) -> dict[str, Any]:
+    """The results of a finished run.
+
+    Arguments:
+        folder: the folder of the run.
+
+    Returns:
+        What its results.json holds.
+
+    Raises:
+        InputError: the folder is missing or holds no results of mdsens.
+    """
+    if not is_results_folder(folder):
+        raise InputError(
+            f"{str(folder)!r} holds no results of mdsens: give the folder that `mdsens run` wrote"
+        )
+    return json.loads((folder / RESULTS_NAME).read_text("utf-8"))
+
+
+def _plain(derivatives: Any) -> dict[str, dict[str, Any]]:
+    return {
+        name: {parameter: np.asarray(value).tolist() for parameter, value in by_parameter.items()}
+        for name, by_parameter in derivatives.items()
+    }
+
+
+def _labels(observable: Observable, shape: tuple[int, ...]) -> dict[str, list[str]]:
+    if len(shape) != 1 or not observable.labels:
+        return {}
+    if observable.name == "stress" and shape == (3,):
+        return {"labels": ["xx", "yy", "xy"]}
+    return {"labels": list(observable.labels[: shape[0]])}
+
+
+def _diameters(equilibrium: Equilibrium) -> dict[str, float]:
+    """How large to draw each species: true diameters of spheres that touch, else none."""
+    potential, symbols = equilibrium.potential, equilibrium.system.symbols
+    if not potential.contact:
+        return {}
+    size = getattr(potential, "diameter", getattr(potential, "sigma", None))
+    if size is None:
+        return {}
+    numbers, names = np.asarray(size), potential.species or ()
+    if numbers.ndim == 0:
+        return dict.fromkeys(symbols, float(numbers))
+    own = numbers if numbers.ndim == 1 else np.diag(numbers)
+    return {name: float(own[names.index(name)]) for name in symbols}

@@ -1,0 +1,173 @@
+"""Study: a study.toml that has been read and checked."""
+
+import dataclasses
+import functools
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from mdsens.errors import InputError
+from mdsens.observables import Observable, parse
+from mdsens.particles import System
+from mdsens.potentials import Potential
+from mdsens.relaxation import Equilibrium, relax
+from mdsens.study.build import build_potential, build_system, quantity
+from mdsens.study.find import find_study
+from mdsens.study.messages import from_pydantic, no_such_key, not_allowed
+from mdsens.study.model import FileStructure, PackingStructure, StudyFile
+from mdsens.study.toml import with_settings
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A study that can be run: everything in its file has been checked.
+
+    Attributes:
+        name: what it is called.
+        folder: where its files are.
+        table: the file as read, with the settings of `--set`.
+        file: the same, checked.
+        structure: the table of its structure.
+        potential: the potential.
+        observables: what to compute.
+        parameters: names of the parameters to differentiate in.
+        relaxation: keyword arguments of `mdsens.relax`.
+    """
+
+    name: str
+    folder: Path
+    table: dict[str, Any]
+    file: StudyFile
+    structure: FileStructure | PackingStructure
+    potential: Potential
+    observables: tuple[Observable, ...]
+    parameters: tuple[str, ...]
+    relaxation: dict[str, Any]
+
+    @functools.cached_property
+    def system(self) -> System:
+        """The structure that the relaxation begins at."""
+        return build_system(self.structure, self.file.units, self.folder)
+
+    def check(self) -> None:
+        """Find mistakes that only show with the structure, before anything long is computed.
+
+        Raises:
+            InputError: a species without parameters, an atom that does not exist, a volume or a
+                pressure where there is no cell, and the like.
+        """
+        self.potential.species_index(self.system)
+        if not self.observables:
+            return
+        start = relax(self.system, self.potential, **{**self.relaxation, "max_steps": 0})
+        for observable in self.observables:
+            try:
+                observable(start)
+            except InputError as error:
+                raise InputError(f"sensitivity.observables: {observable.name}: {error}") from None
+
+    def relax(self, progress: bool = False) -> Equilibrium:
+        """Relax the structure as the study says.
+
+        Arguments:
+            progress: whether to show a progress bar.
+
+        Returns:
+            The Equilibrium.
+        """
+        return relax(self.system, self.potential, progress=progress, **self.relaxation)
+
+
+def load_study(study: str | Path, settings: Iterable[str] = ()) -> Study:
+    """Read a study and check it.
+
+    Arguments:
+        study: a folder, a study.toml, or the name of a ready study.
+        settings: changes such as ``"relaxation.fmax=1e-6"``.
+
+    Returns:
+        The Study.
+
+    Raises:
+        InputError: no such study, or a mistake in it: one line that names the key and the value.
+    """
+    path = find_study(study)
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a TOML file: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    table = with_settings(table, settings)
+    try:
+        file = StudyFile.model_validate(table)
+    except ValidationError as error:
+        raise from_pydantic(error, StudyFile) from None
+    structure = _structure(file.structure)
+    potential = build_potential(file.potential, file.units)
+    wanted = file.sensitivity
+    try:
+        parameters = tuple(potential.expand_parameter_names(wanted.parameters))
+    except InputError as error:
+        raise InputError(f"sensitivity.parameters: {error}") from None
+    try:
+        observables = tuple(parse(text) for text in wanted.observables)
+    except InputError as error:
+        raise InputError(f"sensitivity.observables: {error}") from None
+    return Study(
+        name=file.name or path.resolve().parent.name,
+        folder=path.resolve().parent,
+        table=table,
+        file=file,
+        structure=structure,
+        potential=potential,
+        observables=observables,
+        parameters=parameters,
+        relaxation=_relaxation(file),
+    )
+
+
+def _relaxation(file: StudyFile) -> dict[str, Any]:
+    table, units = file.relaxation, file.units
+
+    def number(name: str, dimension: str) -> float:
+        return quantity(getattr(table, name), dimension, units, f"relaxation.{name}")
+
+    fmax, max_step = number("fmax", "energy/length"), number("max_step", "length")
+    for name, value in (("fmax", fmax), ("max_step", max_step)):
+        if not 0 < value < float("inf"):
+            raise InputError(f"relaxation.{name} = {value}: give a value above zero")
+    return {
+        "method": table.method,
+        "fmax": fmax,
+        "max_steps": table.max_steps,
+        "cell": None if table.cell == "none" else table.cell,
+        "pressure": number("pressure", "energy/length^3"),
+        "max_step": max_step,
+    }
+
+
+def _structure(table: dict[str, Any]) -> FileStructure | PackingStructure:
+    kinds: dict[str, type[FileStructure] | type[PackingStructure]] = {
+        "file": FileStructure, "builder": PackingStructure,
+    }  # fmt: skip
+    given = [key for key in kinds if key in table]
+    if len(given) != 1:
+        allowed = [*FileStructure.model_fields, *PackingStructure.model_fields]
+        for key, value in table.items():
+            if key not in allowed:
+                raise no_such_key(f"structure.{key}", value, dict.fromkeys(allowed))
+        raise InputError(
+            f"[structure] has {' and '.join(given) or 'neither file nor builder'}: give one of "
+            "file = 'name of a structure file' and builder = 'soft-sphere-packing'"
+        )
+    if given == ["builder"] and table["builder"] != "soft-sphere-packing":
+        raise not_allowed("structure.builder", table["builder"], ["soft-sphere-packing"])
+    kind = kinds[given[0]]
+    try:
+        return kind.model_validate(table)
+    except ValidationError as error:
+        raise from_pydantic(error, kind, "structure") from None

@@ -1,0 +1,92 @@
+"""Changes to a study's table from `--set`, and the table written as TOML again."""
+
+import copy
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from mdsens.errors import InputError
+from mdsens.study.messages import shown
+
+
+def with_settings(table: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
+    """A study's table with some of its values changed.
+
+    Arguments:
+        table: the study as parsed from TOML.
+        settings: texts such as ``"structure.seed=3"`` or ``"potential.sigma=3.4"``; an entry of a
+            table of parameters may be written ``potential.sigma.Ar-Kr`` or
+            ``potential.sigma[Ar-Kr]``. Values are read as TOML, or else as text.
+
+    Returns:
+        The changed copy.
+
+    Raises:
+        InputError: a text without ``=``, or a path that leads through something not a table.
+    """
+    changed = copy.deepcopy(dict(table))
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        parts = [part.strip() for part in path.replace("[", ".").replace("]", "").split(".")]
+        if not equals or not all(parts):
+            raise InputError(f"--set {setting!r}: write key=value, as in --set relaxation.fmax=1e-8")
+        inner = changed
+        for depth, part in enumerate(parts[:-1]):
+            inner = inner.setdefault(part, {})
+            if not isinstance(inner, dict):
+                raise InputError(
+                    f"--set {setting!r}: {'.'.join(parts[: depth + 1])} = {shown(inner)} is a value, "
+                    "not a table; set it as a whole"
+                )
+        inner[parts[-1]] = _value(text.strip())
+    return changed
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, KeyError):
+        return text
+
+
+def to_toml(table: Mapping[str, Any]) -> str:
+    """Write a table as TOML.
+
+    Arguments:
+        table: texts, numbers, lists and tables, as tomllib gives them.
+
+    Returns:
+        Text from which tomllib reads the same table.
+    """
+    return "\n".join(_section(table, ())).strip() + "\n"
+
+
+def _section(table: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
+    lines = [f"[{'.'.join(_key(part) for part in path)}]"] if path else []
+    inner = {key: value for key, value in table.items() if isinstance(value, Mapping)}
+    lines += [f"{_key(key)} = {_text(value)}" for key, value in table.items() if key not in inner]
+    lines.append("")
+    for key, value in inner.items():
+        lines += _section(value, (*path, key))
+    return lines
+
+
+def _key(key: str) -> str:
+    bare = key and all(c.isascii() and (c.isalnum() or c in "-_") for c in key)
+    return key if bare else json.dumps(key)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return f"{value:.1f}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_text(item) for item in value) + "]"
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{_key(k)} = {_text(v)}" for k, v in value.items()) + " }"
+    if isinstance(value, str):
+        # A JSON string is a TOML string, but for the character 127, which TOML wants escaped.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return repr(value) if isinstance(value, (int, float)) else str(value)
