@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from mdsens.particles import read as read
     from mdsens.relaxation import Equilibrium as Equilibrium
     from mdsens.relaxation import relax as relax
-    from mdsens.sensitivity import Sensitivity as Sensitivity
-    from mdsens.sensitivity import sensitivity as sensitivity
+    from mdsens.sensitivities import Sensitivity as Sensitivity
+    from mdsens.sensitivities import sensitivity as sensitivity
 
 __version__ = "0.1.0"
 
@@ -38,8 +38,8 @@ _HOMES = {
     "read": "mdsens.particles",
     "relax": "mdsens.relaxation",
     "Equilibrium": "mdsens.relaxation",
-    "sensitivity": "mdsens.sensitivity",
-    "Sensitivity": "mdsens.sensitivity",
+    "sensitivity": "mdsens.sensitivities",
+    "Sensitivity": "mdsens.sensitivities",
 }
 _ROOMS = (
     "implicit",
@@ -49,6 +49,7 @@ _ROOMS = (
     "plots",
     "potentials",
     "relaxation",
+    "sensitivities",
     "study",
 )
 

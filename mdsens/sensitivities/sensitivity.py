@@ -16,7 +16,7 @@ from mdsens.implicit.linear import DENSE_LIMIT
 from mdsens.observables.observable import Observable, parse
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation import Certificate, Equilibrium, Landscape
-from mdsens.sensitivity.results import Sensitivity, Tangents
+from mdsens.sensitivities.results import Sensitivity, Tangents
 
 #: Ways to compute a Jacobian.
 MODES = ("auto", "forward", "reverse")
