@@ -95,7 +95,7 @@ def run(
 
     loaded = load_study(study, settings or [])
     _announce(f"running {loaded.name}")
-    _show_run(run_study(loaded, out, allow_unconverged, progress=sys.stderr.isatty()))
+    _show_run(run_study(loaded, out, allow_unconverged, progress=sys.stdout.isatty()))
 
 
 @app.command()

@@ -215,7 +215,8 @@ def _shown_positions(atoms: ase.Atoms) -> np.ndarray:
     """Positions with every particle inside the box where it is periodic."""
     if not any(atoms.pbc):
         return atoms.positions
-    return atoms.get_positions(wrap=True, eps=1e-6)
+    # A little beyond the lower faces is left there: crystals like to begin at zero.
+    return atoms.get_positions(wrap=True, eps=0.03)
 
 
 def _draw_particles(

@@ -26,7 +26,8 @@ def is_concrete(*trees: Any) -> bool:
 
 
 def _float_array(values: Any) -> Array:
-    return jnp.asarray(values, dtype=jnp.float64)
+    # A copy: JAX may otherwise share the memory of a NumPy array that its owner goes on to change.
+    return jnp.array(values, dtype=jnp.float64)
 
 
 class System(eqx.Module):
@@ -72,8 +73,8 @@ class System(eqx.Module):
             raise InputError("the structure is empty: give at least one atom")
         self.symbols = (symbols,) if isinstance(symbols, str) else tuple(symbols)
         self.units = units
-        self.species = jnp.asarray(np.zeros(count) if species is None else species, jnp.int32)
-        self.fixed = jnp.asarray(np.zeros(count, bool) if fixed is None else fixed, bool)
+        self.species = jnp.array(np.zeros(count) if species is None else species, jnp.int32)
+        self.fixed = jnp.array(np.zeros(count, bool) if fixed is None else fixed, bool)
         for name, array in (("species", self.species), ("fixed", self.fixed)):
             if array.shape != (count,):
                 raise InputError(f"{name} has shape {array.shape}: give one per atom ({count},)")
@@ -158,7 +159,7 @@ class System(eqx.Module):
                 )
             mask = np.zeros(self.atom_count, bool)
             mask[indices] = True
-        return eqx.tree_at(lambda system: system.fixed, self, jnp.asarray(mask))
+        return eqx.tree_at(lambda system: system.fixed, self, jnp.array(mask))
 
     @staticmethod
     def from_ase(atoms: ase.Atoms, dimension: int = 3, units: str = "ase") -> "System":

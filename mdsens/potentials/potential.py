@@ -129,7 +129,8 @@ class Potential(eqx.Module):
         names = self.species
         if isinstance(value, Mapping):
             value = _table_from_names(value, names, label)
-        value = jnp.asarray(value, dtype=jnp.float64)
+        # A copy: JAX may share the memory of a NumPy array that its owner goes on to change.
+        value = jnp.array(value, dtype=jnp.float64)
         allowed: dict[str, tuple[int, ...]] = {"all": (0,), "pair": (0, 2), "species": (0, 1, 2)}
         if value.ndim not in allowed[field.metadata["per"]]:
             raise InputError(

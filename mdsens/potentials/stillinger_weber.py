@@ -1,6 +1,6 @@
 """The Stillinger-Weber potential, for one or several species."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -85,50 +85,79 @@ class StillingerWeber(Potential):
     def site_energies_and_gradients(
         self, edges: Edges
     ) -> tuple[Float[Array, " C"], tuple[Float[Array, "K C"], ...]]:
-        """Site energies and their gradients in closed form, in one pass over bonds each.
+        """Site energies and their gradients in closed form, in two passes over the bonds.
 
         With weights w_j and unit vectors u_j, the sum over pairs of bonds is
         sum_{j<k} w_j w_k (u_j . u_k - c)^2 = (T:T - 2 c V.V + c^2 S^2 - (1 - c)^2 Q) / 2 with the
-        moments T = sum w u u, V = sum w u, S = sum w, Q = sum w^2. Five times faster than the
-        general reverse derivative.
+        moments T = sum w u u, V = sum w u, S = sum w, Q = sum w^2, so that the cost grows with the
+        number of bonds and not of their pairs. Bonds are taken one slot at a time, which XLA fuses
+        well: five times faster than the general reverse derivative.
         """
-        pair = self.per_pair(edges)
-        r = edges.distances
-        bonded = edges.mask & (r < pair.a * pair.sigma)
+        slots, c, axes = edges.mask.shape[0], self.costheta0, range(len(edges.vectors))
+        pairs = [(i, j) for i in axes for j in axes if i <= j]
+
+        def add_moments(slot: Array, moments: tuple) -> tuple:
+            bond = self._bond(edges, slot)
+            w, u = bond.weight, bond.unit
+            more = (bond.energy, w, w * w, [w * x for x in u], [w * u[i] * u[j] for i, j in pairs])
+            return jax.tree.map(jnp.add, moments, more)
+
+        nothing = jnp.zeros(edges.mask.shape[1])
+        start = (nothing, nothing, nothing, [nothing for _ in axes], [nothing for _ in pairs])
+        two_body, S, Q, V, upper = jax.lax.fori_loop(0, slots, add_moments, start)
+        T = [[upper[pairs.index((min(i, j), max(i, j)))] for j in axes] for i in axes]
+        strength = self.lambda_ * self.epsilon if self._one_strength else jnp.ones(())
+        square = sum((T[i][j] ** 2 for i in axes for j in axes), start=nothing)
+        bias = sum((V[i] ** 2 for i in axes), start=nothing)
+        triplets = 0.5 * strength * (square - 2 * c * bias + (c * S) ** 2 - (1 - c) ** 2 * Q)
+
+        def gradient(slot: Array) -> tuple[Array, ...]:
+            bond = self._bond(edges, slot)
+            w, u = bond.weight, bond.unit
+            Tu = [sum((T[i][j] * u[j] for j in axes), start=nothing) for i in axes]
+            uTu = sum((u[i] * Tu[i] for i in axes), start=nothing)
+            Vu = sum((V[i] * u[i] for i in axes), start=nothing)
+            by_weight = strength * (uTu - 2 * c * Vu + c**2 * S - (1 - c) ** 2 * w)
+            radial = 0.5 * bond.energy_slope + by_weight * bond.weight_slope
+            turning = 2.0 * strength * w * bond.inverse_length
+            return tuple(
+                radial * u[i] + turning * (Tu[i] - c * V[i] - (uTu - c * Vu) * u[i]) for i in axes
+            )
+
+        return 0.5 * two_body + triplets, jax.lax.map(gradient, jnp.arange(slots))
+
+    def _bond(self, edges: Edges, slot: Array) -> "_Bond":
+        """What the energy needs of one slot of all atoms; zeros where it holds no bond."""
+        one_slot = Edges(
+            tuple(component[slot][None] for component in edges.vectors),
+            edges.mask[slot][None],
+            edges.species,
+            edges.neighbor_species[slot][None],
+        )
+        pair = self.per_pair(one_slot)
+        r = one_slot.distances
+        bonded = one_slot.mask & (r < pair.a * pair.sigma)
         # Beyond the range the exponentials are zero with all derivatives; 1/(r - a sigma) is not.
         safe_r = jnp.where(bonded, r, 0.5 * pair.a * pair.sigma)
-        inverse_r = 1.0 / safe_r
-        ones = jnp.ones_like(r)
-        two_body, two_body_slope = jax.jvp(pair._two_body, (safe_r,), (ones,))
-        w, w_slope = jax.jvp(pair._weight, (safe_r,), (ones,))
-        w, w_slope = jnp.where(bonded, w, 0.0), jnp.where(bonded, w_slope, 0.0)
+        energy, energy_slope = jax.jvp(pair._two_body, (safe_r,), (jnp.ones_like(r),))
+        weight, weight_slope = jax.jvp(pair._weight, (safe_r,), (jnp.ones_like(r),))
+        units = [component / safe_r for component in one_slot.vectors]
 
-        c, axes = pair.costheta0, range(len(edges.vectors))
-        u = [jnp.where(bonded, component * inverse_r, 0.0) for component in edges.vectors]
-        S, Q = jnp.sum(w, axis=0), jnp.sum(w * w, axis=0)
-        V = [jnp.sum(w * u[i], axis=0) for i in axes]
-        half = {(i, j): jnp.sum(w * u[i] * u[j], axis=0) for i in axes for j in axes if i <= j}
-        T = [[half[min(i, j), max(i, j)] for j in axes] for i in axes]
-        square = sum((T[i][j] ** 2 for i in axes for j in axes), start=jnp.zeros_like(S))
-        bias = sum((V[i] ** 2 for i in axes), start=jnp.zeros_like(S))
-        # With one strength for all, the weights carry none of it: at zero a root has no slope.
-        strength = self.lambda_ * self.epsilon if self._one_strength else jnp.ones(())
-        triplets = 0.5 * strength * (square - 2 * c * bias + (c * S) ** 2 - (1 - c) ** 2 * Q)
-        energies = 0.5 * jnp.sum(jnp.where(bonded, two_body, 0.0), axis=0) + triplets
+        def only_bonds(values: Array) -> Array:
+            return jnp.where(bonded, values, 0.0)[0]
 
-        Tu = [sum((T[i][j] * u[j] for j in axes), start=jnp.zeros_like(r)) for i in axes]
-        uTu = sum((u[i] * Tu[i] for i in axes), start=jnp.zeros_like(r))
-        Vu = sum((V[i] * u[i] for i in axes), start=jnp.zeros_like(r))
-        by_weight = strength * (uTu - 2 * c * Vu + c**2 * S - (1 - c) ** 2 * w)
-        radial = jnp.where(bonded, 0.5 * two_body_slope, 0.0) + by_weight * w_slope
-        turning = 2.0 * strength * w * inverse_r
-        gradients = tuple(
-            radial * u[i] + turning * (Tu[i] - c * V[i] - (uTu - c * Vu) * u[i]) for i in axes
+        return _Bond(
+            only_bonds(energy),
+            only_bonds(energy_slope),
+            only_bonds(weight),
+            only_bonds(weight_slope),
+            [only_bonds(unit) for unit in units],
+            1.0 / safe_r[0],
         )
-        return energies, gradients
 
     @property
     def _one_strength(self) -> bool:
+        # With one strength for all, the weights carry none of it: at zero a root has no slope.
         return self.lambda_.ndim == 0 and self.epsilon.ndim == 0
 
     def _two_body(self, r: Float[Array, "K C"]) -> Float[Array, "K C"]:
@@ -140,3 +169,14 @@ class StillingerWeber(Potential):
     def _weight(self, r: Float[Array, "K C"]) -> Float[Array, "K C"]:
         weight = jnp.exp(self.gamma * self.sigma / (r - self.a * self.sigma))
         return weight if self._one_strength else jnp.sqrt(self.lambda_ * self.epsilon) * weight
+
+
+class _Bond(NamedTuple):
+    """One slot of all atoms: arrays of shape (C,)."""
+
+    energy: Array
+    energy_slope: Array
+    weight: Array
+    weight_slope: Array
+    unit: list[Array]
+    inverse_length: Array

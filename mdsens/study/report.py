@@ -3,9 +3,11 @@
 import base64
 import html
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import ase
 import ase.io
 import numpy as np
 import pandas
@@ -73,6 +75,7 @@ def _figures(folder: Path, results: dict[str, Any]) -> dict[str, Figure]:
             table["step"], table["largest_force"], results["fmax_asked"], results["units"]["fmax"]
         )
     atoms = ase.io.read(folder / STRUCTURE_NAME)
+    assert isinstance(atoms, ase.Atoms)
     for parameter, column in results["vectors"].items():
         vectors = np.asarray(atoms.arrays[column])
         size = abs(results["parameters"][parameter]) or 1.0
@@ -99,9 +102,10 @@ def _page(folder: Path, results: dict[str, Any], figures: list[Path]) -> str:
         "<h2>How good is it?</h2>",
     ]
     if results["kind"] != "minimum":
+        what = "a saddle" if results["kind"] == "saddle" else "unconverged"
         parts.append(
-            f"<p class='warning'>The structure is {'a saddle' if results['kind'] == 'saddle' else 'unconverged'}: "
-            "its derivatives can be wrong, even in sign.</p>"
+            f"<p class='warning'>The structure is {what}: its derivatives can be wrong, even in "
+            "sign.</p>"
         )
     kinds = ", ".join(f"{n} {kind}" for kind, n in certificate["null_modes_by_kind"].items() if n)
     rows = [
@@ -129,7 +133,7 @@ def _page(folder: Path, results: dict[str, Any], figures: list[Path]) -> str:
     )
     parts.append("<h2>Sensitivities</h2>")
     table = pandas.read_csv(folder / TABLE_NAME, keep_default_na=False)
-    rows = [
+    derivatives = [
         (
             row["observable"] + (f" {row['component']}" if row["component"] else ""),
             row["parameter"],
@@ -140,7 +144,7 @@ def _page(folder: Path, results: dict[str, Any], figures: list[Path]) -> str:
         for _, row in table.iterrows()
     ]
     parts.append(
-        _table(["observable O", "parameter θ", "dO/dθ", "unit", "d ln O / d ln θ"], rows)
+        _table(["observable O", "parameter θ", "dO/dθ", "unit", "d ln O / d ln θ"], derivatives)
     )
     parts.append("<h2>Figures</h2>")
     parts += [_image(path) for path in figures]
@@ -164,8 +168,11 @@ def _page(folder: Path, results: dict[str, Any], figures: list[Path]) -> str:
     )
 
 
-def _table(head: list[str], rows: list[tuple[str, ...]]) -> str:
-    lines = ["<table>", "<tr>" + "".join(f"<th>{html.escape(cell)}</th>" for cell in head) + "</tr>"]
+def _table(head: list[str], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [
+        "<table>",
+        "<tr>" + "".join(f"<th>{html.escape(cell)}</th>" for cell in head) + "</tr>",
+    ]
     for row in rows:
         cells = "".join(
             f"<td class='number'>{html.escape(cell)}</td>"

@@ -16,7 +16,7 @@ import mdsens
 from mdsens.errors import InputError
 from mdsens.observables import Observable
 from mdsens.relaxation import Equilibrium
-from mdsens.sensitivity import Sensitivity
+from mdsens.sensitivities import Sensitivity
 from mdsens.study.find import FILE_NAME
 from mdsens.study.model import FileStructure
 from mdsens.study.output import RESULTS_NAME, is_results_folder

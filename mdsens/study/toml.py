@@ -30,14 +30,16 @@ def with_settings(table: Mapping[str, Any], settings: Iterable[str]) -> dict[str
         path, equals, text = setting.partition("=")
         parts = [part.strip() for part in path.replace("[", ".").replace("]", "").split(".")]
         if not equals or not all(parts):
-            raise InputError(f"--set {setting!r}: write key=value, as in --set relaxation.fmax=1e-8")
+            raise InputError(
+                f"--set {setting!r}: write key=value, as in --set relaxation.fmax=1e-8"
+            )
         inner = changed
         for depth, part in enumerate(parts[:-1]):
             inner = inner.setdefault(part, {})
             if not isinstance(inner, dict):
                 raise InputError(
-                    f"--set {setting!r}: {'.'.join(parts[: depth + 1])} = {shown(inner)} is a value, "
-                    "not a table; set it as a whole"
+                    f"--set {setting!r}: {'.'.join(parts[: depth + 1])} = {shown(inner)} is a "
+                    "value, not a table; set it as a whole"
                 )
         inner[parts[-1]] = _value(text.strip())
     return changed

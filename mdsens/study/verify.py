@@ -13,8 +13,8 @@ from mdsens.errors import RelaxationError
 from mdsens.observables import Observable
 from mdsens.particles import Edges, edge_blocks
 from mdsens.relaxation import Equilibrium, relax
-from mdsens.sensitivity import Sensitivity, sensitivity
-from mdsens.sensitivity.sensitivity import require_reliable
+from mdsens.sensitivities import Sensitivity, sensitivity
+from mdsens.sensitivities.sensitivity import require_reliable
 from mdsens.study.study import Study
 
 #: What the relaxed positions are called beside the observables.
@@ -111,19 +111,27 @@ def verify_study(study: Study, report: Callable[[str], None] | None = None) -> V
     base = _relax_on(study, first, first)
     # As far as rounding let it: what was reached is reported.
     names = study.parameters
-    implicit = sensitivity(base, study.observables, names, allow_unconverged=True)
+    mode = study.file.sensitivity.mode
+    implicit = sensitivity(
+        base,
+        study.observables,
+        names,
+        "forward" if mode == "auto" else mode,
+        allow_unconverged=True,
+        error_estimate=False,
+    )
     columns = []
     largest = float(base.fmax)
     for name in names:
         differences = _Differences(study, base, name)
-        columns.append((differences, *differences.derivatives(say)))
+        columns.append(differences.derivatives(say))
         largest = max(largest, differences.fmax)
-        say(f"{name}: step {columns[-1][2]:.3g}, largest force left over {differences.fmax:.1e}")
+        say(f"{name}: step {columns[-1][1]:.3g}, largest force left over {differences.fmax:.1e}")
     comparisons = []
     for observable in (POSITIONS, *implicit):
         ours = {n: _implicit(implicit, observable, n, base) for n in names}
         natural = _natural_size(observable, implicit, base)
-        for name, (differences, found, step, halvings) in zip(names, columns, strict=True):
+        for name, (found, step, halvings) in zip(names, columns, strict=True):
             value = found[observable]
             error = relative_error(value, ours, name, implicit.parameters, natural)
             comparisons.append(
@@ -158,9 +166,9 @@ def relative_error(
         The relative error, in the Euclidean norm over all entries.
     """
     sizes = {key: abs(value) or 1.0 for key, value in parameters.items()}
-    leading = max(sizes[key] * np.linalg.norm(value) for key, value in derivatives.items())
+    leading = max(sizes[key] * float(np.linalg.norm(value)) for key, value in derivatives.items())
     floor = max(SCALE_FLOOR * leading, ROUNDING_FLOOR * natural_size) / sizes[name]
-    size = max(np.linalg.norm(derivatives[name]), floor)
+    size = max(float(np.linalg.norm(derivatives[name])), floor)
     return float(np.linalg.norm(found - derivatives[name]) / size)
 
 
@@ -264,12 +272,12 @@ def contact_network(equilibrium: Equilibrium) -> frozenset[tuple[int, ...]]:
 def _pushing(equilibrium: Equilibrium) -> Array:
     potential, system = equilibrium.potential, equilibrium.landscape.system_at(equilibrium.q)
 
-    def one_block(edges: Edges, _: None) -> Array:
+    def pushes(edges: Edges) -> Array:
         gradients = potential.site_energies_and_gradients(edges)[1]
-        return jnp.any(gradients != 0.0, axis=0) & edges.mask
+        return edges.mask & sum((g != 0.0 for g in gradients), start=jnp.zeros_like(edges.mask))
 
     return edge_blocks(
-        one_block, system.positions, system.cell, potential.species_index(system),
+        pushes, system.positions, system.cell, potential.species_index(system),
         equilibrium.edge_list,
     )  # fmt: skip
 
@@ -280,8 +288,8 @@ def _relax_on(study: Study, moved: Equilibrium, base: Equilibrium) -> Equilibriu
     found = relax(base.system, moved.potential, "newton", TIGHT_FMAX, **options)
     if not float(found.fmax) <= max(study.relaxation["fmax"], TIGHT_FMAX):
         raise RelaxationError(
-            f"a structure with a parameter changed a little does not relax below a largest force of "
-            f"{float(found.fmax):.1e}: give a smaller verify.step or a larger relaxation.fmax"
+            "a structure with a parameter changed a little does not relax below a largest force "
+            f"of {float(found.fmax):.1e}: give a smaller verify.step or a larger relaxation.fmax"
         )
     # Displacements are measured from where the study itself began.
     return eqx.tree_at(lambda e: e.start, found, base.start)
