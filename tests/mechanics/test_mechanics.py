@@ -1,0 +1,188 @@
+"""Forces, stress and Hessian of every potential against finite differences and symmetries."""
+
+import cases
+import equinox as eqx
+import jax.numpy as jnp
+import numerical
+import numpy as np
+import pytest
+
+from mdsens import System, mechanics
+from mdsens.errors import InputError
+from mdsens.potentials import PairPotential, Potential
+
+PERIODIC = [pair for pair in cases.PAIRS if cases.CELLS[pair[1]][1] is not False]
+CRYSTALS = [
+    *(("lj-smooth", cell) for cell in ("small", "triclinic", "flat")),
+    *((name, "triclinic") for name in ("lj-binary", "hertzian-by-species", "sw-binary")),
+    ("sw", "small"),
+]
+CLUSTERS = [pair for pair in cases.PAIRS if "cluster" in pair[1]]
+
+
+class ManyBody(Potential):
+    """A pair potential that does not say that it is one."""
+
+    pair: PairPotential
+
+    @property
+    def species(self):
+        return self.pair.species
+
+    @property
+    def interaction_range(self):
+        return self.pair.interaction_range
+
+    def site_energies(self, edges):
+        return self.pair.site_energies(edges)
+
+
+@eqx.filter_jit
+def hessian_of(system, potential, edge_list):
+    return mechanics.hessian(system, potential, edge_list)
+
+
+@eqx.filter_jit
+def site_energies_of(system, potential, edge_list):
+    return mechanics.site_energies(system, potential, edge_list)
+
+
+def supercell(system, repeats=2):
+    """The same crystal in a cell of repeats^D times the size."""
+    dimension = system.dimension
+    shifts = np.stack(np.meshgrid(*[range(repeats)] * dimension), -1).reshape(-1, dimension)
+    positions = (shifts @ system.cell)[:, None] + np.asarray(system.positions)[None]
+    return System(
+        positions.reshape(-1, dimension), repeats * np.asarray(system.cell), system.symbols,
+        np.tile(system.species, len(shifts)), system.pbc, units=system.units,
+    )  # fmt: skip
+
+
+@cases.every()
+def test_the_force_is_minus_the_slope_of_the_energy(case):
+    expected = numerical.forces(
+        lambda batch: case.mechanics(batch)[0], np.asarray(case.system.positions)
+    )
+    assert numerical.relative_error(case.forces, expected) < 7e-9
+
+
+@cases.every(PERIODIC)
+def test_the_virial_is_the_slope_of_the_energy_in_the_strain(case):
+    system = case.system
+    expected = numerical.virial(
+        lambda positions, cells: case.mechanics(positions, cells)[0],
+        np.asarray(system.positions), np.asarray(system.cell),
+    )  # fmt: skip
+    assert numerical.relative_error(case.virial, expected) < 1e-7
+
+
+@cases.every()
+def test_the_hessian_is_minus_the_slope_of_the_force(case):
+    expected = numerical.hessian(
+        lambda batch: case.mechanics(batch)[1], np.asarray(case.system.positions)
+    )
+    hessian = hessian_of(case.system, case.potential, case.edges())
+    assert numerical.relative_error(hessian, expected) < 1e-7
+
+
+@cases.every()
+def test_a_translation_does_no_work_in_the_hessian(case):
+    hessian = np.asarray(hessian_of(case.system, case.potential, case.edges()))
+    shifts = np.tile(np.eye(case.system.dimension), (case.system.atom_count, 1))
+    assert np.linalg.norm(hessian @ shifts) < 1e-12 * np.linalg.norm(hessian)
+
+
+@cases.every()
+def test_forces_add_up_to_nothing(case):
+    forces = case.forces
+    assert np.linalg.norm(forces.sum(axis=0)) < 1e-12 * np.linalg.norm(forces)
+
+
+@cases.every()
+def test_a_translation_changes_nothing(case):
+    shift = np.linspace(0.3, 0.7, case.system.dimension)
+    energies, forces, _ = case.mechanics((np.asarray(case.system.positions) + shift)[None])
+    assert energies[0] == pytest.approx(case.energy, rel=1e-12)
+    assert numerical.relative_error(forces[0], case.forces) < 1e-12
+
+
+@cases.every(CLUSTERS)
+def test_forces_turn_with_a_cluster(case):
+    turn, _ = np.linalg.qr(np.random.default_rng(3).normal(size=(case.system.dimension,) * 2))
+    turned = case.system.with_positions(case.system.positions @ turn)
+    energies, forces, virials = case.mechanics(system=turned)
+    assert energies[0] == pytest.approx(case.energy, rel=1e-12)
+    assert numerical.relative_error(forces[0], case.forces @ turn) < 1e-12
+    assert numerical.relative_error(virials[0], turn.T @ case.virial @ turn) < 1e-12
+
+
+@cases.every(CLUSTERS)
+def test_a_cluster_feels_no_torque(case):
+    positions, forces = np.asarray(case.system.positions), case.forces
+    torque = positions.T @ forces - forces.T @ positions
+    assert np.linalg.norm(torque) < 1e-12 * np.linalg.norm(positions) * np.linalg.norm(forces)
+
+
+@cases.every()
+def test_the_order_of_atoms_does_not_matter(case):
+    system = case.system
+    order = np.random.default_rng(4).permutation(system.atom_count)
+    shuffled = System(
+        system.positions[order], system.cell, system.symbols, system.species[order], system.pbc,
+        units=system.units,
+    )  # fmt: skip
+    energies, forces, virials = case.mechanics(system=shuffled)
+    assert energies[0] == pytest.approx(case.energy, rel=1e-12)
+    assert numerical.relative_error(forces[0], case.forces[order]) < 1e-12
+    assert numerical.relative_error(virials[0], case.virial) < 1e-12
+
+
+@cases.every(CRYSTALS)
+def test_a_supercell_has_the_same_forces_on_each_atom(case):
+    big = supercell(case.system)
+    copies = big.atom_count // case.system.atom_count
+    energies, forces, virials = case.mechanics(system=big)
+    assert energies[0] / copies == pytest.approx(case.energy, rel=1e-12)
+    assert numerical.relative_error(forces[0], np.tile(case.forces, (copies, 1))) < 1e-12
+    assert numerical.relative_error(virials[0] / copies, case.virial) < 1e-12
+
+
+@cases.every([("lj-smooth", "triclinic"), ("harmonic", "flat"), ("lj-binary", "cluster")])
+def test_the_path_of_many_body_potentials_serves_pairs_too(case):
+    energy, forces, virial = eqx.filter_jit(mechanics.energy_forces_virial)(
+        case.system, ManyBody(case.potential), case.edges()
+    )
+    assert energy == pytest.approx(case.energy, rel=1e-12)
+    assert numerical.relative_error(forces, case.forces) < 1e-12
+    assert numerical.relative_error(virial, case.virial) < 1e-12
+
+
+@cases.every([("lj-smooth", "triclinic"), ("sw", "cluster")])
+def test_site_energies_add_up_to_the_energy(case):
+    sites = site_energies_of(case.system, case.potential, case.edges())
+    assert sites.shape == (case.system.atom_count,)
+    assert jnp.sum(sites) == pytest.approx(case.energy, rel=1e-12)
+
+
+def test_stress_needs_a_volume():
+    case = cases.case("lj-smooth", "cluster")
+    without_cell = System(case.system.positions, pbc=False)
+    with pytest.raises(InputError, match="needs a volume"):
+        mechanics.stress(without_cell, case.potential, case.edges(without_cell))
+
+
+def test_stress_is_the_virial_by_volume_and_positive_under_tension():
+    from ase import Atoms
+
+    case = cases.case("lj-smooth", "triclinic")
+    stress = mechanics.stress(case.system, case.potential, case.edges())
+    volume = Atoms(cell=case.system.cell).cell.volume
+    np.testing.assert_allclose(stress * volume, (case.virial + case.virial.T) / 2, rtol=1e-12)
+
+
+def test_voigt_components_come_in_the_order_of_ase():
+    from ase.stress import full_3x3_to_voigt_6_stress
+
+    tensor = np.random.default_rng(5).normal(size=(3, 3))
+    tensor = tensor + tensor.T
+    np.testing.assert_allclose(mechanics.voigt(tensor), full_3x3_to_voigt_6_stress(tensor))

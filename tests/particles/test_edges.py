@@ -1,0 +1,145 @@
+"""Edges against brute force over images."""
+
+import cases
+import jax.numpy as jnp
+import numerical
+import numpy as np
+import pytest
+
+from mdsens.errors import InputError
+from mdsens.mechanics import energy_forces_virial
+from mdsens.particles import edge_blocks, find_edges
+
+pytestmark = pytest.mark.xdist_group("particles")
+CELLS = pytest.mark.parametrize("name", cases.CELLS)
+REACH = 2.5
+
+
+def edges_of(name):
+    system = cases.structure(name, cases.POTENTIALS["lj-smooth"])
+    positions, cell = np.asarray(system.positions), np.asarray(system.cell)
+    return system, find_edges(positions, cell, system.pbc, 2.3, REACH - 2.3)
+
+
+def vectors_of(system, edge_list):
+    """Edge vectors, mask, and origin of each slot, flat."""
+    vectors, mask = edge_blocks(
+        lambda edges: (jnp.stack(edges.vectors), edges.mask),
+        system.positions, system.cell, system.species, edge_list,
+    )  # fmt: skip
+    blocks, slots, size = mask.shape
+    origins = (
+        np.arange(blocks)[:, None, None] * size + np.arange(size) + np.zeros((1, slots, 1), int)
+    )
+    flat = np.asarray(vectors).transpose(0, 2, 3, 1).reshape(-1, system.dimension)
+    return flat, np.asarray(mask).ravel(), origins.ravel()
+
+
+@CELLS
+def test_every_pair_within_reach_is_an_edge_and_no_other(name):
+    system, edge_list = edges_of(name)
+    vectors, mask, origins = vectors_of(system, edge_list)
+    first, _, _, expected = numerical.images(system.positions, system.cell, system.pbc, REACH)
+    for atom in range(system.atom_count):
+        ours = vectors[mask & (origins == atom)]
+        theirs = expected[first == atom]
+        assert len(ours) == len(theirs)
+        order = [np.lexsort(np.round(rows, 9).T) for rows in (ours, theirs)]
+        np.testing.assert_allclose(ours[order[0]], theirs[order[1]], atol=1e-12)
+
+
+@CELLS
+def test_the_reverse_of_an_edge_is_its_opposite(name):
+    system, edge_list = edges_of(name)
+    vectors, mask, _ = vectors_of(system, edge_list)
+    reverse = np.asarray(edge_list.reverse).ravel()
+    assert np.array_equal(reverse[reverse], np.arange(len(reverse)))
+    assert mask[reverse[mask]].all()
+    assert np.array_equal(reverse[~mask], np.flatnonzero(~mask))
+    np.testing.assert_allclose(vectors[reverse[mask]], -vectors[mask], atol=1e-12)
+
+
+@CELLS
+def test_slots_without_an_edge_are_beyond_reach(name):
+    system, edge_list = edges_of(name)
+    vectors, mask, _ = vectors_of(system, edge_list)
+    assert (np.linalg.norm(vectors[~mask], axis=1) > REACH).all()
+
+
+@pytest.mark.parametrize("potential", ["lj-binary", "sw-binary"])
+def test_the_size_of_blocks_changes_nothing(potential, monkeypatch):
+    case = cases.case(potential, "cluster")
+    positions = np.asarray(case.system.positions)
+    big = cases.System(
+        np.concatenate([positions + np.array([shift, 0, 0]) for shift in (0, 30, 60)]),
+        None, case.system.symbols, np.tile(case.system.species, 3), False,
+    )  # fmt: skip
+    results = []
+    for size in (1024, 3):
+        monkeypatch.setattr("mdsens.particles.edges.BLOCK_SIZE", size)
+        edge_list = case.edges(big)
+        results.append((edge_list.neighbors.shape[0], energy_forces_virial(
+            big, case.potential, edge_list
+        )))  # fmt: skip
+    (one, whole), (many, parts) = results
+    assert (one, many > 1) == (1, True)
+    for ours, expected in zip(parts, whole, strict=True):
+        assert numerical.relative_error(ours, expected) < 1e-12
+
+
+def test_a_list_with_a_skin_serves_until_atoms_have_moved_half_of_it():
+    case = cases.case("lj-smooth", "triclinic")
+    generator = np.random.default_rng(12)
+    moves = generator.uniform(-1, 1, case.system.positions.shape)
+    moved = case.system.with_positions(case.system.positions + 0.14 * moves / np.sqrt(3))
+    old = energy_forces_virial(moved, case.potential, case.edges(skin=0.3))
+    new = energy_forces_virial(moved, case.potential, case.edges(moved, skin=0.0))
+    assert numerical.relative_error(old[1], new[1]) < 1e-12
+
+
+def test_edges_follow_the_cell():
+    case = cases.case("lj-smooth", "triclinic")
+    strained = case.system.with_cell(case.system.cell * 1.01, scale_positions=True)
+    old = energy_forces_virial(strained, case.potential, case.edges(skin=0.1))
+    new = energy_forces_virial(strained, case.potential, case.edges(strained, skin=0.0))
+    assert numerical.relative_error(old[1], new[1]) < 1e-12
+
+
+def test_a_refreshed_list_has_the_shape_of_the_old_one():
+    system, edge_list = edges_of("triclinic")
+    again = find_edges(
+        np.asarray(system.positions), np.asarray(system.cell), system.pbc, 1.5,
+        minimum_capacity=edge_list.capacity,
+    )  # fmt: skip
+    assert again.neighbors.shape == edge_list.neighbors.shape
+    assert again.capacity == edge_list.capacity
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"cutoff": 0.0}, "positive length"),
+        ({"cutoff": float("nan")}, "positive length"),
+        ({"positions": np.array([[0.0, 0, 0], [np.nan, 0, 0]])}, r"atoms \[1\] are not finite"),
+        (
+            {"positions": np.array([[0.2, 0, 0], [0.2, 0, 0]])},
+            "atoms 0 and 1 are at the same point",
+        ),
+        ({"positions": np.array([[0.0, 0, 0], [3.0, 0, 0]])}, "at the same point"),
+        ({"maximum_capacity": (1, 1), "cutoff": 2.5}, r"pass capacity=\("),
+    ],
+)
+def test_what_the_search_refuses(change, message):
+    given = {
+        "positions": np.array([[0.0, 0, 0], [1.0, 0, 0]]), "cell": np.eye(3) * 3.0,
+        "pbc": (True,) * 3, "cutoff": 2.0, **change,
+    }  # fmt: skip
+    with pytest.raises(InputError, match=message):
+        find_edges(**given)
+
+
+def test_atoms_out_of_reach_have_no_edges():
+    edge_list = find_edges(
+        np.array([[0.0, 0, 0], [9.0, 0, 0]]), np.zeros((3, 3)), (False,) * 3, 2.0
+    )
+    assert not jnp.any(edge_list.mask)

@@ -1,0 +1,125 @@
+"""What a certificate says: converged, stable, and which directions nothing determines."""
+
+import ase.build
+import cases
+import numpy as np
+import pytest
+
+import mdsens
+from mdsens.potentials import Morse, SoftSphere
+
+pytestmark = pytest.mark.xdist_group("certificate")
+LJ = cases.POTENTIALS["lj-smooth"]
+
+
+def null_modes(system, potential=LJ, **options):
+    counts = mdsens.relax(system, potential, fmax=1e-10, **options).certificate.null_modes
+    return tuple(counts[kind] for kind in ("translations", "rotations", "rattlers", "floppy"))
+
+
+def trimer(angle):
+    """Three atoms with two bonds at their minimum, to be relaxed within their symmetry."""
+    r, half = 1.12, np.radians(angle) / 2
+    return mdsens.System(
+        [
+            [0, 0, 0],
+            [r * np.sin(half), r * np.cos(half), 0],
+            [-r * np.sin(half), r * np.cos(half), 0],
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("system", "expected"),
+    [
+        (cases.dimer(), (3, 2, 0, 0)),
+        (cases.dimer(dimension=2), (2, 1, 0, 0)),
+        (trimer(60), (3, 3, 0, 0)),
+        (cases.vacancy_crystal(), (3, 0, 0, 0)),
+        (cases.vacancy_crystal().with_fixed([3]), (0, 0, 0, 0)),
+        (cases.dimer().with_fixed([0, 1]), (0, 0, 0, 0)),
+    ],
+    ids=["dimer", "flat dimer", "triangle", "crystal", "crystal with a fixed atom", "all fixed"],
+)
+def test_null_modes_are_those_of_symmetry(system, expected):
+    assert null_modes(system) == expected
+
+
+def test_a_wire_turns_about_its_axis():
+    # A periodic zigzag of atoms: three translations and one rotation.
+    wire = mdsens.System(
+        [[0.0, 0.5, 0.0], [0.6, -0.4, 0.0], [0.6, 0.1, 0.8], [0.0, 0.0, -0.6]],
+        [[1.12, 0, 0], [0, 9, 0], [0, 0, 9]], pbc=(True, False, False),
+    )  # fmt: skip
+    assert null_modes(wire)[:2] == (3, 1)
+
+
+def test_a_slab_only_shifts():
+    atoms = ase.build.fcc100("Cu", (2, 2, 3), a=1.55, vacuum=3.0)
+    atoms.pbc = (True, True, False)
+    assert null_modes(mdsens.System.from_ase(atoms)) == (3, 0, 0, 0)
+
+
+def test_a_fixed_atom_of_a_cluster_leaves_its_rotations():
+    # A dimer with one end held still turns about that end, in two ways.
+    counts = null_modes(cases.dimer().with_fixed([0]))
+    assert sum(counts) == 2
+
+
+def test_a_rattler_is_counted_and_named():
+    system, potential = cases.jammed_packing()
+    equilibrium = mdsens.relax(system, potential, fmax=1e-12)
+    assert equilibrium.certificate.null_modes["rattlers"] == 2
+    assert np.flatnonzero(equilibrium.landscape.loose).tolist() == [5]
+    assert equilibrium.certificate.kind == "minimum"
+
+
+def test_a_sphere_on_three_others_is_no_rattler_and_on_two_is_one():
+    # Discs of diameter 1 held at the corners push one in the middle.
+    corners = 0.98 * np.array([[np.cos(t), np.sin(t)] for t in 2 * np.pi / 3 * np.arange(3)])
+    held = mdsens.System(np.vstack([corners, [0.001, 0.0]]), fixed=[1, 1, 1, 0])
+    assert null_modes(held, SoftSphere(1.0)) == (0, 0, 0, 0)
+    pair = mdsens.System([[-0.98, 0.0], [0.98, 0.0], [0.0, 0.001]], fixed=[1, 1, 0])
+    assert null_modes(pair, SoftSphere(1.0)) == (0, 0, 2, 0)
+
+
+def test_a_straight_trimer_is_a_saddle():
+    certificate = mdsens.relax(trimer(180), LJ, fmax=1e-10).certificate
+    assert certificate.kind == "saddle"
+    assert certificate.lowest_eigenvalue < 0
+    assert not certificate.stable
+
+
+def test_a_flat_square_is_a_saddle():
+    square = 1.12 * np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
+    assert mdsens.relax(mdsens.System(square), LJ, fmax=1e-10).certificate.kind == "saddle"
+
+
+def test_the_eigenvalue_of_a_dimer_is_twice_its_spring():
+    # Two equal masses of one on a spring k: the stretch has the eigenvalue 2 k; k = 2 epsilon
+    # alpha^2 for Morse.
+    certificate = mdsens.relax(cases.dimer(), Morse(1.3, 4.0, 1.1, 2.6), fmax=1e-11).certificate
+    assert certificate.lowest_eigenvalues == pytest.approx((2 * 2 * 1.3 * 4.0**2,), rel=1e-9)
+
+
+def test_the_iterative_eigenvalue_agrees_with_the_dense_one(monkeypatch):
+    equilibrium = mdsens.relax(cases.vacancy_crystal(), LJ, fmax=1e-10)
+    dense = equilibrium.certificate.lowest_eigenvalue
+    monkeypatch.setattr("mdsens.relaxation.certificate.DENSE_LIMIT", 1)
+    again = mdsens.relax(cases.vacancy_crystal(), LJ, fmax=1e-10)
+    # Lanczos is asked for a few digits.
+    assert again.certificate.lowest_eigenvalue == pytest.approx(dense, rel=0.02)
+    assert again.certificate.null_modes["translations"] == 3
+
+
+def test_a_structure_that_is_out_of_steps_is_unconverged():
+    equilibrium = mdsens.relax(cases.vacancy_crystal(), LJ, max_steps=2)
+    assert equilibrium.certificate.kind == "unconverged"
+    assert not equilibrium.converged
+    assert "unconverged" in str(equilibrium.certificate)
+    assert "NOT converged" in str(equilibrium)
+
+
+@pytest.mark.parametrize(("cell", "rotations"), [("isotropic", 0), ("diagonal", 0), ("full", 0)])
+def test_a_relaxed_cell_has_only_translations(cell, rotations):
+    assert null_modes(cases.vacancy_crystal(), cell=cell)[:2] == (3, rotations)

@@ -1,0 +1,201 @@
+"""What relax promises: fixed atoms, cells under pressure, courses, and honest errors."""
+
+import ase
+import cases
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ase.constraints import FixAtoms
+
+import mdsens
+from mdsens.errors import InputError, RelaxationError
+from mdsens.potentials import LennardJones, Morse
+from mdsens.relaxation import FIRE
+
+pytestmark = pytest.mark.xdist_group("relax")
+LJ = cases.POTENTIALS["lj-smooth"]
+#: Nearest neighbours of an fcc crystal only: a lattice constant of sqrt(2) r0.
+NEAREST = Morse(1.0, 5.0, 1.0, 1.3)
+
+
+def sheared_crystal():
+    """One of the cells of an fcc crystal, squeezed, sheared and rattled."""
+    atoms = ase.build.bulk("Cu", "fcc", 1.36, cubic=True)
+    atoms.set_cell(atoms.cell[:] @ np.array([[1, 0.03, 0], [0.01, 1.02, 0], [0, 0.02, 0.98]]),
+                   scale_atoms=True)  # fmt: skip
+    atoms.rattle(0.01, seed=4)
+    return mdsens.System.from_ase(atoms, units="reduced")
+
+
+@pytest.mark.parametrize("how", ["argument", "mask", "system", "FixAtoms"])
+def test_fixed_atoms_stay_where_they_are(how):
+    system = cases.vacancy_crystal(rattle=0.05)
+    held = [0, 4]
+    mask = np.isin(np.arange(system.atom_count), held)
+    fixed = {"argument": held, "mask": mask}.get(how)
+    if how == "system":
+        system = system.with_fixed(held)
+    if how == "FixAtoms":
+        atoms = system.to_ase()
+        atoms.set_constraint(FixAtoms(indices=held))
+        system = mdsens.System.from_ase(atoms, units="reduced")
+    equilibrium = mdsens.relax(system, LJ, fixed=fixed)
+    assert np.array_equal(equilibrium.positions[mask], system.positions[mask])
+    assert np.linalg.norm(equilibrium.forces[~mask], axis=1).max() <= 1e-8
+    assert np.linalg.norm(equilibrium.forces[mask], axis=1).min() > 1e-3
+
+
+@pytest.mark.parametrize("pressure", [0.0, 0.7])
+def test_a_full_cell_relaxes_to_the_stress_asked_for(pressure):
+    equilibrium = mdsens.relax(
+        sheared_crystal(), NEAREST, cell="full", pressure=pressure, fmax=1e-10
+    )
+    assert equilibrium.converged
+    np.testing.assert_allclose(equilibrium.stress, [-pressure] * 3 + [0] * 3, atol=1e-9)
+    assert float(equilibrium.pressure) == pytest.approx(pressure, abs=1e-9)
+
+
+def test_a_diagonal_cell_relaxes_its_normal_stresses():
+    equilibrium = mdsens.relax(sheared_crystal(), NEAREST, cell="diagonal", pressure=0.4)
+    np.testing.assert_allclose(equilibrium.stress[:3], -0.4, atol=1e-7)
+    assert np.abs(equilibrium.stress[3:]).max() > 1e-3
+
+
+def test_an_isotropic_cell_relaxes_its_pressure_and_keeps_its_shape():
+    start = sheared_crystal()
+    equilibrium = mdsens.relax(start, NEAREST, cell="isotropic", pressure=0.4)
+    assert float(equilibrium.pressure) == pytest.approx(0.4, abs=1e-7)
+    ratio = np.linalg.solve(start.cell, equilibrium.cell)
+    np.testing.assert_allclose(ratio, np.eye(3) * ratio[0, 0], atol=1e-12)
+
+
+def test_a_stretched_crystal_finds_its_lattice_constant():
+    crystal = mdsens.System.from_ase(ase.build.bulk("Cu", "fcc", 1.5), units="reduced")
+    equilibrium = mdsens.relax(crystal, NEAREST, cell="full", fmax=1e-11)
+    # The primitive cell of an fcc crystal has a quarter of the volume of its cube.
+    assert float(equilibrium.volume) == pytest.approx(np.sqrt(2) ** 3 / 4, rel=1e-10)
+
+
+def test_a_flat_cell_relaxes_too():
+    lattice = np.array([[1.1, 0.0], [0.5, 0.9]])
+    crystal = mdsens.System([[0.0, 0.0]], lattice, pbc=True, units="reduced")
+    equilibrium = mdsens.relax(crystal, NEAREST, cell="full", fmax=1e-10)
+    assert float(equilibrium.volume) == pytest.approx(np.sqrt(0.75), rel=1e-9)
+    np.testing.assert_allclose(equilibrium.stress, np.zeros(3), atol=1e-9)
+
+
+def test_a_dimer_at_rest_is_at_its_minimum_distance():
+    equilibrium = mdsens.relax(cases.dimer(), LennardJones(1.7, 1.3, 3.5), fmax=1e-11)
+    assert float(cases.bond_lengths(equilibrium)[0]) == pytest.approx(2 ** (1 / 6) * 1.3, rel=1e-11)
+    assert float(equilibrium.energy) == pytest.approx(-1.7, rel=1e-12)
+
+
+def test_a_lone_atom_has_no_energy():
+    equilibrium = mdsens.relax(mdsens.System([[0.3, 0.1, 0.2]]), LJ)
+    assert float(equilibrium.energy) == 0.0
+    assert equilibrium.certificate.null_modes["rattlers"] == 3
+
+
+def test_a_single_atom_in_a_cell_has_the_energy_of_its_lattice():
+    crystal = mdsens.System.from_ase(ase.build.bulk("Cu", "fcc", np.sqrt(2)))
+    assert float(mdsens.relax(crystal, NEAREST).energy) == pytest.approx(-6.0, rel=1e-12)
+
+
+def test_the_callback_hears_of_the_course():
+    heard = []
+    equilibrium = mdsens.relax(
+        cases.vacancy_crystal(), LJ, method="fire", fmax=1e-7,
+        callback=lambda *news: heard.append(news),
+    )  # fmt: skip
+    steps, energies, forces, positions = zip(*heard, strict=True)
+    assert list(steps) == sorted(set(steps))
+    assert steps[-1] == equilibrium.history.steps
+    assert energies[-1] == pytest.approx(float(equilibrium.energy), rel=1e-14)
+    assert forces[-1] <= 1e-7
+    assert np.array_equal(positions[-1], equilibrium.positions)
+
+
+@pytest.mark.parametrize("method", ["auto", "fire", "newton"])
+@pytest.mark.parametrize("steps", [0, 3])
+def test_no_more_steps_than_allowed(method, steps):
+    equilibrium = mdsens.relax(cases.vacancy_crystal(), LJ, method=method, max_steps=steps)
+    assert equilibrium.history.steps == steps
+    assert not equilibrium.converged
+
+
+def test_the_history_has_the_energy_and_force_of_every_step():
+    equilibrium = mdsens.relax(cases.vacancy_crystal(), LJ, method="lbfgs")
+    history = equilibrium.history
+    assert len(history.enthalpies) == len(history.forces) == history.steps + 1
+    assert np.isfinite(history.enthalpies).all()
+    assert (np.diff(history.enthalpies) <= 1e-12).all()
+    assert history.forces[-1] == pytest.approx(float(equilibrium.fmax), abs=1e-15)
+
+
+def test_numbers_that_are_not_finite_are_an_error_that_names_the_atoms():
+    positions = [[0.0, 0.0, 0.0], [1.1, 0.0, 0.0], [1.1, 1e-60, 0.0]]
+    with pytest.raises(RelaxationError, match=r"not finite .* atoms \[1, 2\]"):
+        mdsens.relax(mdsens.System(positions, units="reduced"), LJ)
+
+
+def test_a_structure_that_flies_apart_is_an_error_that_names_the_atom():
+    wild = FIRE(dt=100.0, dt_max=100.0, max_step=1e9)
+    with pytest.raises(RelaxationError, match=r"flies apart: atom [01]"):
+        mdsens.relax(cases.dimer(0.5), LJ, method=wild)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"method": "fired"}, "did you mean 'fire'"),
+        ({"cell": "cubic"}, "allowed are None, isotropic, diagonal, full"),
+        ({"cell": "full"}, "every direction is periodic"),
+        ({"fmax": 0.0}, "positive force"),
+        ({"fmax": float("nan")}, "positive force"),
+        ({"max_steps": -1}, "0 or more"),
+        ({"fixed": [7]}, "allowed are atoms 0 to 1"),
+        ({"potential": "lennard-jones"}, "mdsens.potentials"),
+        ({"system": ase.Atoms("Ar")}, "System.from_ase"),
+        ({"potential": cases.POTENTIALS["lj-binary"]}, "no parameters for species X"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_what_relax_refuses(arguments, message):
+    given = {"system": cases.dimer(), "potential": LJ, **arguments}
+    with pytest.raises(InputError, match=message) as caught:
+        mdsens.relax(**given)
+    assert "\n" not in str(caught.value)
+
+
+def test_volume_and_stress_need_a_cell():
+    equilibrium = mdsens.relax(cases.dimer(), LJ)
+    for name in ("volume", "stress", "pressure"):
+        with pytest.raises(InputError, match=f"{name} needs a volume"):
+            getattr(equilibrium, name)
+
+
+def test_an_equilibrium_goes_to_ase_with_its_results():
+    equilibrium = mdsens.relax(cases.vacancy_crystal(), LJ)
+    atoms = equilibrium.to_ase()
+    assert atoms.get_potential_energy() == float(equilibrium.energy)
+    np.testing.assert_array_equal(atoms.get_forces(), equilibrium.forces)
+    np.testing.assert_array_equal(atoms.get_stress(), equilibrium.stress)
+
+
+def test_the_starting_positions_have_no_derivative():
+    def lengths(positions):
+        return cases.bond_lengths(mdsens.relax(cases.dimer().with_positions(positions), LJ))
+
+    assert not np.any(jax.jacfwd(lengths)(cases.dimer().positions))
+
+
+def test_too_little_room_under_jit_says_how_much_is_needed():
+    system = cases.vacancy_crystal()
+
+    @jax.jit
+    def energy(potential):
+        return mdsens.relax(system, potential, capacity=(4, 4)).energy
+
+    with pytest.raises(Exception, match=r"pass capacity=\("):
+        jnp.asarray(energy(LJ)).block_until_ready()

@@ -1,0 +1,229 @@
+"""Jacobians by every way against one another, against relaxing again, and how they are told."""
+
+import json
+
+import cases
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numerical
+import numpy as np
+import pytest
+
+import mdsens
+from mdsens import mechanics, observables
+from mdsens.errors import InputError, UnreliableDerivativeError
+
+LJ = cases.POTENTIALS["lj-smooth"]
+BINARY = cases.POTENTIALS["lj-binary"]
+ASKED = ("energy", "distance(0,1)", "angle(0,2,1)")
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    return mdsens.relax(cases.bipyramid(), BINARY, fmax=1e-12)
+
+
+@pytest.fixture(scope="module")
+def crystal():
+    return mdsens.relax(cases.vacancy_crystal(), LJ, cell="full", fmax=1e-11)
+
+
+@pytest.fixture(scope="module")
+def forward(cluster):
+    return mdsens.sensitivity(cluster, ASKED, mode="forward")
+
+
+@eqx.filter_jit
+def force_changes(system, potential, edge_list):
+    """Derivatives of the forces in the potential, at the same structure."""
+    return jax.jacfwd(lambda p: mechanics.forces(system, p, edge_list))(potential)
+
+
+@pytest.mark.xdist_group("sensitivity-cluster")
+def test_positions_move_by_the_pseudo_inverse_of_the_hessian(cluster, forward):
+    system, edge_list = cluster.system, cluster.edge_list
+    inverse = np.linalg.pinv(
+        np.asarray(mechanics.hessian(system, BINARY, edge_list)), rcond=1e-9, hermitian=True
+    )
+    changes = force_changes(system, BINARY, edge_list)
+    for name, ours in forward.positions.items():
+        direction = BINARY.direction(name)
+        change = sum(
+            np.tensordot(np.asarray(getattr(changes, field)), np.asarray(getattr(direction, field)))
+            for field in ("epsilon", "sigma")
+        )
+        assert numerical.relative_error(ours, (inverse @ change.ravel()).reshape(-1, 3)) < 1e-9
+
+
+@pytest.mark.xdist_group("sensitivity-cluster")
+def test_reverse_agrees_with_forward(cluster, forward):
+    reverse = mdsens.sensitivity(cluster, ASKED, mode="reverse")
+    assert reverse.mode == "reverse"
+    for name in ASKED:
+        ours = np.array(list(reverse[name].values()))
+        assert numerical.relative_error(ours, list(forward[name].values())) < 1e-9
+
+
+@pytest.mark.xdist_group("sensitivity-iterative")
+@pytest.mark.parametrize("mode", ["forward", "reverse"])
+def test_the_iterative_solver_agrees_with_the_dense_one(crystal, monkeypatch, mode):
+    asked = ["volume", "stress"] if mode == "forward" else ["volume"]
+    dense = mdsens.sensitivity(crystal, asked, mode="forward")
+    with monkeypatch.context() as patch:
+        patch.setattr("mdsens.implicit.linear.DENSE_LIMIT", 1)
+        patch.setattr("mdsens.sensitivities.sensitivity.DENSE_LIMIT", 1)
+        jax.clear_caches()
+        iterative = mdsens.sensitivity(crystal, asked, mode=mode)
+    jax.clear_caches()
+    for parameter in LJ.parameters:
+        ours, expected = iterative["volume"][parameter], dense["volume"][parameter]
+        assert float(ours) == pytest.approx(float(expected), rel=1e-9, abs=1e-9)
+    if mode == "forward":
+        assert (
+            numerical.relative_error(iterative.positions["sigma"], dense.positions["sigma"]) < 1e-9
+        )
+
+
+@pytest.mark.xdist_group("sensitivity-cluster")
+@pytest.mark.parametrize("name", ["epsilon[A-B]", "sigma[B-B]"])
+def test_observables_change_as_if_relaxed_again(forward, name):
+    def again(value):
+        potential = BINARY.with_parameters({name: value})
+        equilibrium = mdsens.relax(cases.bipyramid(), potential, fmax=1e-12)
+        return np.array([float(observables.parse(o)(equilibrium)) for o in ASKED])
+
+    at = BINARY.parameters[name]
+    expected = numerical.derivative(again, at, 1e-3 * at)
+    for ours, slope in zip((forward[o][name] for o in ASKED), expected, strict=True):
+        assert float(ours) == pytest.approx(slope, rel=1e-6)
+
+
+@pytest.mark.xdist_group("sensitivity-crystal")
+def test_the_cell_changes_as_if_relaxed_again(crystal):
+    def again(sigma):
+        potential = LJ.with_parameters({"sigma": sigma})
+        moved = mdsens.relax(cases.vacancy_crystal(), potential, cell="full", fmax=1e-11)
+        return np.append(np.linalg.norm(moved.cell, axis=1), moved.volume)
+
+    sens = mdsens.sensitivity(crystal, "volume", "sigma")
+    expected = numerical.derivative(again, 1.0, 5e-4)
+    cell = np.asarray(crystal.cell)
+    lengths = np.sum(cell * np.asarray(sens.cell["sigma"]), axis=1) / np.linalg.norm(cell, axis=1)
+    assert float(sens["volume"]["sigma"]) == pytest.approx(expected[3], rel=1e-6)
+    np.testing.assert_allclose(lengths, expected[:3], rtol=1e-6)
+
+
+@pytest.mark.xdist_group("sensitivity-cluster")
+def test_logarithms_are_per_cent_by_per_cent(cluster, forward):
+    logarithms = forward.logarithmic()
+    # Scaling all sigmas scales every length; the cutoff is out of reach of this cluster.
+    total = sum(float(logarithms["distance(0,1)"][f"sigma[{p}]"]) for p in ("A-A", "A-B", "B-B"))
+    assert total == pytest.approx(1.0, rel=1e-9)
+    total = sum(float(logarithms["energy"][f"epsilon[{p}]"]) for p in ("A-A", "A-B", "B-B"))
+    assert total == pytest.approx(1.0, rel=1e-9)
+
+
+@pytest.mark.xdist_group("sensitivity-crystal")
+def test_modes_are_chosen_by_the_number_of_solves(crystal):
+    assert mdsens.sensitivity(crystal, "volume").mode == "reverse"
+    assert mdsens.sensitivity(crystal, "volume", "sigma").mode == "forward"
+    assert mdsens.sensitivity(crystal).mode == "forward"
+
+
+@pytest.mark.xdist_group("sensitivity-cluster")
+def test_a_table_s_name_means_all_of_it_and_pairs_have_no_order(cluster):
+    sens = mdsens.sensitivity(cluster, "energy", ["sigma", "epsilon[B-A]"])
+    assert list(sens["energy"]) == ["sigma[A-A]", "sigma[A-B]", "sigma[B-B]", "epsilon[A-B]"]
+
+
+@pytest.mark.xdist_group("sensitivity-cluster")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"observables": "volum"}, "did you mean 'volume'"),
+        ({"wrt": "sigm"}, r"did you mean 'sigma"),
+        ({"mode": "backward"}, "allowed are auto, forward, reverse"),
+    ],
+)
+def test_what_a_sensitivity_refuses(cluster, arguments, message):
+    with pytest.raises(InputError, match=message):
+        mdsens.sensitivity(cluster, **arguments)
+
+
+@pytest.mark.xdist_group("sensitivity-cluster")
+def test_an_observable_that_was_not_asked_for_is_named(forward):
+    with pytest.raises(KeyError, match="there are: energy"):
+        forward["volume"]
+
+
+@pytest.mark.xdist_group("sensitivity-cluster")
+def test_units_are_quotients(forward):
+    assert forward.units("energy", "sigma[A-B]") == "reduced"
+
+
+@pytest.mark.xdist_group("sensitivity-cluster")
+def test_tables_and_files_hold_the_derivatives(forward, tmp_path):
+    frame = forward.to_dataframe()
+    assert len(frame) == len(ASKED) * len(BINARY.parameters)
+    row = frame[(frame.observable == "energy") & (frame.parameter == "sigma[A-B]")]
+    assert row.derivative.item() == float(forward["energy"]["sigma[A-B]"])
+    dataset = forward.to_xarray()
+    named = dataset["d_distance(0,1)"].sel(parameter="epsilon[B-B]")
+    assert named.item() == float(forward["distance(0,1)"]["epsilon[B-B]"])
+    assert dataset.d_positions.shape == (6, 5, 3)
+    forward.save(tmp_path / "table.csv")
+    assert len((tmp_path / "table.csv").read_text().splitlines()) == len(frame) + 1
+    forward.save(tmp_path / "table.json")
+    written = json.loads((tmp_path / "table.json").read_text())
+    np.testing.assert_array_equal(
+        written["positions"]["sigma[A-A]"], forward.positions["sigma[A-A]"]
+    )
+    with pytest.raises(InputError, match="allowed endings"):
+        forward.save(tmp_path / "table.txt")
+
+
+@pytest.mark.xdist_group("sensitivity-cluster")
+def test_the_certificate_has_small_residuals_and_errors(forward):
+    assert forward.certificate.linear_residual < 1e-10
+    assert forward.certificate.derivative_error < 1e-9
+
+
+@pytest.mark.xdist_group("sensitivity-refusals")
+def test_an_unconverged_structure_is_refused():
+    loose = mdsens.relax(cases.bipyramid(), BINARY, max_steps=2)
+    with pytest.raises(UnreliableDerivativeError, match="allow_unconverged=True"):
+        mdsens.sensitivity(loose, "energy")
+    sens = mdsens.sensitivity(loose, "energy", allow_unconverged=True)
+    assert np.isfinite(float(sens["energy"]["sigma[A-B]"]))
+
+
+@pytest.mark.xdist_group("sensitivity-refusals")
+def test_a_saddle_is_refused():
+    straight = mdsens.System([[-1.12, 0, 0], [0, 0, 0], [1.12, 0, 0]], units="reduced")
+    saddle = mdsens.relax(straight, LJ, fmax=1e-10)
+    with pytest.raises(UnreliableDerivativeError, match="saddle"):
+        mdsens.sensitivity(saddle, "distance(0,1)")
+    sens = mdsens.sensitivity(saddle, "distance(0,1)", allow_unconverged=True)
+    ratio = float(cases.bond_lengths(saddle)[0])
+    assert float(sens["distance(0,1)"]["sigma"]) == pytest.approx(ratio, rel=1e-9)
+
+
+@pytest.mark.xdist_group("sensitivity-error")
+def test_the_estimated_error_is_the_true_error_over_six_decades():
+    system = cases.vacancy_crystal()
+    exact = mdsens.sensitivity(mdsens.relax(system, LJ, fmax=1e-12), wrt="sigma")
+    truth = np.asarray(exact.positions["sigma"])
+    for fmax in 10.0 ** -np.arange(2, 9):
+        loose = mdsens.relax(system, LJ, method="fire", fmax=fmax)
+        sens = mdsens.sensitivity(loose, wrt="sigma")
+        true_error = numerical.relative_error(sens.positions["sigma"], truth)
+        ratio = sens.certificate.derivative_error / true_error
+        assert 1 / 3 < ratio < 3, fmax
+
+
+@pytest.mark.xdist_group("sensitivity-crystal")
+def test_the_values_are_those_at_the_equilibrium(crystal):
+    sens = mdsens.sensitivity(crystal, ["volume", "stress"], "sigma")
+    assert float(sens.observed["volume"]) == float(jnp.abs(jnp.linalg.det(crystal.cell)))
+    assert sens["stress"]["sigma"].shape == (6,)

@@ -1,0 +1,69 @@
+"""A study small enough to be run many times."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+STUDY = """
+description = "three argon atoms"
+units = "ase"
+
+[structure]
+file = "trimer.xyz"
+
+[potential]
+type = "lennard-jones"
+epsilon = 0.0104
+sigma = "0.3405 nm"
+cutoff = 12.0
+
+[relaxation]
+method = "lbfgs"
+fmax = 1e-9
+
+[sensitivity]
+observables = ["energy", "distance(0,1)"]
+"""
+TRIMER = "3\ntrimer\nAr 0.0 0.0 0.0\nAr 3.7 0.1 0.0\nAr 1.9 3.2 0.1\n"
+
+
+@pytest.fixture
+def trimer(tmp_path: Path) -> Path:
+    """The folder of a study of three atoms, in an otherwise empty folder."""
+    folder = tmp_path / "trimer"
+    folder.mkdir()
+    (folder / "study.toml").write_text(STUDY)
+    (folder / "trimer.xyz").write_text(TRIMER)
+    return folder
+
+
+@pytest.fixture
+def command(capfd, monkeypatch, tmp_path):
+    """Run the mdsens command in this process, in tmp_path: exit status, output, errors."""
+    from mdsens import cli
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        status = cli._exit_status([str(argument) for argument in arguments])
+        captured = capfd.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def program(tmp_path):
+    """Start the installed command as a process of its own."""
+
+    def start(*arguments: object) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, "-c", "from mdsens.cli import main; main()", *map(str, arguments)],
+            cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    return start

@@ -1,0 +1,183 @@
+"""A run leaves complete results, or nothing."""
+
+import json
+import signal
+import time
+
+import ase.io
+import numpy as np
+import pandas
+import pytest
+
+import mdsens
+from mdsens.errors import InputError, UnreliableDerivativeError
+from mdsens.study import load_study, run_study, write_report
+from mdsens.study.output import output_folder
+from mdsens.study.results import finite, vector_name
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of a small binary packing, whose parameters are named with brackets."""
+    folder = tmp_path_factory.mktemp("runs") / "packing"
+    study = load_study(
+        "soft-spheres-2d",
+        ["structure.count=16", "relaxation.method=auto", "name=small packing", "structure.seed=1"],
+    )
+    return study, run_study(study, folder, allow_unconverged=False)
+
+
+def strict(path):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    return json.loads(path.read_text(), parse_constant=refuse)
+
+
+def test_results_hold_what_was_promised(finished):
+    _, run = finished
+    results = strict(run.folder / "results.json")
+    assert results["schema"] == 1
+    assert results["study"] == "small packing"
+    assert results["converged"] is True
+    assert 0 <= results["fmax"] <= 1e-10
+    assert results["parameters"] == {
+        "diameter[large]": 1.0, "diameter[small]": 0.6, "epsilon": 1.0
+    }  # fmt: skip
+    assert set(results["certificate"]) >= {
+        "lowest_eigenvalue", "null_modes", "linear_residual", "derivative_error"
+    }  # fmt: skip
+    assert results["certificate"]["derivative_error"] < 1e-5
+    timing = results["timing"]
+    assert 0 < timing["compile_s"] <= timing["relax_s"] + timing["sensitivity_s"]
+    assert results["observables"]["pressure"]["units"] == "reduced"
+    assert len(results["observables"]["stress"]["value"]) == 3
+    assert results["versions"]["mdsens"] == mdsens.__version__
+
+
+def test_results_agree_with_the_library(finished):
+    study, run = finished
+    results = strict(run.folder / "results.json")
+    equilibrium = study.relax()
+    sens = mdsens.sensitivity(equilibrium, study.observables)
+    assert results["energy"] == pytest.approx(float(equilibrium.energy), rel=1e-12)
+    for observable in sens:
+        for parameter, derivative in sens[observable].items():
+            np.testing.assert_allclose(
+                results["sensitivities"][observable][parameter], derivative, rtol=1e-9, atol=1e-12
+            )
+    atoms = ase.io.read(run.folder / "relaxed.extxyz")
+    np.testing.assert_allclose(atoms.positions[:, :2], equilibrium.positions, atol=1e-7)
+    np.testing.assert_allclose(atoms.get_forces()[:, :2], equilibrium.forces, atol=1e-7)
+    for parameter, moved in sens.positions.items():
+        column = results["vectors"][parameter]
+        np.testing.assert_allclose(atoms.arrays[column][:, :2], moved, atol=1e-7)
+    assert np.abs(atoms.arrays["ddiameter_large"]).max() > 0.01
+    table = pandas.read_csv(run.folder / "sensitivities.csv")
+    row = table[(table.observable == "energy") & (table.parameter == "epsilon")].iloc[0]
+    # The energy is proportional to epsilon.
+    assert row.derivative == pytest.approx(results["energy"], rel=1e-9)
+
+
+def test_a_column_is_a_word():
+    assert vector_name("sigma[Ar-Kr]") == "dsigma_Ar_Kr"
+    assert vector_name("lambda_") == "dlambda_"
+
+
+def test_the_report_is_made_anew_from_the_files(finished):
+    _, run = finished
+    made = [*run.folder.glob("*.png"), run.folder / "report.html"]
+    assert len(made) >= 5
+    page = (run.folder / "report.html").read_text()
+    for path in made:
+        path.unlink()
+    written = write_report(run.folder)
+    assert sorted(written) == sorted(made)
+    assert (run.folder / "report.html").read_text() == page
+    assert "data:image/png;base64," in page
+    assert "src='http" not in page
+    assert "diameter[large]" in page
+    with pytest.raises(InputError, match="no results"):
+        write_report(run.folder.parent)
+
+
+def test_results_can_be_run_again(trimer, tmp_path):
+    first = run_study(load_study(trimer, ["potential.sigma=3.3"]), tmp_path / "first")
+    again = load_study(tmp_path / "first")
+    assert again.name == "trimer"
+    assert again.potential.parameters["sigma"] == 3.3
+    assert float(again.relax().energy) == pytest.approx(first.results["energy"], rel=1e-12)
+
+
+def test_an_unconverged_structure_is_refused_unless_allowed(trimer, tmp_path):
+    study = load_study(trimer, ["relaxation.max_steps=1"])
+    with pytest.raises(UnreliableDerivativeError, match="unconverged"):
+        run_study(study, tmp_path / "deep" / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["trimer"]
+    run_study(study, tmp_path / "out", allow_unconverged=True)
+    assert strict(tmp_path / "out" / "results.json")["converged"] is False
+    assert "unconverged" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_an_earlier_run_is_there_until_the_end(trimer, tmp_path):
+    out = tmp_path / "out"
+    run_study(load_study(trimer), out)
+    before = (out / "results.json").read_text()
+    with pytest.raises(UnreliableDerivativeError):
+        run_study(load_study(trimer, ["relaxation.max_steps=1"]), out)
+    assert (out / "results.json").read_text() == before
+    (out / "leftover").write_text("of the earlier run")
+    run_study(load_study(trimer, ["potential.epsilon=0.02"]), out)
+    assert not (out / "leftover").exists()
+    assert strict(out / "results.json")["parameters"]["epsilon"] == 0.02
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "trimer"]
+
+
+def test_a_folder_of_others_is_not_replaced(trimer, tmp_path, monkeypatch):
+    study = load_study(trimer)
+    monkeypatch.setattr(type(study), "relax", lambda *_: pytest.fail("computed before checking"))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("important")
+    (tmp_path / "file").write_text("important")
+    for out in ("mine", "file", "file/out"):
+        with pytest.raises(InputError, match="--out"):
+            run_study(study, tmp_path / out)
+    with pytest.raises(InputError, match="cannot be written"):
+        run_study(study, "/proc/mdsens/out")
+    assert (tmp_path / "mine" / "thesis.tex").read_text() == "important"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "mine", "trimer"]
+
+
+def test_an_interruption_leaves_nothing_behind(tmp_path):
+    def interrupted():
+        with output_folder(tmp_path / "results" / "study") as folder:
+            (folder / "results.json").write_text("{")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_leaves_nothing_behind(trimer, tmp_path, program):
+    # Long enough to be interrupted on any machine: fmax is out of reach.
+    process = program(
+        "run", trimer, "--set", "relaxation.fmax=1e-300",
+        "--set", "relaxation.max_steps=1000000000", "--set", "relaxation.method=gradient-descent",
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("results/.trimer.*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in errors.splitlines()[-1]
+    assert "Traceback" not in errors
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["trimer"]
+
+
+def test_numbers_that_are_not_finite_become_null():
+    assert finite({"a": [1.0, float("nan")], "b": (float("inf"), "x")}) == {
+        "a": [1.0, None], "b": [None, "x"]
+    }  # fmt: skip

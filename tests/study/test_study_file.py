@@ -1,0 +1,167 @@
+"""A mistake in a study is one line: the key, the value, what is allowed, the nearest match."""
+
+import tomllib
+
+import pytest
+
+from mdsens.errors import InputError
+from mdsens.study import load_study
+from mdsens.study.toml import to_toml, with_settings
+
+
+def mistake(trimer, *settings: str) -> str:
+    with pytest.raises(InputError) as caught:
+        load_study(trimer, settings).check()
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("relaxation.methd=fire", ["relaxation.methd", "'fire'", "max_steps", "'method'?"]),
+        ("relaxation.method=fier", ["relaxation.method", "'fier'", "lbfgs", "'fire'?"]),
+        ("relaxation.max_steps=-1", ["relaxation.max_steps", "-1", "greater than or equal to 0"]),
+        ("relaxation.max_steps=1.5", ["relaxation.max_steps", "1.5", "integer"]),
+        ("relaxation.fmax=1 GPa", ["relaxation.fmax", "'GPa'", "eV/Ang"]),
+        ("relaxation.fmax=0", ["relaxation.fmax", "0", "above zero"]),
+        ("relaxation.cell=ful", ["relaxation.cell", "'ful'", "isotropic", "'full'?"]),
+        ("relaxation=3", ["relaxation", "3", "table"]),
+        ("units=si", ["units", "'si'", "ase, reduced"]),
+        ("potental.sigma=3", ["potental", "potential", "did you mean 'potential'?"]),
+        ("name=a/b", ["name", "'a/b'", "pattern"]),
+        ("structure.seed=3", ["structure.seed", "3", "rattle"]),
+        ("structure.file=trimmer.xyz", ["structure.file", "'trimmer.xyz'", "'trimer.xyz'?"]),
+        ("structure.dimension=4", ["structure.dimension", "4", "2, 3"]),
+        ("structure.dimension=2", ["dimension = 2", "plane"]),
+        ("structure.builder=bcc", ["[structure]", "file and builder"]),
+        ("potential.type=lenard-jones", ["potential.type", "morse", "'lennard-jones'?"]),
+        ("potential.sigm=3", ["potential.sigm", "3", "epsilon", "'sigma'?"]),
+        ("potential.sigma=3.4 eV", ["potential.sigma", "'3.4 eV'", "length", "nm"]),
+        ("potential.sigma=true", ["potential.sigma", "True", "number"]),
+        ("potential.sigma=-1", ["sigma", "-1", "above zero"]),
+        ("potential.sigma={Ar-Ar=3}", ["potential.sigma", "potential.species"]),
+        ('potential.species=["Kr"]', ["species", "Ar", "Kr"]),
+        ("potential.truncation=sharp", ["truncation", "'sharp'", "shifted"]),
+        ('sensitivity.parameters=["sigm"]', ["sensitivity.parameters", "'sigm'", "'sigma'?"]),
+        ('sensitivity.observables=["enrgy"]', ["sensitivity.observables", "'energy'?"]),
+        ('sensitivity.observables=["distance(0,9)"]', ["distance(0,9)", "9", "0 to 2"]),
+        ('sensitivity.observables=["pressure"]', ["pressure", "cell"]),
+        ("sensitivity.observables=energy", ["sensitivity.observables", "'energy'", "list"]),
+        ("verify.step=2.0", ["verify.step", "2.0", "less than 0.5"]),
+        ("verify.step=small", ["verify.step", "'small'", "number"]),
+    ],
+)
+def test_a_mistake_is_one_line(trimer, setting, words):
+    message = mistake(trimer, setting)
+    for word in words:
+        assert word in message
+
+
+def test_an_unknown_pair_of_species_is_named(trimer):
+    message = mistake(
+        trimer, 'potential.species=["Ar", "Kr"]', "potential.sigma={Ar-Ar=3, Ar-Xe=3, Kr-Kr=3}"
+    )
+    assert "potential.sigma.Ar-Xe" in message
+    assert "Ar-Kr" in message
+
+
+def test_a_missing_argument_of_the_potential_is_named(trimer):
+    text = (trimer / "study.toml").read_text()
+    (trimer / "study.toml").write_text(text.replace("cutoff = 12.0\n", ""))
+    assert "potential.cutoff is missing" in mistake(trimer)
+
+
+def test_a_missing_table_is_named(trimer):
+    text = (trimer / "study.toml").read_text()
+    (trimer / "study.toml").write_text(text.replace("[structure]\nfile", "[sensitivit]\nfile"))
+    assert "structure" in mistake(trimer)
+
+
+@pytest.mark.parametrize("text", ["[structure", b"\xff\xfe"])
+def test_a_file_that_is_not_toml_is_named(trimer, text):
+    path = trimer / "study.toml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert "study.toml" in mistake(trimer)
+
+
+def test_a_missing_study_names_the_nearest(tmp_path):
+    with pytest.raises(InputError, match="did you mean 'argon-vacancy'"):
+        load_study("argon-vacncy")
+    with pytest.raises(InputError, match=r"holds no study\.toml"):
+        load_study(tmp_path)
+
+
+def test_units_are_converted(trimer):
+    assert load_study(trimer).potential.parameters["sigma"] == pytest.approx(3.405, abs=1e-12)
+    changed = load_study(trimer, ["potential.epsilon=1 kJ/mol", "relaxation.fmax=1 meV/Ang"])
+    assert changed.potential.parameters["epsilon"] == pytest.approx(0.01036427, rel=1e-6)
+    assert changed.relaxation["fmax"] == pytest.approx(1e-3)
+
+
+def test_reduced_units_take_pure_numbers(trimer):
+    assert "reduced units" in mistake(trimer, "units=reduced")
+    assert load_study(trimer, ["units=reduced", "potential.sigma=1"]).system.units == "reduced"
+
+
+def test_set_reaches_an_entry_of_a_table(trimer):
+    settings = ['potential.species=["Ar", "Kr"]', "potential.sigma={Ar-Ar=3, Ar-Kr=3, Kr-Kr=3}"]
+    for way in ("potential.sigma.Ar-Kr=3.5", "potential.sigma[Ar-Kr]=3.5"):
+        found = load_study(trimer, [*settings, way]).potential.parameters
+        assert found["sigma[Ar-Kr]"] == 3.5
+        assert found["sigma[Ar-Ar]"] == 3.0
+
+
+@pytest.mark.parametrize("setting", ["potential.sigma", "=3", "potential..sigma=3", "name.x=3"])
+def test_a_setting_that_cannot_be_read_is_an_error(trimer, setting):
+    with pytest.raises(InputError, match="--set"):
+        with_settings({"name": "a"}, [setting])
+
+
+def test_a_rattle_moves_every_atom_and_its_seed_decides_where(trimer):
+    rattle = "structure.rattle.amplitude=0.1"
+    still = load_study(trimer).system.positions
+    first = load_study(trimer, [rattle]).system.positions
+    again = load_study(trimer, [rattle, "structure.rattle.seed=0"]).system.positions
+    other = load_study(trimer, [rattle, "structure.rattle.seed=1"]).system.positions
+    assert (abs(first - still) > 0).all()
+    assert (first == again).all()
+    assert (first != other).all()
+
+
+def test_a_packing_has_the_packing_fraction_and_counts_asked_for():
+    study = load_study(
+        "soft-spheres-2d",
+        ["structure.packing_fraction=0.8", "structure.seed=5", "structure.count=30"],
+    )
+    system = study.system
+    assert system.atom_count == 30
+    area = 15 * 3.141592653589793 / 4 * (1.0**2 + 0.6**2)
+    assert float(area / system.volume) == pytest.approx(0.8)
+    assert (load_study("soft-spheres-2d").system.positions[:4] != system.positions[:4]).any()
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("structure.count=7", ["structure.count = 7", "multiple of 2"]),
+        ("structure.count={large=4, smal=4}", ["structure.count", "'smal'", "'small'?"]),
+        ("structure.builder=packing", ["structure.builder", "soft-sphere-packing"]),
+        ("structure.packing_fraction=-1", ["structure.packing_fraction", "greater than 0"]),
+        ("potential.alpha=cubic", ["alpha", "'cubic'", "harmonic"]),
+        ("potential.diameter.larg=1", ["potential.diameter.larg", "'large'?"]),
+    ],
+)
+def test_a_mistake_in_a_packing_is_one_line(setting, words):
+    message = mistake("soft-spheres-2d", setting)
+    for word in words:
+        assert word in message
+
+
+def test_toml_written_is_toml_read(trimer):
+    table = tomllib.loads((trimer / "study.toml").read_text())
+    table["potential"]["sigma"] = {"Ar-Ar": 3.0, "a b": 1e-30}
+    table["description"] = 'quoted "text" with \\ and \n and é'
+    table["sensitivity"]["flags"] = [True, 3, -1e300]
+    assert tomllib.loads(to_toml(table)) == table

@@ -1,0 +1,95 @@
+"""Figures show what they should: every particle, arrows to scale, units on the axes."""
+
+import ase
+import numpy as np
+import pytest
+from matplotlib.collections import PatchCollection
+from matplotlib.quiver import Quiver
+
+from mdsens import plots
+
+
+def artists(figure, kind):
+    return [artist for artist in figure.axes[0].get_children() if isinstance(artist, kind)]
+
+
+@pytest.fixture
+def disks():
+    atoms = ase.Atoms("X3", [[1.0, 1, 0], [3, 1, 0], [1.9, 3.9, 0]], cell=[4, 4, 0], pbc=[1, 1, 0])
+    atoms.set_array("species_name", np.array(["large", "small", "large"]))
+    return atoms
+
+
+def test_disks_have_their_true_diameters_and_images_across_the_box(disks):
+    vectors = np.array([[1.0, 0, 0], [0, 0.5, 0], [0, 0, 0]])
+    sizes = {"large": 1.0, "small": 0.6}
+    figure = plots.structure_figure(disks, vectors, "sigma", "reduced", "reduced", 2, sizes)
+    (patches,) = artists(figure, PatchCollection)
+    widths = sorted(np.ptp(path.vertices[:, 0]) for path in patches.get_paths())
+    # Three particles, and the third seen again below the lower edge.
+    np.testing.assert_allclose(widths, [0.6, 1.0, 1.0, 1.0], atol=1e-3)
+    axes = figure.axes[0]
+    assert axes.get_xlabel() == "x (reduced units)"
+    assert axes.get_title(loc="left") == "d x / d sigma"
+
+
+def test_arrows_point_where_particles_go_and_short_ones_are_left_out(disks):
+    vectors = np.array([[1.0, 0, 0], [0, 0.5, 0], [0.001, 0, 0]])
+    figure = plots.structure_figure(disks, vectors, "sigma", "reduced", "reduced", 2)
+    (arrows,) = artists(figure, Quiver)
+    np.testing.assert_allclose(arrows.U, [1.0, 0.0])
+    np.testing.assert_allclose(arrows.V, [0.0, 0.5])
+
+
+def test_three_dimensions_are_seen_along_the_axis_that_hides_least():
+    atoms = ase.Atoms("Ar2", [[0, 0, 0], [0, 0, 4.0]])
+    for moving, hidden in ((0, 1), (1, 0), (2, 1)):
+        vectors = np.zeros((2, 3))
+        vectors[:, moving] = 1.0
+        figure = plots.structure_figure(atoms, vectors, "sigma", "1")
+        shown = [axis for axis in "xyz" if axis != "xyz"[hidden]]
+        assert figure.axes[0].get_xlabel() == f"{shown[0]} (Å)"
+        assert figure.axes[0].get_ylabel() == f"{shown[1]} (Å)"
+
+
+def test_nothing_that_moves_is_said_in_the_title():
+    atoms = ase.Atoms("Ar2", [[0, 0, 0], [0, 0, 4.0]])
+    figure = plots.structure_figure(atoms, np.zeros((2, 3)), "epsilon", "Ang/eV")
+    assert "no particle moves" in figure.axes[0].get_title(loc="left")
+
+
+def test_bars_are_logarithmic_where_there_is_a_logarithm():
+    results = {
+        "parameters": {"epsilon": 2.0, "sigma": 3.0},
+        "observables": {
+            "energy": {"value": -4.0, "units": "eV"},
+            "pressure": {"value": 0.0, "units": "eV/Ang^3"},
+            "stress": {"value": [1.0, 2.0], "units": "eV/Ang^3"},
+        },
+        "sensitivities": {
+            "energy": {"epsilon": -2.0, "sigma": 4.0},
+            "pressure": {"epsilon": 0.0, "sigma": 5.0},
+            "stress": {"epsilon": [0.0, 0.0], "sigma": [0.0, 0.0]},
+        },
+    }
+    energy, pressure = plots.sensitivities_figure(results).axes
+    assert [bar.get_width() for bar in energy.patches] == [1.0, -3.0]
+    assert energy.get_xlabel() == "d ln O / d ln θ"
+    assert [bar.get_width() for bar in pressure.patches] == [0.0, 15.0]
+    assert pressure.get_xlabel() == "θ dO/dθ (eV/Å³)"
+
+
+def test_convergence_is_logarithmic_and_shows_what_was_asked_for():
+    axes = plots.convergence_figure([0, 1, 2], [1.0, 1e-4, 1e-9], 1e-8).axes[0]
+    assert axes.get_yscale() == "log"
+    curve, line = axes.lines
+    np.testing.assert_allclose(curve.get_ydata(), [1.0, 1e-4, 1e-9])
+    assert line.get_ydata()[0] == 1e-8
+    assert axes.get_ylabel() == "largest force (eV/Å)"
+
+
+@pytest.mark.parametrize(
+    ("unit", "pretty"), [("eV/Ang^3", "eV/Å³"), ("1", ""), ("reduced", "reduced units")]
+)
+def test_units_are_spelled_out(unit, pretty):
+    assert plots.pretty_unit(unit) == pretty
