@@ -13,6 +13,9 @@ from mdsens.errors import InputError, MdsensError
 if TYPE_CHECKING:
     from mdsens.study import FinishedRun, Verification
 
+#: Exit status after Ctrl-C, as shells have it.
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="mdsens",
     help="How relaxed structures, and what is computed from them, depend on their potentials.",
@@ -133,13 +136,16 @@ def main() -> None:
 def _exit_status(arguments: list[str]) -> int:
     try:
         status: Any = app(arguments, standalone_mode=False)
+        if status == INTERRUPTED:
+            # Some releases of typer turn Ctrl-C into this status without a word.
+            raise KeyboardInterrupt
         return status if isinstance(status, int) else 0
     except InputError as error:
         return _complain(error, 2)
     except MdsensError as error:
         return _complain(error, 1)
     except (KeyboardInterrupt, typer.Abort):
-        return _complain("interrupted: nothing was written", 130)
+        return _complain("interrupted: nothing was written", INTERRUPTED)
     except Exception as error:
         # A wrong option or command: the base class of these has moved between releases of typer.
         if hasattr(error, "format_message"):
@@ -148,7 +154,7 @@ def _exit_status(arguments: list[str]) -> int:
         if "LinearSolveError" in (type(error).__name__, *str(error).split(":")):
             return _complain(error, 1)
         if "KeyboardInterrupt" in str(error):
-            return _complain("interrupted: nothing was written", 130)
+            return _complain("interrupted: nothing was written", INTERRUPTED)
         raise
 
 
@@ -224,7 +230,7 @@ def _show_verification(verification: "Verification", units: str) -> None:
     table = Table(title="relative error of each derivative", box=None, pad_edge=False)
     table.add_column("parameter", style="bold", no_wrap=True)
     for observable in observables:
-        table.add_column(observable, justify="right")
+        table.add_column(observable, justify="right", overflow="fold")
     for parameter in dict.fromkeys(comparison.parameter for comparison in comparisons):
         errors = {c.observable: c.error for c in comparisons if c.parameter == parameter}
         table.add_row(

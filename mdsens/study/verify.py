@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -203,7 +204,12 @@ class _Differences:
 
     def _at(self, change: float) -> Equilibrium:
         if change not in self.points:
-            changed = self.base.potential.with_parameters({self.name: self.value + change})
+            # Not by with_parameters: one step out of a parameter's domain, as below q = 0 of
+            # Stillinger-Weber, the energy goes on smoothly.
+            potential = self.base.potential
+            changed = jax.tree.map(
+                lambda leaf, unit: leaf + change * unit, potential, potential.direction(self.name)
+            )
             moved = eqx.tree_at(lambda e: e.landscape.potential, self.base, changed)
             self.points[change] = _relax_on(self.study, moved, self.base)
             self.fmax = max(self.fmax, float(self.points[change].fmax))
