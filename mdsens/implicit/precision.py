@@ -94,6 +94,7 @@ def newton_step(
     *,
     symmetric: bool = False,
     null_space: NullSpace = None,
+    matvec: Callable[[PyTree], PyTree] | None = None,
 ) -> PyTree:
     """The point after one Newton step on F(x, *args) = 0, of smallest norm in the null space.
 
@@ -102,12 +103,13 @@ def newton_step(
     - `optimality_fun`, `solve`, `symmetric`, `null_space`: as in `custom_root`.
     - `sol`: an approximate solution, a pytree of floating-point arrays.
     - `args`: the other arguments of F.
+    - `matvec`: v -> dF/dx v, where the caller has it at hand; `None`: from F.
 
     **Returns:** x - (dF/dx)^-1 F(x), with the structure of `sol`.
 
     **Raises:** as `root_jvp`.
     """
-    matvec, vectors = linearise(optimality_fun, sol, args, null_space)
+    matvec, vectors = linearise(optimality_fun, sol, args, null_space, matvec)
     right = jax.tree.map(lambda f, x: -f.astype(x.dtype), optimality_fun(sol, *args), sol)
     step = linear_solve(matvec, right, solver=solve, symmetric=symmetric, null_space=vectors).value
     return jax.tree.map(jnp.add, sol, step)

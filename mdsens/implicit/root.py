@@ -258,10 +258,13 @@ def jvp_solution(
     *,
     symmetric: bool = False,
     null_space: NullSpace = None,
+    matvec: Callable[[PyTree], PyTree] | None = None,
 ) -> LinearSolution:
     """The linear solution behind `root_jvp`: the tangent, and how well its system was solved.
 
-    **Arguments:** those of `root_jvp`.
+    **Arguments:** those of `root_jvp`, and
+
+    - `matvec`: v -> dF/dx v, where the caller has it at hand; `None`: from F.
 
     **Returns:** a `LinearSolution`, whose value is the tangent.
 
@@ -270,7 +273,7 @@ def jvp_solution(
     leaves, structure = jax.tree.flatten(tuple(args))
     directions = directions_of(args, tangents)
     varied = [index for index, direction in enumerate(directions) if direction is not None]
-    matvec, vectors = linearise(optimality_fun, sol, args, null_space)
+    matvec, vectors = linearise(optimality_fun, sol, args, null_space, matvec)
     if not varied:
         nothing = jnp.zeros(())
         return LinearSolution(zero_tangents(sol), nothing, nothing, jnp.asarray(0))
@@ -332,16 +335,19 @@ def vjp_solution(
     *,
     symmetric: bool = False,
     null_space: NullSpace = None,
+    matvec: Callable[[PyTree], PyTree] | None = None,
 ) -> tuple[tuple[Any, ...], LinearSolution]:
     """The cotangents of `root_vjp`, and the linear solution behind them.
 
-    **Arguments:** those of `root_vjp`.
+    **Arguments:** those of `root_vjp`, and
+
+    - `matvec`: v -> dF/dx v, where the caller has it at hand; `None`: from F.
 
     **Returns:** what `root_vjp` returns, and a `LinearSolution` whose value is minus u.
 
     **Raises:** as `root_vjp`.
     """
-    matvec, vectors = linearise(optimality_fun, sol, args, null_space)
+    matvec, vectors = linearise(optimality_fun, sol, args, null_space, matvec)
     transposed = matvec if symmetric else _transpose(matvec, sol)
     right = jax.tree.map(lambda c, x: -jnp.asarray(c, jnp.result_type(x)), cotangent, sol)
     solution = linear_solve(
@@ -357,7 +363,11 @@ def vjp_solution(
 
 
 def linearise(
-    optimality_fun: Callable, sol: Any, args: tuple, null_space: NullSpace
+    optimality_fun: Callable,
+    sol: Any,
+    args: tuple,
+    null_space: NullSpace,
+    matvec: Callable | None = None,
 ) -> tuple[Callable, Any]:
     """The map v -> dF/dx v, and the vectors of the null space."""
     sol = jax.tree.map(jnp.asarray, sol)
@@ -366,12 +376,13 @@ def linearise(
             f"the solution holds {sorted({str(leaf.dtype) for leaf in jax.tree.leaves(sol)})}; "
             "allowed are floating-point arrays: convert it in the solver, or return it as aux."
         )
-    value, matvec = jax.linearize(lambda x: optimality_fun(x, *args), sol)
-    if _shapes(value) != _shapes(sol):
-        raise ValueError(
-            f"optimality_fun returned {_shapes(value)}, but the solution is {_shapes(sol)}; "
-            "they must have the same structure and shapes."
-        )
+    if matvec is None:
+        value, matvec = jax.linearize(lambda x: optimality_fun(x, *args), sol)
+        if _shapes(value) != _shapes(sol):
+            raise ValueError(
+                f"optimality_fun returned {_shapes(value)}, but the solution is {_shapes(sol)}; "
+                "they must have the same structure and shapes."
+            )
     vectors = null_space(sol, *args) if callable(null_space) else null_space
     return matvec, vectors
 

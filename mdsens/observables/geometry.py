@@ -1,5 +1,6 @@
 """Distances, angles and displacements of atoms."""
 
+import functools
 import itertools
 from typing import Any
 
@@ -13,6 +14,7 @@ from mdsens.observables.observable import Observable
 from mdsens.relaxation import Equilibrium
 
 
+@functools.cache
 def distance(i: int, j: int) -> Observable:
     """Distance between two atoms, to the nearest image.
 
@@ -28,6 +30,7 @@ def distance(i: int, j: int) -> Observable:
     )
 
 
+@functools.cache
 def angle(i: int, j: int, k: int) -> Observable:
     """Angle at atom j between atoms i and k, to their nearest images, in degrees.
 

@@ -1,13 +1,17 @@
 """Energy, pressure, stress and volume."""
 
+import functools
+
 from mdsens.observables.observable import Observable
 
 
+@functools.cache
 def energy() -> Observable:
     """Potential energy."""
     return Observable("energy", "energy", lambda equilibrium: equilibrium.energy)
 
 
+@functools.cache
 def energy_per_atom() -> Observable:
     """Potential energy divided by the number of atoms."""
     return Observable(
@@ -17,11 +21,13 @@ def energy_per_atom() -> Observable:
     )
 
 
+@functools.cache
 def pressure() -> Observable:
     """Pressure, minus the mean of the normal stresses."""
     return Observable("pressure", "energy/length^3", lambda equilibrium: equilibrium.pressure)
 
 
+@functools.cache
 def stress() -> Observable:
     """Stress in Voigt order (xx yy zz yz xz xy; xx yy xy in 2D), positive under tension."""
     return Observable(
@@ -32,6 +38,7 @@ def stress() -> Observable:
     )
 
 
+@functools.cache
 def volume() -> Observable:
     """Volume of the cell; its area in two dimensions."""
     return Observable("volume", "length^3", lambda equilibrium: equilibrium.volume)

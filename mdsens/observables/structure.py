@@ -1,5 +1,7 @@
 """Coordination and radial distribution, smooth in the positions."""
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,7 @@ from mdsens.potentials.pair import smooth_switch
 from mdsens.relaxation import Equilibrium
 
 
+@functools.cache
 def coordination(cutoff: float, width: float | None = None) -> Observable:
     """Mean number of neighbours, counted smoothly.
 
@@ -39,6 +42,7 @@ def coordination(cutoff: float, width: float | None = None) -> Observable:
     return Observable(f"coordination({cutoff:g})", "1", value, traceable=False)
 
 
+@functools.cache
 def radial_distribution(r_max: float, bins: int = 50, width: float | None = None) -> Observable:
     """Radial distribution function g(r) at the centres of bins, smoothed by a Gaussian.
 

@@ -9,7 +9,7 @@ import scipy.sparse.linalg
 from jaxtyping import Array, Float
 
 from mdsens.relaxation.landscape import Landscape
-from mdsens.relaxation.newton import DENSE_LIMIT, dense_hessian, hessian_product
+from mdsens.relaxation.newton import hessian_product
 from mdsens.units import unit_name
 
 #: Eigenvalues below this fraction of the largest, in size, are those of null modes.
@@ -93,7 +93,11 @@ class Certificate:
 
 
 def certify(
-    landscape: Landscape, q: Float[Array, "R D"], fmax: float, fmax_asked: float
+    landscape: Landscape,
+    q: Float[Array, "R D"],
+    fmax: float,
+    fmax_asked: float,
+    jacobian: Float[Array, "RD RD"] | None,
 ) -> Certificate:
     """Examine a relaxed structure.
 
@@ -101,15 +105,15 @@ def certify(
     method (ARPACK), and null modes are those of symmetry and of loose atoms alone.
 
     Arguments:
-        landscape: the function that was minimised, with its edges at q.
+        landscape: the function that was minimised, without the edges of loose atoms.
         q: degrees of freedom, shape (R, D).
         fmax: largest norm of a force at q, energy/length.
         fmax_asked: the one that was asked for.
+        jacobian: the dense matrix of the condition's derivative; None where it is too large.
 
     Returns:
         The Certificate.
     """
-    landscape = landscape.backbone()
     held = np.asarray(landscape.held_rows(q)).ravel()
     free = np.repeat(~held, q.shape[1])
     vectors = np.asarray(landscape.null_vectors(q)).reshape(-1, q.size)[:, free]
@@ -117,8 +121,8 @@ def certify(
     size = int(free.sum())
     if size == 0:
         values, floppy = np.zeros(0), np.zeros((0, q.size))
-    elif q.size <= DENSE_LIMIT:
-        values, floppy = _dense_modes(landscape, q, free, basis)
+    elif jacobian is not None:
+        values, floppy = _dense_modes(jacobian, free, basis)
     else:
         values, floppy = _lowest_by_lanczos(landscape, q, free, basis), np.zeros((0, q.size))
 
@@ -153,10 +157,10 @@ def orthonormal_rows(vectors: np.ndarray) -> np.ndarray:
 
 
 def _dense_modes(
-    landscape: Landscape, q: Float[Array, "R D"], free: np.ndarray, basis: np.ndarray
+    jacobian: Float[Array, "RD RD"], free: np.ndarray, basis: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """All eigenvalues outside the null space, and the further null vectors that were found."""
-    hessian = np.asarray(_compiled_dense_hessian(landscape, q))[np.ix_(free, free)]
+    hessian = np.asarray(jacobian)[np.ix_(free, free)]
     across = np.eye(len(hessian)) - basis.T @ basis
     largest = max(np.abs(hessian).sum(axis=1).max(initial=0.0), 1e-300)
     # Known null modes are moved above all others, where they are not looked at.
@@ -211,11 +215,6 @@ def _restricted_product(
     whole[free] = vector
     product = _compiled_product(landscape, q, jnp.asarray(whole.reshape(q.shape)))
     return np.asarray(product).ravel()[free]
-
-
-@eqx.filter_jit
-def _compiled_dense_hessian(landscape: Landscape, q: Array) -> Array:
-    return dense_hessian(landscape, q)
 
 
 @eqx.filter_jit

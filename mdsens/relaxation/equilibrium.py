@@ -17,6 +17,7 @@ from mdsens.potentials.potential import Potential
 from mdsens.relaxation.certificate import Certificate, certify
 from mdsens.relaxation.descent import History
 from mdsens.relaxation.landscape import Landscape
+from mdsens.relaxation.newton import DENSE_LIMIT, compiled_dense_jacobian
 from mdsens.units import unit_name
 
 
@@ -111,7 +112,21 @@ class Equilibrium(eqx.Module):
         """How good this minimum is: forces, lowest eigenvalues, null modes; computed once."""
         if not is_concrete(self.q, self.landscape):
             raise InputError("a certificate needs numbers: ask for it outside jit, grad and vmap")
-        return certify(self.landscape, self.q, float(self.fmax), self.fmax_asked)
+        return certify(
+            self.backbone, self.q, float(self.fmax), self.fmax_asked, self.dense_jacobian
+        )
+
+    @functools.cached_property
+    def backbone(self) -> Landscape:
+        """The landscape without the edges of loose atoms, which carry no load."""
+        return self.landscape.backbone()
+
+    @functools.cached_property
+    def dense_jacobian(self) -> Float[Array, "RD RD"] | None:
+        """The matrix of the condition's derivative (the Hessian); None for large systems."""
+        if self.q.size > DENSE_LIMIT:
+            return None
+        return compiled_dense_jacobian(self.backbone, self.q)
 
     def to_ase(self) -> ase.Atoms:
         """The relaxed structure as ase.Atoms, with energy, forces and stress attached."""

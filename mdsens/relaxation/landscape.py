@@ -111,6 +111,7 @@ class Landscape(eqx.Module):
         rows = jnp.zeros_like(q).at[:count].set(displaced)
         return jnp.where(self.held_rows(q), rows, self.enthalpy_and_gradient(q)[1])
 
+    @eqx.filter_jit
     def null_vectors(self, q: Float[Array, "R D"]) -> Float[Array, "M R D"]:
         """Directions along which the condition does not change by symmetry, one per row.
 
@@ -137,12 +138,14 @@ class Landscape(eqx.Module):
                     )
         return jnp.concatenate([jnp.stack(vectors), self.floppy])
 
+    @eqx.filter_jit
     def with_loose_at(self, q: Float[Array, "R D"]) -> "Landscape":
         """This landscape with the reference of its loose atoms where q has them."""
         here = jax.lax.stop_gradient(q[: self.system.atom_count])
         positions = jnp.where(self.loose[:, None], here, self.system.positions)
         return eqx.tree_at(lambda landscape: landscape.system.positions, self, positions)
 
+    @eqx.filter_jit
     def backbone(self) -> "Landscape":
         """This landscape without the edges of loose atoms, which carry no load."""
         edge_list = self.edge_list
@@ -169,6 +172,7 @@ class Landscape(eqx.Module):
         return [(i, j) for i, j in planes if not pbc[i] and not pbc[j]] if sum(pbc) <= 1 else []
 
 
+@jax.jit
 def largest_force(gradient: Float[Array, "R D"]) -> Float[Array, ""]:
     """The largest norm of a row: the largest force on an atom (or on the cell), energy/length."""
     return jnp.sqrt(jnp.max(jnp.sum(gradient**2, axis=1)))

@@ -68,20 +68,30 @@ def hessian_product(
     return jax.jvp(lambda x: landscape.enthalpy_and_gradient(x)[1], (q,), (vector,))[1]
 
 
-def dense_hessian(landscape: Landscape, q: Float[Array, "R D"]) -> Float[Array, "RD RD"]:
-    """The matrix d2H/dq2, symmetrised; rows and columns of fixed atoms are zero."""
+def dense_jacobian(landscape: Landscape, q: Float[Array, "R D"]) -> Float[Array, "RD RD"]:
+    """The matrix of the condition's derivative: the Hessian, and 1 on the diagonal of held atoms.
+
+    Arguments:
+        landscape: the function.
+        q: degrees of freedom, shape (R, D).
+
+    Returns:
+        Shape (R D, R D), symmetrised, in units of energy/length^2.
+    """
 
     def column(index: Array) -> Array:
         unit = jnp.zeros(q.size).at[index].set(1.0).reshape(q.shape)
-        # Fixed atoms do not move, whatever the vector says.
-        return hessian_product(landscape, q, unit).reshape(-1)
+        return jax.jvp(landscape.condition, (q,), (unit,))[1].reshape(-1)
 
     matrix = jax.lax.map(column, jnp.arange(q.size), batch_size=min(64, q.size))
     return (matrix + matrix.T) / 2
 
 
+compiled_dense_jacobian = eqx.filter_jit(dense_jacobian)
+
+
 def _dense_direction(landscape: Landscape, state: State) -> Float[Array, "R D"]:
-    values, vectors = jnp.linalg.eigh(dense_hessian(landscape, state.q))
+    values, vectors = jnp.linalg.eigh(dense_jacobian(landscape, state.q))
     sizes = jnp.abs(values)
     inverse = jnp.where(sizes > NULL_FRACTION * jnp.max(sizes), 1.0 / sizes, 0.0)
     along = vectors.T @ state.gradient.reshape(-1)

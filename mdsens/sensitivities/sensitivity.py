@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 
 import equinox as eqx
 import jax
@@ -12,10 +13,10 @@ from jaxtyping import Array, Float
 
 from mdsens.errors import InputError, UnreliableDerivativeError
 from mdsens.implicit import jvp_solution, newton_step, vjp_solution
-from mdsens.implicit.linear import DENSE_LIMIT
 from mdsens.observables.observable import Observable, parse
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation import Certificate, Equilibrium, Landscape
+from mdsens.relaxation.newton import compiled_dense_jacobian
 from mdsens.sensitivities.results import Sensitivity, Tangents
 
 #: Ways to compute a Jacobian.
@@ -60,13 +61,18 @@ def sensitivity(
         require_reliable(equilibrium.certificate)
     landscape = differentiable_landscape(equilibrium)
 
-    values = {o.name: jnp.asarray(o(equilibrium)) for o in asked}
+    values = _values(tuple(asked), equilibrium)
     outputs = sum(value.size for value in values.values())
     if mode == "auto":
         mode = "forward" if not asked or len(names) <= outputs else "reverse"
 
     solve_forward = functools.partial(
-        solve_tangents, landscape, equilibrium.q, names, error_estimate
+        solve_tangents,
+        landscape,
+        equilibrium.q,
+        equilibrium.dense_jacobian,
+        names,
+        error_estimate,
     )
     tangents = Tangents(solve_forward)
     residuals: list[float] = []
@@ -75,7 +81,7 @@ def sensitivity(
         derivatives = _push_forward(equilibrium, asked, tangents.q)
         residuals, errors = tangents.residuals, tangents.errors
     else:
-        derivatives, residuals = _pull_back(equilibrium, landscape, asked, names)
+        derivatives, residuals = _pull_back(equilibrium, landscape, asked, names, values)
 
     certificate = equilibrium.certificate
     certificate = dataclasses.replace(
@@ -115,7 +121,7 @@ def differentiable_landscape(equilibrium: Equilibrium) -> Landscape:
     """The landscape without loose atoms' edges, with the null vectors that were found."""
     floppy = equilibrium.certificate.floppy_vectors
     return eqx.tree_at(
-        lambda landscape: landscape.floppy, equilibrium.landscape.backbone(), jnp.asarray(floppy)
+        lambda landscape: landscape.floppy, equilibrium.backbone, jnp.asarray(floppy)
     )
 
 
@@ -125,6 +131,23 @@ def _value(
     """An observable as a function of what it depends on."""
     moved = eqx.tree_at(lambda e: (e.q, e.landscape.potential), equilibrium, (q, potential))
     return jnp.asarray(observable(moved))
+
+
+def _values(
+    observables: tuple[Observable, ...], equilibrium: Equilibrium
+) -> dict[str, Float[Array, "..."]]:
+    """Values of observables by name."""
+    traceable = tuple(observable for observable in observables if observable.traceable)
+    found = dict(_compiled_values(traceable, equilibrium))
+    # In the order they were asked for.
+    return {o.name: found[o.name] if o.traceable else o(equilibrium) for o in observables}
+
+
+@eqx.filter_jit
+def _compiled_values(
+    observables: tuple[Observable, ...], equilibrium: Equilibrium
+) -> dict[str, Array]:
+    return {o.name: jnp.asarray(o(equilibrium)) for o in observables}
 
 
 def _push_forward(
@@ -169,6 +192,7 @@ def _pull_back(
     landscape: Landscape,
     observables: list[Observable],
     names: list[str],
+    values: dict[str, Array],
 ) -> tuple[dict[str, dict[str, Array]], list[float]]:
     """Derivatives of observables by one linear solve for each number, and its residuals."""
     potential = equilibrium.potential
@@ -176,14 +200,15 @@ def _pull_back(
     residuals = []
     for observable in observables:
         rows = []
-        size = jnp.size(observable(equilibrium))
+        shape = values[observable.name].shape
         pull = _compiled_gradients if observable.traceable else _gradients
-        for index in range(size):
+        for index in range(math.prod(shape)):
             by_q, by_potential = pull(observable, equilibrium, jnp.asarray(index))
-            through_q, residual = _cotangent(landscape, equilibrium.q, by_q)
+            through_q, residual = _cotangent(
+                landscape, equilibrium.q, equilibrium.dense_jacobian, by_q
+            )
             residuals.append(float(residual))
             rows.append(jax.tree.map(jnp.add, through_q, by_potential))
-        shape = jnp.shape(observable(equilibrium))
         derivatives[observable.name] = {
             name: jnp.stack([potential.derivative(row, name) for row in rows]).reshape(shape)
             for name in names
@@ -214,70 +239,93 @@ def _null_space(q: Float[Array, "R D"], potential: Potential, landscape: Landsca
     return landscape.null_vectors(q)
 
 
+def _product(matrix: Float[Array, "RD RD"] | None) -> Callable[[Array], Array] | None:
+    """The product with dF/dq from its matrix; None where there is none, and F must serve."""
+    if matrix is None:
+        return None
+    return lambda v: (matrix @ v.reshape(-1)).reshape(v.shape)
+
+
 @eqx.filter_jit
-def _newton_corrected(landscape: Landscape, q: Float[Array, "R D"]) -> Float[Array, "R D"]:
-    """Q after one Newton step, where derivatives have an error of second order."""
+def _newton_corrected(
+    landscape: Landscape, q: Float[Array, "R D"], matrix: Float[Array, "RD RD"] | None
+) -> Float[Array, "R D"]:
+    """The point after one Newton step from q, where derivatives have an error of second order."""
     return newton_step(
-        _condition, q, (landscape.potential, landscape), symmetric=True, null_space=_null_space
-    )
-
-
-@eqx.filter_jit
-def _tangent(
-    landscape: Landscape, q: Float[Array, "R D"], direction: Potential
-) -> tuple[Array, Array]:
-    """Tangent of q along a direction of the potential, and the residual of its solve."""
-    solution = jvp_solution(
-        _condition, q, (landscape.potential, landscape), (direction, None),
-        symmetric=True, null_space=_null_space,
+        _condition, q, (landscape.potential, landscape),
+        symmetric=True, null_space=_null_space, matvec=_product(matrix),
     )  # fmt: skip
-    return solution.value, solution.residual
 
 
 @eqx.filter_jit
-def _tangents_at_once(
-    landscape: Landscape, q: Float[Array, "R D"], directions: Potential
-) -> tuple[Array, Array]:
-    """`_tangent` for many directions; the Hessian is built and factorised once."""
-    return jax.vmap(lambda direction: _tangent(landscape, q, direction))(directions)
+def _tangents(
+    landscape: Landscape,
+    q: Float[Array, "R D"],
+    matrix: Float[Array, "RD RD"] | None,
+    directions: Potential,
+) -> tuple[Float[Array, "P R D"], Float[Array, " P"]]:
+    """Tangents of q along stacked directions of the potential, and the residuals of the solves."""
+
+    def one(direction: Potential) -> tuple[Array, Array]:
+        solution = jvp_solution(
+            _condition, q, (landscape.potential, landscape), (direction, None),
+            symmetric=True, null_space=_null_space, matvec=_product(matrix),
+        )  # fmt: skip
+        return solution.value, solution.residual
+
+    # A dense matrix is factorised once for all; iterations are faster one after the other.
+    return jax.lax.map(one, directions) if matrix is None else jax.vmap(one)(directions)
 
 
 @eqx.filter_jit
 def _cotangent(
-    landscape: Landscape, q: Float[Array, "R D"], cotangent: Float[Array, "R D"]
+    landscape: Landscape,
+    q: Float[Array, "R D"],
+    matrix: Float[Array, "RD RD"] | None,
+    cotangent: Float[Array, "R D"],
 ) -> tuple[Potential, Array]:
     """Cotangent of the potential for one of q, and the residual of the solve behind it."""
     gradients, solution = vjp_solution(
         _condition, q, (landscape.potential, landscape), cotangent,
-        symmetric=True, null_space=_null_space,
+        symmetric=True, null_space=_null_space, matvec=_product(matrix),
     )  # fmt: skip
     return gradients[0], solution.residual
 
 
 def solve_tangents(
-    landscape: Landscape, q: Float[Array, "R D"], names: list[str], estimate: bool
+    landscape: Landscape,
+    q: Float[Array, "R D"],
+    matrix: Float[Array, "RD RD"] | None,
+    names: list[str],
+    estimate: bool,
 ) -> tuple[dict[str, Array], list[float], list[float]]:
     """Tangents of q along named parameters, residuals of the solves, and estimated errors.
 
     The error of each is that of theta dq/dtheta, relative to the largest of these among the
     parameters: a tangent that vanishes by symmetry has no relative error of its own.
+
+    Arguments:
+        landscape: the landscape without loose atoms' edges.
+        q: degrees of freedom at the minimum, shape (R, D).
+        matrix: dF/dq there, shape (R D, R D); None for large systems.
+        names: names of P parameters.
+        estimate: whether to estimate the errors.
+
+    Returns:
+        Tangents by name, each (R, D); P relative residuals; P relative errors, or none.
     """
     directions = [landscape.potential.direction(name) for name in names]
-
-    def all_at(point: Array) -> tuple[np.ndarray, np.ndarray]:
-        if q.size <= DENSE_LIMIT:
-            stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *directions)
-            found = _tangents_at_once(landscape, point, stacked)
-            return np.asarray(found[0]), np.asarray(found[1])
-        each = [_tangent(landscape, point, direction) for direction in directions]
-        return np.stack([f[0] for f in each]), np.stack([f[1] for f in each])
-
-    tangents, residuals = all_at(q)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *directions)
+    found, residuals = _tangents(landscape, q, matrix, stacked)
+    tangents = np.asarray(found)
     errors: list[float] = []
     if estimate:
         values = landscape.potential.parameters
         sizes = np.array([abs(values[name]) for name in names])
-        changes = all_at(_newton_corrected(landscape, q))[0] - tangents
+        point = _newton_corrected(landscape, q, matrix)
+        corrected_matrix = None if matrix is None else compiled_dense_jacobian(landscape, point)
+        corrected, _ = _tangents(landscape, point, corrected_matrix, stacked)
+        changes = np.asarray(corrected) - tangents
         # A change of every position by a millionth of the range is as good as none.
         nothing = 1e-6 * float(landscape.potential.interaction_range) * np.sqrt(q.size)
         largest = max((sizes * _norms(tangents)).max(), nothing)

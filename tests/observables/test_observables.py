@@ -92,7 +92,7 @@ def test_the_radial_distribution_is_a_sum_of_gaussians(crystal):
 
 @pytest.mark.parametrize(
     "text",
-    ["distance(0,5)", "angle(0,5,2)", "coordination(1.3)", "radial_distribution(2.0, 10)",
+    ["distance(0,5)", "angle(0,5,2)", "coordination(1.1)", "radial_distribution(2.0, 10)",
      "mean_squared_displacement", "pressure"],
 )  # fmt: skip
 def test_derivatives_of_observables_in_the_structure(crystal, text):
