@@ -1,8 +1,14 @@
 """What all tests share. The folder of this file is where `cases` and `numerical` are found."""
 
-import pytest
+import os
 
-import mdsens  # noqa: F401  (double precision, before anything imports JAX)
+# The tests compile much and compute little: less optimised code is there in half the time. Before
+# anything imports JAX.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
+import pytest  # noqa: E402
+
+import mdsens  # noqa: E402, F401  (double precision)
 
 
 @pytest.fixture

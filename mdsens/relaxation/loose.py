@@ -19,9 +19,9 @@ def loose_atoms(
     """Find the atoms whose positions the energy does not determine.
 
     An atom all of whose edges have no energy and no slope is loose. Where particles only push
-    (`Potential.contact`), so is one with fewer than D + 1 loaded contacts, and then one that
-    loses its contacts with it, and so on (C. S. O'Hern et al., Phys. Rev. E 68, 011306 (2003),
-    section II C).
+    (`Potential.contact`), so is one that nothing pushes harder than the force that is left over:
+    in equilibrium a contact with a load needs another one to balance it, so this is a rattler (C.
+    S. O'Hern et al., Phys. Rev. E 68, 011306 (2003), section II C).
 
     Arguments:
         system: the relaxed atoms.
@@ -32,33 +32,23 @@ def loose_atoms(
     Returns:
         Shape (N,), whether each atom is loose; a fixed atom never is.
     """
-    count, fixed = system.atom_count, np.asarray(system.fixed)
-    if not potential.contact:
-        loaded = np.asarray(_interacting(system, potential, edge_list)).reshape(-1)[:count]
-        return ~loaded & ~fixed
-    loads = np.asarray(_edge_loads(system, potential, edge_list))
-    contacts = loads > LOAD_FACTOR * fmax
-    slots = contacts.shape[1]
-    owners = np.concatenate([np.arange(count), np.asarray(edge_list.ghost_owners), [0]])
-    ends = owners[np.asarray(edge_list.neighbors)].transpose(0, 2, 1).reshape(-1, slots)[:count]
-    contacts = contacts.transpose(0, 2, 1).reshape(-1, slots)[:count]
-    loose = np.zeros(count, bool)
-    while True:
-        contacts = contacts & ~loose[ends] & ~loose[:, None]
-        now = (contacts.sum(axis=1) < system.dimension + 1) & ~fixed
-        if (now == loose).all():
-            return loose
-        loose = now
+    if potential.contact:
+        held = _largest_load(system, potential, edge_list) > LOAD_FACTOR * fmax
+    else:
+        held = _interacting(system, potential, edge_list)
+    return ~np.asarray(held).reshape(-1)[: system.atom_count] & ~np.asarray(system.fixed)
 
 
 @eqx.filter_jit
-def _edge_loads(system: System, potential: Potential, edge_list: EdgeList) -> Float[Array, "B K C"]:
-    def loads(edges: Edges) -> Float[Array, "K C"]:
+def _largest_load(system: System, potential: Potential, edge_list: EdgeList) -> Float[Array, "B C"]:
+    def load(edges: Edges) -> Float[Array, " C"]:
         gradients = potential.site_energies_and_gradients(edges)[1]
-        return 2.0 * jnp.sqrt(sum((g * g for g in gradients), start=jnp.zeros(edges.mask.shape)))
+        squares = sum((g * g for g in gradients), start=jnp.zeros(edges.mask.shape))
+        # Half of a pair's energy is the atom's own.
+        return 2.0 * jnp.sqrt(jnp.max(squares, axis=0))
 
     return edge_blocks(
-        loads, system.positions, system.cell, potential.species_index(system), edge_list
+        load, system.positions, system.cell, potential.species_index(system), edge_list
     )
 
 
