@@ -6,9 +6,9 @@ import os
 # anything imports JAX.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
-import pytest  # noqa: E402
+import pytest
 
-import mdsens  # noqa: E402, F401  (double precision)
+import mdsens  # noqa: F401  (double precision)
 
 
 @pytest.fixture

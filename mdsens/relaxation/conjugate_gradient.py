@@ -2,17 +2,16 @@
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mdsens.relaxation.landscape import Landscape, largest_force
-from mdsens.relaxation.line_search import search
-from mdsens.relaxation.minimiser import Minimiser, State
+from mdsens.relaxation.line_search import LineSearchMinimiser, search
+from mdsens.relaxation.minimiser import State
 
 
-class ConjugateGradient(Minimiser):
+class ConjugateGradient(LineSearchMinimiser):
     """Nonlinear conjugate gradients with an accurate line search.
 
     The direction is that of E. Polak and G. Ribiere with restarts where beta would be negative
@@ -21,17 +20,6 @@ class ConjugateGradient(Minimiser):
     Arguments:
         max_step: largest move of an atom in one trial, length.
     """
-
-    max_step: float = eqx.field(static=True, default=0.2)
-
-    @property
-    def trial_distance(self) -> float:
-        """The largest move of an atom in one trial."""
-        return self.max_step
-
-    def limited(self, distance: float) -> "ConjugateGradient":
-        """The same with a smaller largest step."""
-        return ConjugateGradient(min(self.max_step, distance))
 
     def start(self, q: Float[Array, "R D"]) -> Any:
         """No direction, no length, and no previous gradient yet."""

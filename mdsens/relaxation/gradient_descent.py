@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mdsens.relaxation.landscape import Landscape, largest_force
-from mdsens.relaxation.line_search import search
-from mdsens.relaxation.minimiser import Minimiser, State
+from mdsens.relaxation.line_search import LineSearchMinimiser, search
+from mdsens.relaxation.minimiser import State
 
 
-class GradientDescent(Minimiser):
+class GradientDescent(LineSearchMinimiser):
     """Steps along the force.
 
     Arguments:
@@ -22,16 +22,6 @@ class GradientDescent(Minimiser):
     """
 
     step_size: float | None = eqx.field(static=True, default=None)
-    max_step: float = eqx.field(static=True, default=0.2)
-
-    @property
-    def trial_distance(self) -> float:
-        """The largest move of an atom in one trial."""
-        return self.max_step
-
-    def limited(self, distance: float) -> "GradientDescent":
-        """The same with a smaller largest step."""
-        return GradientDescent(self.step_size, min(self.max_step, distance))
 
     def start(self, q: Float[Array, "R D"]) -> Any:
         """No step length yet."""

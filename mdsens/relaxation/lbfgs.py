@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mdsens.relaxation.landscape import Landscape, largest_force
-from mdsens.relaxation.line_search import search
-from mdsens.relaxation.minimiser import Minimiser, State
+from mdsens.relaxation.line_search import LineSearchMinimiser, search
+from mdsens.relaxation.minimiser import State
 
 
-class LBFGS(Minimiser):
+class LBFGS(LineSearchMinimiser):
     """L-BFGS with a line search; the enthalpy never rises.
 
     D. C. Liu, J. Nocedal, Math. Program. 45, 503 (1989); the two-loop recursion is algorithm 7.4
@@ -24,16 +24,6 @@ class LBFGS(Minimiser):
     """
 
     history: int = eqx.field(static=True, default=16)
-    max_step: float = eqx.field(static=True, default=0.2)
-
-    @property
-    def trial_distance(self) -> float:
-        """The largest move of an atom in one trial."""
-        return self.max_step
-
-    def limited(self, distance: float) -> "LBFGS":
-        """The same with a smaller largest step."""
-        return LBFGS(self.history, min(self.max_step, distance))
 
     def start(self, q: Float[Array, "R D"]) -> Any:
         """Past steps s, gradient changes y, and 1/(s.y), newest last; zeros where there is none."""

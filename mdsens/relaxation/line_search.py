@@ -1,12 +1,15 @@
 """A line search that still works where energies differ by less than their rounding."""
 
+import dataclasses
+from typing import Self
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mdsens.relaxation.landscape import Landscape, largest_force
-from mdsens.relaxation.minimiser import State
+from mdsens.relaxation.minimiser import Minimiser, State
 
 #: Fraction of the predicted decrease that is asked for (Armijo's condition).
 DECREASE = 1e-4
@@ -14,6 +17,25 @@ DECREASE = 1e-4
 MAX_TRIALS = 25
 #: Relative accuracy to which an enthalpy is believed.
 ROUNDING = 1e-13
+
+
+class LineSearchMinimiser(Minimiser):
+    """A minimiser whose steps are found by a line search.
+
+    Arguments:
+        max_step: largest move of an atom in one trial, length.
+    """
+
+    max_step: float = eqx.field(static=True, kw_only=True, default=0.2)
+
+    @property
+    def trial_distance(self) -> float:
+        """The largest move of an atom in one trial."""
+        return self.max_step
+
+    def limited(self, distance: float) -> Self:
+        """The same with a smaller largest step."""
+        return dataclasses.replace(self, max_step=min(self.max_step, distance))
 
 
 class _Search(eqx.Module):

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mdsens.relaxation.landscape import Landscape
-from mdsens.relaxation.line_search import search
-from mdsens.relaxation.minimiser import Minimiser, State
+from mdsens.relaxation.line_search import LineSearchMinimiser, search
+from mdsens.relaxation.minimiser import State
 
 #: Degrees of freedom up to which the Hessian is built and diagonalised.
 DENSE_LIMIT = 1000
@@ -17,7 +17,7 @@ DENSE_LIMIT = 1000
 NULL_FRACTION = 1e-10
 
 
-class Newton(Minimiser):
+class Newton(LineSearchMinimiser):
     """Newton steps with a line search; where the Hessian curves down, the step goes down it too.
 
     Small systems use |H|^-1, the inverse with the absolute eigenvalues, which turns saddles into
@@ -29,17 +29,7 @@ class Newton(Minimiser):
         max_products: Hessian-vector products per step of a large system.
     """
 
-    max_step: float = eqx.field(static=True, default=0.2)
     max_products: int = eqx.field(static=True, default=500)
-
-    @property
-    def trial_distance(self) -> float:
-        """The largest move of an atom in one trial."""
-        return self.max_step
-
-    def limited(self, distance: float) -> "Newton":
-        """The same with a smaller largest step."""
-        return Newton(min(self.max_step, distance), self.max_products)
 
     def start(self, q: Float[Array, "R D"]) -> Any:
         """Nothing to remember."""
