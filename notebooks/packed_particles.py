@@ -265,3 +265,14 @@ for name in MINIMISERS:
                 f"{np.sum(now < 0.01):2d} of {SEEDS}; median distance {np.median(now):.1e}, "
                 f"largest {now.max():.1e}"
             )
+
+# %% [markdown]
+# - The implicit derivative agrees with finite differences for every packing, with rattlers or not.
+# - The unrolled derivative first *grows*, for hundreds of steps, above all where the run passes
+#   close to a change of contacts: each is a kink that the product of Jacobians carries along.
+# - Unrolled FIRE does converge in the end for most starts, once the contacts stay the same and the
+#   slow modes have died out, long after the positions look converged. For the others it has not
+#   after 2,000 steps, and nothing in the number itself tells which is which. This is what the
+#   paper reports as unrolling that does not converge for many starts.
+# - Unrolled gradient descent is slower by the ratio of its steps to those of FIRE, and has not
+#   arrived for a single start.
