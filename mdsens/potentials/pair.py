@@ -136,8 +136,8 @@ def require_cutoff_above(potential: Any, name: str) -> None:
     length = list(length.values()) if isinstance(length, Mapping) else length
     if is_concrete(length) and potential.cutoff <= np.max(np.asarray(length)):
         raise InputError(
-            f"{type(potential).__name__}: cutoff = {potential.cutoff} is not above "
-            f"{name} = {np.asarray(length).tolist()}: give a larger cutoff"
+            f"{type(potential).__name__}: cutoff = {potential.cutoff:g} is not above "
+            f"{name} = {np.max(np.asarray(length)):g}: give a larger cutoff"
         )
 
 
