@@ -65,8 +65,10 @@ def main(
             if only is None or case.potential == only:
                 rows = run_case(case, chosen, options, tell)
                 results.append({"case": case.name, "atoms": case.atom_count, "rows": rows})
-                ratios += ratios_of(case.potential, case.name, rows)
-    print_report(console, results, ratios)
+                found = ratios_of(case.potential, case.name, rows)
+                ratios += found
+                # Case by case, so that a run that is stopped has shown what it had.
+                print_report(console, results[-1:], found)
     if out is not None:
         save(out, about, results, ratios)
         console.print(f"wrote {out / 'benchmarks.json'} and {out / 'benchmarks.png'}")

@@ -17,7 +17,7 @@ METHODS = {
 }
 LABELS = {"mdsens": "mdsens", "lammps": "LAMMPS", "jax-md": "jax-md"}
 #: Seconds after which a measurement is given up.
-TIME_LIMIT = 1800.0
+TIME_LIMIT = 300.0
 
 
 def run_worker(request: dict) -> dict:
