@@ -6,6 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+# On one worker, so that the README runs once.
+pytestmark = pytest.mark.xdist_group("readme")
+
 README = Path(__file__).parents[1] / "README.md"
 
 

@@ -1,15 +1,9 @@
 """Derivatives of solutions of optimality conditions F(x, theta) = 0; knows nothing about atoms."""
 
+from mdsens.implicit.derivatives import jvp_solution, root_jvp, root_vjp, vjp_solution
 from mdsens.implicit.linear import LinearSolution, LinearSolveError, orthonormal_basis
 from mdsens.implicit.precision import JacobianError, jacobian_error_estimate, newton_step
-from mdsens.implicit.root import (
-    custom_fixed_point,
-    custom_root,
-    jvp_solution,
-    root_jvp,
-    root_vjp,
-    vjp_solution,
-)
+from mdsens.implicit.root import custom_fixed_point, custom_root
 
 __all__ = [
     "JacobianError",

@@ -9,14 +9,18 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 import lineax
+import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array
+from jaxtyping import Array, ArrayLike
+
+from mdsens.implicit.minres import minres
 
 MatrixVectorProduct: TypeAlias = Callable[[Any], Any]
 Solver: TypeAlias = str | lineax.AbstractLinearSolver | Callable[[MatrixVectorProduct, Any], Any]
 
 _COLUMNS_AT_ONCE = 128
 _GMRES_RESTART = 50
+_FALSE = np.zeros((), bool)
 
 
 class Backend(NamedTuple):
@@ -24,8 +28,9 @@ class Backend(NamedTuple):
 
     forward: Callable[[Array], tuple[Array, Array]]
     backward: Callable[[Array], tuple[Array, Array]]
-    singular: Array
-    asymmetric: Array
+    singular: ArrayLike
+    asymmetric: ArrayLike
+    not_finite: ArrayLike
 
 
 def materialise(matvec: Callable, size: int, dtype: Any) -> Array:
@@ -37,15 +42,28 @@ def materialise(matvec: Callable, size: int, dtype: Any) -> Array:
     return jax.lax.map(matvec, identity, batch_size=_COLUMNS_AT_ONCE).T
 
 
-def typical_eigenvalue(matvec: Callable, project: Callable, size: int, dtype: Any) -> Array:
-    """A Rayleigh quotient with its sign: the scale of a matrix that is never formed."""
-    probe = project(_probe(size, dtype))
-    return jnp.vdot(probe, matvec(probe)) / jnp.maximum(jnp.vdot(probe, probe), 1e-30)
+def probe_matrix(
+    matvec: Callable, project: Callable, size: int, dtype: Any
+) -> tuple[Array, Array, Array]:
+    """Two products tell the scale of a matrix that is never formed, and whether it is symmetric.
+
+    Returns a Rayleigh quotient with its sign, |p'Aq - q'Ap| in units of |Ap| |q| for two probes p
+    and q, and whether the products are finite.
+    """
+    probes = jax.vmap(project)(jnp.stack([probe(size, dtype), probe(size, dtype, 0.7548776662)]))
+    # A loop: one copy of the product to compile.
+    products = jax.lax.map(matvec, probes)
+    (first, second), (of_first, of_second) = probes, products
+    quotient = jnp.vdot(first, of_first) / jnp.maximum(jnp.vdot(first, first), 1e-30)
+    scale = jnp.linalg.norm(of_first) * jnp.linalg.norm(second)
+    difference = jnp.abs(jnp.vdot(second, of_first) - jnp.vdot(first, of_second))
+    asymmetry = difference / jnp.where(scale > 0, scale, 1)
+    return quotient, asymmetry, jnp.all(jnp.isfinite(products))
 
 
-def _probe(size: int, dtype: Any) -> Array:
-    # Any fixed vector without structure will do: fractional parts of multiples of a golden ratio.
-    return ((jnp.arange(1, size + 1) * 0.6180339887498949) % 1 - 0.5).astype(dtype)
+def probe(size: int, dtype: Any, ratio: float = 0.6180339887498949) -> Array:
+    """A fixed vector without structure: fractional parts of multiples of a golden ratio."""
+    return ((jnp.arange(1, size + 1) * ratio) % 1 - 0.5).astype(dtype)
 
 
 def dense(matrix: Array, symmetric: bool) -> Backend:
@@ -67,13 +85,13 @@ def dense(matrix: Array, symmetric: bool) -> Backend:
 
     # Inverse iteration from a generic vector bounds the norm of the inverse from below. A small
     # pivot alone would not do: LU without full pivoting may hide a singular matrix.
-    probe = _probe(size, dtype)
-    grown = jax.scipy.linalg.lu_solve(factors, probe / jnp.linalg.norm(probe))
+    start = probe(size, dtype)
+    grown = jax.scipy.linalg.lu_solve(factors, start / jnp.linalg.norm(start))
     growth = jnp.linalg.norm(grown) * jnp.linalg.norm(balanced)
     singular = ~(growth * max(size, 16) * jnp.finfo(dtype).eps < 1)
     asymmetry = jnp.max(jnp.abs(matrix - matrix.T)) if symmetric else jnp.zeros(())
     asymmetric = asymmetry > jnp.finfo(dtype).eps ** 0.5 * jnp.max(jnp.abs(matrix))
-    return Backend(forward, backward, singular, asymmetric)
+    return Backend(forward, backward, singular, asymmetric, ~jnp.all(jnp.isfinite(matrix)))
 
 
 def _reciprocal(sizes: Array) -> Array:
@@ -89,12 +107,19 @@ def iterative(
     rtol: float,
     max_steps: int | None,
 ) -> Backend:
-    """Conjugate gradients or restarted GMRES of lineax on A / s, where s has the sign of A."""
+    """Conjugate gradients, MINRES or restarted GMRES on A / s, where s has the sign of A."""
     # lineax compares entry by entry with atol + rtol |b|; with |b| = 1 this atol bounds the norm
     # of the residual by 2 rtol. Its conjugate gradients want a positive definite matrix and
     # compare with fixed numbers, hence the scale; recomputing the residual would make them
     # stagnate just above rtol, where the recursion goes on to fall, and we look afterwards.
     atol = rtol / example.size**0.5
+    if name == "minres":
+        most = 10 * example.size if max_steps is None else max_steps
+
+        def solve_symmetric(b: Array) -> tuple[Array, Array]:
+            return minres(matvec, b, preconditioner, rtol, most)
+
+        return Backend(solve_symmetric, solve_symmetric, _FALSE, _FALSE, _FALSE)
     solver: lineax.AbstractLinearSolver
     if name == "cg":
         solver = lineax.CG(rtol=rtol, atol=atol, stabilise_every=None, max_steps=max_steps)
@@ -161,8 +186,7 @@ def from_lineax(
         )
         return solution.value, _steps(solution)
 
-    false = jnp.zeros((), bool)
-    return Backend(forward, backward, false, false)
+    return Backend(forward, backward, _FALSE, _FALSE, _FALSE)
 
 
 def _steps(solution: lineax.Solution) -> Array:
@@ -182,8 +206,7 @@ def from_function(solver: Callable, matvec: Callable, example: Array, unravel: C
     def transposed(v: Array) -> Array:
         return jax.linear_transpose(matvec, example)(v)[0]
 
-    false = jnp.zeros((), bool)
-    return Backend(solve_with(matvec), solve_with(transposed), false, false)
+    return Backend(solve_with(matvec), solve_with(transposed), _FALSE, _FALSE, _FALSE)
 
 
 def _ravel(tree: Any) -> Array:

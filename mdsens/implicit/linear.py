@@ -23,6 +23,7 @@ from mdsens.implicit.null_space import (
     orthonormal_basis,
     project_out,
 )
+from mdsens.implicit.pseudo_inverse import pseudo_inverse
 
 __all__ = [
     "DENSE_LIMIT",
@@ -36,7 +37,8 @@ __all__ = [
 DENSE_LIMIT = 2000
 """Largest number of unknowns for which the automatic choice factorises a dense matrix."""
 
-_WORDS = "'auto', 'dense', 'cg', 'gmres', a lineax solver, or a function (matvec, b) -> x"
+_NAMES = ("auto", "dense", "svd", "cg", "minres", "gmres")
+_WORDS = f"{', '.join(map(repr, _NAMES))}, a lineax solver, or a function (matvec, b) -> x"
 
 
 class LinearSolveError(RuntimeError):
@@ -52,8 +54,8 @@ class LinearSolution(eqx.Module):
 
     - `value`: x, with the structure of the right-hand side.
     - `residual`: |A x - b| / |b|, with the null space projected out of both; 0 if b is 0.
-    - `null_component`: norm of the component of the right-hand side in the null space, which
-      no x can balance; 0 without a null space.
+    - `null_component`: norm of the component of the right-hand side outside the range of A, which
+      no x can balance; 0 where no null space was given or looked for.
     - `steps`: iterations taken; 0 for direct solvers.
 
     Only `value` can be differentiated.
@@ -71,7 +73,9 @@ def solve(
     *,
     solver: Solver | None = None,
     symmetric: bool = False,
+    definite: bool = True,
     null_space: PyTree[ArrayLike] | None = None,
+    least_squares: bool = False,
     preconditioner: MatrixVectorProduct | None = None,
     rtol: float = 1e-12,
     max_steps: int | None = None,
@@ -89,15 +93,20 @@ def solve(
 
     - `matvec`: v -> A v, linear, from and to the structure of `b`.
     - `b`: right-hand side, a pytree of floating-point arrays with n numbers in all.
-    - `solver`: `None` or `"auto"`: `"dense"` up to `DENSE_LIMIT` unknowns, above that `"cg"` if
-      symmetric, else `"gmres"`. Or one of these words, or a `lineax.AbstractLinearSolver`, or a
-      function `(matvec, b) -> x`.
-    - `symmetric`: A is symmetric. Conjugate gradients also want it definite, of either sign.
+    - `solver`: `None` or `"auto"`: `"dense"` (LU) up to `DENSE_LIMIT` unknowns; above that, without
+      a matrix, `"cg"` if symmetric and definite, `"minres"` if only symmetric, else `"gmres"`. Or
+      one of these words; or `"svd"`, a dense pseudo-inverse, which finds the null spaces of A and
+      A^T itself; or a `lineax.AbstractLinearSolver`; or a function `(matvec, b) -> x`.
+    - `symmetric`: A is symmetric; found out with two products, and an error if it is not.
+    - `definite`: a symmetric A is also definite, of either sign, apart from its null space.
     - `null_space`: vectors that span the null space of a symmetric A, with the structure of `b`
       and an extra leading axis of length m on every leaf. They need not be orthonormal; zero
-      and dependent vectors are ignored. x is then the solution of smallest norm.
+      and dependent vectors are ignored. x is then the solution of smallest norm. Where the vectors
+      are not known, `"svd"` finds them, and `"minres"` does without.
+    - `least_squares`: where b leaves the range of a singular A, return the vector of smallest norm
+      among those with the smallest residual, instead of raising an error.
     - `preconditioner`: v -> approximately A^-1 v, symmetric for a symmetric A; for `"cg"`,
-      `"gmres"` and solvers of lineax that know the option.
+      `"gmres"` and solvers of lineax that know the option; for `"minres"` positive definite.
     - `rtol`: relative residual at which iterations stop. Rounding may stop them a little above.
     - `max_steps`: most iterations; `None`: ten times the number of unknowns.
     - `tolerance`: largest acceptable residual; `None`: 1e-6 in double precision.
@@ -106,8 +115,9 @@ def solve(
     **Returns:** a `LinearSolution`.
 
     **Raises:** `LinearSolveError` if A is singular and no null space was given, if the iterations
-    did not converge, or if a dense matrix is not symmetric though `symmetric` says so; `ValueError`
-    for arguments that do not go together.
+    did not converge, if the right-hand side leaves the range of a singular matrix, if the matrix is
+    not symmetric though `symmetric` says so, or if something is not finite; `ValueError` for
+    arguments that do not go together.
 
     With V an orthonormal basis of the null space and P = 1 - V V^T the system solved is
     (P A P + s V V^T) x = P b, which has the pseudo-inverse's answer for every s other than 0.
@@ -119,7 +129,7 @@ def solve(
     size, dtype = vector.size, vector.dtype
     if not jnp.issubdtype(dtype, jnp.floating):
         raise ValueError(f"b holds {dtype} numbers; allowed are real floating-point arrays.")
-    method = _choose(solver, size, symmetric)
+    method = _choose(solver, size, symmetric, definite)
     basis = flat_null_space(null_space, b)
     if basis is not None and not symmetric:
         raise ValueError(
@@ -138,11 +148,21 @@ def solve(
     def project(v: Array) -> Array:
         return project_out(frozen_basis, v)
 
+    if method == "svd":
+        if basis is not None:
+            raise ValueError("solver='svd' finds the null space itself; leave out null_space.")
+        matrix = backends.materialise(flat_matvec, size, dtype)
+        return _pseudo_inverse_solution(
+            matrix, vector, unravel, symmetric, least_squares, tolerance, throw
+        )
+    asymmetric: ArrayLike = False
+    not_finite: ArrayLike = False
     if method == "dense":
         matrix = backends.materialise(frozen, size, dtype)
         shift = jnp.mean(jnp.abs(jnp.diagonal(matrix)))
     else:
-        shift = backends.typical_eigenvalue(frozen, project, size, dtype)
+        shift, asymmetry, finite = backends.probe_matrix(frozen, project, size, dtype)
+        asymmetric, not_finite = symmetric & (asymmetry > epsilon**0.5), ~finite
     shift = jnp.where((shift != 0) & jnp.isfinite(shift), shift, 1)
 
     def product(v: Array) -> Array:
@@ -170,6 +190,8 @@ def solve(
         backend = backends.from_lineax(method, product, vector, symmetric, flat_preconditioner)
     else:
         backend = backends.from_function(method, product, vector, unravel)
+    if method != "dense":
+        backend = backend._replace(asymmetric=asymmetric, not_finite=not_finite)
 
     # Inside a transformation the solve may be staged out and transposed, and its right-hand side
     # exists only later: the check has to travel with it. Otherwise a plain exception is kinder.
@@ -205,26 +227,62 @@ def solve(
         value = _raise_if(value, problem, residual, tolerance)
     null_component = jnp.zeros((), dtype)
     if frozen_basis is not None:
-        null_component = jnp.linalg.norm(frozen_basis @ jax.lax.stop_gradient(vector))
+        given_vector = jax.lax.stop_gradient(vector)
+        null_component = jnp.linalg.norm(frozen_basis @ given_vector)
+        if throw and not least_squares:
+            outside = null_component > tolerance * jnp.linalg.norm(given_vector)
+            value = _raise_if(value, jnp.where(outside, 5, -1), residual, tolerance)
     return LinearSolution(unravel(project_out(basis, value)), residual, null_component, steps)
 
 
-def _choose(solver: Solver | None, size: int, symmetric: bool) -> Any:
-    if isinstance(solver, str) and solver not in ("auto", "dense", "cg", "gmres"):
+def _pseudo_inverse_solution(
+    matrix: Array,
+    b: Array,
+    unravel: Callable,
+    symmetric: bool,
+    least_squares: bool,
+    tolerance: float,
+    throw: bool,
+) -> LinearSolution:
+    value = pseudo_inverse(matrix) @ b
+    known, right, x = jax.lax.stop_gradient((matrix, b, value))
+    norm = jnp.linalg.norm(right)
+    outside = jnp.linalg.norm(known @ x - right)
+    residual = outside / jnp.where(norm > 0, norm, 1)
+    if throw:
+        # What depends on b is not looked at with least_squares, where b may be a tangent that is
+        # yet to be transposed.
+        asymmetry = jnp.max(jnp.abs(known - known.T)) if symmetric else jnp.zeros(())
+        largest = jnp.max(jnp.abs(known))
+        problem = jnp.asarray(-1)
+        if not least_squares:
+            problem = jnp.where(residual > tolerance, 5, problem)
+            problem = jnp.where(jnp.isfinite(norm), problem, 0)
+        problem = jnp.where(asymmetry > jnp.finfo(b.dtype).eps ** 0.5 * largest, 2, problem)
+        problem = jnp.where(jnp.isfinite(largest), problem, 4)
+        value = _raise_if(value, problem, residual, tolerance)
+    return LinearSolution(unravel(value), residual, outside, jnp.zeros((), int))
+
+
+def _choose(solver: Solver | None, size: int, symmetric: bool, definite: bool) -> Any:
+    if isinstance(solver, str) and solver not in _NAMES:
         raise ValueError(f"solver={solver!r} is unknown; allowed are {_WORDS}.")
     if not (
         solver is None or isinstance(solver, str | lineax.AbstractLinearSolver) or callable(solver)
     ):
         raise ValueError(f"solver is a {type(solver).__name__}; allowed are {_WORDS}.")
-    if (solver == "cg" or isinstance(solver, lineax.CG)) and not symmetric:
+    if (solver in ("cg", "minres") or isinstance(solver, lineax.CG)) and not symmetric:
         raise ValueError(
-            "conjugate gradients need a symmetric matrix: pass symmetric=True, or solver='gmres'."
+            "conjugate gradients and MINRES need a symmetric matrix: pass symmetric=True, or "
+            "solver='gmres'."
         )
     if solver is not None and solver != "auto":
         return solver
     if size <= DENSE_LIMIT:
         return "dense"
-    return "cg" if symmetric else "gmres"
+    if not symmetric:
+        return "gmres"
+    return "cg" if definite else "minres"
 
 
 def _same_size(product: Array, size: int) -> Array:
@@ -249,6 +307,7 @@ def _problem(norm: Array, residual: Array, tolerance: float, backend: backends.B
     found = jnp.where(residual <= tolerance, -1, 3)
     found = jnp.where(backend.asymmetric, 2, found)
     found = jnp.where(backend.singular, 1, found)
+    found = jnp.where(backend.not_finite, 4, found)
     return jnp.where(jnp.isfinite(norm), jnp.where(norm == 0, -1, found), 0)
 
 
@@ -256,18 +315,29 @@ def _messages(tolerance: float) -> list[str]:
     return [
         "the right-hand side of the linear system is not finite; look at the solution and at the "
         "condition's derivatives there.",
-        "singular matrix: pass null_space with the vectors that span its null space, or remove the "
-        "unknowns that nothing determines.",
+        "singular matrix: pass null_space with the vectors that span its null space, or "
+        "solver='svd' to find them, or remove the unknowns that nothing determines.",
         "symmetric=True was given, but the matrix is not symmetric; pass symmetric=False.",
         f"the linear solve did not converge: its relative residual is above {tolerance:.1e}; pass "
         "another solver, more max_steps, a preconditioner, or the null_space of the matrix.",
+        "the matrix of the linear system is not finite: the condition or its derivative holds NaN "
+        "or infinity at the solution; look at what the condition returns there.",
+        "the right-hand side leaves the range of the singular matrix, so that no solution exists; "
+        "pass least_squares=True for the one of smallest residual and norm.",
     ]
 
 
-def _raise_if(value: Array, problem: Array, residual: Array, tolerance: float) -> Array:
+def raise_if(value: Any, problem: Array, messages: list[str], remark: str = "") -> Any:
+    """The value, or a `LinearSolveError` with the message of that index; -1: no problem."""
     if isinstance(problem, jax.core.Tracer):
-        return eqx.branched_error_if(value, problem >= 0, problem, _messages(tolerance))
+        return eqx.branched_error_if(value, problem >= 0, problem, messages)
     if problem >= 0:
-        reached = f" (reached: {float(residual):.1e})" if problem == 3 else ""
-        raise LinearSolveError(_messages(tolerance)[int(problem)] + reached)
+        raise LinearSolveError(messages[int(problem)] + remark)
     return value
+
+
+def _raise_if(value: Array, problem: Array, residual: Array, tolerance: float) -> Array:
+    reached = ""
+    if not isinstance(problem, jax.core.Tracer) and problem == 3:
+        reached = f" (reached: {float(residual):.1e})"
+    return raise_if(value, problem, _messages(tolerance), reached)

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
+from mdsens.implicit.derivatives import NullSpace, linearise, root_jvp
 from mdsens.implicit.linear import Solver
 from mdsens.implicit.linear import solve as linear_solve
-from mdsens.implicit.root import NullSpace, linearise, root_jvp
 
 __all__ = ["JacobianError", "jacobian_error_estimate", "newton_step"]
 
@@ -75,6 +75,7 @@ def jacobian_error_estimate(
             solve,
             symmetric=symmetric,
             null_space=null_space,
+            least_squares=True,
         )
 
     derivative, corrected = tangent_at(sol), tangent_at(improved)
@@ -111,7 +112,15 @@ def newton_step(
     """
     matvec, vectors = linearise(optimality_fun, sol, args, null_space, matvec)
     right = jax.tree.map(lambda f, x: -f.astype(x.dtype), optimality_fun(sol, *args), sol)
-    step = linear_solve(matvec, right, solver=solve, symmetric=symmetric, null_space=vectors).value
+    # What F has in the null space, no step can remove.
+    step = linear_solve(
+        matvec,
+        right,
+        solver=solve,
+        symmetric=symmetric,
+        null_space=vectors,
+        least_squares=True,
+    ).value
     return jax.tree.map(jnp.add, sol, step)
 
 

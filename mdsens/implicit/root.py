@@ -6,7 +6,7 @@ arXiv 2105.15183, equation 2). Names and the order of arguments follow JAXopt 0.
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -24,19 +24,24 @@ from mdsens.implicit.arguments import (
     zero_tangents,
 )
 from mdsens.implicit.closures import closes_over_tracers, hoist
-from mdsens.implicit.linear import LinearSolution, Solver
-from mdsens.implicit.linear import solve as linear_solve
+from mdsens.implicit.derivatives import (
+    NullSpace,
+    Preconditioner,
+    root_jvp,
+    root_vjp,
+    shapes_of,
+)
+from mdsens.implicit.host import (
+    HOST_CODE_ERRORS,
+    announced_shape,
+    arrays_only,
+    call_on_host,
+    is_traced,
+)
+from mdsens.implicit.linear import Solver
+from mdsens.implicit.singular import raise_singular, singular_problem
 
-__all__ = [
-    "custom_fixed_point",
-    "custom_root",
-    "jvp_solution",
-    "root_jvp",
-    "root_vjp",
-    "vjp_solution",
-]
-
-NullSpace: TypeAlias = PyTree | Callable[..., PyTree] | None
+__all__ = ["custom_fixed_point", "custom_root", "root_jvp", "root_vjp"]
 
 
 def custom_root(
@@ -46,38 +51,58 @@ def custom_root(
     reference_signature: Callable | None = None,
     *,
     symmetric: bool = False,
+    definite: bool = True,
     null_space: NullSpace = None,
+    least_squares: bool = False,
+    preconditioner: Preconditioner = None,
+    aux_fun: Callable[..., PyTree] | None = None,
+    host: bool | None = None,
+    result_shape: PyTree | Callable[..., PyTree] = None,
 ) -> Callable[[Callable], Callable]:
     """Make a solver differentiable through the condition that its solutions fulfil.
 
     The decorated `solver(init_params, *args, **kwargs)` returns what it returned before; its
     derivatives, in both modes and of any order, are those of the solution. The solver itself is
-    never differentiated, so it may be host code (NumPy, SciPy) as long as it is not under
-    `jax.jit` or `jax.vmap`. There is no derivative in `init_params`. Traced values that a solver
-    or condition written in JAX closes over are differentiated like arguments, but compiled anew
-    in every call: arguments are better.
+    never differentiated, so it may be host code: NumPy, SciPy, a program. Under `jax.jit` and
+    `jax.vmap` such a solver is called back with NumPy arrays when the compiled code runs. There is
+    no derivative in `init_params`, nor in the aux of a solver unless `aux_fun` says what it is.
+    Traced values that a solver or condition written in JAX closes over are differentiated like
+    arguments, but compiled anew in every call: arguments are better.
 
     **Arguments:**
 
     - `optimality_fun`: F(sol, *args, **kwargs), traceable by JAX, zero at the solution, with the
       structure and shapes of `sol`.
-    - `has_aux`: the solver returns `(sol, aux)`; `aux` has zero derivatives.
+    - `has_aux`: the solver returns `(sol, aux)`; `aux` has zero derivatives without `aux_fun`.
     - `solve`: how to solve the linear systems, as in `mdsens.implicit.linear.solve`; `None` means
       dense up to `linear.DENSE_LIMIT` unknowns and iterative above. Also a function
       `solve(matvec, b)` as in JAXopt.
     - `reference_signature`: a function whose signature tells the position at which a keyword
       argument reaches `optimality_fun`; `None`: that of `optimality_fun`.
     - `symmetric`: dF/dx is symmetric, as it is when F is a gradient.
+    - `definite`: a symmetric dF/dx is also definite, of either sign, apart from its null space.
     - `null_space`: vectors that span the null space of a symmetric dF/dx, with the structure of
       `sol` and an extra leading axis on every leaf, or a function `(sol, *args)` that gives them;
-      the derivative is then the one of smallest norm.
+      the derivative is then the one of smallest norm. `solve="svd"` finds them for any dF/dx.
+    - `least_squares`: with a singular dF/dx, do not look whether every argument moves the condition
+      within the range of dF/dx, and whether `null_space` is what it says.
+    - `preconditioner`: a function `(sol, *args)` that returns v -> approximately (dF/dx)^-1 v, for
+      iterative solvers; symmetric for a symmetric dF/dx.
+    - `aux_fun`: a function `(sol, *args)` that gives the derivatives of `aux`, with its structure;
+      its values remain the solver's.
+    - `host`: the solver is host code; `None`: found out by tracing it.
+    - `result_shape`: what host code returns under `jit` and `vmap`: `sol`, or `(sol, aux)`, with
+      leaves that have a shape and a dtype, or a function `(init_params, *args)` that gives it;
+      `None`: the solution has the structure of `init_params`.
 
     **Returns:** a decorator for `solver`.
 
-    **Raises:** `TypeError` if keyword arguments do not fit the signature, `ValueError` if F has
-    not the shape of the solution; when a derivative is evaluated, `LinearSolveError` or the
-    runtime's error with the same message.
+    **Raises:** `TypeError` if keyword arguments do not fit the signature or the result of host code
+    is not known, `ValueError` if F has not the shape of the solution; when a derivative is
+    evaluated, `LinearSolveError` or the runtime's error with the same message.
     """
+    if aux_fun is not None and not has_aux:
+        raise ValueError("aux_fun was given with has_aux=False; pass has_aux=True.")
     signature_of = optimality_fun if reference_signature is None else reference_signature
 
     def bind(function: Callable) -> Callable:
@@ -93,14 +118,32 @@ def custom_root(
 
     condition = bind(optimality_fun)
     vectors = bind(null_space) if callable(null_space) else null_space
+    inverse = None if preconditioner is None else bind(preconditioner)
+    auxiliary = None if aux_fun is None else bind(aux_fun)
 
     def tangent_of_solution(sol: Any, arguments: Any, tangents: Any) -> Any:
         return root_jvp(
-            condition, sol, arguments, tangents, solve, symmetric=symmetric, null_space=vectors
+            condition,
+            sol,
+            arguments,
+            tangents,
+            solve,
+            symmetric=symmetric,
+            definite=definite,
+            null_space=vectors,
+            # The check of the range is made for all directions at once, by `explain_singular`:
+            # here the right-hand side may be that of a derivative that will be transposed.
+            least_squares=True,
+            preconditioner=inverse,
         )
+
+    def explain_singular(sol: Any, arguments: Any, varied: tuple[bool, ...]) -> Any:
+        return singular_problem(condition, sol, arguments, varied, solve, vectors)
 
     # Compiled once per decorated solver and kind of arguments: the rule evaluates F many times.
     compiled_tangent = eqx.filter_jit(tangent_of_solution)
+    compiled_explanation = eqx.filter_jit(explain_singular)
+    looks = not least_squares and (null_space is not None or solve == "svd")
 
     def with_explicit_closures(solver: Callable, init_params: Any, arguments: Any) -> Any:
         """The same call with what solver and condition close over among the arguments."""
@@ -112,15 +155,23 @@ def custom_root(
             result = solver(eqx.combine(initial, static_initial), *args, **kwargs)
             return result if has_aux else (result, None)
 
-        def call_null_space(sol: Any, dynamic: Any, _: Any) -> Any:
-            return vectors(sol, *eqx.combine(dynamic, static)) if callable(vectors) else vectors
+        def of_solution(function: Any) -> Any:
+            """The same function of the solution, its arguments among the dynamic ones."""
+            if not callable(function):
+                return function
+            return lambda sol, dynamic, _: function(sol, *eqx.combine(dynamic, static))
 
         @custom_root(
             lambda sol, dynamic, functions: functions[1](sol, dynamic),
             has_aux=True,
             solve=solve,
             symmetric=symmetric,
-            null_space=None if null_space is None else call_null_space,
+            definite=definite,
+            null_space=of_solution(vectors),
+            least_squares=least_squares,
+            preconditioner=of_solution(inverse),
+            aux_fun=of_solution(auxiliary),
+            host=False,
         )
         def explicit(initial: Any, dynamic: Any, functions: Any) -> Any:
             return functions[0](initial, dynamic)
@@ -139,10 +190,10 @@ def custom_root(
         def differentiable_solver(init_params: Any, *args: Any, **kwargs: Any) -> Any:
             if kwargs:
                 bind_arguments(signature_of, init_params, args, kwargs)
-            if closes_over_tracers(null_space):
+            if closes_over_tracers(null_space, preconditioner, aux_fun):
                 raise ValueError(
-                    "null_space closes over traced values; pass a function (sol, *args) of the "
-                    "solver's arguments instead."
+                    "null_space, preconditioner or aux_fun closes over traced values; pass a "
+                    "function (sol, *args) of the solver's arguments instead."
                 )
             if closes_over_tracers(solver, optimality_fun):
                 return with_explicit_closures(solver, init_params, (args, kwargs))
@@ -151,13 +202,26 @@ def custom_root(
             # What the solver reports beside arrays (words, objects) travels around JAX.
             remarks: list[Any] = [None]
 
-            @jax.custom_jvp
-            def run(dynamic: Any) -> Any:
+            def call_solver(dynamic: Any) -> Any:
                 init, run_args, run_kwargs = eqx.combine(dynamic, static)
                 result = solver(init, *run_args, **run_kwargs)
                 sol, aux = result if has_aux else (result, None)
-                aux, remarks[0] = eqx.partition(aux, eqx.is_array_like)
-                return jax.tree.map(jnp.asarray, (sol, aux))
+                aux, remarks[0] = arrays_only(aux)
+                return sol, aux
+
+            @jax.custom_jvp
+            def run(dynamic: Any) -> Any:
+                if not is_traced(dynamic):
+                    return jax.tree.map(jnp.asarray, call_solver(dynamic))
+                if not host:
+                    try:
+                        return jax.tree.map(jnp.asarray, call_solver(dynamic))
+                    except HOST_CODE_ERRORS:
+                        if host is not None:
+                            raise
+                init, run_args, run_kwargs = eqx.combine(dynamic, static)
+                shape = announced_shape(result_shape, has_aux, init, run_args, run_kwargs)
+                return call_on_host(call_solver, dynamic, shape)
 
             @functools.partial(run.defjvp, symbolic_zeros=True)
             def rule(primals: Any, tangents: Any) -> Any:
@@ -165,13 +229,23 @@ def custom_root(
                 sol, aux = run(dynamic)
                 _, *arguments = eqx.combine(dynamic, static)
                 directions = jax.tree.map(without_zeros, directions, is_leaf=is_symbolic_zero)
-                evaluate = compiled_tangent if hashable(static) else tangent_of_solution
-                if jax.tree.leaves(directions):
-                    arguments = jax.tree.map(floats_to_arrays, arguments)
-                    sol_dot = evaluate(sol, tuple(arguments), tuple(directions))
-                else:
-                    sol_dot = zero_tangents(sol)
-                return (sol, aux), (sol_dot, zero_tangents(aux))
+                cached = hashable(static)
+                if not jax.tree.leaves(directions):
+                    return (sol, aux), (zero_tangents(sol), zero_tangents(aux))
+                primals_of_rule = tuple(jax.tree.map(floats_to_arrays, arguments))
+                of_solution = (primals_of_rule, tuple(directions))
+                if looks:
+                    explain = compiled_explanation if cached else explain_singular
+                    varied = tuple(leaf is not None for leaf in directions_of(*of_solution))
+                    sol = raise_singular(sol, explain(sol, primals_of_rule, varied))
+                evaluate = compiled_tangent if cached else tangent_of_solution
+                sol_dot = evaluate(sol, *of_solution)
+                aux_dot = zero_tangents(aux)
+                if auxiliary is not None:
+                    aux_dot = tangent_of_aux(
+                        auxiliary, aux, (sol, *primals_of_rule), (sol_dot, *directions)
+                    )
+                return (sol, aux), (sol_dot, aux_dot)
 
             sol, aux = run(dynamic)
             return (sol, eqx.combine(aux, remarks[0])) if has_aux else sol
@@ -181,21 +255,59 @@ def custom_root(
     return decorate
 
 
+def tangent_of_aux(
+    aux_fun: Callable, aux: PyTree, primals: tuple[Any, ...], tangents: tuple[Any, ...]
+) -> PyTree:
+    """The tangent of what a solver returns beside the solution, by the chain rule.
+
+    **Arguments:**
+
+    - `aux_fun`: (sol, args, kwargs) -> aux.
+    - `aux`: what the solver returned.
+    - `primals`, `tangents`: of the solution and the arguments; None where nothing changes.
+
+    **Returns:** tangents of `aux`, zero for what is not a floating-point number.
+
+    **Raises:** `ValueError` if `aux_fun` gives something of another structure or shape.
+    """
+    leaves, structure = jax.tree.flatten(primals)
+    directions = directions_of(primals, tangents)
+    varied = [index for index, direction in enumerate(directions) if direction is not None]
+
+    def of_varied(values: list[Any]) -> Any:
+        filled = list(leaves)
+        for index, value in zip(varied, values, strict=True):
+            filled[index] = value
+        return aux_fun(*jax.tree.unflatten(structure, filled))
+
+    values = [jnp.asarray(leaves[index]) for index in varied]
+    steps = [jnp.asarray(directions[i], v.dtype) for i, v in zip(varied, values, strict=True)]
+    computed, change = jax.jvp(of_varied, (values,), (steps,))
+    if shapes_of(computed) != shapes_of(aux):
+        raise ValueError(
+            f"aux_fun returned {shapes_of(computed)}, but aux is {shapes_of(aux)}; they must have "
+            "the same structure and shapes."
+        )
+    return jax.tree.map(
+        lambda leaf, zero: leaf.astype(zero.dtype) if is_differentiable(zero) else zero,
+        change,
+        zero_tangents(aux),
+    )
+
+
 def custom_fixed_point(
     fixed_point_fun: Callable[..., PyTree],
     has_aux: bool = False,
     solve: Solver | None = None,
     reference_signature: Callable | None = None,
-    *,
-    symmetric: bool = False,
-    null_space: NullSpace = None,
+    **options: Any,
 ) -> Callable[[Callable], Callable]:
     """Make a solver differentiable through the map T of which its solutions are fixed points.
 
     **Arguments:**
 
     - `fixed_point_fun`: T(sol, *args, **kwargs), equal to `sol` at the solution.
-    - The others are those of `custom_root`, for the residual T(x, theta) - x.
+    - The others, also `options`, are those of `custom_root`, for the residual T(x, theta) - x.
 
     **Returns:** a decorator for `solver(init_params, *args, **kwargs)`.
 
@@ -212,186 +324,5 @@ def custom_fixed_point(
         has_aux,
         solve,
         fixed_point_fun if reference_signature is None else reference_signature,
-        symmetric=symmetric,
-        null_space=null_space,
+        **options,
     )
-
-
-def root_jvp(
-    optimality_fun: Callable[..., PyTree],
-    sol: PyTree,
-    args: tuple[Any, ...],
-    tangents: tuple[Any, ...],
-    solve: Solver | None = None,
-    *,
-    symmetric: bool = False,
-    null_space: NullSpace = None,
-) -> PyTree:
-    """Derivative of the solution of F(sol, *args) = 0 along one direction of the arguments.
-
-    **Arguments:**
-
-    - `optimality_fun`, `solve`, `symmetric`, `null_space`: as in `custom_root`.
-    - `sol`: the solution, a pytree of floating-point arrays.
-    - `args`: the other arguments of F.
-    - `tangents`: one direction per argument, each with the structure of that argument; `None`, for
-      a whole argument or a leaf of it, means no change.
-
-    **Returns:** the tangent J v of the solution, with the structure of `sol`.
-
-    **Raises:** `ValueError` if `args` and `tangents` differ in length or structure or F has not
-    the shape of `sol`; `LinearSolveError` as `mdsens.implicit.linear.solve`.
-
-    Solves dF/dx (J v) = -dF/dtheta v: Blondel et al. 2021, arXiv 2105.15183, equation 2.
-    """
-    return jvp_solution(
-        optimality_fun, sol, args, tangents, solve, symmetric=symmetric, null_space=null_space
-    ).value
-
-
-def jvp_solution(
-    optimality_fun: Callable[..., PyTree],
-    sol: PyTree,
-    args: tuple[Any, ...],
-    tangents: tuple[Any, ...],
-    solve: Solver | None = None,
-    *,
-    symmetric: bool = False,
-    null_space: NullSpace = None,
-    matvec: Callable[[PyTree], PyTree] | None = None,
-) -> LinearSolution:
-    """The linear solution behind `root_jvp`: the tangent, and how well its system was solved.
-
-    **Arguments:** those of `root_jvp`, and
-
-    - `matvec`: v -> dF/dx v, where the caller has it at hand; `None`: from F.
-
-    **Returns:** a `LinearSolution`, whose value is the tangent.
-
-    **Raises:** as `root_jvp`.
-    """
-    leaves, structure = jax.tree.flatten(tuple(args))
-    directions = directions_of(args, tangents)
-    varied = [index for index, direction in enumerate(directions) if direction is not None]
-    matvec, vectors = linearise(optimality_fun, sol, args, null_space, matvec)
-    if not varied:
-        nothing = jnp.zeros(())
-        return LinearSolution(zero_tangents(sol), nothing, nothing, jnp.asarray(0))
-
-    def of_varied(values: list[Any]) -> Any:
-        filled = list(leaves)
-        for index, value in zip(varied, values, strict=True):
-            filled[index] = value
-        return optimality_fun(sol, *jax.tree.unflatten(structure, filled))
-
-    values = [jnp.asarray(leaves[index]) for index in varied]
-    steps = [
-        jnp.asarray(directions[index], value.dtype)
-        for index, value in zip(varied, values, strict=True)
-    ]
-    change = jax.jvp(of_varied, (values,), (steps,))[1]
-    right = jax.tree.map(lambda c, x: -c.astype(jnp.result_type(x)), change, sol)
-    return linear_solve(matvec, right, solver=solve, symmetric=symmetric, null_space=vectors)
-
-
-def root_vjp(
-    optimality_fun: Callable[..., PyTree],
-    sol: PyTree,
-    args: tuple[Any, ...],
-    cotangent: PyTree,
-    solve: Solver | None = None,
-    *,
-    symmetric: bool = False,
-    null_space: NullSpace = None,
-) -> tuple[Any, ...]:
-    """Derivative of <cotangent, solution of F(sol, *args) = 0> in all arguments.
-
-    **Arguments:**
-
-    - `optimality_fun`, `solve`, `symmetric`, `null_space`: as in `custom_root`.
-    - `sol`: the solution, a pytree of floating-point arrays.
-    - `args`: the other arguments of F.
-    - `cotangent`: weights of the solution, with the structure of `sol`.
-
-    **Returns:** a tuple with one cotangent per argument, each with the structure of that argument
-    and `None` for leaves that are not floating-point numbers.
-
-    **Raises:** as `root_jvp`.
-
-    Solves A^T u = cotangent with A = -dF/dx and returns u^T dF/dtheta: Blondel et al. 2021, arXiv
-    2105.15183, section 2.1.
-    """
-    return vjp_solution(
-        optimality_fun, sol, args, cotangent, solve, symmetric=symmetric, null_space=null_space
-    )[0]
-
-
-def vjp_solution(
-    optimality_fun: Callable[..., PyTree],
-    sol: PyTree,
-    args: tuple[Any, ...],
-    cotangent: PyTree,
-    solve: Solver | None = None,
-    *,
-    symmetric: bool = False,
-    null_space: NullSpace = None,
-    matvec: Callable[[PyTree], PyTree] | None = None,
-) -> tuple[tuple[Any, ...], LinearSolution]:
-    """The cotangents of `root_vjp`, and the linear solution behind them.
-
-    **Arguments:** those of `root_vjp`, and
-
-    - `matvec`: v -> dF/dx v, where the caller has it at hand; `None`: from F.
-
-    **Returns:** what `root_vjp` returns, and a `LinearSolution` whose value is minus u.
-
-    **Raises:** as `root_vjp`.
-    """
-    matvec, vectors = linearise(optimality_fun, sol, args, null_space, matvec)
-    transposed = matvec if symmetric else _transpose(matvec, sol)
-    right = jax.tree.map(lambda c, x: -jnp.asarray(c, jnp.result_type(x)), cotangent, sol)
-    solution = linear_solve(
-        transposed, right, solver=solve, symmetric=symmetric, null_space=vectors
-    )
-    varied, constant = eqx.partition(tuple(args), is_differentiable)
-    varied = jax.tree.map(jnp.asarray, varied)
-    value, pull_back = jax.vjp(
-        lambda values: optimality_fun(sol, *eqx.combine(values, constant)), varied
-    )
-    weights = jax.tree.map(lambda w, f: w.astype(f.dtype), solution.value, value)
-    return pull_back(weights)[0], solution
-
-
-def linearise(
-    optimality_fun: Callable,
-    sol: Any,
-    args: tuple,
-    null_space: NullSpace,
-    matvec: Callable | None = None,
-) -> tuple[Callable, Any]:
-    """The map v -> dF/dx v, and the vectors of the null space."""
-    sol = jax.tree.map(jnp.asarray, sol)
-    if not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(sol)):
-        raise ValueError(
-            f"the solution holds {sorted({str(leaf.dtype) for leaf in jax.tree.leaves(sol)})}; "
-            "allowed are floating-point arrays: convert it in the solver, or return it as aux."
-        )
-    if matvec is None:
-        value, matvec = jax.linearize(lambda x: optimality_fun(x, *args), sol)
-        if _shapes(value) != _shapes(sol):
-            raise ValueError(
-                f"optimality_fun returned {_shapes(value)}, but the solution is {_shapes(sol)}; "
-                "they must have the same structure and shapes."
-            )
-    vectors = null_space(sol, *args) if callable(null_space) else null_space
-    return matvec, vectors
-
-
-def _shapes(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.float64), tree)
-
-
-def _transpose(matvec: Callable, sol: Any) -> Callable:
-    example = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), sol)
-    transposed = jax.linear_transpose(matvec, example)
-    return lambda v: transposed(v)[0]

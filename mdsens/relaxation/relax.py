@@ -139,7 +139,7 @@ def _null_space(q: Float[Array, "R D"], landscape: Landscape) -> Float[Array, "M
     return landscape.null_vectors(q)
 
 
-@custom_root(_condition, symmetric=True, null_space=_null_space)
+@custom_root(_condition, symmetric=True, null_space=_null_space, least_squares=True)
 def _root(q: Float[Array, "R D"], landscape: Landscape) -> Float[Array, "R D"]:
     """The minimiser has found q; this gives it the derivative of its condition."""
     return q

@@ -269,7 +269,7 @@ def _tangents(
     def one(direction: Potential) -> tuple[Array, Array]:
         solution = jvp_solution(
             _condition, q, (landscape.potential, landscape), (direction, None),
-            symmetric=True, null_space=_null_space, matvec=_product(matrix),
+            symmetric=True, null_space=_null_space, least_squares=True, matvec=_product(matrix),
         )  # fmt: skip
         return solution.value, solution.residual
 

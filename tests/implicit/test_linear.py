@@ -120,6 +120,7 @@ SOLVERS = {
     "dense": "dense",
     "cg": "cg",
     "gmres": "gmres",
+    "minres": "minres",
     "lineax CG": lineax.CG(rtol=1e-13, atol=1e-14, stabilise_every=None),
     "lineax LU": lineax.LU(),
     "function": functools.partial(
@@ -128,12 +129,19 @@ SOLVERS = {
 }
 
 
-@pytest.mark.parametrize(("name", "sign"), [*((name, 1) for name in SOLVERS), ("cg", -1)])
+@pytest.mark.parametrize(
+    ("name", "sign"), [*((name, 1) for name in SOLVERS), ("cg", -1), ("minres", -1)]
+)
 def test_a_deflated_solve_is_the_pseudo_inverse(name, sign):
     matrix, null_space = symmetric_with_null_space(24, 3, sign * np.linspace(1e-3, 1e-2, 21))
     b = RANDOM.normal(size=24)
     solution = compiled_solve(
-        product(matrix), b, solver=SOLVERS[name], symmetric=True, null_space=null_space
+        product(matrix),
+        b,
+        solver=SOLVERS[name],
+        symmetric=True,
+        null_space=null_space,
+        least_squares=True,
     )
     expected = np.linalg.pinv(matrix, rcond=1e-10) @ b
     difference = np.linalg.norm(solution.value - expected) / np.linalg.norm(expected)
@@ -146,7 +154,9 @@ def test_a_deflated_solve_takes_indefinite_matrices_and_superfluous_vectors():
     matrix, null_space = symmetric_with_null_space(12, 2, np.linspace(-3, 4, 10))
     b = RANDOM.normal(size=12)
     vectors = np.stack([null_space[0], 0 * b, null_space[0] * 1e5, 1e-30 * null_space[1]])
-    value = compiled_solve(product(matrix), b, symmetric=True, null_space=vectors).value
+    value = compiled_solve(
+        product(matrix), b, symmetric=True, null_space=vectors, least_squares=True
+    ).value
     np.testing.assert_allclose(value, np.linalg.pinv(matrix, rcond=1e-10) @ b, atol=1e-11)
 
 
@@ -176,7 +186,9 @@ def test_the_derivative_follows_a_null_space_that_turns(transform):
 
     def deflated(angle):
         matrix, null_space = turned(angle, jnp)
-        return solve(lambda v: matrix @ v, b, symmetric=True, null_space=null_space).value
+        return solve(
+            lambda v: matrix @ v, b, symmetric=True, null_space=null_space, least_squares=True
+        ).value
 
     def reference(angle):
         return np.linalg.pinv(turned(np.asarray(angle), np)[0], rcond=1e-10) @ b
@@ -228,6 +240,7 @@ def test_a_preconditioner_goes_with_a_null_space():
         solver="cg",
         symmetric=True,
         null_space=null_space,
+        least_squares=True,
         preconditioner=lambda v: v / np.diagonal(matrix),
     ).value
     np.testing.assert_allclose(value, np.linalg.pinv(matrix, rcond=1e-10) @ b, atol=1e-10)
@@ -381,3 +394,110 @@ def test_the_automatic_choice_is_dense_up_to_the_limit():
     size = linear.DENSE_LIMIT + 1
     assert compiled_solve(lambda v: 2 * v, np.ones(20)).steps == 0
     assert compiled_solve(lambda v: 2 * v, np.ones(size), symmetric=True).steps > 0
+
+
+def indefinite_with_null_space(size, nullity):
+    spectrum = np.concatenate([np.linspace(-4, -1, 7), np.linspace(0.5, 9, size - nullity - 7)])
+    return symmetric_with_null_space(size, nullity, spectrum)
+
+
+def test_minres_solves_indefinite_and_singular_systems_without_their_null_space():
+    matrix, _ = indefinite_with_null_space(40, 3)
+    b = matrix @ RANDOM.normal(size=40)
+    solution = compiled_solve(product(matrix), b, solver="minres", symmetric=True)
+    np.testing.assert_allclose(solution.value, np.linalg.pinv(matrix, rcond=1e-10) @ b, atol=1e-10)
+
+
+def test_minres_takes_as_many_steps_as_in_scipy():
+    matrix, _ = indefinite_with_null_space(40, 0)
+    b, diagonal = RANDOM.normal(size=40), 1 + np.arange(40.0)
+    steps = []
+    scipy.sparse.linalg.minres(
+        matrix, b, M=np.diag(1 / diagonal), rtol=1e-9, callback=lambda x: steps.append(x)
+    )
+    solution = compiled_solve(
+        product(matrix),
+        b,
+        solver="minres",
+        symmetric=True,
+        preconditioner=lambda v: v / diagonal,
+        rtol=1e-10,
+    )
+    np.testing.assert_allclose(solution.value, np.linalg.solve(matrix, b), rtol=1e-6)
+    assert abs(int(solution.steps) - len(steps)) <= 4
+
+
+def test_the_automatic_choice_for_large_indefinite_matrices_is_minres():
+    diagonal = jnp.concatenate([-jnp.ones(1), jnp.full(linear.DENSE_LIMIT, 2.0)])
+    b = np.ones(linear.DENSE_LIMIT + 1)
+    solution = compiled_solve(lambda v: diagonal * v, b, symmetric=True, definite=False)
+    np.testing.assert_allclose(solution.value, 1 / diagonal, rtol=1e-12)
+    assert solution.steps == 2
+
+
+@pytest.mark.parametrize("transform", [jax.jacfwd, jax.jacrev], ids=lambda f: f.__name__)
+def test_the_pseudo_inverse_finds_both_null_spaces_and_follows_them(transform):
+    left, right = RANDOM.normal(size=(2, 5, 3))
+    turn_left, turn_right = RANDOM.normal(size=(2, 5, 3))
+    b = RANDOM.normal(size=5)
+
+    def matrix(t, numpy):  # of rank 3, and not symmetric
+        return numpy.asarray(left + t * turn_left) @ numpy.asarray(right + t**2 * turn_right).T
+
+    def found(t):
+        return solve(
+            lambda v: matrix(t, jnp) @ v, jnp.asarray(b), solver="svd", least_squares=True
+        ).value
+
+    def reference(t):
+        return np.linalg.pinv(matrix(t, np), rcond=1e-10) @ b
+
+    t, step = 0.4, 1e-3
+    np.testing.assert_allclose(found(t), reference(t), rtol=1e-11)
+    expected = (
+        8 * (reference(t + step) - reference(t - step))
+        - (reference(t + 2 * step) - reference(t - 2 * step))
+    ) / (12 * step)
+    np.testing.assert_allclose(jax.jit(transform(found))(t), expected, rtol=1e-8)
+
+
+def test_the_pseudo_inverse_has_second_derivatives():
+    def squared_norm(t):  # the pseudo-inverse of t [[1, 1], [1, 1]] is [[1, 1], [1, 1]] / (4 t)
+        matrix = t * jnp.ones((2, 2))
+        return jnp.sum(solve(lambda v: matrix @ v, jnp.ones(2), solver="svd").value ** 2)
+
+    # x = 1 / (2 t) in both components.
+    np.testing.assert_allclose(jax.jit(jax.hessian(squared_norm))(2.0), 3 / 2.0**4, rtol=1e-12)
+
+
+SINGULAR = np.asarray([[1.0, -1.0, 0.0], [-1.0, 2.0, -1.0], [0.0, -1.0, 1.0]])
+
+
+@pytest.mark.parametrize(
+    "options", [{"solver": "svd"}, {"null_space": np.ones((1, 3))}], ids=["found", "given"]
+)
+def test_a_right_side_out_of_the_range_is_an_error_unless_least_squares_are_asked_for(options):
+    b = np.asarray([1.0, 0.0, 0.0])
+    with pytest.raises(LinearSolveError, match=r"leaves the range.*pass least_squares=True"):
+        solve(product(SINGULAR), b, symmetric=True, **options)
+    with pytest.raises(FROM_THE_RUNTIME, match="leaves the range"):
+        jax.block_until_ready(
+            jax.jit(lambda b: solve(product(SINGULAR), b, symmetric=True, **options).value)(b)
+        )
+    solution = solve(product(SINGULAR), b, symmetric=True, least_squares=True, **options)
+    np.testing.assert_allclose(solution.value, np.linalg.pinv(SINGULAR) @ b, atol=1e-14)
+    np.testing.assert_allclose(solution.null_component, 3**-0.5, rtol=1e-12)
+
+
+@pytest.mark.parametrize("solver", ["cg", "minres"])
+def test_iterations_notice_a_matrix_that_is_not_symmetric(solver):
+    matrix = np.diag(np.arange(1.0, 21)) + 0.01 * np.eye(20, k=1)
+    with pytest.raises(LinearSolveError, match="not symmetric"):
+        solve(product(matrix), np.ones(20), solver=solver, symmetric=True)
+
+
+@pytest.mark.parametrize("solver", ["dense", "gmres", "svd"])
+def test_a_matrix_that_is_not_a_number_is_an_error(solver):
+    matrix = np.diag([1.0, np.nan, 2.0])
+    with pytest.raises(LinearSolveError, match="matrix of the linear system is not finite"):
+        solve(product(matrix), np.ones(3), solver=solver)

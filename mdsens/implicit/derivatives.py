@@ -1,0 +1,263 @@
+"""One derivative of a solution of F(x, theta) = 0, along a direction or against a cotangent.
+
+The implicit function theorem gives A J = B with A = -dF/dx and B = dF/dtheta (Blondel et al. 2021,
+arXiv 2105.15183, equation 2).
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from mdsens.implicit.arguments import directions_of, is_differentiable, zero_tangents
+from mdsens.implicit.linear import LinearSolution, Solver
+from mdsens.implicit.linear import solve as linear_solve
+
+__all__ = ["jvp_solution", "linearise", "root_jvp", "root_vjp", "shapes_of", "vjp_solution"]
+
+NullSpace: TypeAlias = PyTree | Callable[..., PyTree] | None
+Preconditioner: TypeAlias = Callable[..., Callable[[PyTree], PyTree]] | None
+
+
+def root_jvp(
+    optimality_fun: Callable[..., PyTree],
+    sol: PyTree,
+    args: tuple[Any, ...],
+    tangents: tuple[Any, ...],
+    solve: Solver | None = None,
+    *,
+    symmetric: bool = False,
+    definite: bool = True,
+    null_space: NullSpace = None,
+    least_squares: bool = False,
+    preconditioner: Preconditioner = None,
+) -> PyTree:
+    """Derivative of the solution of F(sol, *args) = 0 along one direction of the arguments.
+
+    **Arguments:**
+
+    - `optimality_fun`, `solve`, `symmetric`, `definite`, `null_space`, `preconditioner`: as in
+      `custom_root`.
+    - `sol`: the solution, a pytree of floating-point arrays.
+    - `args`: the other arguments of F.
+    - `tangents`: one direction per argument, each with the structure of that argument; `None`, for
+      a whole argument or a leaf of it, means no change.
+    - `least_squares`: where dF/dx is singular and the right-hand side leaves its range, the
+      solution of smallest residual and norm instead of an error.
+
+    **Returns:** the tangent J v of the solution, with the structure of `sol`.
+
+    **Raises:** `ValueError` if `args` and `tangents` differ in length or structure or F has not
+    the shape of `sol`; `LinearSolveError` as `mdsens.implicit.linear.solve`.
+
+    Solves dF/dx (J v) = -dF/dtheta v: Blondel et al. 2021, arXiv 2105.15183, equation 2.
+    """
+    return jvp_solution(
+        optimality_fun,
+        sol,
+        args,
+        tangents,
+        solve,
+        symmetric=symmetric,
+        definite=definite,
+        null_space=null_space,
+        least_squares=least_squares,
+        preconditioner=preconditioner,
+    ).value
+
+
+def jvp_solution(
+    optimality_fun: Callable[..., PyTree],
+    sol: PyTree,
+    args: tuple[Any, ...],
+    tangents: tuple[Any, ...],
+    solve: Solver | None = None,
+    *,
+    symmetric: bool = False,
+    definite: bool = True,
+    null_space: NullSpace = None,
+    least_squares: bool = False,
+    preconditioner: Preconditioner = None,
+    matvec: Callable[[PyTree], PyTree] | None = None,
+) -> LinearSolution:
+    """The linear solution behind `root_jvp`: the tangent, and how well its system was solved.
+
+    **Arguments:** those of `root_jvp`, and
+
+    - `matvec`: v -> dF/dx v, where the caller has it at hand; `None`: from F.
+
+    **Returns:** a `LinearSolution`, whose value is the tangent.
+
+    **Raises:** as `root_jvp`.
+    """
+    leaves, structure = jax.tree.flatten(tuple(args))
+    directions = directions_of(args, tangents)
+    varied = [index for index, direction in enumerate(directions) if direction is not None]
+    matvec, vectors = linearise(optimality_fun, sol, args, null_space, matvec)
+    if not varied:
+        nothing = jnp.zeros(())
+        return LinearSolution(zero_tangents(sol), nothing, nothing, jnp.asarray(0))
+
+    def of_varied(values: list[Any]) -> Any:
+        filled = list(leaves)
+        for index, value in zip(varied, values, strict=True):
+            filled[index] = value
+        return optimality_fun(sol, *jax.tree.unflatten(structure, filled))
+
+    values = [jnp.asarray(leaves[index]) for index in varied]
+    steps = [
+        jnp.asarray(directions[index], value.dtype)
+        for index, value in zip(varied, values, strict=True)
+    ]
+    change = jax.jvp(of_varied, (values,), (steps,))[1]
+    right = jax.tree.map(lambda c, x: -c.astype(jnp.result_type(x)), change, sol)
+    return linear_solve(
+        matvec,
+        right,
+        solver=solve,
+        symmetric=symmetric,
+        definite=definite,
+        null_space=vectors,
+        least_squares=least_squares,
+        preconditioner=None if preconditioner is None else preconditioner(sol, *args),
+    )
+
+
+def root_vjp(
+    optimality_fun: Callable[..., PyTree],
+    sol: PyTree,
+    args: tuple[Any, ...],
+    cotangent: PyTree,
+    solve: Solver | None = None,
+    *,
+    symmetric: bool = False,
+    definite: bool = True,
+    null_space: NullSpace = None,
+    preconditioner: Preconditioner = None,
+) -> tuple[Any, ...]:
+    """Derivative of <cotangent, solution of F(sol, *args) = 0> in all arguments.
+
+    **Arguments:**
+
+    - `optimality_fun`, `solve`, `symmetric`, `definite`, `null_space`, `preconditioner`: as in
+      `custom_root`.
+    - `sol`: the solution, a pytree of floating-point arrays.
+    - `args`: the other arguments of F.
+    - `cotangent`: weights of the solution, with the structure of `sol`.
+
+    **Returns:** a tuple with one cotangent per argument, each with the structure of that argument
+    and `None` for leaves that are not floating-point numbers.
+
+    **Raises:** as `root_jvp`.
+
+    Solves A^T u = cotangent with A = -dF/dx and returns u^T dF/dtheta: Blondel et al. 2021, arXiv
+    2105.15183, section 2.1.
+    """
+    return vjp_solution(
+        optimality_fun,
+        sol,
+        args,
+        cotangent,
+        solve,
+        symmetric=symmetric,
+        definite=definite,
+        null_space=null_space,
+        preconditioner=preconditioner,
+    )[0]
+
+
+def vjp_solution(
+    optimality_fun: Callable[..., PyTree],
+    sol: PyTree,
+    args: tuple[Any, ...],
+    cotangent: PyTree,
+    solve: Solver | None = None,
+    *,
+    symmetric: bool = False,
+    definite: bool = True,
+    null_space: NullSpace = None,
+    preconditioner: Preconditioner = None,
+    matvec: Callable[[PyTree], PyTree] | None = None,
+) -> tuple[tuple[Any, ...], LinearSolution]:
+    """The cotangents of `root_vjp`, and the linear solution behind them.
+
+    **Arguments:** those of `root_vjp`, and
+
+    - `matvec`: v -> dF/dx v, where the caller has it at hand; `None`: from F.
+
+    **Returns:** what `root_vjp` returns, and a `LinearSolution` whose value is minus u.
+
+    **Raises:** as `root_vjp`.
+    """
+    matvec, vectors = linearise(optimality_fun, sol, args, null_space, matvec)
+    transposed = matvec if symmetric else _transpose(matvec, sol)
+    right = jax.tree.map(lambda c, x: -jnp.asarray(c, jnp.result_type(x)), cotangent, sol)
+    inverse = None if preconditioner is None else preconditioner(sol, *args)
+    if inverse is not None and not symmetric:
+        inverse = _transpose(inverse, sol)
+    # A part of the cotangent in the null space is met by no tangent: it has no effect.
+    solution = linear_solve(
+        transposed,
+        right,
+        solver=solve,
+        symmetric=symmetric,
+        definite=definite,
+        null_space=vectors,
+        least_squares=True,
+        preconditioner=inverse,
+    )
+    varied, constant = eqx.partition(tuple(args), is_differentiable)
+    varied = jax.tree.map(jnp.asarray, varied)
+    value, pull_back = jax.vjp(
+        lambda values: optimality_fun(sol, *eqx.combine(values, constant)), varied
+    )
+    weights = jax.tree.map(lambda w, f: w.astype(f.dtype), solution.value, value)
+    return pull_back(weights)[0], solution
+
+
+def linearise(
+    optimality_fun: Callable,
+    sol: Any,
+    args: tuple,
+    null_space: NullSpace,
+    matvec: Callable | None = None,
+) -> tuple[Callable, Any]:
+    """The map v -> dF/dx v, and the vectors of the null space."""
+    sol = jax.tree.map(jnp.asarray, sol)
+    if not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(sol)):
+        raise ValueError(
+            f"the solution holds {sorted({str(leaf.dtype) for leaf in jax.tree.leaves(sol)})}; "
+            "allowed are floating-point arrays: convert it in the solver, or return it as aux."
+        )
+    if matvec is None:
+        value, matvec = jax.linearize(lambda x: optimality_fun(x, *args), sol)
+        if shapes_of(value) != shapes_of(sol):
+            raise ValueError(
+                f"optimality_fun returned {shapes_of(value)}, but the solution is "
+                f"{shapes_of(sol)}; they must have the same structure and shapes."
+            )
+        # A condition that is not a number may yet have a derivative that is one, and a wrong
+        # derivative would come of it: the factor carries the news into the linear system.
+        finite = jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(value)])
+        factor = jnp.where(jax.lax.stop_gradient(jnp.all(finite)), 1.0, jnp.nan)
+        linear = matvec
+
+        def matvec(v: Any) -> Any:
+            return jax.tree.map(lambda leaf: leaf * factor.astype(leaf.dtype), linear(v))
+
+    vectors = null_space(sol, *args) if callable(null_space) else null_space
+    return matvec, vectors
+
+
+def shapes_of(tree: Any) -> Any:
+    """Structure and shapes, to be compared."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.float64), tree)
+
+
+def _transpose(matvec: Callable, sol: Any) -> Callable:
+    example = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), sol)
+    transposed = jax.linear_transpose(matvec, example)
+    return lambda v: transposed(v)[0]
