@@ -2,20 +2,31 @@
 
 from mdsens.implicit.derivatives import jvp_solution, root_jvp, root_vjp, vjp_solution
 from mdsens.implicit.linear import LinearSolution, LinearSolveError, orthonormal_basis
-from mdsens.implicit.precision import JacobianError, jacobian_error_estimate, newton_step
+from mdsens.implicit.precision import (
+    JacobianBound,
+    JacobianError,
+    jacobian_error_bound,
+    jacobian_error_estimate,
+    newton_step,
+)
 from mdsens.implicit.root import custom_fixed_point, custom_root
+from mdsens.implicit.unrolled import one_step, unrolled
 
 __all__ = [
+    "JacobianBound",
     "JacobianError",
     "LinearSolution",
     "LinearSolveError",
     "custom_fixed_point",
     "custom_root",
+    "jacobian_error_bound",
     "jacobian_error_estimate",
     "jvp_solution",
     "newton_step",
+    "one_step",
     "orthonormal_basis",
     "root_jvp",
     "root_vjp",
+    "unrolled",
     "vjp_solution",
 ]

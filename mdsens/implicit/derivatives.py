@@ -16,7 +16,15 @@ from mdsens.implicit.arguments import directions_of, is_differentiable, zero_tan
 from mdsens.implicit.linear import LinearSolution, Solver
 from mdsens.implicit.linear import solve as linear_solve
 
-__all__ = ["jvp_solution", "linearise", "root_jvp", "root_vjp", "shapes_of", "vjp_solution"]
+__all__ = [
+    "directional_change",
+    "jvp_solution",
+    "linearise",
+    "root_jvp",
+    "root_vjp",
+    "shapes_of",
+    "vjp_solution",
+]
 
 NullSpace: TypeAlias = PyTree | Callable[..., PyTree] | None
 Preconditioner: TypeAlias = Callable[..., Callable[[PyTree], PyTree]] | None
@@ -93,26 +101,11 @@ def jvp_solution(
 
     **Raises:** as `root_jvp`.
     """
-    leaves, structure = jax.tree.flatten(tuple(args))
-    directions = directions_of(args, tangents)
-    varied = [index for index, direction in enumerate(directions) if direction is not None]
     matvec, vectors = linearise(optimality_fun, sol, args, null_space, matvec)
-    if not varied:
+    if not any(direction is not None for direction in directions_of(args, tangents)):
         nothing = jnp.zeros(())
         return LinearSolution(zero_tangents(sol), nothing, nothing, jnp.asarray(0))
-
-    def of_varied(values: list[Any]) -> Any:
-        filled = list(leaves)
-        for index, value in zip(varied, values, strict=True):
-            filled[index] = value
-        return optimality_fun(sol, *jax.tree.unflatten(structure, filled))
-
-    values = [jnp.asarray(leaves[index]) for index in varied]
-    steps = [
-        jnp.asarray(directions[index], value.dtype)
-        for index, value in zip(varied, values, strict=True)
-    ]
-    change = jax.jvp(of_varied, (values,), (steps,))[1]
+    change = directional_change(optimality_fun, sol, args, tangents)
     right = jax.tree.map(lambda c, x: -c.astype(jnp.result_type(x)), change, sol)
     return linear_solve(
         matvec,
@@ -124,6 +117,38 @@ def jvp_solution(
         least_squares=least_squares,
         preconditioner=None if preconditioner is None else preconditioner(sol, *args),
     )
+
+
+def directional_change(
+    function: Callable[..., PyTree], sol: PyTree, args: tuple[Any, ...], tangents: tuple[Any, ...]
+) -> PyTree:
+    """Derivative of a function of the solution and its arguments along the arguments alone.
+
+    **Arguments:**
+
+    - `function`: (sol, *args) -> any pytree.
+    - `sol`, `args`, `tangents`: as in `root_jvp`.
+
+    **Returns:** its tangent, with the structure of what it returns.
+
+    **Raises:** `ValueError` if `args` and `tangents` differ in length or structure.
+    """
+    leaves, structure = jax.tree.flatten(tuple(args))
+    directions = directions_of(args, tangents)
+    varied = [index for index, direction in enumerate(directions) if direction is not None]
+
+    def of_varied(values: list[Any]) -> Any:
+        filled = list(leaves)
+        for index, value in zip(varied, values, strict=True):
+            filled[index] = value
+        return function(sol, *jax.tree.unflatten(structure, filled))
+
+    values = [jnp.asarray(leaves[index]) for index in varied]
+    steps = [
+        jnp.asarray(directions[index], value.dtype)
+        for index, value in zip(varied, values, strict=True)
+    ]
+    return jax.jvp(of_varied, (values,), (steps,))[1]
 
 
 def root_vjp(

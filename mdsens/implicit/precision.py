@@ -9,11 +9,25 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
-from mdsens.implicit.derivatives import NullSpace, linearise, root_jvp
-from mdsens.implicit.linear import Solver
+from mdsens.implicit import backends
+from mdsens.implicit.derivatives import (
+    NullSpace,
+    Preconditioner,
+    directional_change,
+    linearise,
+    root_jvp,
+)
+from mdsens.implicit.linear import DENSE_LIMIT, Solver
 from mdsens.implicit.linear import solve as linear_solve
+from mdsens.implicit.null_space import flat_null_space, project_out
 
-__all__ = ["JacobianError", "jacobian_error_estimate", "newton_step"]
+__all__ = [
+    "JacobianBound",
+    "JacobianError",
+    "jacobian_error_bound",
+    "jacobian_error_estimate",
+    "newton_step",
+]
 
 
 class JacobianError(eqx.Module):
@@ -46,10 +60,10 @@ def jacobian_error_estimate(
     """Estimate the error of the implicit derivative at a point that solves F = 0 only nearly.
 
     With J the derivative as a function of the point x where it is evaluated, the error of J(x) is
-    at most a constant times the error of x (Blondel et al. 2021, arXiv 2105.15183, theorem 1).
-    Here that error itself is estimated: one Newton step d = -(dF/dx)^-1 F(x) leaves an error of
-    second order, so J(x + d) - J(x) is the error of J(x) up to second order. It needs two linear
-    solves more than the derivative.
+    at most a constant times the error of x (Blondel et al. 2021, arXiv 2105.15183, theorem 1;
+    `jacobian_error_bound`). Here that error itself is estimated: one Newton step
+    d = -(dF/dx)^-1 F(x) leaves an error of second order, so J(x + d) - J(x) is the error of J(x) up
+    to second order. It needs two linear solves more than the derivative.
 
     **Arguments:**
 
@@ -87,6 +101,104 @@ def jacobian_error_estimate(
     return JacobianError(absolute, relative, derivative, corrected, _norm(step))
 
 
+class JacobianBound(eqx.Module):
+    """A bound of the error of an implicit derivative, and what it is made of.
+
+    - `absolute`: largest norm that the error of the derivative can have.
+    - `constant`: the same per distance from the solution, C = beta / alpha + gamma R / alpha^2.
+    - `alpha`: smallest singular value of A = -dF/dx, apart from its null space.
+    - `beta`: change of B = dF/dtheta v per distance.
+    - `gamma`: change of A per distance, in the spectral norm.
+    - `R`: norm of B.
+    - `solution_error`: distance from the solution.
+    """
+
+    absolute: Float[Array, ""]
+    constant: Float[Array, ""]
+    alpha: Float[Array, ""]
+    beta: Float[Array, ""]
+    gamma: Float[Array, ""]
+    R: Float[Array, ""]
+    solution_error: Float[Array, ""]
+
+
+def jacobian_error_bound(
+    optimality_fun: Callable[..., PyTree],
+    sol: PyTree,
+    args: tuple[Any, ...],
+    tangents: tuple[Any, ...],
+    solve: Solver | None = None,
+    *,
+    symmetric: bool = False,
+    null_space: NullSpace = None,
+    solution_error: Float[Array, ""] | float | None = None,
+) -> JacobianBound:
+    """Bound the error of the implicit derivative by the error of the solution.
+
+    The theorem's constants hold in a neighbourhood; here they are evaluated at the approximate
+    solution and along the Newton step, which points to the solution. The bound is therefore
+    rigorous where F is quadratic, and otherwise up to second order in the error. It needs dense
+    matrices; `jacobian_error_estimate` does not, and is closer to the error.
+
+    **Arguments:**
+
+    - `optimality_fun`, `solve`, `symmetric`, `null_space`: as in `custom_root`.
+    - `sol`: the approximate solution, a pytree of at most `linear.DENSE_LIMIT` numbers.
+    - `args`, `tangents`: the other arguments of F and one direction for each, as in `root_jvp`.
+    - `solution_error`: distance of `sol` from the solution, where it is known; `None`: the length
+      of the Newton step.
+
+    **Returns:** a `JacobianBound`.
+
+    **Raises:** `ValueError` if there are too many unknowns, and what `root_jvp` raises.
+
+    |J(x) - J(x*)| <= (beta / alpha + gamma R / alpha^2) |x - x*|: Blondel et al. 2021, arXiv
+    2105.15183, theorem 1.
+    """
+    sol = jax.tree.map(jnp.asarray, sol)
+    flat, unravel = ravel_pytree(sol)
+    if flat.size > DENSE_LIMIT:
+        raise ValueError(
+            f"sol has {flat.size} numbers; allowed are {DENSE_LIMIT}, since the bound needs a "
+            "dense matrix: use jacobian_error_estimate."
+        )
+    improved = newton_step(
+        optimality_fun, sol, args, solve, symmetric=symmetric, null_space=null_space
+    )
+    step = ravel_pytree(improved)[0] - flat
+    length = jnp.linalg.norm(step)
+    anywhere = backends.probe(flat.size, flat.dtype)
+    direction = jnp.where(length > 0, step, anywhere)
+    direction = direction / jnp.linalg.norm(direction)
+    vectors = null_space(sol, *args) if callable(null_space) else null_space
+    basis = flat_null_space(vectors, sol)
+
+    def condition(x: Array) -> Array:
+        return ravel_pytree(optimality_fun(unravel(x), *args))[0]
+
+    def matrix(x: Array) -> Array:
+        def product(v: Array) -> Array:
+            return jax.jvp(condition, (x,), (v,))[1]
+
+        return backends.materialise(product, flat.size, flat.dtype)
+
+    def right(x: Array) -> Array:
+        change = directional_change(optimality_fun, unravel(x), args, tangents)
+        return project_out(basis, ravel_pytree(change)[0])
+
+    A, A_change = jax.jvp(matrix, (flat,), (direction,))
+    B, B_change = jax.jvp(right, (flat,), (direction,))
+    values = jnp.linalg.svd(A, compute_uv=False)
+    # The smallest ones belong to the null space.
+    nullity = 0 if basis is None else jnp.sum(jnp.sum(basis**2, axis=1) > 0.5)
+    alpha = values[flat.size - 1 - nullity]
+    beta, R = jnp.linalg.norm(B_change), jnp.linalg.norm(B)
+    gamma = jnp.linalg.norm(A_change, 2)
+    constant = beta / alpha + gamma * R / alpha**2
+    distance = length if solution_error is None else jnp.asarray(solution_error)
+    return JacobianBound(constant * distance, constant, alpha, beta, gamma, R, distance)
+
+
 def newton_step(
     optimality_fun: Callable[..., PyTree],
     sol: PyTree,
@@ -94,14 +206,17 @@ def newton_step(
     solve: Solver | None = None,
     *,
     symmetric: bool = False,
+    definite: bool = True,
     null_space: NullSpace = None,
+    preconditioner: Preconditioner = None,
     matvec: Callable[[PyTree], PyTree] | None = None,
 ) -> PyTree:
     """The point after one Newton step on F(x, *args) = 0, of smallest norm in the null space.
 
     **Arguments:**
 
-    - `optimality_fun`, `solve`, `symmetric`, `null_space`: as in `custom_root`.
+    - `optimality_fun`, `solve`, `symmetric`, `definite`, `null_space`, `preconditioner`: as in
+      `custom_root`.
     - `sol`: an approximate solution, a pytree of floating-point arrays.
     - `args`: the other arguments of F.
     - `matvec`: v -> dF/dx v, where the caller has it at hand; `None`: from F.
@@ -118,8 +233,10 @@ def newton_step(
         right,
         solver=solve,
         symmetric=symmetric,
+        definite=definite,
         null_space=vectors,
         least_squares=True,
+        preconditioner=None if preconditioner is None else preconditioner(sol, *args),
     ).value
     return jax.tree.map(jnp.add, sol, step)
 

@@ -27,6 +27,7 @@ from mdsens.implicit.closures import closes_over_tracers, hoist
 from mdsens.implicit.derivatives import (
     NullSpace,
     Preconditioner,
+    directional_change,
     root_jvp,
     root_vjp,
     shapes_of,
@@ -39,6 +40,7 @@ from mdsens.implicit.host import (
     is_traced,
 )
 from mdsens.implicit.linear import Solver
+from mdsens.implicit.precision import newton_step
 from mdsens.implicit.singular import raise_singular, singular_problem
 
 __all__ = ["custom_fixed_point", "custom_root", "root_jvp", "root_vjp"]
@@ -55,6 +57,7 @@ def custom_root(
     null_space: NullSpace = None,
     least_squares: bool = False,
     preconditioner: Preconditioner = None,
+    correct: bool = False,
     aux_fun: Callable[..., PyTree] | None = None,
     host: bool | None = None,
     result_shape: PyTree | Callable[..., PyTree] = None,
@@ -88,6 +91,8 @@ def custom_root(
       within the range of dF/dx, and whether `null_space` is what it says.
     - `preconditioner`: a function `(sol, *args)` that returns v -> approximately (dF/dx)^-1 v, for
       iterative solvers; symmetric for a symmetric dF/dx.
+    - `correct`: take the derivative where one Newton step leads from `sol`, which makes its error
+      of second order in that of `sol`, for one more linear solve.
     - `aux_fun`: a function `(sol, *args)` that gives the derivatives of `aux`, with its structure;
       its values remain the solver's.
     - `host`: the solver is host code; `None`: found out by tracing it.
@@ -122,6 +127,17 @@ def custom_root(
     auxiliary = None if aux_fun is None else bind(aux_fun)
 
     def tangent_of_solution(sol: Any, arguments: Any, tangents: Any) -> Any:
+        if correct:
+            sol = newton_step(
+                condition,
+                sol,
+                arguments,
+                solve,
+                symmetric=symmetric,
+                definite=definite,
+                null_space=vectors,
+                preconditioner=inverse,
+            )
         return root_jvp(
             condition,
             sol,
@@ -170,6 +186,7 @@ def custom_root(
             null_space=of_solution(vectors),
             least_squares=least_squares,
             preconditioner=of_solution(inverse),
+            correct=correct,
             aux_fun=of_solution(auxiliary),
             host=False,
         )
@@ -270,19 +287,8 @@ def tangent_of_aux(
 
     **Raises:** `ValueError` if `aux_fun` gives something of another structure or shape.
     """
-    leaves, structure = jax.tree.flatten(primals)
-    directions = directions_of(primals, tangents)
-    varied = [index for index, direction in enumerate(directions) if direction is not None]
-
-    def of_varied(values: list[Any]) -> Any:
-        filled = list(leaves)
-        for index, value in zip(varied, values, strict=True):
-            filled[index] = value
-        return aux_fun(*jax.tree.unflatten(structure, filled))
-
-    values = [jnp.asarray(leaves[index]) for index in varied]
-    steps = [jnp.asarray(directions[i], v.dtype) for i, v in zip(varied, values, strict=True)]
-    computed, change = jax.jvp(of_varied, (values,), (steps,))
+    change = directional_change(lambda _, *inputs: aux_fun(*inputs), None, primals, tangents)
+    computed = jax.eval_shape(aux_fun, *primals)
     if shapes_of(computed) != shapes_of(aux):
         raise ValueError(
             f"aux_fun returned {shapes_of(computed)}, but aux is {shapes_of(aux)}; they must have "

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import mdsens  # noqa: F401  (double precision)
-from mdsens.implicit.precision import jacobian_error_estimate
+from mdsens.implicit import custom_root
+from mdsens.implicit.precision import jacobian_error_bound, jacobian_error_estimate
 
 DECADES = [1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2]
 
@@ -103,3 +104,77 @@ def test_the_estimate_goes_with_a_null_space(error):
     np.testing.assert_allclose(estimate.derivative[0], -estimate.derivative[1], rtol=1e-12)
     true_error = np.sqrt(2) / 2 * abs(tangent(exact + error, 1.0) - tangent(exact, 1.0))
     assert within_a_factor_of_three(estimate.absolute, true_error)
+
+
+# The bound, for ridge regression as in the paper's figure.
+
+RANDOM = np.random.default_rng(4)
+DESIGN, TARGET = RANDOM.normal(size=(20, 5)), RANDOM.normal(size=20)
+
+
+def ridge_condition(x, penalty):
+    return DESIGN.T @ (DESIGN @ x - TARGET) + penalty * x
+
+
+def ridge(penalty):
+    """The solution, and the matrix of the normal equations."""
+    normal = DESIGN.T @ DESIGN + penalty * np.eye(5)
+    return np.linalg.solve(normal, DESIGN.T @ TARGET), normal
+
+
+@jax.jit
+def bound_for_ridge(x, penalty):
+    return jacobian_error_bound(ridge_condition, x, (penalty,), (1.0,), symmetric=True)
+
+
+@pytest.mark.parametrize("error", DECADES)
+def test_the_bound_for_ridge_regression_is_that_of_the_theorem(error):
+    exact, normal = ridge(2.0)
+    approximate = exact + error * np.asarray([0.5, -0.1, 0.2, 0.7, -0.3])
+    bound = bound_for_ridge(approximate, 2.0)
+    lowest = np.linalg.eigvalsh(normal)[0]
+    np.testing.assert_allclose(
+        [bound.alpha, bound.beta, bound.gamma, bound.R],
+        [lowest, 1.0, 0.0, np.linalg.norm(approximate)],
+        rtol=1e-10,
+        atol=1e-12,
+    )
+    np.testing.assert_allclose(bound.constant, 1 / lowest, rtol=1e-10)
+    true_error = np.linalg.norm(np.linalg.solve(normal, approximate - exact))
+    assert true_error <= bound.absolute * (1 + 1e-6) < 20 * true_error
+
+
+@pytest.mark.parametrize("error", [1e-6, 1e-4, 1e-2])
+def test_the_bound_holds_where_the_jacobian_of_the_condition_changes(error):
+    theta, direction = jnp.asarray([1.0, 8.0, 0.5]), jnp.asarray([1.0, -1.0, 0.3])
+    exact = np.cbrt(theta)
+    approximate = exact * (1 + error * np.asarray([1.0, -0.4, 0.7]))
+    bound = jax.jit(
+        lambda x: jacobian_error_bound(lambda x, t: x**3 - t, x, (theta,), (direction,))
+    )(approximate)
+    true_error = np.linalg.norm(direction / (3 * approximate**2) - direction / (3 * exact**2))
+    assert true_error < bound.absolute * (1 + 5 * error)
+    # alpha = min 3 x^2, gamma = |6 x d| for the unit vector d along the step, R = |direction|.
+    along = np.abs(exact * np.asarray([1.0, -0.4, 0.7]))
+    expected = np.max(6 * exact * along) / np.linalg.norm(along)
+    np.testing.assert_allclose(bound.gamma, expected, rtol=30 * error)
+
+
+def test_the_bound_wants_few_unknowns():
+    with pytest.raises(ValueError, match="use jacobian_error_estimate"):
+        jacobian_error_bound(lambda x, t: x - t, jnp.ones(2001), (1.0,), (1.0,))
+
+
+@pytest.mark.parametrize("mode", [jax.jacfwd, jax.jacrev], ids=lambda f: f.__name__)
+def test_a_corrected_derivative_has_an_error_of_second_order(mode):
+    """The solver is off by one in a thousand: so is the derivative, but its square if corrected."""
+    off = 1e-3
+
+    def error(correct):
+        cube_root = custom_root(lambda x, t: x**3 - t, correct=correct)(
+            lambda init, t: jnp.cbrt(t) * (1 + off)
+        )
+        return abs(float(mode(lambda t: cube_root(None, t))(8.0)) * 12 - 1)
+
+    np.testing.assert_allclose(error(False), 2 * off, rtol=0.01)
+    np.testing.assert_allclose(error(True), 2 * off**2, rtol=0.01)
