@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mdsens import implicit as implicit
+    from mdsens import layers as layers
     from mdsens import mechanics as mechanics
     from mdsens import observables as observables
     from mdsens import particles as particles
@@ -43,6 +44,7 @@ _HOMES = {
 }
 _ROOMS = (
     "implicit",
+    "layers",
     "mechanics",
     "observables",
     "particles",

@@ -15,3 +15,7 @@ class RelaxationError(MdsensError, RuntimeError):
 
 class UnreliableDerivativeError(MdsensError, RuntimeError):
     """A derivative was asked for at a structure that is not a converged, stable minimum."""
+
+
+class ConvergenceError(MdsensError, RuntimeError):
+    """An iterative solver ended without a solution; the message says how far it came."""

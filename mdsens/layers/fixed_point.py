@@ -1,0 +1,204 @@
+"""Fixed points of a map: plain iteration, and Anderson acceleration."""
+
+import abc
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from mdsens.errors import InputError
+from mdsens.layers.solution import OptStep
+from mdsens.layers.solver import IterativeSolver
+from mdsens.layers.trees import difference, dtype_of, norm
+
+__all__ = ["AndersonAcceleration", "AndersonState", "FixedPointIteration", "FixedPointState"]
+
+
+class FixedPointState(NamedTuple):
+    """The state of fixed-point iteration.
+
+    Attributes:
+        iter_num: iterations done.
+        error: norm of T(x) - x where the map was evaluated last.
+        converged: whether the error is at most the tolerance, once the iterations have ended.
+        aux: auxiliary output of the map there.
+    """
+
+    iter_num: Int[Array, ""]
+    error: Float[Array, ""]
+    converged: Bool[Array, ""]
+    aux: Any
+
+
+class _FixedPointSolver(IterativeSolver):
+    """What both share: the map, and the condition T(x) - x = 0."""
+
+    fixed_point_fun: Callable
+    has_aux: bool = eqx.field(kw_only=True, default=False)
+
+    def evaluate(self, params: PyTree, *args: Any, **kwargs: Any) -> tuple[PyTree, Any]:
+        """T(params) and the auxiliary output."""
+        output = self.fixed_point_fun(params, *args, **kwargs)
+        return output if self.has_aux else (output, None)
+
+    def optimality_fun(self, params: PyTree, *args: Any, **kwargs: Any) -> PyTree:
+        """T(params) - params."""
+        return difference(self.evaluate(params, *args, **kwargs)[0], params)
+
+    @abc.abstractmethod
+    def update(self, params: PyTree, state: Any, *args: Any, **kwargs: Any) -> OptStep:
+        """The parameters and the state after one more iteration."""
+
+    def one_step(self, params: PyTree, state: Any, *args: Any, **kwargs: Any) -> PyTree:
+        """T(params)."""
+        return self.evaluate(params, *args, **kwargs)[0]
+
+
+class FixedPointIteration(_FixedPointSolver):
+    """Find x = T(x, *args) by applying T again and again.
+
+    Arguments:
+        fixed_point_fun: the map T, a contraction.
+        has_aux: T returns `(value, aux)`.
+        maxiter, tol, throw, derivative, implicit_diff_solve: as in `IterativeSolver`; the error
+            is |T(x) - x|.
+
+    Use `run(init_params, *args, **kwargs)`.
+
+    x <- T(x): Banach 1922. The condition is Blondel et al. 2021, equation 3.
+    """
+
+    def init_state(self, init_params: PyTree, *args: Any, **kwargs: Any) -> FixedPointState:
+        """The state before the first iteration."""
+        return FixedPointState(
+            iter_num=jnp.asarray(0),
+            error=jnp.asarray(jnp.inf, dtype_of(init_params)),
+            converged=jnp.asarray(False),
+            aux=self.evaluate(init_params, *args, **kwargs)[1],
+        )
+
+    def update(self, params: PyTree, state: FixedPointState, *args: Any, **kwargs: Any) -> OptStep:
+        """The parameters and the state after one more iteration."""
+        next_params, aux = self.evaluate(params, *args, **kwargs)
+        error = norm(difference(next_params, params))
+        state = FixedPointState(state.iter_num + 1, error, state.converged, aux)
+        return OptStep(next_params, state)
+
+
+class AndersonState(NamedTuple):
+    """The state of Anderson acceleration.
+
+    Attributes:
+        iter_num: iterations done.
+        error: norm of T(x) - x where the map was evaluated last.
+        converged: whether the error is at most the tolerance, once the iterations have ended.
+        params_history: differences of the last points, flattened, newest last.
+        residuals_history: differences of T(x) - x there.
+        last_params: the last point, flattened.
+        last_residual: T(x) - x there.
+        aux: auxiliary output of the map there.
+    """
+
+    iter_num: Int[Array, ""]
+    error: Float[Array, ""]
+    converged: Bool[Array, ""]
+    params_history: Float[Array, "history n"]
+    residuals_history: Float[Array, "history n"]
+    last_params: Float[Array, " n"]
+    last_residual: Float[Array, " n"]
+    aux: Any
+
+
+class AndersonAcceleration(_FixedPointSolver):
+    """Find x = T(x, *args) from combinations of the last values of T.
+
+    Arguments:
+        fixed_point_fun: the map T.
+        has_aux: T returns `(value, aux)`.
+        history_size: number of past differences combined.
+        mixing_frequency: every how many iterations they are; T is applied in the others.
+        beta: part of the residual that is added, 1 without damping.
+        ridge: regularisation of the least-squares problem, relative to the residuals' lengths.
+        maxiter, tol, throw, derivative, implicit_diff_solve: as in `IterativeSolver`; the error
+            is |T(x) - x|.
+
+    Use `run(init_params, *args, **kwargs)`.
+
+    x <- x + beta f - (dX + beta dF) argmin_gamma |f - dF gamma| with f = T(x) - x: Walker & Ni
+    2011, SIAM J. Numer. Anal. 49, 1715, equation 2.1 and section 4. The condition is Blondel et al.
+    2021, equation 3.
+    """
+
+    history_size: int = eqx.field(kw_only=True, default=5)
+    mixing_frequency: int = eqx.field(kw_only=True, default=1)
+    beta: float = eqx.field(kw_only=True, default=1.0)
+    ridge: float = eqx.field(kw_only=True, default=1e-10)
+
+    def __check_init__(self) -> None:
+        if self.history_size < 1 or self.mixing_frequency < 1:
+            raise InputError(
+                f"history_size={self.history_size}, mixing_frequency={self.mixing_frequency}; "
+                "allowed are integers from 1."
+            )
+
+    def init_state(self, init_params: PyTree, *args: Any, **kwargs: Any) -> AndersonState:
+        """The state before the first iteration."""
+        x = ravel_pytree(init_params)[0]
+        empty = jnp.zeros((self.history_size, x.size), x.dtype)
+        return AndersonState(
+            iter_num=jnp.asarray(0),
+            error=jnp.asarray(jnp.inf, x.dtype),
+            converged=jnp.asarray(False),
+            params_history=empty,
+            residuals_history=empty,
+            last_params=x,
+            last_residual=jnp.zeros_like(x),
+            aux=self.evaluate(init_params, *args, **kwargs)[1],
+        )
+
+    def update(self, params: PyTree, state: AndersonState, *args: Any, **kwargs: Any) -> OptStep:
+        """The parameters and the state after one more iteration."""
+        x, unravel = ravel_pytree(params)
+        value, aux = self.evaluate(params, *args, **kwargs)
+        residual = ravel_pytree(value)[0] - x
+
+        def remembered(past: Array, new: Array) -> Array:
+            return jnp.where(state.iter_num > 0, jnp.concatenate([past[1:], new[None]]), past)
+
+        steps = remembered(state.params_history, x - state.last_params)
+        changes = remembered(state.residuals_history, residual - state.last_residual)
+        weights = _least_squares(changes, residual, self.ridge)
+        weights = jnp.where(state.iter_num % self.mixing_frequency == 0, weights, 0)
+        next_x = x + self.beta * residual - weights @ (steps + self.beta * changes)
+        error = norm(residual)
+        # What is returned is what was measured: T need not be a contraction.
+        next_x = jnp.where(error <= self.tolerance(params), x, next_x)
+        state = AndersonState(
+            iter_num=state.iter_num + 1,
+            error=error,
+            converged=state.converged,
+            params_history=steps,
+            residuals_history=changes,
+            last_params=x,
+            last_residual=residual,
+            aux=aux,
+        )
+        return OptStep(unravel(next_x), state)
+
+
+def _least_squares(
+    rows: Float[Array, "history n"], target: Float[Array, " n"], ridge: float
+) -> Float[Array, " history"]:
+    """The weights with which the rows come nearest to the target; 0 for rows of zeros."""
+    # Scaled to length 1, since residuals shrink by orders of magnitude within the history.
+    squares = jnp.sum(rows**2, axis=1)
+    lengths = jnp.sqrt(jnp.where(squares > 0, squares, 1))
+    unit = rows / lengths[:, None]
+    epsilon = 10 * jnp.finfo(rows.dtype).eps
+    # A one on the diagonal where a row is missing keeps the system regular.
+    diagonal = jnp.where(squares > 0, jnp.maximum(ridge, epsilon), 1)
+    gram = unit @ unit.T + jnp.diag(diagonal.astype(rows.dtype))
+    return jnp.linalg.solve(gram, unit @ target) / lengths

@@ -1,0 +1,190 @@
+"""L-BFGS, the limited-memory quasi-Newton method."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from mdsens.implicit import conditions
+from mdsens.layers.line_search import wolfe_search
+from mdsens.layers.objective import Minimiser
+from mdsens.layers.solution import OptStep
+
+__all__ = ["LBFGS", "CurvatureHistory", "LBFGSState"]
+
+
+class CurvatureHistory(NamedTuple):
+    """Past steps and changes of the gradient, newest last; zeros where there is none yet.
+
+    Attributes:
+        steps: s.
+        changes: y.
+        inverses: 1 / (s . y).
+    """
+
+    steps: Float[Array, "history n"]
+    changes: Float[Array, "history n"]
+    inverses: Float[Array, " history"]
+
+    @classmethod
+    def empty(cls, history_size: int, like: Float[Array, " n"]) -> Self:
+        """A history without entries."""
+        past = jnp.zeros((history_size, like.size), like.dtype)
+        return cls(past, past, jnp.zeros(history_size, like.dtype))
+
+    @property
+    def is_empty(self) -> Bool[Array, ""]:
+        """Whether nothing is known yet."""
+        return self.inverses[-1] == 0
+
+    def appended(self, step: Float[Array, " n"], change: Float[Array, " n"]) -> Self:
+        """With one more entry, unless the curvature along the step is not positive."""
+        product = jnp.vdot(step, change)
+        threshold = jnp.finfo(step.dtype).eps * jnp.vdot(change, change)
+        useful = (product > threshold) & jnp.isfinite(product)
+
+        def shifted(past: Array, new: Array) -> Array:
+            return jnp.where(useful, jnp.concatenate([past[1:], new[None]]), past)
+
+        inverse = 1 / jnp.where(useful, product, 1)
+        return type(self)(*map(shifted, self, (step, change, inverse)))
+
+    def restricted(self, free: Bool[Array, " n"]) -> Self:
+        """The same curvature in the subspace of the free variables."""
+        steps, changes = self.steps * free, self.changes * free
+        products = jnp.sum(steps * changes, axis=1)
+        floor = jnp.finfo(products.dtype).eps * jnp.sum(changes**2, axis=1)
+        useful = products > floor
+        inverses = jnp.where(useful, 1 / jnp.where(useful, products, 1), 0)
+        return type(self)(steps, changes, inverses)
+
+    def inverse_hessian_product(self, vector: Float[Array, " n"]) -> Float[Array, " n"]:
+        """The two-loop recursion: Nocedal & Wright 2006, algorithm 7.4."""
+
+        def backward(r: Array, past: CurvatureHistory) -> tuple[Array, Array]:
+            weight = past.inverses * jnp.vdot(past.steps, r)
+            return r - weight * past.changes, weight
+
+        r, weights = jax.lax.scan(backward, vector, self, reverse=True)
+        # The scale of the newest entry that says something: 1 / (rho y.y), equation 7.20.
+        sizes = self.inverses * jnp.sum(self.changes**2, axis=1)
+        newest = jnp.argmax(jnp.where(sizes > 0, jnp.arange(sizes.size), -1))
+        r = r / jnp.where(sizes[newest] > 0, sizes[newest], 1)
+
+        def forward(r: Array, entry: tuple[CurvatureHistory, Array]) -> tuple[Array, None]:
+            past, weight = entry
+            return r + past.steps * (weight - past.inverses * jnp.vdot(past.changes, r)), None
+
+        return jax.lax.scan(forward, r, (self, weights))[0]
+
+
+class LBFGSState(NamedTuple):
+    """The state of L-BFGS.
+
+    Attributes:
+        iter_num: iterations done.
+        error: norm of the gradient, for `LBFGSB` of the projected gradient step.
+        converged: whether the error is at most the tolerance, once the iterations have ended.
+        value: the objective.
+        grad: its gradient, flattened.
+        stepsize: multiple of the quasi-Newton step that was taken last; 0: none was found.
+        history: the model of the curvature, flattened.
+        aux: auxiliary output of `fun`.
+    """
+
+    iter_num: Int[Array, ""]
+    error: Float[Array, ""]
+    converged: Bool[Array, ""]
+    value: Float[Array, ""]
+    grad: Float[Array, " n"]
+    stepsize: Float[Array, ""]
+    history: CurvatureHistory
+    aux: Any
+
+
+class LBFGS(Minimiser):
+    """Minimise a smooth function with a limited-memory model of its Hessian.
+
+    Arguments:
+        fun: the objective.
+        value_and_grad, has_aux: as in `Minimiser`.
+        history_size: number of past steps that model the curvature.
+        maxls: most steps tried in one line search.
+        maxiter, tol, throw, derivative, implicit_diff_solve: as in `IterativeSolver`; the
+            derivative is "implicit", since those of quasi-Newton iterations need not converge.
+
+    Use `run(init_params, *args, **kwargs)`.
+
+    Liu & Nocedal 1989, Math. Program. 45, 503, with the line search of Hager & Zhang 2005. The
+    condition is Blondel et al. 2021, equation 4.
+    """
+
+    history_size: int = eqx.field(kw_only=True, default=10)
+    maxls: int = eqx.field(kw_only=True, default=30)
+
+    derivatives: ClassVar[tuple[str, ...]] = ("implicit",)
+    symmetric: ClassVar[bool] = True
+
+    def init_state(self, init_params: PyTree, *args: Any, **kwargs: Any) -> LBFGSState:
+        """The state before the first iteration."""
+        value, aux, gradient = self.evaluate(init_params, *args, **kwargs)
+        flat = ravel_pytree(gradient)[0]
+        return LBFGSState(
+            iter_num=jnp.asarray(0),
+            error=self.error_or_nan(jnp.linalg.norm(flat), value),
+            converged=jnp.asarray(False),
+            value=value,
+            grad=flat,
+            stepsize=jnp.ones((), flat.dtype),
+            history=CurvatureHistory.empty(self.history_size, flat),
+            aux=aux,
+        )
+
+    def update(self, params: PyTree, state: LBFGSState, *args: Any, **kwargs: Any) -> OptStep:
+        """The parameters and the state after one more iteration."""
+        x, unravel = ravel_pytree(params)
+        direction = -state.history.inverse_hessian_product(state.grad)
+        descends = jnp.vdot(direction, state.grad) < 0
+        direction = jnp.where(descends, direction, -state.grad)
+        fresh = state.history.is_empty | ~descends
+        length = jnp.maximum(jnp.linalg.norm(direction), jnp.finfo(x.dtype).tiny)
+        first = jnp.where(fresh, jnp.minimum(1, 1 / length), 1)
+        found = wolfe_search(
+            flat_value_and_gradient(self, unravel, args, kwargs),
+            x, state.value, state.grad, direction, first, 0.9, self.maxls,
+        )  # fmt: skip
+        step = found.stepsize * direction
+        history = state.history.appended(step, found.gradient - state.grad)
+        # A search that fails forgets the model and begins again with the gradient.
+        history = jax.tree.map(lambda past: jnp.where(found.accepted, past, 0), history)
+        params = unravel(x + step)
+        state = state._replace(
+            iter_num=state.iter_num + 1,
+            error=jnp.linalg.norm(found.gradient),
+            value=found.value,
+            grad=found.gradient,
+            stepsize=found.stepsize,
+            history=history,
+            aux=self.objective(params, *args, **kwargs)[1] if self.has_aux else None,
+        )
+        return OptStep(params, state)
+
+    def optimality_fun(self, params: PyTree, *args: Any, **kwargs: Any) -> PyTree:
+        """The gradient."""
+        return conditions.stationary(self.value)(params, *args, **kwargs)
+
+
+def flat_value_and_gradient(
+    solver: Minimiser, unravel: Callable, args: tuple, kwargs: dict
+) -> Callable[[Float[Array, " n"]], tuple[Float[Array, ""], Float[Array, " n"]]]:
+    """The solver's objective and its gradient as functions of a flat vector."""
+
+    def evaluate(x: Array) -> tuple[Array, Array]:
+        value, _, gradient = solver.evaluate(unravel(x), *args, **kwargs)
+        return value, ravel_pytree(gradient)[0]
+
+    return evaluate

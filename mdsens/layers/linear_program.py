@@ -1,0 +1,85 @@
+"""Linear programs as a layer."""
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import ArrayLike
+
+from mdsens.errors import InputError
+from mdsens.layers.checks import float_array
+from mdsens.layers.quadratic_program import (
+    Pair,
+    SolverName,
+    as_program,
+    check_solver,
+    kkt_solution,
+    linear_rows,
+    solve_program,
+    stack_rows,
+)
+from mdsens.layers.solution import OptStep
+
+__all__ = ["LinearProgram"]
+
+
+class LinearProgram(eqx.Module):
+    """min c'x subject to A x = b and G x <= h.
+
+    At a vertex that is the only solution, where exactly n independent rows are active, x is smooth
+    in A, b, G and h and constant in c, the multipliers the other way round, and all derivatives
+    are theirs. Where the optimum is a whole face, the solution is the solver's, an inner point of
+    it, and the derivative that of least norm with the active rows; likewise where more rows than n
+    meet. `state.unique` is then false.
+
+    Arguments:
+        solver: "clarabel" (on the host, a batch as one callback), "interior-point" (in JAX, on any
+            device), "osqp", or "auto", which is "clarabel".
+        tol: as in `QuadraticProgram`.
+        maxiter: as in `QuadraticProgram`.
+
+    The derivative is that of `mdsens.layers.active_set` with Q = 0.
+    """
+
+    solver: SolverName = "auto"
+    tol: float | None = None
+    maxiter: int | None = None
+
+    def __check_init__(self) -> None:
+        check_solver(self.solver)
+
+    def run(
+        self,
+        init_params: Any = None,
+        params_obj: ArrayLike | None = None,
+        params_eq: Pair | None = None,
+        params_ineq: Pair | None = None,
+    ) -> OptStep:
+        """The solution of one program; use `jax.vmap` for a batch.
+
+        Arguments:
+            init_params: not used.
+            params_obj: c of shape (n,).
+            params_eq: (A, b) of shapes (p, n) and (p,), or `None`.
+            params_ineq: (G, h) of shapes (m, n) and (m,), or `None`.
+
+        Returns:
+            An `OptStep` of a `KKTSolution` with primal (n,), dual_eq (p,) and dual_ineq (m,), not
+            negative, and a `ProgramState`. c + A' dual_eq + G' dual_ineq = 0.
+
+        Raises:
+            InputError: as `QuadraticProgram.run`.
+        """
+        del init_params
+        if params_obj is None:
+            raise InputError("params_obj is None; allowed is the vector c of the objective c'x.")
+        c = float_array("c", params_obj)
+        if c.ndim != 1 or not c.size:
+            raise InputError(f"c has the shape {c.shape}; allowed is (n,) with n at least 1.")
+        A, b = linear_rows("params_eq", params_eq, len(c))
+        G, h = linear_rows("params_ineq", params_ineq, len(c))
+        nothing = jnp.zeros((len(c), len(c)), c.dtype)
+        program = as_program(nothing, c, *stack_rows(A, b, G, h))
+        solver = "clarabel" if self.solver == "auto" else self.solver
+        x, y, state = solve_program(program, "linear program", solver, self.tol, self.maxiter)
+        return OptStep(kkt_solution(x, y, params_eq, params_ineq, len(b)), state)

@@ -1,0 +1,203 @@
+"""Losses of machine learning, and objectives made of them."""
+
+import abc
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+__all__ = [
+    "BinaryLogisticRegression",
+    "CompositeLinearFunction",
+    "LeastSquares",
+    "MulticlassLinearSVMDual",
+    "MulticlassLogisticRegression",
+    "binary_logistic_loss",
+    "binary_logreg",
+    "l2_multiclass_logreg",
+    "l2_multiclass_logreg_with_intercept",
+    "least_squares",
+    "multiclass_linear_svm_dual",
+    "multiclass_logistic_loss",
+    "multiclass_logreg",
+    "multiclass_logreg_with_intercept",
+    "ridge_regression",
+]
+
+Data = tuple[Float[Array, "samples features"], Array]
+
+
+def binary_logistic_loss(
+    label: Int[Array, "..."], logit: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    """The negative log-likelihood of labels 0 or 1, log(1 + exp(-+ logit)), entry by entry."""
+    return jax.nn.softplus(jnp.where(label, -logit, logit))
+
+
+def multiclass_logistic_loss(
+    label: Int[Array, "..."], logits: Float[Array, "... classes"]
+) -> Float[Array, "..."]:
+    """The negative log-likelihood of a class, logsumexp(logits) - logits[label]."""
+    chosen = jnp.take_along_axis(logits, jnp.asarray(label)[..., None], axis=-1)[..., 0]
+    return jax.nn.logsumexp(logits, axis=-1) - chosen
+
+
+class CompositeLinearFunction(abc.ABC):
+    """A function h(X w) + <b, w>, of which coordinate descent needs only columns of X.
+
+    Subclasses define `subfun` (h), `matrix` (X), `columnwise_lipschitz_const`, and `b` where there
+    is one. Call it as `fun(params, *args)`.
+    """
+
+    @abc.abstractmethod
+    def subfun(self, predictions: Float[Array, "samples ..."], *args: Any) -> Float[Array, ""]:
+        """h, the function of the predictions X w."""
+
+    @abc.abstractmethod
+    def matrix(self, *args: Any) -> Float[Array, "samples blocks"]:
+        """X, whose column j belongs to the block j of the parameters."""
+
+    @abc.abstractmethod
+    def columnwise_lipschitz_const(self, *args: Any) -> Float[Array, " blocks"]:
+        """For every block a Lipschitz constant of the gradient in that block."""
+
+    def b(self, *args: Any) -> Float[Array, "blocks ..."] | None:
+        """The linear part, None if there is none."""
+        del args
+        return None
+
+    def __call__(self, params: Float[Array, "blocks ..."], *args: Any) -> Float[Array, ""]:
+        """The function's value."""
+        value = self.subfun(jnp.tensordot(self.matrix(*args), params, 1), *args)
+        linear = self.b(*args)
+        return value if linear is None else value + jnp.vdot(linear, params)
+
+    def __eq__(self, other: object) -> bool:
+        # Functions of the same class are the same function, so that they compile once.
+        return type(self) is type(other)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+
+class LeastSquares(CompositeLinearFunction):
+    """|X w - y|^2 / (2 n) for data (X, y) of n samples."""
+
+    def subfun(self, predictions: Float[Array, "samples ..."], data: Data) -> Float[Array, ""]:
+        """h, the function of the predictions X w."""
+        return 0.5 * jnp.mean((predictions - data[1]) ** 2)
+
+    def matrix(self, data: Data) -> Float[Array, "samples blocks"]:
+        """X, whose column j belongs to the block j of the parameters."""
+        return data[0]
+
+    def columnwise_lipschitz_const(self, data: Data) -> Float[Array, " blocks"]:
+        """For every block a Lipschitz constant of the gradient in that block."""
+        return jnp.sum(data[0] ** 2, axis=0) / data[1].size
+
+
+class MulticlassLogisticRegression(CompositeLinearFunction):
+    """The mean multiclass logistic loss for data (X, labels) and weights (features, classes).
+
+    The largest eigenvalue of the loss's Hessian is at most 1/2: Boehning 1992.
+    """
+
+    def subfun(self, predictions: Float[Array, "samples ..."], data: Data) -> Float[Array, ""]:
+        """h, the function of the predictions X w."""
+        return jnp.mean(multiclass_logistic_loss(data[1], predictions))
+
+    def matrix(self, data: Data) -> Float[Array, "samples blocks"]:
+        """X, whose column j belongs to the block j of the parameters."""
+        return data[0]
+
+    def columnwise_lipschitz_const(self, data: Data) -> Float[Array, " blocks"]:
+        """For every block a Lipschitz constant of the gradient in that block."""
+        return 0.5 * jnp.mean(data[0] ** 2, axis=0)
+
+
+class BinaryLogisticRegression(CompositeLinearFunction):
+    """The mean of the logistic loss for data (X, labels 0 or 1) and weights (features,)."""
+
+    def subfun(self, predictions: Float[Array, "samples ..."], data: Data) -> Float[Array, ""]:
+        """h, the function of the predictions X w."""
+        return jnp.mean(binary_logistic_loss(data[1], predictions))
+
+    def matrix(self, data: Data) -> Float[Array, "samples blocks"]:
+        """X, whose column j belongs to the block j of the parameters."""
+        return data[0]
+
+    def columnwise_lipschitz_const(self, data: Data) -> Float[Array, " blocks"]:
+        """For every block a Lipschitz constant of the gradient in that block."""
+        return 0.25 * jnp.mean(data[0] ** 2, axis=0)
+
+
+class MulticlassLinearSVMDual(CompositeLinearFunction):
+    """Minus the dual objective of the multiclass support vector machine without intercept.
+
+    |X' (Y - beta)|^2 / (2 l2reg) + <beta, Y - 1> for dual variables beta (samples, classes), whose
+    rows lie in the simplex, and data (X, Y) with Y of one row with a single 1 per sample. The
+    primal weights are X' (Y - beta) / l2reg.
+
+    Crammer & Singer 2001, J. Mach. Learn. Res. 2, 265, in the form of Blondel et al. 2021, section
+    4.1.
+    """
+
+    def subfun(
+        self, predictions: Float[Array, "features classes"], l2reg: Float[Array, ""], data: Data
+    ) -> Float[Array, ""]:
+        """h, the function of the predictions X' beta."""
+        return 0.5 / l2reg * jnp.sum((data[0].T @ data[1] - predictions) ** 2)
+
+    def matrix(self, l2reg: Float[Array, ""], data: Data) -> Float[Array, "features samples"]:
+        """X', whose column j belongs to the sample j."""
+        del l2reg
+        return data[0].T
+
+    def columnwise_lipschitz_const(
+        self, l2reg: Float[Array, ""], data: Data
+    ) -> Float[Array, " samples"]:
+        """For every block a Lipschitz constant of the gradient in that block."""
+        return jnp.sum(data[0] ** 2, axis=1) / l2reg
+
+    def b(self, l2reg: Float[Array, ""], data: Data) -> Float[Array, "samples classes"]:
+        """The linear part."""
+        del l2reg
+        return data[1] - 1
+
+
+least_squares = LeastSquares()
+multiclass_logreg = MulticlassLogisticRegression()
+binary_logreg = BinaryLogisticRegression()
+multiclass_linear_svm_dual = MulticlassLinearSVMDual()
+
+
+def ridge_regression(
+    params: Float[Array, " features"], l2reg: Float[Array, ""], data: Data
+) -> Float[Array, ""]:
+    """|X w - y|^2 / (2 n) + l2reg |w|^2 / 2 for data (X, y) of n samples."""
+    return least_squares(params, data) + 0.5 * l2reg * jnp.sum(params**2)
+
+
+def l2_multiclass_logreg(
+    params: Float[Array, "features classes"], l2reg: Float[Array, ""], data: Data
+) -> Float[Array, ""]:
+    """The mean multiclass logistic loss for data (X, labels) plus l2reg |W|^2 / 2."""
+    return multiclass_logreg(params, data) + 0.5 * l2reg * jnp.sum(params**2)
+
+
+def multiclass_logreg_with_intercept(
+    params: tuple[Float[Array, "features classes"], Float[Array, " classes"]], data: Data
+) -> Float[Array, ""]:
+    """The mean multiclass logistic loss of X W + b for params (W, b) and data (X, labels)."""
+    W, b = params
+    return jnp.mean(multiclass_logistic_loss(data[1], data[0] @ W + b))
+
+
+def l2_multiclass_logreg_with_intercept(
+    params: tuple[Float[Array, "features classes"], Float[Array, " classes"]],
+    l2reg: Float[Array, ""],
+    data: Data,
+) -> Float[Array, ""]:
+    """The loss of `multiclass_logreg_with_intercept` plus l2reg |W|^2 / 2, the intercept free."""
+    return multiclass_logreg_with_intercept(params, data) + 0.5 * l2reg * jnp.sum(params[0] ** 2)

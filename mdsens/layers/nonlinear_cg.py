@@ -1,0 +1,133 @@
+"""Nonlinear conjugate gradients."""
+
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from mdsens.errors import InputError
+from mdsens.implicit import conditions
+from mdsens.layers.lbfgs import flat_value_and_gradient
+from mdsens.layers.line_search import wolfe_search
+from mdsens.layers.objective import Minimiser
+from mdsens.layers.solution import OptStep
+
+__all__ = ["NonlinearCG", "NonlinearCGState"]
+
+
+class NonlinearCGState(NamedTuple):
+    """The state of nonlinear conjugate gradients.
+
+    Attributes:
+        iter_num: iterations done.
+        error: norm of the gradient.
+        converged: whether the error is at most the tolerance, once the iterations have ended.
+        value: the objective.
+        grad: its gradient, flattened.
+        direction: direction of the last step, flattened.
+        stepsize: multiple of the direction that was taken last; 0: none was found.
+        aux: auxiliary output of `fun`.
+    """
+
+    iter_num: Int[Array, ""]
+    error: Float[Array, ""]
+    converged: Bool[Array, ""]
+    value: Float[Array, ""]
+    grad: Float[Array, " n"]
+    direction: Float[Array, " n"]
+    stepsize: Float[Array, ""]
+    aux: Any
+
+
+class NonlinearCG(Minimiser):
+    """Minimise a smooth function along conjugate directions; the memory is one vector.
+
+    Arguments:
+        fun: the objective.
+        value_and_grad, has_aux: as in `Minimiser`.
+        method: "polak-ribiere" (not below zero), "fletcher-reeves" or "hestenes-stiefel".
+        maxls: most steps tried in one line search.
+        maxiter, tol, throw, derivative, implicit_diff_solve: as in `IterativeSolver`; the
+            derivative is "implicit".
+
+    Use `run(init_params, *args, **kwargs)`.
+
+    d <- -g + beta d: Nocedal & Wright 2006, equations 5.41 and 5.45-5.46, with the line search of
+    Hager & Zhang 2005. The condition is Blondel et al. 2021, equation 4.
+    """
+
+    method: Literal["polak-ribiere", "fletcher-reeves", "hestenes-stiefel"] = eqx.field(
+        kw_only=True, default="polak-ribiere"
+    )
+    maxls: int = eqx.field(kw_only=True, default=30)
+
+    derivatives: ClassVar[tuple[str, ...]] = ("implicit",)
+    symmetric: ClassVar[bool] = True
+
+    def __check_init__(self) -> None:
+        allowed = ("polak-ribiere", "fletcher-reeves", "hestenes-stiefel")
+        if self.method not in allowed:
+            raise InputError(
+                f"method={self.method!r}; allowed are {', '.join(map(repr, allowed))}."
+            )
+
+    def init_state(self, init_params: PyTree, *args: Any, **kwargs: Any) -> NonlinearCGState:
+        """The state before the first iteration."""
+        value, aux, gradient = self.evaluate(init_params, *args, **kwargs)
+        flat = ravel_pytree(gradient)[0]
+        size = jnp.linalg.norm(flat)
+        return NonlinearCGState(
+            iter_num=jnp.asarray(0),
+            error=self.error_or_nan(size, value),
+            converged=jnp.asarray(False),
+            value=value,
+            grad=flat,
+            direction=-flat,
+            stepsize=jnp.minimum(1, 1 / jnp.maximum(size, jnp.finfo(flat.dtype).tiny)),
+            aux=aux,
+        )
+
+    def update(self, params: PyTree, state: NonlinearCGState, *args: Any, **kwargs: Any) -> OptStep:
+        """The parameters and the state after one more iteration."""
+        x, unravel = ravel_pytree(params)
+        found = wolfe_search(
+            flat_value_and_gradient(self, unravel, args, kwargs),
+            x, state.value, state.grad, state.direction, state.stepsize, 0.1, self.maxls,
+        )  # fmt: skip
+        params = unravel(x + found.stepsize * state.direction)
+        direction = self._weight(found.gradient, state) * state.direction - found.gradient
+        slope, last_slope = (
+            jnp.vdot(found.gradient, direction), jnp.vdot(state.grad, state.direction),
+        )  # fmt: skip
+        conjugate = found.accepted & (slope < 0)
+        direction = jnp.where(conjugate, direction, -found.gradient)
+        # As long as what the last step would have gained: Nocedal & Wright, after equation 3.60.
+        expected = found.stepsize * last_slope / jnp.where(conjugate, slope, 1)
+        size = jnp.maximum(jnp.linalg.norm(found.gradient), jnp.finfo(x.dtype).tiny)
+        state = state._replace(
+            iter_num=state.iter_num + 1,
+            error=jnp.linalg.norm(found.gradient),
+            value=found.value,
+            grad=found.gradient,
+            direction=direction,
+            stepsize=jnp.where(conjugate, expected, jnp.minimum(1, 1 / size)).astype(x.dtype),
+            aux=self.objective(params, *args, **kwargs)[1] if self.has_aux else None,
+        )
+        return OptStep(params, state)
+
+    def _weight(self, gradient: Array, state: NonlinearCGState) -> Array:
+        change = gradient - state.grad
+        if self.method == "hestenes-stiefel":
+            weight, scale = jnp.vdot(gradient, change), jnp.vdot(state.direction, change)
+        elif self.method == "fletcher-reeves":
+            weight, scale = jnp.vdot(gradient, gradient), jnp.vdot(state.grad, state.grad)
+        else:
+            weight = jnp.maximum(jnp.vdot(gradient, change), 0)
+            scale = jnp.vdot(state.grad, state.grad)
+        return jnp.where(scale == 0, 0, weight / jnp.where(scale == 0, 1, scale))
+
+    def optimality_fun(self, params: PyTree, *args: Any, **kwargs: Any) -> PyTree:
+        """The gradient."""
+        return conditions.stationary(self.value)(params, *args, **kwargs)

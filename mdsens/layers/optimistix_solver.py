@@ -1,0 +1,88 @@
+"""Solvers of Optimistix as layers: its iterations, our loop, verdict and derivatives."""
+
+import abc
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optimistix
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from mdsens.layers.solution import OptStep
+from mdsens.layers.solver import IterativeSolver
+from mdsens.layers.trees import dtype_of
+
+__all__ = ["OptimistixSolver", "OptimistixState"]
+
+
+class OptimistixState(NamedTuple):
+    """The state of a solver of Optimistix.
+
+    Attributes:
+        iter_num: iterations done.
+        error: norm of the condition.
+        converged: whether the error is at most the tolerance, once the iterations have ended.
+        internal_state: Optimistix's own.
+        aux: auxiliary output of the function where it was evaluated last.
+    """
+
+    iter_num: Int[Array, ""]
+    error: Float[Array, ""]
+    converged: Bool[Array, ""]
+    internal_state: Any
+    aux: Any
+
+
+class OptimistixSolver(IterativeSolver):
+    """A solver whose iterations are those of Optimistix.
+
+    It stops by its condition, the same for all solvers, and not by the size of a step. Subclasses
+    give Optimistix's `solver`, what it works on (`evaluate`) and the condition.
+
+    Arguments:
+        has_aux: the function it works on returns `(value, aux)`.
+        maxiter, tol, throw, derivative, implicit_diff_solve: as in `IterativeSolver`.
+    """
+
+    has_aux: bool = eqx.field(kw_only=True, default=False)
+
+    @property
+    @abc.abstractmethod
+    def solver(self) -> optimistix.AbstractRootFinder | optimistix.AbstractLeastSquaresSolver:
+        """The solver of Optimistix."""
+
+    @abc.abstractmethod
+    def evaluate(self, params: PyTree, *args: Any, **kwargs: Any) -> tuple[PyTree, Any]:
+        """The value of the function that Optimistix works on, and the auxiliary output."""
+
+    def init_state(self, init_params: PyTree, *args: Any, **kwargs: Any) -> OptimistixState:
+        """The state before the first iteration."""
+        evaluate = self._for_optimistix(args, kwargs)
+        value, aux = jax.eval_shape(lambda params: evaluate(params, None), init_params)
+        internal = self.solver.init(evaluate, init_params, None, {}, value, aux, frozenset())
+        return OptimistixState(
+            iter_num=jnp.asarray(0),
+            error=jnp.asarray(jnp.inf, dtype_of(init_params)),
+            converged=jnp.asarray(False),
+            internal_state=internal,
+            aux=jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), aux),
+        )
+
+    def update(self, params: PyTree, state: OptimistixState, *args: Any, **kwargs: Any) -> OptStep:
+        """The parameters and the state after one more iteration."""
+        params, internal, aux = self.solver.step(
+            self._for_optimistix(args, kwargs), params, None, {}, state.internal_state, frozenset()
+        )
+        state = OptimistixState(
+            iter_num=state.iter_num + 1,
+            error=self.l2_optimality_error(params, *args, **kwargs),
+            converged=state.converged,
+            internal_state=internal,
+            aux=aux,
+        )
+        return OptStep(params, state)
+
+    def _for_optimistix(self, args: tuple, kwargs: dict) -> Callable[[Any, Any], Any]:
+        return lambda params, _: self.evaluate(params, *args, **kwargs)

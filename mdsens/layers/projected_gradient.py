@@ -1,0 +1,41 @@
+"""Projected gradient descent, accelerated with adaptive restarts."""
+
+from collections.abc import Callable
+from typing import Any
+
+from jaxtyping import PyTree
+
+from mdsens.layers.proximal_gradient import ProximalDescent
+from mdsens.layers.solution import OptStep
+
+__all__ = ["ProjectedGradient"]
+
+
+class ProjectedGradient(ProximalDescent):
+    """Minimise a smooth function over a convex set whose projection is known.
+
+    Arguments:
+        fun: the objective.
+        projection: `projection(v, hyperparams_proj)`, the nearest point of the set.
+        value_and_grad, has_aux: as in `Minimiser`.
+        stepsize, maxls, acceleration, decrease_factor: as in `ProximalDescent`.
+        maxiter, tol, throw, derivative, implicit_diff_solve: as in `IterativeSolver`.
+
+    Use `run(init_params, hyperparams_proj, *args, **kwargs)`.
+
+    x <- projection(y - eta grad f(y)), the accelerated proximal gradient step for the indicator
+    function of the set. The condition is Blondel et al. 2021, equation 9.
+    """
+
+    projection: Callable
+
+    def run(
+        self, init_params: PyTree, hyperparams_proj: Any = None, *args: Any, **kwargs: Any
+    ) -> OptStep:
+        """As `IterativeSolver.run`, with the parameters of the projection after `init_params`."""
+        return super().run(init_params, hyperparams_proj, *args, **kwargs)
+
+    def proximal(self, point: PyTree, hyperparams: Any, stepsize: Any) -> PyTree:
+        """The projection, for every step size."""
+        del stepsize
+        return self.projection(point, hyperparams)

@@ -1,0 +1,430 @@
+"""Quadratic programs as layers; names and arguments follow JAXopt 0.8."""
+
+import functools
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
+
+from mdsens.errors import InputError
+from mdsens.implicit.conditions import KKTSolution
+from mdsens.layers.active_set import solve_on_active_set
+from mdsens.layers.checks import float_array
+from mdsens.layers.host_solvers import host_program
+from mdsens.layers.interior_point import interior_point
+from mdsens.layers.program import (
+    INFEASIBLE,
+    SOLVED,
+    UNBOUNDED,
+    UNSOLVED,
+    Program,
+    inspect,
+    kkt_error,
+    raise_unless_solved,
+    rescale,
+)
+from mdsens.layers.solution import OptStep
+
+__all__ = [
+    "BoxConstrainedQP",
+    "BoxQP",
+    "EqualityConstrainedQP",
+    "ProgramState",
+    "QuadraticProgram",
+    "solve_program",
+]
+
+Pair: TypeAlias = tuple[ArrayLike, ArrayLike]
+SolverName: TypeAlias = Literal["auto", "interior-point", "clarabel", "osqp"]
+
+_MAXITER = {"interior-point": 100, "clarabel": 200, "osqp": 100_000}
+
+
+class ProgramState(NamedTuple):
+    """How a program was solved.
+
+    Attributes:
+        iter_num: iterations of the solver.
+        error: largest relative error in the optimality conditions.
+        unique: whether solution and multipliers are unique, so that they have derivatives; where
+            not, derivatives are the active rows' of least norm.
+    """
+
+    iter_num: Int[Array, ""]
+    error: Float[Array, ""]
+    unique: Bool[Array, ""]
+
+
+class QuadraticProgram(eqx.Module):
+    """min 1/2 x'Qx + c'x subject to A x = b and G x <= h, for positive semi-definite Q.
+
+    The solution x, and the multipliers of both kinds of rows, have derivatives of any order and
+    in both modes in Q, c, A, b, G and h. Of Q the symmetric part counts. A bound h of infinity is
+    no bound. Where the active rows are dependent, or leave a direction in which the objective is
+    flat, the derivative is that of least norm and `state.unique` is false; at a row that is just
+    touched it is one of the one-sided derivatives.
+
+    Arguments:
+        solver: "interior-point" runs in JAX on any device, "clarabel" and "osqp" on the host, a
+            batch as one callback. "auto" is the interior point, the fastest in batches and on
+            accelerators.
+        tol: where the solver stops, relative; `None`: 1e-10 (1e-7 for OSQP; 5e-5 for the interior
+            point in single precision). One linear solve with the active rows then makes the
+            solution exact to rounding. Results worse than the square root of tol are an error.
+        maxiter: most iterations; `None`: 100, or 200 for Clarabel and 100 000 for OSQP.
+
+    The algorithm: `mdsens.layers.interior_point`; the derivative: `mdsens.layers.active_set`.
+    """
+
+    solver: SolverName = "auto"
+    tol: float | None = None
+    maxiter: int | None = None
+
+    def __check_init__(self) -> None:
+        check_solver(self.solver)
+
+    def run(
+        self,
+        init_params: Any = None,
+        params_obj: Pair | None = None,
+        params_eq: Pair | None = None,
+        params_ineq: Pair | None = None,
+    ) -> OptStep:
+        """The solution of one program; use `jax.vmap` for a batch.
+
+        Arguments:
+            init_params: not used, the solvers choose their own start.
+            params_obj: (Q, c) of shapes (n, n) and (n,).
+            params_eq: (A, b) of shapes (p, n) and (p,), or `None`.
+            params_ineq: (G, h) of shapes (m, n) and (m,), or `None`.
+
+        Returns:
+            An `OptStep` of a `KKTSolution` with primal (n,), dual_eq (p,) and dual_ineq (m,), not
+            negative, and a `ProgramState`. Q x + c + A' dual_eq + G' dual_ineq = 0.
+
+        Raises:
+            InputError: for wrong shapes or integers; for numbers that are not finite and for Q
+                with a negative eigenvalue; and its subclasses `InfeasibleError`, `UnboundedError`
+                and `UnsolvedError`. Inside compiled code the latter ones are the runtime's.
+        """
+        del init_params
+        Q, c = quadratic_objective(params_obj)
+        A, b = linear_rows("params_eq", params_eq, len(c))
+        G, h = linear_rows("params_ineq", params_ineq, len(c))
+        matrix, lower, upper = stack_rows(A, b, G, h)
+        x, y, state = solve_program(
+            as_program(Q, c, matrix, lower, upper),
+            "quadratic program",
+            self.solver,
+            self.tol,
+            self.maxiter,
+        )
+        return OptStep(kkt_solution(x, y, params_eq, params_ineq, len(b)), state)
+
+
+class EqualityConstrainedQP(eqx.Module):
+    """min 1/2 x'Qx + c'x subject to A x = b, by one linear solve.
+
+    Derivatives are as those of `QuadraticProgram`. Rows may be redundant: the multipliers, and the
+    derivatives in b, are then those of least norm.
+    """
+
+    def run(
+        self,
+        init_params: Any = None,
+        params_obj: Pair | None = None,
+        params_eq: Pair | None = None,
+    ) -> OptStep:
+        """The solution of one program.
+
+        Arguments:
+            init_params: not used.
+            params_obj: (Q, c) of shapes (n, n) and (n,).
+            params_eq: (A, b) of shapes (p, n) and (p,), or `None`.
+
+        Returns:
+            An `OptStep` of a `KKTSolution` with primal (n,) and dual_eq (p,), and a `ProgramState`.
+
+        Raises:
+            InputError: as `QuadraticProgram.run`.
+
+        Solves [[Q, A'], [A, 0]] (x, y) = (-c, b).
+        """
+        del init_params
+        Q, c = quadratic_objective(params_obj)
+        A, b = linear_rows("params_eq", params_eq, len(c))
+        program = as_program(Q, c, A, b, b)
+        program, verdict = _inspect(program)
+        start = (jnp.zeros_like(program.c), jnp.zeros_like(program.lower))
+        accept = float(jnp.finfo(program.c.dtype).eps) ** 0.5
+        x, y, state, status = _finish(program, verdict, *start, SOLVED, 1, accept)
+        x, y, state = raise_unless_solved((x, y, state), status, "quadratic program")
+        return OptStep(KKTSolution(x, None if params_eq is None else y, None), state)
+
+
+class BoxQP(eqx.Module):
+    """min 1/2 x'Qx + c'x subject to lower <= x <= upper.
+
+    Arguments:
+        solver: as in `QuadraticProgram`.
+        tol: as in `QuadraticProgram`.
+        maxiter: as in `QuadraticProgram`.
+    """
+
+    solver: SolverName = "auto"
+    tol: float | None = None
+    maxiter: int | None = None
+
+    def __check_init__(self) -> None:
+        check_solver(self.solver)
+
+    def run(
+        self,
+        init_params: Any = None,
+        params_obj: Pair | None = None,
+        params_ineq: Pair | None = None,
+    ) -> OptStep:
+        """The solution of one program.
+
+        Arguments:
+            init_params: not used.
+            params_obj: (Q, c) of shapes (n, n) and (n,).
+            params_ineq: (lower, upper), numbers or of shape (n,), may be infinite or equal.
+
+        Returns:
+            An `OptStep` of x (n,) and a `ProgramState`.
+
+        Raises:
+            InputError: as `QuadraticProgram.run`.
+        """
+        _, c = quadratic_objective(params_obj)
+        identity = jnp.eye(len(c), dtype=c.dtype)
+        general = BoxConstrainedQP(self.solver, self.tol, self.maxiter)
+        params, state = general.run(init_params, params_obj, identity, params_ineq)
+        return OptStep(params.primal[0], state)
+
+
+class BoxConstrainedQP(eqx.Module):
+    """min 1/2 x'Qx + c'x subject to lower <= A x <= upper.
+
+    A row whose bounds are equal is an equation. Derivatives are as those of `QuadraticProgram`;
+    those of an equation's value are shared by its two bounds, the upper one has them.
+
+    Arguments:
+        solver: as in `QuadraticProgram`.
+        tol: as in `QuadraticProgram`.
+        maxiter: as in `QuadraticProgram`.
+    """
+
+    solver: SolverName = "auto"
+    tol: float | None = None
+    maxiter: int | None = None
+
+    def __check_init__(self) -> None:
+        check_solver(self.solver)
+
+    def run(
+        self,
+        init_params: Any = None,
+        params_obj: Pair | None = None,
+        params_eq: ArrayLike | None = None,
+        params_ineq: Pair | None = None,
+    ) -> OptStep:
+        """The solution of one program.
+
+        Arguments:
+            init_params: not used.
+            params_obj: (Q, c) of shapes (n, n) and (n,).
+            params_eq: A of shape (m, n).
+            params_ineq: (lower, upper), numbers or of shape (m,), may be infinite or equal.
+
+        Returns:
+            An `OptStep` of a `KKTSolution` with primal (x, A x), dual_eq y (m,) with
+            Q x + c + A'y = 0, and dual_ineq, the positive and the negative part of y; and a
+            `ProgramState`.
+
+        Raises:
+            InputError: as `QuadraticProgram.run`.
+        """
+        del init_params
+        Q, c = quadratic_objective(params_obj)
+        if params_eq is None or params_ineq is None:
+            raise InputError("params_eq and params_ineq are needed: give A and (lower, upper).")
+        A = float_array("params_eq", params_eq)
+        require_shape("params_eq", A, (len(A) if A.ndim else 0, len(c)))
+        bounds = []
+        for name, value in zip(("lower", "upper"), pair("params_ineq", params_ineq), strict=True):
+            bound = float_array(name, value)
+            bounds.append(jnp.full(len(A), bound) if bound.ndim == 0 else bound)
+            require_shape(name, bounds[-1], (len(A),))
+        program = as_program(Q, c, A, *bounds)
+        x, y, state = solve_program(
+            program, "quadratic program", self.solver, self.tol, self.maxiter
+        )
+        parts = (jnp.where(y > 0, y, 0), jnp.where(y < 0, -y, 0))
+        return OptStep(KKTSolution((x, program.A @ x), y, parts), state)
+
+
+def solve_program(
+    program: Program, name: str, solver: str, tol: float | None, maxiter: int | None
+) -> tuple[Float[Array, " n"], Float[Array, " m"], ProgramState]:
+    """The solution of a program and its multipliers, differentiable in the program.
+
+    Arguments:
+        program: the program.
+        name: what to call it in errors.
+        solver: "auto", "interior-point", "clarabel" or "osqp".
+        tol: as in `QuadraticProgram`.
+        maxiter: as in `QuadraticProgram`.
+
+    Returns:
+        x (n,), the multipliers (m,) of the rows, and how it was solved.
+
+    Raises:
+        InputError: as `QuadraticProgram.run`.
+    """
+    solver = "interior-point" if solver == "auto" else solver
+    epsilon = float(jnp.finfo(program.c.dtype).eps)
+    if tol is None:
+        tol = {"interior-point": max(1e-10, epsilon**0.625), "osqp": 1e-7}.get(solver, 1e-10)
+    maxiter = _MAXITER[solver] if maxiter is None else maxiter
+    program, verdict = _inspect(program)
+    constant = jax.lax.stop_gradient(program)
+    if solver == "interior-point":
+        start = _interior_point(constant, tol, maxiter)
+    else:
+        start = host_program(_rescaled(constant), solver, tol, maxiter)
+    accept = max(tol, epsilon) ** 0.5
+    x, y, state, status = _finish(program, verdict, *start, accept)
+    result: tuple[Array, Array, ProgramState] = raise_unless_solved((x, y, state), status, name)
+    return result
+
+
+_inspect = jax.jit(inspect)
+
+
+@functools.partial(jax.jit, static_argnames=("tol", "maxiter"))
+def _interior_point(program: Program, tol: float, maxiter: int) -> tuple:
+    return interior_point(rescale(program)[0], tol, maxiter)
+
+
+@jax.jit
+def _rescaled(program: Program) -> Program:
+    return rescale(program)[0]
+
+
+@functools.partial(jax.jit, static_argnames=("accept",))
+def _finish(
+    program: Program,
+    verdict: Int[Array, ""],
+    x: Float[Array, " n"],
+    y: Float[Array, " m"],
+    status: Int[ArrayLike, ""],
+    iterations: Int[ArrayLike, ""],
+    accept: float,
+) -> tuple[Float[Array, " n"], Float[Array, " m"], ProgramState, Int[Array, ""]]:
+    """The exact, differentiable solution next to an approximate one of the rescaled program."""
+    scaled, rows, objective = rescale(program)
+    constant = jax.lax.stop_gradient(scaled)
+    polished_x, polished_y, unique = solve_on_active_set(scaled, x, y)
+    before = kkt_error(constant, *jax.lax.stop_gradient((x, y)))
+    after = kkt_error(constant, *jax.lax.stop_gradient((polished_x, polished_y)))
+    better = after <= before
+    error = jnp.where(better, after, before)
+
+    # Where the active rows were not told apart, the value of the solver with their derivative.
+    def chosen(polished: Array, given: Array) -> Array:
+        return polished + jnp.where(better, 0, jax.lax.stop_gradient(given - polished))
+
+    x, y = chosen(polished_x, x), chosen(polished_y, y)
+    z = constant.A @ jax.lax.stop_gradient(x)
+    equations = constant.lower == constant.upper
+    missed = jnp.where(equations, jnp.abs(z - constant.upper) / (1 + jnp.abs(z)), 0)
+    only_equations = jnp.all(equations)
+    # A linear system has no iterations that diverge, but what it cannot solve tells why.
+    reason = jnp.where(jnp.max(missed, initial=0) > accept, INFEASIBLE, UNBOUNDED)
+    reason = jnp.where(only_equations, reason, UNSOLVED)
+    status = jnp.where((status == INFEASIBLE) | (status == UNBOUNDED), status, reason)
+    status = jnp.where(error <= accept, SOLVED, status)
+    status = jnp.where(verdict == SOLVED, status, verdict)
+    state = ProgramState(jnp.asarray(iterations), error, unique)
+    return x, rows * y / objective, state, status
+
+
+def check_solver(solver: str) -> None:
+    """An error if there is no solver of this name."""
+    if solver not in ("auto", *_MAXITER):
+        raise InputError(
+            f"solver={solver!r} is unknown; allowed are 'auto', 'interior-point', 'clarabel' and "
+            "'osqp'."
+        )
+
+
+def as_program(
+    Q: Float[Array, "n n"],
+    c: Float[Array, " n"],
+    A: Float[Array, "m n"],
+    lower: Float[Array, " m"],
+    upper: Float[Array, " m"],
+) -> Program:
+    """The program of these arrays, in their common precision and with the symmetric part of Q."""
+    dtype = jnp.result_type(Q, c, A, lower, upper)
+    Q, c, A, lower, upper = (jnp.asarray(value, dtype) for value in (Q, c, A, lower, upper))
+    return Program((Q + Q.T) / 2, c, A, lower, upper)
+
+
+def quadratic_objective(params_obj: Pair | None) -> tuple[Array, Array]:
+    """Q and c, of shapes that go together."""
+    quadratic, linear = pair("params_obj", params_obj)
+    Q, c = float_array("Q", quadratic), float_array("c", linear)
+    if c.ndim != 1 or not c.size:
+        raise InputError(f"c has the shape {c.shape}; allowed is (n,) with n at least 1.")
+    require_shape("Q", Q, (len(c), len(c)))
+    return Q, c
+
+
+def linear_rows(name: str, params: Pair | None, size: int) -> tuple[Array, Array]:
+    """The matrix and the bounds of some rows, of shapes that go together; no rows for None."""
+    if params is None:
+        # Of the lowest precision, so that they leave that of the others as it is.
+        return jnp.zeros((0, size), jnp.float16), jnp.zeros(0, jnp.float16)
+    first, second = pair(name, params)
+    matrix, bounds = float_array(f"{name}[0]", first), float_array(f"{name}[1]", second)
+    if bounds.ndim != 1:
+        raise InputError(f"{name}[1] has the shape {bounds.shape}; allowed is (rows,).")
+    require_shape(f"{name}[0]", matrix, (len(bounds), size))
+    return matrix, bounds
+
+
+def stack_rows(A: Array, b: Array, G: Array, h: Array) -> tuple[Array, Array, Array]:
+    """The rows A x = b and G x <= h as one matrix with lower and upper bounds."""
+    dtype = jnp.result_type(b, h)
+    lower = jnp.concatenate([b.astype(dtype), jnp.full(len(h), -jnp.inf, dtype)])
+    upper = jnp.concatenate([b.astype(dtype), h.astype(dtype)])
+    return jnp.concatenate([A, G]), lower, upper
+
+
+def kkt_solution(
+    x: Array, y: Array, params_eq: Any, params_ineq: Any, equations: int
+) -> KKTSolution:
+    """The solution with the multipliers split, None for rows that were not given."""
+    return KKTSolution(
+        x,
+        None if params_eq is None else y[:equations],
+        None if params_ineq is None else y[equations:],
+    )
+
+
+def pair(name: str, value: Any) -> tuple[Any, Any]:
+    """The two members of a pair, or an error."""
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise InputError(f"{name} is a {type(value).__name__}; allowed is a pair of arrays.")
+    return value[0], value[1]
+
+
+def require_shape(name: str, value: Array, shape: tuple[int, ...]) -> None:
+    """An error if an array has another shape."""
+    if value.shape != shape:
+        raise InputError(f"{name} has the shape {value.shape}; allowed is {shape} here.")

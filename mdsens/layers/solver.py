@@ -1,0 +1,248 @@
+"""What all iterative solvers share: one loop, one verdict, one place that attaches derivatives."""
+
+import abc
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import equinox as eqx
+import equinox.internal as eqxi
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from mdsens.errors import ConvergenceError, InputError
+from mdsens.implicit import custom_root
+from mdsens.implicit.arguments import floats_to_arrays
+from mdsens.implicit.closures import closes_over_tracers
+from mdsens.implicit.linear import Solver
+from mdsens.layers.checks import float_array
+from mdsens.layers.solution import OptStep
+from mdsens.layers.trees import dtype_of, norm
+
+__all__ = ["Derivative", "IterativeSolver", "without_derivatives"]
+
+Derivative = Literal["implicit", "unrolled", "one-step"]
+
+
+class IterativeSolver(eqx.Module):
+    """An iteration and the condition that its limit fulfils.
+
+    A solver defines `init_state`, `update` and `optimality_fun`; its states have the fields
+    `iter_num` (iterations done), `error` (what is compared with `tol`) and `converged`.
+
+    Arguments:
+        maxiter: most iterations.
+        tol: error at which the iterations stop, in the units of the condition (of the gradient,
+            where something is minimised); None: the square root of the machine precision of the
+            parameters, 1.5e-8 in double precision.
+        throw: whether it is an error not to converge; otherwise `state.converged` tells.
+        derivative: "implicit": that of the solution, through the condition (Blondel et al. 2021,
+            arXiv 2105.15183, equation 2); "unrolled": that of the iterations, with the step sizes
+            that searches have found held constant; "one-step": that of a last iteration begun at
+            the solution (Bolte, Pauwels & Vaiter 2023, arXiv 2305.13768, equation 3).
+        implicit_diff_solve: how to solve the linear systems of implicit derivatives, as in
+            `mdsens.implicit.custom_root`: a word, a lineax solver, or `solve(matvec, b)`.
+    """
+
+    maxiter: int = eqx.field(kw_only=True, default=500)
+    tol: float | None = eqx.field(kw_only=True, default=None)
+    throw: bool = eqx.field(kw_only=True, default=True)
+    derivative: Derivative = eqx.field(kw_only=True, default="implicit")
+    implicit_diff_solve: Solver | None = eqx.field(kw_only=True, default=None)
+
+    derivatives: ClassVar[tuple[str, ...]] = ("implicit", "unrolled", "one-step")
+    symmetric: ClassVar[bool] = False
+
+    def __check_init__(self) -> None:
+        if self.derivative not in self.derivatives:
+            raise InputError(
+                f"derivative={self.derivative!r} was given to {type(self).__name__}; allowed are "
+                f"{', '.join(map(repr, self.derivatives))}."
+            )
+        if isinstance(self.maxiter, bool) or not isinstance(self.maxiter, int) or self.maxiter < 1:
+            raise InputError(f"maxiter={self.maxiter!r}; allowed are integers from 1.")
+        if self.tol is not None and not self.tol >= 0:
+            raise InputError(
+                f"tol={self.tol!r}; allowed are None and numbers that are not negative."
+            )
+
+    @abc.abstractmethod
+    def init_state(self, init_params: PyTree, *args: Any, **kwargs: Any) -> Any:
+        """The state before the first iteration."""
+
+    @abc.abstractmethod
+    def update(self, params: PyTree, state: Any, *args: Any, **kwargs: Any) -> OptStep:
+        """The parameters and the state after one more iteration."""
+
+    def one_step(self, params: PyTree, state: Any, *args: Any, **kwargs: Any) -> PyTree:
+        """The parameters after the iteration whose derivative `derivative="one-step"` takes."""
+        return self.update(params, state, *args, **kwargs).params
+
+    if TYPE_CHECKING:  # a method of most solvers, a field of those that the user gives it to
+
+        @property
+        def optimality_fun(self) -> Callable[..., Any]:
+            """The condition F(params, *args), zero at a solution, with params' structure."""
+
+    def residual(self, params: PyTree, *args: Any, **kwargs: Any) -> PyTree:
+        """The value of `optimality_fun`, without auxiliary output where it has one."""
+        return self.optimality_fun(params, *args, **kwargs)
+
+    def l2_optimality_error(self, params: PyTree, *args: Any, **kwargs: Any) -> Float[Array, ""]:
+        """The Euclidean norm of the condition, which vanishes at a solution."""
+        return norm(self.residual(params, *args, **kwargs))
+
+    def tolerance(self, params: PyTree) -> float:
+        """The error at which the iterations stop."""
+        if self.tol is None:
+            return float(jnp.finfo(dtype_of(params)).eps) ** 0.5
+        return self.tol
+
+    def run(self, init_params: PyTree, *args: Any, **kwargs: Any) -> OptStep:
+        """Iterate until the error is at most `tol`.
+
+        Arguments:
+            init_params: where to begin, a pytree of floating-point arrays.
+            *args: what `update` and `optimality_fun` take after the parameters; the result can be
+                differentiated in every float among them. Python floats become arrays.
+            **kwargs: likewise.
+
+        Returns:
+            The solution and the last state.
+
+        Raises:
+            InputError: for parameters that are not floating-point arrays.
+            ConvergenceError: if the error is still above `tol` after `maxiter` iterations or not a
+                number, with `throw`; inside compiled code the runtime's error with this message.
+        """
+        init_params = jax.tree.map(lambda leaf: float_array("init_params", leaf), init_params)
+        args, kwargs = jax.tree.map(_to_array, (args, kwargs))
+        if self.derivative == "implicit":
+            return OptStep(*_differentiable(self)(init_params, args, kwargs))
+        if self.derivative == "unrolled":
+            return OptStep(*_solve(init_params, self, args, kwargs))
+        params, state = without_derivatives(
+            lambda init: _iterate(init, self, args, kwargs), init_params
+        )
+        params, state = _checked(self, params, state)
+        return OptStep(self.one_step(params, state, *args, **kwargs), state)
+
+
+def without_derivatives(function: Callable[..., Any], *args: Any) -> Any:
+    """The function's value as a constant, whatever it closes over.
+
+    Loops that end when something is found have no derivative in reverse mode, and need none.
+
+    Arguments:
+        function: of pytrees of arrays.
+        *args: these pytrees.
+
+    Returns:
+        `function(*args)`, with zero derivatives.
+    """
+    args = jax.lax.stop_gradient(args)
+    converted = eqx.filter_closure_convert(function, *args)
+    dynamic, static = eqx.partition(converted, eqx.is_inexact_array)
+    converted = eqx.combine(jax.lax.stop_gradient(dynamic), static)
+    return jax.tree.map(
+        lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_inexact_array(leaf) else leaf,
+        converted(*args),
+    )
+
+
+def _to_array(leaf: Any) -> Any:
+    return (
+        jnp.asarray(leaf) if isinstance(leaf, np.ndarray | np.generic) else floats_to_arrays(leaf)
+    )
+
+
+def _differentiable(solver: IterativeSolver) -> Callable[[Any, tuple, dict], tuple[Any, Any]]:
+    if closes_over_tracers(solver):
+        return custom_root(
+            lambda params, args, kwargs: solver.residual(params, *args, **kwargs),
+            has_aux=True,
+            solve=solver.implicit_diff_solve,
+            symmetric=solver.symmetric,
+        )(lambda init, args, kwargs: _solve(init, solver, args, kwargs))
+    decorated = _decorated(solver.implicit_diff_solve, solver.symmetric)
+    return lambda init, args, kwargs: decorated(init, solver, args, kwargs)
+
+
+@functools.lru_cache
+def _decorated(solve: Solver | None, symmetric: bool) -> Callable:
+    # The solver is an argument, so that what is compiled for one serves all that are equal to it,
+    # and arrays inside it (a step size, the weights of an objective) are differentiated too.
+    def condition(params: Any, solver: IterativeSolver, args: tuple, kwargs: dict) -> Any:
+        return solver.residual(params, *args, **kwargs)
+
+    return custom_root(condition, has_aux=True, solve=solve, symmetric=symmetric)(_solve)
+
+
+def _solve(init_params: Any, solver: IterativeSolver, args: tuple, kwargs: dict) -> Any:
+    return _checked(solver, *_iterate(init_params, solver, args, kwargs))
+
+
+def _iterate(init_params: Any, solver: IterativeSolver, args: tuple, kwargs: dict) -> Any:
+    # Once more, since in eager derivatives JAX hands Python floats over as they were.
+    init_params, args, kwargs = jax.tree.map(_to_array, (init_params, args, kwargs))
+    return _loop(init_params, solver, args, kwargs)
+
+
+@eqx.filter_jit
+def _loop(init_params: Any, solver: IterativeSolver, args: tuple, kwargs: dict) -> Any:
+    """The loop, compiled once per solver and shapes."""
+    tol = solver.tolerance(init_params)
+    start = (init_params, solver.init_state(init_params, *args, **kwargs))
+    dynamic, static = eqx.partition(start, eqx.is_array)
+
+    def unfinished(dynamic: Any) -> Array:
+        _, state = eqx.combine(dynamic, static)
+        return (state.error > tol) & (state.iter_num < solver.maxiter)  # false for nan
+
+    def step(dynamic: Any) -> Any:
+        params, state = eqx.combine(dynamic, static)
+        params, state = solver.update(params, state, *args, **kwargs)
+        return eqx.filter((params, state), eqx.is_array)
+
+    if solver.derivative == "unrolled":
+        dynamic = eqxi.while_loop(
+            unfinished, step, dynamic, max_steps=solver.maxiter, kind="bounded"
+        )
+    else:
+        dynamic = jax.lax.while_loop(unfinished, step, dynamic)
+    params, state = eqx.combine(dynamic, static)
+    return params, state._replace(converged=state.error <= tol)
+
+
+def _checked(solver: IterativeSolver, params: Any, state: Any) -> tuple[Any, Any]:
+    """The same, or the error that the iterations did not converge."""
+    if not solver.throw:
+        return params, state
+    name, tol = type(solver).__name__, solver.tolerance(params)
+    if isinstance(state.converged, jax.core.Tracer):
+        problem = jnp.where(jnp.isnan(state.error), 0, 1)
+        messages = [_not_a_number(name, ""), _not_converged(name, "", tol, solver.maxiter)]
+        return eqx.branched_error_if(params, ~state.converged, problem, messages), state
+    if np.any(np.isnan(state.error)):
+        raise ConvergenceError(_not_a_number(name, f" in iteration {int(state.iter_num)}"))
+    if not np.all(state.converged):
+        reached = f" with an error of {float(state.error):.1e}"
+        raise ConvergenceError(_not_converged(name, reached, tol, solver.maxiter))
+    return params, state
+
+
+def _not_a_number(name: str, where: str) -> str:
+    return (
+        f"{name} met numbers that are not finite{where}; look at the function and its gradient at "
+        "init_params, begin elsewhere, or pass a smaller stepsize where there is one."
+    )
+
+
+def _not_converged(name: str, reached: str, tol: float, maxiter: int) -> str:
+    return (
+        f"{name} did not converge: maxiter={maxiter} iterations ended{reached} above "
+        f"tol={tol:.1e}; raise maxiter, scale the problem, or accept a larger tol; "
+        "throw=False only flags it."
+    )
