@@ -1,6 +1,13 @@
 """Optimisation layers: a solver with its condition, differentiable in every float input."""
 
 from mdsens.layers.block_coordinate_descent import BlockCoordinateDescent
+from mdsens.layers.cones import (
+    Cones,
+    projection_cone,
+    projection_dual_cone,
+    projection_exponential_cone,
+    projection_second_order_cone,
+)
 from mdsens.layers.fixed_point import AndersonAcceleration, FixedPointIteration
 from mdsens.layers.gradient_descent import GradientDescent
 from mdsens.layers.lbfgs import LBFGS
@@ -11,10 +18,46 @@ from mdsens.layers.mirror_descent import MirrorDescent
 from mdsens.layers.newton import Newton
 from mdsens.layers.nonlinear_cg import NonlinearCG
 from mdsens.layers.projected_gradient import ProjectedGradient
+from mdsens.layers.projections import (
+    kl_projection_simplex,
+    projection_affine_set,
+    projection_box,
+    projection_box_section,
+    projection_halfspace,
+    projection_hypercube,
+    projection_hyperplane,
+    projection_l1_ball,
+    projection_l1_sphere,
+    projection_l2_ball,
+    projection_l2_sphere,
+    projection_linf_ball,
+    projection_non_negative,
+    projection_simplex,
+    projection_sparse_simplex,
+)
+from mdsens.layers.prox import (
+    make_prox_from_projection,
+    prox_elastic_net,
+    prox_group_lasso,
+    prox_lasso,
+    prox_log_barrier,
+    prox_non_negative_lasso,
+    prox_non_negative_ridge,
+    prox_none,
+    prox_nuclear_norm,
+    prox_ridge,
+    prox_total_variation_1d,
+)
 from mdsens.layers.proximal_gradient import ProximalGradient
 from mdsens.layers.root_finding import Bisection
 from mdsens.layers.solution import OptStep
 from mdsens.layers.solver import IterativeSolver
+from mdsens.layers.transport import (
+    kl_projection_birkhoff,
+    kl_projection_transport,
+    projection_birkhoff,
+    projection_transport,
+)
 
 __all__ = [
     "LBFGS",
@@ -23,6 +66,7 @@ __all__ = [
     "Bisection",
     "BlockCoordinateDescent",
     "CompositeLinearFunction",
+    "Cones",
     "FixedPointIteration",
     "GaussNewton",
     "GradientDescent",
@@ -34,4 +78,38 @@ __all__ = [
     "OptStep",
     "ProjectedGradient",
     "ProximalGradient",
+    "kl_projection_birkhoff",
+    "kl_projection_simplex",
+    "kl_projection_transport",
+    "make_prox_from_projection",
+    "projection_affine_set",
+    "projection_birkhoff",
+    "projection_box",
+    "projection_box_section",
+    "projection_cone",
+    "projection_dual_cone",
+    "projection_exponential_cone",
+    "projection_halfspace",
+    "projection_hypercube",
+    "projection_hyperplane",
+    "projection_l1_ball",
+    "projection_l1_sphere",
+    "projection_l2_ball",
+    "projection_l2_sphere",
+    "projection_linf_ball",
+    "projection_non_negative",
+    "projection_second_order_cone",
+    "projection_simplex",
+    "projection_sparse_simplex",
+    "projection_transport",
+    "prox_elastic_net",
+    "prox_group_lasso",
+    "prox_lasso",
+    "prox_log_barrier",
+    "prox_non_negative_lasso",
+    "prox_non_negative_ridge",
+    "prox_none",
+    "prox_nuclear_norm",
+    "prox_ridge",
+    "prox_total_variation_1d",
 ]

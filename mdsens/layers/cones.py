@@ -243,7 +243,13 @@ def _root(r: Array, s: Array, t: Array, bracket: Array) -> Array:
         return low, high, new, new - rho, count + 1
 
     low, high = bracket
-    state: tuple[Array, ...] = (low, high, (low + high) / 2, jnp.full_like(r, jnp.inf), jnp.asarray(0))
+    state: tuple[Array, ...] = (
+        low,
+        high,
+        (low + high) / 2,
+        jnp.full_like(r, jnp.inf),
+        jnp.asarray(0),
+    )
     return jax.lax.while_loop(go_on, refine, state)[2]
 
 

@@ -10,7 +10,17 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 from mdsens.errors import InputError
 from mdsens.layers.checks import float_array, require
 
-__all__ = ["is_number", "leafwise", "nonnegative", "norm", "number", "point", "step_size", "vdot", "vector"]
+__all__ = [
+    "is_number",
+    "leafwise",
+    "nonnegative",
+    "norm",
+    "number",
+    "point",
+    "step_size",
+    "vdot",
+    "vector",
+]
 
 
 def is_number(value: Any) -> bool:

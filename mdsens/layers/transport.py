@@ -50,9 +50,9 @@ def projection_transport(
             not negative and with the same total.
 
     Returns:
-        The plan P that minimises |P - S|^2 / 2, **shape** (m, n). Where rows and columns fall into
-        groups with no transport between them, the derivative in the marginals is for changes that
-        leave every group balanced.
+        The plan P that minimises |P - S|^2 / 2, **shape** (m, n). The derivative in the marginals
+        is for changes that keep their totals equal; where rows and columns fall into groups with
+        no transport between them, for those that leave every group balanced.
 
     Raises:
         InputError: if shapes do not fit, a marginal is negative, or the totals differ. The
@@ -89,7 +89,8 @@ def kl_projection_transport(
 
     Returns:
         The plan P that minimises KL(P, exp(S)), or sum P log P - sum P S, **shape** (m, n). Its
-        form is diag(exp u) exp(S) diag(exp v).
+        form is diag(exp u) exp(S) diag(exp v). The derivative in the marginals is for changes that
+        keep their totals equal.
 
     Raises:
         InputError: if shapes do not fit, a marginal is not positive, or the totals differ. The
@@ -179,7 +180,8 @@ def _plan(rows: Rows, S: Array, a: Array, b: Array) -> Array:
     def null_space(v: Array, S: Array, a: Array, b: Array) -> Array:
         return _connected(_laplacian(_weights(rows, rows(S + v, a))))
 
-    @custom_root(residual, symmetric=True, null_space=null_space)
+    # Marginals that move apart have no plan; least_squares takes the part that stays balanced.
+    @custom_root(residual, symmetric=True, definite=True, null_space=null_space, least_squares=True)
     def solve(v: Array, S: Array, a: Array, b: Array) -> Array:
         return _anneal(rows, v, S, a, b)
 
@@ -201,16 +203,16 @@ def _anneal(rows: Rows, v: Array, S: Array, a: Array, b: Array) -> Array:
     else:
         easy, rounding = jnp.ones_like(total), epsilon * unit * (1 + spread)
 
-    def advance(state: tuple[Array, ...]) -> tuple[Array, ...]:
-        fraction, v, _, _ = state
+    def advance(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        fraction, v, _ = state
         new = jnp.minimum(_GROWTH * fraction, 1)
         tolerance = jnp.where(new < 1, _ROUGH * unit, 8 * rounding)
-        v, error, count = _newton(rows, v * (new / fraction), new * S, a, b, tolerance)
-        return new, v, error, state[3] + count
+        v, error = _newton(rows, v * (new / fraction), new * S, a, b, tolerance)
+        return new, v, error
 
     first = jnp.minimum(jnp.maximum(easy / jnp.where(spread > 0, spread, 1), epsilon), 1)
-    state = (first / _GROWTH, v, jnp.zeros_like(total), 0)
-    _, v, error, C = jax.lax.while_loop(lambda state: state[0] < 1, advance, state)
+    state = (first / _GROWTH, v, jnp.zeros_like(total))
+    _, v, error = jax.lax.while_loop(lambda state: state[0] < 1, advance, state)
     message = "Newton's method for the transport plan did not converge; scale sim_matrix down."
     return require(v, error <= 1e4 * rounding, message)
 
@@ -224,8 +226,9 @@ def _newton(
     """
     n = v.size
     total = jnp.sum(a)
+    unit = jnp.where(total > 0, total, 1)
     # The size of the Jacobian where every score counts.
-    scale = total / n if rows is _entropic_rows else jnp.ones_like(total)
+    scale = unit / n if rows is _entropic_rows else jnp.ones_like(total)
     floor = 10 * n * jnp.finfo(S.dtype).eps
 
     def gradient(v: Array) -> tuple[Array, Array]:
@@ -242,7 +245,7 @@ def _newton(
     def step(state: tuple[Any, ...]) -> tuple[Any, ...]:
         v, P, g, count, _ = state
         laplacian = _laplacian(_weights(rows, P))
-        damping = scale * jnp.maximum(_DAMPING * jnp.minimum(largest(g) / total, 1), floor)
+        damping = scale * jnp.maximum(_DAMPING * jnp.minimum(largest(g) / unit, 1), floor)
         factor = jax.scipy.linalg.cho_factor(laplacian + damping * jnp.eye(n, dtype=S.dtype))
         direction = -jax.scipy.linalg.cho_solve(factor, g - jnp.mean(g))
 
@@ -264,5 +267,5 @@ def _newton(
         return v, P, g, count + 1, halvings >= _MAX_HALVINGS
 
     state = (v, *gradient(v), jnp.asarray(0), jnp.asarray(False))
-    v, _, g, count, _ = jax.lax.while_loop(unsolved, step, state)
-    return v, largest(g), count
+    v, _, g, _, _ = jax.lax.while_loop(unsolved, step, state)
+    return v, largest(g)
