@@ -6,6 +6,7 @@ Each gives a `Backend`; `linear.py` adds the null space, the derivatives and the
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
+import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
 import lineax
@@ -13,6 +14,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike
 
+from mdsens.implicit.conjugate_gradients import conjugate_gradients
 from mdsens.implicit.minres import minres
 
 MatrixVectorProduct: TypeAlias = Callable[[Any], Any]
@@ -108,33 +110,26 @@ def iterative(
     max_steps: int | None,
 ) -> Backend:
     """Conjugate gradients, MINRES or restarted GMRES on A / s, where s has the sign of A."""
-    # lineax compares entry by entry with atol + rtol |b|; with |b| = 1 this atol bounds the norm
-    # of the residual by 2 rtol. Its conjugate gradients want a positive definite matrix and
-    # compare with fixed numbers, hence the scale; recomputing the residual would make them
-    # stagnate just above rtol, where the recursion goes on to fall, and we look afterwards.
-    atol = rtol / example.size**0.5
-    if name == "minres":
+    if name in ("cg", "minres"):
         most = 10 * example.size if max_steps is None else max_steps
 
         def solve_symmetric(b: Array) -> tuple[Array, Array]:
-            return minres(matvec, b, preconditioner, rtol, most)
+            if name == "minres":
+                return minres(matvec, b, preconditioner, rtol, most)
+            # Positive definite for either sign of A.
+            x, steps = conjugate_gradients(
+                lambda v: matvec(v) / scale, b, scaled(preconditioner, scale), rtol, most
+            )
+            return x / scale, steps
 
         return Backend(solve_symmetric, solve_symmetric, _FALSE, _FALSE, _FALSE)
-    solver: lineax.AbstractLinearSolver
-    if name == "cg":
-        solver = lineax.CG(rtol=rtol, atol=atol, stabilise_every=None, max_steps=max_steps)
-    else:
-        restart = min(_GMRES_RESTART, example.size)
-        solver = lineax.GMRES(rtol=rtol, atol=atol, restart=restart, max_steps=max_steps)
-    scaled_preconditioner = None
-    if preconditioner is not None:
-        given = preconditioner
-
-        def scaled_preconditioner(v: Array) -> Array:
-            return scale * given(v)
-
+    # lineax compares entry by entry with atol + rtol |b|; with |b| = 1 this atol bounds the norm
+    # of the residual by 2 rtol.
+    atol = rtol / example.size**0.5
+    restart = min(_GMRES_RESTART, example.size)
+    solver = lineax.GMRES(rtol=rtol, atol=atol, restart=restart, max_steps=max_steps)
     backend = from_lineax(
-        solver, lambda v: matvec(v) / scale, example, name == "cg", scaled_preconditioner
+        solver, lambda v: matvec(v) / scale, example, False, scaled(preconditioner, scale)
     )
 
     def rescaled(apply: Callable) -> Callable:
@@ -145,6 +140,50 @@ def iterative(
         return run
 
     return backend._replace(forward=rescaled(backend.forward), backward=rescaled(backend.backward))
+
+
+def scaled(product: Callable | None, scale: Array) -> Callable | None:
+    """The product with s A, or None if there is none with A."""
+    return None if product is None else lambda v: scale * product(v)
+
+
+def gmres_or_dense(
+    matvec: Callable, example: Array, scale: Array, preconditioner: Callable | None, rtol: float
+) -> Backend:
+    """GMRES for as many products as a factorisation is worth; if they do not suffice, that."""
+    size, dtype = example.size, example.dtype
+    acceptable = max(100 * rtol, 1e-10 if dtype == jnp.float64 else 1e-5)
+    steps_worth_trying = 4
+    first = iterative("gmres", matvec, example, scale, preconditioner, rtol, steps_worth_trying)
+
+    def with_rest(apply: Callable, multiply: Callable, transposed: bool) -> Callable:
+        def factorise_and_solve(b: Array) -> Array:
+            backend = dense(materialise(matvec, size, dtype), symmetric=False)
+            x = (backend.backward if transposed else backend.forward)(b)[0]
+            return jnp.where(backend.singular, jnp.nan, x)
+
+        def run(b: Array) -> tuple[Array, Array]:
+            x, steps = apply(b)
+            missed = ~(jnp.linalg.norm(multiply(x) - b) <= acceptable * jnp.linalg.norm(b))
+            # One condition for all elements of a vmap: else both branches would be taken.
+            x = jax.lax.cond(
+                eqxi.unvmap_any(missed),
+                lambda b, x: jnp.where(missed, factorise_and_solve(b), x),
+                lambda b, x: x,
+                b,
+                x,
+            )
+            return x, jnp.where(missed, 0, steps)
+
+        return run
+
+    def multiply_transposed(v: Array) -> Array:
+        return jax.linear_transpose(matvec, example)(v)[0]
+
+    return first._replace(
+        forward=with_rest(first.forward, matvec, transposed=False),
+        backward=with_rest(first.backward, multiply_transposed, transposed=True),
+    )
 
 
 def from_lineax(

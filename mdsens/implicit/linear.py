@@ -37,6 +37,9 @@ __all__ = [
 DENSE_LIMIT = 2000
 """Largest number of unknowns for which the automatic choice factorises a dense matrix."""
 
+DENSE_FIRST = 200
+"""Up to here it does so at once; a larger matrix without symmetry must have defied GMRES."""
+
 _NAMES = ("auto", "dense", "svd", "cg", "minres", "gmres")
 _WORDS = f"{', '.join(map(repr, _NAMES))}, a lineax solver, or a function (matvec, b) -> x"
 
@@ -93,9 +96,10 @@ def solve(
 
     - `matvec`: v -> A v, linear, from and to the structure of `b`.
     - `b`: right-hand side, a pytree of floating-point arrays with n numbers in all.
-    - `solver`: `None` or `"auto"`: `"dense"` (LU) up to `DENSE_LIMIT` unknowns; above that, without
-      a matrix, `"cg"` if symmetric and definite, `"minres"` if only symmetric, else `"gmres"`. Or
-      one of these words; or `"svd"`, a dense pseudo-inverse, which finds the null spaces of A and
+    - `solver`: `None` or `"auto"`: `"dense"` (LU) up to `DENSE_LIMIT` unknowns, with a short try of
+      GMRES before it above `DENSE_FIRST` if A is not symmetric; above the limit, without a
+      matrix, `"cg"` if symmetric and definite, `"minres"` if only symmetric, else `"gmres"`. Or one
+      of these words; or `"svd"`, a dense pseudo-inverse, which finds the null spaces of A and
       A^T itself; or a `lineax.AbstractLinearSolver`; or a function `(matvec, b) -> x`.
     - `symmetric`: A is symmetric; found out with two products, and an error if it is not.
     - `definite`: a symmetric A is also definite, of either sign, apart from its null space.
@@ -182,6 +186,8 @@ def solve(
 
     if method == "dense":
         backend = backends.dense(deflated_matrix(matrix, frozen_basis, shift), symmetric)
+    elif method == "gmres or dense":
+        backend = backends.gmres_or_dense(product, vector, shift, flat_preconditioner, rtol)
     elif isinstance(method, str):
         backend = backends.iterative(
             method, product, vector, shift, flat_preconditioner, rtol, max_steps
@@ -278,8 +284,10 @@ def _choose(solver: Solver | None, size: int, symmetric: bool, definite: bool) -
         )
     if solver is not None and solver != "auto":
         return solver
-    if size <= DENSE_LIMIT:
+    if size <= DENSE_FIRST or (symmetric and size <= DENSE_LIMIT):
         return "dense"
+    if size <= DENSE_LIMIT:
+        return "gmres or dense"
     if not symmetric:
         return "gmres"
     return "cg" if definite else "minres"
@@ -305,6 +313,7 @@ def _without_derivatives(
 def _problem(norm: Array, residual: Array, tolerance: float, backend: backends.Backend) -> Array:
     """The index of the message that applies, or -1."""
     found = jnp.where(residual <= tolerance, -1, 3)
+    found = jnp.where(jnp.isnan(residual), 1, found)  # a breakdown, or a factor that is singular
     found = jnp.where(backend.asymmetric, 2, found)
     found = jnp.where(backend.singular, 1, found)
     found = jnp.where(backend.not_finite, 4, found)

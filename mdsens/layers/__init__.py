@@ -1,5 +1,6 @@
 """Optimisation layers: a solver with its condition, differentiable in every float input."""
 
+from mdsens.layers.bilevel import BilevelResult, minimise
 from mdsens.layers.block_coordinate_descent import BlockCoordinateDescent
 from mdsens.layers.cones import (
     Cones,
@@ -63,6 +64,7 @@ __all__ = [
     "LBFGS",
     "LBFGSB",
     "AndersonAcceleration",
+    "BilevelResult",
     "Bisection",
     "BlockCoordinateDescent",
     "CompositeLinearFunction",
@@ -82,6 +84,7 @@ __all__ = [
     "kl_projection_simplex",
     "kl_projection_transport",
     "make_prox_from_projection",
+    "minimise",
     "projection_affine_set",
     "projection_birkhoff",
     "projection_box",

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
+import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
@@ -217,7 +218,14 @@ def search_stepsize(
             slope_change = difference(jax.grad(fun)(x), gradient)
             return inner(slope_change, change) <= 2 * model
 
-        return jax.lax.cond(model > rounding * jnp.abs(value), by_value, by_gradient)
+        # One condition for all elements of a vmap: with one for each, `cond` would copy what the
+        # function closes over, such as its data, for every element.
+        drowned = model <= rounding * jnp.abs(value)
+        return jax.lax.cond(
+            eqxi.unvmap_any(drowned),
+            lambda: jnp.where(drowned, by_gradient(), by_value()),
+            by_value,
+        )
 
     def shrink(trial: tuple[Array, Array]) -> tuple[Array, Array]:
         stepsize, count = trial

@@ -501,3 +501,24 @@ def test_a_matrix_that_is_not_a_number_is_an_error(solver):
     matrix = np.diag([1.0, np.nan, 2.0])
     with pytest.raises(LinearSolveError, match="matrix of the linear system is not finite"):
         solve(product(matrix), np.ones(3), solver=solver)
+
+
+@pytest.mark.parametrize("transform", [jax.jacfwd, jax.jacrev], ids=lambda f: f.__name__)
+def test_where_gmres_stagnates_a_factorisation_takes_over(transform):
+    """A cyclic shift, on which restarted GMRES makes no progress at all."""
+    size = linear.DENSE_FIRST + 50
+
+    def value(t):
+        return solve(lambda v: jnp.roll(v, 1) * t, jnp.eye(size)[0]).value
+
+    expected = np.zeros(size)
+    expected[-1] = 0.5
+    np.testing.assert_allclose(jax.jit(value)(2.0), expected, atol=1e-14)
+    np.testing.assert_allclose(jax.jit(transform(value))(2.0), -expected / 2, atol=1e-14)
+
+
+def test_a_singular_matrix_on_which_gmres_stagnates_is_named():
+    size = linear.DENSE_FIRST + 50
+    kept = jnp.ones(size).at[7].set(0)
+    with pytest.raises(LinearSolveError, match="singular matrix"):
+        solve(lambda v: kept * jnp.roll(v, 1), jnp.ones(size))
