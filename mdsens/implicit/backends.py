@@ -78,19 +78,24 @@ def dense(matrix: Array, symmetric: bool) -> Backend:
     balanced = balanced * column_scale
     factors = jax.scipy.linalg.lu_factor(balanced)
 
-    def forward(b: Array) -> tuple[Array, Array]:
-        return column_scale * jax.scipy.linalg.lu_solve(factors, row_scale * b), jnp.zeros((), int)
-
-    def backward(b: Array) -> tuple[Array, Array]:
-        x = jax.scipy.linalg.lu_solve(factors, column_scale * b, trans=1)
-        return row_scale * x, jnp.zeros((), int)
-
     # Inverse iteration from a generic vector bounds the norm of the inverse from below. A small
     # pivot alone would not do: LU without full pivoting may hide a singular matrix.
     start = probe(size, dtype)
     grown = jax.scipy.linalg.lu_solve(factors, start / jnp.linalg.norm(start))
     growth = jnp.linalg.norm(grown) * jnp.linalg.norm(balanced)
     singular = ~(growth * max(size, 16) * jnp.finfo(dtype).eps < 1)
+    # It also puts the solves one after the other: under vmap, two of them at the same time can
+    # wait for each other for ever in jaxlib's threads (seen on 0.10.1 with two cores).
+    valid = jnp.where(singular, jnp.nan, 1).astype(dtype)
+
+    def forward(b: Array) -> tuple[Array, Array]:
+        x = jax.scipy.linalg.lu_solve(factors, valid * row_scale * b)
+        return column_scale * x, jnp.zeros((), int)
+
+    def backward(b: Array) -> tuple[Array, Array]:
+        x = jax.scipy.linalg.lu_solve(factors, valid * column_scale * b, trans=1)
+        return row_scale * x, jnp.zeros((), int)
+
     asymmetry = jnp.max(jnp.abs(matrix - matrix.T)) if symmetric else jnp.zeros(())
     asymmetric = asymmetry > jnp.finfo(dtype).eps ** 0.5 * jnp.max(jnp.abs(matrix))
     return Backend(forward, backward, singular, asymmetric, ~jnp.all(jnp.isfinite(matrix)))

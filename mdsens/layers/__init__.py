@@ -9,15 +9,19 @@ from mdsens.layers.cones import (
     projection_exponential_cone,
     projection_second_order_cone,
 )
+from mdsens.layers.conic_program import ConicProgram, ConicSolution
 from mdsens.layers.fixed_point import AndersonAcceleration, FixedPointIteration
 from mdsens.layers.gradient_descent import GradientDescent
 from mdsens.layers.lbfgs import LBFGS
 from mdsens.layers.lbfgsb import LBFGSB
 from mdsens.layers.least_squares import GaussNewton, LevenbergMarquardt
+from mdsens.layers.linear_program import LinearProgram
 from mdsens.layers.losses import CompositeLinearFunction
 from mdsens.layers.mirror_descent import MirrorDescent
 from mdsens.layers.newton import Newton
 from mdsens.layers.nonlinear_cg import NonlinearCG
+from mdsens.layers.polyhedron import projection_polyhedron
+from mdsens.layers.program import InfeasibleError, UnboundedError, UnsolvedError
 from mdsens.layers.projected_gradient import ProjectedGradient
 from mdsens.layers.projections import (
     kl_projection_simplex,
@@ -50,6 +54,12 @@ from mdsens.layers.prox import (
     prox_total_variation_1d,
 )
 from mdsens.layers.proximal_gradient import ProximalGradient
+from mdsens.layers.quadratic_program import (
+    BoxConstrainedQP,
+    BoxQP,
+    EqualityConstrainedQP,
+    QuadraticProgram,
+)
 from mdsens.layers.root_finding import Bisection
 from mdsens.layers.solution import OptStep
 from mdsens.layers.solver import IterativeSolver
@@ -67,19 +77,29 @@ __all__ = [
     "BilevelResult",
     "Bisection",
     "BlockCoordinateDescent",
+    "BoxConstrainedQP",
+    "BoxQP",
     "CompositeLinearFunction",
     "Cones",
+    "ConicProgram",
+    "ConicSolution",
+    "EqualityConstrainedQP",
     "FixedPointIteration",
     "GaussNewton",
     "GradientDescent",
+    "InfeasibleError",
     "IterativeSolver",
     "LevenbergMarquardt",
+    "LinearProgram",
     "MirrorDescent",
     "Newton",
     "NonlinearCG",
     "OptStep",
     "ProjectedGradient",
     "ProximalGradient",
+    "QuadraticProgram",
+    "UnboundedError",
+    "UnsolvedError",
     "kl_projection_birkhoff",
     "kl_projection_simplex",
     "kl_projection_transport",
@@ -101,6 +121,7 @@ __all__ = [
     "projection_l2_sphere",
     "projection_linf_ball",
     "projection_non_negative",
+    "projection_polyhedron",
     "projection_second_order_cone",
     "projection_simplex",
     "projection_sparse_simplex",

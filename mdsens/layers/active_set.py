@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from mdsens.layers.program import Program, kkt_error
 
@@ -28,10 +28,19 @@ _ATTEMPTS = 5
 
 
 class _Factors(NamedTuple):
-    """A symmetric matrix, made regular by its null space, ready for solves."""
+    """The matrix [[Q, R'], [R, -(inactive)]], ready for solves.
 
-    lu: tuple[Float[Array, "k k"], Int[Array, " k"]]
-    null: Float[Array, "k k"]  # orthonormal null vectors, other columns are 0
+    With H = Q + R'R and S = R H^-1 R' + (inactive), both positive definite if it is regular. Their
+    triangular factors are inverted, so that solves, of which derivatives have many, are products:
+    faster in batches, and on a small machine batches of triangular solves that run at the same time
+    can wait for one another for ever.
+    """
+
+    H: Float[Array, "n n"]  # inverse of the lower Cholesky factor
+    S: Float[Array, "m m"]
+    coupling: Float[Array, "n m"]  # H^-1/2 R'
+    inverse: Float[Array, "k k"]  # the pseudo-inverse where these fail, else 0
+    failed: Bool[Array, ""]
     singular: Bool[Array, ""]
 
 
@@ -78,8 +87,7 @@ def _find_active_set(program: Program, x: Array, y: Array) -> tuple[Array, Array
         at_upper = (y > program.upper - z) | (program.lower == program.upper)
         active = at_upper | (-y > z - program.lower)
         rows = jnp.where(active[:, None], program.A, 0)
-        corner = -jnp.diag(jnp.where(active, 0, 1).astype(x.dtype))
-        factors = _factorise(jnp.block([[program.Q, rows.T], [rows, corner]]))
+        factors = _factorise(program.Q, rows, jnp.where(active, 0, 1).astype(x.dtype))
         system = _System(active, at_upper, factors)
         dx, dy = _step(program, x, y, system)
         return x + dx, y + dy, system
@@ -113,37 +121,59 @@ def _step(program: Program, x: Array, y: Array, system: _System) -> tuple[Array,
 
     residual = jnp.concatenate([-c, bounds]) - product(jnp.concatenate([x, y]))
     step = jax.lax.custom_linear_solve(
-        product, residual, solve=lambda _, b: _solve(factors, b), symmetric=True
+        product,
+        residual,
+        solve=lambda _, b: _solve(factors, jax.lax.stop_gradient(rows), b),
+        symmetric=True,
     )
     return step[: len(c)], step[len(c) :]
 
 
-def _factorise(matrix: Float[Array, "k k"]) -> _Factors:
-    size, epsilon = len(matrix), float(jnp.finfo(matrix.dtype).eps)
-    factors = jax.scipy.linalg.lu_factor(matrix)
-    # Inverse iteration from a vector without structure shows how large the inverse is.
-    probe = ((jnp.arange(1, size + 1) * 0.6180339887498949) % 1 - 0.5).astype(matrix.dtype)
-    growth = jnp.linalg.norm(jax.scipy.linalg.lu_solve(factors, probe)) / jnp.linalg.norm(probe)
-    singular = ~(growth * jnp.linalg.norm(matrix) * max(size, 16) * epsilon < 1)
+def _factorise(Q: Array, rows: Array, inactive: Array) -> _Factors:
+    size, epsilon = len(Q) + len(rows), float(jnp.finfo(Q.dtype).eps)
+    H = _inverse_factor(Q + rows.T @ rows)
+    coupling = H @ rows.T
+    S = _inverse_factor(coupling.T @ coupling + jnp.diag(inactive))
+    matrix = jnp.block([[Q, rows.T], [rows, -jnp.diag(inactive)]])
+    false = jnp.zeros((), bool)
+    factors = _Factors(H, S, coupling, jnp.zeros_like(matrix), false, false)
+    # A vector without structure shows how large the inverse is, and how good.
+    probe = ((jnp.arange(1, size + 1) * 0.6180339887498949) % 1 - 0.5).astype(Q.dtype)
+    probe = probe / jnp.linalg.norm(probe)
+    grown = _solve(factors, rows, probe)
+    good = jnp.linalg.norm(matrix @ grown - probe) < epsilon**0.75
+    good &= jnp.linalg.norm(grown) * jnp.linalg.norm(matrix) * max(size, 16) * epsilon < 1
 
-    def deflate(state: tuple) -> tuple:
+    def pseudo_inverse(state: tuple) -> tuple:
         # The matrix is part of what changes, else the compiler would take the decomposition out of
         # the loop and do it always.
-        matrix, *_ = state
+        matrix, _ = state
         values, vectors = jnp.linalg.eigh(matrix)
-        threshold = 100 * max(size, 16) * epsilon * jnp.max(jnp.abs(values))
-        null = vectors * (jnp.abs(values) < threshold)
-        deflated = matrix + null @ null.T
-        return deflated, jax.scipy.linalg.lu_factor(deflated), null
+        null = jnp.abs(values) < 100 * max(size, 16) * epsilon * jnp.max(jnp.abs(values))
+        inverse = (vectors * jnp.where(null, 0, 1 / jnp.where(null, 1, values))) @ vectors.T
+        return inverse, jnp.any(null)
 
-    _, factors, null = _only_if(singular, deflate, (matrix, factors, jnp.zeros_like(matrix)))
-    return _Factors(factors, null, singular)
+    inverse, singular = _only_if(~good, pseudo_inverse, (matrix, false))
+    return _Factors(H, S, coupling, jnp.where(good, 0, inverse), ~good, singular)
 
 
-def _solve(factors: _Factors, b: Float[Array, " k"]) -> Float[Array, " k"]:
-    """The solution of least norm, of the part of b that can be balanced."""
-    solution = jax.scipy.linalg.lu_solve(factors.lu, b)
-    return _only_if(factors.singular, lambda v: v - factors.null @ (v @ factors.null), solution)
+def _inverse_factor(matrix: Float[Array, "k k"]) -> Float[Array, "k k"]:
+    """Inverse of the lower Cholesky factor."""
+    identity = jnp.eye(len(matrix), dtype=matrix.dtype)
+    factor = jnp.linalg.cholesky(matrix)
+    inverse: Array = jax.scipy.linalg.solve_triangular(factor, identity, lower=True)
+    return inverse
+
+
+def _solve(factors: _Factors, rows: Array, b: Float[Array, " k"]) -> Float[Array, " k"]:
+    """The solution, of least norm where there are several, of the part of b that can be solved."""
+    # Elimination of x from the first rows, to which R' times the others have been added.
+    first, second = jnp.split(b, [len(factors.H)])
+    half = factors.H @ (first + second @ rows)
+    y = (factors.S @ (half @ factors.coupling - second)) @ factors.S
+    x = (half - factors.coupling @ y) @ factors.H
+    solution = jnp.concatenate([x, y])
+    return _only_if(factors.failed, lambda _: factors.inverse @ b, solution)
 
 
 def _only_if(condition: Bool[Array, ""], function: Callable[[T], T], value: T) -> T:

@@ -76,8 +76,8 @@ class LinearProgram(eqx.Module):
         c = float_array("c", params_obj)
         if c.ndim != 1 or not c.size:
             raise InputError(f"c has the shape {c.shape}; allowed is (n,) with n at least 1.")
-        A, b = linear_rows("params_eq", params_eq, len(c))
-        G, h = linear_rows("params_ineq", params_ineq, len(c))
+        A, b = linear_rows("params_eq", params_eq, c)
+        G, h = linear_rows("params_ineq", params_ineq, c)
         nothing = jnp.zeros((len(c), len(c)), c.dtype)
         program = as_program(nothing, c, *stack_rows(A, b, G, h))
         solver = "clarabel" if self.solver == "auto" else self.solver

@@ -111,8 +111,8 @@ class QuadraticProgram(eqx.Module):
         """
         del init_params
         Q, c = quadratic_objective(params_obj)
-        A, b = linear_rows("params_eq", params_eq, len(c))
-        G, h = linear_rows("params_ineq", params_ineq, len(c))
+        A, b = linear_rows("params_eq", params_eq, c)
+        G, h = linear_rows("params_ineq", params_ineq, c)
         matrix, lower, upper = stack_rows(A, b, G, h)
         x, y, state = solve_program(
             as_program(Q, c, matrix, lower, upper),
@@ -154,7 +154,7 @@ class EqualityConstrainedQP(eqx.Module):
         """
         del init_params
         Q, c = quadratic_objective(params_obj)
-        A, b = linear_rows("params_eq", params_eq, len(c))
+        A, b = linear_rows("params_eq", params_eq, c)
         program = as_program(Q, c, A, b, b)
         program, verdict = _inspect(program)
         start = (jnp.zeros_like(program.c), jnp.zeros_like(program.lower))
@@ -385,11 +385,11 @@ def quadratic_objective(params_obj: Pair | None) -> tuple[Array, Array]:
     return Q, c
 
 
-def linear_rows(name: str, params: Pair | None, size: int) -> tuple[Array, Array]:
-    """The matrix and the bounds of some rows, of shapes that go together; no rows for None."""
+def linear_rows(name: str, params: Pair | None, like: Array) -> tuple[Array, Array]:
+    """The matrix and the bounds of some rows for unknowns like c; no rows for None."""
+    size = len(like)
     if params is None:
-        # Of the lowest precision, so that they leave that of the others as it is.
-        return jnp.zeros((0, size), jnp.float16), jnp.zeros(0, jnp.float16)
+        return jnp.zeros((0, size), like.dtype), jnp.zeros(0, like.dtype)
     first, second = pair(name, params)
     matrix, bounds = float_array(f"{name}[0]", first), float_array(f"{name}[1]", second)
     if bounds.ndim != 1:

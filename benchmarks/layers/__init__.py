@@ -1,0 +1,1 @@
+"""Forward and backward time of optimisation layers, beside JAXopt and optimistix."""

@@ -1,0 +1,59 @@
+"""The problems with optimistix, which has fixed points and roots, but no projections or QPs."""
+
+import jax
+import jax.numpy as jnp
+import lineax
+import optimistix
+
+from benchmarks.layers import objectives
+from benchmarks.layers.objectives import STEPS, TOLERANCE
+from mdsens.layers import projection_simplex, prox_lasso
+
+VARIANTS = ("",)
+
+
+def _fixed_point(T, start, args):
+    solver = optimistix.FixedPointIteration(rtol=1e-10, atol=1e-10)
+    adjoint = optimistix.ImplicitAdjoint(lineax.GMRES(rtol=1e-10, atol=1e-10))
+    return optimistix.fixed_point(T, solver, start, args, max_steps=STEPS, adjoint=adjoint).value
+
+
+def svm(variant):
+    def step(x, given):
+        theta, data, curvature = given
+        slope = jax.grad(objectives.svm_objective)(x, theta, data)
+        return jax.vmap(projection_simplex)(x - jnp.exp(theta[0]) / curvature * slope)
+
+    def solution(theta, data):
+        curvature = jnp.linalg.norm(data["X"], 2) ** 2
+        return _fixed_point(step, objectives.svm_start(data), (theta, data, curvature))
+
+    return solution, objectives.svm_loss
+
+
+def lasso(variant):
+    def step(x, given):
+        log, data, curvature = given
+        slope = jax.grad(objectives.lasso_objective)(x, data)
+        return prox_lasso(x - slope / curvature, jnp.exp(log), 1 / curvature)
+
+    def solution(theta, data):
+        curvature, start = jnp.linalg.norm(data["X"], 2) ** 2, jnp.zeros(data["X"].shape[1])
+        return jax.vmap(lambda log: _fixed_point(step, start, (log, data, curvature)))(theta)
+
+    return solution, objectives.lasso_loss
+
+
+def root(variant):
+    linear = lineax.CG(rtol=TOLERANCE, atol=TOLERANCE)
+    solver = optimistix.Newton(rtol=1e-8, atol=1e-8, linear_solver=linear)
+    adjoint = optimistix.ImplicitAdjoint(lineax.CG(rtol=1e-12, atol=1e-12))
+
+    def solution(theta, data):
+        return optimistix.root_find(
+            lambda x, given: objectives.root_condition(x, *given), solver,
+            jnp.zeros_like(theta), (theta, data), adjoint=adjoint, max_steps=50,
+            tags=frozenset({lineax.positive_semidefinite_tag}),
+        ).value  # fmt: skip
+
+    return solution, objectives.sum_of_squares
