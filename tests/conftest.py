@@ -6,6 +6,9 @@ import os
 # anything imports JAX.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
+# Two test processes with as many threads for linear algebra each would wait for one another.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import pytest
 
 import mdsens  # noqa: F401  (double precision)

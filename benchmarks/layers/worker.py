@@ -7,6 +7,7 @@ last line of the output is the result.
 import importlib
 import importlib.util
 import json
+import os
 import statistics
 import sys
 import warnings
@@ -69,6 +70,8 @@ def measure(request: dict) -> dict:
 
 def main() -> None:
     """Read the request from the command line, measure, print."""
+    # JAX calls LAPACK from as many threads as there are cores; more threads in each only wait.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     warnings.simplefilter("ignore")
     print(json.dumps(measure(json.loads(sys.argv[1]))), flush=True)
 

@@ -39,9 +39,9 @@ from mdsens.implicit.host import (
     call_on_host,
     is_traced,
 )
+from mdsens.implicit.inspection import problem_of_condition, raise_problem
 from mdsens.implicit.linear import Solver
 from mdsens.implicit.precision import newton_step
-from mdsens.implicit.singular import raise_singular, singular_problem
 
 __all__ = ["custom_fixed_point", "custom_root", "root_jvp", "root_vjp"]
 
@@ -87,8 +87,9 @@ def custom_root(
     - `null_space`: vectors that span the null space of a symmetric dF/dx, with the structure of
       `sol` and an extra leading axis on every leaf, or a function `(sol, *args)` that gives them;
       the derivative is then the one of smallest norm. `solve="svd"` finds them for any dF/dx.
-    - `least_squares`: with a singular dF/dx, do not look whether every argument moves the condition
-      within the range of dF/dx, and whether `null_space` is what it says.
+    - `least_squares`: do not look, before a derivative, whether F is finite and as symmetric as
+      said, `null_space` what it is said to be, and whether every argument moves the condition
+      within the range of a singular dF/dx.
     - `preconditioner`: a function `(sol, *args)` that returns v -> approximately (dF/dx)^-1 v, for
       iterative solvers; symmetric for a symmetric dF/dx.
     - `correct`: take the derivative where one Newton step leads from `sol`, which makes its error
@@ -153,13 +154,13 @@ def custom_root(
             preconditioner=inverse,
         )
 
-    def explain_singular(sol: Any, arguments: Any, varied: tuple[bool, ...]) -> Any:
-        return singular_problem(condition, sol, arguments, varied, solve, vectors)
+    def inspect(sol: Any, arguments: Any, varied: tuple[bool, ...]) -> Any:
+        return problem_of_condition(condition, sol, arguments, varied, solve, symmetric, vectors)
 
     # Compiled once per decorated solver and kind of arguments: the rule evaluates F many times.
     compiled_tangent = eqx.filter_jit(tangent_of_solution)
-    compiled_explanation = eqx.filter_jit(explain_singular)
-    looks = not least_squares and (null_space is not None or solve == "svd")
+    compiled_inspection = eqx.filter_jit(inspect)
+    may_be_singular = null_space is not None or solve == "svd"
 
     def with_explicit_closures(solver: Callable, init_params: Any, arguments: Any) -> Any:
         """The same call with what solver and condition close over among the arguments."""
@@ -251,10 +252,12 @@ def custom_root(
                     return (sol, aux), (zero_tangents(sol), zero_tangents(aux))
                 primals_of_rule = tuple(jax.tree.map(floats_to_arrays, arguments))
                 of_solution = (primals_of_rule, tuple(directions))
-                if looks:
-                    explain = compiled_explanation if cached else explain_singular
+                # In compiled code the linear solve makes the other checks, and its error arrives
+                # in that of the runtime; here there can be a plain one.
+                if not least_squares and (may_be_singular or not is_traced(sol)):
+                    look = compiled_inspection if cached else inspect
                     varied = tuple(leaf is not None for leaf in directions_of(*of_solution))
-                    sol = raise_singular(sol, explain(sol, primals_of_rule, varied))
+                    sol = raise_problem(sol, look(sol, primals_of_rule, varied))
                 evaluate = compiled_tangent if cached else tangent_of_solution
                 sol_dot = evaluate(sol, *of_solution)
                 aux_dot = zero_tangents(aux)

@@ -165,6 +165,7 @@ def _differentiable(solver: IterativeSolver) -> Callable[[Any, tuple, dict], tup
             has_aux=True,
             solve=solver.implicit_diff_solve,
             symmetric=solver.symmetric,
+            least_squares=True,
         )(lambda init, args, kwargs: _solve(init, solver, args, kwargs))
     decorated = _decorated(solver.implicit_diff_solve, solver.symmetric)
     return lambda init, args, kwargs: decorated(init, solver, args, kwargs)
@@ -177,7 +178,10 @@ def _decorated(solve: Solver | None, symmetric: bool) -> Callable:
     def condition(params: Any, solver: IterativeSolver, args: tuple, kwargs: dict) -> Any:
         return solver.residual(params, *args, **kwargs)
 
-    return custom_root(condition, has_aux=True, solve=solve, symmetric=symmetric)(_solve)
+    # The solvers look at their conditions themselves, hence least_squares.
+    return custom_root(
+        condition, has_aux=True, solve=solve, symmetric=symmetric, least_squares=True
+    )(_solve)
 
 
 def _solve(init_params: Any, solver: IterativeSolver, args: tuple, kwargs: dict) -> Any:
