@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,8 +34,8 @@ def run_worker(request: dict) -> dict:
         return {"status": f"gave up after {TIME_LIMIT:g} s"}
     lines = done.stdout.strip().splitlines()
     if done.returncode != 0 or not lines:
-        error = done.stderr.strip().splitlines()
-        return {"status": f"failed: {error[-1] if error else f'exit {done.returncode}'}"}
+        errors = re.findall(r"^[\w.]*(?:Error|Exception): (.+)$", done.stderr, re.MULTILINE)
+        return {"status": f"failed: {errors[-1][:120] if errors else f'exit {done.returncode}'}"}
     return json.loads(lines[-1])
 
 
