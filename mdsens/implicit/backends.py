@@ -21,7 +21,6 @@ MatrixVectorProduct: TypeAlias = Callable[[Any], Any]
 Solver: TypeAlias = str | lineax.AbstractLinearSolver | Callable[[MatrixVectorProduct, Any], Any]
 
 _COLUMNS_AT_ONCE = 128
-_GMRES_RESTART = 50
 _FALSE = np.zeros((), bool)
 
 
@@ -105,7 +104,7 @@ def _reciprocal(sizes: Array) -> Array:
     return 1 / jnp.where((sizes > 0) & jnp.isfinite(sizes), sizes, 1)
 
 
-def iterative(
+def symmetric_iterations(
     name: str,
     matvec: Callable,
     example: Array,
@@ -114,25 +113,89 @@ def iterative(
     rtol: float,
     max_steps: int | None,
 ) -> Backend:
-    """Conjugate gradients, MINRES or restarted GMRES on A / s, where s has the sign of A."""
-    if name in ("cg", "minres"):
-        most = 10 * example.size if max_steps is None else max_steps
+    """Conjugate gradients on A / s, which is positive definite for either sign of A, or MINRES."""
+    most = 10 * example.size if max_steps is None else max_steps
 
-        def solve_symmetric(b: Array) -> tuple[Array, Array]:
-            if name == "minres":
-                return minres(matvec, b, preconditioner, rtol, most)
-            # Positive definite for either sign of A.
-            x, steps = conjugate_gradients(
-                lambda v: matvec(v) / scale, b, scaled(preconditioner, scale), rtol, most
+    def run(b: Array) -> tuple[Array, Array]:
+        if name == "minres":
+            return minres(matvec, b, preconditioner, rtol, most)
+        x, steps = conjugate_gradients(
+            lambda v: matvec(v) / scale, b, scaled(preconditioner, scale), rtol, most
+        )
+        return x / scale, steps
+
+    return Backend(run, run, _FALSE, _FALSE, _FALSE)
+
+
+def scaled(product: Callable | None, scale: Array) -> Callable | None:
+    """The product with s A, or None if there is none with A."""
+    return None if product is None else lambda v: scale * product(v)
+
+
+def gmres(
+    matvec: Callable,
+    example: Array,
+    scale: Array,
+    preconditioner: Callable | None,
+    rtol: float,
+    dense_limit: int,
+) -> Backend:
+    """GMRES with frequent restarts; if these do not suffice, a factorisation or rare restarts.
+
+    Frequent restarts are the fastest where the spectrum is kind, but may never converge elsewhere.
+    """
+    size, dtype = example.size, example.dtype
+    acceptable = max(100 * rtol, 1e-10 if dtype == jnp.float64 else 1e-5)
+    first = restarted_gmres(matvec, example, scale, preconditioner, rtol, 20, 10)
+
+    def last_resort(b: Array, transposed: bool) -> tuple[Array, Array]:
+        if size <= dense_limit:
+            backend = dense(materialise(matvec, size, dtype), symmetric=False)
+        else:
+            backend = restarted_gmres(matvec, example, scale, preconditioner, rtol, 100, None)
+        x, steps = (backend.backward if transposed else backend.forward)(b)
+        return jnp.where(backend.singular, jnp.nan, x), steps
+
+    def with_last_resort(apply: Callable, multiply: Callable, transposed: bool) -> Callable:
+        def run(b: Array) -> tuple[Array, Array]:
+            x, steps = apply(b)
+            missed = ~(jnp.linalg.norm(multiply(x) - b) <= acceptable * jnp.linalg.norm(b))
+
+            def again(b: Array, x: Array, steps: Array) -> tuple[Array, Array]:
+                other, more = last_resort(b, transposed)
+                return jnp.where(missed, other, x), jnp.where(missed, more, steps)
+
+            # One condition for all elements of a vmap: else both branches would be taken.
+            return jax.lax.cond(
+                eqxi.unvmap_any(missed), again, lambda b, x, steps: (x, steps), b, x, steps
             )
-            return x / scale, steps
 
-        return Backend(solve_symmetric, solve_symmetric, _FALSE, _FALSE, _FALSE)
+        return run
+
+    def multiply_transposed(v: Array) -> Array:
+        return jax.linear_transpose(matvec, example)(v)[0]
+
+    return first._replace(
+        forward=with_last_resort(first.forward, matvec, transposed=False),
+        backward=with_last_resort(first.backward, multiply_transposed, transposed=True),
+    )
+
+
+def restarted_gmres(
+    matvec: Callable,
+    example: Array,
+    scale: Array,
+    preconditioner: Callable | None,
+    rtol: float,
+    restart: int,
+    cycles: int | None,
+) -> Backend:
+    """GMRES of lineax on A / s."""
     # lineax compares entry by entry with atol + rtol |b|; with |b| = 1 this atol bounds the norm
     # of the residual by 2 rtol.
     atol = rtol / example.size**0.5
-    restart = min(_GMRES_RESTART, example.size)
-    solver = lineax.GMRES(rtol=rtol, atol=atol, restart=restart, max_steps=max_steps)
+    restart = min(restart, example.size)
+    solver = lineax.GMRES(rtol=rtol, atol=atol, restart=restart, max_steps=cycles)
     backend = from_lineax(
         solver, lambda v: matvec(v) / scale, example, False, scaled(preconditioner, scale)
     )
@@ -145,50 +208,6 @@ def iterative(
         return run
 
     return backend._replace(forward=rescaled(backend.forward), backward=rescaled(backend.backward))
-
-
-def scaled(product: Callable | None, scale: Array) -> Callable | None:
-    """The product with s A, or None if there is none with A."""
-    return None if product is None else lambda v: scale * product(v)
-
-
-def gmres_or_dense(
-    matvec: Callable, example: Array, scale: Array, preconditioner: Callable | None, rtol: float
-) -> Backend:
-    """GMRES for as many products as a factorisation is worth; if they do not suffice, that."""
-    size, dtype = example.size, example.dtype
-    acceptable = max(100 * rtol, 1e-10 if dtype == jnp.float64 else 1e-5)
-    steps_worth_trying = 4
-    first = iterative("gmres", matvec, example, scale, preconditioner, rtol, steps_worth_trying)
-
-    def with_rest(apply: Callable, multiply: Callable, transposed: bool) -> Callable:
-        def factorise_and_solve(b: Array) -> Array:
-            backend = dense(materialise(matvec, size, dtype), symmetric=False)
-            x = (backend.backward if transposed else backend.forward)(b)[0]
-            return jnp.where(backend.singular, jnp.nan, x)
-
-        def run(b: Array) -> tuple[Array, Array]:
-            x, steps = apply(b)
-            missed = ~(jnp.linalg.norm(multiply(x) - b) <= acceptable * jnp.linalg.norm(b))
-            # One condition for all elements of a vmap: else both branches would be taken.
-            x = jax.lax.cond(
-                eqxi.unvmap_any(missed),
-                lambda b, x: jnp.where(missed, factorise_and_solve(b), x),
-                lambda b, x: x,
-                b,
-                x,
-            )
-            return x, jnp.where(missed, 0, steps)
-
-        return run
-
-    def multiply_transposed(v: Array) -> Array:
-        return jax.linear_transpose(matvec, example)(v)[0]
-
-    return first._replace(
-        forward=with_rest(first.forward, matvec, transposed=False),
-        backward=with_rest(first.backward, multiply_transposed, transposed=True),
-    )
 
 
 def from_lineax(

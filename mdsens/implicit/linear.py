@@ -112,7 +112,7 @@ def solve(
     - `preconditioner`: v -> approximately A^-1 v, symmetric for a symmetric A; for `"cg"`,
       `"gmres"` and solvers of lineax that know the option; for `"minres"` positive definite.
     - `rtol`: relative residual at which iterations stop. Rounding may stop them a little above.
-    - `max_steps`: most iterations; `None`: ten times the number of unknowns.
+    - `max_steps`: most iterations (of GMRES: restarts); `None`: ten times the number of unknowns.
     - `tolerance`: largest acceptable residual; `None`: 1e-6 in double precision.
     - `throw`: raise an error if `tolerance` is missed, otherwise leave the verdict to the caller.
 
@@ -186,10 +186,15 @@ def solve(
 
     if method == "dense":
         backend = backends.dense(deflated_matrix(matrix, frozen_basis, shift), symmetric)
-    elif method == "gmres or dense":
-        backend = backends.gmres_or_dense(product, vector, shift, flat_preconditioner, rtol)
+    elif method == "gmres" and max_steps is not None:
+        backend = backends.restarted_gmres(
+            product, vector, shift, flat_preconditioner, rtol, 50, max_steps
+        )
+    elif method in ("gmres", "gmres or dense"):
+        dense_limit = DENSE_LIMIT if method == "gmres or dense" else 0
+        backend = backends.gmres(product, vector, shift, flat_preconditioner, rtol, dense_limit)
     elif isinstance(method, str):
-        backend = backends.iterative(
+        backend = backends.symmetric_iterations(
             method, product, vector, shift, flat_preconditioner, rtol, max_steps
         )
     elif isinstance(method, lineax.AbstractLinearSolver):

@@ -276,7 +276,8 @@ class _Run:
             value, gradient = self.value_and_gradient(x)
             if self.record(x) or step == self.maxiter:
                 break
-            change, state = update(jnp.asarray(gradient), state, jnp.asarray(x), value)
+            # The loss as an array: a number would be compiled into the update, anew in every step.
+            change, state = update(jnp.asarray(gradient), state, jnp.asarray(x), jnp.asarray(value))
             self.optimiser_state = state
             x = np.clip(x + np.asarray(change), self.lower, self.upper)
         return state
