@@ -78,6 +78,7 @@ def test_with_a_quadratic_objective_and_linear_cones_it_is_a_quadratic_program()
 
 def test_derivatives_are_those_of_diffcp():
     import diffcp
+
     random = np.random.default_rng(3)
     cones = Cones(zero=1, nonnegative=3, second_order=(3,), exponential=1)
     names = {"z": 1, "l": 3, "q": [3], "ep": 1}

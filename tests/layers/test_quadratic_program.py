@@ -88,6 +88,7 @@ def test_solution_and_multipliers_are_those_the_program_was_built_around(solver,
 
 def test_solution_and_multipliers_of_random_programs_are_those_of_cvxpy():
     import cvxpy
+
     random = np.random.default_rng(5)
     half = random.normal(size=(UNKNOWNS, UNKNOWNS))
     A = random.normal(size=(EQUATIONS, UNKNOWNS))
