@@ -9,6 +9,10 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 # Two test processes with as many threads for linear algebra each would wait for one another.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import gc
+from pathlib import Path
+
+import jax
 import pytest
 
 import mdsens  # noqa: F401  (double precision)
@@ -20,3 +24,16 @@ def case(request):
     import cases
 
     return cases.case(*request.param)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled_code_is_let_go():
+    """Every compiled function takes about ten of the 65,530 memory maps of a Linux process.
+
+    A process without maps left dies in the compiler.
+    """
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > 20_000:
+        jax.clear_caches()
+        gc.collect()
