@@ -1,0 +1,72 @@
+"""The notebook on hyperparameter optimisation runs, and what its text claims is true."""
+
+import runpy
+from pathlib import Path
+
+import jupytext
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.xdist_group("hyperparameter-optimisation")
+
+SCRIPT = Path(__file__).parents[2] / "notebooks" / "hyperparameter_optimisation.py"
+SMALL = {
+    "MDSENS_FEATURES": "80",
+    "MDSENS_SAMPLES": "60",
+    "MDSENS_INNER_STEPS": "300",
+    "MDSENS_SOLVERS": "projected gradient",
+    "MDSENS_OUTER_STEPS": "5",
+}
+
+
+@pytest.fixture(scope="module")
+def optimisation(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("figures")
+    mpl.use("Agg")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in SMALL.items():
+            patch.setenv(name, value)
+        patch.setenv("MDSENS_FIGURES", str(folder))
+        names = runpy.run_path(str(SCRIPT))
+    return names, folder
+
+
+def test_both_derivatives_agree_with_finite_differences(optimisation):
+    errors = optimisation[0]["errors"]
+    assert len(errors) == 2
+    assert max(errors.values()) < 1e-5
+
+
+def test_the_validation_loss_falls_in_every_outer_step(optimisation):
+    for values in optimisation[0]["histories"].values():
+        assert np.all(np.diff(values) < 0)
+
+
+def test_implicit_and_unrolled_losses_fall_the_same_way(optimisation):
+    assert max(optimisation[0]["differences"].values()) < 1e-6
+
+
+def test_unrolling_with_few_iterates_in_memory_takes_longer_than_implicit(optimisation):
+    seconds = optimisation[0]["seconds"]
+    implicit, _, few = (seconds["projected gradient", way, 80] for way in optimisation[0]["WAYS"])
+    assert few > implicit
+
+
+def test_the_penalty_of_the_digits_is_better_than_any_on_the_grid(optimisation):
+    names = optimisation[0]
+    assert names["found"].converged
+    assert names["found"].value < names["found"].values[0]
+    assert names["found"].value <= min(names["grid_losses"]) + 1e-8
+
+
+def test_the_figure_of_the_outer_loop_is_drawn(optimisation):
+    assert (optimisation[1] / "hyperparameter_optimisation.png").stat().st_size > 20_000
+
+
+def test_the_notebook_has_the_cells_of_its_script_and_has_been_run():
+    written, executed = jupytext.read(SCRIPT), jupytext.read(SCRIPT.with_suffix(".ipynb"))
+    assert [cell.source for cell in written.cells] == [cell.source for cell in executed.cells]
+    code = [cell for cell in executed.cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in code)
+    assert not any(o.output_type == "error" for cell in code for o in cell.outputs)
