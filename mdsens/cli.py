@@ -1,5 +1,6 @@
 """The mdsens command."""
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -13,8 +14,9 @@ from mdsens.errors import InputError, MdsensError
 if TYPE_CHECKING:
     from mdsens.study import FinishedRun, Verification
 
-#: Exit status after Ctrl-C, as shells have it.
+#: Exit statuses after Ctrl-C and after a request to end, as shells have them.
 INTERRUPTED = 130
+TERMINATED = 143
 
 app = typer.Typer(
     name="mdsens",
@@ -129,8 +131,20 @@ def report(
 def main() -> None:
     """Run the command line and exit: 0 all well, 1 no trustworthy result, 2 wrong input."""
     # Asked to end, clean up first, as for Ctrl-C.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    sys.exit(_exit_status(sys.argv[1:]))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    try:
+        status = _exit_status(sys.argv[1:])
+    except SystemExit as asked:
+        if asked.code != TERMINATED:
+            raise
+        status = TERMINATED
+    if status in (INTERRUPTED, TERMINATED):
+        # Compiled code may still be running in threads of its own, and crashes if the interpreter
+        # is taken down under it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def _exit_status(arguments: list[str]) -> int:

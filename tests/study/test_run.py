@@ -159,7 +159,10 @@ def test_an_interruption_leaves_nothing_behind(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ctrl_c_leaves_nothing_behind(trimer, tmp_path, program):
+@pytest.mark.parametrize(
+    "number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "terminate"]
+)
+def test_a_signal_leaves_nothing_behind(trimer, tmp_path, program, number, status):
     # Long enough to be interrupted on any machine: fmax is out of reach.
     process = program(
         "run", trimer, "--set", "relaxation.fmax=1e-300",
@@ -169,10 +172,10 @@ def test_ctrl_c_leaves_nothing_behind(trimer, tmp_path, program):
     while not list(tmp_path.glob("results/.trimer.*")) and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(1.0)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "interrupted" in errors.splitlines()[-1]
+    assert process.returncode == status
+    assert ("interrupted" in errors.splitlines()[-1]) == (number == signal.SIGINT)
     assert "Traceback" not in errors
     assert sorted(path.name for path in tmp_path.iterdir()) == ["trimer"]
 
