@@ -160,7 +160,7 @@ def test_an_interruption_leaves_nothing_behind(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "terminate"]
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "terminate"]
 )
 def test_a_signal_leaves_nothing_behind(trimer, tmp_path, program, number, status):
     # Long enough to be interrupted on any machine: fmax is out of reach.
