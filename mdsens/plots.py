@@ -1,4 +1,4 @@
-"""Figures from results: structures with sensitivity vectors, bar charts, and convergence."""
+"""Figures from results: structures with sensitivity vectors, bars, convergence, ensembles."""
 
 import itertools
 import re
@@ -22,6 +22,8 @@ from mdsens.particles.system import SPECIES_ARRAY
 SPECIES_COLORS = ("#C9DFF1", "#E8A33D", "#3C8D6E", "#7A4E8A")
 #: Fill of atoms that are held, and colour of arrows and bars.
 FIXED_COLOR, ARROW_COLOR, BAR_COLOR = "#8C8C8C", "#101010", "#0072B2"
+#: Lines of structures with rattlers.
+RATTLER_COLOR = "#D55E00"
 #: Vectors shorter than this part of the longest are not drawn.
 SHORTEST_ARROW = 0.02
 #: Most arrows that a projection of three dimensions shows, the longest ones.
@@ -75,6 +77,39 @@ def structure_figure(
     Returns:
         The Figure.
     """
+    figure = _new_figure((5.6, 5.4))
+    handles = draw_structure(
+        figure.add_subplot(), atoms, vectors, parameter, unit, length_unit, dimension, diameters
+    )
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    return figure
+
+
+def draw_structure(
+    axes: Axes,
+    atoms: ase.Atoms,
+    vectors: np.ndarray,
+    parameter: str,
+    unit: str,
+    length_unit: str = "Ang",
+    dimension: int = 3,
+    diameters: Mapping[str, float] | None = None,
+) -> list[Line2D]:
+    """Draw the panel of `structure_figure`.
+
+    Arguments:
+        axes: where to draw.
+        atoms: the relaxed structure.
+        vectors: shape (N, 3), d positions / d parameter, in ``unit``.
+        parameter: name of the parameter.
+        unit: unit of the vectors, e.g. ``"Ang/eV"``.
+        length_unit: unit of the positions.
+        dimension: 2 or 3.
+        diameters: diameter of each species, length; else covalent diameters are drawn.
+
+    Returns:
+        What a legend shows: species, held atoms, the periodic box.
+    """
     view = _view_axis(vectors, atoms) if dimension == 3 else 2
     across, up = [axis for axis in range(3) if axis != view]
     # Seen from -y, x points right and z up; seen from x or z, the other two do so likewise.
@@ -87,8 +122,6 @@ def structure_figure(
     for constraint in atoms.constraints:
         fixed[constraint.index] = True
 
-    figure = _new_figure((5.6, 5.4))
-    axes = figure.add_subplot()
     plane = positions[:, [across, up]]
     _draw_particles(axes, atoms, plane, positions[:, view] * toward, radii, names, species, fixed,
                     (across, up), dimension)  # fmt: skip
@@ -113,8 +146,7 @@ def structure_figure(
     if any(atoms.pbc):
         handles.append(Line2D([], [], color="black", linestyle="--", linewidth=0.9,
                               label="periodic box"))  # fmt: skip
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
-    return figure
+    return handles
 
 
 def sensitivities_figure(results: Mapping[str, Any]) -> Figure:
@@ -179,6 +211,75 @@ def convergence_figure(
     axes.set_xlim(0, max(max(steps, default=1), 1))
     _plain_frame(axes)
     return figure
+
+
+def ensemble_figure(curves: Mapping[str, np.ndarray], ensemble: Mapping[str, Any]) -> Figure:
+    """Derivatives through the steps of a minimiser from many starts, and the implicit ones.
+
+    Left, the norms, with the implicit derivatives at the minima as marks at the right; right, how
+    far each unrolled derivative is from the implicit one. Dashed: structures with rattlers.
+
+    Arguments:
+        curves: what ensemble.npz holds.
+        ensemble: what results.json holds under ``"ensemble"``.
+
+    Returns:
+        The Figure.
+    """
+    figure = _new_figure((9.0, 3.9))
+    norms, distances = figure.subplots(1, 2)
+    draw_ensemble(norms, distances, curves)
+    unit = pretty_unit(ensemble["units"]["norms"])
+    norms.set_title(f"unrolled {ensemble['minimiser']}", loc="left", fontsize=11)
+    norms.set_ylabel(f"L₁ norm of d x / d {ensemble['parameter']}" + f" ({unit})" * bool(unit))
+    distances.set_ylabel("distance from the implicit derivative\n(L₁, relative)")
+    for axes in (norms, distances):
+        axes.set_xlabel("step of the minimiser")
+    return figure
+
+
+def draw_ensemble(norms: Axes, distances: Axes, curves: Mapping[str, np.ndarray]) -> None:
+    """Draw the two panels of `ensemble_figure`, without titles and labels of the axes.
+
+    Arguments:
+        norms: where the norms go.
+        distances: where the distances from the implicit derivative go.
+        curves: what ensemble.npz holds.
+    """
+    steps, rattlers = curves["steps"], curves["rattlers"].any(axis=1)
+    for loose, colour, style in ((False, BAR_COLOR, "-"), (True, RATTLER_COLOR, (0, (4, 1.5)))):
+        chosen = rattlers == loose
+        look: dict[str, Any] = {
+            "color": colour, "linestyle": style, "linewidth": 1.3 if loose else 0.8,
+            "alpha": 0.9 if loose else 0.55,
+        }  # fmt: skip
+        for axes, name in ((norms, "unrolled_norms"), (distances, "distances")):
+            values = curves[name][:, chosen]
+            # What is not above zero has no logarithm.
+            axes.plot(steps, np.where(values > 0, values, np.nan), **look)
+    implicit = curves["implicit_norms"]
+    norms.plot(np.full(len(implicit), 1.04 * steps[-1]), implicit, "k_", markersize=7,
+               markeredgewidth=0.8, clip_on=False)  # fmt: skip
+    distances.axhline(1e-2, color="black", linestyle=":", linewidth=1.0)
+    distances.annotate("1 %", (1.0, 1e-2), xycoords=("axes fraction", "data"), xytext=(2, 0),
+                       textcoords="offset points", va="center", fontsize=8)  # fmt: skip
+    handles = [
+        Line2D([], [], color=BAR_COLOR, linewidth=1.2, label="unrolled"),
+        Line2D([], [], color="black", marker="_", markersize=8, linestyle="",
+               label="implicit, at the minima"),
+    ]  # fmt: skip
+    if rattlers.any():
+        loose_line = Line2D([], [], color=RATTLER_COLOR, linewidth=1.4, linestyle=(0, (4, 1.5)))
+        loose_line.set_label("unrolled, with rattlers")
+        handles.insert(1, loose_line)
+    norms.legend(handles=handles, loc="upper left", frameon=False, fontsize=8)
+    for axes in (norms, distances):
+        axes.set_yscale("log")
+        axes.set_xlim(0, steps[-1])
+        _plain_frame(axes)
+    # Room for the legend above the lines.
+    low, high = norms.get_ylim()
+    norms.set_ylim(low, high * (high / low) ** 0.3)
 
 
 def _new_figure(size: tuple[float, float]) -> Figure:

@@ -2,5 +2,6 @@
 
 from mdsens.sensitivities.results import Sensitivity
 from mdsens.sensitivities.sensitivity import sensitivity
+from mdsens.sensitivities.unrolled import UnrolledTangents, unrolled_tangents
 
-__all__ = ["Sensitivity", "sensitivity"]
+__all__ = ["Sensitivity", "UnrolledTangents", "sensitivity", "unrolled_tangents"]

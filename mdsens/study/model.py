@@ -114,6 +114,21 @@ class Verify(Table):
     tolerance: Annotated[float, Field(gt=0)] = VERIFY_TOLERANCE
 
 
+class EnsembleTable(Table):
+    """Many random starts: derivatives through the steps of the minimiser, beside implicit ones.
+
+    Attributes:
+        seeds: number of starts, the first with the seed of the structure, the next with one more;
+            0 for no ensemble.
+        steps: steps of the minimiser (``relaxation.method``) to differentiate.
+        parameter: the parameter to differentiate in; the study's own one if it has only one.
+    """
+
+    seeds: Annotated[int, Field(ge=0)] = 0
+    steps: Annotated[int, Field(gt=0)] = 2000
+    parameter: str | None = None
+
+
 class StudyFile(Table):
     """A study.toml as a whole.
 
@@ -126,6 +141,7 @@ class StudyFile(Table):
         relaxation: how to relax.
         sensitivity: which derivatives to take.
         verify: how to compare them with finite differences.
+        ensemble: random starts from which to compare them with those of the minimiser's steps.
     """
 
     name: Annotated[str, Field(pattern=r"^\w[\w .+-]*$")] | None = None
@@ -136,3 +152,4 @@ class StudyFile(Table):
     relaxation: Relaxation = Relaxation()
     sensitivity: SensitivityTable = SensitivityTable()
     verify: Verify = Verify()
+    ensemble: EnsembleTable = EnsembleTable()

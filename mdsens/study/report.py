@@ -15,8 +15,15 @@ from matplotlib.figure import Figure
 
 from mdsens import plots
 from mdsens.errors import InputError
+from mdsens.study.ensemble import ARRIVED
 from mdsens.study.find import FILE_NAME
-from mdsens.study.results import HISTORY_NAME, STRUCTURE_NAME, TABLE_NAME, read_results
+from mdsens.study.results import (
+    ENSEMBLE_NAME,
+    HISTORY_NAME,
+    STRUCTURE_NAME,
+    TABLE_NAME,
+    read_results,
+)
 
 REPORT_NAME = "report.html"
 #: Vectors that move no particle by this part of a length, per relative change, are left out.
@@ -31,7 +38,8 @@ th, td { padding: .2rem .9rem .2rem 0; text-align: left; border-bottom: 1px soli
 td.number { text-align: right; }
 pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; }
 figure { display: inline-block; margin: .5rem; vertical-align: top; }
-img { max-width: 28rem; width: 100%; } .warning { color: #a03000; font-weight: 600; }
+img { max-width: 28rem; width: 100%; } .wide img { max-width: 56rem; }
+.warning { color: #a03000; font-weight: 600; }
 """
 
 
@@ -49,7 +57,8 @@ def write_report(folder: str | Path) -> list[Path]:
     """
     folder = Path(folder)
     results = read_results(folder)
-    for name in (STRUCTURE_NAME, TABLE_NAME, FILE_NAME):
+    needed = [STRUCTURE_NAME, TABLE_NAME, FILE_NAME] + [ENSEMBLE_NAME] * ("ensemble" in results)
+    for name in needed:
         if not (folder / name).is_file():
             raise InputError(f"{str(folder)!r} lacks {name}: run the study again")
     try:
@@ -90,6 +99,9 @@ def _figures(folder: Path, results: dict[str, Any]) -> dict[str, Figure]:
             results["dimension"],
             results["diameters"],
         )
+    if "ensemble" in results:
+        with np.load(folder / ENSEMBLE_NAME) as arrays:
+            figures["ensemble"] = plots.ensemble_figure(dict(arrays), results["ensemble"])
     return figures
 
 
@@ -147,18 +159,27 @@ def _page(folder: Path, results: dict[str, Any], figures: list[Path]) -> str:
         _table(["observable O", "parameter θ", "dO/dθ", "unit", "d ln O / d ln θ"], derivatives)
     )
     parts.append("<h2>Figures</h2>")
-    parts += [_image(path) for path in figures]
+    parts += [_image(path) for path in figures if path.stem != "ensemble"]
     still = [p for p in results["vectors"] if f"structure-{results['vectors'][p]}" not in
              {path.stem for path in figures}]  # fmt: skip
     if still:
         parts.append(f"<p>No particle moves with {html.escape(', '.join(still))}.</p>")
+    if "ensemble" in results:
+        parts.append("<h2>Ensemble of random starts</h2>")
+        parts += _ensemble(results["ensemble"])
+        parts += [
+            _image(path).replace("<figure", "<figure class='wide'")
+            for path in figures
+            if path.stem == "ensemble"
+        ]
     times = ", ".join(
         f"{key.removesuffix('_s')} {value:.1f} s" for key, value in results["timing"].items()
     )
     made = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     parts += [
         "<h2>As run</h2>",
-        f"<p>{html.escape(made)}. Time: {times} (compiling is part of the other two).</p>",
+        f"<p>{html.escape(made)}. Time: {times} (compiling is part of relaxing and "
+        "differentiating).</p>",
         f"<pre>{html.escape((folder / FILE_NAME).read_text('utf-8'))}</pre>",
     ]
     body = "\n".join(parts)
@@ -166,6 +187,56 @@ def _page(folder: Path, results: dict[str, Any], figures: list[Path]) -> str:
         f"<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'><title>{title}</title>"
         f"<style>{_STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
     )
+
+
+def _ensemble(ensemble: dict[str, Any]) -> list[str]:
+    """How many starts have the right derivative after how many steps, and each start."""
+    starts, marks = ensemble["starts"], ensemble["marks"]
+    minima = [start for start in starts if start["kind"] == "minimum"]
+    groups = {
+        "all minima": minima,
+        "without rattlers": [start for start in minima if not start["rattlers"]],
+        "with rattlers": [start for start in minima if start["rattlers"]],
+    }
+    name = html.escape(ensemble["parameter"])
+    unit = html.escape(plots.pretty_unit(ensemble["units"]["norms"]))
+
+    def arrived(group: list[dict[str, Any]], mark: int) -> str:
+        distances = [start["distances"][str(mark)] for start in group]
+        return f"{sum(d is not None and d < ARRIVED for d in distances)} of {len(group)}"
+
+    judged = [s["finite_difference_error"] for s in minima]
+    judged = [error for error in judged if error is not None]
+    worst = f"; largest difference {max(judged):.1e} (relative)" if judged else ""
+    return [
+        f"<p>d x / d {name} from {len(starts)} random starts: through every step of "
+        f"{ensemble['minimiser']} (unrolled), and implicitly at the minima that the runs lead to. "
+        f"{len(minima)} of {len(starts)} are minima. The implicit derivative was compared with "
+        f"finite differences with the same contacts at {len(judged)} of them{worst}.</p>",
+        f"<p>Unrolled derivatives within {100 * ARRIVED:g} % of the implicit ones (rattlers "
+        "themselves left out):</p>",
+        _table(
+            ["after", *groups],
+            [(f"{mark} steps", *(arrived(g, mark) for g in groups.values())) for mark in marks],
+        ),
+        f"<details><summary>Each start (norms in L1, {unit or 'pure numbers'})</summary>",
+        _table(
+            ["seed", "kind", "rattlers", "implicit norm", "error by finite differences",
+             *(f"distance after {mark} steps" for mark in marks)],
+            [
+                (str(start["seed"]), start["kind"], str(start["rattlers"]),
+                 _few_digits(start["implicit_norm"]),
+                 _few_digits(start["finite_difference_error"]),
+                 *(_few_digits(start["distances"][str(mark)]) for mark in marks))
+                for start in starts
+            ],
+        ),
+        "</details>",
+    ]  # fmt: skip
+
+
+def _few_digits(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
 
 
 def _table(head: list[str], rows: Iterable[tuple[str, ...]]) -> str:

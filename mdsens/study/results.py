@@ -17,6 +17,7 @@ from mdsens.errors import InputError
 from mdsens.observables import Observable
 from mdsens.relaxation import Equilibrium
 from mdsens.sensitivities import Sensitivity
+from mdsens.study.ensemble import Ensemble, curves, summary
 from mdsens.study.find import FILE_NAME
 from mdsens.study.model import FileStructure
 from mdsens.study.output import RESULTS_NAME, is_results_folder
@@ -27,6 +28,7 @@ from mdsens.units import quotient_unit_name, unit_name
 #: Version of the layout of results.json.
 SCHEMA = 1
 STRUCTURE_NAME, TABLE_NAME, HISTORY_NAME = "relaxed.extxyz", "sensitivities.csv", "history.csv"
+ENSEMBLE_NAME = "ensemble.npz"
 #: Packages whose versions decide the numbers.
 PACKAGES = ("jax", "numpy", "ase")
 
@@ -43,13 +45,19 @@ def vector_name(parameter: str) -> str:
     return "d" + re.sub(r"\W+", "_", parameter.removesuffix("]"), flags=re.ASCII)
 
 
-def collect(study: Study, sensitivity: Sensitivity, timing: dict[str, float]) -> dict[str, Any]:
+def collect(
+    study: Study,
+    sensitivity: Sensitivity,
+    timing: dict[str, float],
+    ensemble: Ensemble | None = None,
+) -> dict[str, Any]:
     """Everything that results.json holds.
 
     Arguments:
         study: what was run.
         sensitivity: its derivatives.
         timing: seconds by stage.
+        ensemble: its random starts, if there are any.
 
     Returns:
         A dictionary of plain Python numbers, texts, lists and dictionaries.
@@ -117,7 +125,7 @@ def collect(study: Study, sensitivity: Sensitivity, timing: dict[str, float]) ->
         "mode": sensitivity.mode,
         "logarithmic": study.file.sensitivity.logarithmic,
         "versions": versions(),
-    }
+    } | ({} if ensemble is None else {"ensemble": summary(ensemble, potential, units)})
 
 
 def versions() -> dict[str, str]:
@@ -130,7 +138,11 @@ def versions() -> dict[str, str]:
 
 
 def write_files(
-    folder: Path, study: Study, sensitivity: Sensitivity, results: dict[str, Any]
+    folder: Path,
+    study: Study,
+    sensitivity: Sensitivity,
+    results: dict[str, Any],
+    ensemble: Ensemble | None = None,
 ) -> None:
     """Write everything but the figures and the report.
 
@@ -139,6 +151,7 @@ def write_files(
         study: what was run.
         sensitivity: its derivatives.
         results: what `collect` returned.
+        ensemble: its random starts, if there are any.
     """
     write_json(folder / RESULTS_NAME, results)
     ase.io.write(folder / STRUCTURE_NAME, structure_with_vectors(sensitivity), format="extxyz")
@@ -148,6 +161,8 @@ def write_files(
         columns = {"step": np.arange(len(history.forces)), "enthalpy": history.enthalpies,
                    "largest_force": history.forces}  # fmt: skip
         pandas.DataFrame(columns).to_csv(folder / HISTORY_NAME, index=False)
+    if ensemble is not None:
+        np.savez_compressed(folder / ENSEMBLE_NAME, **curves(ensemble))  # type: ignore[arg-type]
     table = dict(study.table)
     table["name"] = study.name
     if isinstance(study.structure, FileStructure):

@@ -8,6 +8,7 @@ from typing import Any
 from mdsens.sensitivities import Sensitivity, sensitivity
 from mdsens.sensitivities.sensitivity import require_reliable
 from mdsens.study.compilation import CompilationClock
+from mdsens.study.ensemble import Ensemble, run_ensemble
 from mdsens.study.output import output_folder
 from mdsens.study.report import write_report
 from mdsens.study.results import collect, write_files
@@ -25,11 +26,13 @@ class FinishedRun:
         folder: where its files are.
         results: what its results.json holds.
         sensitivity: its derivatives.
+        ensemble: the random starts; None where the study asks for none.
     """
 
     folder: Path
     results: dict[str, Any]
     sensitivity: Sensitivity
+    ensemble: Ensemble | None = None
 
 
 def run_study(
@@ -43,6 +46,7 @@ def run_study(
     Times are wall times in seconds: ``relax_s`` is the relaxation with the check of the
     observables before it, ``sensitivity_s`` the certificate and the derivatives. Both include
     what JAX needed to trace and compile, and ``compile_s`` is how much of their sum that was.
+    ``ensemble_s`` is what an ensemble of random starts took in all.
 
     Arguments:
         study: from `load_study`.
@@ -83,7 +87,10 @@ def run_study(
             "sensitivity_s": done - relaxed,
             "compile_s": compilation.seconds,
         }
-        results = collect(study, derivatives, timing)
-        write_files(folder, study, derivatives, results)
+        ensemble = run_ensemble(study, progress=progress) if study.seeds else None
+        if ensemble is not None:
+            timing["ensemble_s"] = time.perf_counter() - done
+        results = collect(study, derivatives, timing, ensemble)
+        write_files(folder, study, derivatives, results, ensemble)
         write_report(folder)
-    return FinishedRun(target, results, derivatives)
+    return FinishedRun(target, results, derivatives, ensemble)

@@ -13,7 +13,8 @@ from mdsens.errors import InputError, MdsensError
 from mdsens.observables import Observable, parse
 from mdsens.particles import System
 from mdsens.potentials import Potential, SoftSphere
-from mdsens.relaxation import Equilibrium, relax
+from mdsens.relaxation import METHODS, Equilibrium, relax
+from mdsens.sensitivities.unrolled import single_parameter
 from mdsens.study.build import build_potential, build_system, quantity
 from mdsens.study.find import find_study
 from mdsens.study.messages import from_pydantic, no_such_key, not_allowed
@@ -38,6 +39,7 @@ class Study:
         observables: what to compute.
         parameters: names of the parameters to differentiate in.
         relaxation: keyword arguments of `mdsens.relax`.
+        ensemble_parameter: what the ensemble is differentiated in; None where there is none.
     """
 
     name: str
@@ -49,11 +51,29 @@ class Study:
     observables: tuple[Observable, ...]
     parameters: tuple[str, ...]
     relaxation: dict[str, Any]
+    ensemble_parameter: str | None = None
 
     @functools.cached_property
     def system(self) -> System:
         """The structure that the relaxation begins at."""
         return build_system(self.structure, self.file.units, self.folder)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of the ensemble: that of the structure, and those that follow."""
+        first = _seed(self.structure) or 0
+        return tuple(range(first, first + self.file.ensemble.seeds))
+
+    def start(self, seed: int) -> System:
+        """The structure with another seed.
+
+        Arguments:
+            seed: of the random positions, or of the displacements of a structure from a file.
+
+        Returns:
+            The System.
+        """
+        return build_system(_with_seed(self.structure, seed), self.file.units, self.folder)
 
     def check(self) -> None:
         """Find mistakes that only show with the structure, before anything long is computed.
@@ -134,7 +154,63 @@ def load_study(study: str | Path, settings: Iterable[str] = ()) -> Study:
         observables=observables,
         parameters=parameters,
         relaxation=_relaxation(file),
+        ensemble_parameter=_ensemble_parameter(file, structure, potential, parameters),
     )
+
+
+def _seed(structure: FileStructure | PackingStructure) -> int | None:
+    """What decides a random structure; None where nothing is random."""
+    if isinstance(structure, PackingStructure):
+        return structure.seed
+    return None if structure.rattle is None else structure.rattle.seed
+
+
+def _with_seed(
+    structure: FileStructure | PackingStructure, seed: int
+) -> FileStructure | PackingStructure:
+    if isinstance(structure, PackingStructure):
+        return structure.model_copy(update={"seed": seed})
+    assert structure.rattle is not None
+    rattle = structure.rattle.model_copy(update={"seed": seed})
+    return structure.model_copy(update={"rattle": rattle})
+
+
+def _ensemble_parameter(
+    file: StudyFile,
+    structure: FileStructure | PackingStructure,
+    potential: Potential,
+    parameters: tuple[str, ...],
+) -> str | None:
+    """The parameter of the ensemble, where one is asked for and can be had."""
+    ensemble, relaxation = file.ensemble, file.relaxation
+    if ensemble.parameter is not None:
+        try:
+            parameters = (single_parameter(potential, ensemble.parameter),)
+        except InputError as error:
+            raise InputError(f"ensemble.parameter: {error}") from None
+    if ensemble.seeds == 0:
+        return None
+    asked = f"ensemble.seeds = {ensemble.seeds}"
+    if _seed(structure) is None:
+        raise InputError(
+            f"{asked}: the structure has no seed, and all starts would be alike; allowed are "
+            "structures with a builder or a rattle: set structure.rattle.amplitude"
+        )
+    if relaxation.method not in METHODS:
+        raise InputError(
+            f"{asked} with relaxation.method = {relaxation.method!r}: the steps of one minimiser "
+            f"are differentiated; set relaxation.method to one of {', '.join(METHODS)}"
+        )
+    if relaxation.cell != "none":
+        raise InputError(
+            f"{asked} with relaxation.cell = {relaxation.cell!r}: an ensemble has a fixed cell; "
+            "set relaxation.cell=none"
+        )
+    if len(parameters) != 1:
+        raise InputError(
+            f"{asked}: ensemble.parameter is missing; set it to one of {', '.join(parameters)}"
+        )
+    return parameters[0]
 
 
 def _relaxation(file: StudyFile) -> dict[str, Any]:

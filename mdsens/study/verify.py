@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import equinox as eqx
 import jax
@@ -12,7 +12,8 @@ from jaxtyping import Array, Float
 
 from mdsens.errors import RelaxationError
 from mdsens.observables import Observable
-from mdsens.particles import Edges, edge_blocks
+from mdsens.particles import EdgeList, Edges, System, edge_blocks
+from mdsens.potentials import Potential
 from mdsens.relaxation import Equilibrium, relax
 from mdsens.sensitivities import Sensitivity, sensitivity
 from mdsens.sensitivities.sensitivity import require_reliable
@@ -109,7 +110,7 @@ def verify_study(study: Study, report: Callable[[str], None] | None = None) -> V
     study.check()
     first = study.relax()
     require_reliable(first.certificate)
-    base = _relax_on(study, first, first)
+    base = relax_on(study, first, first)
     # As far as rounding let it: what was reached is reported.
     names = study.parameters
     mode = study.file.sensitivity.mode
@@ -173,6 +174,23 @@ def relative_error(
     return float(np.linalg.norm(found - derivatives[name]) / size)
 
 
+def position_differences(study: Study, base: Equilibrium, name: str) -> Float[np.ndarray, "N D"]:
+    """The derivative of the positions by finite differences, with the same contacts at every point.
+
+    Arguments:
+        study: how to relax, and the first step to try.
+        base: the structure at the parameter's own value.
+        name: the parameter.
+
+    Returns:
+        The derivative, without what the energy does not determine.
+
+    Raises:
+        RelaxationError: no step is small enough to follow the minimum.
+    """
+    return _Differences(study, base, name, ()).derivatives(lambda line: None)[0][POSITIONS]
+
+
 class _Differences:
     """Finite differences along one parameter.
 
@@ -180,10 +198,18 @@ class _Differences:
         study: the study.
         base: the structure at the parameter's own value.
         name: the parameter.
+        observables: what to differentiate beside the positions; None: those of the study.
     """
 
-    def __init__(self, study: Study, base: Equilibrium, name: str):
+    def __init__(
+        self,
+        study: Study,
+        base: Equilibrium,
+        name: str,
+        observables: Iterable[Observable] | None = None,
+    ):
         self.study, self.base, self.name = study, base, name
+        self.observables = study.observables if observables is None else tuple(observables)
         self.value = base.potential.parameters[name]
         self.points: dict[float, Equilibrium] = {}
         self.fmax = 0.0
@@ -211,7 +237,7 @@ class _Differences:
                 lambda leaf, unit: leaf + change * unit, potential, potential.direction(self.name)
             )
             moved = eqx.tree_at(lambda e: e.landscape.potential, self.base, changed)
-            self.points[change] = _relax_on(self.study, moved, self.base)
+            self.points[change] = relax_on(self.study, moved, self.base)
             self.fmax = max(self.fmax, float(self.points[change].fmax))
         return self.points[change]
 
@@ -233,7 +259,7 @@ class _Differences:
         return ""
 
     def _extrapolated(self, step: float) -> dict[str, np.ndarray]:
-        observables: dict[str, Callable] = {o.name: o for o in self.study.observables}
+        observables: dict[str, Callable] = {o.name: o for o in self.observables}
         observables[POSITIONS] = lambda point: _moves(point, self.base)
 
         def central(observable: Callable, h: float) -> np.ndarray:
@@ -257,7 +283,8 @@ def contact_network(equilibrium: Equilibrium) -> frozenset[tuple[int, ...]]:
     """
     landscape = equilibrium.landscape
     system, edge_list = equilibrium.system, equilibrium.edge_list
-    pushing = np.asarray(_pushing(equilibrium))
+    placed = landscape.system_at(equilibrium.q)
+    pushing = np.asarray(_pushing(placed, equilibrium.potential, edge_list))
     count = system.atom_count
     neighbors = np.asarray(edge_list.neighbors)
     owners = np.concatenate([np.arange(count), np.asarray(edge_list.ghost_owners), [0]])
@@ -275,21 +302,31 @@ def contact_network(equilibrium: Equilibrium) -> frozenset[tuple[int, ...]]:
 
 
 @eqx.filter_jit
-def _pushing(equilibrium: Equilibrium) -> Array:
-    potential, system = equilibrium.potential, equilibrium.landscape.system_at(equilibrium.q)
-
+def _pushing(system: System, potential: Potential, edge_list: EdgeList) -> Array:
+    # Of arrays alone, not of an Equilibrium: that would be compiled anew for each.
     def pushes(edges: Edges) -> Array:
         gradients = potential.site_energies_and_gradients(edges)[1]
         return edges.mask & sum((g != 0.0 for g in gradients), start=jnp.zeros_like(edges.mask))
 
     return edge_blocks(
-        pushes, system.positions, system.cell, potential.species_index(system),
-        equilibrium.edge_list,
-    )  # fmt: skip
+        pushes, system.positions, system.cell, potential.species_index(system), edge_list
+    )
 
 
-def _relax_on(study: Study, moved: Equilibrium, base: Equilibrium) -> Equilibrium:
-    """Relax from the base's structure in another potential, as far down as rounding allows."""
+def relax_on(study: Study, moved: Equilibrium, base: Equilibrium) -> Equilibrium:
+    """Relax from a structure in another potential, as far down as rounding allows.
+
+    Arguments:
+        study: what may move, and how far down at least.
+        moved: holds the potential.
+        base: the structure to begin at.
+
+    Returns:
+        The Equilibrium, by Newton's method, which stays in its valley.
+
+    Raises:
+        RelaxationError: the forces do not come down to what the study asks for.
+    """
     options = {k: study.relaxation[k] for k in ("cell", "pressure", "max_step", "max_steps")}
     found = relax(base.system, moved.potential, "newton", TIGHT_FMAX, **options)
     if not float(found.fmax) <= max(study.relaxation["fmax"], TIGHT_FMAX):
@@ -303,29 +340,38 @@ def _relax_on(study: Study, moved: Equilibrium, base: Equilibrium) -> Equilibriu
 
 def _moves(point: Equilibrium, base: Equilibrium) -> Float[np.ndarray, "N D"]:
     """Displacements of the atoms between two structures, without what moves nothing."""
-    return _in_gauge(np.asarray(point.positions - base.positions), base)
+    return determined(np.asarray(point.positions - base.positions), base)
 
 
-def _in_gauge(moves: np.ndarray, base: Equilibrium) -> np.ndarray:
-    """The part of displacements (N, D) that the energy determines."""
+def determined(moves: np.ndarray, base: Equilibrium) -> np.ndarray:
+    """The part of displacements that the energy determines: no rattlers, no drift, no turning.
+
+    Arguments:
+        moves: shape (..., N, D).
+        base: where they begin.
+
+    Returns:
+        The same shape, with zeros for loose atoms and without null modes.
+    """
     count = base.system.atom_count
     loose = np.asarray(base.landscape.loose)
     moves = np.where(loose[:, None], 0.0, moves)
     floppy = base.certificate.floppy_vectors
     vectors = np.asarray(base.landscape.null_vectors(base.q))
-    rows = np.concatenate([vectors, floppy])[:, :count].reshape(-1, moves.size)
+    size = count * moves.shape[-1]
+    rows = np.concatenate([vectors, floppy])[:, :count].reshape(-1, size)
     rows = rows[np.linalg.norm(rows, axis=1) > 1e-12]
     if not len(rows):
         return moves
     _, sizes, basis = np.linalg.svd(rows, full_matrices=False)
     basis = basis[sizes > 1e-8 * sizes.max()]
-    flat = moves.ravel()
-    return (flat - basis.T @ (basis @ flat)).reshape(moves.shape)
+    flat = moves.reshape(-1, size)
+    return (flat - (flat @ basis.T) @ basis).reshape(moves.shape)
 
 
 def _implicit(implicit: Sensitivity, observable: str, name: str, base: Equilibrium) -> np.ndarray:
     if observable == POSITIONS:
-        return _in_gauge(np.asarray(implicit.positions[name]), base)
+        return determined(np.asarray(implicit.positions[name]), base)
     return np.asarray(implicit[observable][name])
 
 

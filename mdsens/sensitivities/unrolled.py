@@ -1,0 +1,348 @@
+"""Derivatives of a minimiser's iterates, step by step: what unrolling gives before it converges."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from mdsens.errors import InputError, RelaxationError
+from mdsens.particles.edges import EdgeList, find_edges
+from mdsens.particles.system import System
+from mdsens.potentials.potential import Potential
+from mdsens.relaxation import FIRE, Landscape, Minimiser, State, first_state
+from mdsens.relaxation.landscape import largest_force
+from mdsens.relaxation.minimiser import approach, refresh
+
+#: Skin of the edges as a fraction of the potential's range: random starts move far at first.
+SKIN_FRACTION = 0.4
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class UnrolledTangents:
+    """Iterates of a minimiser from S starts, and their derivatives in one parameter.
+
+    Attributes:
+        parameter: name of the parameter.
+        steps: shape (K,), the numbers of the steps that were recorded.
+        positions: shape (K, S, N, D), the iterates, length.
+        tangents: shape (K, S, N, D), d positions / d parameter at fixed starting positions.
+        forces: shape (K, S), largest force on an atom, energy/length.
+    """
+
+    parameter: str
+    steps: Int[np.ndarray, " K"]
+    positions: Float[np.ndarray, "K S N D"]
+    tangents: Float[np.ndarray, "K S N D"]
+    forces: Float[np.ndarray, "K S"]
+
+    @property
+    def norms(self) -> Float[np.ndarray, "K S"]:
+        """L1 norm of each tangent, in the unit of d positions / d parameter."""
+        return np.abs(self.tangents).sum(axis=(2, 3))
+
+
+def unrolled_tangents(
+    systems: Sequence[System],
+    potential: Potential,
+    parameter: str,
+    minimiser: Minimiser | None = None,
+    steps: int = 2000,
+    every: int = 10,
+    skin: float | None = None,
+    progress: bool = False,
+) -> UnrolledTangents:
+    """Differentiate every step of a minimiser in forward mode, from many starts side by side.
+
+    The minimiser takes the same steps as in `mdsens.relax` with a fixed cell, and each state is
+    pushed forward with its tangent: positions, velocities, time steps, everything that it
+    remembers. It does not stop where forces vanish, and it takes the same number of steps from
+    every start. The neighbour lists of all starts are renewed as soon as two atoms of one of them
+    may have come nearer than its skin allows, with energy, forces and their tangents computed
+    anew; so no contact is missed.
+
+    The unrolled derivative converges to the implicit one of `mdsens.sensitivity` only if, and
+    after, the iterates have settled in a minimum; on the way it can grow by orders of magnitude (D.
+    Scieur et al., arXiv 2209.13271).
+
+    Arguments:
+        systems: S starts with the same number of atoms, species, boundaries and units.
+        potential: the potential, with parameters for every species.
+        parameter: name of one parameter, e.g. ``"diameter[small]"``.
+        minimiser: the minimiser; None: FIRE.
+        steps: number of steps to take.
+        every: record an iterate after so many steps, and the last one.
+        skin: length by which edges reach beyond the range; None: 0.4 times the range, or four
+            times the longest step of the minimiser, if this is more. A shorter one shortens it.
+        progress: whether to show a progress bar.
+
+    Returns:
+        The UnrolledTangents.
+
+    Raises:
+        InputError: starts that differ in more than positions and cell, or anything not allowed.
+        RelaxationError: energy or forces are not finite.
+    """
+    if steps < 1 or every < 1:
+        raise InputError(f"steps = {steps}, every = {every}: give whole numbers above zero")
+    name = single_parameter(potential, parameter)
+    unrolling = _Unrolling(_batch(systems), len(systems), potential, name, minimiser, skin)
+    recorded = np.unique(np.append(np.arange(every, steps + 1, every), steps))
+    iterates: list[tuple[np.ndarray, ...]] = []
+    bar = progress_bar(f"unrolling {len(systems)} starts: step", steps) if progress else None
+    with bar if bar is not None else contextlib.nullcontext():
+        for step in recorded:
+            iterates.append(unrolling.run_to(int(step)))
+            if bar is not None:
+                bar.update(bar.task_ids[0], completed=int(step))
+    positions, tangents, forces = (np.stack(arrays) for arrays in zip(*iterates, strict=True))
+    return UnrolledTangents(name, recorded, positions, tangents, forces)
+
+
+def single_parameter(potential: Potential, name: str) -> str:
+    """The full name of one parameter.
+
+    Arguments:
+        potential: the potential.
+        name: what was given.
+
+    Returns:
+        The name as in ``potential.parameters``.
+
+    Raises:
+        InputError: there is no such parameter, or the name means several.
+    """
+    names = potential.expand_parameter_names(name)
+    if len(names) != 1:
+        raise InputError(f"parameter = {name!r} means {', '.join(names)}: give one of these")
+    return names[0]
+
+
+def progress_bar(what: str, total: int) -> Progress:
+    """A bar for one long job of known length.
+
+    Arguments:
+        what: what is counted.
+        total: how many there are.
+
+    Returns:
+        The bar, with one task.
+    """
+    bar = Progress(TextColumn(what), MofNCompleteColumn(), BarColumn(), TimeElapsedColumn())
+    bar.add_task(what, total=total)
+    return bar
+
+
+class _Unrolling:
+    """Starts on their way down, with the tangents of their states."""
+
+    def __init__(
+        self,
+        systems: System,
+        count: int,
+        potential: Potential,
+        parameter: str,
+        minimiser: Minimiser | None,
+        skin: float | None,
+    ):
+        self.systems, self.count, self.potential = systems, count, potential
+        self.direction = potential.direction(parameter)
+        self.range = float(potential.interaction_range)
+        given = FIRE() if minimiser is None else minimiser
+        enough = max(SKIN_FRACTION * self.range, 4.0 * given.trial_distance)
+        self.skin = enough if skin is None else float(skin)
+        if not self.skin > 0:
+            raise InputError(f"skin = {skin}: give a length above zero")
+        self.minimiser = given.limited(self.skin / 4.0)
+        self.allowed = jnp.asarray(self.skin - 2.0 * self.minimiser.trial_distance)
+        self.capacity, self.taken = (1, 0), 0
+        self.reference = systems.positions
+        self.edge_lists = self._edges()
+        self.state, self.tangent = _begin(
+            self.minimiser, self.systems, self.edge_lists, self.potential, self.direction
+        )
+        self._check()
+
+    def run_to(self, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Positions, tangents and largest forces after a step."""
+        while self.taken < step:
+            self.state, self.tangent, count, stale = _advance(
+                self.minimiser, self.systems, self.edge_lists, self.potential, self.direction,
+                self.state, self.tangent, self.reference, self.allowed,
+                jnp.asarray(step - self.taken),
+            )  # fmt: skip
+            self.taken += int(count)
+            if bool(stale):
+                self._check()
+                self.reference = self.state.q
+                self.edge_lists = self._edges()
+                self.state, self.tangent = _refreshed(
+                    self.systems, self.edge_lists, self.potential, self.direction,
+                    self.state, self.tangent,
+                )  # fmt: skip
+            self._check()
+        forces = jax.vmap(largest_force)(self.state.gradient)
+        return np.asarray(self.state.q), np.asarray(self.tangent.q), np.asarray(forces)
+
+    def _edges(self) -> EdgeList:
+        """The edges of every start, in arrays of one shape."""
+        while True:
+            lists = []
+            for positions, cell in zip(
+                np.asarray(self.reference), np.asarray(self.systems.cell), strict=True
+            ):
+                lists.append(
+                    find_edges(
+                        positions, cell, self.systems.pbc, self.range, self.skin, self.capacity
+                    )
+                )
+                self.capacity = lists[-1].capacity
+            if all(edge_list.capacity == self.capacity for edge_list in lists):
+                # On the host: one copy to the device for each array instead of one for each start.
+                return jax.tree.map(
+                    lambda *leaves: jnp.asarray(np.stack([np.asarray(leaf) for leaf in leaves])),
+                    *lists,
+                )
+
+    def _check(self) -> None:
+        gradient = np.asarray(self.state.gradient)
+        bad = ~np.isfinite(gradient).all(axis=(1, 2)) | ~np.isfinite(self.state.enthalpy)
+        if bad.any():
+            raise RelaxationError(
+                f"energy or forces are not finite after {self.taken} steps from start "
+                f"{int(np.argmax(bad))}: move overlapping atoms apart or take smaller steps"
+            )
+
+
+def _batch(systems: Sequence[System]) -> System:
+    """One System whose arrays have a first axis over the starts."""
+    if isinstance(systems, System) or not len(systems):
+        raise InputError("systems: give a list of at least one System")
+    first = systems[0]
+    for index, system in enumerate(systems):
+        if _kind(system) != _kind(first):
+            raise InputError(
+                f"systems[{index}] is {system}, systems[0] is {first}: give starts with the same "
+                "number of atoms, species, boundaries and units"
+            )
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *systems)
+
+
+def _kind(system: System) -> tuple:
+    """What all starts have in common."""
+    return system.positions.shape, system.symbols, system.pbc, system.units
+
+
+def _landscape(system: System, edge_list: EdgeList, potential: Potential) -> Landscape:
+    count, dimension = system.positions.shape
+    return Landscape(
+        system=system,
+        potential=potential,
+        edge_list=edge_list,
+        pressure=jnp.zeros(()),
+        loose=jnp.zeros(count, bool),
+        floppy=jnp.zeros((0, count, dimension)),
+        cell_mode=None,
+    )
+
+
+def _pushed_forward(function: Callable, inputs: tuple, tangents: tuple) -> tuple[State, Any]:
+    """A state and its tangent, with zeros where the state does not depend on the parameter."""
+    state, tangent = eqx.filter_jvp(function, inputs, tangents)
+
+    def filled(leaf: Any, change: Any) -> Any:
+        return jnp.zeros_like(leaf) if change is None and eqx.is_inexact_array(leaf) else change
+
+    return state, jax.tree.map(filled, state, tangent)
+
+
+@eqx.filter_jit
+def _begin(
+    minimiser: Minimiser,
+    systems: System,
+    edge_lists: EdgeList,
+    potential: Potential,
+    direction: Potential,
+) -> tuple[State, Any]:
+    """The first state of every start, and its tangent."""
+
+    def one(system: System, edge_list: EdgeList) -> tuple[State, Any]:
+        return _pushed_forward(
+            lambda p: first_state(minimiser, _landscape(system, edge_list, p), system.positions),
+            (potential,),
+            (direction,),
+        )
+
+    return eqx.filter_vmap(one)(systems, edge_lists)
+
+
+@eqx.filter_jit
+def _refreshed(
+    systems: System,
+    edge_lists: EdgeList,
+    potential: Potential,
+    direction: Potential,
+    states: State,
+    tangents: Any,
+) -> tuple[State, Any]:
+    """The same states with energy, gradient and their tangents computed anew, after new edges."""
+
+    def one(system: System, edge_list: EdgeList, state: State, tangent: Any) -> tuple[State, Any]:
+        return _pushed_forward(
+            lambda s, p: refresh(_landscape(system, edge_list, p), s),
+            (state, potential),
+            (tangent, direction),
+        )
+
+    return eqx.filter_vmap(one)(systems, edge_lists, states, tangents)
+
+
+@eqx.filter_jit
+def _advance(
+    minimiser: Minimiser,
+    systems: System,
+    edge_lists: EdgeList,
+    potential: Potential,
+    direction: Potential,
+    states: State,
+    tangents: Any,
+    references: Float[Array, "S N D"],
+    allowed: Float[Array, ""],
+    limit: Int[Array, ""],
+) -> tuple[State, Any, Array, Array]:
+    """Take at most ``limit`` steps from every start, until the edges of one may miss a pair.
+
+    Returns:
+        States, tangents, the number of steps taken, and whether the edges must be renewed.
+    """
+
+    def one(system: System, edge_list: EdgeList, state: State, tangent: Any) -> tuple[State, Any]:
+        return _pushed_forward(
+            lambda s, p: minimiser.step(_landscape(system, edge_list, p), s),
+            (state, potential),
+            (tangent, direction),
+        )
+
+    def nearer(system: System, edge_list: EdgeList, state: State, reference: Array) -> Array:
+        return approach(_landscape(system, edge_list, potential), state.q, reference)
+
+    def is_stale(current: State) -> Array:
+        return jnp.any(eqx.filter_vmap(nearer)(systems, edge_lists, current, references) >= allowed)
+
+    def unfinished(carry: tuple) -> Array:
+        current, _, steps = carry
+        return (steps < limit) & ~is_stale(current)
+
+    def step(carry: tuple) -> tuple:
+        current, tangent, steps = carry
+        return (*eqx.filter_vmap(one)(systems, edge_lists, current, tangent), steps + 1)
+
+    begin = (states, tangents, jnp.asarray(0))
+    states, tangents, steps = jax.lax.while_loop(unfinished, step, begin)
+    return states, tangents, steps, is_stale(states)
