@@ -1,8 +1,12 @@
 """The mdsens command."""
 
+import hashlib
 import os
+import platform
 import signal
 import sys
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,9 +22,21 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 TERMINATED = 143
 
+#: The folder of compiled code is emptied to half of this many bytes when it holds more.
+CACHE_LIMIT = 256_000_000
+#: Earlier releases crash on macOS when they load compiled code from disk.
+CACHE_JAXLIB = (0, 10)
+#: What /proc/cpuinfo calls the things that compilers look at, on the processors of various makers.
+CACHE_PROCESSOR = {
+    "cpu architecture", "cpu family", "cpu implementer", "cpu part", "cpu variant", "features",
+    "flags", "isa", "model", "model name", "stepping", "uarch", "vendor_id",
+}  # fmt: skip
+
 app = typer.Typer(
     name="mdsens",
     help="How relaxed structures, and what is computed from them, depend on their potentials.",
+    epilog="Compiled code is kept in ~/.cache/mdsens for the next run. The environment variable "
+    "MDSENS_CACHE names another folder, or is off.",
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -96,6 +112,7 @@ def run(
 ) -> None:
     """Relax a structure, differentiate it, and write results, figures and a report."""
     _announce("reading the study")
+    _keep_compiled_code()
     from mdsens.study import load_study, run_study
 
     loaded = load_study(study, settings or [])
@@ -107,6 +124,7 @@ def run(
 def verify(study: _StudyArgument, settings: _SetOption = None) -> None:
     """Compare a study's derivatives with finite differences of re-relaxed structures."""
     _announce("reading the study")
+    _keep_compiled_code()
     from mdsens.study import load_study, verify_study
 
     loaded = load_study(study, settings or [])
@@ -170,6 +188,83 @@ def _exit_status(arguments: list[str]) -> int:
         if "KeyboardInterrupt" in str(error):
             return _complain("interrupted: nothing was written", INTERRUPTED)
         raise
+
+
+def _keep_compiled_code() -> None:
+    """Let JAX keep on disk what it compiles, so that the next run need not compile it again."""
+    if "jax" in sys.modules:
+        # It has read its settings already, and whoever imported it may have made others.
+        return
+    for name, value in _cache_settings(os.environ).items():
+        os.environ.setdefault(name, value)
+    # A damaged entry or a full disk costs time, nothing else.
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
+
+
+def _cache_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """Environment variables that make JAX keep compiled code; none where it is not to be kept."""
+    asked = environment.get("MDSENS_CACHE", "")
+    if asked.lower() == "off" or "JAX_COMPILATION_CACHE_DIR" in environment:
+        return {}
+    from importlib.metadata import version
+
+    jaxlib = version("jaxlib")
+    if tuple(int(part) for part in jaxlib.split(".")[:2]) < CACHE_JAXLIB:
+        return {}
+    home = Path(environment.get("XDG_CACHE_HOME") or "~/.cache")
+    folder = Path(asked) if asked else home / "mdsens"
+    try:
+        # Compiled code may crash on another processor, and JAX itself does not see to that.
+        folder = folder.expanduser().absolute() / f"jaxlib-{jaxlib}-{_processor()}"
+        # Who can write to it can have any code executed.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _forget_oldest(folder)
+        writable = os.access(folder, os.W_OK | os.X_OK)
+    except (OSError, RuntimeError):  # the latter: there is no home
+        writable = False
+    if not writable:
+        _announce(f"cannot write compiled code to {str(folder)!r}: set MDSENS_CACHE to a folder, "
+                  "or to off")  # fmt: skip
+        return {}
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str(folder),
+        # A run compiles a hundred small functions, each in a small part of a second.
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        # Where there is AVX-512, XLA adds preferences such as prefer-no-gather to the features that
+        # it compiles for, misses them among the processor's when it loads the code, and says so at
+        # length for every function: https://github.com/openxla/xla/issues/44565. It loads the code
+        # all the same; that it is from this processor is seen to above.
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+
+
+def _processor(description: Path = Path("/proc/cpuinfo")) -> str:
+    """A short name that changes with everything that compilers look at in a processor."""
+    seen = set()
+    try:
+        for line in description.read_text(errors="replace").splitlines():
+            if line.partition(":")[0].strip().lower() in CACHE_PROCESSOR:
+                seen.add(line)
+    except OSError:
+        pass
+    # Where the processor is not described, the name of the computer stands for it.
+    known = sorted(seen) or [platform.processor(), platform.node()]
+    text = "\n".join([platform.system(), platform.machine(), *known])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _forget_oldest(folder: Path, limit: int = CACHE_LIMIT) -> None:
+    """Remove the oldest compiled code, down to half of the limit, if there is more than that."""
+    entries = [(path, path.stat()) for path in folder.glob("*-cache")]
+    size = sum(status.st_size for _, status in entries)
+    if size <= limit:
+        return
+    for path, status in sorted(entries, key=lambda entry: entry[1].st_mtime):
+        if size <= limit // 2:
+            return
+        path.unlink(missing_ok=True)
+        size -= status.st_size
 
 
 def _complain(error: object, status: int) -> int:

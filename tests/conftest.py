@@ -9,6 +9,9 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 # Two test processes with as many threads for linear algebra each would wait for one another.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+# Commands that tests start keep nothing in the user's folders.
+os.environ.setdefault("MDSENS_CACHE", "off")
+
 import gc
 from pathlib import Path
 
