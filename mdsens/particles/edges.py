@@ -9,7 +9,9 @@ An image of an atom in another cell is a *ghost*: an entry after the N atoms in 
 positions, which follows its owner and the cell. A last entry serves the slots that hold no edge.
 """
 
+import functools
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import ase.geometry
@@ -18,8 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import vesin
-from jaxtyping import Array, Bool, Float, Int
-from scipy.sparse import coo_array
+from jaxtyping import Array, Bool, Float, Int, PyTree
+from scipy.sparse import csr_array
 
 from mdsens.errors import InputError
 
@@ -148,7 +150,7 @@ def find_edges(
             edges than ``maximum_capacity``.
     """
     positions, cell = np.asarray(positions, float), np.asarray(cell, float)
-    count, dimension = positions.shape
+    count = len(positions)
     reach = float(cutoff) + float(skin)
     if not (np.isfinite(cutoff) and cutoff > 0):
         raise InputError(f"cutoff = {cutoff}: give a positive length")
@@ -156,36 +158,46 @@ def find_edges(
         rows = np.flatnonzero(~np.isfinite(positions).all(axis=1))
         raise InputError(f"positions of atoms {rows[:8].tolist()} are not finite: mend them")
 
-    first, second, shifts = _pairs(positions, cell, pbc, reach)
-    # Each pair once as found and once from its other end, so that the reverse of edge e is known.
-    pairs = len(first)
-    origins = np.concatenate([first, second])
-    targets = np.concatenate([second, first])
-    images = np.concatenate([shifts, -shifts])
+    ends, crossing, images = _pairs(positions, cell, pbc, reach)
+    # Each pair once as found and once from its other end: edges 2p and 2p + 1 are one another's
+    # reverse. Numbers are 32 bits wide throughout, for there are a hundred edges to an atom.
+    _check_representable(ends.size)
+    origins, targets = ends.ravel(), np.ascontiguousarray(ends[:, ::-1])
+    owners, ghost_images = _put_ghosts(targets, crossing, images, count)
+    # The transposition of a sparse matrix is a sort by atom, in time linear in the edges.
+    pointers = np.arange(ends.size + 1, dtype=np.int32)
+    by_edge = csr_array((targets.ravel(), origins, pointers), shape=(ends.size, count))
+    by_atom = by_edge.tocsc()
+    del ends, origins, targets, pointers, by_edge
+    edges, first_edges = by_atom.indices, by_atom.indptr
 
-    neighbors, owners, ghost_images = _with_ghosts(targets, images, count)
-    order = coo_array((np.arange(2 * pairs), (origins, np.arange(2 * pairs))), (count, 2 * pairs))
-    rows = order.tocsr()
-    slots = np.empty(2 * pairs, np.int64)
-    slots[rows.data] = np.arange(2 * pairs) - np.repeat(rows.indptr[:-1], np.diff(rows.indptr))
-
-    widest = int(np.diff(rows.indptr).max(initial=0))
+    edge_counts = np.diff(first_edges)
+    widest = int(edge_counts.max(initial=0))
     width, ghosts = _room(widest, len(owners), minimum_capacity, maximum_capacity)
     blocks, size = block_shape(count)
-    nothing = count + ghosts
-    places = ((origins // size) * width + slots) * size + origins % size
-    layout = np.full(blocks * width * size, nothing, np.int32)
-    layout[places] = neighbors
-    reverse = np.arange(blocks * width * size, dtype=np.int32)
-    reverse[places] = np.roll(places, pairs)
-
-    owners = np.concatenate([owners, np.zeros(ghosts - len(owners), int)])
-    unused = np.zeros((ghosts - len(ghost_images), dimension))
+    places = blocks * width * size
+    _check_representable(places)
+    neighbors = np.full((blocks, width, size), count + ghosts, np.int32)
+    reverse = np.arange(places, dtype=np.int32).reshape(blocks, width, size)
+    place_of_edge = np.empty_like(edges)
+    # Block by block, within the cache: every array is transposed on the way, from [C, K] to [K, C].
+    starts = [min(block * size, count) for block in range(blocks + 1)]
+    for block, (start, stop) in enumerate(pairwise(starts)):
+        taken = np.arange(width) < edge_counts[start:stop, None]
+        within = slice(first_edges[start], first_edges[stop])
+        neighbors[block, :, : stop - start].T[taken] = by_atom.data[within]
+        place_of_edge[edges[within]] = reverse[block, :, : stop - start].T[taken]
+    for block, (start, stop) in enumerate(pairwise(starts)):
+        taken = np.arange(width) < edge_counts[start:stop, None]
+        within = slice(first_edges[start], first_edges[stop])
+        reverse[block, :, : stop - start].T[taken] = place_of_edge[edges[within] ^ 1]
+    del by_atom, edges, place_of_edge
+    unused = ghosts - len(owners)
     return EdgeList(
-        neighbors=jnp.asarray(layout.reshape(blocks, width, size)),
-        reverse=jnp.asarray(reverse.reshape(blocks, width, size)),
-        ghost_owners=jnp.asarray(owners, jnp.int32),
-        ghost_images=jnp.asarray(np.concatenate([ghost_images, unused])),
+        neighbors=jnp.asarray(neighbors),
+        reverse=jnp.asarray(reverse),
+        ghost_owners=jnp.asarray(np.pad(owners, (0, unused))),
+        ghost_images=jnp.asarray(np.pad(ghost_images, ((0, unused), (0, 0)))),
         reach=jnp.asarray(reach),
         atom_count=count,
     )
@@ -194,7 +206,10 @@ def find_edges(
 def _pairs(
     positions: np.ndarray, cell: np.ndarray, pbc: tuple[bool, ...], reach: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every pair once: indices of both atoms and the lattice vectors between their cells."""
+    """Both atoms of every pair, once; which pairs are crossing, and the cells between their atoms.
+
+    Shapes (P, 2), (crossing,) and (crossing, D), the latter in lattice vectors.
+    """
     count, dimension = positions.shape
     spatial = np.zeros((count, 3))
     spatial[:, :dimension] = positions
@@ -204,30 +219,40 @@ def _pairs(
     box[~periodic] = 0.0
     box = np.asarray(ase.geometry.complete_cell(box))
     search = vesin.NeighborList(cutoff=reach, full_list=False, n_threads=1)
-    first, second, shifts, lengths = search.compute(spatial, box, periodic, "ijSd")
+    # Without copies: these arrays live as long as the search.
+    pairs, shifts, lengths = search.compute(spatial, box, periodic, "PSd", copy=False)
     if len(lengths) and lengths.min() == 0.0:
-        pair = int(np.argmin(lengths))
+        first, second = pairs[np.argmin(lengths)]
+        raise InputError(f"atoms {first} and {second} are at the same point: move or remove one")
+    crossing = np.flatnonzero(np.bitwise_or.reduce([shifts[:, axis] for axis in range(dimension)]))
+    return pairs.astype(np.int32), crossing, shifts[crossing, :dimension].astype(np.int64)
+
+
+def _put_ghosts(
+    targets: np.ndarray, crossing: np.ndarray, images: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Let edges that leave their cell lead to ghosts; return the ghosts' owners and images."""
+    owners = targets[crossing].astype(np.int64)
+    bases = 2 * np.abs(images).max(axis=0, initial=0) + 1
+    keys = owners.copy()
+    for axis, base in enumerate(bases):
+        shift = images[:, axis, None] * np.array([1, -1])
+        keys = keys * base + (shift + base // 2)
+    chosen, ghosts = np.unique(keys, return_inverse=True)
+    targets[crossing] = count + ghosts.reshape(keys.shape)
+    ghost_images = np.empty((len(chosen), len(bases)))
+    for axis in reversed(range(len(bases))):
+        chosen, shift = np.divmod(chosen, bases[axis])
+        ghost_images[:, axis] = shift - bases[axis] // 2
+    return chosen.astype(np.int32), ghost_images
+
+
+def _check_representable(entries: int) -> None:
+    if entries >= 2**31:
         raise InputError(
-            f"atoms {first[pair]} and {second[pair]} are at the same point: move or remove one"
+            f"the edge list would have {entries} entries, and {2**31 - 1} are allowed: "
+            "choose a shorter cutoff or fewer atoms"
         )
-    return first.astype(np.int64), second.astype(np.int64), shifts[:, :dimension].astype(np.int64)
-
-
-def _with_ghosts(
-    targets: np.ndarray, images: np.ndarray, count: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Extended indices of the edges' targets; owners and images of the ghosts among them."""
-    crossing = np.flatnonzero(images.any(axis=1))
-    offset = int(np.abs(images).max(initial=0))
-    base = 2 * offset + 1
-    keys = targets[crossing]
-    for axis in range(images.shape[1]):
-        keys = keys * base + (images[crossing, axis] + offset)
-    _, representative, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    neighbors = targets.copy()
-    neighbors[crossing] = count + inverse
-    chosen = crossing[representative]
-    return neighbors, targets[chosen], images[chosen].astype(float)
 
 
 def _room(
@@ -274,8 +299,60 @@ def edge_blocks(
     Returns:
         The function's results, stacked over a first axis of blocks.
     """
+    slots = edge_list.neighbors.shape[1]
+    extended, sites = extended_positions(positions, cell, species, edge_list)
+    edges_of = functools.partial(edges_between, extended)
+
+    def one_block(block: tuple) -> Any:
+        return function(edges_of(*block))
+
+    def slot_by_slot(block: tuple) -> Any:
+        neighbors, block_sites = block
+
+        def add_slot(slot: Array, total: Any) -> Any:
+            return jax.tree.map(
+                jnp.add, total, function(edges_of(neighbors[slot][None], block_sites))
+            )
+
+        shapes = jax.eval_shape(lambda: function(edges_of(neighbors[:1], block_sites)))
+        zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+        return jax.lax.fori_loop(0, slots, add_slot, zeros)
+
+    chosen = slot_by_slot if additive else one_block
+    return map_blocks(chosen, edge_list.neighbors, sites)
+
+
+class Sites(eqx.Module):
+    """Positions and species of atoms, or of blocks of atoms in a first axis.
+
+    Attributes:
+        positions: shape (..., D, C), in units of length.
+        species: shape (..., C), species indices.
+    """
+
+    positions: Float[Array, "... D C"]
+    species: Int[Array, "... C"]
+
+
+def extended_positions(
+    positions: Float[Array, "N D"],
+    cell: Float[Array, "D D"],
+    species: Int[Array, " N"],
+    edge_list: EdgeList,
+) -> tuple[Sites, Sites]:
+    """Everything that edges lead to, and the atoms in blocks that they begin at.
+
+    Arguments:
+        positions: shape (N, D), in units of length.
+        cell: shape (D, D), lattice vectors as rows.
+        species: shape (N,), species indices that the potential understands.
+        edge_list: which edges there are.
+
+    Returns:
+        The N atoms, the G ghosts and the entry for slots without an edge; the B blocks of C atoms.
+    """
     dimension = positions.shape[1]
-    blocks, slots, size = edge_list.neighbors.shape
+    blocks, _, size = edge_list.neighbors.shape
     filling = blocks * size - positions.shape[0]
     atoms = positions.T
     ghosts = atoms[:, edge_list.ghost_owners] + (edge_list.ghost_images @ cell).T
@@ -285,39 +362,31 @@ def edge_blocks(
     extended_species = jnp.concatenate(
         [species, species[edge_list.ghost_owners], jnp.zeros(1, species.dtype)]
     )
-    nothing = extended.shape[1] - 1
     sites = jnp.pad(atoms, ((0, 0), (0, filling))).reshape(dimension, blocks, size)
     site_species = jnp.pad(species, (0, filling)).reshape(blocks, size)
-
-    def edges_of(
-        neighbors: Int[Array, "k C"], origin: Float[Array, "D C"], kinds: Int[Array, " C"]
-    ) -> Edges:
-        vectors = tuple(
-            extended[axis].at[neighbors].get(mode="promise_in_bounds") - origin[axis]
-            for axis in range(dimension)
-        )
-        neighbor_kinds = extended_species.at[neighbors].get(mode="promise_in_bounds")
-        return Edges(vectors, neighbors != nothing, kinds, neighbor_kinds)
-
-    def one_block(block: tuple) -> Any:
-        return function(edges_of(*block))
-
-    def slot_by_slot(block: tuple) -> Any:
-        neighbors, origin, kinds = block
-
-        def add_slot(slot: Array, total: Any) -> Any:
-            return jax.tree.map(
-                jnp.add, total, function(edges_of(neighbors[slot][None], origin, kinds))
-            )
-
-        shapes = jax.eval_shape(lambda: function(edges_of(neighbors[:1], origin, kinds)))
-        zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
-        return jax.lax.fori_loop(0, slots, add_slot, zeros)
-
-    chosen = slot_by_slot if additive else one_block
-    return map_blocks(chosen, edge_list.neighbors, sites.transpose(1, 0, 2), site_species)
+    return Sites(extended, extended_species), Sites(sites.transpose(1, 0, 2), site_species)
 
 
-def map_blocks(function: Callable[[tuple], Any], *arrays: Array) -> Any:
+def edges_between(extended: Sites, neighbors: Int[Array, "k C"], sites: Sites) -> Edges:
+    """The edges of one block of C atoms.
+
+    Arguments:
+        extended: everything that edges lead to.
+        neighbors: shape (k, C), index of each edge's end among the extended positions.
+        sites: the atoms of the block.
+
+    Returns:
+        The Edges.
+    """
+    dimension, entries = extended.positions.shape
+    vectors = tuple(
+        extended.positions[axis].at[neighbors].get(mode="promise_in_bounds") - sites.positions[axis]
+        for axis in range(dimension)
+    )
+    neighbor_kinds = extended.species.at[neighbors].get(mode="promise_in_bounds")
+    return Edges(vectors, neighbors != entries - 1, sites.species, neighbor_kinds)
+
+
+def map_blocks(function: Callable[[tuple], Any], *arrays: PyTree[Array]) -> Any:
     """Apply a function to each block in turn."""
     return jax.lax.map(function, arrays)

@@ -9,6 +9,7 @@ import pytest
 from mdsens.errors import InputError
 from mdsens.mechanics import energy_forces_virial
 from mdsens.particles import edge_blocks, find_edges
+from mdsens.particles.edges import _check_representable
 
 pytestmark = pytest.mark.xdist_group("particles")
 CELLS = pytest.mark.parametrize("name", cases.CELLS)
@@ -136,6 +137,11 @@ def test_what_the_search_refuses(change, message):
     }  # fmt: skip
     with pytest.raises(InputError, match=message):
         find_edges(**given)
+
+
+def test_a_list_with_more_entries_than_32_bits_count_is_refused():
+    with pytest.raises(InputError, match="2147483648 entries, and 2147483647 are allowed"):
+        _check_representable(2**31)
 
 
 def test_atoms_out_of_reach_have_no_edges():
