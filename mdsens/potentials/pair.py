@@ -61,6 +61,35 @@ class PairPotential(Potential):
         gradients = tuple(weights * component for component in edges.vectors)
         return 0.5 * jnp.sum(energies, axis=0), gradients
 
+    def edge_hessians(self, edges: Edges) -> list[list[Float[Array, "K C"]]]:
+        """Second derivatives of each edge's whole pair energy with respect to its vector.
+
+        phi'' u u^T + (phi' / r) (1 - u u^T) with u = R / r.
+
+        Arguments:
+            edges: D components of edge vectors, each (K, C), in units of length; mask; species.
+
+        Returns:
+            D rows of D components, each (K, C), energy/length^2; zero where there is no edge.
+        """
+        r = edges.distances
+        pair, ones = self.per_pair(edges), jnp.ones_like(r)
+
+        def slope_at(r: Float[Array, "K C"]) -> Float[Array, "K C"]:
+            return jax.jvp(pair.truncated_pair_energies, (r,), (ones,))[1]
+
+        slope, curvature = jax.jvp(slope_at, (r,), (ones,))
+        transverse = jnp.where(edges.mask, slope / r, 0.0)
+        radial = (jnp.where(edges.mask, curvature, 0.0) - transverse) / (r * r)
+        axes = range(len(edges.vectors))
+        return [
+            [
+                radial * edges.vectors[i] * edges.vectors[j] + (transverse if i == j else 0.0)
+                for j in axes
+            ]
+            for i in axes
+        ]
+
 
 class TruncatedPairPotential(PairPotential):
     """A pair potential that is cut off at a distance, in one of four ways.

@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse.linalg
 from jaxtyping import Array, Float
 
+from mdsens.relaxation.hessian_solver import HessianSolver
 from mdsens.relaxation.landscape import Landscape
 from mdsens.relaxation.newton import hessian_product
 from mdsens.units import unit_name
@@ -98,11 +99,13 @@ def certify(
     fmax: float,
     fmax_asked: float,
     jacobian: Float[Array, "RD RD"] | None,
+    solver: HessianSolver | None = None,
 ) -> Certificate:
     """Examine a relaxed structure.
 
-    Small systems are diagonalised; for large ones the lowest eigenvalues come from the Lanczos
-    method (ARPACK), and null modes are those of symmetry and of loose atoms alone.
+    Small systems are diagonalised; for large ones the lowest eigenvalue comes from iterations with
+    the preconditioner of the sparse Hessian (without one: by the Lanczos method of ARPACK), and
+    null modes are those of symmetry and of loose atoms alone.
 
     Arguments:
         landscape: the function that was minimised, without the edges of loose atoms.
@@ -110,6 +113,7 @@ def certify(
         fmax: largest norm of a force at q, energy/length.
         fmax_asked: the one that was asked for.
         jacobian: the dense matrix of the condition's derivative; None where it is too large.
+        solver: linear solves with the sparse Hessian; None where there is none.
 
     Returns:
         The Certificate.
@@ -123,6 +127,8 @@ def certify(
         values, floppy = np.zeros(0), np.zeros((0, q.size))
     elif jacobian is not None:
         values, floppy = _dense_modes(jacobian, free, basis)
+    elif solver is not None:
+        values, floppy = np.array([solver.lowest_eigenvalue]), np.zeros((0, q.size))
     else:
         values, floppy = _lowest_by_lanczos(landscape, q, free, basis), np.zeros((0, q.size))
 

@@ -9,18 +9,28 @@ import numpy as np
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from mdsens.errors import RelaxationError
+from mdsens.implicit.multigrid import HostPreconditioner
 from mdsens.particles.edges import EdgeList, find_edges
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation.landscape import Landscape, largest_force
 from mdsens.relaxation.lbfgs import LBFGS
-from mdsens.relaxation.minimiser import Minimiser, State, advance, first_state, refresh
+from mdsens.relaxation.minimiser import (
+    Minimiser,
+    State,
+    advance,
+    approach,
+    first_state,
+    refresh,
+)
 from mdsens.relaxation.newton import Newton
 
 #: Steps per compiled segment, after which progress is shown and Ctrl-C is heard.
 SEGMENT_STEPS = 100
 #: Skin of the edges as a fraction of the potential's range.
 SKIN_FRACTION = 0.1
+#: Longest trial move of an atom as a fraction of the skin: what remains serves many steps.
+TRIAL_FRACTION = 0.15
 #: An atom that has gone further than this many ranges has left for good.
 ESCAPE_RANGES = 1000.0
 
@@ -97,6 +107,7 @@ class Descent:
         self.forces: list[np.ndarray] = []
         self.steps, self.evaluations = 0, 0
         self.methods: list[tuple[str, int]] = []
+        self.last: tuple[Minimiser, State] | None = None
         self.bar = _progress_bar() if progress else None
 
     def _edges(self, system: System, skin: float) -> EdgeList:
@@ -113,9 +124,9 @@ class Descent:
         Raises:
             RelaxationError: energy or forces are not finite, or an atom flies away.
         """
-        minimiser = minimiser.limited(self.skin / 4.0)
+        minimiser = minimiser.limited(TRIAL_FRACTION * self.skin)
         allowed = self.skin - 2.0 * minimiser.trial_distance
-        state = first_state(minimiser, self.landscape, self.q)
+        state = self._begin(minimiser)
         self._check(state)
         if not self.forces:
             self.enthalpies.append(np.array([state.enthalpy]))
@@ -136,13 +147,36 @@ class Descent:
             self._report(state, force)
             if force <= fmax or taken >= limit or bool(state.stalled):
                 break
-            if count < SEGMENT_STEPS:
+            if segment.outdated:
                 self._refresh_edges()
                 state = refresh(self.landscape, state)
                 self._check(state)
         self.evaluations += int(state.evaluations)
         self.methods.append((type(minimiser).__name__, taken))
+        self.last = (minimiser, eqx.tree_at(lambda s: s.evaluations, state, jnp.asarray(0)))
         return state
+
+    def _begin(self, minimiser: Minimiser) -> State:
+        """The first state, or that where the same minimiser left off, with what it remembers."""
+        before, state = self.last if self.last is not None else (None, None)
+        if state is None or state.q is not self.q:
+            return first_state(minimiser, self.landscape, self.q)
+        memory = state.memory if minimiser == before else minimiser.start(self.q)
+        return State(
+            state.q, state.enthalpy, state.gradient, state.evaluations, jnp.asarray(False), memory
+        )
+
+    @property
+    def preconditioner(self) -> HostPreconditioner | None:
+        """That of the last Newton step with a sparse Hessian; None if there was none."""
+        memory = None if self.last is None else self.last[1].memory
+        return getattr(memory, "preconditioner", None)
+
+    def valid_edges(self) -> EdgeList:
+        """Edges that hold at q: those of the last steps, or new ones where they reach too short."""
+        if not approach(self.landscape, self.q, self.reference) < self.skin:
+            self._refresh_edges()
+        return self.landscape.edge_list
 
     def _refresh_edges(self) -> None:
         edge_list = self._edges(self.landscape.system_at(self.q), self.skin)

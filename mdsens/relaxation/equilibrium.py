@@ -1,5 +1,6 @@
 """Equilibrium: a relaxed structure, what follows from it, and its certificate."""
 
+import dataclasses
 import functools
 
 import ase
@@ -10,12 +11,14 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from jaxtyping import Array, Float
 
 from mdsens.errors import InputError
+from mdsens.implicit.multigrid import HostPreconditioner
 from mdsens.mechanics import energy_forces_virial, voigt
 from mdsens.particles.edges import EdgeList
 from mdsens.particles.system import System, is_concrete
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation.certificate import Certificate, certify
 from mdsens.relaxation.descent import History
+from mdsens.relaxation.hessian_solver import HessianSolver, hessian_fits
 from mdsens.relaxation.landscape import Landscape
 from mdsens.relaxation.newton import DENSE_LIMIT, compiled_dense_jacobian
 from mdsens.units import unit_name
@@ -33,6 +36,7 @@ class Equilibrium(eqx.Module):
         fmax: largest norm of a force reached, energy/length.
         fmax_asked: the one asked for.
         history: the course of the relaxation; None where it was traced.
+        preconditioner: of the last Hessian that the relaxation solved with; None if it had none.
     """
 
     landscape: Landscape
@@ -41,6 +45,7 @@ class Equilibrium(eqx.Module):
     fmax: Float[Array, ""]
     fmax_asked: float = eqx.field(static=True)
     history: History | None = eqx.field(static=True)
+    preconditioner: HostPreconditioner | None = eqx.field(static=True, default=None)
 
     @functools.cached_property
     def system(self) -> System:
@@ -113,8 +118,9 @@ class Equilibrium(eqx.Module):
         if not is_concrete(self.q, self.landscape):
             raise InputError("a certificate needs numbers: ask for it outside jit, grad and vmap")
         return certify(
-            self.backbone, self.q, float(self.fmax), self.fmax_asked, self.dense_jacobian
-        )
+            self.backbone, self.q, float(self.fmax), self.fmax_asked,
+            self.dense_jacobian, self.hessian_solver,
+        )  # fmt: skip
 
     @functools.cached_property
     def backbone(self) -> Landscape:
@@ -127,6 +133,17 @@ class Equilibrium(eqx.Module):
         if self.q.size > DENSE_LIMIT:
             return None
         return compiled_dense_jacobian(self.backbone, self.q)
+
+    @functools.cached_property
+    def hessian_solver(self) -> HessianSolver | None:
+        """Linear solves with the sparse Hessian; None for small systems, or if it does not fit."""
+        if self.q.size <= DENSE_LIMIT or not hessian_fits(self.backbone):
+            return None
+        return HessianSolver(self.backbone, self.q, preconditioner=self.preconditioner)
+
+    def for_compiled_code(self) -> "Equilibrium":
+        """This equilibrium without what would have compiled code made anew for each."""
+        return dataclasses.replace(self, history=None, preconditioner=None)
 
     def to_ase(self) -> ase.Atoms:
         """The relaxed structure as ase.Atoms, with energy, forces and stress attached."""

@@ -55,7 +55,7 @@ def search(
     state: State,
     direction: Float[Array, "R D"],
     first_length: Float[Array, ""],
-    max_step: float,
+    max_step: float | Float[Array, ""],
     curvature: float,
 ) -> tuple[_Search, Bool[Array, ""]]:
     """Find a step along a descent direction that lowers the enthalpy and flattens its slope.

@@ -1,6 +1,7 @@
 """What every minimiser is: a state, a first state and a step; and the one loop that runs them."""
 
 import abc
+import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -30,6 +31,10 @@ class State(eqx.Module):
     stalled: Bool[Array, ""]
     memory: Any
 
+    def without_memory(self) -> "State":
+        """The same place for compiled code, which what host code remembers does not concern."""
+        return dataclasses.replace(self, memory=())
+
 
 class Minimiser(eqx.Module):
     """An algorithm that takes steps down a landscape."""
@@ -46,6 +51,10 @@ class Minimiser(eqx.Module):
     def trial_distance(self) -> float:
         """How far an atom may be moved within a step before the enthalpy is compared, length."""
         return 0.0
+
+    def runs_on_host(self, q: Float[Array, "R D"]) -> bool:
+        """Whether its steps for this many degrees of freedom are host code, and not compiled."""
+        return False
 
     def limited(self, distance: float) -> "Minimiser":
         """This minimiser with trial moves of at most the given length, so that edges stay valid."""
@@ -83,15 +92,16 @@ class Segment(eqx.Module):
         steps: number of steps taken.
         enthalpies: shape (limit,), enthalpy after each step; unused entries are NaN.
         forces: shape (limit,), largest force after each step.
+        outdated: whether the edges must be found anew before the next step.
     """
 
     state: State
     steps: Int[Array, ""]
     enthalpies: Float[Array, " limit"]
     forces: Float[Array, " limit"]
+    outdated: Bool[Array, ""]
 
 
-@eqx.filter_jit
 def advance(
     minimiser: Minimiser,
     landscape: Landscape,
@@ -117,13 +127,80 @@ def advance(
     Returns:
         The Segment.
     """
+    inputs = (landscape, state, reference, allowed_distance, fmax, step_limit)
+    if minimiser.runs_on_host(state.q):
+        return _advance_on_host(minimiser, *inputs)
+    return _advance_compiled(minimiser, *inputs, limit)
+
+
+def _unfinished(state: State, fmax: Float[Array, ""]) -> Bool[Array, ""]:
+    """Whether another step is to be taken."""
+    force = largest_force(state.gradient)
+    return (force > fmax) & jnp.isfinite(state.enthalpy) & ~state.stalled
+
+
+@eqx.filter_jit
+def _outlook(
+    landscape: Landscape,
+    state: State,
+    reference: Float[Array, "R D"],
+    allowed_distance: Float[Array, ""],
+    fmax: Float[Array, ""],
+) -> tuple[Bool[Array, ""], Bool[Array, ""], Float[Array, ""]]:
+    """Whether another step is to be taken, whether the edges are outdated, the largest force."""
+    outdated = approach(landscape, state.q, reference) >= allowed_distance
+    return _unfinished(state, fmax), outdated, largest_force(state.gradient)
+
+
+def _advance_on_host(
+    minimiser: Minimiser,
+    landscape: Landscape,
+    state: State,
+    reference: Float[Array, "R D"],
+    allowed_distance: Float[Array, ""],
+    fmax: Float[Array, ""],
+    step_limit: Int[Array, ""],
+) -> Segment:
+    enthalpies: list[Array] = []
+    forces: list[Array] = []
+    while True:
+        here = state.without_memory()
+        going, outdated, force = _outlook(landscape, here, reference, allowed_distance, fmax)
+        if len(enthalpies) > len(forces):
+            forces.append(force)
+        # Each step is long, and so progress is shown after every one.
+        if not going or outdated or len(forces) >= min(int(step_limit), 1):
+            break
+        state = minimiser.step(landscape, state)
+        enthalpies.append(state.enthalpy)
+    blank = jnp.zeros(0)
+    return Segment(
+        state,
+        jnp.asarray(len(forces)),
+        jnp.stack(enthalpies) if enthalpies else blank,
+        jnp.stack(forces) if forces else blank,
+        outdated,
+    )
+
+
+@eqx.filter_jit
+def _advance_compiled(
+    minimiser: Minimiser,
+    landscape: Landscape,
+    state: State,
+    reference: Float[Array, "R D"],
+    allowed_distance: Float[Array, ""],
+    fmax: Float[Array, ""],
+    step_limit: Int[Array, ""],
+    limit: int,
+) -> Segment:
+    def outdated(current: State) -> Bool[Array, ""]:
+        return approach(landscape, current.q, reference) >= allowed_distance
 
     def unfinished(carry: tuple) -> Bool[Array, ""]:
         current, steps, _, _ = carry
-        force = largest_force(current.gradient)
-        going = (force > fmax) & jnp.isfinite(current.enthalpy) & ~current.stalled
-        near = approach(landscape, current.q, reference) < allowed_distance
-        return going & near & (steps < jnp.minimum(step_limit, limit))
+        going = _unfinished(current, fmax) & ~outdated(current)
+        return going & (steps < jnp.minimum(step_limit, limit))
 
     def one_step(carry: tuple) -> tuple:
         current, steps, enthalpies, forces = carry
@@ -136,7 +213,8 @@ def advance(
         )
 
     blank = jnp.full(limit, jnp.nan)
-    return Segment(*jax.lax.while_loop(unfinished, one_step, (state, jnp.asarray(0), blank, blank)))
+    end = jax.lax.while_loop(unfinished, one_step, (state, jnp.asarray(0), blank, blank))
+    return Segment(*end, outdated(end[0]))
 
 
 def approach(

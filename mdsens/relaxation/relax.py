@@ -105,17 +105,20 @@ def relax(
     if is_concrete(inputs):
         q, descent = solve(inputs)
         history, force = descent.history(), descent.history().forces[-1]
-        edge_list, loose = _edges_and_loose(inputs, q, cell, force, None)
+        preconditioner = descent.preconditioner
+        edge_list = descent.valid_edges()
+        loose = loose_atoms(descent.landscape.system_at(q), inputs[1], edge_list, float(force))
     else:
         room = capacity or _traced_capacity(*inputs[:2])
         q, edge_list, loose, force = _traced_solve(solve, inputs, cell, room)
-        history = None
+        history = preconditioner = None
 
     landscape = _landscape(system, potential, edge_list, pressure, cell, jnp.asarray(loose))
     q = _root(q, landscape.with_loose_at(q).backbone())
     return Equilibrium(
-        landscape.with_loose_at(q), q, inputs[0].positions, jnp.asarray(force), float(fmax), history
-    )
+        landscape.with_loose_at(q), q, inputs[0].positions, jnp.asarray(force), float(fmax),
+        history, preconditioner,
+    )  # fmt: skip
 
 
 def _landscape(
@@ -150,7 +153,7 @@ def _edges_and_loose(
     q: Array,
     cell: str | None,
     force: float,
-    capacity: tuple[int, int] | None,
+    capacity: tuple[int, int],
 ) -> tuple[EdgeList, np.ndarray]:
     """Edges at the relaxed structure, without a skin, and the atoms that are loose there."""
     system, potential, pressure = inputs

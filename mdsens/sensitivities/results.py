@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -20,17 +20,18 @@ if TYPE_CHECKING:
     import pandas
     import xarray
 
-_Found = tuple[dict[str, Array], list[float], list[float]]
+#: Tangents by name, the residual of each linear solve, the estimated error of each if asked for.
+Found: TypeAlias = tuple[dict[str, Array], list[float], list[float]]
 
 
 class Tangents:
     """Tangents of the degrees of freedom, one per parameter, computed when first asked for."""
 
-    def __init__(self, compute: Callable[[], _Found]):
+    def __init__(self, compute: Callable[[], Found]):
         self._compute = compute
-        self._found: _Found | None = None
+        self._found: Found | None = None
 
-    def _get(self) -> _Found:
+    def _get(self) -> Found:
         if self._found is None:
             self._found = self._compute()
         return self._found

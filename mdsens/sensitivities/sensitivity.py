@@ -17,7 +17,8 @@ from mdsens.observables.observable import Observable, parse
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation import Certificate, Equilibrium, Landscape
 from mdsens.relaxation.newton import compiled_dense_jacobian
-from mdsens.sensitivities.results import Sensitivity, Tangents
+from mdsens.sensitivities.results import Found, Sensitivity, Tangents
+from mdsens.sensitivities.sparse import relative_errors, sparse_cotangent, sparse_tangents
 
 #: Ways to compute a Jacobian.
 MODES = ("auto", "forward", "reverse")
@@ -30,6 +31,7 @@ def sensitivity(
     mode: str = "auto",
     allow_unconverged: bool = False,
     error_estimate: bool = True,
+    progress: bool = False,
 ) -> Sensitivity:
     """Derivatives of the relaxed positions and of observables in the potential's parameters.
 
@@ -43,6 +45,7 @@ def sensitivity(
         mode: ``"forward"``, ``"reverse"``, or ``"auto"``: the one with fewer solves.
         allow_unconverged: give derivatives where the structure is not a converged, stable minimum.
         error_estimate: also estimate the derivatives' own error, by one more solve for each.
+        progress: whether to show the linear solves of a large system as they go.
 
     Returns:
         The Sensitivity: ``sens["volume"]["sigma"]``, ``sens.positions["sigma"]``.
@@ -66,14 +69,17 @@ def sensitivity(
     if mode == "auto":
         mode = "forward" if not asked or len(names) <= outputs else "reverse"
 
-    solve_forward = functools.partial(
-        solve_tangents,
-        landscape,
-        equilibrium.q,
-        equilibrium.dense_jacobian,
-        names,
-        error_estimate,
-    )
+    solver = equilibrium.hessian_solver
+    solve_forward: Callable[[], Found]
+    if solver is None:
+        matrix = equilibrium.dense_jacobian
+        solve_forward = functools.partial(
+            solve_tangents, landscape, equilibrium.q, matrix, names, error_estimate
+        )
+    else:
+        solve_forward = functools.partial(
+            sparse_tangents, landscape, equilibrium.q, solver, names, error_estimate, progress
+        )
     tangents = Tangents(solve_forward)
     residuals: list[float] = []
     errors: list[float] = []
@@ -138,7 +144,7 @@ def _values(
 ) -> dict[str, Float[Array, "..."]]:
     """Values of observables by name."""
     traceable = tuple(observable for observable in observables if observable.traceable)
-    found = dict(_compiled_values(traceable, equilibrium))
+    found = dict(_compiled_values(traceable, equilibrium.for_compiled_code()))
     # In the order they were asked for.
     return {o.name: found[o.name] if o.traceable else o(equilibrium) for o in observables}
 
@@ -157,9 +163,10 @@ def _push_forward(
     potential = equilibrium.potential
     derivatives: dict[str, dict[str, Array]] = {observable.name: {} for observable in observables}
     traceable = tuple(observable for observable in observables if observable.traceable)
+    bare = equilibrium.for_compiled_code()
     for name, tangent in tangents.items():
         direction = potential.direction(name)
-        changes = dict(_compiled_changes(traceable, equilibrium, tangent, direction))
+        changes = dict(_compiled_changes(traceable, bare, tangent, direction))
         for observable in observables:
             if not observable.traceable:
                 changes[observable.name] = _change(observable, equilibrium, tangent, direction)
@@ -195,7 +202,7 @@ def _pull_back(
     values: dict[str, Array],
 ) -> tuple[dict[str, dict[str, Array]], list[float]]:
     """Derivatives of observables by one linear solve for each number, and its residuals."""
-    potential = equilibrium.potential
+    potential, solver = equilibrium.potential, equilibrium.hessian_solver
     derivatives: dict[str, dict[str, Array]] = {}
     residuals = []
     for observable in observables:
@@ -203,10 +210,14 @@ def _pull_back(
         shape = values[observable.name].shape
         pull = _compiled_gradients if observable.traceable else _gradients
         for index in range(math.prod(shape)):
-            by_q, by_potential = pull(observable, equilibrium, jnp.asarray(index))
-            through_q, residual = _cotangent(
-                landscape, equilibrium.q, equilibrium.dense_jacobian, by_q
+            by_q, by_potential = pull(
+                observable, equilibrium.for_compiled_code(), jnp.asarray(index)
             )
+            if solver is None:
+                matrix = equilibrium.dense_jacobian
+                through_q, residual = _cotangent(landscape, equilibrium.q, matrix, by_q)
+            else:
+                through_q, residual = sparse_cotangent(landscape, equilibrium.q, solver, by_q)
             residuals.append(float(residual))
             rows.append(jax.tree.map(jnp.add, through_q, by_potential))
         derivatives[observable.name] = {
@@ -326,13 +337,6 @@ def solve_tangents(
         corrected_matrix = None if matrix is None else compiled_dense_jacobian(landscape, point)
         corrected, _ = _tangents(landscape, point, corrected_matrix, stacked)
         changes = np.asarray(corrected) - tangents
-        # A change of every position by a millionth of the range is as good as none.
-        nothing = 1e-6 * float(landscape.potential.interaction_range) * np.sqrt(q.size)
-        largest = max((sizes * _norms(tangents)).max(), nothing)
-        errors = [float(error) for error in sizes * _norms(changes) / largest]
+        errors = relative_errors(landscape, sizes, tangents, changes)
     named = {name: jnp.asarray(t) for name, t in zip(names, tangents, strict=True)}
     return named, [float(residual) for residual in residuals], errors
-
-
-def _norms(tangents: np.ndarray) -> np.ndarray:
-    return np.linalg.norm(tangents.reshape(len(tangents), -1), axis=1)

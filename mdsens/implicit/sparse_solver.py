@@ -1,0 +1,393 @@
+"""Linear systems with a symmetric sparse matrix, on the host: many right-hand sides, null spaces.
+
+Three ways, of which "auto" chooses: a sparse factorisation, conjugate gradients preconditioned by
+multigrid, and conjugate gradients preconditioned by the diagonal blocks. Where one fails the next
+is taken; what no way solves is an error.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse
+import scipy.sparse.linalg
+from jaxtyping import Float
+
+from mdsens.implicit.linear import LinearSolveError
+from mdsens.implicit.multigrid import BlockJacobi, HostPreconditioner, Multigrid, stiff_part
+
+#: The ways to solve.
+METHODS = ("direct", "multigrid", "block-jacobi")
+#: Unknowns up to which "auto" factorises: the fill of a factor grows with a power of the size
+#: that depends on the dimension in which the matrix is connected.
+DIRECT_LIMIT = {1: 1_000_000, 2: 200_000, 3: 3_000}
+#: Iterations after which conjugate gradients with multigrid count as stalled.
+MULTIGRID_STEPS = 300
+
+
+@dataclasses.dataclass(frozen=True)
+class SparseSolution:
+    """Solutions of A x = b for several right-hand sides, and how good they are.
+
+    - `value`: shape (n, P), the solutions of smallest norm.
+    - `residuals`: shape (P,), |A x - b| / |b| outside the null space; 0 where b is 0.
+    - `steps`: shape (P,), iterations taken; 0 for a factorisation.
+    - `method`: how it was solved.
+    """
+
+    value: Float[np.ndarray, "n P"]
+    residuals: Float[np.ndarray, " P"]
+    steps: np.ndarray
+    method: str
+
+
+class SparseSolver:
+    """Solves A x = b for one symmetric sparse matrix and any number of right-hand sides.
+
+    **Arguments:**
+
+    - `matrix`: shape (n, n), in d x d blocks, symmetric.
+    - `null_space`: shape (m, n), vectors that the matrix sends to zero; need not be orthonormal.
+    - `near_null_space`: shape (n, k), vectors for multigrid that it nearly sends to zero.
+    - `method`: `"auto"`, `"direct"`, `"multigrid"` or `"block-jacobi"`.
+    - `dimension`: of the space in which the unknowns are connected to their neighbours.
+    - `preconditioner`: one that serves already, of a matrix nearby.
+
+    **Attributes:** `method`, the way taken; `failures`, the ways that failed and why.
+
+    **Raises:** `LinearSolveError` if the matrix is not finite; `ValueError` for an unknown method.
+    """
+
+    def __init__(
+        self,
+        matrix: scipy.sparse.bsr_array,
+        null_space: Float[np.ndarray, "m n"],
+        near_null_space: Float[np.ndarray, "n k"],
+        method: str = "auto",
+        dimension: int = 3,
+        preconditioner: HostPreconditioner | None = None,
+    ) -> None:
+        if method not in ("auto", *METHODS):
+            raise ValueError(
+                f"method={method!r} is unknown; allowed are auto, {', '.join(METHODS)}."
+            )
+        if not np.isfinite(matrix.data).all():
+            raise LinearSolveError("the matrix of the linear system is not finite: look at the "
+                                   "positions and the potential there.")  # fmt: skip
+        self.matrix = matrix
+        self.null_space = orthonormal_rows(null_space)
+        self.failures: list[str] = []
+        self.preconditioner: HostPreconditioner
+        self._factor: Callable[[np.ndarray], np.ndarray] | None = None
+        self._near_null_space = near_null_space
+        if method == "auto":
+            small = matrix.shape[0] <= DIRECT_LIMIT.get(dimension, DIRECT_LIMIT[3])
+            method = "direct" if small else "multigrid"
+        if preconditioner is not None and method != "direct":
+            self.method, self.preconditioner = "multigrid", preconditioner
+        else:
+            self._set_up(method)
+
+    def _set_up(self, method: str) -> None:
+        if method == "direct":
+            try:
+                factor, self.negative_pivots = _factorise(self.matrix, self.null_space)
+                self._factor = self.preconditioner = factor
+                self.method = "direct"
+                return
+            except (RuntimeError, MemoryError) as error:
+                self.failures.append(f"direct: {error}")
+                method = "multigrid"
+        if method == "multigrid":
+            try:
+                self.preconditioner = Multigrid(stiff_part(self.matrix), self._near_null_space)
+                self.method = "multigrid"
+                return
+            except Exception as error:
+                # PyAMG raises errors of many kinds on matrices that it cannot coarsen.
+                self.failures.append(f"multigrid: {error}")
+        self.preconditioner = BlockJacobi(self.matrix)
+        self.method = "block-jacobi"
+
+    def project(self, vector: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """The part of a vector outside the null space."""
+        return vector - self.null_space.T @ (self.null_space @ vector)
+
+    def solve(
+        self,
+        b: Float[np.ndarray, "n P"],
+        rtol: float = 1e-10,
+        tolerance: float = 1e-6,
+        told: Callable[[int], None] | None = None,
+    ) -> SparseSolution:
+        """Solve for every column of b; the part of b in the null space is left out.
+
+        **Arguments:**
+
+        - `b`: shape (n, P).
+        - `rtol`: relative residual to reach.
+        - `tolerance`: relative residual above which the solution is an error.
+        - `told`: called with the number of columns done after each.
+
+        **Returns:** a `SparseSolution`.
+
+        **Raises:** `LinearSolveError` if b is not finite or no method reaches the tolerance.
+        """
+        if not np.isfinite(b).all():
+            raise LinearSolveError("the right-hand side of the linear system is not finite.")
+        value = np.zeros_like(b)
+        residuals, steps = np.zeros(b.shape[1]), np.zeros(b.shape[1], int)
+        for column in range(b.shape[1]):
+            x, residuals[column], steps[column] = self._solve_column(b[:, column], rtol)
+            if residuals[column] > tolerance:
+                x, residuals[column], steps[column] = self._try_harder(
+                    b[:, column], rtol, tolerance
+                )
+            value[:, column] = x
+            if told is not None:
+                told(column + 1)
+        return SparseSolution(value, residuals, steps, self.method)
+
+    def descend(
+        self, gradient: Float[np.ndarray, " n"], rtol: float
+    ) -> tuple[Float[np.ndarray, " n"], int]:
+        """A direction down the quadratic model with this matrix: -A^-1 g, inexactly.
+
+        Where the matrix curves down, the direction ends there (`conjugate_gradients`).
+
+        **Arguments:**
+
+        - `gradient`: shape (n,).
+        - `rtol`: relative residual at which to stop.
+
+        **Returns:** the direction, shape (n,), and the iterations taken.
+        """
+        right = self.project(-gradient)
+        if not np.linalg.norm(right) > 0:
+            return np.zeros_like(right), 0
+        if self._factor is not None and self.negative_pivots == 0:
+            return self._solve_column(right, rtol)[::2]
+        preconditioner = self.preconditioner
+        if self._factor is not None:
+            # The factor of an indefinite matrix is no preconditioner.
+            preconditioner = BlockJacobi(self.matrix)
+        result = conjugate_gradients(
+            self.matrix, right, preconditioner, self.project, rtol, MULTIGRID_STEPS
+        )
+        return result.value, result.steps
+
+    def _solve_column(self, b: np.ndarray, rtol: float) -> tuple[np.ndarray, float, int]:
+        inside = self.project(b)
+        norm = float(np.linalg.norm(inside))
+        # What is left of a vector in the null space is rounding.
+        if norm <= 1e-14 * np.linalg.norm(b):
+            return np.zeros_like(b), 0.0, 0
+        if self._factor is None:
+            result = conjugate_gradients(
+                self.matrix, inside, self.preconditioner, self.project, rtol, MULTIGRID_STEPS
+            )
+            return result.value, result.residual, result.steps
+        x = np.zeros_like(b)
+        left, residual = inside, 1.0
+        for _ in range(3):
+            x = x + self.project(self._factor(left))
+            left = self.project(inside - self.matrix @ x)
+            residual = float(np.linalg.norm(left)) / norm
+            if residual <= rtol:
+                break
+        return x, residual, 0
+
+    def _try_harder(
+        self, b: np.ndarray, rtol: float, tolerance: float
+    ) -> tuple[np.ndarray, float, int]:
+        """The ways that remain, after the one taken has failed on this right-hand side."""
+        self.failures.append(f"{self.method}: stalled")
+        inside = self.project(b)
+        if self.method == "direct":
+            # A factor that is nearly singular may still be a good preconditioner.
+            self._factor = None
+            self._set_up("multigrid")
+            x, residual, steps = self._solve_column(b, rtol)
+            if residual <= tolerance:
+                return x, residual, steps
+        most = 20 * MULTIGRID_STEPS
+        result = conjugate_gradients(
+            self.matrix, inside, BlockJacobi(self.matrix), self.project, rtol, most
+        )
+        if result.residual <= tolerance:
+            return result.value, result.residual, result.steps
+        x = self.project(self._minres(inside, rtol, most))
+        norm = np.linalg.norm(inside)
+        residual = float(np.linalg.norm(self.project(self.matrix @ x) - inside) / norm)
+        if not residual <= tolerance:
+            raise LinearSolveError(
+                f"the linear solve did not converge: its relative residual is {residual:.1e}, "
+                f"asked {tolerance:.1e}; the matrix has unknown null modes, or is indefinite: "
+                f"relax further, or remove what holds nothing (tried: {'; '.join(self.failures)})"
+            )
+        return x, residual, most
+
+    def _minres(self, b: np.ndarray, rtol: float, steps: int) -> np.ndarray:
+        """MINRES, which asks for no definite matrix."""
+        size = len(b)
+
+        def operator(function: HostPreconditioner) -> scipy.sparse.linalg.LinearOperator:
+            return scipy.sparse.linalg.LinearOperator(
+                (size, size), matvec=lambda v: self.project(function(self.project(v))), dtype=float
+            )
+
+        jacobi = operator(BlockJacobi(self.matrix))
+        product = operator(lambda v: self.matrix @ v)
+        return scipy.sparse.linalg.minres(product, b, M=jacobi, rtol=rtol, maxiter=steps)[0]
+
+    def lowest_eigenvalue(self, steps: int = 30, tolerance: float = 1e-2) -> float:
+        """The lowest eigenvalue outside the null space, to a few digits; infinite if there is none.
+
+        By LOBPCG with the solver's own preconditioner (A. V. Knyazev, SIAM J. Sci. Comput. 23, 517
+        (2001)), so that few iterations are enough.
+        """
+        size = self.matrix.shape[0]
+        if len(self.null_space) >= size:
+            return float("inf")
+        vector = self.project(np.random.default_rng(0).normal(size=size))
+        vector /= np.linalg.norm(vector)
+        direction = np.zeros(size)
+        value = float("inf")
+        for _ in range(steps):
+            image = self.matrix @ vector
+            value = float(vector @ image)
+            residual = self.project(image - value * vector)
+            if np.linalg.norm(residual) <= tolerance * abs(value):
+                break
+            better = self.project(self.preconditioner(residual))
+            basis = np.stack([vector, better, direction] if direction.any() else [vector, better])
+            basis = scipy.linalg.orth(basis.T, rcond=1e-10).T
+            small = basis @ (self.matrix @ basis.T)
+            coefficients = np.linalg.eigh((small + small.T) / 2)[1][:, 0]
+            new = coefficients @ basis
+            direction = new - (new @ vector) * vector
+            vector = new / np.linalg.norm(new)
+        return value
+
+    def __str__(self) -> str:
+        described = (
+            self.method
+            if self.method == "direct"
+            else f"conjugate gradients, {self.preconditioner}"
+        )
+        return f"{described} ({self.matrix.shape[0]:,} unknowns)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Iterations:
+    """Where conjugate gradients ended.
+
+    - `value`: shape (n,), the solution reached, or a direction of negative curvature.
+    - `residual`: relative to the right-hand side.
+    - `steps`: products with the matrix.
+    - `curved`: whether a direction of negative curvature ended them.
+    """
+
+    value: Float[np.ndarray, " n"]
+    residual: float
+    steps: int
+    curved: bool
+
+
+def conjugate_gradients(
+    matrix: scipy.sparse.bsr_array,
+    b: Float[np.ndarray, " n"],
+    preconditioner: HostPreconditioner,
+    project: Callable[[np.ndarray], np.ndarray],
+    rtol: float,
+    max_steps: int,
+) -> Iterations:
+    """Preconditioned conjugate gradients that end at a direction of negative curvature.
+
+    Met at the first step that direction itself is the result, later the solution so far, which goes
+    downhill on the quadratic model: T. Steihaug, SIAM J. Numer. Anal. 20, 626 (1983).
+
+    **Arguments:**
+
+    - `matrix`: shape (n, n), symmetric.
+    - `b`: shape (n,), outside the null space.
+    - `preconditioner`: r -> approximately A^-1 r.
+    - `project`: onto the complement of the null space.
+    - `rtol`: relative residual at which to stop.
+    - `max_steps`: steps to take at most.
+
+    **Returns:** the `Iterations`.
+    """
+    x, r = np.zeros_like(b), b.copy()
+    norm = float(np.linalg.norm(b))
+    z = project(preconditioner(r))
+    p, square, steps, residual = z, float(r @ z), 0, 1.0
+    while residual > rtol and steps < max_steps:
+        image = project(matrix @ p)
+        curvature = float(p @ image)
+        steps += 1
+        if not curvature > 0.0 or not square > 0.0:
+            return Iterations(p if steps == 1 else x, residual, steps, True)
+        length = square / curvature
+        x += length * p
+        r -= length * image
+        residual = float(np.linalg.norm(r)) / norm
+        if residual <= rtol:
+            break
+        z = project(preconditioner(r))
+        before, square = square, float(r @ z)
+        p = z + (square / before) * p
+    x = project(x)
+    return Iterations(x, residual, steps, False)
+
+
+def orthonormal_rows(vectors: np.ndarray) -> np.ndarray:
+    """An orthonormal basis of the span of the rows, shape (rank, n)."""
+    if vectors.size == 0:
+        return np.zeros((0, vectors.shape[1]))
+    # By the small Gram matrix: the vectors may be long.
+    scales = np.linalg.norm(vectors, axis=1)
+    rows = vectors[scales > 0] / scales[scales > 0, None]
+    for _ in range(2):
+        values, turns = np.linalg.eigh(rows @ rows.T)
+        kept = values > 1e-12 * values.max(initial=0.0)
+        rows = (turns[:, kept] / np.sqrt(values[kept])).T @ rows
+    return rows
+
+
+def _factorise(
+    matrix: scipy.sparse.bsr_array, null_space: Float[np.ndarray, "m n"]
+) -> tuple[Callable[[np.ndarray], np.ndarray], int]:
+    """A sparse LDL^T-like factorisation, and its number of negative pivots.
+
+    A singular matrix is made regular by holding as many unknowns at zero as it has null vectors,
+    chosen by a pivoted QR factorisation; where the right-hand side is balanced this gives an exact
+    solution, from which the null space is projected out. The number of negative pivots is that of
+    the negative eigenvalues (Sylvester's law of inertia), since rows and columns are ordered alike.
+    """
+    size = matrix.shape[0]
+    pinned = np.zeros(0, int)
+    if len(null_space):
+        pinned = scipy.linalg.qr(null_space, mode="r", pivoting=True)[1][: len(null_space)]
+    free = np.ones(size, bool)
+    free[pinned] = False
+    if not free.any():
+        return lambda b: np.zeros_like(b), 0
+    columns = scipy.sparse.csc_array(matrix)
+    if len(pinned):
+        columns = columns[free][:, free]
+    factor = scipy.sparse.linalg.splu(
+        columns.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0,
+        options={"SymmetricMode": True},
+    )  # fmt: skip
+    pivots = factor.U.diagonal()
+    if not np.isfinite(pivots).all() or np.abs(pivots).min() < 1e-14 * np.abs(pivots).max():
+        raise RuntimeError("the factor is singular")
+
+    def apply(b: np.ndarray) -> np.ndarray:
+        x = np.zeros_like(b)
+        x[free] = factor.solve(b[free])
+        return x
+
+    return apply, int((pivots < 0).sum())

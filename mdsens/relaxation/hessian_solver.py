@@ -1,0 +1,234 @@
+"""Linear solves with the Hessian of a landscape: the sparse matrix, and a relaxing cell's rows."""
+
+import contextlib
+import os
+import warnings
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse
+from jaxtyping import Array, Bool, Float
+
+from mdsens.implicit.multigrid import HostPreconditioner
+from mdsens.implicit.sparse_solver import SparseSolution, SparseSolver, orthonormal_rows
+from mdsens.mechanics.sparse_hessian import sparse_hessian, sparse_hessian_bytes
+from mdsens.relaxation.landscape import Landscape
+
+#: Part of the free memory that a Hessian may take, with what is computed from it.
+MEMORY_FRACTION = 0.4
+
+
+def hessian_fits(landscape: Landscape) -> bool:
+    """Whether the sparse Hessian fits into the free memory; if not, a warning says so."""
+    needed = sparse_hessian_bytes(landscape.system, landscape.potential, landscape.edge_list)
+    free = available_memory()
+    if needed <= MEMORY_FRACTION * free:
+        return True
+    gib = 1024.0**3
+    warnings.warn(
+        f"the sparse Hessian would take up to {needed / gib:.3g} GiB of {free / gib:.3g} GiB free: "
+        "it is not built, and products with the Hessian are computed anew each time, which is slow",
+        ResourceWarning,
+        stacklevel=3,
+    )
+    return False
+
+
+def available_memory() -> int:
+    """Memory that can be taken without swapping, bytes."""
+    with contextlib.suppress(OSError, StopIteration), open("/proc/meminfo") as lines:
+        line = next(line for line in lines if line.startswith("MemAvailable"))
+        return 1024 * int(line.split()[1])
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+class HessianSolver:
+    """Solves H x = b with the derivative H of a landscape's condition, on the host.
+
+    The Hessian of the positions is assembled as a sparse matrix. The rows and columns of a
+    relaxing cell are dense and few, and are eliminated: with A the sparse part, C the columns of
+    the cell and S its own block, [A C; C^T S] is solved through the Schur complement S - C^T A^+ C.
+
+    Arguments:
+        landscape: the function; loose atoms without their edges.
+        q: degrees of freedom, shape (R, D).
+        method: ``"auto"``, ``"direct"``, ``"multigrid"`` or ``"block-jacobi"``.
+        preconditioner: one that serves already, of a Hessian nearby.
+
+    Raises:
+        LinearSolveError: the Hessian is not finite.
+    """
+
+    def __init__(
+        self,
+        landscape: Landscape,
+        q: Float[Array, "R D"],
+        method: str = "auto",
+        preconditioner: HostPreconditioner | None = None,
+    ) -> None:
+        count, dimension = landscape.system.positions.shape
+        self.shape = q.shape
+        self.atom_rows = count * dimension
+        system = landscape.system_at(q)
+        held = np.asarray(landscape.held_rows(q))[:count, 0]
+        matrix = sparse_hessian(system, landscape.potential, landscape.edge_list, held)
+        if landscape.cell_mode is not None:
+            _turn(matrix, np.asarray(landscape._deformation(q)), held)
+        self.unheld = _without_stiffness(matrix, dimension)
+        vectors = np.asarray(landscape.null_vectors(q)).reshape(-1, q.size)
+        self.null_space = orthonormal_rows(vectors)
+        self.motionless = np.zeros(len(q), bool)
+        self.motionless[:count] = held | self.unheld
+        moving = np.repeat(~self.unheld, dimension)
+        atoms = np.where(moving, vectors[:, : self.atom_rows], 0.0)
+        self.sparse = SparseSolver(
+            matrix,
+            atoms[np.linalg.norm(atoms, axis=1) > 0],
+            _rigid_motions(landscape, q, held | self.unheld),
+            method,
+            dimension,
+            preconditioner,
+        )
+        self.border: np.ndarray | None = None
+        if landscape.cell_mode is not None:
+            self._eliminate_cell(landscape, q, vectors[:, self.atom_rows :])
+
+    def _eliminate_cell(
+        self, landscape: Landscape, q: Float[Array, "R D"], null: Float[np.ndarray, "M U"]
+    ) -> None:
+        columns = np.asarray(_cell_columns(landscape, q))
+        self.border = columns[: self.atom_rows]
+        self.through = self.sparse.solve(self.border).value
+        schur = columns[self.atom_rows :] - self.border.T @ self.through
+        values, turns = np.linalg.eigh((schur + schur.T) / 2)
+        sizes = np.abs(values)
+        kept = sizes > 1e-9 * max(sizes.max(initial=0.0), 1e-300)
+        self.schur_eigenvalues = values[kept]
+        self.schur_turns = turns[:, kept]
+
+    @property
+    def preconditioner(self) -> HostPreconditioner:
+        """The preconditioner of the sparse part."""
+        return self.sparse.preconditioner
+
+    def solve(
+        self,
+        rights: Float[np.ndarray, "P R D"],
+        rtol: float = 1e-10,
+        told: Callable[[int], None] | None = None,
+    ) -> tuple[Float[np.ndarray, "P R D"], SparseSolution]:
+        """Solve for P right-hand sides; their parts in the null space are left out.
+
+        Arguments:
+            rights: shape (P, R, D), energy/length.
+            rtol: relative residual to reach.
+            told: called with the number of right-hand sides done after each.
+
+        Returns:
+            Shape (P, R, D), length; and how the sparse part was solved.
+
+        Raises:
+            LinearSolveError: a right-hand side is not finite, or no method converges.
+        """
+        flat = np.asarray(rights, float).reshape(len(rights), -1).T
+        solution = self.sparse.solve(np.ascontiguousarray(flat[: self.atom_rows]), rtol, told=told)
+        if self.border is None:
+            return solution.value.T.reshape(rights.shape), solution
+        change = self.schur_turns.T @ (flat[self.atom_rows :] - self.border.T @ solution.value)
+        cell = self.schur_turns @ (change / self.schur_eigenvalues[:, None])
+        atoms = solution.value - self.through @ cell
+        return np.concatenate([atoms, cell]).T.reshape(rights.shape), solution
+
+    def project(self, vector: Float[np.ndarray, "R D"]) -> Float[np.ndarray, "R D"]:
+        """The part of a vector outside the null space, with nothing on atoms that do not move."""
+        vector = np.where(self.motionless[:, None], 0.0, vector).reshape(-1)
+        return (vector - self.null_space.T @ (self.null_space @ vector)).reshape(self.shape)
+
+    def descent_direction(
+        self, gradient: Float[np.ndarray, "R D"], rtol: float
+    ) -> tuple[Float[np.ndarray, "R D"], int]:
+        """An inexact Newton step -H^-1 g, or a direction of negative curvature that goes down.
+
+        Arguments:
+            gradient: shape (R, D), energy/length.
+            rtol: relative residual at which to stop.
+
+        Returns:
+            Shape (R, D), length; and the iterations taken.
+        """
+        flat = np.asarray(gradient, float).reshape(-1)
+        atoms, cell = flat[: self.atom_rows], flat[self.atom_rows :]
+        solution, steps = self.sparse.descend(atoms, rtol)
+        if self.border is None:
+            return solution.reshape(self.shape), steps
+        # In size, so that a direction in which the cell is unstable is left downhill.
+        change = -(np.abs(self.schur_eigenvalues) ** -1.0) * (
+            self.schur_turns.T @ (cell + self.border.T @ solution)
+        )
+        cell = self.schur_turns @ change
+        return np.concatenate([solution - self.through @ cell, cell]).reshape(self.shape), steps
+
+    @property
+    def lowest_eigenvalue(self) -> float:
+        """The lowest eigenvalue outside the null space, or of a cell's own, energy/length^2."""
+        lowest = self.sparse.lowest_eigenvalue()
+        if self.border is None:
+            return lowest
+        return min(lowest, float(self.schur_eigenvalues.min(initial=np.inf)))
+
+
+def _turn(
+    matrix: scipy.sparse.bsr_array, deformation: Float[np.ndarray, "D D"], held: np.ndarray
+) -> None:
+    """Refer the blocks to undeformed positions: positions = q A turns a block K into A K A^T."""
+    row = np.repeat(np.arange(len(held)), np.diff(matrix.indptr))
+    moves = ~held[row]
+    matrix.data[moves] = deformation @ matrix.data[moves] @ deformation.T
+
+
+def _without_stiffness(matrix: scipy.sparse.bsr_array, dimension: int) -> Bool[np.ndarray, " N"]:
+    """Atoms that nothing holds or pushes: their blocks become the identity, and they stay."""
+    count = matrix.shape[0] // dimension
+    row = np.repeat(np.arange(count), np.diff(matrix.indptr))
+    own = row == matrix.indices
+    loose = np.zeros(count, bool)
+    empty = ~matrix.data[own].any(axis=(1, 2))
+    if empty.any():
+        loose[row[own]] = empty
+        matrix.data[np.flatnonzero(own)[empty]] = np.eye(dimension)
+    return loose
+
+
+def _rigid_motions(
+    landscape: Landscape, q: Float[Array, "R D"], held: Bool[np.ndarray, " N"]
+) -> Float[np.ndarray, "ND k"]:
+    """Translations, and rotations where the boundaries allow them, of the atoms that move."""
+    count, dimension = landscape.system.positions.shape
+    positions = np.asarray(q)[:count]
+    centred = positions - positions.mean(axis=0)
+    motions = []
+    for axis in range(dimension):
+        motion = np.zeros((count, dimension))
+        motion[:, axis] = 1.0
+        motions.append(motion)
+    for first, second in landscape.rotation_planes():
+        motion = np.zeros((count, dimension))
+        motion[:, first], motion[:, second] = -centred[:, second], centred[:, first]
+        motions.append(motion)
+    stacked = np.where(held[None, :, None], 0.0, np.stack(motions))
+    return stacked.reshape(len(motions), -1).T
+
+
+@eqx.filter_jit
+def _cell_columns(landscape: Landscape, q: Float[Array, "R D"]) -> Float[Array, "RD U"]:
+    """The columns of the condition's derivative that belong to the cell."""
+    count, dimension = landscape.system.positions.shape
+
+    def column(index: Array) -> Float[Array, " RD"]:
+        unit = jnp.zeros(q.size).at[count * dimension + index].set(1.0).reshape(q.shape)
+        return jax.jvp(landscape.condition, (q,), (unit,))[1].reshape(-1)
+
+    return jax.lax.map(column, jnp.arange(dimension**2)).T
