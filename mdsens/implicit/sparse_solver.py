@@ -54,7 +54,8 @@ class SparseSolver:
     - `dimension`: of the space in which the unknowns are connected to their neighbours.
     - `preconditioner`: one that serves already, of a matrix nearby.
 
-    **Attributes:** `method`, the way taken; `failures`, the ways that failed and why.
+    **Attributes:** `method`, the way taken; `failures`, the ways that failed and why;
+    `negative_pivots`, how many eigenvalues are negative, where a factorisation tells.
 
     **Raises:** `LinearSolveError` if the matrix is not finite; `ValueError` for an unknown method.
     """
@@ -80,6 +81,7 @@ class SparseSolver:
         self.failures: list[str] = []
         self.preconditioner: HostPreconditioner
         self._factor: Callable[[np.ndarray], np.ndarray] | None = None
+        self.negative_pivots: int | None = None
         self._near_null_space = near_null_space
         if method == "auto":
             small = matrix.shape[0] <= DIRECT_LIMIT.get(dimension, DIRECT_LIMIT[3])

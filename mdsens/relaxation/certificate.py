@@ -98,7 +98,7 @@ def certify(
     q: Float[Array, "R D"],
     fmax: float,
     fmax_asked: float,
-    jacobian: Float[Array, "RD RD"] | None,
+    jacobian: Float[np.ndarray, "RD RD"] | None,
     solver: HessianSolver | None = None,
 ) -> Certificate:
     """Examine a relaxed structure.
@@ -163,10 +163,10 @@ def orthonormal_rows(vectors: np.ndarray) -> np.ndarray:
 
 
 def _dense_modes(
-    jacobian: Float[Array, "RD RD"], free: np.ndarray, basis: np.ndarray
+    jacobian: Float[np.ndarray, "RD RD"], free: np.ndarray, basis: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """All eigenvalues outside the null space, and the further null vectors that were found."""
-    hessian = np.asarray(jacobian)[np.ix_(free, free)]
+    hessian = jacobian[np.ix_(free, free)]
     across = np.eye(len(hessian)) - basis.T @ basis
     largest = max(np.abs(hessian).sum(axis=1).max(initial=0.0), 1e-300)
     # Known null modes are moved above all others, where they are not looked at.

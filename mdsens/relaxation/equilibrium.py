@@ -20,7 +20,7 @@ from mdsens.relaxation.certificate import Certificate, certify
 from mdsens.relaxation.descent import History
 from mdsens.relaxation.hessian_solver import HessianSolver, hessian_fits
 from mdsens.relaxation.landscape import Landscape
-from mdsens.relaxation.newton import DENSE_LIMIT, compiled_dense_jacobian
+from mdsens.relaxation.newton import DENSE_LIMIT
 from mdsens.units import unit_name
 
 
@@ -119,7 +119,7 @@ class Equilibrium(eqx.Module):
             raise InputError("a certificate needs numbers: ask for it outside jit, grad and vmap")
         return certify(
             self.backbone, self.q, float(self.fmax), self.fmax_asked,
-            self.dense_jacobian, self.hessian_solver,
+            self.dense_jacobian, self._hessian,
         )  # fmt: skip
 
     @functools.cached_property
@@ -128,18 +128,24 @@ class Equilibrium(eqx.Module):
         return self.landscape.backbone()
 
     @functools.cached_property
-    def dense_jacobian(self) -> Float[Array, "RD RD"] | None:
-        """The matrix of the condition's derivative (the Hessian); None for large systems."""
-        if self.q.size > DENSE_LIMIT:
+    def _hessian(self) -> HessianSolver | None:
+        if not hessian_fits(self.backbone):
             return None
-        return compiled_dense_jacobian(self.backbone, self.q)
+        return HessianSolver(self.backbone, self.q, preconditioner=self.preconditioner)
+
+    @functools.cached_property
+    def dense_jacobian(self) -> Float[np.ndarray, "RD RD"] | None:
+        """The matrix of the condition's derivative (the Hessian); None for large systems."""
+        if self.q.size > DENSE_LIMIT or self._hessian is None:
+            return None
+        return self._hessian.dense()
 
     @functools.cached_property
     def hessian_solver(self) -> HessianSolver | None:
-        """Linear solves with the sparse Hessian; None for small systems, or if it does not fit."""
-        if self.q.size <= DENSE_LIMIT or not hessian_fits(self.backbone):
+        """Linear solves with the Hessian; None if it does not fit into the memory."""
+        if self._hessian is None:
             return None
-        return HessianSolver(self.backbone, self.q, preconditioner=self.preconditioner)
+        return self._hessian.with_floppy(self.certificate.floppy_vectors)
 
     def for_compiled_code(self) -> "Equilibrium":
         """This equilibrium without what would have compiled code made anew for each."""

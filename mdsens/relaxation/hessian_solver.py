@@ -1,6 +1,9 @@
 """Linear solves with the Hessian of a landscape: the sparse matrix, and a relaxing cell's rows."""
 
 import contextlib
+import copy
+import dataclasses
+import functools
 import os
 import warnings
 from collections.abc import Callable
@@ -46,17 +49,23 @@ def available_memory() -> int:
 
 
 class HessianSolver:
-    """Solves H x = b with the derivative H of a landscape's condition, on the host.
+    """The derivative H of a landscape's condition as a matrix on the host, and solves of H x = b.
 
-    The Hessian of the positions is assembled as a sparse matrix. The rows and columns of a
-    relaxing cell are dense and few, and are eliminated: with A the sparse part, C the columns of
-    the cell and S its own block, [A C; C^T S] is solved through the Schur complement S - C^T A^+ C.
+    The Hessian of the positions is a sparse matrix. The rows and columns of a relaxing cell are
+    dense and few, and are eliminated: with A the sparse part, C the columns of the cell and S its
+    own block, [A C; C^T S] is solved through the Schur complement S - C^T A^+ C.
 
     Arguments:
         landscape: the function; loose atoms without their edges.
         q: degrees of freedom, shape (R, D).
         method: ``"auto"``, ``"direct"``, ``"multigrid"`` or ``"block-jacobi"``.
         preconditioner: one that serves already, of a Hessian nearby.
+
+    Attributes:
+        matrix: the sparse part A, shape (N D, N D), energy/length^2; the identity for held atoms.
+        cell_columns: C and S, shape (R D, D^2); None where the cell is fixed.
+        null_space: orthonormal null vectors, shape (M, R D).
+        motionless: shape (R,), rows of atoms that are held, or that nothing holds or pushes.
 
     Raises:
         LinearSolveError: the Hessian is not finite.
@@ -70,44 +79,77 @@ class HessianSolver:
         preconditioner: HostPreconditioner | None = None,
     ) -> None:
         count, dimension = landscape.system.positions.shape
-        self.shape = q.shape
-        self.atom_rows = count * dimension
+        self.landscape, self.q = landscape, q
+        self.method, self.given_preconditioner = method, preconditioner
+        self.shape, self.atom_rows = q.shape, count * dimension
         system = landscape.system_at(q)
         held = np.asarray(landscape.held_rows(q))[:count, 0]
-        matrix = sparse_hessian(system, landscape.potential, landscape.edge_list, held)
+        self.matrix = sparse_hessian(system, landscape.potential, landscape.edge_list, held)
+        self.cell_columns: np.ndarray | None = None
         if landscape.cell_mode is not None:
-            _turn(matrix, np.asarray(landscape._deformation(q)), held)
-        self.unheld = _without_stiffness(matrix, dimension)
-        vectors = np.asarray(landscape.null_vectors(q)).reshape(-1, q.size)
-        self.null_space = orthonormal_rows(vectors)
+            _refer_to_undeformed(self.matrix, np.asarray(landscape._deformation(q)), held)
+            self.cell_columns = np.asarray(_cell_columns(landscape, q))
+        self.unpushed = _without_stiffness(self.matrix, dimension)
         self.motionless = np.zeros(len(q), bool)
-        self.motionless[:count] = held | self.unheld
-        moving = np.repeat(~self.unheld, dimension)
-        atoms = np.where(moving, vectors[:, : self.atom_rows], 0.0)
-        self.sparse = SparseSolver(
-            matrix,
-            atoms[np.linalg.norm(atoms, axis=1) > 0],
-            _rigid_motions(landscape, q, held | self.unheld),
-            method,
-            dimension,
-            preconditioner,
-        )
-        self.border: np.ndarray | None = None
-        if landscape.cell_mode is not None:
-            self._eliminate_cell(landscape, q, vectors[:, self.atom_rows :])
+        self.motionless[:count] = held | self.unpushed
+        self._set_null_space(landscape)
 
-    def _eliminate_cell(
-        self, landscape: Landscape, q: Float[Array, "R D"], null: Float[np.ndarray, "M U"]
-    ) -> None:
-        columns = np.asarray(_cell_columns(landscape, q))
-        self.border = columns[: self.atom_rows]
-        self.through = self.sparse.solve(self.border).value
-        schur = columns[self.atom_rows :] - self.border.T @ self.through
-        values, turns = np.linalg.eigh((schur + schur.T) / 2)
+    def _set_null_space(self, landscape: Landscape) -> None:
+        vectors = np.asarray(landscape.null_vectors(self.q)) * ~self.motionless[:, None]
+        vectors = vectors.reshape(-1, self.q.size)
+        self.null_space = orthonormal_rows(vectors)
+        # A null vector that moves the cell too is not one of the sparse part.
+        of_cell = np.abs(vectors[:, self.atom_rows :]).max(axis=1, initial=0.0)
+        fixed_cell = of_cell <= 1e-8 * np.abs(vectors).max(axis=1, initial=1e-300)
+        self._null_atoms = orthonormal_rows(vectors[fixed_cell, : self.atom_rows])
+
+    def with_floppy(self, floppy: Float[np.ndarray, "M R D"]) -> "HessianSolver":
+        """The same matrix with more null vectors, which no symmetry explains."""
+        if len(floppy) == 0:
+            return self
+        other = copy.copy(self)
+        other.__dict__.pop("sparse", None)
+        other.__dict__.pop("_schur", None)
+        other._set_null_space(
+            eqx.tree_at(lambda given: given.floppy, self.landscape, jnp.asarray(floppy))
+        )
+        return other
+
+    @functools.cached_property
+    def sparse(self) -> SparseSolver:
+        """Linear solves with the sparse part."""
+        count, dimension = self.landscape.system.positions.shape
+        return SparseSolver(
+            self.matrix,
+            self._null_atoms,
+            _rigid_motions(self.landscape, self.q, self.motionless[:count]),
+            self.method,
+            dimension,
+            self.given_preconditioner,
+        )
+
+    @functools.cached_property
+    def _schur(self) -> "_SchurComplement | None":
+        if self.cell_columns is None:
+            return None
+        border = self.cell_columns[: self.atom_rows]
+        through = self.sparse.solve(border).value
+        complement = self.cell_columns[self.atom_rows :] - border.T @ through
+        values, turns = np.linalg.eigh((complement + complement.T) / 2)
         sizes = np.abs(values)
         kept = sizes > 1e-9 * max(sizes.max(initial=0.0), 1e-300)
-        self.schur_eigenvalues = values[kept]
-        self.schur_turns = turns[:, kept]
+        return _SchurComplement(border, through, values[kept], turns[:, kept])
+
+    def dense(self) -> Float[np.ndarray, "RD RD"]:
+        """The whole matrix, shape (R D, R D), in units of energy/length^2; symmetric."""
+        whole = np.zeros((self.q.size, self.q.size))
+        whole[: self.atom_rows, : self.atom_rows] = self.matrix.toarray()
+        rows = np.flatnonzero(np.repeat(self.unpushed, self.shape[1]))
+        whole[rows, rows] = 0.0
+        if self.cell_columns is not None:
+            whole[:, self.atom_rows :] = self.cell_columns
+            whole[self.atom_rows :] = self.cell_columns.T
+        return (whole + whole.T) / 2
 
     @property
     def preconditioner(self) -> HostPreconditioner:
@@ -133,14 +175,18 @@ class HessianSolver:
         Raises:
             LinearSolveError: a right-hand side is not finite, or no method converges.
         """
-        flat = np.asarray(rights, float).reshape(len(rights), -1).T
-        solution = self.sparse.solve(np.ascontiguousarray(flat[: self.atom_rows]), rtol, told=told)
-        if self.border is None:
-            return solution.value.T.reshape(rights.shape), solution
-        change = self.schur_turns.T @ (flat[self.atom_rows :] - self.border.T @ solution.value)
-        cell = self.schur_turns @ (change / self.schur_eigenvalues[:, None])
-        atoms = solution.value - self.through @ cell
-        return np.concatenate([atoms, cell]).T.reshape(rights.shape), solution
+        flat = np.asarray(rights, float).reshape(len(rights), -1)
+        flat = (flat - (flat @ self.null_space.T) @ self.null_space).T
+        atoms = np.ascontiguousarray(flat[: self.atom_rows])
+        atoms[np.repeat(self.unpushed, self.shape[1])] = 0.0
+        solution = self.sparse.solve(atoms, rtol, told=told)
+        value, schur = solution.value, self._schur
+        if schur is not None:
+            change = schur.turns.T @ (flat[self.atom_rows :] - schur.border.T @ value)
+            cell = schur.turns @ (change / schur.eigenvalues[:, None])
+            value = np.concatenate([value - schur.through @ cell, cell])
+        value = value.T - (value.T @ self.null_space.T) @ self.null_space
+        return value.reshape(rights.shape), solution
 
     def project(self, vector: Float[np.ndarray, "R D"]) -> Float[np.ndarray, "R D"]:
         """The part of a vector outside the null space, with nothing on atoms that do not move."""
@@ -160,27 +206,33 @@ class HessianSolver:
             Shape (R, D), length; and the iterations taken.
         """
         flat = np.asarray(gradient, float).reshape(-1)
-        atoms, cell = flat[: self.atom_rows], flat[self.atom_rows :]
-        solution, steps = self.sparse.descend(atoms, rtol)
-        if self.border is None:
-            return solution.reshape(self.shape), steps
-        # In size, so that a direction in which the cell is unstable is left downhill.
-        change = -(np.abs(self.schur_eigenvalues) ** -1.0) * (
-            self.schur_turns.T @ (cell + self.border.T @ solution)
-        )
-        cell = self.schur_turns @ change
-        return np.concatenate([solution - self.through @ cell, cell]).reshape(self.shape), steps
+        direction, steps = self.sparse.descend(flat[: self.atom_rows], rtol)
+        schur = self._schur
+        if schur is not None:
+            # In size, so that a direction in which the cell is unstable is left downhill.
+            slope = schur.turns.T @ (flat[self.atom_rows :] + schur.border.T @ direction)
+            cell = -schur.turns @ (slope / np.abs(schur.eigenvalues))
+            direction = np.concatenate([direction - schur.through @ cell, cell])
+        return direction.reshape(self.shape), steps
 
     @property
     def lowest_eigenvalue(self) -> float:
         """The lowest eigenvalue outside the null space, or of a cell's own, energy/length^2."""
-        lowest = self.sparse.lowest_eigenvalue()
-        if self.border is None:
-            return lowest
-        return min(lowest, float(self.schur_eigenvalues.min(initial=np.inf)))
+        lowest, schur = self.sparse.lowest_eigenvalue(), self._schur
+        return lowest if schur is None else min(lowest, schur.eigenvalues.min(initial=np.inf))
 
 
-def _turn(
+@dataclasses.dataclass(frozen=True)
+class _SchurComplement:
+    """What eliminating the sparse part leaves of a relaxing cell: its modes with a stiffness."""
+
+    border: Float[np.ndarray, "ND U"]
+    through: Float[np.ndarray, "ND U"]
+    eigenvalues: Float[np.ndarray, " m"]
+    turns: Float[np.ndarray, "U m"]
+
+
+def _refer_to_undeformed(
     matrix: scipy.sparse.bsr_array, deformation: Float[np.ndarray, "D D"], held: np.ndarray
 ) -> None:
     """Refer the blocks to undeformed positions: positions = q A turns a block K into A K A^T."""

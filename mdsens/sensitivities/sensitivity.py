@@ -3,22 +3,23 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from mdsens.errors import InputError, UnreliableDerivativeError
-from mdsens.implicit import jvp_solution, newton_step, vjp_solution
 from mdsens.observables.observable import Observable, parse
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation import Certificate, Equilibrium, Landscape
-from mdsens.relaxation.newton import compiled_dense_jacobian
-from mdsens.sensitivities.results import Found, Sensitivity, Tangents
-from mdsens.sensitivities.sparse import relative_errors, sparse_cotangent, sparse_tangents
+from mdsens.sensitivities.linear_response import (
+    AssembledResponse,
+    LinearResponse,
+    MatrixFreeResponse,
+)
+from mdsens.sensitivities.results import Sensitivity, Tangents
 
 #: Ways to compute a Jacobian.
 MODES = ("auto", "forward", "reverse")
@@ -69,17 +70,10 @@ def sensitivity(
     if mode == "auto":
         mode = "forward" if not asked or len(names) <= outputs else "reverse"
 
-    solver = equilibrium.hessian_solver
-    solve_forward: Callable[[], Found]
-    if solver is None:
-        matrix = equilibrium.dense_jacobian
-        solve_forward = functools.partial(
-            solve_tangents, landscape, equilibrium.q, matrix, names, error_estimate
-        )
-    else:
-        solve_forward = functools.partial(
-            sparse_tangents, landscape, equilibrium.q, solver, names, error_estimate, progress
-        )
+    response: LinearResponse = MatrixFreeResponse(landscape, equilibrium.q)
+    if equilibrium.hessian_solver is not None:
+        response = AssembledResponse(landscape, equilibrium.q, equilibrium.hessian_solver, progress)
+    solve_forward = functools.partial(response.tangents, names, error_estimate)
     tangents = Tangents(solve_forward)
     residuals: list[float] = []
     errors: list[float] = []
@@ -87,7 +81,7 @@ def sensitivity(
         derivatives = _push_forward(equilibrium, asked, tangents.q)
         residuals, errors = tangents.residuals, tangents.errors
     else:
-        derivatives, residuals = _pull_back(equilibrium, landscape, asked, names, values)
+        derivatives, residuals = _pull_back(equilibrium, response, asked, names, values)
 
     certificate = equilibrium.certificate
     certificate = dataclasses.replace(
@@ -196,13 +190,13 @@ def _compiled_changes(
 
 def _pull_back(
     equilibrium: Equilibrium,
-    landscape: Landscape,
+    response: LinearResponse,
     observables: list[Observable],
     names: list[str],
     values: dict[str, Array],
 ) -> tuple[dict[str, dict[str, Array]], list[float]]:
     """Derivatives of observables by one linear solve for each number, and its residuals."""
-    potential, solver = equilibrium.potential, equilibrium.hessian_solver
+    potential = equilibrium.potential
     derivatives: dict[str, dict[str, Array]] = {}
     residuals = []
     for observable in observables:
@@ -213,11 +207,7 @@ def _pull_back(
             by_q, by_potential = pull(
                 observable, equilibrium.for_compiled_code(), jnp.asarray(index)
             )
-            if solver is None:
-                matrix = equilibrium.dense_jacobian
-                through_q, residual = _cotangent(landscape, equilibrium.q, matrix, by_q)
-            else:
-                through_q, residual = sparse_cotangent(landscape, equilibrium.q, solver, by_q)
+            through_q, residual = response.cotangent(by_q)
             residuals.append(float(residual))
             rows.append(jax.tree.map(jnp.add, through_q, by_potential))
         derivatives[observable.name] = {
@@ -239,104 +229,3 @@ def _gradients(
 
 
 _compiled_gradients = eqx.filter_jit(_gradients)
-
-
-def _condition(q: Float[Array, "R D"], potential: Potential, landscape: Landscape) -> Array:
-    changed = eqx.tree_at(lambda given: given.potential, landscape, potential)
-    return changed.condition(q)
-
-
-def _null_space(q: Float[Array, "R D"], potential: Potential, landscape: Landscape) -> Array:
-    return landscape.null_vectors(q)
-
-
-def _product(matrix: Float[Array, "RD RD"] | None) -> Callable[[Array], Array] | None:
-    """The product with dF/dq from its matrix; None where there is none, and F must serve."""
-    if matrix is None:
-        return None
-    return lambda v: (matrix @ v.reshape(-1)).reshape(v.shape)
-
-
-@eqx.filter_jit
-def _newton_corrected(
-    landscape: Landscape, q: Float[Array, "R D"], matrix: Float[Array, "RD RD"] | None
-) -> Float[Array, "R D"]:
-    """The point after one Newton step from q, where derivatives have an error of second order."""
-    return newton_step(
-        _condition, q, (landscape.potential, landscape),
-        symmetric=True, null_space=_null_space, matvec=_product(matrix),
-    )  # fmt: skip
-
-
-@eqx.filter_jit
-def _tangents(
-    landscape: Landscape,
-    q: Float[Array, "R D"],
-    matrix: Float[Array, "RD RD"] | None,
-    directions: Potential,
-) -> tuple[Float[Array, "P R D"], Float[Array, " P"]]:
-    """Tangents of q along stacked directions of the potential, and the residuals of the solves."""
-
-    def one(direction: Potential) -> tuple[Array, Array]:
-        solution = jvp_solution(
-            _condition, q, (landscape.potential, landscape), (direction, None),
-            symmetric=True, null_space=_null_space, least_squares=True, matvec=_product(matrix),
-        )  # fmt: skip
-        return solution.value, solution.residual
-
-    # A dense matrix is factorised once for all; iterations are faster one after the other.
-    return jax.lax.map(one, directions) if matrix is None else jax.vmap(one)(directions)
-
-
-@eqx.filter_jit
-def _cotangent(
-    landscape: Landscape,
-    q: Float[Array, "R D"],
-    matrix: Float[Array, "RD RD"] | None,
-    cotangent: Float[Array, "R D"],
-) -> tuple[Potential, Array]:
-    """Cotangent of the potential for one of q, and the residual of the solve behind it."""
-    gradients, solution = vjp_solution(
-        _condition, q, (landscape.potential, landscape), cotangent,
-        symmetric=True, null_space=_null_space, matvec=_product(matrix),
-    )  # fmt: skip
-    return gradients[0], solution.residual
-
-
-def solve_tangents(
-    landscape: Landscape,
-    q: Float[Array, "R D"],
-    matrix: Float[Array, "RD RD"] | None,
-    names: list[str],
-    estimate: bool,
-) -> tuple[dict[str, Array], list[float], list[float]]:
-    """Tangents of q along named parameters, residuals of the solves, and estimated errors.
-
-    The error of each is that of theta dq/dtheta, relative to the largest of these among the
-    parameters: a tangent that vanishes by symmetry has no relative error of its own.
-
-    Arguments:
-        landscape: the landscape without loose atoms' edges.
-        q: degrees of freedom at the minimum, shape (R, D).
-        matrix: dF/dq there, shape (R D, R D); None for large systems.
-        names: names of P parameters.
-        estimate: whether to estimate the errors.
-
-    Returns:
-        Tangents by name, each (R, D); P relative residuals; P relative errors, or none.
-    """
-    directions = [landscape.potential.direction(name) for name in names]
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *directions)
-    found, residuals = _tangents(landscape, q, matrix, stacked)
-    tangents = np.asarray(found)
-    errors: list[float] = []
-    if estimate:
-        values = landscape.potential.parameters
-        sizes = np.array([abs(values[name]) for name in names])
-        point = _newton_corrected(landscape, q, matrix)
-        corrected_matrix = None if matrix is None else compiled_dense_jacobian(landscape, point)
-        corrected, _ = _tangents(landscape, point, corrected_matrix, stacked)
-        changes = np.asarray(corrected) - tangents
-        errors = relative_errors(landscape, sizes, tangents, changes)
-    named = {name: jnp.asarray(t) for name, t in zip(names, tangents, strict=True)}
-    return named, [float(residual) for residual in residuals], errors

@@ -1,0 +1,288 @@
+"""The linear response of a relaxed structure to its potential: one linear solve for each."""
+
+import abc
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from rich.progress import track
+
+from mdsens.implicit import LinearSolveError, jvp_solution, newton_step, vjp_solution
+from mdsens.potentials.potential import Potential
+from mdsens.relaxation import Landscape
+from mdsens.relaxation.hessian_solver import HessianSolver
+from mdsens.relaxation.newton import hessian_product
+from mdsens.sensitivities.results import Found
+
+#: Relative residual of the solves for derivatives, and of those that only estimate an error.
+RTOL = 1e-11
+ESTIMATE_RTOL = 1e-2
+#: Relative difference between the assembled Hessian and the derivative of the forces, at most.
+AGREEMENT = 1e-8
+#: Right-hand sides that are kept at a time.
+COLUMNS = 16
+
+
+class LinearResponse(abc.ABC):
+    """How degrees of freedom follow changes of the potential, to first order.
+
+    Arguments:
+        landscape: the landscape without loose atoms' edges, with the null vectors that were found.
+        q: degrees of freedom at the minimum, shape (R, D).
+    """
+
+    def __init__(self, landscape: Landscape, q: Float[Array, "R D"]) -> None:
+        self.landscape, self.q = landscape, q
+
+    @abc.abstractmethod
+    def tangents(self, names: list[str], estimate: bool) -> Found:
+        """Tangents of q along named parameters.
+
+        The error of each is that of theta dq/dtheta, relative to the largest of these among the
+        parameters, from the change along one Newton step: a tangent that vanishes by symmetry has
+        no relative error of its own.
+
+        Arguments:
+            names: names of P parameters.
+            estimate: whether to estimate the errors.
+
+        Returns:
+            Tangents by name, each (R, D); P relative residuals; P relative errors, or none.
+
+        Raises:
+            LinearSolveError: a solve did not converge.
+        """
+
+    @abc.abstractmethod
+    def cotangent(self, cotangent: Float[Array, "R D"]) -> tuple[Potential, float]:
+        """Cotangent of the potential for one of q; its part in the null space has no effect.
+
+        Arguments:
+            cotangent: shape (R, D).
+
+        Returns:
+            The cotangent, shaped like the potential; the relative residual of the solve.
+
+        Raises:
+            LinearSolveError: the solve did not converge.
+        """
+
+    def _relative_errors(
+        self,
+        names: list[str],
+        norms: Float[np.ndarray, " P"],
+        changes: Float[np.ndarray, " P"],
+    ) -> list[float]:
+        values = self.landscape.potential.parameters
+        sizes = np.array([abs(values[name]) for name in names])
+        # A change of every position by a millionth of the range is as good as none.
+        reach = float(self.landscape.potential.interaction_range)
+        nothing = 1e-6 * reach * np.sqrt(self.q.size)
+        return [float(error) for error in sizes * changes / max((sizes * norms).max(), nothing)]
+
+
+class AssembledResponse(LinearResponse):
+    """From the assembled Hessian: one factorisation or hierarchy, and a column for each solve.
+
+    Arguments:
+        landscape: as of every LinearResponse.
+        q: likewise.
+        solver: linear solves with the Hessian at q.
+        progress: whether to show how many columns are done.
+    """
+
+    def __init__(
+        self,
+        landscape: Landscape,
+        q: Float[Array, "R D"],
+        solver: HessianSolver,
+        progress: bool = False,
+    ) -> None:
+        super().__init__(landscape, q)
+        self.solver, self.progress = solver, progress
+
+    def tangents(self, names: list[str], estimate: bool) -> Found:
+        """As of every LinearResponse."""
+        landscape, q, solver = self.landscape, self.q, self.solver
+        newton = None
+        if estimate:
+            gradient = np.asarray(_gradient(landscape, q))[None]
+            newton = jnp.asarray(-solver.solve(gradient, ESTIMATE_RTOL)[0][0])
+        tangents: dict[str, Array] = {}
+        residuals: list[float] = []
+        changes: list[float] = []
+        groups = [names[start : start + COLUMNS] for start in range(0, len(names), COLUMNS)]
+        told = "solving for derivatives"
+        for group in track(groups, told, transient=True, disable=not self.progress):
+            directions = [landscape.potential.direction(name) for name in group]
+            rights = np.stack([-np.asarray(_change(landscape, q, d)) for d in directions])
+            found, solution = solver.solve(rights, RTOL)
+            self._require_solved(rights, found)
+            residuals += [float(residual) for residual in solution.residuals]
+            tangents |= {name: jnp.asarray(t) for name, t in zip(group, found, strict=True)}
+            if newton is not None:
+                turned = [
+                    -np.asarray(_change_along(landscape, q, newton, tangents[name], direction))
+                    for name, direction in zip(group, directions, strict=True)
+                ]
+                off, _ = solver.solve(np.stack(turned), ESTIMATE_RTOL)
+                changes += list(_norms(off))
+        errors: list[float] = []
+        if newton is not None:
+            norms = _norms(np.stack([np.asarray(tangents[name]) for name in names]))
+            errors = self._relative_errors(names, norms, np.array(changes))
+        return tangents, residuals, errors
+
+    def cotangent(self, cotangent: Float[Array, "R D"]) -> tuple[Potential, float]:
+        """As of every LinearResponse."""
+        rights = np.asarray(cotangent)[None]
+        found, solution = self.solver.solve(rights, RTOL)
+        self._require_solved(rights, found)
+        pulled = _pull(self.landscape, self.q, -jnp.asarray(found[0]))
+        return pulled, float(solution.residuals[0])
+
+    def _require_solved(
+        self, rights: Float[np.ndarray, "P R D"], found: Float[np.ndarray, "P R D"]
+    ) -> None:
+        """Put a mix of the solutions into the derivative of the forces, which knows no matrix.
+
+        Raises:
+            LinearSolveError: they do not solve the system.
+        """
+        norms = _norms(rights)
+        weights = np.random.default_rng(0).normal(size=len(norms)) / np.where(norms > 0, norms, 1.0)
+        mixed = jnp.asarray(np.tensordot(weights, found, 1))
+        image = self.solver.project(np.asarray(_product(self.landscape, self.q, mixed)))
+        right = self.solver.project(np.tensordot(weights, rights, 1))
+        scale = max(float(np.linalg.norm(right)), float(np.linalg.norm(image)), 1e-300)
+        disagreement = float(np.linalg.norm(image - right)) / scale
+        if not disagreement <= AGREEMENT:
+            raise LinearSolveError(
+                f"the solution of the linear system does not satisfy it: relative residual "
+                f"{disagreement:.1e}, allowed {AGREEMENT:.0e}; relax to a smaller fmax"
+            )
+
+
+class MatrixFreeResponse(LinearResponse):
+    """From products with the Hessian alone, where the matrix does not fit into the memory."""
+
+    def tangents(self, names: list[str], estimate: bool) -> Found:
+        """As of every LinearResponse."""
+        landscape, q = self.landscape, self.q
+        directions = [landscape.potential.direction(name) for name in names]
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *directions)
+        found, residuals = _matrix_free_tangents(landscape, q, stacked)
+        errors: list[float] = []
+        if estimate:
+            corrected, _ = _matrix_free_tangents(
+                landscape, _newton_corrected(landscape, q), stacked
+            )
+            changes = _norms(np.asarray(corrected) - np.asarray(found))
+            errors = self._relative_errors(names, _norms(np.asarray(found)), changes)
+        named = dict(zip(names, found, strict=True))
+        return named, [float(residual) for residual in residuals], errors
+
+    def cotangent(self, cotangent: Float[Array, "R D"]) -> tuple[Potential, float]:
+        """As of every LinearResponse."""
+        pulled, residual = _matrix_free_cotangent(self.landscape, self.q, cotangent)
+        return pulled, float(residual)
+
+
+def _norms(arrays: Float[np.ndarray, "P R D"]) -> Float[np.ndarray, " P"]:
+    return np.linalg.norm(arrays.reshape(len(arrays), -1), axis=1)
+
+
+def _condition(q: Float[Array, "R D"], potential: Potential, landscape: Landscape) -> Array:
+    return eqx.tree_at(lambda given: given.potential, landscape, potential).condition(q)
+
+
+@eqx.filter_jit
+def _change(landscape: Landscape, q: Float[Array, "R D"], direction: Potential) -> Array:
+    """dF/dtheta along a direction of the potential."""
+    return jax.jvp(
+        lambda potential: _condition(q, potential, landscape),
+        (landscape.potential,),
+        (direction,),
+    )[1]
+
+
+@eqx.filter_jit
+def _change_along(
+    landscape: Landscape,
+    q: Float[Array, "R D"],
+    step: Float[Array, "R D"],
+    tangent: Float[Array, "R D"],
+    direction: Potential,
+) -> Array:
+    """How the right-hand side that a tangent leaves, zero at q, changes along a step from q."""
+
+    def left_over(point: Float[Array, "R D"]) -> Array:
+        return jax.jvp(
+            lambda x, potential: _condition(x, potential, landscape),
+            (point, landscape.potential),
+            (tangent, direction),
+        )[1]
+
+    return jax.jvp(left_over, (q,), (step,))[1]
+
+
+@eqx.filter_jit
+def _pull(
+    landscape: Landscape, q: Float[Array, "R D"], cotangent: Float[Array, "R D"]
+) -> Potential:
+    return jax.vjp(lambda potential: _condition(q, potential, landscape), landscape.potential)[1](
+        cotangent
+    )[0]
+
+
+@eqx.filter_jit
+def _product(landscape: Landscape, q: Array, vector: Array) -> Array:
+    return hessian_product(landscape, q, vector)
+
+
+@eqx.filter_jit
+def _gradient(landscape: Landscape, q: Array) -> Array:
+    return landscape.condition(q)
+
+
+def _null_space(q: Float[Array, "R D"], potential: Potential, landscape: Landscape) -> Array:
+    return landscape.null_vectors(q)
+
+
+@eqx.filter_jit
+def _newton_corrected(landscape: Landscape, q: Float[Array, "R D"]) -> Float[Array, "R D"]:
+    """The point after one Newton step from q, where derivatives have an error of second order."""
+    return newton_step(
+        _condition, q, (landscape.potential, landscape), symmetric=True, null_space=_null_space
+    )
+
+
+@eqx.filter_jit
+def _matrix_free_tangents(
+    landscape: Landscape, q: Float[Array, "R D"], directions: Potential
+) -> tuple[Float[Array, "P R D"], Float[Array, " P"]]:
+    """Tangents of q along stacked directions of the potential, and the residuals of the solves."""
+
+    def one(direction: Potential) -> tuple[Array, Array]:
+        solution = jvp_solution(
+            _condition, q, (landscape.potential, landscape), (direction, None),
+            solve="cg", symmetric=True, null_space=_null_space, least_squares=True,
+        )  # fmt: skip
+        return solution.value, solution.residual
+
+    # Iterations are faster one after the other than side by side.
+    return jax.lax.map(one, directions)
+
+
+@eqx.filter_jit
+def _matrix_free_cotangent(
+    landscape: Landscape, q: Float[Array, "R D"], cotangent: Float[Array, "R D"]
+) -> tuple[Potential, Array]:
+    """Cotangent of the potential for one of q, and the residual of the solve behind it."""
+    gradients, solution = vjp_solution(
+        _condition, q, (landscape.potential, landscape), cotangent,
+        solve="cg", symmetric=True, null_space=_null_space,
+    )  # fmt: skip
+    return gradients[0], solution.residual
