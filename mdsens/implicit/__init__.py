@@ -1,6 +1,6 @@
 """Derivatives of solutions of optimality conditions F(x, theta) = 0; knows nothing about atoms."""
 
-from mdsens.implicit.derivatives import jvp_solution, root_jvp, root_vjp, vjp_solution
+from mdsens.implicit.derivatives import SolverAt, jvp_solution, root_jvp, root_vjp, vjp_solution
 from mdsens.implicit.linear import LinearSolution, LinearSolveError, orthonormal_basis
 from mdsens.implicit.precision import (
     JacobianBound,
@@ -17,6 +17,7 @@ __all__ = [
     "JacobianError",
     "LinearSolution",
     "LinearSolveError",
+    "SolverAt",
     "custom_fixed_point",
     "custom_root",
     "jacobian_error_bound",

@@ -4,6 +4,7 @@ The implicit function theorem gives A J = B with A = -dF/dx and B = dF/dtheta (B
 arXiv 2105.15183, equation 2).
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -17,12 +18,14 @@ from mdsens.implicit.linear import LinearSolution, Solver
 from mdsens.implicit.linear import solve as linear_solve
 
 __all__ = [
+    "SolverAt",
     "directional_change",
     "jvp_solution",
     "linearise",
     "root_jvp",
     "root_vjp",
     "shapes_of",
+    "solver_at",
     "vjp_solution",
 ]
 
@@ -30,12 +33,27 @@ NullSpace: TypeAlias = PyTree | Callable[..., PyTree] | None
 Preconditioner: TypeAlias = Callable[..., Callable[[PyTree], PyTree]] | None
 
 
+@dataclasses.dataclass(frozen=True)
+class SolverAt:
+    """A linear solver that is made for each solution.
+
+    - `function`: (sol, *args) -> a solver as in `mdsens.implicit.linear.solve`, or `None`.
+    """
+
+    function: Callable[..., Solver | None]
+
+
+def solver_at(solve: Solver | SolverAt | None, sol: PyTree, args: tuple[Any, ...]) -> Solver | None:
+    """The linear solver at a solution."""
+    return solve.function(sol, *args) if isinstance(solve, SolverAt) else solve
+
+
 def root_jvp(
     optimality_fun: Callable[..., PyTree],
     sol: PyTree,
     args: tuple[Any, ...],
     tangents: tuple[Any, ...],
-    solve: Solver | None = None,
+    solve: Solver | SolverAt | None = None,
     *,
     symmetric: bool = False,
     definite: bool = True,
@@ -82,7 +100,7 @@ def jvp_solution(
     sol: PyTree,
     args: tuple[Any, ...],
     tangents: tuple[Any, ...],
-    solve: Solver | None = None,
+    solve: Solver | SolverAt | None = None,
     *,
     symmetric: bool = False,
     definite: bool = True,
@@ -110,7 +128,7 @@ def jvp_solution(
     return linear_solve(
         matvec,
         right,
-        solver=solve,
+        solver=solver_at(solve, sol, args),
         symmetric=symmetric,
         definite=definite,
         null_space=vectors,
@@ -156,7 +174,7 @@ def root_vjp(
     sol: PyTree,
     args: tuple[Any, ...],
     cotangent: PyTree,
-    solve: Solver | None = None,
+    solve: Solver | SolverAt | None = None,
     *,
     symmetric: bool = False,
     definite: bool = True,
@@ -199,7 +217,7 @@ def vjp_solution(
     sol: PyTree,
     args: tuple[Any, ...],
     cotangent: PyTree,
-    solve: Solver | None = None,
+    solve: Solver | SolverAt | None = None,
     *,
     symmetric: bool = False,
     definite: bool = True,
@@ -227,7 +245,7 @@ def vjp_solution(
     solution = linear_solve(
         transposed,
         right,
-        solver=solve,
+        solver=solver_at(solve, sol, args),
         symmetric=symmetric,
         definite=definite,
         null_space=vectors,

@@ -13,9 +13,11 @@ from mdsens.implicit import backends
 from mdsens.implicit.derivatives import (
     NullSpace,
     Preconditioner,
+    SolverAt,
     directional_change,
     linearise,
     root_jvp,
+    solver_at,
 )
 from mdsens.implicit.linear import DENSE_LIMIT, Solver
 from mdsens.implicit.linear import solve as linear_solve
@@ -203,7 +205,7 @@ def newton_step(
     optimality_fun: Callable[..., PyTree],
     sol: PyTree,
     args: tuple[Any, ...],
-    solve: Solver | None = None,
+    solve: Solver | SolverAt | None = None,
     *,
     symmetric: bool = False,
     definite: bool = True,
@@ -231,7 +233,7 @@ def newton_step(
     step = linear_solve(
         matvec,
         right,
-        solver=solve,
+        solver=solver_at(solve, sol, args),
         symmetric=symmetric,
         definite=definite,
         null_space=vectors,

@@ -27,6 +27,7 @@ from mdsens.implicit.closures import closes_over_tracers, hoist
 from mdsens.implicit.derivatives import (
     NullSpace,
     Preconditioner,
+    SolverAt,
     directional_change,
     root_jvp,
     root_vjp,
@@ -49,7 +50,7 @@ __all__ = ["custom_fixed_point", "custom_root", "root_jvp", "root_vjp"]
 def custom_root(
     optimality_fun: Callable[..., PyTree],
     has_aux: bool = False,
-    solve: Solver | None = None,
+    solve: Solver | SolverAt | None = None,
     reference_signature: Callable | None = None,
     *,
     symmetric: bool = False,
@@ -79,7 +80,7 @@ def custom_root(
     - `has_aux`: the solver returns `(sol, aux)`; `aux` has zero derivatives without `aux_fun`.
     - `solve`: how to solve the linear systems, as in `mdsens.implicit.linear.solve`; `None` means
       dense up to `linear.DENSE_LIMIT` unknowns and iterative above. Also a function
-      `solve(matvec, b)` as in JAXopt.
+      `solve(matvec, b)` as in JAXopt, or a `SolverAt` that makes the solver for each solution.
     - `reference_signature`: a function whose signature tells the position at which a keyword
       argument reaches `optimality_fun`; `None`: that of `optimality_fun`.
     - `symmetric`: dF/dx is symmetric, as it is when F is a gradient.
@@ -126,6 +127,7 @@ def custom_root(
     vectors = bind(null_space) if callable(null_space) else null_space
     inverse = None if preconditioner is None else bind(preconditioner)
     auxiliary = None if aux_fun is None else bind(aux_fun)
+    linear_solver = SolverAt(bind(solve.function)) if isinstance(solve, SolverAt) else solve
 
     def tangent_of_solution(sol: Any, arguments: Any, tangents: Any) -> Any:
         if correct:
@@ -133,7 +135,7 @@ def custom_root(
                 condition,
                 sol,
                 arguments,
-                solve,
+                linear_solver,
                 symmetric=symmetric,
                 definite=definite,
                 null_space=vectors,
@@ -144,7 +146,7 @@ def custom_root(
             sol,
             arguments,
             tangents,
-            solve,
+            linear_solver,
             symmetric=symmetric,
             definite=definite,
             null_space=vectors,
@@ -155,7 +157,9 @@ def custom_root(
         )
 
     def inspect(sol: Any, arguments: Any, varied: tuple[bool, ...]) -> Any:
-        return problem_of_condition(condition, sol, arguments, varied, solve, symmetric, vectors)
+        return problem_of_condition(
+            condition, sol, arguments, varied, linear_solver, symmetric, vectors
+        )
 
     # Compiled once per decorated solver and kind of arguments: the rule evaluates F many times.
     compiled_tangent = eqx.filter_jit(tangent_of_solution)
@@ -178,10 +182,14 @@ def custom_root(
                 return function
             return lambda sol, dynamic, _: function(sol, *eqx.combine(dynamic, static))
 
+        solver_of_solution = linear_solver
+        if isinstance(linear_solver, SolverAt):
+            solver_of_solution = SolverAt(of_solution(linear_solver.function))
+
         @custom_root(
             lambda sol, dynamic, functions: functions[1](sol, dynamic),
             has_aux=True,
-            solve=solve,
+            solve=solver_of_solution,
             symmetric=symmetric,
             definite=definite,
             null_space=of_solution(vectors),
@@ -307,7 +315,7 @@ def tangent_of_aux(
 def custom_fixed_point(
     fixed_point_fun: Callable[..., PyTree],
     has_aux: bool = False,
-    solve: Solver | None = None,
+    solve: Solver | SolverAt | None = None,
     reference_signature: Callable | None = None,
     **options: Any,
 ) -> Callable[[Callable], Callable]:

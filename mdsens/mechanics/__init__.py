@@ -8,6 +8,7 @@ from mdsens.mechanics.energy import (
 )
 from mdsens.mechanics.forces import forces
 from mdsens.mechanics.hessian import hessian, hessian_vector_product
+from mdsens.mechanics.sparse_hessian import sparse_hessian, sparse_hessian_bytes
 from mdsens.mechanics.stress import stress, voigt
 
 __all__ = [
@@ -18,6 +19,8 @@ __all__ = [
     "hessian",
     "hessian_vector_product",
     "site_energies",
+    "sparse_hessian",
+    "sparse_hessian_bytes",
     "stress",
     "voigt",
 ]

@@ -13,7 +13,7 @@ import scipy.sparse
 from jaxtyping import Array, Bool, Float, Int
 
 from mdsens.particles.edges import EdgeList, Edges, Sites, edges_between, extended_positions
-from mdsens.particles.system import System
+from mdsens.particles.system import System, is_concrete
 from mdsens.potentials.pair import PairPotential
 from mdsens.potentials.potential import Potential
 
@@ -47,7 +47,9 @@ def sparse_hessian(
 
 def sparse_hessian_bytes(system: System, potential: Potential, edge_list: EdgeList) -> int:
     """Memory that `sparse_hessian` needs at most, from the number of edges listed, bytes."""
-    edges = int(jnp.sum(edge_list.mask))
+    edges = edge_list.neighbors.size
+    if is_concrete(edge_list.neighbors):
+        edges = int(jnp.sum(edge_list.mask))
     if not isinstance(potential, PairPotential):
         # Pairs of neighbours of one atom, with their indices, before they are added up.
         edges *= 2 * edge_list.capacity[0]

@@ -22,6 +22,8 @@ from mdsens.relaxation.landscape import Landscape
 
 #: Part of the free memory that a Hessian may take, with what is computed from it.
 MEMORY_FRACTION = 0.4
+#: Relative residual above which a solution is an error, unless less was asked for.
+TOLERANCE = 1e-6
 
 
 def hessian_fits(landscape: Landscape) -> bool:
@@ -179,7 +181,7 @@ class HessianSolver:
         flat = (flat - (flat @ self.null_space.T) @ self.null_space).T
         atoms = np.ascontiguousarray(flat[: self.atom_rows])
         atoms[np.repeat(self.unpushed, self.shape[1])] = 0.0
-        solution = self.sparse.solve(atoms, rtol, told=told)
+        solution = self.sparse.solve(atoms, rtol, max(TOLERANCE, 2.0 * rtol), told)
         value, schur = solution.value, self._schur
         if schur is not None:
             change = schur.turns.T @ (flat[self.atom_rows :] - schur.border.T @ value)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mdsens.errors import InputError
-from mdsens.implicit import custom_root
+from mdsens.implicit import SolverAt, custom_root
 from mdsens.particles.edges import EdgeList, find_edges, no_edges
 from mdsens.particles.system import System, is_concrete
 from mdsens.potentials.potential import Potential
@@ -24,6 +24,7 @@ from mdsens.relaxation.lbfgs import LBFGS
 from mdsens.relaxation.loose import loose_atoms
 from mdsens.relaxation.minimiser import Minimiser
 from mdsens.relaxation.newton import Newton
+from mdsens.relaxation.traced_solver import hessian_solver_at
 
 #: What each minimiser is called.
 METHODS = {
@@ -142,7 +143,13 @@ def _null_space(q: Float[Array, "R D"], landscape: Landscape) -> Float[Array, "M
     return landscape.null_vectors(q)
 
 
-@custom_root(_condition, symmetric=True, null_space=_null_space, least_squares=True)
+@custom_root(
+    _condition,
+    solve=SolverAt(hessian_solver_at),
+    symmetric=True,
+    null_space=_null_space,
+    least_squares=True,
+)
 def _root(q: Float[Array, "R D"], landscape: Landscape) -> Float[Array, "R D"]:
     """The minimiser has found q; this gives it the derivative of its condition."""
     return q

@@ -6,10 +6,12 @@ import jax.numpy as jnp
 import numerical
 import numpy as np
 import pytest
+from ase.build import bulk
 
 from mdsens import System, mechanics
 from mdsens.errors import InputError
-from mdsens.potentials import PairPotential, Potential
+from mdsens.particles import find_edges
+from mdsens.potentials import LennardJones, PairPotential, Potential
 
 PERIODIC = [pair for pair in cases.PAIRS if cases.CELLS[pair[1]][1] is not False]
 CRYSTALS = [
@@ -83,6 +85,39 @@ def test_the_hessian_is_minus_the_slope_of_the_force(case):
     )
     hessian = hessian_of(case.system, case.potential, case.edges())
     assert numerical.relative_error(hessian, expected) < 1e-7
+
+
+@cases.every()
+def test_the_sparse_hessian_is_the_dense_one(case):
+    dense = np.asarray(hessian_of(case.system, case.potential, case.edges()))
+    sparse = mechanics.sparse_hessian(case.system, case.potential, case.edges()).toarray()
+    scale = np.abs(dense).max()
+    assert np.abs(sparse - dense).max() < 1e-12 * scale
+    assert np.abs(sparse - sparse.T).max() < 1e-14 * scale
+
+
+def test_held_atoms_have_the_rows_of_the_identity():
+    case = cases.case("sw", "triclinic")
+    dense = np.array(hessian_of(case.system, case.potential, case.edges()))
+    held = np.array([True, False, False, True])
+    rows = np.repeat(held, 3)
+    dense[rows] = dense[:, rows] = 0.0
+    dense[rows, rows] = 1.0
+    sparse = mechanics.sparse_hessian(case.system, case.potential, case.edges(), held).toarray()
+    assert np.abs(sparse - dense).max() < 1e-12 * np.abs(dense).max()
+
+
+def test_only_pairs_within_the_cutoff_are_stored():
+    crystal = System.from_ase(bulk("Ar", "fcc", a=5.26, cubic=True) * (4, 4, 4))
+    potential = LennardJones(0.0104, 3.405, 8.5)
+    edge_list = find_edges(
+        np.asarray(crystal.positions), np.asarray(crystal.cell), crystal.pbc, 8.5, skin=1.0
+    )
+    stored = mechanics.sparse_hessian(crystal, potential, edge_list)
+    # Five shells of the fcc lattice lie within 8.5: 12 + 6 + 24 + 12 + 24 neighbours.
+    assert len(stored.indices) == crystal.atom_count * (1 + 12 + 6 + 24 + 12 + 24)
+    bytes_needed = stored.data.nbytes + stored.indices.nbytes
+    assert bytes_needed <= mechanics.sparse_hessian_bytes(crystal, potential, edge_list)
 
 
 @cases.every()

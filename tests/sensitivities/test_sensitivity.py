@@ -65,27 +65,38 @@ def test_reverse_agrees_with_forward(cluster, forward):
         assert numerical.relative_error(ours, list(forward[name].values())) < 1e-9
 
 
+WAYS = ("multigrid", "block-jacobi", "matrix-free")
+
+
 @pytest.mark.xdist_group("sensitivity-iterative")
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("mode", ["forward", "reverse"])
-def test_the_iterative_solver_agrees_with_the_dense_one(crystal, monkeypatch, mode):
+def test_every_way_to_solve_agrees_with_the_factorisation(crystal, monkeypatch, mode, way):
     asked = ["volume", "stress"] if mode == "forward" else ["volume"]
-    dense = mdsens.sensitivity(crystal, asked, mode="forward")
-    with monkeypatch.context() as patch:
-        patch.setattr("mdsens.implicit.linear.DENSE_LIMIT", 1)
-        patch.setattr("mdsens.relaxation.equilibrium.DENSE_LIMIT", 1)
-        jax.clear_caches()
-        # A copy that has not kept the dense matrix.
-        fresh = eqx.tree_at(lambda equilibrium: equilibrium.q, crystal, crystal.q + 0.0)
-        iterative = mdsens.sensitivity(fresh, asked, mode=mode)
-        assert fresh.dense_jacobian is None
-    jax.clear_caches()
+    expected = mdsens.sensitivity(crystal, asked, mode="forward")
+    assert crystal.hessian_solver.sparse.method == "direct"
+    # A copy that has kept nothing, and no longer counts as small.
+    fresh = eqx.tree_at(lambda equilibrium: equilibrium.q, crystal, crystal.q + 0.0)
+    monkeypatch.setattr("mdsens.relaxation.equilibrium.DENSE_LIMIT", 1)
+    if way == "matrix-free":
+        monkeypatch.setattr("mdsens.relaxation.hessian_solver.available_memory", lambda: 1024)
+        with pytest.warns(ResourceWarning, match="sparse Hessian would take up to"):
+            assert fresh.hessian_solver is None
+    else:
+        monkeypatch.setattr("mdsens.implicit.sparse_solver.DIRECT_LIMIT", {3: 0})
+    if way == "block-jacobi":
+        monkeypatch.setattr("pyamg.smoothed_aggregation_solver", lambda *_, **__: 1 / 0)
+    ours = mdsens.sensitivity(fresh, asked, mode=mode)
+    assert fresh.dense_jacobian is None
+    assert way == "matrix-free" or fresh.hessian_solver.sparse.method == way
     for parameter in LJ.parameters:
-        ours, expected = iterative["volume"][parameter], dense["volume"][parameter]
-        assert float(ours) == pytest.approx(float(expected), rel=1e-9, abs=1e-9)
+        value, reference = ours["volume"][parameter], expected["volume"][parameter]
+        assert float(value) == pytest.approx(float(reference), rel=1e-9, abs=1e-9)
     if mode == "forward":
-        assert (
-            numerical.relative_error(iterative.positions["sigma"], dense.positions["sigma"]) < 1e-9
-        )
+        difference = numerical.relative_error(ours.positions["sigma"], expected.positions["sigma"])
+        assert difference < 1e-9
+        errors = ours.certificate.derivative_error, expected.certificate.derivative_error
+        assert errors[0] == pytest.approx(errors[1], rel=0.5, abs=1e-12)
 
 
 @pytest.mark.xdist_group("sensitivity-cluster")

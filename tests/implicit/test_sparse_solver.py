@@ -1,0 +1,177 @@
+"""Sparse linear systems by every way against NumPy's pseudo-inverse, and the faults of each."""
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from mdsens.implicit import LinearSolveError
+from mdsens.implicit.multigrid import BlockJacobi, Multigrid, stiff_part
+from mdsens.implicit.sparse_solver import METHODS, SparseSolver, conjugate_gradients
+
+GENERATOR = np.random.default_rng(0)
+
+
+def lattice(size, pinned=False, weakest=0.05):
+    """Springs of random stiffness between neighbours of a periodic square lattice, 2 x 2 blocks."""
+    count = size * size
+    generator = np.random.default_rng(1)
+    matrix = np.zeros((count, count, 2, 2))
+    for i in range(count):
+        x, y = divmod(i, size)
+        for j, strength in (
+            (((x + 1) % size) * size + y, 1.0),
+            (x * size + (y + 1) % size, 1.0),
+            (((x + 1) % size) * size + (y + 1) % size, weakest),
+        ):
+            turned = generator.normal(size=(2, 2))
+            block = strength * (turned @ turned.T + 0.2 * np.eye(2))
+            matrix[i, i] += block
+            matrix[j, j] += block
+            matrix[i, j] -= block
+            matrix[j, i] -= block
+    if pinned:
+        matrix[0, 0] += np.eye(2)
+    dense = matrix.transpose(0, 2, 1, 3).reshape(2 * count, 2 * count)
+    return scipy.sparse.bsr_array(dense, blocksize=(2, 2))
+
+
+def translations(matrix):
+    return np.tile(np.eye(2), matrix.shape[0] // 2)
+
+
+def solver_of(matrix, method, null=True):
+    moved = translations(matrix)
+    return SparseSolver(matrix, moved if null else moved[:0], moved.T, method, dimension=2)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("pinned", [False, True], ids=["singular", "regular"])
+def test_every_way_gives_the_solution_of_least_norm(method, pinned):
+    matrix = lattice(12, pinned)
+    b = GENERATOR.normal(size=(matrix.shape[0], 3))
+    solver = solver_of(matrix, method, null=not pinned)
+    solution = solver.solve(b, rtol=1e-12)
+    # 1e-10 of the largest singular value separates the two null modes from all others.
+    expected = np.linalg.pinv(matrix.toarray(), rcond=1e-10) @ b
+    assert solver.method == method
+    assert np.abs(solution.value - expected).max() < 1e-9 * np.abs(expected).max()
+    assert solution.residuals.max() <= 1e-12
+
+
+def test_the_factorisation_counts_negative_eigenvalues():
+    matrix = lattice(8, pinned=True)
+    shifted = scipy.sparse.bsr_array(matrix - 2.0 * scipy.sparse.eye_array(matrix.shape[0]))
+    expected = int((np.linalg.eigvalsh(shifted.toarray()) < 0).sum())
+    shifted = scipy.sparse.bsr_array(shifted.toarray(), blocksize=(2, 2))
+    assert 0 < expected < matrix.shape[0]
+    assert solver_of(shifted, "direct", null=False).negative_pivots == expected
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_lowest_eigenvalue_is_found(method):
+    matrix = lattice(12)
+    expected = np.linalg.eigvalsh(matrix.toarray())[2]
+    assert solver_of(matrix, method).lowest_eigenvalue(200, 1e-3) == pytest.approx(
+        expected, rel=1e-2
+    )
+
+
+def test_an_indefinite_matrix_has_a_negative_lowest_eigenvalue_and_is_solved_all_the_same():
+    matrix = lattice(8, pinned=True).toarray()
+    lowest = np.linalg.eigvalsh(matrix)[:3].mean()
+    indefinite = scipy.sparse.bsr_array(matrix - lowest * np.eye(len(matrix)), blocksize=(2, 2))
+    solver = solver_of(indefinite, "multigrid", null=False)
+    assert solver.lowest_eigenvalue(steps=100) < 0
+    b = GENERATOR.normal(size=(len(matrix), 1))
+    value = solver.solve(b, rtol=1e-11).value
+    expected = np.linalg.solve(indefinite.toarray(), b)
+    assert np.abs(value - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def test_conjugate_gradients_end_at_negative_curvature_with_a_direction_downhill():
+    matrix = lattice(6).toarray()
+    indefinite = scipy.sparse.bsr_array(matrix - 4.0 * np.eye(len(matrix)), blocksize=(2, 2))
+    g = GENERATOR.normal(size=len(matrix))
+    ended = conjugate_gradients(indefinite, -g, lambda r: r, lambda v: v, 1e-10, 1000)
+    assert ended.curved
+    assert g @ ended.value < 0
+
+
+def test_the_stiff_part_leaves_translations_without_force_and_is_symmetric():
+    # Enough neighbours that weak ones are left out.
+    points = GENERATOR.random((80, 2)) * 4
+    distance = np.linalg.norm(points[:, None] - points, axis=2)
+    weights = np.where((distance < 1.8) & (distance > 0), np.exp(-6 * distance), 0.0)
+    blocks = -weights[:, :, None, None] * np.eye(2)
+    blocks[np.arange(80), np.arange(80)] = weights.sum(axis=1)[:, None, None] * np.eye(2)
+    dense = blocks.transpose(0, 2, 1, 3).reshape(160, 160)
+    part = stiff_part(scipy.sparse.bsr_array(dense, blocksize=(2, 2)))
+    assert len(part.indices) < 0.7 * (np.count_nonzero(weights) + 80)
+    assert np.abs(part @ np.tile(np.eye(2), (80, 1))).max() < 1e-12 * np.abs(dense).max()
+    assert np.abs((part - part.T).toarray()).max() == 0.0
+
+
+def test_multigrid_needs_no_more_iterations_as_the_system_grows():
+    steps = []
+    for size in (24, 48):
+        matrix = lattice(size)
+        b = GENERATOR.normal(size=(matrix.shape[0], 1))
+        steps.append(int(solver_of(matrix, "multigrid").solve(b, rtol=1e-8).steps[0]))
+        plain = int(solver_of(matrix, "block-jacobi").solve(b, rtol=1e-8).steps[0])
+    assert steps[1] <= 1.5 * steps[0]
+    assert steps[1] < plain / 2
+
+
+def test_a_hierarchy_that_fails_to_build_gives_way_to_the_diagonal(monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("no coarse level")
+
+    monkeypatch.setattr("pyamg.smoothed_aggregation_solver", fail)
+    matrix = lattice(10)
+    solver = solver_of(matrix, "multigrid")
+    assert solver.method == "block-jacobi"
+    assert "no coarse level" in solver.failures[0]
+    b = GENERATOR.normal(size=(matrix.shape[0], 1))
+    expected = np.linalg.pinv(matrix.toarray(), rcond=1e-10) @ b
+    assert np.abs(solver.solve(b, 1e-12).value - expected).max() < 1e-9 * np.abs(expected).max()
+
+
+def test_a_factorisation_that_fails_gives_way_to_multigrid(monkeypatch):
+    def fail(*_, **__):
+        raise MemoryError("no room for the factor")
+
+    monkeypatch.setattr("scipy.sparse.linalg.splu", fail)
+    solver = solver_of(lattice(10), "direct")
+    assert solver.method == "multigrid"
+    assert "no room for the factor" in solver.failures[0]
+
+
+def test_a_null_mode_that_is_not_known_is_an_error_and_not_a_number():
+    matrix = lattice(6)
+    solver = solver_of(matrix, "block-jacobi", null=False)
+    # Along a translation, which nothing holds.
+    with pytest.raises(LinearSolveError, match="did not converge"):
+        solver.solve(translations(matrix).T[:, :1].copy())
+
+
+def test_numbers_that_are_not_finite_are_an_error():
+    matrix = lattice(6)
+    with pytest.raises(LinearSolveError, match="right-hand side"):
+        solver_of(matrix, "direct").solve(np.full((matrix.shape[0], 1), np.nan))
+    matrix.data[0, 0, 0] = np.nan
+    with pytest.raises(LinearSolveError, match="matrix of the linear system is not finite"):
+        solver_of(matrix, "direct")
+
+
+def test_an_unknown_method_is_named():
+    with pytest.raises(ValueError, match="'cholesky'"):
+        solver_of(lattice(4), "cholesky")
+
+
+@pytest.mark.parametrize("kind", [Multigrid, BlockJacobi])
+def test_preconditioners_are_symmetric_and_positive(kind):
+    matrix = lattice(10, pinned=True)
+    made = kind(matrix, translations(matrix).T) if kind is Multigrid else kind(matrix)
+    applied = np.stack([made(unit) for unit in np.eye(matrix.shape[0])])
+    assert np.abs(applied - applied.T).max() < 1e-12 * np.abs(applied).max()
+    assert np.linalg.eigvalsh((applied + applied.T) / 2)[0] > 0
