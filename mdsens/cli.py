@@ -311,6 +311,8 @@ def _show_run(finished: "FinishedRun") -> None:
             )  # fmt: skip
     console.print()
     console.print(table)
+    if "ensemble" in results:
+        _show_ensemble(console, results["ensemble"])
     times = results["timing"]
     console.print(
         f"\nrelaxed in {times['relax_s']:.1f} s, differentiated in {times['sensitivity_s']:.1f} s "
@@ -318,6 +320,18 @@ def _show_run(finished: "FinishedRun") -> None:
     )
     console.print(f"results in [bold]{finished.folder}[/], report: {finished.folder}/report.html",
                   soft_wrap=True)  # fmt: skip
+
+
+def _show_ensemble(console: Any, ensemble: dict) -> None:
+    starts, last = ensemble["starts"], str(ensemble["marks"][-1])
+    arrived = sum(start["distances"][last] < 0.01 for start in starts)
+    rattling = sum(start["rattlers"] > 0 for start in starts)
+    console.print(
+        f"\n{len(starts)} random starts ({rattling} of them with rattlers): after {last} steps of "
+        f"{ensemble['minimiser']} the unrolled derivative in {ensemble['parameter']} is within 1 % "
+        f"of the implicit one for {arrived}",
+        soft_wrap=True,
+    )
 
 
 def _short_unit(unit: str) -> str:

@@ -34,6 +34,7 @@ class Certificate:
         linear_residual: largest relative residual of the linear solves of a sensitivity.
         derivative_error: estimate of the largest relative error of the derivatives, from the
             change along one Newton step.
+        linear_solver: how the linear systems of a sensitivity were solved.
         floppy_vectors: shape (M, R, D), null vectors that no symmetry explains.
     """
 
@@ -44,6 +45,7 @@ class Certificate:
     units: str
     linear_residual: float | None = None
     derivative_error: float | None = None
+    linear_solver: str | None = None
     floppy_vectors: np.ndarray = dataclasses.field(
         default_factory=lambda: np.zeros((0, 0, 0)), repr=False, compare=False
     )
@@ -87,7 +89,8 @@ class Certificate:
             f"null modes: {kinds or 'none'}",
         ]
         if self.linear_residual is not None:
-            lines.append(f"linear residual {self.linear_residual:.1e} (relative)")
+            by = f", {self.linear_solver}" if self.linear_solver else ""
+            lines.append(f"linear residual {self.linear_residual:.1e} (relative){by}")
         if self.derivative_error is not None:
             lines.append(f"estimated error of derivatives {self.derivative_error:.1e} (relative)")
         return "\n".join(lines)

@@ -143,6 +143,9 @@ class AssembledResponse(LinearResponse):
         pulled = _pull(self.landscape, self.q, -jnp.asarray(found[0]))
         return pulled, float(solution.residuals[0])
 
+    def __str__(self) -> str:
+        return str(self.solver.sparse)
+
     def _require_solved(
         self, rights: Float[np.ndarray, "P R D"], found: Float[np.ndarray, "P R D"]
     ) -> None:
@@ -188,6 +191,9 @@ class MatrixFreeResponse(LinearResponse):
         """As of every LinearResponse."""
         pulled, residual = _matrix_free_cotangent(self.landscape, self.q, cotangent)
         return pulled, float(residual)
+
+    def __str__(self) -> str:
+        return f"conjugate gradients without a matrix ({self.q.size:,} unknowns)"
 
 
 def _norms(arrays: Float[np.ndarray, "P R D"]) -> Float[np.ndarray, " P"]:

@@ -88,6 +88,7 @@ def sensitivity(
         certificate,
         linear_residual=max(residuals, default=None),
         derivative_error=max(errors, default=None),
+        linear_solver=str(response),
     )
     return Sensitivity(
         equilibrium=equilibrium,

@@ -128,6 +128,7 @@ def _page(folder: Path, results: dict[str, Any], figures: list[Path]) -> str:
         ("lowest eigenvalue", _digits(certificate["lowest_eigenvalue"]),
          units["lowest_eigenvalue"]),
         ("null modes", kinds or "none", ""),
+        ("linear solver", certificate.get("linear_solver") or "", ""),
         ("linear residual (relative)", _digits(certificate["linear_residual"]), "1"),
         ("estimated error of the derivatives (relative)",
          _digits(certificate["derivative_error"]), "1"),

@@ -118,6 +118,7 @@ def collect(
                 [*sensitivity.tangents.residuals, certificate.linear_residual or 0.0]
             ),
             "derivative_error": max(errors) if errors else certificate.derivative_error,
+            "linear_solver": certificate.linear_solver,
         },
         "timing": timing,
         "vectors": {name: vector_name(name) for name in parameters},
