@@ -17,10 +17,14 @@ if TYPE_CHECKING:
     from mdsens import study as study
     from mdsens.particles import System as System
     from mdsens.particles import read as read
+    from mdsens.relaxation import BatchEquilibrium as BatchEquilibrium
     from mdsens.relaxation import Equilibrium as Equilibrium
     from mdsens.relaxation import relax as relax
+    from mdsens.relaxation import relax_batch as relax_batch
+    from mdsens.sensitivities import BatchSensitivity as BatchSensitivity
     from mdsens.sensitivities import Sensitivity as Sensitivity
     from mdsens.sensitivities import sensitivity as sensitivity
+    from mdsens.sensitivities import sensitivity_batch as sensitivity_batch
 
 __version__ = "0.1.0"
 
@@ -38,9 +42,13 @@ _HOMES = {
     "System": "mdsens.particles",
     "read": "mdsens.particles",
     "relax": "mdsens.relaxation",
+    "relax_batch": "mdsens.relaxation",
     "Equilibrium": "mdsens.relaxation",
+    "BatchEquilibrium": "mdsens.relaxation",
     "sensitivity": "mdsens.sensitivities",
+    "sensitivity_batch": "mdsens.sensitivities",
     "Sensitivity": "mdsens.sensitivities",
+    "BatchSensitivity": "mdsens.sensitivities",
 }
 _ROOMS = (
     "implicit",

@@ -1,5 +1,6 @@
 """From a system and a potential to an Equilibrium."""
 
+from mdsens.relaxation.batch import BatchEquilibrium, relax_batch
 from mdsens.relaxation.certificate import Certificate
 from mdsens.relaxation.conjugate_gradient import ConjugateGradient
 from mdsens.relaxation.descent import History
@@ -16,6 +17,7 @@ __all__ = [
     "FIRE",
     "LBFGS",
     "METHODS",
+    "BatchEquilibrium",
     "Certificate",
     "ConjugateGradient",
     "Equilibrium",
@@ -27,4 +29,5 @@ __all__ = [
     "State",
     "first_state",
     "relax",
+    "relax_batch",
 ]

@@ -16,6 +16,7 @@ from mdsens.errors import InputError, RelaxationError
 from mdsens.particles.edges import find_edges
 from mdsens.particles.system import System, is_concrete
 from mdsens.potentials.potential import Potential
+from mdsens.relaxation.dense_newton import DenseNewton
 from mdsens.relaxation.descent import ESCAPE_RANGES, SEGMENT_STEPS, SKIN_FRACTION, TRIAL_FRACTION
 from mdsens.relaxation.equilibrium import Equilibrium
 from mdsens.relaxation.landscape import Landscape, largest_force
@@ -239,13 +240,10 @@ def relax_batch(
         InputError: something given is not allowed.
     """
     systems = [systems] if isinstance(systems, System) else list(systems)
-    if isinstance(potential, Potential):
-        potentials = [potential] * len(systems)
-    else:
-        potentials = list(potential)
-    forces = np.broadcast_to(np.asarray(fmax, float), (len(systems),)).copy() if (
-        np.ndim(fmax) == 0 or np.shape(fmax) == (len(systems),)
-    ) else None  # fmt: skip
+    given = [potential] * len(systems) if isinstance(potential, Potential) else potential
+    potentials = list(given)
+    fits = np.ndim(fmax) == 0 or np.shape(fmax) == (len(systems),)
+    forces = np.broadcast_to(np.asarray(fmax, float), len(systems)).copy() if fits else None
     _check(systems, potentials, forces, fmax, method, max_steps, cell, batch_size, skin)
     assert forces is not None
     batch = _Batch(systems, potentials, forces, max_steps, cell, float(pressure), skin, batch_size)
@@ -260,6 +258,8 @@ def relax_batch(
 def _relax_kind(batch: "_Batch", indices: list[int], method: str | Minimiser, step: float) -> None:
     if method != "auto":
         given = method if isinstance(method, Minimiser) else METHODS[method](max_step=step)
+        if isinstance(given, Newton):
+            given = DenseNewton(max_step=given.max_step)
         batch.run(given, indices, batch.max_steps)
         return
     # A dense Hessian costs as much as many steps: it is for those that need it.
@@ -270,7 +270,7 @@ def _relax_kind(batch: "_Batch", indices: list[int], method: str | Minimiser, st
         indices = batch.unfinished(indices)
         rows = max((batch.degrees[index].size for index in indices), default=0)
         if rows <= DENSE_LIMIT:
-            batch.run(Newton(max_step=step), indices, NEWTON_STEPS)
+            batch.run(DenseNewton(max_step=step), indices, NEWTON_STEPS)
             indices = batch.unfinished(indices)
         # One that neither brings nearer to its tolerance is given up.
         indices = [i for i in indices if batch.fmax[i] < before[i] or not batch.stalled[i]]
@@ -399,10 +399,10 @@ class _Run:
         landscapes = self.devices.put(self.lanes.landscapes())
         allowed = jnp.asarray(self.skin - 2.0 * self.minimiser.trial_distance)
         while (self.occupants >= 0).any():
-            begin = _Begin(self.starts, self.fresh, self.renewed, self.fmax, self.limits)
+            changes: Any = (self.starts, self.fresh, self.renewed, self.fmax, self.limits)
             course, report = _advance(
                 self.minimiser, self.devices, landscapes, self.lanes.shared, course,
-                self.devices.put(begin), allowed,
+                self.devices.put(_Begin(*changes)), allowed,
             )  # fmt: skip
             if self._take_note(jax.device_get(report)):
                 landscapes = self.devices.put(self.lanes.landscapes())
@@ -434,7 +434,7 @@ class _Run:
         """Write down what was reached; refill lanes and renew edges; whether any were changed."""
         self.fresh[:], self.renewed[:] = False, False
         changed, batch = False, self.batch
-        for lane in np.flatnonzero(self.occupants >= 0):
+        for lane in np.flatnonzero(self.occupants >= 0).tolist():
             if report.unfinished[lane] and not report.outdated[lane]:
                 continue
             index = self.occupants[lane]
@@ -671,7 +671,9 @@ def _check(
                 f"{systems[0].dimension}: relax each kind in a batch of its own"
             )
         degrees = system.positions.size + (0 if cell is None else system.dimension**2)
-        if (method == "newton" or isinstance(method, Newton)) and degrees > DENSE_LIMIT:
+        if (
+            method == "newton" or isinstance(method, (Newton, DenseNewton))
+        ) and degrees > DENSE_LIMIT:
             raise InputError(
                 f"systems[{index}] has {degrees} degrees of freedom, and batches take Newton's "
                 f"method up to {DENSE_LIMIT}: use mdsens.relax for it, or method='lbfgs'"

@@ -52,7 +52,8 @@ def kinds(
     Arguments:
         systems: S systems.
         potentials: the potential of each.
-        same_size: whether to take only systems with the same number of atoms and the same species.
+        same_size: whether to take only systems with the same number of atoms, and the same names
+            of species where the potential has none.
 
     Returns:
         Lists of indices, the largest systems first; every system is in one of them.
@@ -62,7 +63,7 @@ def kinds(
         leaves, structure = jax.tree.flatten(potential)
         key = (system.pbc, system.units, structure, *(np.shape(leaf) for leaf in leaves))
         if same_size:
-            key += (system.atom_count, system.symbols)
+            key += (system.atom_count, potential.species or system.symbols)
         alike.setdefault(key, []).append(index)
     for indices in alike.values():
         indices.sort(key=lambda index: -systems[index].atom_count)
@@ -83,6 +84,8 @@ class Lanes:
         potentials: the potentials of the systems that will come; kept once if they are the same.
         cell_mode: what of the cell relaxes.
         pressure: external pressure, energy/length^D.
+        own_species: whether to keep the species of the systems, which must then have the same,
+            where the potential treats all alike.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class Lanes:
         potentials: Sequence[Potential],
         cell_mode: str | None = None,
         pressure: float = 0.0,
+        own_species: bool = False,
     ):
         self.width, self.atoms, self.cell_mode = width, atoms, cell_mode
         self.dimension = example.dimension
@@ -101,10 +105,12 @@ class Lanes:
         self.shared = first if all(potential is first for potential in potentials) else None
         self.potentials = [np.stack([np.asarray(leaf)] * width) for leaf in jax.tree.leaves(first)]
         self.potential_structure = jax.tree.structure(first)
-        # Species are numbered as the potential does, so that systems may name them differently.
+        # Otherwise species are numbered as the potential does: systems may order them differently.
+        self.own_species = own_species and first.species is None
+        symbols = example.symbols if self.own_species else first.species or ("X",)
         self.template = System(
-            np.zeros((1, self.dimension)), np.eye(self.dimension), first.species or ("X",),
-            pbc=example.pbc, units=example.units,
+            np.zeros((1, self.dimension)), np.eye(self.dimension),
+            symbols, pbc=example.pbc, units=example.units,
         )  # fmt: skip
         self.positions = np.zeros((width, atoms, self.dimension))
         self.cells = np.tile(np.eye(self.dimension), (width, 1, 1))
@@ -129,7 +135,8 @@ class Lanes:
         self.positions[lane, :count] = positions
         self.cells[lane] = np.asarray(system.cell)
         self.species[lane] = 0
-        self.species[lane, :count] = np.asarray(potential.species_index(system))
+        kinds_of_atoms = system.species if self.own_species else potential.species_index(system)
+        self.species[lane, :count] = np.asarray(kinds_of_atoms)
         self.fixed[lane] = False
         self.fixed[lane, :count] = np.asarray(system.fixed)
         self.loose[lane] = True
@@ -137,9 +144,7 @@ class Lanes:
         for stacked, leaf in zip(self.potentials, jax.tree.leaves(potential), strict=True):
             stacked[lane] = np.asarray(leaf)
 
-    def put_edges(
-        self, lane: int, positions: np.ndarray, cell: np.ndarray, cutoff: float, skin: float
-    ) -> None:
+    def put_edges(self, lane: int, positions: Any, cell: Any, cutoff: float, skin: float) -> None:
         """Find the edges of the system in a lane at given positions and cell.
 
         Arguments:
@@ -213,7 +218,8 @@ class Lanes:
 
     def landscapes(self) -> PaddedLandscape:
         """The landscapes in all lanes; None in place of a potential that they share."""
-        edge_list = EdgeList(
+        # Arrays of the host: they go to the devices as a whole.
+        edge_arrays: Any = (
             self.neighbors, self.reverse, self.ghost_owners, self.ghost_images, self.reach,
             self.atoms,
         )  # fmt: skip
@@ -222,14 +228,15 @@ class Lanes:
             self.template,
             (self.positions, self.cells, self.species, self.fixed),
         )
-        potential = None
+        potential: Any = None
         if self.shared is None:
             potential = jax.tree.unflatten(self.potential_structure, self.potentials)
-        floppy = np.zeros((self.width, 0, self.rows, self.dimension))
-        return PaddedLandscape(
-            system, potential, edge_list, self.pressure, self.loose, floppy, self.cell_mode,
-            self.counts.astype(float),
-        )  # type: ignore[arg-type]  # fmt: skip
+        # The rest of the landscape, in the order of its attributes.
+        others: Any = (
+            self.pressure, self.loose, np.zeros((self.width, 0, self.rows, self.dimension)),
+            self.cell_mode, self.counts.astype(float),
+        )  # fmt: skip
+        return PaddedLandscape(system, potential, EdgeList(*edge_arrays), *others)
 
 
 def _by_atom(array: np.ndarray, count: int) -> np.ndarray:

@@ -1,0 +1,628 @@
+"""sensitivity_batch: derivatives of many small relaxed structures, side by side."""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+from rich.progress import track
+
+from mdsens.errors import InputError, UnreliableDerivativeError
+from mdsens.observables.observable import Observable, parse
+from mdsens.potentials.potential import Potential
+from mdsens.relaxation.batch import BatchEquilibrium
+from mdsens.relaxation.certificate import EIGENVALUE_COUNT, NULL_FRACTION, Certificate
+from mdsens.relaxation.dense_newton import dense_jacobian, eigh, thin_svd
+from mdsens.relaxation.equilibrium import Equilibrium
+from mdsens.relaxation.landscape import Landscape
+from mdsens.relaxation.loose import LOAD_FACTOR, _interacting, _largest_load
+from mdsens.relaxation.newton import DENSE_LIMIT
+from mdsens.relaxation.side_by_side import (
+    Devices,
+    Lanes,
+    PaddedLandscape,
+    all_devices,
+    kinds,
+    with_potential,
+)
+from mdsens.sensitivities.results import Sensitivity, Tangents
+
+#: Systems side by side on one processor and on one accelerator.
+LANES_PER_CPU = 16
+LANES_PER_ACCELERATOR = 256
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class BatchSensitivity(Mapping[str, Mapping[str, np.ndarray]]):
+    """Derivatives by name, with a first axis over the S systems.
+
+    ``sens["pressure"]["sigma"]`` has shape (S,); ``sens.at(3)`` is the ordinary Sensitivity of the
+    fourth system.
+
+    Attributes:
+        equilibria: where the derivatives were taken.
+        observables: the observables by name.
+        observed: their values, first axis S.
+        derivatives: for each observable, its derivative in each parameter, first axis S.
+        parameters: for each parameter, its value in each system, shape (S,).
+        positions: for each parameter, the derivative of the relaxed positions, shape (S, N, D),
+            length/unit; zero after the atoms of a smaller system.
+        cells: for each parameter, the derivative of the relaxed cells, shape (S, D, D).
+        degrees: for each parameter, the derivative of the degrees of freedom, S of shape (R, D).
+        residuals: relative residual of each linear solve, shape (S, P).
+        errors: estimated relative error of the derivatives in each parameter, shape (S, P); NaN
+            where not estimated.
+        lowest_eigenvalues: of the Hessians outside their null spaces, shape (S, 6),
+            energy/length^2; infinite where there are fewer.
+        null_modes: number of null modes by kind, each of shape (S,).
+    """
+
+    equilibria: BatchEquilibrium
+    observables: dict[str, Observable]
+    observed: dict[str, Float[np.ndarray, "S ..."]]
+    derivatives: dict[str, dict[str, Float[np.ndarray, "S ..."]]]
+    parameters: dict[str, Float[np.ndarray, " S"]]
+    positions: dict[str, Float[np.ndarray, "S N D"]]
+    cells: dict[str, Float[np.ndarray, "S D D"]]
+    degrees: dict[str, list[np.ndarray]]
+    residuals: Float[np.ndarray, "S P"]
+    errors: Float[np.ndarray, "S P"]
+    lowest_eigenvalues: Float[np.ndarray, "S 6"]
+    null_modes: dict[str, Int[np.ndarray, " S"]]
+
+    def __getitem__(self, name: str) -> dict[str, np.ndarray]:
+        if name not in self.derivatives:
+            known = ", ".join(self.derivatives) or "none"
+            raise KeyError(f"no observable {name!r} was asked for; there are: {known}")
+        return self.derivatives[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.derivatives)
+
+    def __len__(self) -> int:
+        return len(self.derivatives)
+
+    @property
+    def stable(self) -> Bool[np.ndarray, " S"]:
+        """Whether no direction curves down in each."""
+        return self.lowest_eigenvalues[:, 0] > 0.0
+
+    def at(self, index: int) -> Sensitivity:
+        """The Sensitivity of one system."""
+        equilibrium = self.equilibria[index]
+        eigenvalues = self.lowest_eigenvalues[index]
+        estimated = bool(np.isfinite(self.errors[index]).all())
+        certificate = Certificate(
+            fmax=float(equilibrium.fmax),
+            fmax_asked=equilibrium.fmax_asked,
+            lowest_eigenvalues=tuple(float(v) for v in eigenvalues[np.isfinite(eigenvalues)]),
+            null_modes={kind: int(count[index]) for kind, count in self.null_modes.items()},
+            units=equilibrium.system.units,
+            linear_residual=float(self.residuals[index].max(initial=0.0)),
+            derivative_error=float(self.errors[index].max(initial=0.0)) if estimated else None,
+        )
+        tangents = {name: jnp.asarray(q[index]) for name, q in self.degrees.items()}
+        found = (tangents, list(self.residuals[index]), list(self.errors[index]))
+        return Sensitivity(
+            equilibrium=equilibrium,
+            observables=self.observables,
+            observed={name: jnp.asarray(value[index]) for name, value in self.observed.items()},
+            derivatives={
+                name: {p: jnp.asarray(value[index]) for p, value in by_parameter.items()}
+                for name, by_parameter in self.derivatives.items()
+            },
+            parameters={name: float(value[index]) for name, value in self.parameters.items()},
+            mode="forward",
+            certificate=certificate,
+            tangents=Tangents(lambda: found),
+        )
+
+    def __repr__(self) -> str:
+        count, names = len(self.equilibria), ", ".join(self.parameters)
+        asked = ", ".join(["positions", *self.derivatives])
+        return f"BatchSensitivity({asked} of {count} structures in {names})"
+
+
+def sensitivity_batch(
+    equilibria: BatchEquilibrium,
+    observables: Observable | str | Iterable[Observable | str] = (),
+    wrt: str | Iterable[str] | None = None,
+    allow_unconverged: bool = False,
+    error_estimate: bool = True,
+    progress: bool = False,
+    batch_size: int | None = None,
+) -> BatchSensitivity:
+    """Derivatives of many relaxed structures in the parameters of their potentials.
+
+    Those of `mdsens.sensitivity`, for all structures together: each Hessian is diagonalised once,
+    which tells stability, null modes and all linear solves.
+
+    Arguments:
+        equilibria: from `mdsens.relax_batch`.
+        observables: one or several, as objects or as text such as ``"distance(0,1)"``.
+        wrt: names of parameters, e.g. ``["sigma"]`` or ``"sigma[Ar-Kr]"``; None: all.
+        allow_unconverged: give derivatives also where a structure is no converged, stable minimum.
+        error_estimate: also estimate the derivatives' own error, from a Newton step further on.
+        progress: whether to show how many structures are done.
+        batch_size: structures side by side on each device; bounds the memory. None: 16 on a CPU,
+            256 on an accelerator.
+
+    Returns:
+        The BatchSensitivity: ``sens["pressure"]["sigma"]``, ``sens.positions["sigma"]``.
+
+    Raises:
+        InputError: an unknown observable or parameter, or a structure that is too large.
+        UnreliableDerivativeError: a structure is unconverged or unstable.
+    """
+    given = [observables] if isinstance(observables, (Observable, str)) else list(observables)
+    asked = tuple(parse(item) if isinstance(item, str) else item for item in given)
+    wrt = wrt if wrt is None or isinstance(wrt, str) else [*wrt]
+    names = _parameter_names(equilibria, wrt)
+    _check(equilibria, asked, allow_unconverged, batch_size)
+    job = _Job(equilibria, asked, names, error_estimate, batch_size)
+    chunks = list(job.chunks(same_size=False))
+    for chunk in track(chunks, "solving for derivatives", transient=True, disable=not progress):
+        job.solve(chunk)
+    if not allow_unconverged:
+        unstable = np.flatnonzero(~(job.eigenvalues[:, 0] > 0.0))
+        if len(unstable):
+            raise UnreliableDerivativeError(
+                f"structures {_listing(unstable)} are saddles: lowest eigenvalue "
+                f"{job.eigenvalues[unstable[0], 0]:.3g} in the first; displace their atoms a "
+                "little and relax again, or pass allow_unconverged=True"
+            )
+    if asked:
+        chunks = list(job.chunks(same_size=True))
+        for chunk in track(chunks, "observables", transient=True, disable=not progress):
+            job.observe(chunk)
+    return job.result()
+
+
+class _Job:
+    """The host side: results of all structures, which are filled in chunk by chunk."""
+
+    def __init__(
+        self,
+        equilibria: BatchEquilibrium,
+        observables: tuple[Observable, ...],
+        names: list[str],
+        estimate: bool,
+        batch_size: int | None,
+    ):
+        self.equilibria, self.observables, self.names = equilibria, observables, names
+        self.estimate, self.batch_size = estimate, batch_size
+        count, width = equilibria.mask.shape
+        dimension = equilibria.cells.shape[1]
+        self.relaxed = equilibria.positions
+        self.moved = np.zeros((len(names), count, width, dimension))
+        self.strained = np.zeros((len(names), count, dimension, dimension))
+        self.degrees: dict[str, list[np.ndarray]] = {name: [np.zeros(0)] * count for name in names}
+        self.residuals = np.zeros((count, len(names)))
+        self.errors = np.full((count, len(names)), np.nan)
+        self.eigenvalues = np.full((count, EIGENVALUE_COUNT), np.inf)
+        self.loose = np.zeros((count, width), bool)
+        kinds_of_modes = ("translations", "rotations", "rattlers", "floppy")
+        self.null_modes = {kind: np.zeros(count, np.int64) for kind in kinds_of_modes}
+        self.values: dict[str, list[Any]] = {o.name: [None] * count for o in observables}
+        self.changes: dict[str, list[Any]] = {o.name: [None] * count for o in observables}
+
+    def chunks(self, same_size: bool) -> Iterator["_Chunk"]:
+        """All structures, in groups that fit side by side."""
+        devices, batch = all_devices(), self.equilibria
+        if self.batch_size is not None:
+            most = self.batch_size
+        else:
+            on_cpu = devices.mesh.devices.flat[0].platform == "cpu"
+            most = LANES_PER_CPU if on_cpu else LANES_PER_ACCELERATOR
+        for indices in kinds(batch.systems, batch.potentials, same_size):
+            needed = -(-len(indices) // devices.count)
+            width = min(most, 1 << (needed - 1).bit_length()) * devices.count
+            example = batch.systems[indices[0]]
+            lanes = Lanes(
+                width, example.atom_count, example, [batch.potentials[i] for i in indices],
+                batch.cell_mode, batch.pressure, own_species=same_size,
+            )  # fmt: skip
+            for start in range(0, len(indices), width):
+                yield _Chunk(devices, lanes, indices[start : start + width])
+
+    def _fill(self, chunk: "_Chunk") -> tuple[np.ndarray, np.ndarray]:
+        """Put a chunk's structures into lanes; degrees of freedom and largest forces there."""
+        lanes, batch = chunk.lanes, self.equilibria
+        q = np.zeros((lanes.width, lanes.rows, lanes.dimension))
+        forces = np.zeros(lanes.width)
+        for lane in range(lanes.width):
+            # Lanes that are left over repeat the first structure.
+            index = chunk.indices[lane if lane < len(chunk.indices) else 0]
+            system, potential, degrees = (
+                batch.systems[index], batch.potentials[index], batch.degrees[index],
+            )  # fmt: skip
+            count = system.atom_count
+            lanes.put(lane, system, potential, self.loose[index, :count])
+            lanes.put_edges(
+                lane,
+                self.relaxed[index],
+                batch.cells[index],
+                float(potential.interaction_range),
+                0.0,
+            )
+            q[lane, count : lanes.atoms] = lanes.positions[lane, count:]
+            q[lane, :count], q[lane, lanes.atoms :] = degrees[:count], degrees[count:]
+            # The reference of atoms without load is where they are.
+            here = np.where(self.loose[index, :count, None], degrees[:count], system.positions)
+            lanes.positions[lane, :count] = here
+            forces[lane] = batch.fmax[index]
+        return q, forces
+
+    def solve(self, chunk: "_Chunk") -> None:
+        """Tangents of a chunk's structures."""
+        q, forces = self._fill(chunk)
+        lanes, devices, batch = chunk.lanes, chunk.devices, self.equilibria
+        example = batch.potentials[chunk.indices[0]]
+        directions = jax.tree.map(
+            lambda *leaves: jnp.stack(leaves), *[example.direction(name) for name in self.names]
+        )
+        landscapes = devices.put(lanes.landscapes())
+
+        def respond(q: np.ndarray) -> _Response:
+            placed = devices.put(q), devices.put(forces)
+            return jax.device_get(_respond(devices, landscapes, lanes.shared, directions, *placed))
+
+        response = respond(q)
+        if self.estimate:
+            # Along one Newton step, after which the error is of second order.
+            differences = respond(q + response.newton_step).tangents - response.tangents
+            changes = np.linalg.norm(differences.reshape(*differences.shape[:2], -1), axis=2)
+        for lane, index in enumerate(chunk.indices):
+            system = batch.systems[index]
+            count, dimension = system.positions.shape
+            self.moved[:, index, :count] = response.positions[lane, :, :count]
+            self.strained[:, index] = response.cells[lane]
+            rows = np.r_[:count, lanes.atoms : lanes.rows]
+            for number, name in enumerate(self.names):
+                self.degrees[name][index] = np.asarray(response.tangents[lane, number, rows])
+            self.residuals[index] = response.residuals[lane]
+            self.eigenvalues[index] = response.eigenvalues[lane]
+            self.loose[index, :count] = loose = response.loose[lane, :count]
+            if self.estimate:
+                self.errors[index] = self._relative_errors(
+                    index, response.tangents[lane], changes[lane]
+                )
+            moving = ~np.asarray(system.fixed) & ~loose
+            translations = dimension * (not np.asarray(system.fixed).any() and moving.any())
+            strains = {"full": dimension * (dimension + 1) // 2, "diagonal": dimension}
+            kept = strains.get(batch.cell_mode or "", 1)
+            in_cell = 0 if batch.cell_mode is None else dimension**2 - kept
+            modes = self.null_modes
+            modes["translations"][index] = translations
+            modes["rotations"][index] = response.null_rank[lane] - translations - in_cell
+            modes["rattlers"][index] = dimension * loose.sum()
+            modes["floppy"][index] = response.floppy[lane]
+
+    def _relative_errors(self, index: int, tangents: Any, changes: np.ndarray) -> np.ndarray:
+        """Errors of theta dq/dtheta, relative to the largest of these among the parameters."""
+        potential = self.equilibria.potentials[index]
+        values = potential.parameters
+        sizes = np.array([abs(values[name]) for name in self.names])
+        norms = np.linalg.norm(tangents.reshape(len(sizes), -1), axis=1)
+        # A change of every position by a millionth of the range is as good as none.
+        degrees = self.equilibria.degrees[index].size
+        nothing = 1e-6 * float(potential.interaction_range) * np.sqrt(degrees)
+        return sizes * changes / max((sizes * norms).max(initial=0.0), nothing)
+
+    def observe(self, chunk: "_Chunk") -> None:
+        """Observables of a chunk's structures, and their derivatives."""
+        q, forces = self._fill(chunk)
+        lanes, devices = chunk.lanes, chunk.devices
+        batch = self.equilibria
+        tangents = np.zeros((lanes.width, len(self.names), *q.shape[1:]))
+        for lane, index in enumerate(chunk.indices):
+            tangents[lane] = [self.degrees[name][index] for name in self.names]
+        example = batch.potentials[chunk.indices[0]]
+        directions = jax.tree.map(
+            lambda *leaves: jnp.stack(leaves), *[example.direction(name) for name in self.names]
+        )
+        values, changes = jax.device_get(
+            _observe(
+                devices, self.observables, devices.put(lanes.landscapes()), lanes.shared,
+                directions, devices.put(q), devices.put(forces), devices.put(tangents),
+            )
+        )  # fmt: skip
+        for lane, index in enumerate(chunk.indices):
+            for observable in self.observables:
+                value = values[observable.name][lane]
+                suspicious = not np.isfinite(value).all() or not np.any(value)
+                if suspicious and batch.volumes[index] == 0.0:
+                    # What needs a volume says so where there are numbers.
+                    observable(batch[index])
+                self.values[observable.name][index] = value
+                self.changes[observable.name][index] = changes[observable.name][lane]
+
+    def result(self) -> BatchSensitivity:
+        """What was found, in arrays over all structures."""
+        batch = self.equilibria
+        tables = {id(potential): potential.parameters for potential in batch.potentials}
+        parameters = {
+            name: np.array([tables[id(potential)][name] for potential in batch.potentials])
+            for name in self.names
+        }
+        changes = {name: np.stack(found) for name, found in self.changes.items()}
+        return BatchSensitivity(
+            equilibria=batch,
+            observables={observable.name: observable for observable in self.observables},
+            observed={name: np.stack(found) for name, found in self.values.items()},
+            derivatives={
+                name: {parameter: found[:, i] for i, parameter in enumerate(self.names)}
+                for name, found in changes.items()
+            },
+            parameters=parameters,
+            positions=dict(zip(self.names, self.moved, strict=True)),
+            cells=dict(zip(self.names, self.strained, strict=True)),
+            degrees=self.degrees,
+            residuals=self.residuals,
+            errors=self.errors,
+            lowest_eigenvalues=self.eigenvalues,
+            null_modes=self.null_modes,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Chunk:
+    """Some structures of one kind, and the lanes for them."""
+
+    devices: Devices
+    lanes: Lanes
+    indices: list[int]
+
+
+# What is compiled --------------------------------------------------------------------------------
+
+
+class _Response(eqx.Module):
+    """How P parameters move each structure, and what its Hessian is like."""
+
+    tangents: Float[Array, "W P R D"]
+    positions: Float[Array, "W P N D"]
+    cells: Float[Array, "W P D D"]
+    residuals: Float[Array, "W P"]
+    newton_step: Float[Array, "W R D"]
+    eigenvalues: Float[Array, "W E"]
+    null_rank: Int[Array, " W"]
+    floppy: Int[Array, " W"]
+    loose: Bool[Array, "W N"]
+
+
+@eqx.filter_jit
+def _respond(
+    devices: Devices,
+    landscapes: PaddedLandscape,
+    shared: Potential | None,
+    directions: Potential,
+    q: Float[Array, "W R D"],
+    forces: Float[Array, " W"],
+) -> _Response:
+    """The response of the structures in all lanes to changes along P directions."""
+
+    def in_lanes(landscapes: PaddedLandscape, q: Array, forces: Array, common: tuple) -> _Response:
+        shared, directions = common
+
+        def one(landscape: PaddedLandscape, q: Array, force: Array) -> _Response:
+            return _response(with_potential(landscape, shared), directions, q, force)
+
+        return jax.vmap(one)(landscapes, q, forces)
+
+    return devices.spread(in_lanes, (landscapes, q, forces), (shared, directions))
+
+
+def _response(
+    landscape: Landscape,
+    directions: Potential,
+    q: Float[Array, "R D"],
+    force: Float[Array, ""],
+) -> _Response:
+    """The same for one structure."""
+    found = _loose(landscape, q, force) & ~landscape.system.fixed
+    loose = landscape.loose | found
+    landscape = eqx.tree_at(lambda l: l.loose, landscape, loose)
+    landscape = landscape.with_loose_at(q).backbone()
+    modes = _Modes(landscape, q)
+    rights = _changes_of_condition(landscape, q, directions)
+    tangents, residuals = modes.solve(-rights)
+    newton_step = modes.solve(-landscape.condition(q).reshape(1, -1))[0].reshape(q.shape)
+    tangents = tangents.reshape(-1, *q.shape)
+
+    def moved(q: Array) -> tuple[Array, Array]:
+        system = landscape.system_at(q)
+        return system.positions, system.cell
+
+    positions, cells = jax.vmap(lambda tangent: jax.jvp(moved, (q,), (tangent,))[1])(tangents)
+    return _Response(
+        tangents, positions, cells, residuals, newton_step, modes.lowest, modes.null_rank,
+        modes.floppy, loose,
+    )  # fmt: skip
+
+
+def _loose(
+    landscape: Landscape, q: Float[Array, "R D"], force: Float[Array, ""]
+) -> Bool[Array, " N"]:
+    """The atoms without load, as `mdsens.relaxation.loose` finds them."""
+    system, potential, edge_list = landscape.system_at(q), landscape.potential, landscape.edge_list
+    if potential.contact:
+        held = _largest_load(system, potential, edge_list) > LOAD_FACTOR * force
+    else:
+        held = _interacting(system, potential, edge_list)
+    return ~held.reshape(-1)[: system.atom_count]
+
+
+def _changes_of_condition(
+    landscape: Landscape, q: Float[Array, "R D"], directions: Potential
+) -> Float[Array, "P RD"]:
+    """Derivatives of the condition along directions of the potential."""
+
+    def along(direction: Potential) -> Array:
+        def condition(potential: Potential) -> Array:
+            return eqx.tree_at(lambda l: l.potential, landscape, potential).condition(q)
+
+        return jax.jvp(condition, (landscape.potential,), (direction,))[1].reshape(-1)
+
+    return jax.lax.map(along, directions)
+
+
+class _Modes:
+    """All eigenvalues and modes of a Hessian, and solves outside its null space.
+
+    Attributes:
+        lowest: lowest eigenvalues outside the null space, infinite where there are fewer.
+        null_rank: number of independent null vectors by symmetry.
+        floppy: number of null modes that no symmetry explains.
+    """
+
+    def __init__(self, landscape: Landscape, q: Float[Array, "R D"]):
+        matrix = dense_jacobian(landscape, q)
+        size = q.size
+        held = jnp.broadcast_to(landscape.held_rows(q), q.shape).reshape(-1)
+        vectors = jnp.where(held, 0.0, landscape.null_vectors(q).reshape(-1, size))
+        _, sizes, rows = thin_svd(vectors)
+        known = sizes > 1e-8 * jnp.maximum(jnp.max(sizes), 1e-300)
+        basis = jnp.where(known[:, None], rows, 0.0)
+        self.matrix = jnp.where(held[:, None] | held, 0.0, matrix)
+        largest = jnp.maximum(jnp.max(jnp.sum(jnp.abs(self.matrix), axis=1)), 1e-300)
+        half = self.matrix - basis.T @ (basis @ self.matrix)
+        across = half - (half @ basis.T) @ basis
+        # Null modes by symmetry, and what is held, are moved above all others.
+        above = basis.T @ basis + jnp.diag(held.astype(float))
+        values, self.modes = eigh(across + 2.0 * largest * above)
+        regular = (jnp.abs(values) >= NULL_FRACTION * largest) & (values < 1.5 * largest)
+        self.inverse = jnp.where(regular, 1.0 / jnp.where(regular, values, 1.0), 0.0)
+        self.regular = regular
+        lowest = jnp.sort(jnp.where(regular, values, jnp.inf))[:EIGENVALUE_COUNT]
+        missing = max(EIGENVALUE_COUNT - size, 0)
+        self.lowest = jnp.pad(lowest, (0, missing), constant_values=jnp.inf)
+        self.null_rank = jnp.sum(known)
+        self.floppy = jnp.sum(jnp.abs(values) < NULL_FRACTION * largest)
+
+    def solve(self, rights: Float[Array, "P RD"]) -> tuple[Array, Array]:
+        """Solutions of smallest norm, refined once, and relative residuals."""
+
+        def apply(rights: Array, weights: Array) -> Array:
+            return (rights @ self.modes * weights) @ self.modes.T
+
+        wanted = apply(rights, self.regular.astype(float))
+        solutions = apply(wanted, self.inverse)
+        solutions = solutions + apply(wanted - solutions @ self.matrix, self.inverse)
+        left = apply(wanted - solutions @ self.matrix, self.regular.astype(float))
+        size = jnp.maximum(jnp.linalg.norm(wanted, axis=1), 1e-300)
+        return solutions, jnp.linalg.norm(left, axis=1) / size
+
+
+@eqx.filter_jit
+def _observe(
+    devices: Devices,
+    observables: tuple[Observable, ...],
+    landscapes: PaddedLandscape,
+    shared: Potential | None,
+    directions: Potential,
+    q: Float[Array, "W R D"],
+    forces: Float[Array, " W"],
+    tangents: Float[Array, "W P R D"],
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Observables in all lanes, and their changes along P directions."""
+
+    def in_lanes(
+        landscapes: PaddedLandscape, q: Array, forces: Array, tangents: Array, common: tuple
+    ) -> tuple:
+        shared, directions = common
+        observe = functools.partial(_observe_one, observables, shared, directions)
+        return jax.vmap(observe)(landscapes, q, forces, tangents)
+
+    common = (shared, directions)
+    return devices.spread(in_lanes, (landscapes, q, forces, tangents), common)
+
+
+def _observe_one(
+    observables: tuple[Observable, ...],
+    shared: Potential | None,
+    directions: Potential,
+    landscape: PaddedLandscape,
+    q: Float[Array, "R D"],
+    force: Float[Array, ""],
+    tangents: Float[Array, "P R D"],
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    landscape = with_potential(landscape, shared)
+    start = landscape.system.positions
+
+    def values(q: Array, potential: Potential) -> dict[str, Array]:
+        changed = eqx.tree_at(lambda l: l.potential, landscape, potential)
+        equilibrium = Equilibrium(changed, q, start, force, float("inf"), None)
+        return {o.name: jnp.asarray(o(equilibrium)) for o in observables}
+
+    def along(inputs: tuple[Array, Potential]) -> dict[str, Array]:
+        return jax.jvp(values, (q, landscape.potential), inputs)[1]
+
+    return values(q, landscape.potential), jax.lax.map(along, (tangents, directions))
+
+
+# What is asked -----------------------------------------------------------------------------------
+
+
+def _parameter_names(equilibria: BatchEquilibrium, wrt: str | list[str] | None) -> list[str]:
+    """Names of the parameters, which all potentials must have."""
+    distinct = {id(potential): potential for potential in equilibria.potentials}
+    all_names = [potential.expand_parameter_names(wrt) for potential in distinct.values()]
+    for names in all_names:
+        if names != all_names[0]:
+            raise InputError(
+                f"the potentials have different parameters, {', '.join(all_names[0])} and "
+                f"{', '.join(names)}: name some that all have with wrt, or take each kind by itself"
+            )
+    return all_names[0]
+
+
+def _check(
+    equilibria: BatchEquilibrium,
+    observables: tuple[Observable, ...],
+    allow_unconverged: bool,
+    batch_size: int | None,
+) -> None:
+    if not isinstance(equilibria, BatchEquilibrium):
+        raise InputError(
+            f"equilibria is a {type(equilibria).__name__}: give a BatchEquilibrium, as from "
+            "mdsens.relax_batch"
+        )
+    if not len(equilibria):
+        raise InputError("the batch is empty: give at least one structure")
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"batch_size = {batch_size}: give a whole number above zero")
+    for observable in observables:
+        if not observable.traceable:
+            raise InputError(
+                f"observable {observable.name} searches for edges, which is done one structure at "
+                "a time: use mdsens.sensitivity(batch[i], ...) for it"
+            )
+    largest = max(degrees.size for degrees in equilibria.degrees)
+    if largest > DENSE_LIMIT:
+        raise InputError(
+            f"a structure has {largest} degrees of freedom, and batches take up to {DENSE_LIMIT}: "
+            "use mdsens.sensitivity(batch[i], ...) for it"
+        )
+    if equilibria.failures:
+        raise UnreliableDerivativeError(
+            f"relaxations {_listing(np.array(sorted(equilibria.failures)))} failed: take "
+            "batch[batch.converged]"
+        )
+    if not (allow_unconverged or equilibria.converged.all()):
+        left = np.flatnonzero(~equilibria.converged)
+        raise UnreliableDerivativeError(
+            f"structures {_listing(left)} are unconverged, and derivatives there can have the "
+            "wrong sign; relax with more steps, take batch[batch.converged], or pass "
+            "allow_unconverged=True"
+        )
+
+
+def _listing(indices: np.ndarray) -> str:
+    shown = ", ".join(str(index) for index in indices[:8])
+    return shown + (f" and {len(indices) - 8} more" if len(indices) > 8 else "")

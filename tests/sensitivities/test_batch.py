@@ -1,0 +1,115 @@
+"""Derivatives of many structures side by side against one at a time and relaxing again."""
+
+import cases
+import numpy as np
+import pytest
+
+import mdsens
+from mdsens.errors import InputError, UnreliableDerivativeError
+
+pytestmark = pytest.mark.xdist_group("sensitivity-batch")
+BINARY = cases.POTENTIALS["lj-binary"]
+A, B = BINARY.species
+ASKED = ("energy", "distance(0,1)")
+
+
+def clusters():
+    five = cases.bipyramid()
+    tetrahedron = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) * 0.41
+    return [
+        five,
+        mdsens.System(tetrahedron, None, (B, A), [0, 1, 1, 0], units="reduced"),
+        cases.bipyramid((B, A), (0, 1, 1, 0, 1)).with_fixed([0, 1, 2]),
+    ]
+
+
+@pytest.fixture(scope="module")
+def relaxed():
+    return mdsens.relax_batch(clusters(), BINARY, fmax=1e-12)
+
+
+@pytest.fixture(scope="module")
+def derivatives(relaxed):
+    return mdsens.sensitivity_batch(relaxed, ASKED)
+
+
+@pytest.mark.parametrize("index", [1])
+def test_each_structure_has_the_derivatives_that_it_has_alone(relaxed, derivatives, index):
+    alone = mdsens.sensitivity(relaxed[index], ASKED, mode="forward")
+    mask = relaxed.mask[index]
+    for name in BINARY.parameter_names:
+        positions = derivatives.positions[name][index]
+        np.testing.assert_allclose(positions[mask], alone.positions[name], atol=1e-10, rtol=0)
+        assert not positions[~mask].any()
+        for asked in ASKED:
+            assert derivatives[asked][name][index] == pytest.approx(
+                float(alone[asked][name]), abs=1e-10
+            )
+    told = derivatives.at(index)
+    assert told.certificate.null_modes == alone.certificate.null_modes
+    np.testing.assert_allclose(
+        told.certificate.lowest_eigenvalues, alone.certificate.lowest_eigenvalues, rtol=1e-9
+    )
+    assert told.certificate.linear_residual < 1e-12
+    assert told.certificate.derivative_error < 1e-9
+    assert told["energy"]["sigma[A-B]"] == derivatives["energy"]["sigma[A-B]"][index]
+
+
+def test_derivatives_are_the_differences_of_relaxing_again(relaxed, derivatives):
+    h, name = 1e-4, "sigma[A-B]"
+    value = BINARY.parameters[name]
+    # Five points: potentials differ from system to system, and relax in one batch.
+    shifts = np.array([-2.0, -1.0, 1.0, 2.0])
+    potentials = [BINARY.with_parameters({name: value + shift * h}) for shift in shifts]
+    starts = [equilibrium.system for equilibrium in relaxed]
+    moved = mdsens.relax_batch(
+        [system for _ in potentials for system in starts],
+        [potential for potential in potentials for _ in starts],
+        fmax=1e-12,
+    )
+    assert moved.converged.all()
+    weights = np.array([1.0, -8.0, 8.0, -1.0]) / (12 * h)
+    energies = weights @ moved.energies.reshape(4, -1)
+    np.testing.assert_allclose(derivatives["energy"][name], energies, atol=1e-9, rtol=1e-6)
+    bonds = np.linalg.norm(moved.positions[:, 0] - moved.positions[:, 1], axis=1)
+    bonds = weights @ bonds.reshape(4, -1)
+    np.testing.assert_allclose(derivatives["distance(0,1)"][name], bonds, atol=1e-6, rtol=1e-6)
+
+
+def test_a_rattler_has_no_derivative_and_an_unconverged_structure_none_to_trust():
+    packing, soft = cases.jammed_packing()
+    batch = mdsens.relax_batch([packing] * 2, soft, "lbfgs", fmax=[1e-12, 1e-40])
+    with pytest.raises(UnreliableDerivativeError, match="structures 1 are unconverged"):
+        mdsens.sensitivity_batch(batch)
+    found = mdsens.sensitivity_batch(batch[batch.converged], error_estimate=False)
+    assert found.null_modes["rattlers"].tolist() == [2]
+    moved = found.positions["diameter[large]"][0]
+    assert not moved[5].any()
+    assert np.abs(moved).max() > 0.0
+    # No structure depends on the unit of energy.
+    np.testing.assert_allclose(found.positions["epsilon"], 0.0, atol=1e-10)
+
+
+def test_saddles_are_refused():
+    square = np.array([[1.0, 1.0, 0.0], [-1.0, 1.0, 0.0], [-1.0, -1.0, 0.0], [1.0, -1.0, 0.0]]) / 2
+    first, _, third = clusters()
+    square_cluster = mdsens.System(square, None, (A,), units="reduced")
+    batch = mdsens.relax_batch([first, square_cluster, third], BINARY, fmax=1e-12)
+    with pytest.raises(UnreliableDerivativeError, match="structures 1 are saddles"):
+        mdsens.sensitivity_batch(batch, error_estimate=False)
+    anyway = mdsens.sensitivity_batch(batch, error_estimate=False, allow_unconverged=True)
+    assert anyway.stable.tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("observables", "options", "message"),
+    [
+        ("coordination(1.5)", {}, "one structure at a time"),
+        ("pressure", {}, "needs a volume"),
+        ("energy", {"wrt": "sigmaa"}, "did you mean"),
+        ("energy", {"batch_size": 0}, "batch_size = 0"),
+    ],
+)
+def test_what_is_not_allowed_is_said(relaxed, observables, options, message):
+    with pytest.raises(InputError, match=message):
+        mdsens.sensitivity_batch(relaxed, observables, **options)
