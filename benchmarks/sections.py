@@ -1,0 +1,385 @@
+"""The sections of the benchmark: what each measures, in the order in which they run."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from benchmarks import goals
+from benchmarks.compare import Ratio, evaluation_refusal
+from benchmarks.jobs import Runner
+from benchmarks.systems import SILICON, Case
+
+#: Rows and what follows from them, case by case.
+Part = tuple[list[dict], list[Ratio]]
+#: Largest forces at which relaxations stop, energy/length.
+TIGHT, LOOSE = 1e-10, 1e-6
+#: Cubic cells along an edge, or numbers of discs: from 2 thousand on, and a million.
+SIZES = {"lj": (8, 16, 32), "sw": (6, 12, 24), "discs": (2048, 8192, 65_536)}
+QUICK_SIZES = {"lj": (4, 5), "sw": (3, 4), "discs": (128, 256)}
+MILLION = {"lj": 63, "sw": 50, "discs": 1_000_000}
+#: Seconds after which a measurement of a million atoms is given up.
+MILLION_LIMIT = 2400.0
+#: Atoms above which LAMMPS is run with one skin and its two best variants only.
+FEW_VARIANTS = 20_000
+#: The mdsens command, whether or not it is on the path.
+COMMAND = ["-c", "from mdsens.cli import main; main()"]
+#: Cells in a batch, and those of them that ASE relaxes.
+CELLS, QUICK_CELLS = (1000, 20), (8, 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What is asked for.
+
+    Arguments:
+        runner: runs the measurements.
+        materials: names of potentials: ``"lj"``, ``"sw"``, ``"discs"``.
+        programs: names of programs.
+        quick: whether small sizes are enough.
+        million: whether to run a million atoms too.
+    """
+
+    runner: Runner
+    materials: tuple[str, ...]
+    programs: tuple[str, ...]
+    quick: bool
+    million: bool
+
+    def sizes(self, potential: str, smallest: int = 0) -> tuple[int, ...]:
+        """The sizes of one potential."""
+        if self.quick:
+            return QUICK_SIZES[potential][smallest and 1 :]
+        return SIZES[potential][smallest:]
+
+    def crystals(self) -> list[str]:
+        """The crystals among the materials."""
+        return [name for name in ("lj", "sw") if name in self.materials]
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """One part of the benchmark.
+
+    Attributes:
+        word: what chooses it.
+        title: what its table is called.
+        measure: gives rows and ratios, case by case.
+    """
+
+    word: str
+    title: str
+    measure: Callable[[Setting], Iterator[Part]]
+
+
+def _case(potential: str, size: int) -> Case:
+    """A crystal with a vacancy, or a packing."""
+    return Case(potential, size, vacancy=potential == "lj")
+
+
+def _contestants(setting: Setting, case: Case) -> list[tuple]:
+    """The relaxations of one case: program, label, options."""
+    found: list[tuple] = []
+    if "mdsens" in setting.programs:
+        found += [
+            ("mdsens", f"mdsens {method}", {"method": method, "group": "mdsens"})
+            for method in ("auto", "lbfgs")
+        ]
+    if "lammps" not in setting.programs:
+        return found
+    large = case.atom_count > FEW_VARIANTS
+    skin = 0.1 if case.potential == "discs" else 1.0
+    threads = [1] if (os.cpu_count() or 1) < 2 else [1, 2]
+    for count in threads:
+        words = "one core" if count == 1 else "two threads"
+        suffixes = ("", "omp") if count == 1 else ("omp",)
+        variants = [(skin, suffix) for suffix in suffixes] if large else None
+        for method in ("fire", "cg"):
+            options = {"method": method, "threads": count, "cores": count, "variants": variants}
+            options["group"] = f"LAMMPS, {words}"
+            found.append(("lammps", f"LAMMPS {method}, {words}", options))
+    return found
+
+
+def relaxations(setting: Setting) -> Iterator[Part]:
+    """Crystals with a vacancy to two forces."""
+    for potential in setting.crystals():
+        for size in setting.sizes(potential, smallest=1):
+            case = _case(potential, size)
+            for fmax in (LOOSE, TIGHT):
+                rows = setting.runner.relaxations(case, fmax, _contestants(setting, case))
+                yield _quantity(rows, f"relaxation to {fmax:g}"), goals.relaxation_goals(rows)
+
+
+def packings(setting: Setting) -> Iterator[Part]:
+    """Soft discs in two dimensions, from a start near a minimum."""
+    if "discs" not in setting.materials:
+        return
+    for size in setting.sizes("discs", smallest=1):
+        case = setting.runner.started(_case("discs", size))
+        rows = setting.runner.relaxations(case, TIGHT, _contestants(setting, case))
+        yield _quantity(rows, f"relaxation to {TIGHT:g}"), goals.relaxation_goals(rows)
+
+
+def forces(setting: Setting) -> Iterator[Part]:
+    """Energy and forces of perfect crystals (silicon: with a vacancy), rattled."""
+    for potential in setting.crystals():
+        sizes = setting.sizes(potential)
+        if not setting.quick:
+            sizes = (*sizes, MILLION[potential])
+        for size in sizes:
+            case, rows = Case(potential, size), {}
+            for program in ("mdsens", "lammps"):
+                if program in setting.programs:
+                    label = {"mdsens": "mdsens", "lammps": "LAMMPS, one core"}[program]
+                    row = setting.runner.run(
+                        program, case, "evaluate", label,
+                        limit=MILLION_LIMIT, products=False, cores=1,
+                    )  # fmt: skip
+                    row |= {"quantity": "energy and forces"}
+                    if row["status"] == "ok":
+                        row |= {
+                            "us_per_atom": row["force_us"],
+                            "wall_s": 1e-6 * row["force_us"] * case.atom_count,
+                            "compile_s": row["force_compile_s"],
+                            "memory_mib": row["force_memory_mib"],
+                            "evaluations": row["force_repeats"],
+                        }
+                    rows[program] = row
+            found = []
+            if len(rows) == 2:
+                reason = evaluation_refusal(rows["mdsens"], rows["lammps"], "force_us")
+                found = [goals.force_goal(rows["mdsens"], rows["lammps"], reason)]
+            yield list(rows.values()), found
+
+
+def _response(setting: Setting, case: Case, task: str, limit: float | None = None) -> list[dict]:
+    """Rows of a relaxation and the derivatives after it."""
+    label, fmax = "mdsens auto", TIGHT
+    whole = setting.runner.run("response", case, task, label, limit=limit, fmax=fmax)
+    return _parts_of(whole, fmax)
+
+
+def _parts_of(whole: dict, fmax: float) -> list[dict]:
+    parts = whole.pop("parts", [{}])
+    rows = [{**whole, **part, "program": "mdsens", "fmax": fmax} for part in parts]
+    for row in rows:
+        if "wall_s" in row:
+            row["us_per_atom"] = 1e6 * row["wall_s"] / row["atoms"]
+    return rows
+
+
+def _responses(setting: Setting) -> Iterator[list[dict]]:
+    """A relaxation and a sensitivity of every material in every size."""
+    for potential in setting.materials:
+        sizes = setting.sizes(potential)
+        if setting.million and potential != "discs" and not setting.quick:
+            sizes = (*sizes, MILLION[potential])
+        for size in sizes:
+            case = setting.runner.started(_case(potential, size))
+            limit = MILLION_LIMIT if size == MILLION[potential] else None
+            yield _response(setting, case, "differentiate", limit)
+
+
+def sensitivities(setting: Setting) -> Iterator[Part]:
+    """Sensitivities after a relaxation: one, one with the estimate of its error, a hundred."""
+    for rows in _responses(setting):
+        yield rows, goals.sensitivity_goals(rows)
+    for potential in setting.crystals():
+        sizes = setting.sizes(potential)
+        for size in sizes if setting.million or setting.quick else sizes[:2]:
+            rows = _response(setting, _case(potential, size), "hundred", MILLION_LIMIT)
+            for row in rows:
+                # The potential with tables costs more: not one line with the others in the figure.
+                row["label"] = "mdsens auto, ten species"
+            yield rows, goals.hundred_goals(rows)
+
+
+def growth(setting: Setting) -> Iterator[Part]:
+    """Time per atom and iterations over the number of atoms."""
+    chosen = [
+        row
+        for rows in _responses(setting)
+        for row in rows
+        if row["status"] != "ok" or row["quantity"] in ("relaxation", "one sensitivity")
+    ]
+    yield chosen, goals.growth_goals(chosen)
+
+
+def million(setting: Setting) -> Iterator[Part]:
+    """A million atoms, each tolerance in a process of its own, compilation included."""
+    if not setting.million:
+        return
+    case = _case("lj", QUICK_SIZES["lj"][0] if setting.quick else MILLION["lj"])
+    for fmax in (LOOSE, TIGHT):
+        whole = setting.runner.run(
+            "response", case, "million", "mdsens auto", limit=MILLION_LIMIT, fmax=fmax
+        )
+        rows = _parts_of(whole, fmax)
+        for row in rows:
+            row["label"] = "mdsens auto, cold"
+        yield rows, goals.million_goals(rows)
+
+
+#: Ways to differentiate: program, task, variant, label.
+WAYS = (
+    ("derivatives", "implicit", "", "mdsens sensitivity"),
+    ("derivatives", "implicit_jvp", "", "mdsens root_jvp"),
+    ("derivatives", "relaxed_and_differentiated", "", "mdsens relax, sensitivity"),
+    ("derivatives", "unrolled", "", "unrolled FIRE"),
+    ("derivatives", "finite_differences", "", "mdsens finite differences"),
+    ("derivatives", "lammps_differences", "", "LAMMPS finite differences"),
+    ("derivatives", "dense", "", "dense pseudo-inverse"),
+    ("jaxopt", "jaxopt_forward", "", "JAXopt root_jvp"),
+    ("jaxopt", "jaxopt_forward", "tight", "JAXopt root_jvp, tight CG"),
+    ("jaxopt", "jaxopt_reverse", "", "JAXopt custom_root"),
+    ("jaxopt", "jaxopt_reverse", "tight", "JAXopt custom_root, tight CG"),
+    ("optimistix", "optimistix_implicit", "", "optimistix ImplicitAdjoint"),
+    ("optimistix", "optimistix_implicit", "tight", "optimistix ImplicitAdjoint, tight CG"),
+)
+
+
+def derivatives(setting: Setting) -> Iterator[Part]:
+    """dx/dd of packings in many ways, each held to the closed form."""
+    if "discs" not in setting.materials:
+        return
+    runner = setting.runner
+    for size in (64,) if setting.quick else (128, 1024, 10_000):
+        case = Case("discs", size)
+        minimum = runner.new_file().replace(".npy", ".npz")
+        first = runner.run("derivatives", case, "prepare", "closed form", minimum=minimum)
+        rows = [first]
+        if first["status"] == "ok":
+            rows += [
+                runner.run(program, case, task, label, variant=variant, minimum=minimum)
+                for program, task, variant, label in WAYS
+            ]
+        yield _quantity(rows, "dx/dd"), goals.derivative_goals(rows)
+
+
+def cold(setting: Setting) -> Iterator[Part]:
+    """A fresh process, with nothing compiled on disk and then with all of it."""
+    if "sw" not in setting.materials:
+        return
+    case = Case("sw", 3 if setting.quick else 5)
+    about = {
+        "program": "mdsens", "task": "cold", "case": case.name, "potential": "sw",
+        "atoms": case.atom_count, "quantity": "first result",
+    }  # fmt: skip
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        structure = _write_study(case, Path(folder))
+        for label, command in (
+            ("import, relax, sensitivity", ["-m", "benchmarks.first_result", str(structure)]),
+            (
+                "mdsens run",
+                [*COMMAND, "run", str(structure.parent), "--out", str(Path(folder) / "out")],
+            ),
+        ):
+            cache = Path(folder) / label.split(maxsplit=1)[0].strip(",")
+            for state in ("empty", "filled"):
+                setting.runner.tell(f"{case.name}: {label}, cache {state}")
+                row = _fresh_process(command, cache, setting.runner.limit)
+                rows.append({**about, "label": label, "cache": state, **row})
+                rows[-1]["note"] = f"cache {state}; {row.get('note', '')}"
+    yield rows, goals.cold_goals(rows)
+
+
+def _write_study(case: Case, folder: Path) -> Path:
+    """A study of the case with one parameter; the path of its structure."""
+    import ase
+    import ase.io
+    import numpy as np
+
+    study = folder / "study"
+    study.mkdir()
+    cell = np.eye(3) * case.box
+    atoms = ase.Atoms(f"Si{case.atom_count}", case.positions(), cell=cell, pbc=True)
+    ase.io.write(study / "silicon.extxyz", atoms)
+    numbers = "\n".join(f"{name} = {value!r}" for name, value in SILICON.items())
+    (study / "study.toml").write_text(
+        'description = "Silicon with one atom missing"\nunits = "ase"\n\n'
+        '[structure]\nfile = "silicon.extxyz"\n\n'
+        f'[potential]\ntype = "stillinger-weber"\n{numbers}\n\n'
+        '[relaxation]\nmethod = "auto"\nfmax = 1e-10\n\n'
+        '[sensitivity]\nobservables = ["energy"]\nparameters = ["sigma"]\n'
+    )
+    return study / "silicon.extxyz"
+
+
+def _fresh_process(command: list[str], cache: Path, limit: float) -> dict:
+    """Run Python with an empty or a filled folder for compiled code; the whole time counts."""
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("JAX_")
+    } | {"MDSENS_CACHE": str(cache)}
+    if command[:2] != COMMAND:
+        # What the command does for itself, a program that imports mdsens asks of JAX.
+        environment |= {
+            "JAX_COMPILATION_CACHE_DIR": str(cache),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+        }
+    root = Path(__file__).resolve().parent.parent
+    begin = time.perf_counter()
+    try:
+        done = subprocess.run(
+            [sys.executable, *command], cwd=root, env=environment, capture_output=True, text=True,
+            timeout=limit, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return {"status": f"gave up after {limit:g} s"}
+    wall = time.perf_counter() - begin
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines()
+        return {"status": f"failed: {lines[-1] if lines else f'exit {done.returncode}'}"}
+    if command[:2] == COMMAND:
+        notes = [line for line in done.stdout.splitlines() if line.startswith("relaxed in")]
+        return {"status": "ok", "wall_s": wall, "note": notes[-1] if notes else ""}
+    reported = json.loads(done.stdout.splitlines()[-1])
+    stages = ", ".join(
+        f"{name[:-2]} {reported[name]:.1f} s" for name in reported if name[-2:] == "_s"
+    )
+    return {
+        "status": "ok", "wall_s": wall, "note": stages,
+        "largest_force": reported["largest_force"],
+    }  # fmt: skip
+
+
+def batches(setting: Setting) -> Iterator[Part]:
+    """A thousand cells of 64 atoms in a batch, and one by one with ASE."""
+    if "lj" not in setting.materials:
+        return
+    count, some = QUICK_CELLS if setting.quick else CELLS
+    case, rows = Case("lj", 2), []
+    for task, label in (("together", "mdsens relax_batch"), ("one_by_one", "ASE BFGS")):
+        row = setting.runner.run("batches", case, task, label, count=count, some=some)
+        row |= {"case": f"{count:,} cells of 64 LJ atoms", "atoms": 64 * count}
+        row |= {"quantity": f"relaxation to {LOOSE:g}", "fmax": LOOSE}
+        rows.append(row)
+    yield rows, goals.batch_goals(*rows)
+
+
+def _quantity(rows: list[dict], quantity: str) -> list[dict]:
+    for row in rows:
+        row["quantity"] = quantity
+    return rows
+
+
+SECTIONS = (
+    Section("forces", "Energy and forces from 2 thousand to a million atoms", forces),
+    Section("relaxation", "Relaxation of crystals with a vacancy", relaxations),
+    Section("packing", "Relaxation of soft discs in two dimensions", packings),
+    Section("sensitivity", "Sensitivities after a relaxation to 1e-10", sensitivities),
+    Section("growth", "Time per atom over the number of atoms, to 1e-10", growth),
+    Section("derivatives", "Ways to differentiate a packing", derivatives),
+    Section("cold", "First result of a fresh process", cold),
+    Section("batch", "Many small cells", batches),
+    Section("million", "A million atoms", million),
+)
+WORDS = ("peers", *(section.word for section in SECTIONS))
