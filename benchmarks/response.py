@@ -63,7 +63,7 @@ def million(case: Case, options: dict) -> dict:
                 "memory_mib": peak_memory(),
             }
         )
-        names = [PARAMETERS[case.potential]]
+        names, compile_s = [PARAMETERS[case.potential]], clock.seconds
         parts.append(_sensitivity(None, relaxed, names, "one sensitivity", error_estimate=False))
         parts[-1]["compile_s"] = clock.seconds - compile_s
     return {"parts": parts}

@@ -1,5 +1,7 @@
 """Solves with the assembled Hessian against the dense pseudo-inverse, and Newton's method on it."""
 
+import functools
+
 import cases
 import equinox as eqx
 import jax
@@ -11,6 +13,8 @@ from ase.build import bulk
 import mdsens
 from mdsens.relaxation.hessian_solver import HessianSolver
 from mdsens.relaxation.newton import Newton
+
+pytestmark = pytest.mark.xdist_group("hessian-solver")
 
 ARGON = mdsens.potentials.LennardJones(0.0104, 3.405, 8.5)
 
@@ -38,9 +42,14 @@ RELAXED = {
 }
 
 
+@functools.cache
+def relaxed(name):
+    return RELAXED[name]()
+
+
 @pytest.mark.parametrize("name", RELAXED)
 def test_the_matrix_is_the_derivative_of_the_condition(name):
-    equilibrium = RELAXED[name]()
+    equilibrium = relaxed(name)
     solver = HessianSolver(equilibrium.backbone, equilibrium.q)
     expected = dense_condition(equilibrium.backbone, equilibrium.q)
     scale = np.abs(expected).max()
@@ -50,7 +59,7 @@ def test_the_matrix_is_the_derivative_of_the_condition(name):
 @pytest.mark.parametrize("method", ["direct", "multigrid", "block-jacobi"])
 @pytest.mark.parametrize("name", RELAXED)
 def test_solutions_are_those_of_the_pseudo_inverse(name, method):
-    equilibrium = RELAXED[name]()
+    equilibrium = relaxed(name)
     landscape, q = equilibrium.backbone, equilibrium.q
     floppy = equilibrium.certificate.floppy_vectors
     solver = HessianSolver(landscape, q, method).with_floppy(floppy)

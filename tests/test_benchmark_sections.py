@@ -1,0 +1,216 @@
+"""The sections of the benchmark: what they compare, what they refuse, and the closed form."""
+
+import json
+
+import numpy as np
+import pytest
+
+import mdsens
+from benchmarks import goals, sections
+from benchmarks.__main__ import chosen_of
+from benchmarks.batches import together
+from benchmarks.discs import Contacts, relative_error
+from benchmarks.jobs import Runner
+from benchmarks.report import draw_sizes, save, section_table
+from benchmarks.systems import Case
+from benchmarks.with_mdsens import potential_of, system_of
+from mdsens.particles.edges import find_edges
+
+
+def row(label, **more):
+    common = {"program": "mdsens", "task": "relax", "case": "crystal", "potential": "lj"}
+    return {**common, "label": label, "status": "ok", "atoms": 2000, "fmax": 1e-10, **more}
+
+
+def relaxation(label, group, wall, force=5e-11, energy=-1.0):
+    reached = {"largest_force": force, "energy_per_atom": energy}
+    return row(label, group=group, wall_s=wall, **reached)
+
+
+def test_a_relaxation_is_compared_with_the_fastest_that_came_down():
+    rows = [
+        relaxation("mdsens auto", "mdsens", 1.0),
+        relaxation("LAMMPS fire", "LAMMPS, one core", 3.0),
+        relaxation("LAMMPS cg", "LAMMPS, one core", 0.1, force=1e-8),
+    ]
+    (ratio,) = goals.relaxation_goals(rows)
+    assert ratio.value == pytest.approx(3.0)
+    assert ratio.met is True
+
+
+def test_another_minimum_is_not_compared():
+    rows = [
+        relaxation("mdsens auto", "mdsens", 1.0),
+        relaxation("LAMMPS fire", "LAMMPS, one core", 3.0, energy=-1.1),
+    ]
+    (ratio,) = goals.relaxation_goals(rows)
+    assert (ratio.value, ratio.met, ratio.reason) == (None, None, "other minimum")
+
+
+def test_a_sensitivity_is_measured_by_the_relaxation_before_it():
+    whole = [
+        row("mdsens auto", quantity="relaxation", wall_s=4.0, largest_force=1e-11),
+        row("mdsens auto", quantity="one sensitivity", wall_s=0.5),
+        row("mdsens auto", quantity="with error estimate", wall_s=2.0),
+    ]
+    one, estimated = goals.sensitivity_goals(whole)
+    assert (one.value, one.met) == (0.125, True)
+    assert (estimated.value, estimated.met) == (0.5, False)
+    whole[0]["largest_force"] = 1e-6
+    assert {ratio.met for ratio in goals.sensitivity_goals(whole)} == {None}
+
+
+def test_a_hundred_parameters_are_measured_by_a_relaxation_and_by_one():
+    rows = [
+        row("mdsens auto", quantity="relaxation", wall_s=4.0, largest_force=1e-11),
+        row("mdsens auto", quantity="one sensitivity", wall_s=0.5),
+        row("mdsens auto", quantity="100 parameters", wall_s=15.0),
+    ]
+    of_relaxation, of_one = goals.hundred_goals(rows)
+    assert (of_relaxation.value, of_relaxation.met) == (3.75, True)
+    assert (of_one.value, of_one.met) == (30.0, False)
+
+
+def test_growth_is_from_the_smallest_size_on():
+    rows = [
+        row("mdsens auto", quantity="one sensitivity", case=str(atoms), atoms=atoms,
+            us_per_atom=time, most_iterations=steps)
+        for atoms, time, steps in ((2000, 10.0, 20), (16_000, 12.0, 30), (131_000, 14.0, 41))
+    ]  # fmt: skip
+    growths = [ratio for ratio in goals.growth_goals(rows) if "time" in ratio.programs]
+    iterations = [ratio for ratio in goals.growth_goals(rows) if "time" not in ratio.programs]
+    assert [ratio.met for ratio in growths] == [True, False]
+    assert [ratio.met for ratio in iterations] == [True, True, False]
+
+
+def test_a_million_atoms_are_judged_by_all_seconds_and_the_most_memory():
+    rows = [
+        row("mdsens", quantity="relaxation", wall_s=550.0, largest_force=1e-11, memory_mib=9e3),
+        row("mdsens", quantity="one sensitivity", wall_s=100.0, memory_mib=12_288.0),
+    ]
+    seconds, memory = goals.million_goals(rows)
+    assert (seconds.value, seconds.met) == (650.0, False)
+    assert (memory.value, memory.met) == (12.0, True)
+
+
+@pytest.mark.parametrize(
+    ("wall", "error", "met"),
+    [(2.0, 1e-3, True), (0.5, 1e-3, None), (0.5, 1e-10, False), (2.0, 1e-10, True)],
+)
+def test_what_is_faster_but_wrong_is_not_compared(wall, error, met):
+    rows = [
+        row("closed form", task="prepare", error=0.0, wall_s=0.1),
+        row("mdsens sensitivity", task="implicit", error=1e-12, wall_s=1.0),
+        row("peer", task="jaxopt_forward", error=error, wall_s=wall),
+    ]
+    (ratio,) = goals.derivative_goals(rows)
+    assert ratio.met is met
+
+
+def test_what_failed_is_a_row_that_says_so():
+    failed = row("mdsens auto", status="gave up after 9 s")
+    assert goals.sensitivity_goals([failed])[0].reason == "gave up after 9 s"
+    assert goals.million_goals([failed])[0].reason == "gave up after 9 s"
+    assert goals.growth_goals([failed])[0].reason == "gave up after 9 s"
+    assert "gave up after 9 s" in list(section_table("title", [failed]).columns[-1].cells)
+
+
+@pytest.fixture(scope="module")
+def packing():
+    case = Case("discs", 12)
+    return case, case.positions()
+
+
+def test_forces_of_discs_in_closed_form_are_those_of_mdsens(packing):
+    case, positions = packing
+    contacts = Contacts(case, positions, np.ones(case.atom_count, bool))
+    edges = find_edges(positions, np.eye(2) * case.box, (True, True), case.interaction_range)
+    forces = mdsens.mechanics.forces(system_of(case, positions), potential_of(case, "none"), edges)
+    np.testing.assert_allclose(contacts.forces(), forces, atol=1e-13)
+
+
+def test_derivatives_of_discs_in_closed_form_are_finite_differences(packing, monkeypatch):
+    case, positions = packing
+    kept = np.ones(case.atom_count, bool)
+    contacts, step = Contacts(case, positions, kept), 1e-6
+    direction = np.random.default_rng(0).normal(size=positions.shape)
+    there, back = (
+        Contacts(case, positions + sign * step * direction, kept).forces() for sign in (1, -1)
+    )
+    product = contacts.hessian() @ direction.reshape(-1)
+    np.testing.assert_allclose(product, -((there - back) / (2 * step)).reshape(-1), atol=1e-7)
+    wider = {}
+    for sign in (1, -1):
+        monkeypatch.setattr("benchmarks.discs.DISCS", {"large": 1.0, "small": 0.6 + sign * step})
+        # The box stays as it is.
+        wider[sign] = Contacts(case, positions, kept).forces()
+    change = (wider[1] - wider[-1]) / (2 * step)
+    np.testing.assert_allclose(contacts.force_change(), change, atol=1e-7)
+
+
+def test_a_translation_is_no_error():
+    reference = np.random.default_rng(0).normal(size=(5, 2))
+    kept = np.array([True, True, True, True, False])
+    moved = reference + np.array([0.3, -0.2])
+    moved[4] = 7.0
+    assert relative_error(moved, reference, kept) < 1e-14
+    assert relative_error(2 * reference, reference, kept) == pytest.approx(1.0)
+
+
+def test_words_choose_materials_and_sections():
+    assert chosen_of(None, False) == (("lj", "sw", "discs"), sections.WORDS)
+    assert chosen_of("sw", False) == (("sw",), sections.WORDS)
+    assert chosen_of("forces, lj,peers", False) == (("lj",), ("peers", "forces"))
+    with pytest.raises(Exception, match="allowed are lj, sw"):
+        chosen_of("forse", False)
+    with pytest.raises(Exception, match="give --million too"):
+        chosen_of("million", False)
+
+
+def test_a_measurement_runs_once_and_a_missing_program_is_asked_for_once(monkeypatch, tmp_path):
+    asked = []
+
+    def answer(request, limit):
+        asked.append((request["program"], request["task"]))
+        found = request["program"] == "mdsens"
+        return {"status": "ok" if found else "not installed", "wall_s": 1.0}
+
+    monkeypatch.setattr("benchmarks.jobs.run_worker", answer)
+    runner = Runner({"cores": 1}, 9.0, tmp_path, lambda message: None)
+    for _ in range(2):
+        assert runner.run("mdsens", Case("lj", 3), "relax", "mdsens")["status"] == "ok"
+        assert runner.run("lammps", Case("lj", 3), "relax", "LAMMPS")["status"] == "not installed"
+    assert asked == [("mdsens", "relax"), ("lammps", "relax")]
+
+
+def test_every_section_goes_on_where_every_measurement_fails(monkeypatch, tmp_path):
+    monkeypatch.setattr("benchmarks.jobs.run_worker", lambda *given: {"status": "failed: no"})
+    monkeypatch.setattr(sections, "_fresh_process", lambda *given: {"status": "failed: no"})
+    monkeypatch.setattr(Runner, "started", lambda self, case: case)
+    runner = Runner({"cores": 1}, 9.0, tmp_path, lambda message: None)
+    setting = sections.Setting(runner, ("lj", "sw", "discs"), ("mdsens", "lammps"), True, True)
+    for section in sections.SECTIONS:
+        rows = [row for part, _ in section.measure(setting) for row in part]
+        assert rows, section.word
+        assert {row["status"] for row in rows} == {"failed: no"}
+        assert section_table(section.title, rows).row_count == len(rows)
+
+
+def test_results_are_written_with_a_figure_over_the_number_of_atoms(tmp_path):
+    rows = [
+        row(label, quantity="relaxation to 1e-10", atoms=atoms, us_per_atom=time,
+            largest_force=force)
+        for label, time in (("mdsens auto", 9.0), ("LAMMPS fire, one core", 20.0))
+        for atoms, force in ((2000, 1e-11), (16_000, 1e-7))
+    ]  # fmt: skip
+    written = save(tmp_path, {}, [], [], {"relaxation": {"rows": rows, "ratios": []}})
+    assert {path.name for path in written} == {"benchmarks.json", "time_per_atom.png"}
+    content = json.loads((tmp_path / "benchmarks.json").read_text())
+    assert content["sections"]["relaxation"]["rows"] == rows
+    assert not draw_sizes(tmp_path / "none.png", [])
+
+
+def test_a_batch_that_is_not_there_is_not_available(monkeypatch):
+    monkeypatch.delitem(mdsens._HOMES, "relax_batch", raising=False)
+    monkeypatch.delattr(mdsens, "relax_batch", raising=False)
+    assert together(Case("lj", 2), {"count": 1}) == {"status": "not available"}
