@@ -6,9 +6,11 @@ from typing import TypeAlias
 
 import numpy as np
 import pyamg
+import scipy.linalg
 import scipy.sparse
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pyamg.multilevel import MultilevelSolver
+from pyamg.relaxation.chebyshev import chebyshev_polynomial_coefficients
 
 #: r -> approximately A^-1 r, symmetric and positive definite.
 HostPreconditioner: TypeAlias = Callable[[np.ndarray], np.ndarray]
@@ -20,6 +22,9 @@ STIFF_BLOCKS = 24
 STIFF_FRACTION = 0.1
 #: Unknowns of the coarsest level, which is solved by a dense pseudo-inverse.
 COARSEST = 300
+#: Degree of the smoothing polynomials; they damp the eigenvalues above this fraction of the
+#: largest, which is believed to be this many times its estimate.
+DEGREE, SMOOTHED_FRACTION, SAFETY = 2, 0.1, 1.1
 
 
 def stiff_part(matrix: scipy.sparse.bsr_array) -> scipy.sparse.bsr_array:
@@ -38,7 +43,7 @@ def stiff_part(matrix: scipy.sparse.bsr_array) -> scipy.sparse.bsr_array:
     rows = matrix.shape[0] // matrix.blocksize[0]
     if len(matrix.indices) <= STIFF_BLOCKS * rows:
         return matrix
-    row = np.repeat(np.arange(rows, dtype=np.int32), np.diff(matrix.indptr))
+    row = row_of_blocks(matrix)
     column, diagonal = matrix.indices, row == matrix.indices
     strength = np.einsum("eij,eij->e", matrix.data, matrix.data)
     strength[diagonal] = 0.0
@@ -59,7 +64,12 @@ def stiff_part(matrix: scipy.sparse.bsr_array) -> scipy.sparse.bsr_array:
 
 class Multigrid:
     """One V-cycle of smoothed aggregation, as a preconditioner (P. Vanek, J. Mandel, M. Brezina,
-    Computing 56, 179 (1996), as implemented by PyAMG).
+    Computing 56, 179 (1996), with the hierarchy of PyAMG).
+
+    Rows and columns are scaled by the mean stiffness of each diagonal block, so that soft and stiff
+    parts are smoothed alike. The smoothers are Chebyshev polynomials (M. Adams et al., J. Comput.
+    Phys. 188, 593 (2003)); the cycle begins at zero and computes no residual that it does not need,
+    which makes it nearly twice as fast as a cycle of PyAMG.
 
     **Arguments:**
 
@@ -73,20 +83,36 @@ class Multigrid:
     def __init__(
         self, matrix: scipy.sparse.bsr_array, near_null_space: Float[np.ndarray, "n m"]
     ) -> None:
-        smoother = ("chebyshev", {"degree": 2})
+        size = matrix.blocksize[0]
+        row = row_of_blocks(matrix)
+        own = row == matrix.indices
+        stiffness = np.zeros(matrix.shape[0] // size)
+        stiffness[row[own]] = np.abs(np.einsum("eii->e", matrix.data[own])) / size
+        stiffness[stiffness <= 1e-12 * stiffness.max(initial=0.0)] = stiffness.max(initial=1.0)
+        scale = 1.0 / np.sqrt(stiffness)
+        data = matrix.data * (scale[row] * scale[matrix.indices])[:, None, None]
+        scaled = scipy.sparse.bsr_array((data, matrix.indices, matrix.indptr), shape=matrix.shape)
+        self._scale = np.repeat(scale, size)
+        # PyAMG takes this as the spectral radius, whose own estimate costs as much as all the rest.
+        scaled.rho = spectral_radius(scaled)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.hierarchy: MultilevelSolver = pyamg.smoothed_aggregation_solver(
-                matrix,
-                B=np.ascontiguousarray(near_null_space),
+                scaled,
+                B=np.ascontiguousarray(near_null_space / self._scale[:, None]),
                 symmetry="symmetric",
                 strength=("symmetric", {"theta": 0.0}),
+                smooth="richardson",
                 improve_candidates=None,
-                presmoother=smoother,
-                postsmoother=smoother,
+                presmoother=None,
+                postsmoother=None,
                 max_coarse=COARSEST,
             )
-        self._cycle = self.hierarchy.aspreconditioner(cycle="V")
+        self._polynomials = []
+        for level in self.hierarchy.levels[:-1]:
+            largest = SAFETY * (getattr(level.A, "rho", None) or spectral_radius(level.A))
+            bounds = (SMOOTHED_FRACTION * largest, largest)
+            self._polynomials.append(-chebyshev_polynomial_coefficients(*bounds, DEGREE)[:-1])
         probe = np.random.default_rng(0).normal(size=matrix.shape[0])
         value = probe @ self(probe)
         if not (np.isfinite(value) and value > 0):
@@ -94,11 +120,60 @@ class Multigrid:
 
     def __call__(self, residual: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         """One V-cycle from zero."""
-        return self._cycle @ residual
+        return self._scale * self._cycle(0, self._scale * residual)
+
+    def _cycle(self, depth: int, b: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        level = self.hierarchy.levels[depth]
+        if depth == len(self.hierarchy.levels) - 1:
+            return np.ravel(self.hierarchy.coarse_solver(level.A, b))
+        polynomial = self._polynomials[depth]
+        x = _polynomial_product(polynomial, level.A, b)
+        x += level.P @ self._cycle(depth + 1, level.R @ (b - level.A @ x))
+        x += _polynomial_product(polynomial, level.A, b - level.A @ x)
+        return x
 
     def __str__(self) -> str:
         sizes = [level.A.shape[0] for level in self.hierarchy.levels]
         return f"multigrid, {len(sizes)} levels ({', '.join(f'{size:,}' for size in sizes)})"
+
+
+def _polynomial_product(
+    coefficients: Float[np.ndarray, " k"],
+    matrix: scipy.sparse.bsr_array,
+    vector: Float[np.ndarray, " n"],
+) -> Float[np.ndarray, " n"]:
+    """A polynomial of a matrix times a vector, highest coefficient first."""
+    result = coefficients[0] * vector
+    for coefficient in coefficients[1:]:
+        result = matrix @ result
+        result += coefficient * vector
+    return result
+
+
+def spectral_radius(matrix: scipy.sparse.bsr_array, steps: int = 10) -> float:
+    """The largest eigenvalue of a symmetric matrix, some percent too low: a few Lanczos steps."""
+    vector = np.random.default_rng(0).normal(size=matrix.shape[0])
+    vector /= np.linalg.norm(vector)
+    before, coupling = np.zeros_like(vector), 0.0
+    diagonal: list[float] = []
+    couplings: list[float] = []
+    for _ in range(min(steps, matrix.shape[0])):
+        image = matrix @ vector - coupling * before
+        diagonal.append(float(vector @ image))
+        image -= diagonal[-1] * vector
+        coupling = float(np.linalg.norm(image))
+        if coupling <= 1e-12 * abs(diagonal[0]):
+            break
+        couplings.append(coupling)
+        before, vector = vector, image / coupling
+    values = scipy.linalg.eigvalsh_tridiagonal(diagonal, couplings[: len(diagonal) - 1])
+    return float(np.abs(values).max())
+
+
+def row_of_blocks(matrix: scipy.sparse.bsr_array) -> Int[np.ndarray, " blocks"]:
+    """The row of blocks in which each stored block of a matrix is."""
+    rows = len(matrix.indptr) - 1
+    return np.repeat(np.arange(rows, dtype=np.int32), np.diff(matrix.indptr))
 
 
 class BlockJacobi:
@@ -112,7 +187,7 @@ class BlockJacobi:
     def __init__(self, matrix: scipy.sparse.bsr_array) -> None:
         size = matrix.blocksize[0]
         rows = matrix.shape[0] // size
-        row = np.repeat(np.arange(rows), np.diff(matrix.indptr))
+        row = row_of_blocks(matrix)
         own = row == matrix.indices
         blocks = np.zeros((rows, size, size))
         np.add.at(blocks, row[own], matrix.data[own])

@@ -152,7 +152,7 @@ class SparseSolver:
         return SparseSolution(value, residuals, steps, self.method)
 
     def descend(
-        self, gradient: Float[np.ndarray, " n"], rtol: float
+        self, gradient: Float[np.ndarray, " n"], rtol: float, max_steps: int = MULTIGRID_STEPS
     ) -> tuple[Float[np.ndarray, " n"], int]:
         """A direction down the quadratic model with this matrix: -A^-1 g, inexactly.
 
@@ -162,6 +162,7 @@ class SparseSolver:
 
         - `gradient`: shape (n,).
         - `rtol`: relative residual at which to stop.
+        - `max_steps`: iterations to take at most; one is the preconditioner alone, scaled.
 
         **Returns:** the direction, shape (n,), and the iterations taken.
         """
@@ -175,7 +176,7 @@ class SparseSolver:
             # The factor of an indefinite matrix is no preconditioner.
             preconditioner = BlockJacobi(self.matrix)
         result = conjugate_gradients(
-            self.matrix, right, preconditioner, self.project, rtol, MULTIGRID_STEPS
+            self.matrix, right, preconditioner, self.project, rtol, max_steps
         )
         return result.value, result.steps
 
@@ -248,8 +249,8 @@ class SparseSolver:
         product = operator(lambda v: self.matrix @ v)
         return scipy.sparse.linalg.minres(product, b, M=jacobi, rtol=rtol, maxiter=steps)[0]
 
-    def lowest_eigenvalue(self, steps: int = 60, tolerance: float = 1e-2) -> float:
-        """The lowest eigenvalue outside the null space, to a few digits; infinite if there is none.
+    def lowest_eigenvalue(self, steps: int = 60, tolerance: float = 0.1) -> float:
+        """The lowest eigenvalue outside the null space, to a few percent; infinite if none.
 
         By LOBPCG with the solver's own preconditioner (A. V. Knyazev, SIAM J. Sci. Comput. 23, 517
         (2001)), so that few iterations are enough.
@@ -257,24 +258,46 @@ class SparseSolver:
         size = self.matrix.shape[0]
         if len(self.null_space) >= size:
             return float("inf")
-        vector = self.project(np.random.default_rng(0).normal(size=size))
+        # A^-1 times a random vector is mostly made of the softest modes; on the way to it no
+        # direction of negative curvature stays hidden.
+        right = self.project(np.random.default_rng(0).normal(size=size))
+        result = conjugate_gradients(
+            self.matrix, right, self.preconditioner, self.project, 1e-2, MULTIGRID_STEPS
+        )
+        vector = self.project(result.direction if result.curved else result.value)
         vector /= np.linalg.norm(vector)
-        direction = np.zeros(size)
-        value = float("inf")
+        image = self.matrix @ vector
+        basis, images = vector[None], image[None]
+        value = float(vector @ image)
         for _ in range(steps):
-            image = self.matrix @ vector
-            value = float(vector @ image)
             residual = self.project(image - value * vector)
             if np.linalg.norm(residual) <= tolerance * abs(value):
                 break
             better = self.project(self.preconditioner(residual))
-            basis = np.stack([vector, better, direction] if direction.any() else [vector, better])
-            basis = scipy.linalg.orth(basis.T, rcond=1e-10).T
-            small = basis @ (self.matrix @ basis.T)
-            coefficients = np.linalg.eigh((small + small.T) / 2)[1][:, 0]
-            new = coefficients @ basis
-            direction = new - (new @ vector) * vector
-            vector = new / np.linalg.norm(new)
+            # Orthogonal to the others, so that the small problem stays well conditioned.
+            for _ in range(2):
+                better -= basis.T @ (basis @ better)
+            length = np.linalg.norm(better)
+            if not length > 0:
+                break
+            better /= length
+            basis = np.concatenate([basis, better[None]])
+            images = np.concatenate([images, (self.matrix @ better)[None]])
+            small = basis @ images.T
+            values, turns = np.linalg.eigh((small + small.T) / 2)
+            value, turn = float(values[0]), turns[:, 0]
+            new, new_image = turn @ basis, turn @ images
+            # The direction of the move is the best memory of the steps before.
+            turn[0] = 0.0
+            along, along_image = turn @ basis, turn @ images
+            along, along_image = (
+                along - (along @ new) * new, along_image - (along @ new) * new_image
+            )  # fmt: skip
+            vector, image = new, new_image
+            basis, images = vector[None], image[None]
+            if (length := np.linalg.norm(along)) > 1e-8:
+                basis = np.stack([vector, along / length])
+                images = np.stack([image, along_image / length])
         return value
 
     def __str__(self) -> str:
@@ -294,12 +317,14 @@ class Iterations:
     - `residual`: relative to the right-hand side.
     - `steps`: products with the matrix.
     - `curved`: whether a direction of negative curvature ended them.
+    - `direction`: shape (n,), the last direction.
     """
 
     value: Float[np.ndarray, " n"]
     residual: float
     steps: int
     curved: bool
+    direction: Float[np.ndarray, " n"]
 
 
 def conjugate_gradients(
@@ -335,7 +360,7 @@ def conjugate_gradients(
         curvature = float(p @ image)
         steps += 1
         if not curvature > 0.0 or not square > 0.0:
-            return Iterations(p if steps == 1 else x, residual, steps, True)
+            return Iterations(p if steps == 1 else x, residual, steps, True, p)
         length = square / curvature
         x += length * p
         r -= length * image
@@ -346,7 +371,7 @@ def conjugate_gradients(
         before, square = square, float(r @ z)
         p = z + (square / before) * p
     x = project(x)
-    return Iterations(x, residual, steps, False)
+    return Iterations(x, residual, steps, False, p)
 
 
 def orthonormal_rows(vectors: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from mdsens.relaxation.landscape import Landscape
 from mdsens.relaxation.lbfgs import LBFGS
 from mdsens.relaxation.minimiser import Minimiser, State, first_state
 from mdsens.relaxation.newton import Newton
+from mdsens.relaxation.preconditioned_lbfgs import PreconditionedLBFGS
 from mdsens.relaxation.relax import METHODS, relax
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Landscape",
     "Minimiser",
     "Newton",
+    "PreconditionedLBFGS",
     "State",
     "first_state",
     "relax",

@@ -124,7 +124,7 @@ class Descent:
         Raises:
             RelaxationError: energy or forces are not finite, or an atom flies away.
         """
-        minimiser = minimiser.limited(TRIAL_FRACTION * self.skin)
+        minimiser = minimiser.limited(TRIAL_FRACTION * self.skin).aimed_at(fmax)
         allowed = self.skin - 2.0 * minimiser.trial_distance
         state = self._begin(minimiser)
         self._check(state)
@@ -224,10 +224,12 @@ def descend_automatically(descent: Descent, max_step: float) -> State:
     Newton's method is tried when the largest force has fallen by a factor of 1,000, and taken as
     long as each step at least halves it; else L-BFGS goes on for another factor of 10.
     """
-    state = descent.run(LBFGS(max_step=max_step), descent.fmax, 0)
+    # Far from the minimum a long memory costs more than it tells.
+    start = LBFGS(max_step=max_step, history=8)
+    state = descent.run(start, descent.fmax, 0)
     target = 1e-3 * float(largest_force(state.gradient))
     while True:
-        state = descent.run(LBFGS(max_step=max_step), max(target, descent.fmax), descent.max_steps)
+        state = descent.run(start, max(target, descent.fmax), descent.max_steps)
         force = float(largest_force(state.gradient))
         while descent.fmax < force and descent.steps < descent.max_steps:
             state = descent.run(Newton(max_step=max_step), descent.fmax, 1)

@@ -16,7 +16,12 @@ import scipy.sparse
 from jaxtyping import Array, Bool, Float
 
 from mdsens.implicit.multigrid import HostPreconditioner
-from mdsens.implicit.sparse_solver import SparseSolution, SparseSolver, orthonormal_rows
+from mdsens.implicit.sparse_solver import (
+    MULTIGRID_STEPS,
+    SparseSolution,
+    SparseSolver,
+    orthonormal_rows,
+)
 from mdsens.mechanics.sparse_hessian import sparse_hessian, sparse_hessian_bytes
 from mdsens.relaxation.landscape import Landscape
 
@@ -154,9 +159,9 @@ class HessianSolver:
         return (whole + whole.T) / 2
 
     @property
-    def preconditioner(self) -> HostPreconditioner:
-        """The preconditioner of the sparse part."""
-        return self.sparse.preconditioner
+    def preconditioner(self) -> HostPreconditioner | None:
+        """That of the sparse part, for Hessians nearby; None where it is a factorisation."""
+        return None if self.sparse.method == "direct" else self.sparse.preconditioner
 
     def solve(
         self,
@@ -196,19 +201,23 @@ class HessianSolver:
         return (vector - self.null_space.T @ (self.null_space @ vector)).reshape(self.shape)
 
     def descent_direction(
-        self, gradient: Float[np.ndarray, "R D"], rtol: float
+        self,
+        gradient: Float[np.ndarray, "R D"],
+        rtol: float,
+        max_steps: int = MULTIGRID_STEPS,
     ) -> tuple[Float[np.ndarray, "R D"], int]:
         """An inexact Newton step -H^-1 g, or a direction of negative curvature that goes down.
 
         Arguments:
             gradient: shape (R, D), energy/length.
             rtol: relative residual at which to stop.
+            max_steps: iterations to take at most; one is the preconditioner alone, scaled.
 
         Returns:
             Shape (R, D), length; and the iterations taken.
         """
         flat = np.asarray(gradient, float).reshape(-1)
-        direction, steps = self.sparse.descend(flat[: self.atom_rows], rtol)
+        direction, steps = self.sparse.descend(flat[: self.atom_rows], rtol, max_steps)
         schur = self._schur
         if schur is not None:
             # In size, so that a direction in which the cell is unstable is left downhill.

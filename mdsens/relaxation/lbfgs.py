@@ -5,7 +5,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from mdsens.relaxation.landscape import Landscape, largest_force
 from mdsens.relaxation.line_search import LineSearchMinimiser, search
@@ -26,15 +26,15 @@ class LBFGS(LineSearchMinimiser):
     history: int = eqx.field(static=True, default=16)
 
     def start(self, q: Float[Array, "R D"]) -> Any:
-        """Past steps s, gradient changes y, and 1/(s.y), newest last; zeros where there is none."""
+        """No past steps yet."""
         past = jnp.zeros((self.history, *q.shape))
-        return past, past, jnp.zeros(self.history)
+        return _Past(past, past, jnp.zeros(self.history), jnp.asarray(0))
 
     def step(self, landscape: Landscape, state: State) -> State:
         """Move along minus the model's inverse Hessian times the gradient."""
-        steps, changes, inverses = state.memory
-        fresh = inverses[-1] == 0
-        direction = -_inverse_hessian_product(steps, changes, inverses, state.gradient)
+        past: _Past = state.memory
+        fresh = past.inverses[past.newest] == 0
+        direction = -_inverse_hessian_product(past, state.gradient)
         descends = jnp.vdot(direction, state.gradient) < 0
         direction = jnp.where(descends, direction, -state.gradient)
         first = jnp.where(
@@ -43,47 +43,62 @@ class LBFGS(LineSearchMinimiser):
             1.0,
         )
         result, accepted = search(landscape, state, direction, first, self.max_step, curvature=0.9)
-        s, y = result.q - state.q, result.gradient - state.gradient
-        sy = jnp.vdot(s, y)
-        useful = accepted & (sy > 1e-14 * jnp.vdot(y, y))
-
-        def remembered(past: Array, new: Array) -> Array:
-            shifted = jnp.concatenate([past[1:], new[None]])
-            return jnp.where(useful, shifted, past)
-
-        memory = (
-            remembered(steps, s),
-            remembered(changes, y),
-            remembered(inverses, 1.0 / jnp.where(useful, sy, 1.0)),
-        )
+        past = _remembered(past, result.q - state.q, result.gradient - state.gradient, accepted)
         # A failed search forgets the model and begins again; failing without one is the end.
-        memory = jax.tree.map(lambda array: jnp.where(accepted, array, 0.0), memory)
+        inverses = jnp.where(accepted, past.inverses, 0.0)
         return State(
             result.q, result.enthalpy, result.gradient,
-            state.evaluations + result.trials, ~accepted & fresh, memory,
+            state.evaluations + result.trials, ~accepted & fresh,
+            _Past(past.steps, past.changes, inverses, past.newest),
         )  # fmt: skip
 
 
-def _inverse_hessian_product(
-    steps: Float[Array, "M R D"],
-    changes: Float[Array, "M R D"],
-    inverses: Float[Array, " M"],
-    vector: Float[Array, "R D"],
-) -> Float[Array, "R D"]:
+class _Past(eqx.Module):
+    """Past steps s, gradient changes y and 1/(s.y), in a ring; where that is 0 there is none."""
+
+    steps: Float[Array, "M R D"]
+    changes: Float[Array, "M R D"]
+    inverses: Float[Array, " M"]
+    newest: Int[Array, ""]
+
+
+def _remembered(
+    past: _Past, s: Float[Array, "R D"], y: Float[Array, "R D"], accepted: Bool[Array, ""]
+) -> _Past:
+    """The past with one step more, in the place of the oldest, if it tells of the curvature."""
+    sy = jnp.vdot(s, y)
+    useful = accepted & (sy > 1e-14 * jnp.vdot(y, y))
+    place = jnp.where(useful, (past.newest + 1) % len(past.inverses), past.newest)
+
+    def with_new(old: Array, new: Array) -> Array:
+        # Only this place is written to: the rest of a long ring stays where it is.
+        return old.at[place].set(jnp.where(useful, new, old[place]))
+
+    return _Past(
+        with_new(past.steps, s),
+        with_new(past.changes, y),
+        with_new(past.inverses, 1.0 / jnp.where(useful, sy, 1.0)),
+        place,
+    )
+
+
+def _inverse_hessian_product(past: _Past, vector: Float[Array, "R D"]) -> Float[Array, "R D"]:
     """The two-loop recursion; entries with inverse 0 do nothing."""
+    # From the oldest to the newest.
+    order = (past.newest + 1 + jnp.arange(len(past.inverses))) % len(past.inverses)
 
-    def backward(r: Array, past: tuple) -> tuple[Array, Array]:
-        s, y, rho = past
-        a = rho * jnp.vdot(s, r)
-        return r - a * y, a
+    def backward(r: Array, place: Array) -> tuple[Array, Array]:
+        a = past.inverses[place] * jnp.vdot(past.steps[place], r)
+        return r - a * past.changes[place], a
 
-    r, weights = jax.lax.scan(backward, vector, (steps, changes, inverses), reverse=True)
-    y = changes[-1]
-    scale = inverses[-1] * jnp.vdot(y, y)
+    r, weights = jax.lax.scan(backward, vector, order, reverse=True)
+    y = past.changes[past.newest]
+    scale = past.inverses[past.newest] * jnp.vdot(y, y)
     r = r / jnp.where(scale > 0, scale, 1.0)
 
-    def forward(r: Array, past: tuple) -> tuple[Array, None]:
-        s, y, rho, a = past
-        return r + s * (a - rho * jnp.vdot(y, r)), None
+    def forward(r: Array, inputs: tuple[Array, Array]) -> tuple[Array, None]:
+        place, a = inputs
+        b = past.inverses[place] * jnp.vdot(past.changes[place], r)
+        return r + past.steps[place] * (a - b), None
 
-    return jax.lax.scan(forward, r, (steps, changes, inverses, weights))[0]
+    return jax.lax.scan(forward, r, (order, weights))[0]

@@ -132,3 +132,25 @@ def search(
         lambda s: (s.q, s.enthalpy, s.gradient), end, (state.q, state.enthalpy, state.gradient)
     )
     return jax.tree.map(lambda new, old: jnp.where(accepted, new, old), end, back), accepted
+
+
+@eqx.filter_jit
+def search_down(
+    landscape: Landscape,
+    state: State,
+    direction: Float[Array, "R D"],
+    max_step: Float[Array, ""],
+) -> tuple[_Search, Bool[Array, ""]]:
+    """`search` along a direction, its full length first; or along the force, if it goes up.
+
+    Arguments:
+        landscape: the function.
+        state: where to begin.
+        direction: shape (R, D), as of a step of Newton's method.
+        max_step: largest move of an atom in one trial, length.
+
+    Returns:
+        The result, and whether a step was accepted.
+    """
+    direction = jnp.where(jnp.vdot(direction, state.gradient) < 0, direction, -state.gradient)
+    return search(landscape, state, direction, jnp.ones(()), max_step, curvature=0.9)

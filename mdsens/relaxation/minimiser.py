@@ -60,6 +60,10 @@ class Minimiser(eqx.Module):
         """This minimiser with trial moves of at most the given length, so that edges stay valid."""
         return self
 
+    def aimed_at(self, fmax: float) -> "Minimiser":
+        """This minimiser, told at which largest force the relaxation stops."""
+        return self
+
 
 def first_state(minimiser: Minimiser, landscape: Landscape, q: Float[Array, "R D"]) -> State:
     """The state at q before the first step."""

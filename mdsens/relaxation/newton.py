@@ -1,5 +1,6 @@
 """Newton's method with the assembled Hessian."""
 
+import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -11,16 +12,17 @@ from jaxtyping import Array, Float
 from mdsens.implicit.multigrid import HostPreconditioner
 from mdsens.relaxation.hessian_solver import HessianSolver
 from mdsens.relaxation.landscape import Landscape, largest_force
-from mdsens.relaxation.line_search import LineSearchMinimiser, search
+from mdsens.relaxation.line_search import LineSearchMinimiser, search_down
 from mdsens.relaxation.minimiser import State
 
 #: Degrees of freedom up to which a Hessian is diagonalised.
 DENSE_LIMIT = 1000
 #: Eigenvalues below this fraction of the largest are null modes.
 NULL_FRACTION = 1e-10
-#: Relative residuals of the linear solves, far from the minimum and near it.
-LARGEST_RTOL = 0.1
-SMALLEST_RTOL = 1e-6
+#: Relative residuals of the linear solves: at first, and at most and least.
+FIRST_RTOL, LARGEST_RTOL, SMALLEST_RTOL = 0.03, 0.1, 1e-6
+#: A Hessian serves for another step if the last one left at most this part of the force.
+REUSE_RATIO = 0.1
 #: Iterations of a linear solve above which its preconditioner is built anew for the next.
 SLOW_STEPS = 40
 
@@ -28,16 +30,24 @@ SLOW_STEPS = 40
 class Newton(LineSearchMinimiser):
     """Newton steps with a line search; where the Hessian curves down, the step goes down it too.
 
-    The sparse Hessian is assembled at every step. Small systems factorise it, and where it curves
-    down use |H|^-1, the inverse with the absolute eigenvalues, which turns saddles into points to
-    leave (Y. Dauphin et al., NeurIPS 2014, arXiv 1406.2572). Large ones solve as exactly as the
-    distance from the minimum is worth, by conjugate gradients preconditioned by multigrid that end
-    at a direction of negative curvature (T. Steihaug, SIAM J. Numer. Anal. 20, 626 (1983)); the
+    The sparse Hessian is assembled where the last step did not shrink the force by much, and serves
+    as long as it does (V. E. Shamanskii, Ukr. Math. J. 19, 118 (1967)). Small systems factorise it,
+    and where it curves down use |H|^-1, the inverse with the absolute eigenvalues, which turns
+    saddles into points to leave (Y. Dauphin et al., NeurIPS 2014, arXiv 1406.2572). Large ones
+    solve as exactly as the step is worth, by conjugate gradients preconditioned by multigrid that
+    end at a direction of negative curvature (T. Steihaug, SIAM J. Numer. Anal. 20, 626 (1983)); the
     hierarchy is kept from step to step.
 
     Arguments:
         max_step: largest move of an atom in one trial, length.
+        fmax: largest force that matters: no step is solved for more exactly, energy/length.
     """
+
+    fmax: float = eqx.field(static=True, kw_only=True, default=0.0)
+
+    def aimed_at(self, fmax: float) -> "Newton":
+        """The same for a relaxation that stops at this largest force."""
+        return dataclasses.replace(self, fmax=fmax)
 
     def runs_on_host(self, q: Float[Array, "R D"]) -> bool:
         """Always: the Hessian is assembled and solved with by host code."""
@@ -45,47 +55,55 @@ class Newton(LineSearchMinimiser):
 
     def start(self, q: Float[Array, "R D"]) -> Any:
         """No preconditioner yet."""
-        return _Memory(None, None)
+        return _Memory(None, None, None)
 
     def step(self, landscape: Landscape, state: State) -> State:
         """Move by the Newton step."""
         gradient, memory = np.asarray(state.gradient), state.memory
         force = float(largest_force(state.gradient))
-        first = memory.first_force or force
-        solver = HessianSolver(landscape, state.q, preconditioner=memory.preconditioner)
+        ratio = None if memory.last_force is None else force / memory.last_force
+        reused = memory.solver is not None and ratio is not None and ratio <= REUSE_RATIO
+        solver = memory.solver
+        if not reused:
+            # There is not always memory for two Hessians at a time.
+            memory.solver = None
+            solver = HessianSolver(landscape, state.q, preconditioner=memory.preconditioner)
         if state.q.size <= DENSE_LIMIT and solver.sparse.negative_pivots != 0:
             direction, steps = _saddle_free_direction(solver.dense(), gradient), 0
+            solver = None
         else:
-            # Near the minimum the error falls as its square, and so may that of the solve.
-            rtol = float(np.clip(force / first, SMALLEST_RTOL, LARGEST_RTOL))
+            rtol = self._rtol(force, ratio, reused)
             direction, steps = solver.descent_direction(gradient, rtol)
-        result, accepted = _search_down(
+        result, accepted = search_down(
             landscape, state.without_memory(), jnp.asarray(direction), jnp.asarray(self.max_step)
         )
         # A hierarchy that has become a poor likeness is built anew.
-        kept = solver.sparse.preconditioner if 0 < steps <= SLOW_STEPS else None
+        if solver is None or not accepted or steps > SLOW_STEPS:
+            kept = _Memory(None, None, force)
+        else:
+            kept = _Memory(solver, solver.preconditioner, force)
         return State(
             result.q, result.enthalpy, result.gradient,
-            state.evaluations + result.trials, ~accepted, _Memory(kept, first),
+            state.evaluations + result.trials, ~accepted, kept,
         )  # fmt: skip
 
+    def _rtol(self, force: float, ratio: float | None, reused: bool) -> float:
+        """The relative residual that is worth it: a third of what the step will leave anyhow."""
+        if ratio is None:
+            return FIRST_RTOL
+        # With a new Hessian the error falls as its square, with an old one as it did before.
+        wanted = ratio / 3 if reused else ratio**2
+        enough = 0.1 * self.fmax / force
+        return float(np.clip(max(wanted, enough), SMALLEST_RTOL, LARGEST_RTOL))
 
-class _Memory(eqx.Module):
+
+@dataclasses.dataclass(eq=False)
+class _Memory:
     """What Newton's method keeps from step to step."""
 
-    preconditioner: HostPreconditioner | None = eqx.field(static=True)
-    first_force: float | None = eqx.field(static=True)
-
-
-@eqx.filter_jit
-def _search_down(
-    landscape: Landscape,
-    state: State,
-    direction: Float[Array, "R D"],
-    max_step: Float[Array, ""],
-) -> tuple[Any, Array]:
-    direction = jnp.where(jnp.vdot(direction, state.gradient) < 0, direction, -state.gradient)
-    return search(landscape, state, direction, jnp.ones(()), max_step, curvature=0.9)
+    solver: HessianSolver | None
+    preconditioner: HostPreconditioner | None
+    last_force: float | None
 
 
 def hessian_product(

@@ -24,6 +24,7 @@ from mdsens.relaxation.lbfgs import LBFGS
 from mdsens.relaxation.loose import loose_atoms
 from mdsens.relaxation.minimiser import Minimiser
 from mdsens.relaxation.newton import Newton
+from mdsens.relaxation.preconditioned_lbfgs import PreconditionedLBFGS
 from mdsens.relaxation.traced_solver import hessian_solver_at
 
 #: What each minimiser is called.
@@ -31,6 +32,7 @@ METHODS = {
     "fire": FIRE,
     "gradient-descent": GradientDescent,
     "lbfgs": LBFGS,
+    "preconditioned-lbfgs": PreconditionedLBFGS,
     "cg": ConjugateGradient,
     "newton": Newton,
 }
@@ -64,7 +66,7 @@ def relax(
         system: N atoms in D dimensions.
         potential: the potential; parameters for every species of the system.
         method: ``"auto"`` (L-BFGS, then Newton), ``"fire"``, ``"gradient-descent"``, ``"lbfgs"``,
-            ``"cg"``, ``"newton"``, or a Minimiser.
+            ``"preconditioned-lbfgs"``, ``"cg"``, ``"newton"``, or a Minimiser.
         fmax: largest norm of a force on an atom at which to stop, energy/length.
         max_steps: steps to take at most; a relaxation that ends here is not converged.
         cell: what of the cell relaxes: None, ``"isotropic"``, ``"diagonal"`` or ``"full"``.

@@ -70,7 +70,8 @@ class Relaxation(Table):
     """How to relax; the keys mean what they mean in `mdsens.relax`.
 
     Attributes:
-        method: ``"auto"``, ``"fire"``, ``"gradient-descent"``, ``"lbfgs"``, ``"cg"``, ``"newton"``.
+        method: ``"auto"``, ``"fire"``, ``"gradient-descent"``, ``"lbfgs"``,
+            ``"preconditioned-lbfgs"``, ``"cg"``, ``"newton"``.
         fmax: largest force at which to stop, energy/length.
         max_steps: steps to take at most.
         cell: what of the cell relaxes; ``"none"`` for nothing.
@@ -78,7 +79,9 @@ class Relaxation(Table):
         max_step: largest move in one step, length.
     """
 
-    method: Literal["auto", "fire", "gradient-descent", "lbfgs", "cg", "newton"] = "auto"
+    method: Literal[
+        "auto", "fire", "gradient-descent", "lbfgs", "preconditioned-lbfgs", "cg", "newton"
+    ] = "auto"
     fmax: Quantity = 1e-8
     max_steps: Annotated[int, Field(ge=0)] = 20_000
     cell: Literal["none", "isotropic", "diagonal", "full"] = "none"

@@ -128,3 +128,28 @@ def test_a_hessian_that_is_not_finite_is_an_error():
     broken = eqx.tree_at(lambda l: l.potential.epsilon, equilibrium.backbone, jnp.asarray(jnp.nan))
     with pytest.raises(mdsens.implicit.LinearSolveError, match="not finite"):
         HessianSolver(broken, equilibrium.q).solve(np.zeros((1, *equilibrium.q.shape)))
+
+
+def test_a_hessian_serves_as_long_as_it_shrinks_the_force(monkeypatch):
+    from mdsens.relaxation import hessian_solver
+
+    assembled = []
+    original = hessian_solver.sparse_hessian
+
+    def counted(*arguments):
+        assembled.append(1)
+        return original(*arguments)
+
+    monkeypatch.setattr(hessian_solver, "sparse_hessian", counted)
+    equilibrium = mdsens.relax(vacancy(3, 0.05), ARGON, method="newton", fmax=1e-12)
+    assert 0 < len(assembled) < equilibrium.history.steps
+    assert equilibrium.certificate.stable
+
+
+def test_a_preconditioner_saves_most_steps():
+    plain, preconditioned = (
+        mdsens.relax(vacancy(3, 0.05), ARGON, method=method, fmax=1e-10)
+        for method in ("lbfgs", "preconditioned-lbfgs")
+    )
+    assert float(preconditioned.energy) == pytest.approx(float(plain.energy), rel=1e-12)
+    assert preconditioned.history.steps < 0.5 * plain.history.steps
