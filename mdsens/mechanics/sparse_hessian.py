@@ -46,10 +46,13 @@ def sparse_hessian(
 
 
 def sparse_hessian_bytes(system: System, potential: Potential, edge_list: EdgeList) -> int:
-    """Memory that `sparse_hessian` needs at most, from the number of edges listed, bytes."""
+    """Memory that `sparse_hessian` needs at most, from the number of edges, bytes."""
     edges = edge_list.neighbors.size
-    if is_concrete(edge_list.neighbors):
-        edges = int(jnp.sum(edge_list.mask))
+    if is_concrete((system, potential, edge_list.neighbors)):
+        reach = jnp.asarray(potential.interaction_range)
+        free = jnp.ones(system.atom_count, bool)
+        geometry = _geometry(system, potential, edge_list, free)
+        edges = int(jnp.sum(_degrees(geometry, edge_list.neighbors, reach)))
     if not isinstance(potential, PairPotential):
         # Pairs of neighbours of one atom, with their indices, before they are added up.
         edges *= 2 * edge_list.capacity[0]
@@ -180,7 +183,7 @@ def _from_sites(
     geometry = _geometry(system, potential, edge_list, jnp.asarray(free))
     reach = potential.interaction_range
     degrees = _degrees(geometry, edge_list.neighbors, jnp.asarray(reach))
-    width = max(1, int(degrees))
+    width = max(1, int(jnp.max(degrees)))
     entries, rows, columns = [], [], []
     for block in range(blocks):
         atoms = min(size, count - block * size)
@@ -229,14 +232,14 @@ def _summed(
 @eqx.filter_jit
 def _degrees(
     geometry: _Geometry, neighbors: Int[Array, "B K C"], reach: Float[Array, ""]
-) -> Int[Array, ""]:
-    """The most edges that any atom has within the potential's range."""
+) -> Int[Array, "B C"]:
+    """How many edges each atom has within the potential's range."""
 
-    def widest(block: tuple) -> Array:
+    def within(block: tuple) -> Array:
         edges = edges_between(geometry.extended, *block)
-        return jnp.max(jnp.sum(edges.mask & (edges.distances < reach), axis=0))
+        return jnp.sum(edges.mask & (edges.distances < reach), axis=0)
 
-    return jnp.max(jax.lax.map(widest, (neighbors, geometry.sites)))
+    return jax.lax.map(within, (neighbors, geometry.sites))
 
 
 @eqx.filter_jit

@@ -24,6 +24,7 @@ from mdsens.relaxation.lbfgs import LBFGS
 from mdsens.relaxation.loose import loose_atoms
 from mdsens.relaxation.minimiser import Minimiser, State, approach
 from mdsens.relaxation.newton import DENSE_LIMIT, Newton
+from mdsens.relaxation.preconditioned_lbfgs import PreconditionedLBFGS
 from mdsens.relaxation.relax import METHODS, _check_inputs
 from mdsens.relaxation.side_by_side import (
     Devices,
@@ -678,6 +679,11 @@ def _check(
                 f"systems[{index}] has {degrees} degrees of freedom, and batches take Newton's "
                 f"method up to {DENSE_LIMIT}: use mdsens.relax for it, or method='lbfgs'"
             )
+    if method == "preconditioned-lbfgs" or isinstance(method, PreconditionedLBFGS):
+        raise InputError(
+            "method = 'preconditioned-lbfgs' is for one large system: use 'auto' or 'lbfgs' for a "
+            "batch, or mdsens.relax"
+        )
 
 
 def _progress_bar(total: int) -> Progress:

@@ -13,6 +13,7 @@ from mdsens.implicit.multigrid import HostPreconditioner
 from mdsens.particles.edges import EdgeList, find_edges
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
+from mdsens.relaxation.hessian_solver import hessian_fits
 from mdsens.relaxation.landscape import Landscape, largest_force
 from mdsens.relaxation.lbfgs import LBFGS
 from mdsens.relaxation.minimiser import (
@@ -222,12 +223,15 @@ def descend_automatically(descent: Descent, max_step: float) -> State:
     """L-BFGS until the forces are small, then Newton steps with the Hessian.
 
     Newton's method is tried when the largest force has fallen by a factor of 1,000, and taken as
-    long as each step at least halves it; else L-BFGS goes on for another factor of 10.
+    long as each step at least halves it; else L-BFGS goes on for another factor of 10. Where there
+    is no memory for the Hessian L-BFGS goes on to the end.
     """
     # Far from the minimum a long memory costs more than it tells.
     start = LBFGS(max_step=max_step, history=8)
     state = descent.run(start, descent.fmax, 0)
     target = 1e-3 * float(largest_force(state.gradient))
+    if float(largest_force(state.gradient)) > descent.fmax and not hessian_fits(descent.landscape):
+        return descent.run(LBFGS(max_step=max_step), descent.fmax, descent.max_steps)
     while True:
         state = descent.run(start, max(target, descent.fmax), descent.max_steps)
         force = float(largest_force(state.gradient))

@@ -26,7 +26,7 @@ from mdsens.mechanics.sparse_hessian import sparse_hessian, sparse_hessian_bytes
 from mdsens.relaxation.landscape import Landscape
 
 #: Part of the free memory that a Hessian may take, with what is computed from it.
-MEMORY_FRACTION = 0.4
+MEMORY_FRACTION = 0.5
 #: Relative residual above which a solution is an error, unless less was asked for.
 TOLERANCE = 1e-6
 
@@ -40,7 +40,7 @@ def hessian_fits(landscape: Landscape) -> bool:
     gib = 1024.0**3
     warnings.warn(
         f"the sparse Hessian would take up to {needed / gib:.3g} GiB of {free / gib:.3g} GiB free: "
-        "it is not built, and products with the Hessian are computed anew each time, which is slow",
+        "it is not built, and what needs no matrix is done in its place, which is slower",
         ResourceWarning,
         stacklevel=3,
     )

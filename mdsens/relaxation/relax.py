@@ -19,6 +19,7 @@ from mdsens.relaxation.descent import Callback, Descent, descend_automatically
 from mdsens.relaxation.equilibrium import Equilibrium
 from mdsens.relaxation.fire import FIRE
 from mdsens.relaxation.gradient_descent import GradientDescent
+from mdsens.relaxation.hessian_solver import hessian_fits
 from mdsens.relaxation.landscape import CELL_MODES, Landscape
 from mdsens.relaxation.lbfgs import LBFGS
 from mdsens.relaxation.loose import loose_atoms
@@ -38,6 +39,10 @@ METHODS = {
 }
 #: Slots per atom that a traced relaxation has room for where the range is traced too.
 TRACED_SLOTS = {2: 32, 3: 80}
+
+
+#: Minimisers that assemble the Hessian.
+NEED_HESSIAN = (Newton, PreconditionedLBFGS)
 
 
 def relax(
@@ -97,12 +102,18 @@ def relax(
             start, frozen, cell, float(load), float(fmax), int(max_steps), skin, progress, callback
         )
         with descent.bar if descent.bar is not None else contextlib.nullcontext():
-            if isinstance(method, Minimiser):
-                descent.run(method, descent.fmax, max_steps)
-            elif method == "auto":
+            if method == "auto":
                 descend_automatically(descent, max_step)
             else:
-                descent.run(METHODS[method](max_step=max_step), descent.fmax, max_steps)
+                minimiser = (
+                    METHODS[method](max_step=max_step) if isinstance(method, str) else method
+                )
+                if isinstance(minimiser, NEED_HESSIAN) and not hessian_fits(descent.landscape):
+                    raise InputError(
+                        f"method = {type(minimiser).__name__}: there is no memory for the Hessian; "
+                        "use 'lbfgs', or 'auto', which does without where it must"
+                    )
+                descent.run(minimiser, descent.fmax, max_steps)
         return descent.q, descent
 
     if is_concrete(inputs):

@@ -153,3 +153,16 @@ def test_a_preconditioner_saves_most_steps():
     )
     assert float(preconditioned.energy) == pytest.approx(float(plain.energy), rel=1e-12)
     assert preconditioned.history.steps < 0.5 * plain.history.steps
+
+
+def test_without_memory_for_a_hessian_auto_goes_on_without_and_newton_says_so(monkeypatch):
+    monkeypatch.setattr("mdsens.relaxation.hessian_solver.available_memory", lambda: 1024)
+    with pytest.warns(ResourceWarning, match="sparse Hessian would take up to"):
+        equilibrium = mdsens.relax(vacancy(3, 0.05), ARGON)
+    assert {method for method, _ in equilibrium.history.methods} == {"LBFGS"}
+    assert equilibrium.fmax <= 1e-8
+    with (
+        pytest.warns(ResourceWarning, match="GiB free"),
+        pytest.raises(mdsens.errors.InputError, match="no memory for the Hessian; use 'lbfgs'"),
+    ):
+        mdsens.relax(vacancy(3, 0.05), ARGON, method="newton")

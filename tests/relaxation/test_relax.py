@@ -116,6 +116,19 @@ def test_the_callback_hears_of_the_course():
     assert np.array_equal(positions[-1], equilibrium.positions)
 
 
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_a_callback_that_raises_ends_the_relaxation(wrap):
+    def refuse(*news):
+        raise ZeroDivisionError("enough")
+
+    def energy(potential):
+        system = cases.vacancy_crystal()
+        return mdsens.relax(system, potential, callback=refuse, capacity=(200, 2000)).energy
+
+    with pytest.raises(Exception, match="enough"):
+        wrap(energy)(LJ)
+
+
 @pytest.mark.parametrize("method", ["auto", "fire", "newton"])
 @pytest.mark.parametrize("steps", [0, 3])
 def test_no_more_steps_than_allowed(method, steps):

@@ -152,6 +152,7 @@ def test_a_batch_is_spread_over_all_devices(tmp_path):
         (([cases.dimer()], LJ), {"batch_size": 0}, "batch_size = 0"),
         (([cases.dimer()], LJ), {"skin": -1.0}, "skin = -1.0"),
         (([cases.dimer()], LJ, "firr"), {}, "did you mean 'fire'"),
+        (([cases.dimer()], LJ, "preconditioned-lbfgs"), {}, "is for one large system"),
         (([cases.dimer(), cases.dimer(dimension=2)], LJ), {}, "has 2 dimensions"),
         (([cases.dimer(), clusters()[0]], [LJ, "LJ"]), {}, r"systems\[1\]: potential is a str"),
     ],
