@@ -21,7 +21,7 @@ from mdsens.implicit.multigrid import BlockJacobi, HostPreconditioner, Multigrid
 METHODS = ("direct", "multigrid", "block-jacobi")
 #: Unknowns up to which "auto" factorises: the fill of a factor grows with a power of the size
 #: that depends on the dimension in which the matrix is connected.
-DIRECT_LIMIT = {1: 1_000_000, 2: 200_000, 3: 3_000}
+DIRECT_LIMIT = {1: 1_000_000, 2: 200_000, 3: 1_000}
 #: Iterations after which conjugate gradients with multigrid count as stalled.
 MULTIGRID_STEPS = 300
 

@@ -67,20 +67,21 @@ class Minimiser(eqx.Module):
 
 def first_state(minimiser: Minimiser, landscape: Landscape, q: Float[Array, "R D"]) -> State:
     """The state at q before the first step."""
-    enthalpy, gradient = _evaluate(landscape, q)
+    enthalpy, gradient = evaluate(landscape, q)
     return State(q, enthalpy, gradient, jnp.asarray(1), jnp.asarray(False), minimiser.start(q))
 
 
 @eqx.filter_jit
-def _evaluate(
+def evaluate(
     landscape: Landscape, q: Float[Array, "R D"]
 ) -> tuple[Float[Array, ""], Float[Array, "R D"]]:
+    """The enthalpy and its gradient, compiled."""
     return landscape.enthalpy_and_gradient(q)
 
 
 def refresh(landscape: Landscape, state: State) -> State:
     """The same state with enthalpy and gradient computed anew, after new edges."""
-    enthalpy, gradient = _evaluate(landscape, state.q)
+    enthalpy, gradient = evaluate(landscape, state.q)
     return eqx.tree_at(
         lambda s: (s.enthalpy, s.gradient, s.evaluations),
         state,

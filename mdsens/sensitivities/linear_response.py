@@ -13,7 +13,8 @@ from mdsens.implicit import LinearSolveError, jvp_solution, newton_step, vjp_sol
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation import Landscape
 from mdsens.relaxation.hessian_solver import HessianSolver
-from mdsens.relaxation.newton import hessian_product
+from mdsens.relaxation.landscape import largest_force
+from mdsens.relaxation.minimiser import evaluate
 from mdsens.sensitivities.results import Found
 
 #: Relative residual of the solves for derivatives, and of those that only estimate an error.
@@ -21,6 +22,8 @@ RTOL = 1e-11
 ESTIMATE_RTOL = 1e-2
 #: Relative difference between the assembled Hessian and the derivative of the forces, at most.
 AGREEMENT = 1e-8
+#: Distance of the differences that estimate an error, as a fraction of the potential's range.
+DIFFERENCE = 1e-6
 #: Right-hand sides that are kept at a time.
 COLUMNS = 16
 
@@ -108,7 +111,7 @@ class AssembledResponse(LinearResponse):
         landscape, q, solver = self.landscape, self.q, self.solver
         newton = None
         if estimate:
-            gradient = np.asarray(_gradient(landscape, q))[None]
+            gradient = np.asarray(evaluate(landscape, q)[1])[None]
             newton = jnp.asarray(-solver.solve(gradient, ESTIMATE_RTOL)[0][0])
         tangents: dict[str, Array] = {}
         residuals: list[float] = []
@@ -205,16 +208,28 @@ def _condition(q: Float[Array, "R D"], potential: Potential, landscape: Landscap
 
 
 @eqx.filter_jit
-def _change(landscape: Landscape, q: Float[Array, "R D"], direction: Potential) -> Array:
-    """dF/dtheta along a direction of the potential."""
+def _left_over(
+    landscape: Landscape, q: Float[Array, "R D"], tangent: Float[Array, "R D"], direction: Potential
+) -> Array:
+    """What is left of H tangent + dF/dtheta at q; one function, compiled once, for either alone."""
     return jax.jvp(
-        lambda potential: _condition(q, potential, landscape),
-        (landscape.potential,),
-        (direction,),
+        lambda x, potential: _condition(x, potential, landscape),
+        (q, landscape.potential),
+        (tangent, direction),
     )[1]
 
 
-@eqx.filter_jit
+def _change(landscape: Landscape, q: Float[Array, "R D"], direction: Potential) -> Array:
+    """dF/dtheta along a direction of the potential."""
+    return _left_over(landscape, q, jnp.zeros_like(q), direction)
+
+
+def _product(landscape: Landscape, q: Float[Array, "R D"], vector: Float[Array, "R D"]) -> Array:
+    """The Hessian times a vector."""
+    nothing = jax.tree.map(jnp.zeros_like, landscape.potential)
+    return _left_over(landscape, q, vector, nothing)
+
+
 def _change_along(
     landscape: Landscape,
     q: Float[Array, "R D"],
@@ -222,16 +237,18 @@ def _change_along(
     tangent: Float[Array, "R D"],
     direction: Potential,
 ) -> Array:
-    """How the right-hand side that a tangent leaves, zero at q, changes along a step from q."""
+    """How the right-hand side that a tangent leaves, zero at q, changes along a step from q.
 
-    def left_over(point: Float[Array, "R D"]) -> Array:
-        return jax.jvp(
-            lambda x, potential: _condition(x, potential, landscape),
-            (point, landscape.potential),
-            (tangent, direction),
-        )[1]
-
-    return jax.jvp(left_over, (q,), (step,))[1]
+    By a central difference over a distance at which its errors are a millionth of it: a third
+    derivative would take longer to compile than all else together.
+    """
+    longest = largest_force(step)
+    reach = landscape.potential.interaction_range
+    part = DIFFERENCE * reach / jnp.where(longest > 0, longest, 1.0)
+    ahead, behind = (
+        _left_over(landscape, q + sign * part * step, tangent, direction) for sign in (1.0, -1.0)
+    )
+    return (ahead - behind) / (2 * part)
 
 
 @eqx.filter_jit
@@ -241,16 +258,6 @@ def _pull(
     return jax.vjp(lambda potential: _condition(q, potential, landscape), landscape.potential)[1](
         cotangent
     )[0]
-
-
-@eqx.filter_jit
-def _product(landscape: Landscape, q: Array, vector: Array) -> Array:
-    return hessian_product(landscape, q, vector)
-
-
-@eqx.filter_jit
-def _gradient(landscape: Landscape, q: Array) -> Array:
-    return landscape.condition(q)
 
 
 def _null_space(q: Float[Array, "R D"], potential: Potential, landscape: Landscape) -> Array:
