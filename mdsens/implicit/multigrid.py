@@ -1,7 +1,9 @@
 """Preconditioners for symmetric sparse matrices on the host: multigrid, and diagonal blocks."""
 
+import functools
 import warnings
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -12,7 +14,7 @@ from jaxtyping import Float, Int
 from pyamg.multilevel import MultilevelSolver
 from pyamg.relaxation.chebyshev import chebyshev_polynomial_coefficients
 
-#: r -> approximately A^-1 r, symmetric and positive definite.
+#: r -> approximately A^-1 r, symmetric and positive definite; of a vector, or of each column.
 HostPreconditioner: TypeAlias = Callable[[np.ndarray], np.ndarray]
 
 #: Blocks per row up to which the whole matrix is the stiff part of itself.
@@ -22,6 +24,10 @@ STIFF_BLOCKS = 24
 STIFF_FRACTION = 0.1
 #: Unknowns of the coarsest level, which is solved by a dense pseudo-inverse.
 COARSEST = 300
+#: Eigenvalues of the coarsest matrix below this fraction of the largest are null modes.
+NULL_FRACTION = 1e-12
+#: Rows of blocks that are looked at together: their blocks should fit the cache.
+CHUNK = 1024
 #: Degree of the smoothing polynomials; they damp the eigenvalues above this fraction of the
 #: largest, which is believed to be this many times its estimate.
 DEGREE, SMOOTHED_FRACTION, SAFETY = 2, 0.1, 1.1
@@ -43,23 +49,41 @@ def stiff_part(matrix: scipy.sparse.bsr_array) -> scipy.sparse.bsr_array:
     rows = matrix.shape[0] // matrix.blocksize[0]
     if len(matrix.indices) <= STIFF_BLOCKS * rows:
         return matrix
-    row = row_of_blocks(matrix)
-    column, diagonal = matrix.indices, row == matrix.indices
-    strength = np.einsum("eij,eij->e", matrix.data, matrix.data)
-    strength[diagonal] = 0.0
-    strongest = np.maximum.reduceat(strength, matrix.indptr[:-1])
-    needed = STIFF_FRACTION**2 * np.minimum(strongest[row], strongest[column])
-    kept = diagonal | (strength >= needed) & (strength > 0)
-    data = matrix.data[kept]
-    # What is left out goes to the diagonal, so that translations stay without a force.
-    left_out = np.flatnonzero(~kept)
     size = matrix.blocksize[0]
-    ones = np.ones(len(left_out))
-    addition = scipy.sparse.csr_array((ones, (row[left_out], left_out)), (rows, len(row)))
-    sums = (addition @ matrix.data.reshape(len(row), -1)).reshape(rows, size, size)
-    data[diagonal[kept]] += sums[row[diagonal]]
-    starts = np.concatenate([[0], np.cumsum(np.add.reduceat(kept, matrix.indptr[:-1], dtype=int))])
-    return scipy.sparse.bsr_array((data, column[kept], starts.astype(np.int32)), shape=matrix.shape)
+    starts = [min(start, rows) for start in range(0, rows + CHUNK, CHUNK)]
+    chunks = [(matrix.indptr[a], matrix.indptr[b], a, b) for a, b in pairwise(starts) if b > a]
+    row = row_of_blocks(matrix)
+    diagonal = row == matrix.indices
+    strength, strongest = np.empty(len(row)), np.empty(rows)
+    for first, last, begin, end in chunks:
+        data = matrix.data[first:last]
+        np.einsum("eij,eij->e", data, data, out=strength[first:last])
+        strength[first:last][diagonal[first:last]] = 0.0
+        strongest[begin:end] = np.maximum.reduceat(
+            strength[first:last], matrix.indptr[begin:end] - first
+        )
+    kept = np.empty(len(row), bool)
+    pieces = []
+    for first, last, begin, end in chunks:
+        within = slice(first, last)
+        needed = np.minimum(strongest[row[within]], strongest[matrix.indices[within]])
+        strong = (strength[within] >= STIFF_FRACTION**2 * needed) & (strength[within] > 0)
+        kept[within] = diagonal[within] | strong
+        data, inside = matrix.data[within], kept[within]
+        piece = data[inside]
+        # What is left out goes to the diagonal, so that translations stay without a force.
+        counts = np.add.reduceat(inside, matrix.indptr[begin:end] - first, dtype=int)
+        whole = np.add.reduceat(data, matrix.indptr[begin:end] - first)
+        part = np.add.reduceat(piece, np.concatenate([[0], np.cumsum(counts)[:-1]]))
+        own = diagonal[within][inside]
+        piece[own] += (whole - part)[row[within][inside][own] - begin]
+        pieces.append(piece)
+    totals = np.concatenate([[0], np.cumsum(np.add.reduceat(kept, matrix.indptr[:-1], dtype=int))])
+    return scipy.sparse.bsr_array(
+        (np.concatenate(pieces), matrix.indices[kept], totals.astype(np.int32)),
+        shape=matrix.shape,
+        blocksize=(size, size),
+    )
 
 
 class Multigrid:
@@ -113,23 +137,39 @@ class Multigrid:
             largest = SAFETY * (getattr(level.A, "rho", None) or spectral_radius(level.A))
             bounds = (SMOOTHED_FRACTION * largest, largest)
             self._polynomials.append(-chebyshev_polynomial_coefficients(*bounds, DEGREE)[:-1])
+        coarsest = self.hierarchy.levels[-1].A.toarray()
+        self._coarsest = np.linalg.pinv(coarsest, rcond=NULL_FRACTION, hermitian=True)
         probe = np.random.default_rng(0).normal(size=matrix.shape[0])
         value = probe @ self(probe)
         if not (np.isfinite(value) and value > 0):
             raise ValueError(f"the multigrid hierarchy is not positive: r.M r = {value}")
 
-    def __call__(self, residual: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        """One V-cycle from zero."""
-        return self._scale * self._cycle(0, self._scale * residual)
+    def __call__(self, residual: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, "n ..."]:
+        """One V-cycle from zero, for one vector or for a column each."""
+        scale = self._scale.reshape(-1, *(1 for _ in residual.shape[1:]))
+        levels = self._levels if residual.ndim == 1 else self._wide_levels
+        return scale * self._cycle(levels, 0, scale * residual)
 
-    def _cycle(self, depth: int, b: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        level = self.hierarchy.levels[depth]
-        if depth == len(self.hierarchy.levels) - 1:
-            return np.ravel(self.hierarchy.coarse_solver(level.A, b))
+    @functools.cached_property
+    def _levels(self) -> list[tuple]:
+        """Matrix, prolongation and restriction of each level but the coarsest."""
+        return [(level.A, level.P, level.R) for level in self.hierarchy.levels[:-1]]
+
+    @functools.cached_property
+    def _wide_levels(self) -> list[tuple]:
+        """The same in the format that is faster for many vectors at once."""
+        return [tuple(matrix.tocsr() for matrix in level) for level in self._levels]
+
+    def _cycle(
+        self, levels: list[tuple], depth: int, b: Float[np.ndarray, "n ..."]
+    ) -> Float[np.ndarray, "n ..."]:
+        if depth == len(levels):
+            return self._coarsest @ b
+        matrix, prolongation, restriction = levels[depth]
         polynomial = self._polynomials[depth]
-        x = _polynomial_product(polynomial, level.A, b)
-        x += level.P @ self._cycle(depth + 1, level.R @ (b - level.A @ x))
-        x += _polynomial_product(polynomial, level.A, b - level.A @ x)
+        x = _polynomial_product(polynomial, matrix, b)
+        x += prolongation @ self._cycle(levels, depth + 1, restriction @ (b - matrix @ x))
+        x += _polynomial_product(polynomial, matrix, b - matrix @ x)
         return x
 
     def __str__(self) -> str:
@@ -140,9 +180,9 @@ class Multigrid:
 def _polynomial_product(
     coefficients: Float[np.ndarray, " k"],
     matrix: scipy.sparse.bsr_array,
-    vector: Float[np.ndarray, " n"],
-) -> Float[np.ndarray, " n"]:
-    """A polynomial of a matrix times a vector, highest coefficient first."""
+    vector: Float[np.ndarray, "n ..."],
+) -> Float[np.ndarray, "n ..."]:
+    """A polynomial of a matrix times vectors, highest coefficient first."""
     result = coefficients[0] * vector
     for coefficient in coefficients[1:]:
         result = matrix @ result
@@ -198,10 +238,11 @@ class BlockJacobi:
         inverse[sizes <= floor] = 1.0 / max(sizes.max(initial=0.0), 1e-300)
         self._blocks = np.einsum("nij,nj,nkj->nik", vectors, inverse, vectors)
 
-    def __call__(self, residual: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        """Each block's inverse times its part of the vector."""
+    def __call__(self, residual: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, "n ..."]:
+        """Each block's inverse times its part of the vector, or of each column."""
         count, size, _ = self._blocks.shape
-        return np.einsum("nij,nj->ni", self._blocks, residual.reshape(count, size)).ravel()
+        product = self._blocks @ residual.reshape(count, size, -1)
+        return product.reshape(residual.shape)
 
     def __str__(self) -> str:
         return "diagonal blocks"

@@ -12,7 +12,7 @@ from mdsens.relaxation.lbfgs import LBFGS
 from mdsens.relaxation.minimiser import Minimiser, State, first_state
 from mdsens.relaxation.newton import Newton
 from mdsens.relaxation.preconditioned_lbfgs import PreconditionedLBFGS
-from mdsens.relaxation.relax import METHODS, relax
+from mdsens.relaxation.relax import METHODS, relax, unrelaxed
 
 __all__ = [
     "FIRE",
@@ -32,4 +32,5 @@ __all__ = [
     "first_state",
     "relax",
     "relax_batch",
+    "unrelaxed",
 ]

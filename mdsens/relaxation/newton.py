@@ -88,7 +88,7 @@ class Newton(LineSearchMinimiser):
         )  # fmt: skip
 
     def _rtol(self, force: float, ratio: float | None, reused: bool) -> float:
-        """The relative residual that is worth it: a third of what the step will leave anyhow."""
+        """The relative residual that is worth it: a third of what the last step left."""
         if ratio is None:
             return FIRST_RTOL
         # With a new Hessian the error falls as its square, with an old one as it did before.

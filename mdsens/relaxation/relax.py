@@ -135,6 +135,27 @@ def relax(
     )  # fmt: skip
 
 
+def unrelaxed(system: System, potential: Potential, cell: str | None = None) -> Equilibrium:
+    """A structure as it is, without any edges, in the form of one that is relaxed.
+
+    It shows what an observable needs of atoms, cell and boundaries; energies there mean nothing.
+
+    Arguments:
+        system: N atoms in D dimensions.
+        potential: the potential.
+        cell: what of the cell would relax.
+
+    Returns:
+        The Equilibrium.
+    """
+    loose = jnp.zeros(system.atom_count, bool)
+    blank = no_edges(system.atom_count, system.dimension)
+    landscape = _landscape(system, potential, blank, jnp.zeros(()), cell, loose)
+    return Equilibrium(
+        landscape, landscape.coordinates, system.positions, jnp.zeros(()), 1.0, None, None
+    )
+
+
 def _landscape(
     system: System,
     potential: Potential,

@@ -13,7 +13,6 @@ from mdsens.implicit import LinearSolveError, jvp_solution, newton_step, vjp_sol
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation import Landscape
 from mdsens.relaxation.hessian_solver import HessianSolver
-from mdsens.relaxation.landscape import largest_force
 from mdsens.relaxation.minimiser import evaluate
 from mdsens.sensitivities.results import Found
 
@@ -112,7 +111,7 @@ class AssembledResponse(LinearResponse):
         newton = None
         if estimate:
             gradient = np.asarray(evaluate(landscape, q)[1])[None]
-            newton = jnp.asarray(-solver.solve(gradient, ESTIMATE_RTOL)[0][0])
+            newton = -solver.solve(gradient, ESTIMATE_RTOL)[0][0]
         tangents: dict[str, Array] = {}
         residuals: list[float] = []
         changes: list[float] = []
@@ -127,7 +126,7 @@ class AssembledResponse(LinearResponse):
             tangents |= {name: jnp.asarray(t) for name, t in zip(group, found, strict=True)}
             if newton is not None:
                 turned = [
-                    -np.asarray(_change_along(landscape, q, newton, tangents[name], direction))
+                    -_change_along(landscape, q, newton, tangents[name], direction)
                     for name, direction in zip(group, directions, strict=True)
                 ]
                 off, _ = solver.solve(np.stack(turned), ESTIMATE_RTOL)
@@ -221,32 +220,37 @@ def _left_over(
 
 def _change(landscape: Landscape, q: Float[Array, "R D"], direction: Potential) -> Array:
     """dF/dtheta along a direction of the potential."""
-    return _left_over(landscape, q, jnp.zeros_like(q), direction)
+    return _left_over(landscape, q, jnp.asarray(np.zeros(q.shape)), direction)
 
 
 def _product(landscape: Landscape, q: Float[Array, "R D"], vector: Float[Array, "R D"]) -> Array:
     """The Hessian times a vector."""
-    nothing = jax.tree.map(jnp.zeros_like, landscape.potential)
+    nothing = jax.tree.map(lambda leaf: jnp.asarray(np.zeros(leaf.shape)), landscape.potential)
     return _left_over(landscape, q, vector, nothing)
 
 
 def _change_along(
     landscape: Landscape,
     q: Float[Array, "R D"],
-    step: Float[Array, "R D"],
+    step: Float[np.ndarray, "R D"],
     tangent: Float[Array, "R D"],
     direction: Potential,
-) -> Array:
+) -> Float[np.ndarray, "R D"]:
     """How the right-hand side that a tangent leaves, zero at q, changes along a step from q.
 
     By a central difference over a distance at which its errors are a millionth of it: a third
     derivative would take longer to compile than all else together.
     """
-    longest = largest_force(step)
-    reach = landscape.potential.interaction_range
-    part = DIFFERENCE * reach / jnp.where(longest > 0, longest, 1.0)
+    longest = float(np.abs(step).max())
+    if not longest > 0:
+        return np.zeros(step.shape)
+    # In NumPy, of which nothing has to be compiled.
+    part = DIFFERENCE * float(landscape.potential.interaction_range) / longest
     ahead, behind = (
-        _left_over(landscape, q + sign * part * step, tangent, direction) for sign in (1.0, -1.0)
+        np.asarray(
+            _left_over(landscape, jnp.asarray(np.asarray(q) + distance * step), tangent, direction)
+        )
+        for distance in (part, -part)
     )
     return (ahead - behind) / (2 * part)
 

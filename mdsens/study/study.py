@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 from pydantic import ValidationError
 
 from mdsens.errors import InputError, MdsensError
 from mdsens.observables import Observable, parse
 from mdsens.particles import System
 from mdsens.potentials import Potential, SoftSphere
-from mdsens.relaxation import METHODS, Equilibrium, relax
+from mdsens.relaxation import METHODS, Equilibrium, relax, unrelaxed
 from mdsens.sensitivities.unrolled import single_parameter
 from mdsens.study.build import build_potential, build_system, quantity
 from mdsens.study.find import find_study
@@ -83,13 +84,16 @@ class Study:
                 pressure where there is no cell, and the like.
         """
         self.potential.species_index(self.system)
-        # What an observable needs of atoms, cell and boundaries shows with any potential; one that
-        # hardly reaches anywhere compiles fastest.
+        # What an observable needs of atoms, cell and boundaries shows with any potential.
         tiny = SoftSphere(diameter=NEGLIGIBLE_LENGTH)
-        start = relax(self.system, tiny, fmax=1.0, max_steps=0, cell=self.relaxation["cell"])
+        start = unrelaxed(self.system, tiny, self.relaxation["cell"])
         for observable in self.observables:
             try:
-                observable(start)
+                if observable.traceable:
+                    # Traced and not compiled, which would take a second.
+                    eqx.filter_eval_shape(observable, start.for_compiled_code())
+                else:
+                    observable(start)
             except InputError as error:
                 raise InputError(f"sensitivity.observables: {observable.name}: {error}") from None
             except MdsensError:

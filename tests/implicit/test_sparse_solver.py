@@ -6,7 +6,12 @@ import scipy.sparse
 
 from mdsens.implicit import LinearSolveError
 from mdsens.implicit.multigrid import BlockJacobi, Multigrid, stiff_part
-from mdsens.implicit.sparse_solver import METHODS, SparseSolver, conjugate_gradients
+from mdsens.implicit.sparse_solver import (
+    METHODS,
+    SparseSolver,
+    conjugate_gradients,
+    conjugate_gradients_side_by_side,
+)
 
 GENERATOR = np.random.default_rng(0)
 
@@ -175,3 +180,32 @@ def test_preconditioners_are_symmetric_and_positive(kind):
     applied = np.stack([made(unit) for unit in np.eye(matrix.shape[0])])
     assert np.abs(applied - applied.T).max() < 1e-12 * np.abs(applied).max()
     assert np.linalg.eigvalsh((applied + applied.T) / 2)[0] > 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_many_right_hand_sides_are_solved_as_if_each_were_alone(method):
+    matrix = lattice(12)
+    b = GENERATOR.normal(size=(matrix.shape[0], 20)) * 10.0 ** GENERATOR.integers(-6, 6, 20)
+    b[:, 3] = 0.0
+    b[:, 5] = translations(matrix)[0]
+    solver, heard = solver_of(matrix, method), []
+    together = solver.solve(b, rtol=1e-12, told=heard.append)
+    alone = np.concatenate([solver.solve(column[:, None], 1e-12).value for column in b.T], axis=1)
+    sizes = np.abs(alone).max(axis=0)
+    np.testing.assert_array_equal(together.value[:, [3, 5]], 0.0)
+    assert (np.abs(together.value - alone).max(axis=0) <= 1e-9 * sizes).all()
+    assert heard[-1] == 20
+
+
+def test_a_column_that_meets_negative_curvature_says_so_and_stops_no_other():
+    matrix = lattice(6, pinned=True).toarray()
+    values, vectors = np.linalg.eigh(matrix)
+    indefinite = matrix - 2.0 * values[0] * np.outer(vectors[:, 0], vectors[:, 0])
+    b = np.stack([vectors[:, 1] + vectors[:, 7], vectors[:, 0], vectors[:, 3]], axis=1)
+    x, residuals, steps = conjugate_gradients_side_by_side(
+        scipy.sparse.csr_array(indefinite), b, lambda r: r, lambda v: v, 1e-12, 500
+    )
+    assert residuals[1] == 1.0
+    assert residuals[[0, 2]].max() <= 1e-12
+    assert np.abs(indefinite @ x[:, [0, 2]] - b[:, [0, 2]]).max() < 1e-11
+    assert steps.max() < 50
