@@ -36,6 +36,8 @@ class Certificate:
             change along one Newton step.
         linear_solver: how the linear systems of a sensitivity were solved.
         floppy_vectors: shape (M, R, D), null vectors that no symmetry explains.
+        estimated: whether the lowest eigenvalue is one that iterations found to some percent, and
+            not one of all that there are.
     """
 
     fmax: float
@@ -49,6 +51,7 @@ class Certificate:
     floppy_vectors: np.ndarray = dataclasses.field(
         default_factory=lambda: np.zeros((0, 0, 0)), repr=False, compare=False
     )
+    estimated: bool = False
 
     @property
     def converged(self) -> bool:
@@ -59,6 +62,12 @@ class Certificate:
     def lowest_eigenvalue(self) -> float:
         """Lowest eigenvalue of the Hessian outside the null space; infinite if there is none."""
         return self.lowest_eigenvalues[0] if self.lowest_eigenvalues else float("inf")
+
+    @property
+    def lowest_eigenvalue_text(self) -> str:
+        """The lowest eigenvalue with the digits that are known."""
+        value = self.lowest_eigenvalue
+        return f"about {value:.2g}" if self.estimated else f"{value:.6g}"
 
     @property
     def stable(self) -> bool:
@@ -85,7 +94,7 @@ class Certificate:
         kinds = ", ".join(f"{count} {kind}" for kind, count in self.null_modes.items() if count)
         lines = [
             f"{self.kind}: largest force {self.fmax:.2e} {force} (asked: {self.fmax_asked:.0e})",
-            f"lowest eigenvalue {self.lowest_eigenvalue:.6g} {curvature}",
+            f"lowest eigenvalue {self.lowest_eigenvalue_text} {curvature}",
             f"null modes: {kinds or 'none'}",
         ]
         if self.linear_residual is not None:
@@ -154,6 +163,7 @@ def certify(
         },
         units=system.units,
         floppy_vectors=floppy.reshape(-1, *q.shape),
+        estimated=size > 0 and jacobian is None and solver is not None,
     )
 
 

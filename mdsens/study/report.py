@@ -120,13 +120,15 @@ def _page(folder: Path, results: dict[str, Any], figures: list[Path]) -> str:
             "sign.</p>"
         )
     kinds = ", ".join(f"{n} {kind}" for kind, n in certificate["null_modes_by_kind"].items() if n)
+    lowest = _digits(certificate["lowest_eigenvalue"])
+    if certificate.get("lowest_eigenvalue_estimated"):
+        lowest = f"about {certificate['lowest_eigenvalue']:.2g}"
     rows = [
         ("kind of structure", results["kind"], ""),
         ("largest force", _digits(results["fmax"]), units["fmax"]),
         ("asked for", _digits(results["fmax_asked"]), units["fmax"]),
         ("steps", str(results["steps"]), "1"),
-        ("lowest eigenvalue", _digits(certificate["lowest_eigenvalue"]),
-         units["lowest_eigenvalue"]),
+        ("lowest eigenvalue", lowest, units["lowest_eigenvalue"]),
         ("null modes", kinds or "none", ""),
         ("linear solver", certificate.get("linear_solver") or "", ""),
         ("linear residual (relative)", _digits(certificate["linear_residual"]), "1"),

@@ -112,6 +112,7 @@ def collect(
         "logarithmic_sensitivities": _plain(sensitivity.logarithmic()),
         "certificate": {
             "lowest_eigenvalue": certificate.lowest_eigenvalue,
+            "lowest_eigenvalue_estimated": certificate.estimated,
             "null_modes": certificate.null_mode_count,
             "null_modes_by_kind": dict(certificate.null_modes),
             "linear_residual": max(

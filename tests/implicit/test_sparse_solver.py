@@ -209,3 +209,17 @@ def test_a_column_that_meets_negative_curvature_says_so_and_stops_no_other():
     assert residuals[[0, 2]].max() <= 1e-12
     assert np.abs(indefinite @ x[:, [0, 2]] - b[:, [0, 2]]).max() < 1e-11
     assert steps.max() < 50
+
+
+@pytest.mark.parametrize("method", ["multigrid", "block-jacobi"])
+@pytest.mark.parametrize("excess", [1.02, 1.5])
+def test_one_soft_spot_among_many_soft_waves_is_found(method, excess):
+    matrix = lattice(24, pinned=True).toarray()
+    spot = np.zeros(len(matrix))
+    spot[[400, 402]] = 1.0, -1.0
+    # This much softer in one direction and the matrix curves down there, a little.
+    softer = matrix - excess / (spot @ np.linalg.solve(matrix, spot)) * np.outer(spot, spot)
+    expected = np.linalg.eigvalsh(softer)[0]
+    assert expected < 0
+    solver = solver_of(scipy.sparse.bsr_array(softer, blocksize=(2, 2)), method, null=False)
+    assert solver.lowest_eigenvalue() == pytest.approx(expected, rel=0.2)

@@ -166,3 +166,14 @@ def test_without_memory_for_a_hessian_auto_goes_on_without_and_newton_says_so(mo
         pytest.raises(mdsens.errors.InputError, match="no memory for the Hessian; use 'lbfgs'"),
     ):
         mdsens.relax(vacancy(3, 0.05), ARGON, method="newton")
+
+
+def test_the_certificate_of_a_large_system_says_that_its_eigenvalue_is_an_estimate():
+    equilibrium = mdsens.relax(vacancy(5, 0.05), ARGON)
+    matrix = HessianSolver(equilibrium.backbone, equilibrium.q).dense()
+    exact = np.linalg.eigvalsh(matrix)[3]
+    certificate = equilibrium.certificate
+    assert certificate.lowest_eigenvalue == pytest.approx(exact, rel=0.05)
+    assert f"lowest eigenvalue about {certificate.lowest_eigenvalue:.2g} eV" in str(certificate)
+    small = mdsens.relax(vacancy(2, 0.05), ARGON).certificate
+    assert "about" not in str(small)
