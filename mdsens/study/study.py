@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 from pydantic import ValidationError
 
 from mdsens.errors import InputError, MdsensError
@@ -89,11 +88,7 @@ class Study:
         start = unrelaxed(self.system, tiny, self.relaxation["cell"])
         for observable in self.observables:
             try:
-                if observable.traceable:
-                    # Traced and not compiled, which would take a second.
-                    eqx.filter_eval_shape(observable, start.for_compiled_code())
-                else:
-                    observable(start)
+                observable(start)
             except InputError as error:
                 raise InputError(f"sensitivity.observables: {observable.name}: {error}") from None
             except MdsensError:
