@@ -1,35 +1,23 @@
 """The notebook on meta-learning runs, and what its text claims is true."""
 
-import runpy
-from pathlib import Path
-
-import jupytext
-import matplotlib as mpl
 import numpy as np
 import pytest
+from notebook_scripts import figure_is_drawn, run_notebook
 
 pytestmark = pytest.mark.xdist_group("meta-learning")
-
-SCRIPT = Path(__file__).parents[2] / "notebooks" / "meta_learning.py"
-SMALL = {
-    "MDSENS_OUTER_STEPS": "50",
-    "MDSENS_WIDTH": "12",
-    "MDSENS_TEST_TASKS": "40",
-    "MDSENS_SHOT_COUNTS": "10",
-    "MDSENS_STEP_COUNTS": "5,200",
-}
 
 
 @pytest.fixture(scope="module")
 def meta_learning(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("figures")
-    mpl.use("Agg")
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in SMALL.items():
-            patch.setenv(name, value)
-        patch.setenv("MDSENS_FIGURES", str(folder))
-        names = runpy.run_path(str(SCRIPT))
-    return names, folder
+    return run_notebook(
+        "meta_learning",
+        tmp_path_factory.mktemp("figures"),
+        MDSENS_OUTER_STEPS="50",
+        MDSENS_WIDTH="12",
+        MDSENS_TEST_TASKS="40",
+        MDSENS_SHOT_COUNTS="10",
+        MDSENS_STEP_COUNTS="5,200",
+    )
 
 
 def test_the_implicit_meta_gradient_agrees_with_finite_differences(meta_learning):
@@ -104,12 +92,4 @@ def test_the_gauss_newton_solver_gives_the_meta_gradient_that_descent_does_not(m
 
 
 def test_the_figure_of_meta_learning_is_drawn(meta_learning):
-    assert (meta_learning[1] / "meta_learning.png").stat().st_size > 20_000
-
-
-def test_the_notebook_has_the_cells_of_its_script_and_has_been_run():
-    written, executed = jupytext.read(SCRIPT), jupytext.read(SCRIPT.with_suffix(".ipynb"))
-    assert [cell.source for cell in written.cells] == [cell.source for cell in executed.cells]
-    code = [cell for cell in executed.cells if cell.cell_type == "code"]
-    assert all(cell.execution_count for cell in code)
-    assert not any(o.output_type == "error" for cell in code for o in cell.outputs)
+    assert figure_is_drawn(meta_learning[1] / "meta_learning.png")
