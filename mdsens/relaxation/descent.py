@@ -14,7 +14,7 @@ from mdsens.particles.edges import EdgeList, find_edges
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation.hessian_solver import hessian_fits
-from mdsens.relaxation.landscape import Landscape, largest_force
+from mdsens.relaxation.landscape import Landscape, largest_force, typical_force
 from mdsens.relaxation.lbfgs import LBFGS
 from mdsens.relaxation.minimiser import (
     Minimiser,
@@ -34,6 +34,8 @@ SKIN_FRACTION = 0.1
 TRIAL_FRACTION = 0.15
 #: An atom that has gone further than this many ranges has left for good.
 ESCAPE_RANGES = 1000.0
+#: Newton's method is tried from this fraction of the first typical force on.
+NEWTON_FRACTION = 5e-3
 
 #: What a callback is told after each segment: steps, enthalpy, largest force, positions (N, D).
 Callback = Callable[[int, float, float, np.ndarray], None]
@@ -222,14 +224,15 @@ class Descent:
 def descend_automatically(descent: Descent, max_step: float) -> State:
     """L-BFGS until the forces are small, then Newton steps with the Hessian.
 
-    Newton's method is tried when the largest force has fallen by a factor of 1,000, and taken as
-    long as each step at least halves it; else L-BFGS goes on for another factor of 10. Where there
-    is no memory for the Hessian L-BFGS goes on to the end.
+    Newton's method is tried when the largest force is a small fraction of the typical one of the
+    beginning (the largest of that grows with the system), and taken as long as each step at least
+    halves it; else L-BFGS goes on for another factor of 10. Where there is no memory for the
+    Hessian L-BFGS goes on to the end.
     """
     # Far from the minimum a long memory costs more than it tells.
     start = LBFGS(max_step=max_step, history=8)
     state = descent.run(start, descent.fmax, 0)
-    target = 1e-3 * float(largest_force(state.gradient))
+    target = NEWTON_FRACTION * float(typical_force(state.gradient))
     if float(largest_force(state.gradient)) > descent.fmax and not hessian_fits(descent.landscape):
         return descent.run(LBFGS(max_step=max_step), descent.fmax, descent.max_steps)
     while True:

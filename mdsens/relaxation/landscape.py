@@ -176,3 +176,9 @@ class Landscape(eqx.Module):
 def largest_force(gradient: Float[Array, "R D"]) -> Float[Array, ""]:
     """The largest norm of a row: the largest force on an atom (or on the cell), energy/length."""
     return jnp.sqrt(jnp.max(jnp.sum(gradient**2, axis=1)))
+
+
+@jax.jit
+def typical_force(gradient: Float[Array, "R D"]) -> Float[Array, ""]:
+    """The root mean square norm of a row, energy/length."""
+    return jnp.sqrt(jnp.mean(jnp.sum(gradient**2, axis=1)))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mdsens.relaxation.landscape import Landscape, largest_force
+from mdsens.relaxation.landscape import Landscape, largest_force, typical_force
 from mdsens.relaxation.line_search import LineSearchMinimiser, search
 from mdsens.relaxation.minimiser import State
 
@@ -39,7 +39,7 @@ class LBFGS(LineSearchMinimiser):
         direction = jnp.where(descends, direction, -state.gradient)
         first = jnp.where(
             fresh | ~descends,
-            0.5 * self.max_step / jnp.maximum(largest_force(direction), 1e-300),
+            0.25 * self.max_step / jnp.maximum(typical_force(direction), 1e-300),
             1.0,
         )
         result, accepted = search(landscape, state, direction, first, self.max_step, curvature=0.9)

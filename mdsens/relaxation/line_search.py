@@ -65,6 +65,9 @@ def search(
     approximate Wolfe conditions of W. W. Hager and H. Zhang, SIAM J. Optim. 16, 170 (2005), eq.
     4.1.
 
+    Atoms that would go further than ``max_step`` at first are held to it one by one: the few that
+    do, in a large system far from its minimum, do not hold up all the others.
+
     Arguments:
         landscape: the function.
         state: where to begin.
@@ -76,6 +79,10 @@ def search(
     Returns:
         The result, and whether a step was accepted; if not, the result is where it began.
     """
+    direction = held_to(first_length * direction, max_step)
+    # What is held to the largest step may no longer go down.
+    downhill = held_to(-state.gradient, max_step)
+    direction = jnp.where(jnp.vdot(state.gradient, direction) < 0, direction, downhill)
     longest = max_step / jnp.maximum(largest_force(direction), jnp.finfo(float).tiny)
     slope_0 = jnp.vdot(state.gradient, direction)
     rounding = ROUNDING * (jnp.abs(state.enthalpy) + jnp.finfo(float).tiny)
@@ -112,7 +119,7 @@ def search(
         )
 
     start = _Search(
-        jnp.minimum(first_length, longest),
+        jnp.minimum(1.0, longest),
         jnp.zeros(()),
         slope_0,
         jnp.asarray(jnp.inf),
@@ -132,6 +139,12 @@ def search(
         lambda s: (s.q, s.enthalpy, s.gradient), end, (state.q, state.enthalpy, state.gradient)
     )
     return jax.tree.map(lambda new, old: jnp.where(accepted, new, old), end, back), accepted
+
+
+def held_to(direction: Float[Array, "R D"], max_step: float | Array) -> Float[Array, "R D"]:
+    """The direction with each row that is longer than ``max_step`` shortened to it."""
+    lengths = jnp.linalg.norm(direction, axis=1, keepdims=True)
+    return direction * jnp.minimum(1.0, max_step / jnp.maximum(lengths, jnp.finfo(float).tiny))
 
 
 @eqx.filter_jit
