@@ -56,13 +56,22 @@ def command(capfd, monkeypatch, tmp_path):
     return run
 
 
+#: The command as a terminal starts it: a job in the background, as tests may be, ignores Ctrl-C.
+COMMAND = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from mdsens.cli import main
+main()
+"""
+
+
 @pytest.fixture
 def program(tmp_path):
     """Start the installed command as a process of its own."""
 
     def start(*arguments: object) -> subprocess.Popen:
         return subprocess.Popen(
-            [sys.executable, "-c", "from mdsens.cli import main; main()", *map(str, arguments)],
+            [sys.executable, "-c", COMMAND, *map(str, arguments)],
             cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
