@@ -112,7 +112,8 @@ class Multigrid:
         own = row == matrix.indices
         stiffness = np.zeros(matrix.shape[0] // size)
         stiffness[row[own]] = np.abs(np.einsum("eii->e", matrix.data[own])) / size
-        stiffness[stiffness <= 1e-12 * stiffness.max(initial=0.0)] = stiffness.max(initial=1.0)
+        largest = stiffness.max(initial=0.0) or 1.0
+        stiffness[stiffness <= 1e-12 * largest] = largest
         scale = 1.0 / np.sqrt(stiffness)
         data = matrix.data * (scale[row] * scale[matrix.indices])[:, None, None]
         scaled = scipy.sparse.bsr_array((data, matrix.indices, matrix.indptr), shape=matrix.shape)

@@ -7,7 +7,7 @@ from mdsens.mechanics.energy import (
     site_energies,
 )
 from mdsens.mechanics.forces import forces
-from mdsens.mechanics.hessian import hessian, hessian_vector_product
+from mdsens.mechanics.hessian import hessian, hessian_vector_product, pair_hessian
 from mdsens.mechanics.sparse_hessian import sparse_hessian, sparse_hessian_bytes
 from mdsens.mechanics.stress import stress, voigt
 
@@ -18,6 +18,7 @@ __all__ = [
     "forces",
     "hessian",
     "hessian_vector_product",
+    "pair_hessian",
     "site_energies",
     "sparse_hessian",
     "sparse_hessian_bytes",

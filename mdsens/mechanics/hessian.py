@@ -5,8 +5,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mdsens.mechanics.forces import forces
-from mdsens.particles.edges import EdgeList
+from mdsens.particles.edges import EdgeList, edges_between, extended_positions, map_blocks
 from mdsens.particles.system import System
+from mdsens.potentials.pair import PairPotential
 from mdsens.potentials.potential import Potential
 
 
@@ -52,3 +53,40 @@ def hessian(
         return hessian_vector_product(system, potential, edge_list, vector).reshape(-1)
 
     return jax.lax.map(column, jnp.arange(size), batch_size=min(batch_size, size)).T
+
+
+def pair_hessian(
+    system: System, potential: PairPotential, edge_list: EdgeList
+) -> Float[Array, "ND ND"]:
+    """The dense Hessian of a sum over pairs, from the closed form of one pair.
+
+    Each edge has a block of its own, and its opposite adds to the block of the atom it begins at.
+
+    Arguments:
+        system: N atoms in D dimensions.
+        potential: the potential.
+        edge_list: all edges within the potential's range.
+
+    Returns:
+        Shape (N D, N D), in units of energy/length^2; symmetric to rounding.
+    """
+    count, dimension = system.positions.shape
+    species = potential.species_index(system)
+    extended, sites = extended_positions(system.positions, system.cell, species, edge_list)
+
+    def one_block(block: tuple) -> Array:
+        rows = potential.edge_hessians(edges_between(extended, *block))
+        return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
+
+    entries = map_blocks(one_block, edge_list.neighbors, sites)
+    nothing = jnp.full(1, count, jnp.int32)
+    owners = jnp.concatenate([jnp.arange(count, dtype=jnp.int32), edge_list.ghost_owners, nothing])
+    blocks, _, size = edge_list.neighbors.shape
+    own = jnp.arange(blocks * size, dtype=jnp.int32).reshape(blocks, 1, size)
+    own = jnp.broadcast_to(own, edge_list.neighbors.shape)
+    matrix = jnp.zeros((count, dimension, count, dimension))
+    # Beyond the last atom there are only places without an edge.
+    matrix = matrix.at[own, :, owners[edge_list.neighbors], :].add(-entries, mode="drop")
+    diagonal = jnp.sum(entries, axis=1)
+    matrix = matrix.at[own[:, 0], :, own[:, 0], :].add(diagonal, mode="drop")
+    return matrix.reshape(count * dimension, count * dimension)

@@ -45,10 +45,23 @@ def sparse_hessian(
     return _from_sites(system, potential, edge_list, free)
 
 
-def sparse_hessian_bytes(system: System, potential: Potential, edge_list: EdgeList) -> int:
-    """Memory that `sparse_hessian` needs at most, from the number of edges, bytes."""
+def sparse_hessian_bytes(
+    system: System, potential: Potential, edge_list: EdgeList, counted: bool = True
+) -> int:
+    """Memory that `sparse_hessian` needs at most, bytes.
+
+    Arguments:
+        system: N atoms in D dimensions.
+        potential: the potential.
+        edge_list: all edges within the potential's range.
+        counted: whether edges within the range are counted, where they are no tracers; else there
+            are as many as the list has room for, which costs nothing to know.
+
+    Returns:
+        The number of bytes.
+    """
     edges = edge_list.neighbors.size
-    if is_concrete((system, potential, edge_list.neighbors)):
+    if counted and is_concrete((system, potential, edge_list.neighbors)):
         reach = jnp.asarray(potential.interaction_range)
         free = jnp.ones(system.atom_count, bool)
         geometry = _geometry(system, potential, edge_list, free)

@@ -3,6 +3,7 @@
 import dataclasses
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse.linalg
@@ -10,7 +11,6 @@ from jaxtyping import Array, Float
 
 from mdsens.relaxation.hessian_solver import HessianSolver
 from mdsens.relaxation.landscape import Landscape
-from mdsens.relaxation.newton import hessian_product
 from mdsens.units import unit_name
 
 #: Eigenvalues below this fraction of the largest, in size, are those of null modes.
@@ -238,4 +238,4 @@ def _restricted_product(
 
 @eqx.filter_jit
 def _compiled_product(landscape: Landscape, q: Array, vector: Array) -> Array:
-    return hessian_product(landscape, q, vector)
+    return jax.jvp(lambda x: landscape.enthalpy_and_gradient(x)[1], (q,), (vector,))[1]

@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mdsens.particles.edges import EdgeList, edges_between, extended_positions, map_blocks
-from mdsens.particles.system import System
+from mdsens.mechanics.hessian import pair_hessian
 from mdsens.potentials.pair import PairPotential
 from mdsens.relaxation.landscape import Landscape
-from mdsens.relaxation.line_search import LineSearchMinimiser, search
+from mdsens.relaxation.line_search import LineSearchMinimiser, search_down
 from mdsens.relaxation.minimiser import State
 
 #: Eigenvalues below this fraction of the largest are null modes.
@@ -41,11 +40,7 @@ class DenseNewton(LineSearchMinimiser):
         inverse = jnp.where(sizes > NULL_FRACTION * jnp.max(sizes), 1.0 / sizes, 0.0)
         along = inverse * (vectors.T @ state.gradient.reshape(-1))
         direction = -(vectors @ along).reshape(state.q.shape)
-        descends = jnp.vdot(direction, state.gradient) < 0
-        direction = jnp.where(descends, direction, -state.gradient)
-        result, accepted = search(
-            landscape, state, direction, jnp.ones(()), self.max_step, curvature=0.9
-        )
+        result, accepted = search_down(landscape, state, direction, jnp.asarray(self.max_step))
         return State(
             result.q, result.enthalpy, result.gradient,
             state.evaluations + result.trials, ~accepted, (),
@@ -63,7 +58,7 @@ def dense_jacobian(landscape: Landscape, q: Float[Array, "R D"]) -> Float[Array,
         Shape (R D, R D), symmetrised, in units of energy/length^2.
     """
     if isinstance(landscape.potential, PairPotential) and landscape.cell_mode is None:
-        matrix = _pair_hessian(landscape.system_at(q), landscape.potential, landscape.edge_list)
+        matrix = pair_hessian(landscape.system_at(q), landscape.potential, landscape.edge_list)
         held = jnp.broadcast_to(landscape.held_rows(q), q.shape).reshape(-1)
         matrix = jnp.where(held[:, None] | held, jnp.diag(held.astype(float)), matrix)
         return (matrix + matrix.T) / 2
@@ -74,32 +69,6 @@ def dense_jacobian(landscape: Landscape, q: Float[Array, "R D"]) -> Float[Array,
 
     matrix = jax.lax.map(column, jnp.arange(q.size), batch_size=min(COLUMNS, q.size))
     return (matrix + matrix.T) / 2
-
-
-def _pair_hessian(
-    system: System, potential: PairPotential, edge_list: EdgeList
-) -> Float[Array, "ND ND"]:
-    """The Hessian of a sum over pairs: a block for each edge, and its opposite for the atom."""
-    count, dimension = system.positions.shape
-    species = potential.species_index(system)
-    extended, sites = extended_positions(system.positions, system.cell, species, edge_list)
-
-    def one_block(block: tuple) -> Array:
-        rows = potential.edge_hessians(edges_between(extended, *block))
-        return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
-
-    entries = map_blocks(one_block, edge_list.neighbors, sites)
-    nothing = jnp.full(1, count, jnp.int32)
-    owners = jnp.concatenate([jnp.arange(count, dtype=jnp.int32), edge_list.ghost_owners, nothing])
-    blocks, _, size = edge_list.neighbors.shape
-    own = jnp.arange(blocks * size, dtype=jnp.int32).reshape(blocks, 1, size)
-    own = jnp.broadcast_to(own, edge_list.neighbors.shape)
-    matrix = jnp.zeros((count, dimension, count, dimension))
-    # Beyond the last atom there are only places without an edge.
-    matrix = matrix.at[own, :, owners[edge_list.neighbors], :].add(-entries, mode="drop")
-    diagonal = jnp.sum(entries, axis=1)
-    matrix = matrix.at[own[:, 0], :, own[:, 0], :].add(diagonal, mode="drop")
-    return matrix.reshape(count * dimension, count * dimension)
 
 
 def eigh(matrix: Float[Array, "n n"]) -> tuple[Float[Array, " n"], Float[Array, "n n"]]:

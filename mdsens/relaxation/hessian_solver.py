@@ -33,10 +33,14 @@ TOLERANCE = 1e-6
 
 def hessian_fits(landscape: Landscape) -> bool:
     """Whether the sparse Hessian fits into the free memory; if not, a warning says so."""
-    needed = sparse_hessian_bytes(landscape.system, landscape.potential, landscape.edge_list)
     free = available_memory()
-    if needed <= MEMORY_FRACTION * free:
-        return True
+    # Edges are counted only where it matters.
+    for counted in (False, True):
+        needed = sparse_hessian_bytes(
+            landscape.system, landscape.potential, landscape.edge_list, counted
+        )
+        if needed <= MEMORY_FRACTION * free:
+            return True
     gib = 1024.0**3
     warnings.warn(
         f"the sparse Hessian would take up to {needed / gib:.3g} GiB of {free / gib:.3g} GiB free: "

@@ -180,5 +180,9 @@ def largest_force(gradient: Float[Array, "R D"]) -> Float[Array, ""]:
 
 @jax.jit
 def typical_force(gradient: Float[Array, "R D"]) -> Float[Array, ""]:
-    """The root mean square norm of a row, energy/length."""
-    return jnp.sqrt(jnp.mean(jnp.sum(gradient**2, axis=1)))
+    """The root mean square norm of the rows that are not zero, energy/length.
+
+    Zero are those of atoms that are held or touch nothing, and those that only fill up a batch.
+    """
+    squares = jnp.sum(gradient**2, axis=1)
+    return jnp.sqrt(jnp.sum(squares) / jnp.maximum(jnp.sum(squares > 0.0), 1))

@@ -71,7 +71,7 @@ def search(
     Arguments:
         landscape: the function.
         state: where to begin.
-        direction: shape (R, D), a direction of descent.
+        direction: shape (R, D); where it does not go down, the force is followed in its place.
         first_length: multiple of the direction to try first.
         max_step: largest move of an atom in one trial, length.
         curvature: fraction of the first slope that is accepted.
@@ -79,9 +79,10 @@ def search(
     Returns:
         The result, and whether a step was accepted; if not, the result is where it began.
     """
-    direction = held_to(first_length * direction, max_step)
+    count = landscape.system.atom_count
+    direction = _held_to(first_length * direction, max_step, count)
     # What is held to the largest step may no longer go down.
-    downhill = held_to(-state.gradient, max_step)
+    downhill = _held_to(-state.gradient, max_step, count)
     direction = jnp.where(jnp.vdot(state.gradient, direction) < 0, direction, downhill)
     longest = max_step / jnp.maximum(largest_force(direction), jnp.finfo(float).tiny)
     slope_0 = jnp.vdot(state.gradient, direction)
@@ -141,10 +142,20 @@ def search(
     return jax.tree.map(lambda new, old: jnp.where(accepted, new, old), end, back), accepted
 
 
-def held_to(direction: Float[Array, "R D"], max_step: float | Array) -> Float[Array, "R D"]:
-    """The direction with each row that is longer than ``max_step`` shortened to it."""
+def _held_to(
+    direction: Float[Array, "R D"], max_step: float | Float[Array, ""], count: int
+) -> Float[Array, "R D"]:
+    """The direction with each row that is longer than ``max_step`` shortened to it.
+
+    If the N atoms of the first rows do not move on average, they still do not afterwards.
+    """
     lengths = jnp.linalg.norm(direction, axis=1, keepdims=True)
-    return direction * jnp.minimum(1.0, max_step / jnp.maximum(lengths, jnp.finfo(float).tiny))
+    held = direction * jnp.minimum(1.0, max_step / jnp.maximum(lengths, jnp.finfo(float).tiny))
+    balanced = jnp.linalg.norm(jnp.sum(direction[:count], axis=0)) <= 1e-8 * jnp.sum(lengths)
+    # Atoms that are held, or only fill up a batch, have no direction.
+    moves = lengths[:count] > 0.0
+    drift = jnp.sum(held[:count], axis=0) / jnp.maximum(jnp.sum(moves), 1)
+    return held.at[:count].add(jnp.where(moves & balanced, -drift, 0.0))
 
 
 @eqx.filter_jit
@@ -154,16 +165,16 @@ def search_down(
     direction: Float[Array, "R D"],
     max_step: Float[Array, ""],
 ) -> tuple[_Search, Bool[Array, ""]]:
-    """`search` along a direction, its full length first; or along the force, if it goes up.
+    """`search` along the step of a method that knows how long it should be, compiled.
 
     Arguments:
         landscape: the function.
         state: where to begin.
-        direction: shape (R, D), as of a step of Newton's method.
+        direction: shape (R, D), as of a step of Newton's method; if it goes up, the force is
+            followed in its place.
         max_step: largest move of an atom in one trial, length.
 
     Returns:
         The result, and whether a step was accepted.
     """
-    direction = jnp.where(jnp.vdot(direction, state.gradient) < 0, direction, -state.gradient)
     return search(landscape, state, direction, jnp.ones(()), max_step, curvature=0.9)

@@ -4,12 +4,12 @@ import dataclasses
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from mdsens.implicit.multigrid import HostPreconditioner
+from mdsens.relaxation.dense_newton import NULL_FRACTION
 from mdsens.relaxation.hessian_solver import HessianSolver
 from mdsens.relaxation.landscape import Landscape, largest_force
 from mdsens.relaxation.line_search import LineSearchMinimiser, search_down
@@ -17,8 +17,6 @@ from mdsens.relaxation.minimiser import State
 
 #: Degrees of freedom up to which a Hessian is diagonalised.
 DENSE_LIMIT = 1000
-#: Eigenvalues below this fraction of the largest are null modes.
-NULL_FRACTION = 1e-10
 #: Relative residuals of the linear solves: at first, and at most and least.
 FIRST_RTOL, LARGEST_RTOL, SMALLEST_RTOL = 0.03, 0.1, 1e-6
 #: A Hessian serves for another step if the last one left at most this part of the force.
@@ -104,13 +102,6 @@ class _Memory:
     solver: HessianSolver | None
     preconditioner: HostPreconditioner | None
     last_force: float | None
-
-
-def hessian_product(
-    landscape: Landscape, q: Float[Array, "R D"], vector: Float[Array, "R D"]
-) -> Float[Array, "R D"]:
-    """Product of d2H/dq2 with a vector: the change of the gradient along it."""
-    return jax.jvp(lambda x: landscape.enthalpy_and_gradient(x)[1], (q,), (vector,))[1]
 
 
 def _saddle_free_direction(

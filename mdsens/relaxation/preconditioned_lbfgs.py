@@ -13,6 +13,7 @@ from mdsens.relaxation.hessian_solver import HessianSolver
 from mdsens.relaxation.landscape import Landscape, largest_force
 from mdsens.relaxation.line_search import LineSearchMinimiser, search_down
 from mdsens.relaxation.minimiser import State
+from mdsens.relaxation.past_steps import PastSteps
 
 #: After so many steps the force must have fallen to this part, or the Hessian is assembled anew.
 CHECKED_STEPS, EXPECTED_RATIO = 10, 0.1
@@ -39,11 +40,11 @@ class PreconditionedLBFGS(LineSearchMinimiser):
 
     def start(self, q: Float[Array, "R D"]) -> Any:
         """No preconditioner yet."""
-        return _Memory(None, (), 0, None)
+        return _Memory(None, PastSteps.none(self.history, q), 0, np.inf)
 
     def step(self, landscape: Landscape, state: State) -> State:
         """Move along minus the model's inverse Hessian times the gradient."""
-        memory, gradient = state.memory, np.asarray(state.gradient)
+        memory: _Memory = state.memory
         force = float(largest_force(state.gradient))
         solver, past, age, then = memory.solver, memory.past, memory.age, memory.force_then
         if age == CHECKED_STEPS:
@@ -53,14 +54,16 @@ class PreconditionedLBFGS(LineSearchMinimiser):
         if solver is None:
             # There is not always memory for two Hessians at a time.
             memory.solver = None
-            solver, past, age = HessianSolver(landscape, state.q), (), 0
-        direction = _inverse_hessian_product(solver, past, gradient)
+            solver, age = HessianSolver(landscape, state.q), 0
+            past = past.forgotten(jnp.asarray(True))
+        left, weights = past.backward(state.gradient)
+        preconditioned, _ = solver.descent_direction(np.asarray(left), rtol=0.0, max_steps=1)
+        # It is minus the inverse Hessian's image already, and so are the weights to be.
+        direction = past.forward(jnp.asarray(preconditioned), -weights)
         found, accepted = search_down(
-            landscape, state.without_memory(), jnp.asarray(direction), jnp.asarray(self.max_step)
+            landscape, state.without_memory(), direction, jnp.asarray(self.max_step)
         )
-        s, y = np.asarray(found.q) - np.asarray(state.q), np.asarray(found.gradient) - gradient
-        if accepted and np.vdot(s, y) > 1e-14 * np.vdot(y, y):
-            past = (*past, (s, y))[-self.history :]
+        past = past.with_step(found.q - state.q, found.gradient - state.gradient, accepted)
         kept = _Memory(solver, past, age + 1, force if age == 0 else then)
         # A failed search forgets everything; failing right after a new Hessian is the end.
         stalled = not accepted and age == 0
@@ -75,27 +78,11 @@ class _Memory:
     """What is kept from step to step."""
 
     solver: HessianSolver | None
-    past: tuple[tuple[np.ndarray, np.ndarray], ...]
+    past: PastSteps
     age: int
-    force_then: float | None
+    force_then: float
 
     @property
     def preconditioner(self) -> HostPreconditioner | None:
         """That of the Hessian, for derivatives at the minimum."""
         return None if self.solver is None else self.solver.preconditioner
-
-
-def _inverse_hessian_product(
-    solver: HessianSolver,
-    past: tuple[tuple[np.ndarray, np.ndarray], ...],
-    gradient: Float[np.ndarray, "R D"],
-) -> Float[np.ndarray, "R D"]:
-    """Minus the two-loop recursion around one step of preconditioned conjugate gradients."""
-    r, weights = gradient, []
-    for s, y in reversed(past):
-        weights.append(np.vdot(s, r) / np.vdot(s, y))
-        r = r - weights[-1] * y
-    direction, _ = solver.descent_direction(r, rtol=0.0, max_steps=1)
-    for (s, y), weight in zip(past, reversed(weights), strict=True):
-        direction = direction - (weight + np.vdot(y, direction) / np.vdot(s, y)) * s
-    return direction

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import equinox as eqx
@@ -30,7 +30,7 @@ from mdsens.relaxation.side_by_side import (
     kinds,
     with_potential,
 )
-from mdsens.sensitivities.results import Sensitivity, Tangents
+from mdsens.sensitivities.results import DerivativesByName, Sensitivity, Tangents
 
 #: Systems side by side on one processor and on one accelerator.
 LANES_PER_CPU = 16
@@ -38,7 +38,7 @@ LANES_PER_ACCELERATOR = 256
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class BatchSensitivity(Mapping[str, Mapping[str, np.ndarray]]):
+class BatchSensitivity(DerivativesByName[np.ndarray]):
     """Derivatives by name, with a first axis over the S systems.
 
     ``sens["pressure"]["sigma"]`` has shape (S,); ``sens.at(3)`` is the ordinary Sensitivity of the
@@ -74,18 +74,6 @@ class BatchSensitivity(Mapping[str, Mapping[str, np.ndarray]]):
     errors: Float[np.ndarray, "S P"]
     lowest_eigenvalues: Float[np.ndarray, "S 6"]
     null_modes: dict[str, Int[np.ndarray, " S"]]
-
-    def __getitem__(self, name: str) -> dict[str, np.ndarray]:
-        if name not in self.derivatives:
-            known = ", ".join(self.derivatives) or "none"
-            raise KeyError(f"no observable {name!r} was asked for; there are: {known}")
-        return self.derivatives[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.derivatives)
-
-    def __len__(self) -> int:
-        return len(self.derivatives)
 
     @property
     def stable(self) -> Bool[np.ndarray, " S"]:

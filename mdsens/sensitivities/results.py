@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 #: Tangents by name, the residual of each linear solve, the estimated error of each if asked for.
 Found: TypeAlias = tuple[dict[str, Array], list[float], list[float]]
+
+#: What a derivative is: of one system, or with a first axis over many.
+Derivative = TypeVar("Derivative")
 
 
 class Tangents:
@@ -52,8 +55,26 @@ class Tangents:
         return self._get()[2]
 
 
+class DerivativesByName(Mapping[str, Mapping[str, Derivative]], Generic[Derivative]):
+    """Derivatives that are looked up by observable, then by parameter."""
+
+    derivatives: dict[str, dict[str, Derivative]]
+
+    def __getitem__(self, name: str) -> dict[str, Derivative]:
+        if name not in self.derivatives:
+            known = ", ".join(self.derivatives) or "none"
+            raise KeyError(f"no observable {name!r} was asked for; there are: {known}")
+        return self.derivatives[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.derivatives)
+
+    def __len__(self) -> int:
+        return len(self.derivatives)
+
+
 @dataclasses.dataclass(frozen=True)
-class Sensitivity(Mapping[str, Mapping[str, Float[Array, "..."]]]):
+class Sensitivity(DerivativesByName[Float[Array, "..."]]):
     """Derivatives by name: ``sens["volume"]["sigma"]`` is d volume / d sigma.
 
     Attributes:
@@ -74,18 +95,6 @@ class Sensitivity(Mapping[str, Mapping[str, Float[Array, "..."]]]):
     mode: str
     certificate: Certificate
     tangents: Tangents = dataclasses.field(repr=False)
-
-    def __getitem__(self, name: str) -> dict[str, Float[Array, "..."]]:
-        if name not in self.derivatives:
-            known = ", ".join(self.derivatives) or "none"
-            raise KeyError(f"no observable {name!r} was asked for; there are: {known}")
-        return self.derivatives[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.derivatives)
-
-    def __len__(self) -> int:
-        return len(self.derivatives)
 
     @property
     def positions(self) -> dict[str, Float[Array, "N D"]]:

@@ -19,6 +19,7 @@ CRYSTALS = [
     *((name, "triclinic") for name in ("lj-binary", "hertzian-by-species", "sw-binary")),
     ("sw", "small"),
 ]
+OF_PAIRS = [pair for pair in cases.PAIRS if isinstance(cases.POTENTIALS[pair[0]], PairPotential)]
 CLUSTERS = [pair for pair in cases.PAIRS if "cluster" in pair[1]]
 
 
@@ -105,6 +106,13 @@ def test_held_atoms_have_the_rows_of_the_identity():
     dense[rows, rows] = 1.0
     sparse = mechanics.sparse_hessian(case.system, case.potential, case.edges(), held).toarray()
     assert np.abs(sparse - dense).max() < 1e-12 * np.abs(dense).max()
+
+
+@cases.every(OF_PAIRS)
+def test_the_closed_form_of_pairs_is_the_hessian_by_autodiff(case):
+    expected = np.asarray(hessian_of(case.system, case.potential, case.edges()))
+    found = np.asarray(mechanics.pair_hessian(case.system, case.potential, case.edges()))
+    assert np.abs(found - expected).max() < 1e-12 * np.abs(expected).max()
 
 
 def test_only_pairs_within_the_cutoff_are_stored():

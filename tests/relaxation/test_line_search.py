@@ -39,6 +39,14 @@ def test_an_atom_that_would_go_too_far_does_not_hold_up_the_others(start):
     np.testing.assert_allclose(moved[others], short[others], rtol=1e-9)
 
 
+def test_a_free_structure_stays_where_it_is_when_atoms_are_held_back(start):
+    moved = moved_along(start, -1e2 * start[1].gradient)
+    lengths = np.linalg.norm(moved, axis=1)
+    assert np.sum(lengths > 0.9 * MAX_STEP) > 3
+    assert lengths.min() < 0.8 * MAX_STEP
+    assert np.abs(moved.mean(axis=0)).max() < 1e-12 * MAX_STEP
+
+
 def test_no_atom_goes_further_than_allowed(start):
     moved = moved_along(start, -1e6 * start[1].gradient)
     assert np.linalg.norm(moved, axis=1).max() <= MAX_STEP * (1 + 1e-12)
