@@ -16,7 +16,7 @@ from mdsens.relaxation.minimiser import State
 from mdsens.relaxation.past_steps import PastSteps
 
 #: After so many steps the force must have fallen to this part, or the Hessian is assembled anew.
-CHECKED_STEPS, EXPECTED_RATIO = 10, 0.1
+CHECKED_STEPS, EXPECTED_RATIO = 10, 0.01
 
 
 class PreconditionedLBFGS(LineSearchMinimiser):

@@ -58,3 +58,13 @@ def test_overlapping_random_discs_relax():
     )
     assert equilibrium.certificate.kind == "minimum"
     assert equilibrium.energy > 0
+
+
+@pytest.mark.xdist_group("minimisers")
+def test_a_preconditioner_saves_more_than_half_of_the_steps():
+    crystal = cases.vacancy_crystal(repeats=(3, 3, 3))
+    plain, preconditioned = (
+        mdsens.relax(crystal, LJ, method=method, fmax=1e-9).history
+        for method in ("lbfgs", "preconditioned-lbfgs")
+    )
+    assert preconditioned.steps < plain.steps / 2
