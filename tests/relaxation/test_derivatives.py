@@ -201,12 +201,12 @@ def test_the_derivative_in_the_cell():
 @pytest.mark.parametrize("cell", ["isotropic", "full"])
 def test_the_cell_changes_as_if_relaxed_again(cell):
     case = cases.case("sw-binary", "triclinic")
+    # From far away, the parameters next to these may lead to another minimum.
+    near = mdsens.relax(case.system, case.potential, cell=cell, pressure=0.05, fmax=1e-6).system
 
     def outcome(inputs):
         potential = with_value(case.potential, "gamma", inputs[0])
-        equilibrium = mdsens.relax(
-            case.system, potential, cell=cell, pressure=inputs[1], fmax=1e-10
-        )
+        equilibrium = mdsens.relax(near, potential, cell=cell, pressure=inputs[1], fmax=1e-10)
         lattice = equilibrium.cell
         return jnp.concatenate([equilibrium.volume[None], (lattice @ lattice.T).ravel()])
 
