@@ -82,8 +82,11 @@ def search(
     count = landscape.system.atom_count
     direction = _held_to(first_length * direction, max_step, count)
     # What is held to the largest step may no longer go down.
-    downhill = _held_to(-state.gradient, max_step, count)
-    direction = jnp.where(jnp.vdot(state.gradient, direction) < 0, direction, downhill)
+    direction = jax.lax.cond(
+        jnp.vdot(state.gradient, direction) < 0,
+        lambda: direction,
+        lambda: _held_to(-state.gradient, max_step, count),
+    )
     longest = max_step / jnp.maximum(largest_force(direction), jnp.finfo(float).tiny)
     slope_0 = jnp.vdot(state.gradient, direction)
     rounding = ROUNDING * (jnp.abs(state.enthalpy) + jnp.finfo(float).tiny)

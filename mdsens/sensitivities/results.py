@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +55,7 @@ class Tangents:
         return self._get()[2]
 
 
-class DerivativesByName(Mapping[str, Mapping[str, Derivative]], Generic[Derivative]):
+class DerivativesByName(Mapping[str, Mapping[str, Derivative]]):
     """Derivatives that are looked up by observable, then by parameter."""
 
     derivatives: dict[str, dict[str, Derivative]]
