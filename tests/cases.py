@@ -13,7 +13,7 @@ import pytest
 from mdsens import System
 from mdsens.mechanics import energy_forces_virial
 from mdsens.particles import find_edges
-from mdsens.potentials import WCA, LennardJones, Morse, SoftSphere, StillingerWeber
+from mdsens.potentials import WCA, LennardJones, Morse, SoftSphere, StillingerWeber, SuttonChen
 
 AB = ("A", "B")
 SILICON = {
@@ -41,6 +41,11 @@ POTENTIALS = {
     "sw-binary": StillingerWeber(
         [[1.0, 1.2], [1.2, 0.8]], [[1.0, 1.05], [1.05, 1.1]], 1.7, [[21.0, 18.0], [18.0, 25.0]],
         1.2, -0.3, 7.05, [[0.6, 0.62], [0.62, 0.58]], 4.0, [[0.0, 0.5], [0.5, 0.3]], AB,
+    ),
+    "sutton-chen": SuttonChen(1.0, 1.5, 10.0, 9.0, 6.0, 2.2),
+    "sutton-chen-binary": SuttonChen(
+        [[1.0, 1.2], [1.2, 0.8]], [[1.5, 1.55], [1.55, 1.6]], [10.0, 12.0],
+        [[9.0, 10.0], [10.0, 11.0]], [[6.0, 6.5], [6.5, 7.0]], 2.2, AB,
     ),
 }  # fmt: skip
 
@@ -118,7 +123,8 @@ def kinks(potential):
     reach = [float(potential.interaction_range)]
     if hasattr(potential, "cutoff"):
         onset = 0.9 * potential.cutoff if potential.onset is None else potential.onset
-        return [*reach, onset] if potential.truncation == "smooth" else reach
+        smooth = getattr(potential, "truncation", "smooth") == "smooth"
+        return [*reach, onset] if smooth else reach
     if isinstance(potential, SoftSphere):
         d = np.asarray(potential.diameter)
         return np.unique((d[:, None] + d) / 2 if d.ndim == 1 else d)

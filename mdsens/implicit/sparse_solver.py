@@ -15,8 +15,11 @@ import scipy.sparse
 import scipy.sparse.linalg
 from jaxtyping import Float, Int
 
+from mdsens.implicit.host_conjugate_gradients import block_conjugate_gradients, conjugate_gradients
 from mdsens.implicit.linear import LinearSolveError
+from mdsens.implicit.low_rank import SparsePlusLowRank, blocks_of, is_finite, written_out
 from mdsens.implicit.multigrid import BlockJacobi, HostPreconditioner, Multigrid, stiff_part
+from mdsens.resources import available_memory
 
 #: The ways to solve.
 METHODS = ("direct", "multigrid", "block-jacobi")
@@ -25,8 +28,9 @@ METHODS = ("direct", "multigrid", "block-jacobi")
 DIRECT_LIMIT = {1: 1_000_000, 2: 200_000, 3: 1_000}
 #: Iterations that may make up for a factor that is not quite an inverse.
 REFINEMENT_STEPS = 50
-#: Right-hand sides that are solved for side by side.
-TOGETHER = 16
+#: Right-hand sides that are solved for side by side at most, and how many vectors each of them
+#: needs on the way; together these may take this part of the free memory.
+TOGETHER, VECTORS, MEMORY_FRACTION = 32, 10, 0.25
 #: Bytes of a matrix up to which a second copy, for many vectors at once, is made.
 WIDE_LIMIT = 2**31
 #: Iterations after which conjugate gradients with multigrid count as stalled.
@@ -54,7 +58,8 @@ class SparseSolver:
 
     **Arguments:**
 
-    - `matrix`: shape (n, n), in d x d blocks, symmetric.
+    - `matrix`: shape (n, n), in d x d blocks, symmetric; or with a part of low rank beside it,
+      which preconditioners leave out.
     - `null_space`: shape (m, n), vectors that the matrix sends to zero; need not be orthonormal.
     - `near_null_space`: shape (n, k), vectors for multigrid that it nearly sends to zero.
     - `method`: `"auto"`, `"direct"`, `"multigrid"` or `"block-jacobi"`.
@@ -69,7 +74,7 @@ class SparseSolver:
 
     def __init__(
         self,
-        matrix: scipy.sparse.bsr_array,
+        matrix: scipy.sparse.bsr_array | SparsePlusLowRank,
         null_space: Float[np.ndarray, "m n"],
         near_null_space: Float[np.ndarray, "n k"],
         method: str = "auto",
@@ -80,10 +85,10 @@ class SparseSolver:
             raise ValueError(
                 f"method={method!r} is unknown; allowed are auto, {', '.join(METHODS)}."
             )
-        if not np.isfinite(matrix.data).all():
+        if not is_finite(matrix):
             raise LinearSolveError("the matrix of the linear system is not finite: look at the "
                                    "positions and the potential there.")  # fmt: skip
-        self.matrix = matrix
+        self.matrix, self._blocks = matrix, blocks_of(matrix)
         self.null_space = orthonormal_rows(null_space)
         self.failures: list[str] = []
         self.preconditioner: HostPreconditioner
@@ -101,7 +106,7 @@ class SparseSolver:
     def _set_up(self, method: str) -> None:
         if method == "direct":
             try:
-                factor, self.negative_pivots = _factorise(self.matrix, self.null_space)
+                factor, self.negative_pivots = _factorise(written_out(self.matrix), self.null_space)
                 self._factor = self.preconditioner = factor
                 self.method = "direct"
                 return
@@ -110,13 +115,13 @@ class SparseSolver:
                 method = "multigrid"
         if method == "multigrid":
             try:
-                self.preconditioner = Multigrid(stiff_part(self.matrix), self._near_null_space)
+                self.preconditioner = Multigrid(stiff_part(self._blocks), self._near_null_space)
                 self.method = "multigrid"
                 return
             except Exception as error:
                 # PyAMG raises errors of many kinds on matrices that it cannot coarsen.
                 self.failures.append(f"multigrid: {error}")
-        self.preconditioner = BlockJacobi(self.matrix)
+        self.preconditioner = BlockJacobi(self._blocks)
         self.method = "block-jacobi"
 
     def project(self, vector: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
@@ -147,8 +152,9 @@ class SparseSolver:
             raise LinearSolveError("the right-hand side of the linear system is not finite.")
         value = np.zeros_like(b)
         residuals, steps = np.zeros(b.shape[1]), np.zeros(b.shape[1], int)
-        for start in range(0, b.shape[1], TOGETHER):
-            group = slice(start, min(start + TOGETHER, b.shape[1]))
+        together = columns_together(len(b))
+        for start in range(0, b.shape[1], together):
+            group = slice(start, min(start + together, b.shape[1]))
             value[:, group], residuals[group], steps[group] = self._solve_columns(b[:, group], rtol)
             for column in range(group.start, group.stop):
                 if not residuals[column] <= tolerance:
@@ -182,7 +188,7 @@ class SparseSolver:
         preconditioner = self.preconditioner
         if self._factor is not None:
             # The factor of an indefinite matrix is no preconditioner.
-            preconditioner = BlockJacobi(self.matrix)
+            preconditioner = BlockJacobi(self._blocks)
         result = conjugate_gradients(
             self.matrix, right, preconditioner, self.project, rtol, max_steps
         )
@@ -224,22 +230,32 @@ class SparseSolver:
     def _iterate(
         self, b: Float[np.ndarray, "n P"], rtol: float
     ) -> tuple[Float[np.ndarray, "n P"], Float[np.ndarray, " P"], Int[np.ndarray, " P"]]:
-        """Conjugate gradients for one right-hand side, or for several side by side."""
-        if b.shape[1] > 1:
-            return conjugate_gradients_side_by_side(
+        """Conjugate gradients for one right-hand side, or for a block of several."""
+        given = np.any(b, axis=0)
+        x, residuals = np.zeros_like(b), given.astype(float)
+        steps = np.zeros(b.shape[1], int)
+        if given.sum() > 1:
+            x, residuals, steps[given] = block_conjugate_gradients(
                 self._wide_matrix, b, self.preconditioner, self.project, rtol, MULTIGRID_STEPS
             )
-        if not b.any():
-            return np.zeros_like(b), np.zeros(1), np.zeros(1, int)
-        result = conjugate_gradients(
-            self.matrix, b[:, 0], self.preconditioner, self.project, rtol, MULTIGRID_STEPS
-        )
-        return result.value[:, None], np.array([result.residual]), np.array([result.steps])
+        # What ends a block, such as negative curvature, need not concern each of its columns.
+        for column in np.flatnonzero(~(residuals <= rtol)):
+            result = conjugate_gradients(
+                self.matrix, b[:, column], self.preconditioner, self.project, rtol, MULTIGRID_STEPS
+            )
+            if result.residual < residuals[column]:
+                x[:, column], residuals[column] = result.value, result.residual
+            steps[column] += result.steps
+        return x, residuals, steps
 
     @functools.cached_property
-    def _wide_matrix(self) -> scipy.sparse.sparray:
+    def _wide_matrix(self) -> scipy.sparse.sparray | SparsePlusLowRank:
         """The matrix in the format that is twice as fast for many vectors, if that is no burden."""
-        return self.matrix.tocsr() if self.matrix.data.nbytes <= WIDE_LIMIT else self.matrix
+        if self._blocks.data.nbytes > WIDE_LIMIT:
+            return self.matrix
+        if isinstance(self.matrix, SparsePlusLowRank):
+            return self.matrix.for_many_columns()
+        return self.matrix.tocsr()
 
     def _try_harder(
         self, b: np.ndarray, rtol: float, tolerance: float
@@ -256,7 +272,7 @@ class SparseSolver:
                 return x, residual, steps
         most = 20 * MULTIGRID_STEPS
         result = conjugate_gradients(
-            self.matrix, inside, BlockJacobi(self.matrix), self.project, rtol, most
+            self.matrix, inside, BlockJacobi(self._blocks), self.project, rtol, most
         )
         if result.residual <= tolerance and not self._is_rounding(result.value, b, tolerance):
             return result.value, result.residual, result.steps
@@ -273,7 +289,7 @@ class SparseSolver:
 
     def _is_rounding(self, x: np.ndarray, b: np.ndarray, tolerance: float) -> bool:
         """Whether x is so long that rounding alone makes A x what it is: A is singular there."""
-        rounding = np.finfo(float).eps * np.abs(self.matrix.data).max(initial=0.0)
+        rounding = np.finfo(float).eps * np.abs(self._blocks.data).max(initial=0.0)
         return bool(rounding * np.linalg.norm(x) > tolerance * np.linalg.norm(b))
 
     def _minres(self, b: np.ndarray, rtol: float, steps: int) -> np.ndarray:
@@ -285,7 +301,7 @@ class SparseSolver:
                 (size, size), matvec=lambda v: self.project(function(self.project(v))), dtype=float
             )
 
-        jacobi = operator(BlockJacobi(self.matrix))
+        jacobi = operator(BlockJacobi(self._blocks))
         product = operator(lambda v: self.matrix @ v)
         return scipy.sparse.linalg.minres(product, b, M=jacobi, rtol=rtol, maxiter=steps)[0]
 
@@ -349,121 +365,10 @@ class SparseSolver:
         return f"{described} ({self.matrix.shape[0]:,} unknowns)"
 
 
-@dataclasses.dataclass(frozen=True)
-class Iterations:
-    """Where conjugate gradients ended.
-
-    - `value`: shape (n,), the solution reached, or a direction of negative curvature.
-    - `residual`: relative to the right-hand side.
-    - `steps`: products with the matrix.
-    - `curved`: whether a direction of negative curvature ended them.
-    - `direction`: shape (n,), the last direction.
-    """
-
-    value: Float[np.ndarray, " n"]
-    residual: float
-    steps: int
-    curved: bool
-    direction: Float[np.ndarray, " n"]
-
-
-def conjugate_gradients(
-    matrix: scipy.sparse.bsr_array,
-    b: Float[np.ndarray, " n"],
-    preconditioner: HostPreconditioner,
-    project: Callable[[np.ndarray], np.ndarray],
-    rtol: float,
-    max_steps: int,
-) -> Iterations:
-    """Preconditioned conjugate gradients that end at a direction of negative curvature.
-
-    Met at the first step that direction itself is the result, later the solution so far, which goes
-    downhill on the quadratic model: T. Steihaug, SIAM J. Numer. Anal. 20, 626 (1983).
-
-    **Arguments:**
-
-    - `matrix`: shape (n, n), symmetric.
-    - `b`: shape (n,), outside the null space.
-    - `preconditioner`: r -> approximately A^-1 r.
-    - `project`: onto the complement of the null space.
-    - `rtol`: relative residual at which to stop.
-    - `max_steps`: steps to take at most.
-
-    **Returns:** the `Iterations`.
-    """
-    x, r = np.zeros_like(b), b.copy()
-    norm = float(np.linalg.norm(b))
-    z = project(preconditioner(r))
-    p, square, steps, residual = z, float(r @ z), 0, 1.0
-    while residual > rtol and steps < max_steps:
-        image = project(matrix @ p)
-        curvature = float(p @ image)
-        steps += 1
-        if not curvature > 0.0 or not square > 0.0:
-            return Iterations(p if steps == 1 else x, residual, steps, True, p)
-        length = square / curvature
-        x += length * p
-        r -= length * image
-        residual = float(np.linalg.norm(r)) / norm
-        if residual <= rtol:
-            break
-        z = project(preconditioner(r))
-        before, square = square, float(r @ z)
-        p = z + (square / before) * p
-    x = project(x)
-    return Iterations(x, residual, steps, False, p)
-
-
-def conjugate_gradients_side_by_side(
-    matrix: scipy.sparse.sparray,
-    b: Float[np.ndarray, "n P"],
-    preconditioner: HostPreconditioner,
-    project: Callable[[np.ndarray], np.ndarray],
-    rtol: float,
-    max_steps: int,
-) -> tuple[Float[np.ndarray, "n P"], Float[np.ndarray, " P"], Int[np.ndarray, " P"]]:
-    """Preconditioned conjugate gradients for P right-hand sides, each with its own step lengths.
-
-    One reading of the matrix serves all of them. A column that meets negative curvature stays where
-    it is, and its residual says so.
-
-    **Arguments:**
-
-    - `matrix`: shape (n, n), symmetric.
-    - `b`: shape (n, P), outside the null space; columns may be zero.
-    - `preconditioner`: r -> approximately A^-1 r, of each column.
-    - `project`: onto the complement of the null space.
-    - `rtol`: relative residual at which a column stops.
-    - `max_steps`: steps to take at most.
-
-    **Returns:** solutions, shape (n, P); relative residuals, shape (P,); steps taken, shape (P,).
-    """
-    solutions, residuals = np.zeros_like(b), np.zeros(b.shape[1])
-    steps = np.zeros(b.shape[1], int)
-    norms = np.linalg.norm(b, axis=0)
-    active = np.flatnonzero(norms > 0)
-    x, r = np.zeros((len(b), len(active))), np.ascontiguousarray(b[:, active])
-    p, square = np.zeros_like(r), np.ones(len(active))
-    residuals[active] = 1.0
-    while len(active):
-        z = project(preconditioner(r))
-        before, square = square, np.einsum("np,np->p", r, z)
-        p *= square / before
-        p += z
-        image = project(matrix @ p)
-        curvature = np.einsum("np,np->p", p, image)
-        downhill = (curvature > 0.0) & (square > 0.0)
-        length = np.where(downhill, square / np.where(downhill, curvature, 1.0), 0.0)
-        x += length * p
-        r -= length * image
-        steps[active] += 1
-        residuals[active] = np.linalg.norm(r, axis=0) / norms[active]
-        going = downhill & (residuals[active] > rtol) & (steps[active] < max_steps)
-        if not going.all():
-            solutions[:, active[~going]] = x[:, ~going]
-            active, square = active[going], square[going]
-            x, r, p = (np.ascontiguousarray(array[:, going]) for array in (x, r, p))
-    return project(solutions), residuals, steps
+def columns_together(unknowns: int) -> int:
+    """How many right-hand sides the free memory allows to be solved side by side."""
+    allowed = MEMORY_FRACTION * available_memory() / (8 * VECTORS * max(unknowns, 1))
+    return int(min(max(allowed, 1), TOGETHER))
 
 
 def orthonormal_rows(vectors: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from mdsens.mechanics.energy import (
 )
 from mdsens.mechanics.forces import forces
 from mdsens.mechanics.hessian import hessian, hessian_vector_product, pair_hessian
-from mdsens.mechanics.sparse_hessian import sparse_hessian, sparse_hessian_bytes
+from mdsens.mechanics.sparse_hessian import hessian_in_parts, sparse_hessian, sparse_hessian_bytes
 from mdsens.mechanics.stress import stress, voigt
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "energy_forces_virial",
     "forces",
     "hessian",
+    "hessian_in_parts",
     "hessian_vector_product",
     "pair_hessian",
     "site_energies",

@@ -1,9 +1,12 @@
 """The Hessian as a sparse matrix of D x D blocks, assembled from site energies.
 
-Pair potentials have one block per edge in closed form. For any other potential each atom's site
-energy is differentiated twice with respect to its own edge vectors (forward over reverse, all
-atoms of a block side by side), and the blocks of the pairs of its neighbours are added up.
+Pair potentials have one block per edge in closed form. So have embedded atoms, whose densities add
+a matrix of rank one for each. For any other potential each atom's site energy is differentiated
+twice with respect to its own edge vectors (forward over reverse, all atoms of a block side by
+side), and the blocks of the pairs of its neighbours are added up.
 """
+
+from typing import NamedTuple, TypeAlias
 
 import equinox as eqx
 import jax
@@ -12,10 +15,22 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Bool, Float, Int
 
-from mdsens.particles.edges import EdgeList, Edges, Sites, edges_between, extended_positions
+from mdsens.implicit.low_rank import SparsePlusLowRank
+from mdsens.particles.edges import (
+    EdgeList,
+    Edges,
+    Sites,
+    edge_blocks,
+    edges_between,
+    extended_positions,
+)
 from mdsens.particles.system import System, is_concrete
-from mdsens.potentials.pair import PairPotential
+from mdsens.potentials.embedded_atom import EmbeddedAtomPotential
+from mdsens.potentials.pair import PairPotential, radial_hessian
 from mdsens.potentials.potential import Potential
+
+#: A Hessian on the host: its blocks, or blocks and a part of low rank.
+HessianMatrix: TypeAlias = scipy.sparse.bsr_array | SparsePlusLowRank
 
 
 def sparse_hessian(
@@ -39,8 +54,35 @@ def sparse_hessian(
     Returns:
         Shape (N D, N D), in units of energy/length^2; symmetric, rows sorted by column.
     """
+    parts = hessian_in_parts(system, potential, edge_list, held)
+    return parts.written_out() if isinstance(parts, SparsePlusLowRank) else parts
+
+
+def hessian_in_parts(
+    system: System,
+    potential: Potential,
+    edge_list: EdgeList,
+    held: Bool[np.ndarray, " N"] | None = None,
+) -> HessianMatrix:
+    """The same, with what the densities around embedded atoms add kept as a matrix of low rank.
+
+    Written out it would couple all neighbours of an atom: eight times the blocks.
+
+    Arguments:
+        system: N atoms in D dimensions.
+        potential: the potential.
+        edge_list: all edges within the potential's range.
+        held: shape (N,), atoms that do not move.
+
+    Returns:
+        Shape (N D, N D), in units of energy/length^2.
+    """
     free = np.ones(system.atom_count, bool) if held is None else ~np.asarray(held)
-    if isinstance(potential, PairPotential) and not _has_duplicates(system, edge_list):
+    duplicates = _has_duplicates(system, edge_list)
+    if isinstance(potential, EmbeddedAtomPotential):
+        parts = _from_embedded_atoms(system, potential, edge_list, free)
+        return parts.written_out() if duplicates else parts
+    if isinstance(potential, PairPotential) and not duplicates:
         return _from_edges(system, potential, edge_list, free)
     return _from_sites(system, potential, edge_list, free)
 
@@ -66,10 +108,13 @@ def sparse_hessian_bytes(
         free = jnp.ones(system.atom_count, bool)
         geometry = _geometry(system, potential, edge_list, free)
         edges = int(jnp.sum(_degrees(geometry, edge_list.neighbors, reach)))
-    if not isinstance(potential, PairPotential):
+    block = 8 * system.dimension**2 + 4
+    if isinstance(potential, EmbeddedAtomPotential):
+        # The gradients of the densities, and their transposition.
+        block += 2 * (8 * system.dimension + 4)
+    elif not isinstance(potential, PairPotential):
         # Pairs of neighbours of one atom, with their indices, before they are added up.
         edges *= 2 * edge_list.capacity[0]
-    block = 8 * system.dimension**2 + 4
     return block * (edges + system.atom_count)
 
 
@@ -111,36 +156,59 @@ def _geometry(
 def _from_edges(
     system: System, potential: PairPotential, edge_list: EdgeList, free: np.ndarray
 ) -> scipy.sparse.bsr_array:
-    count, dimension = system.positions.shape
-    blocks, _, size = edge_list.neighbors.shape
     geometry = _geometry(system, potential, edge_list, jnp.asarray(free))
-    room = int(jnp.sum(edge_list.mask)) + count
-    # Memory that is never written to is never taken: this is an upper bound.
-    data = np.empty((room, dimension, dimension))
-    columns = np.empty(room, np.int32)
-    counts = np.zeros(count, np.int64)
-    filled = 0
+    dimension = system.dimension
+    rows = _Rows(system, edge_list, (dimension, dimension))
+    for block in range(len(edge_list.neighbors)):
+        found = _edge_block(potential, geometry, edge_list.neighbors, jnp.asarray(block))
+        rows.append(found, _upper_places(dimension))
+    return rows.matrix()
+
+
+class _Rows:
+    """Blocks of a sparse matrix, one row after another, for one block of atoms after another."""
+
+    def __init__(self, system: System, edge_list: EdgeList, shape: tuple[int, int]) -> None:
+        self.atoms, self.shape = system.atom_count, shape
+        room = int(jnp.sum(edge_list.mask)) + self.atoms
+        # Memory that is never written to is never taken: this is an upper bound.
+        self.data = np.empty((room, shape[0] * shape[1]))
+        self.columns = np.empty(room, np.int32)
+        self.counts: list[np.ndarray] = []
+        self.filled, self.done = 0, 0
+
+    def append(self, row: "_Row", expand: list[int]) -> None:
+        """Add the rows of one block of atoms; ``expand`` tells which entry is at each place."""
+        atoms = min(len(row.kept), self.atoms - self.done)
+        kept = np.asarray(row.kept)[:atoms]
+        found = slice(self.filled, self.filled + int(kept.sum()))
+        entries = np.asarray(row.entries)[:atoms][kept]
+        np.take(entries, expand, axis=1, out=self.data[found], mode="clip")
+        self.columns[found] = np.asarray(row.columns)[:atoms][kept]
+        self.counts.append(kept.sum(axis=1))
+        self.filled, self.done = found.stop, self.done + atoms
+
+    def matrix(self) -> scipy.sparse.bsr_array:
+        """The matrix of all rows."""
+        starts = np.zeros(self.atoms + 1, np.int32)
+        np.cumsum(np.concatenate(self.counts), out=starts[1:])
+        data = self.data[: self.filled].reshape(-1, *self.shape)
+        shape = (self.atoms * self.shape[0], self.atoms * self.shape[1])
+        return scipy.sparse.bsr_array((data, self.columns[: self.filled], starts), shape=shape)
+
+
+class _Row(NamedTuple):
+    """A row of entries for each of a block of atoms, their columns, and which are to be kept."""
+
+    entries: Float[Array, "C K+1 U"]
+    columns: Int[Array, "C K+1"]
+    kept: Bool[Array, "C K+1"]
+
+
+def _upper_places(dimension: int) -> list[int]:
+    """For each component of a symmetric block its place among those of the upper triangle."""
     upper = [(i, j) for i in range(dimension) for j in range(i, dimension)]
-    expand = [
-        upper.index((min(i, j), max(i, j))) for i in range(dimension) for j in range(dimension)
-    ]
-    flat = data.reshape(room, dimension**2)
-    for block in range(blocks):
-        atoms = min(size, count - block * size)
-        entries, neighbors, kept = (
-            np.asarray(array)[:atoms]
-            for array in _edge_block(potential, geometry, edge_list.neighbors, jnp.asarray(block))
-        )
-        counts[block * size : block * size + atoms] = kept.sum(axis=1)
-        found = slice(filled, filled + int(kept.sum()))
-        np.take(entries[kept], expand, axis=1, out=flat[found], mode="clip")
-        columns[found] = neighbors[kept]
-        filled = found.stop
-    starts = np.zeros(count + 1, np.int32)
-    np.cumsum(counts, out=starts[1:])
-    shape = (count * dimension, count * dimension)
-    matrix = scipy.sparse.bsr_array((data[:filled], columns[:filled], starts), shape=shape)
-    return matrix
+    return [upper.index((min(i, j), max(i, j))) for i in range(dimension) for j in range(dimension)]
 
 
 @eqx.filter_jit
@@ -149,7 +217,7 @@ def _edge_block(
     geometry: _Geometry,
     neighbors: Int[Array, "B K C"],
     block: Int[Array, ""],
-) -> tuple[Float[Array, "C K+1 U"], Int[Array, "C K+1"], Bool[Array, "C K+1"]]:
+) -> "_Row":
     """Blocks of one block of atoms, that of the atom itself first, their columns, and which count.
 
     Only the U = D (D + 1) / 2 components of the upper triangle are computed. Slots are taken one
@@ -158,22 +226,44 @@ def _edge_block(
     ends = neighbors[block]
     sites = jax.tree.map(lambda array: array[block], geometry.sites)
     own, moves = _atoms_of_block(geometry, block, ends.shape[1])
-    axes = range(len(geometry.extended.positions))
 
     def one_slot(end: Int[Array, " C"]) -> tuple[Float[Array, "U C"], Bool[Array, " C"]]:
-        edges = edges_between(geometry.extended, end[None], sites)
-        rows = potential.edge_hessians(edges)
-        components = jnp.stack([rows[i][j][0] for i in axes for j in axes if i <= j])
+        components = _upper(
+            potential.edge_hessians(edges_between(geometry.extended, end[None], sites))
+        )
         stored = jnp.any(components != 0.0, axis=0) & geometry.free[end] & moves
         return components, stored
 
     components, stored = jax.lax.map(one_slot, ends)
-    identity = jnp.asarray([float(i == j) for i in axes for j in axes if i <= j])
-    diagonal = jnp.where(moves, jnp.sum(components, axis=0), identity[:, None])
-    everything = jnp.concatenate([diagonal[None], -components]).transpose(2, 0, 1)
-    kept = jnp.concatenate([jnp.ones((1, ends.shape[1]), bool), stored]).T
-    columns = jnp.concatenate([own[None], geometry.owners[ends]]).T
-    return everything, columns, kept
+    diagonal = jnp.where(
+        moves, jnp.sum(components, axis=0), _identity(len(geometry.extended.positions))
+    )
+    return _row_of(diagonal, -components, stored, own, geometry.owners[ends])
+
+
+def _upper(rows: list[list[Float[Array, "1 C"]]]) -> Float[Array, "U C"]:
+    """The components of the upper triangle of one slot's blocks."""
+    axes = range(len(rows))
+    return jnp.stack([rows[i][j][0] for i in axes for j in axes if i <= j])
+
+
+def _identity(dimension: int) -> Float[Array, "U 1"]:
+    """The components of the upper triangle of the identity."""
+    axes = range(dimension)
+    return jnp.asarray([[float(i == j)] for i in axes for j in axes if i <= j])
+
+
+def _row_of(
+    own_entries: Float[Array, "U C"],
+    entries: Float[Array, "K U C"],
+    stored: Bool[Array, "K C"],
+    own: Int[Array, " C"],
+    ends: Int[Array, "K C"],
+) -> "_Row":
+    """The entries of each atom, its own first, with their columns and which count."""
+    everything = jnp.concatenate([own_entries[None], entries]).transpose(2, 0, 1)
+    kept = jnp.concatenate([jnp.ones((1, len(own)), bool), stored]).T
+    return _Row(everything, jnp.concatenate([own[None], ends]).T, kept)
 
 
 def _atoms_of_block(
@@ -183,6 +273,83 @@ def _atoms_of_block(
     count = geometry.owners[-1]
     own = jnp.minimum(block * size + jnp.arange(size, dtype=jnp.int32), count)
     return own, (own < count) & geometry.free[jnp.minimum(own, geometry.free.size - 1)]
+
+
+# Embedded atoms: a block per edge, and a gradient of the density ------------------------------
+
+
+def _from_embedded_atoms(
+    system: System, potential: EmbeddedAtomPotential, edge_list: EdgeList, free: np.ndarray
+) -> SparsePlusLowRank:
+    """With g_i = d rho_i / dx: the sum of phi'' and of F'_i rho_i'' for each site, + F''_i g_i g_i.
+
+    The former are those of a pair potential phi + (F'_i + F'_j) f.
+    """
+    geometry = _geometry(system, potential, edge_list, jnp.asarray(free))
+    slopes, weights = _embedding(system, potential, edge_list)
+    extended = jnp.concatenate([slopes, slopes[edge_list.ghost_owners], jnp.zeros(1)])
+    dimension = system.dimension
+    blocks = _Rows(system, edge_list, (dimension, dimension))
+    gradients = _Rows(system, edge_list, (1, dimension))
+    for block in range(len(edge_list.neighbors)):
+        of_blocks, of_gradients = _embedded_block(
+            potential, geometry, extended, edge_list.neighbors, jnp.asarray(block)
+        )
+        blocks.append(of_blocks, _upper_places(dimension))
+        gradients.append(of_gradients, list(range(dimension)))
+    return SparsePlusLowRank(blocks.matrix(), gradients.matrix(), np.asarray(weights))
+
+
+@eqx.filter_jit
+def _embedding(
+    system: System, potential: EmbeddedAtomPotential, edge_list: EdgeList
+) -> tuple[Float[Array, " N"], Float[Array, " N"]]:
+    """F' and F'' of every atom."""
+    derivatives = edge_blocks(
+        potential.embedding_derivatives,
+        system.positions, system.cell, potential.species_index(system), edge_list,
+    )  # fmt: skip
+    slopes, weights = (array.reshape(-1)[: system.atom_count] for array in derivatives)
+    return slopes, weights
+
+
+@eqx.filter_jit
+def _embedded_block(
+    potential: EmbeddedAtomPotential,
+    geometry: _Geometry,
+    slopes: Float[Array, " E"],
+    neighbors: Int[Array, "B K C"],
+    block: Int[Array, ""],
+) -> tuple["_Row", "_Row"]:
+    """Rows of the sparse part, and gradients of the density, of one block of atoms."""
+    ends = neighbors[block]
+    sites = jax.tree.map(lambda array: array[block], geometry.sites)
+    own, moves = _atoms_of_block(geometry, block, ends.shape[1])
+    own_slopes = slopes[own]
+
+    def one_slot(end: Int[Array, " C"]) -> tuple[Array, Array, Array, Array]:
+        edges = edges_between(geometry.extended, end[None], sites)
+        along = potential.radial_derivatives(edges)
+        both = own_slopes + slopes[end]
+        slope = along.pair_slope + both * along.density_slope
+        curvature = along.pair_curvature + both * along.density_curvature
+        components = _upper(radial_hessian(edges, slope, curvature))
+        density = along.density_slope / edges.distances
+        gradient = jnp.concatenate([density * component for component in edges.vectors])
+        stored = jnp.any(components != 0.0, axis=0) & geometry.free[end] & moves
+        leads = jnp.any(gradient != 0.0, axis=0)
+        return components, stored, gradient, leads
+
+    components, stored, gradients, leads = jax.lax.map(one_slot, ends)
+    dimension = gradients.shape[1]
+    diagonal = jnp.where(moves, jnp.sum(components, axis=0), _identity(dimension))
+    # A density changes with what is free to move, be it around an atom that is held.
+    own_gradient = jnp.where(moves, -jnp.sum(gradients, axis=0), 0.0)
+    columns = geometry.owners[ends]
+    return (
+        _row_of(diagonal, -components, stored, own, columns),
+        _row_of(own_gradient, gradients, leads & geometry.free[ends], own, columns),
+    )
 
 
 # Any potential: a Hessian per site ---------------------------------------------------------------

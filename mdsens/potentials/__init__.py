@@ -1,5 +1,6 @@
 """Energies as functions of edges; one file per family."""
 
+from mdsens.potentials.embedded_atom import EmbeddedAtomPotential, SuttonChen
 from mdsens.potentials.pair import LennardJones, Morse, PairPotential, TruncatedPairPotential
 from mdsens.potentials.potential import Parameter, Potential, parameter
 from mdsens.potentials.repulsive import WCA, SoftSphere
@@ -11,12 +12,14 @@ BY_NAME: dict[str, type[Potential]] = {
     "morse": Morse,
     "soft-sphere": SoftSphere,
     "stillinger-weber": StillingerWeber,
+    "sutton-chen": SuttonChen,
     "wca": WCA,
 }
 
 __all__ = [
     "BY_NAME",
     "WCA",
+    "EmbeddedAtomPotential",
     "LennardJones",
     "Morse",
     "PairPotential",
@@ -24,6 +27,7 @@ __all__ = [
     "Potential",
     "SoftSphere",
     "StillingerWeber",
+    "SuttonChen",
     "TruncatedPairPotential",
     "parameter",
 ]

@@ -64,8 +64,6 @@ class PairPotential(Potential):
     def edge_hessians(self, edges: Edges) -> list[list[Float[Array, "K C"]]]:
         """Second derivatives of each edge's whole pair energy with respect to its vector.
 
-        phi'' u u^T + (phi' / r) (1 - u u^T) with u = R / r.
-
         Arguments:
             edges: D components of edge vectors, each (K, C), in units of length; mask; species.
 
@@ -79,16 +77,35 @@ class PairPotential(Potential):
             return jax.jvp(pair.truncated_pair_energies, (r,), (ones,))[1]
 
         slope, curvature = jax.jvp(slope_at, (r,), (ones,))
-        transverse = jnp.where(edges.mask, slope / r, 0.0)
-        radial = (jnp.where(edges.mask, curvature, 0.0) - transverse) / (r * r)
-        axes = range(len(edges.vectors))
-        return [
-            [
-                radial * edges.vectors[i] * edges.vectors[j] + (transverse if i == j else 0.0)
-                for j in axes
-            ]
-            for i in axes
+        return radial_hessian(edges, slope, curvature)
+
+
+def radial_hessian(
+    edges: Edges, slope: Float[Array, "K C"], curvature: Float[Array, "K C"]
+) -> list[list[Float[Array, "K C"]]]:
+    """Second derivatives of a function phi of each edge's length with respect to its vector.
+
+    phi'' u u^T + (phi' / r) (1 - u u^T) with u = R / r.
+
+    Arguments:
+        edges: D components of edge vectors, each (K, C), in units of length; mask.
+        slope: phi', shape (K, C).
+        curvature: phi'', shape (K, C).
+
+    Returns:
+        D rows of D components, each (K, C); zero where there is no edge.
+    """
+    r = edges.distances
+    transverse = jnp.where(edges.mask, slope / r, 0.0)
+    radial = (jnp.where(edges.mask, curvature, 0.0) - transverse) / (r * r)
+    axes = range(len(edges.vectors))
+    return [
+        [
+            radial * edges.vectors[i] * edges.vectors[j] + (transverse if i == j else 0.0)
+            for j in axes
         ]
+        for i in axes
+    ]
 
 
 class TruncatedPairPotential(PairPotential):

@@ -1,10 +1,8 @@
 """Linear solves with the Hessian of a landscape: the sparse matrix, and a relaxing cell's rows."""
 
-import contextlib
 import copy
 import dataclasses
 import functools
-import os
 import warnings
 from collections.abc import Callable
 
@@ -15,6 +13,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Bool, Float
 
+from mdsens.implicit.low_rank import SparsePlusLowRank, blocks_of
 from mdsens.implicit.multigrid import HostPreconditioner
 from mdsens.implicit.sparse_solver import (
     MULTIGRID_STEPS,
@@ -22,8 +21,13 @@ from mdsens.implicit.sparse_solver import (
     SparseSolver,
     orthonormal_rows,
 )
-from mdsens.mechanics.sparse_hessian import sparse_hessian, sparse_hessian_bytes
+from mdsens.mechanics.sparse_hessian import (
+    HessianMatrix,
+    hessian_in_parts,
+    sparse_hessian_bytes,
+)
 from mdsens.relaxation.landscape import Landscape
+from mdsens.resources import available_memory
 
 #: Part of the free memory that a Hessian may take, with what is computed from it.
 MEMORY_FRACTION = 0.5
@@ -51,14 +55,6 @@ def hessian_fits(landscape: Landscape) -> bool:
     return False
 
 
-def available_memory() -> int:
-    """Memory that can be taken without swapping, bytes."""
-    with contextlib.suppress(OSError, StopIteration), open("/proc/meminfo") as lines:
-        line = next(line for line in lines if line.startswith("MemAvailable"))
-        return 1024 * int(line.split()[1])
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-
-
 class HessianSolver:
     """The derivative H of a landscape's condition as a matrix on the host, and solves of H x = b.
 
@@ -73,7 +69,8 @@ class HessianSolver:
         preconditioner: one that serves already, of a Hessian nearby.
 
     Attributes:
-        matrix: the sparse part A, shape (N D, N D), energy/length^2; the identity for held atoms.
+        matrix: the part A of the positions, shape (N D, N D), energy/length^2; sparse, perhaps with
+            a part of low rank; the identity for held atoms.
         cell_columns: C and S, shape (R D, D^2); None where the cell is fixed.
         null_space: orthonormal null vectors, shape (M, R D).
         motionless: shape (R,), rows of atoms that are held, or that nothing holds or pushes.
@@ -95,12 +92,14 @@ class HessianSolver:
         self.shape, self.atom_rows = q.shape, count * dimension
         system = landscape.system_at(q)
         held = np.asarray(landscape.held_rows(q))[:count, 0]
-        self.matrix = sparse_hessian(system, landscape.potential, landscape.edge_list, held)
+        self.matrix: HessianMatrix = hessian_in_parts(
+            system, landscape.potential, landscape.edge_list, held
+        )
         self.cell_columns: np.ndarray | None = None
         if landscape.cell_mode is not None:
             _refer_to_undeformed(self.matrix, np.asarray(landscape._deformation(q)), held)
             self.cell_columns = np.asarray(_cell_columns(landscape, q))
-        self.unpushed = _without_stiffness(self.matrix, dimension)
+        self.unpushed = _without_stiffness(blocks_of(self.matrix), dimension)
         self.motionless = np.zeros(len(q), bool)
         self.motionless[:count] = held | self.unpushed
         self._set_null_space(landscape)
@@ -248,12 +247,15 @@ class _SchurComplement:
 
 
 def _refer_to_undeformed(
-    matrix: scipy.sparse.bsr_array, deformation: Float[np.ndarray, "D D"], held: np.ndarray
+    matrix: HessianMatrix, deformation: Float[np.ndarray, "D D"], held: np.ndarray
 ) -> None:
     """Refer the blocks to undeformed positions: positions = q A turns a block K into A K A^T."""
-    row = np.repeat(np.arange(len(held)), np.diff(matrix.indptr))
+    blocks = blocks_of(matrix)
+    if isinstance(matrix, SparsePlusLowRank):
+        matrix.gradients.data[:] = matrix.gradients.data @ deformation.T
+    row = np.repeat(np.arange(len(held)), np.diff(blocks.indptr))
     moves = ~held[row]
-    matrix.data[moves] = deformation @ matrix.data[moves] @ deformation.T
+    blocks.data[moves] = deformation @ blocks.data[moves] @ deformation.T
 
 
 def _without_stiffness(matrix: scipy.sparse.bsr_array, dimension: int) -> Bool[np.ndarray, " N"]:

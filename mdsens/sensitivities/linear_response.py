@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from rich.progress import track
 
 from mdsens.implicit import LinearSolveError, jvp_solution, newton_step, vjp_solution
+from mdsens.implicit.sparse_solver import columns_together
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation import Landscape
 from mdsens.relaxation.hessian_solver import HessianSolver
@@ -23,8 +24,6 @@ ESTIMATE_RTOL = 1e-2
 AGREEMENT = 1e-8
 #: Distance of the differences that estimate an error, as a fraction of the potential's range.
 DIFFERENCE = 1e-6
-#: Right-hand sides that are kept at a time.
-COLUMNS = 16
 
 
 class LinearResponse(abc.ABC):
@@ -115,7 +114,8 @@ class AssembledResponse(LinearResponse):
         tangents: dict[str, Array] = {}
         residuals: list[float] = []
         changes: list[float] = []
-        groups = [names[start : start + COLUMNS] for start in range(0, len(names), COLUMNS)]
+        columns = columns_together(q.size)
+        groups = [names[start : start + columns] for start in range(0, len(names), columns)]
         told = "solving for derivatives"
         for group in track(groups, told, transient=True, disable=not self.progress):
             directions = [landscape.potential.direction(name) for name in group]

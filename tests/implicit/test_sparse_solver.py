@@ -5,13 +5,9 @@ import pytest
 import scipy.sparse
 
 from mdsens.implicit import LinearSolveError
+from mdsens.implicit.host_conjugate_gradients import block_conjugate_gradients, conjugate_gradients
 from mdsens.implicit.multigrid import BlockJacobi, Multigrid, stiff_part
-from mdsens.implicit.sparse_solver import (
-    METHODS,
-    SparseSolver,
-    conjugate_gradients,
-    conjugate_gradients_side_by_side,
-)
+from mdsens.implicit.sparse_solver import METHODS, TOGETHER, SparseSolver, columns_together
 
 GENERATOR = np.random.default_rng(0)
 
@@ -197,18 +193,64 @@ def test_many_right_hand_sides_are_solved_as_if_each_were_alone(method):
     assert heard[-1] == 20
 
 
-def test_a_column_that_meets_negative_curvature_says_so_and_stops_no_other():
+def test_a_block_takes_fewer_steps_than_its_columns_alone():
+    matrix = lattice(24, pinned=True)
+    b = np.random.default_rng(3).normal(size=(matrix.shape[0], 12))
+    one = BlockJacobi(matrix)
+    alone = [conjugate_gradients(matrix, c, one, lambda v: v, 1e-10, 1000).steps for c in b.T]
+    x, residuals, steps = block_conjugate_gradients(matrix, b, one, lambda v: v, 1e-10, 1000)
+    expected = np.linalg.solve(matrix.toarray(), b)
+    assert np.abs(x - expected).max() < 1e-7 * np.abs(expected).max()
+    assert residuals.max() <= 1e-10
+    assert steps < 0.6 * min(alone)
+
+
+def test_a_block_of_dependent_columns_is_solved():
+    matrix = lattice(6, pinned=True)
+    first = np.random.default_rng(4).normal(size=matrix.shape[0])
+    b = np.stack([first, -3.0 * first, 0.0 * first, first], axis=1)
+    x, residuals, _ = block_conjugate_gradients(
+        matrix, b, BlockJacobi(matrix), lambda v: v, 1e-12, 200
+    )
+    expected = np.linalg.solve(matrix.toarray(), b)
+    assert np.abs(x - expected).max() < 1e-9 * np.abs(expected).max()
+    assert residuals.max() <= 1e-12
+
+
+def test_a_block_that_meets_negative_curvature_says_so():
     matrix = lattice(6, pinned=True).toarray()
     values, vectors = np.linalg.eigh(matrix)
     indefinite = matrix - 2.0 * values[0] * np.outer(vectors[:, 0], vectors[:, 0])
-    b = np.stack([vectors[:, 1] + vectors[:, 7], vectors[:, 0], vectors[:, 3]], axis=1)
-    x, residuals, steps = conjugate_gradients_side_by_side(
+    b = np.stack([vectors[:, 1] + vectors[:, 7], vectors[:, 0]], axis=1)
+    _, residuals, steps = block_conjugate_gradients(
         scipy.sparse.csr_array(indefinite), b, lambda r: r, lambda v: v, 1e-12, 500
     )
+    assert steps < 500
     assert residuals[1] == 1.0
-    assert residuals[[0, 2]].max() <= 1e-12
-    assert np.abs(indefinite @ x[:, [0, 2]] - b[:, [0, 2]]).max() < 1e-11
-    assert steps.max() < 50
+
+
+def test_a_column_without_negative_curvature_is_solved_beside_one_with_it():
+    matrix = lattice(12, pinned=True).toarray()
+    values, vectors = np.linalg.eigh(matrix)
+    indefinite = matrix - 2.0 * values[0] * np.outer(vectors[:, 0], vectors[:, 0])
+    b = np.stack([vectors[:, 1] + vectors[:, 7], vectors[:, 0], vectors[:, 3]], axis=1)
+    solver = solver_of(scipy.sparse.bsr_array(indefinite, blocksize=(2, 2)), "multigrid", False)
+    solution = solver.solve(b, 1e-10)
+    assert np.abs(indefinite @ solution.value - b).max() < 1e-6
+
+
+def test_no_more_columns_are_taken_together_than_the_memory_allows(monkeypatch):
+    path = "mdsens.implicit.sparse_solver.available_memory"
+    assert columns_together(1000) == TOGETHER
+    monkeypatch.setattr(path, lambda: 2_000_000)
+    assert 1 < columns_together(1000) < TOGETHER
+    monkeypatch.setattr(path, lambda: 0)
+    assert columns_together(1000) == 1
+    matrix = lattice(12)
+    b = GENERATOR.normal(size=(matrix.shape[0], 3))
+    heard: list[int] = []
+    solver_of(matrix, "multigrid").solve(b, 1e-10, told=heard.append)
+    assert heard == [1, 2, 3]
 
 
 @pytest.mark.parametrize("method", ["multigrid", "block-jacobi"])

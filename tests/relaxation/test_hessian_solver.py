@@ -16,11 +16,12 @@ from mdsens.relaxation.newton import Newton
 
 pytestmark = pytest.mark.xdist_group("hessian-solver")
 
+COPPER = mdsens.potentials.SuttonChen(1.2382e-2, 3.61, 39.432, 9.0, 6.0, 4.8)
 ARGON = mdsens.potentials.LennardJones(0.0104, 3.405, 8.5)
 
 
-def vacancy(repeats, rattle):
-    atoms = bulk("Ar", "fcc", a=5.26, cubic=True) * (repeats, repeats, repeats)
+def vacancy(repeats, rattle, name="Ar", a=5.26):
+    atoms = bulk(name, "fcc", a=a, cubic=True) * (repeats, repeats, repeats)
     del atoms[0]
     atoms.rattle(rattle, seed=1)
     return mdsens.System.from_ase(atoms)
@@ -37,6 +38,10 @@ RELAXED = {
     "relaxed cell": lambda: mdsens.relax(vacancy(2, 0.05), ARGON, cell="full"),
     "isotropic cell": lambda: mdsens.relax(vacancy(2, 0.05), ARGON, cell="isotropic"),
     "fixed atoms": lambda: mdsens.relax(vacancy(2, 0.05), ARGON, fixed=[3, 4, 5]),
+    "metal": lambda: mdsens.relax(vacancy(3, 0.05, "Cu", 3.61), COPPER),
+    "metal in a relaxed cell": lambda: mdsens.relax(
+        vacancy(3, 0.05, "Cu", 3.61), COPPER, cell="full"
+    ),
     "cluster": lambda: mdsens.relax(cases.bipyramid(), cases.POTENTIALS["lj-binary"], fmax=1e-12),
     "packing with a rattler": lambda: mdsens.relax(*cases.jammed_packing(), fmax=1e-12),
 }
@@ -134,13 +139,13 @@ def test_a_hessian_serves_as_long_as_it_shrinks_the_force(monkeypatch):
     from mdsens.relaxation import hessian_solver
 
     assembled = []
-    original = hessian_solver.sparse_hessian
+    original = hessian_solver.hessian_in_parts
 
     def counted(*arguments):
         assembled.append(1)
         return original(*arguments)
 
-    monkeypatch.setattr(hessian_solver, "sparse_hessian", counted)
+    monkeypatch.setattr(hessian_solver, "hessian_in_parts", counted)
     equilibrium = mdsens.relax(vacancy(3, 0.05), ARGON, method="newton", fmax=1e-12)
     assert 0 < len(assembled) < equilibrium.history.steps
     assert equilibrium.certificate.stable

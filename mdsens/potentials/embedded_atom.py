@@ -1,0 +1,224 @@
+"""Embedded-atom potentials: pairs, and a function of the density that the neighbours add up to."""
+
+import abc
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from mdsens.errors import InputError
+from mdsens.particles.edges import Edges
+from mdsens.potentials.pair import ONSET_FRACTION, smooth_switch
+from mdsens.potentials.potential import Parameter, Potential, parameter
+
+
+class EmbeddedAtomPotential(Potential):
+    """Half a sum over edges of a pair energy, and an energy of embedding in the density around.
+
+    E = 1/2 sum_i sum_j phi(r_ij) + sum_i F(rho_i), with the density rho_i = sum_j f(r_ij): M. S.
+    Daw, M. I. Baskes, Phys. Rev. B 29, 6443 (1984). A subclass declares its parameters and gives
+    phi, f and F; phi and f are multiplied by the switch of the smooth truncation of pairs.
+
+    Arguments:
+        cutoff: distance from which on there is no interaction, length.
+        onset: where the switch begins, length; 0.9 cutoff by default.
+        species: names of the rows of the parameters' tables; None where all species are alike.
+
+    Raises:
+        InputError: a cutoff that is not positive, or an onset outside the cutoff.
+    """
+
+    cutoff: float = eqx.field(static=True, kw_only=True)
+    onset: float | None = eqx.field(static=True, kw_only=True, default=None)
+    species: tuple[str, ...] | None = eqx.field(static=True, kw_only=True, default=None)
+
+    @abc.abstractmethod
+    def pair_energies(self, r: Float[Array, "K C"]) -> Float[Array, "K C"]:
+        """Energy phi of each pair at distance r; parameters are already those of each pair.
+
+        Arguments:
+            r: distances, in units of length.
+
+        Returns:
+            Energies, in units of energy.
+        """
+
+    @abc.abstractmethod
+    def densities(self, r: Float[Array, "K C"]) -> Float[Array, "K C"]:
+        """What each of two atoms at distance r adds to the density f at the other.
+
+        Arguments:
+            r: distances, in units of length; parameters are already those of each pair.
+
+        Returns:
+            Densities, in the unit that `embedding_energies` expects.
+        """
+
+    @abc.abstractmethod
+    def embedding_energies(
+        self, density: Float[Array, " C"], species: Int[Array, " C"]
+    ) -> Float[Array, " C"]:
+        """Energy F of atoms in the density of their neighbours.
+
+        Arguments:
+            density: shape (C,).
+            species: shape (C,), species index of each atom.
+
+        Returns:
+            Shape (C,), in units of energy.
+        """
+
+    def __check_init__(self) -> None:
+        label = type(self).__name__
+        if not (np.isfinite(self.cutoff) and self.cutoff > 0):
+            raise InputError(f"{label}: cutoff = {self.cutoff}: give a positive length")
+        if self.onset is not None and not 0 <= self.onset < self.cutoff:
+            raise InputError(
+                f"{label}: onset = {self.onset}: allowed is 0 to below cutoff = {self.cutoff}"
+            )
+
+    @property
+    def interaction_range(self) -> float:
+        """The cutoff, in units of length."""
+        return self.cutoff
+
+    def site_energies(self, edges: Edges) -> Float[Array, " C"]:
+        """Half the pair energies of the atom's edges and its embedding, shape (C,), energy."""
+        energies, densities = self._radial_functions(edges)(edges.distances)
+        embedding = self.embedding_energies(jnp.sum(densities, axis=0), edges.species)
+        return 0.5 * jnp.sum(energies, axis=0) + embedding
+
+    def site_energies_and_gradients(
+        self, edges: Edges
+    ) -> tuple[Float[Array, " C"], tuple[Float[Array, "K C"], ...]]:
+        """Site energies and their gradients, from slopes along r: twice as fast as in reverse."""
+        r = edges.distances
+        functions = self._radial_functions(edges)
+        (energies, densities), slopes = jax.jvp(functions, (r,), (jnp.ones_like(r),))
+        embedding, slope = self._embedding(jnp.sum(densities, axis=0), edges.species)
+        weights = (0.5 * slopes[0] + slope * slopes[1]) / r
+        gradients = tuple(weights * component for component in edges.vectors)
+        return 0.5 * jnp.sum(energies, axis=0) + embedding, gradients
+
+    def embedding_derivatives(self, edges: Edges) -> tuple[Float[Array, " C"], Float[Array, " C"]]:
+        """F' and F'' of each atom, shape (C,) each, in energy per density and its square."""
+        density = jnp.sum(self._radial_functions(edges)(edges.distances)[1], axis=0)
+        ones = jnp.ones_like(density)
+        return jax.jvp(lambda rho: self._embedding(rho, edges.species)[1], (density,), (ones,))
+
+    def radial_derivatives(self, edges: Edges) -> "RadialDerivatives":
+        """Slopes and curvatures of phi and f along each edge, zero where there is none."""
+        r = edges.distances
+        functions, ones = self._radial_functions(edges), jnp.ones_like(r)
+
+        def slopes_at(r: Float[Array, "K C"]) -> tuple[Array, Array]:
+            return jax.jvp(functions, (r,), (ones,))[1]
+
+        slopes, curvatures = jax.jvp(slopes_at, (r,), (ones,))
+        return RadialDerivatives(slopes[0], curvatures[0], slopes[1], curvatures[1])
+
+    def _embedding(
+        self, density: Float[Array, " C"], species: Int[Array, " C"]
+    ) -> tuple[Float[Array, " C"], Float[Array, " C"]]:
+        """F and F' of each atom."""
+        return jax.jvp(
+            lambda rho: self.embedding_energies(rho, species), (density,), (jnp.ones_like(density),)
+        )
+
+    def _radial_functions(self, edges: Edges) -> Any:
+        """The function r -> (phi, f) of these edges, switched off, zero where there is no edge."""
+        pair = self.per_pair(edges)
+        onset = ONSET_FRACTION * self.cutoff if self.onset is None else self.onset
+
+        def functions(r: Float[Array, "K C"]) -> tuple[Float[Array, "K C"], Float[Array, "K C"]]:
+            switch = smooth_switch((r - onset) / (self.cutoff - onset))
+            inside = edges.mask & (r < self.cutoff)
+            return (
+                jnp.where(inside, pair.pair_energies(r) * switch, 0.0),
+                jnp.where(inside, pair.densities(r) * switch, 0.0),
+            )
+
+        return functions
+
+
+class RadialDerivatives(NamedTuple):
+    """Derivatives along edges, each of shape (K, C), in energy or density per length and square."""
+
+    pair_slope: Array
+    pair_curvature: Array
+    density_slope: Array
+    density_curvature: Array
+
+
+class SuttonChen(EmbeddedAtomPotential):
+    """The Sutton-Chen potential of metals.
+
+    E = 1/2 sum_i sum_j epsilon (a/r_ij)^n - sum_i c epsilon sqrt(rho_i),
+    rho_i = sum_j (a/r_ij)^m.
+
+    Where epsilon is a table over pairs of species, the embedding of an atom takes the entry of its
+    own species with itself (H. Rafii-Tabar, A. P. Sutton, Phil. Mag. Lett. 63, 217 (1991)).
+
+    Arguments:
+        epsilon: energy scale; one value or a species-by-species table.
+        a: length scale: the lattice constant that it was made for; one value or a table.
+        c: strength of the embedding; one value or one per species.
+        n: exponent of the repulsion; one value or a table.
+        m: exponent of the density; one value or a table.
+        cutoff: distance from which on there is no interaction, length.
+        species: names of the tables' rows, e.g. ``("Cu", "Ag")``.
+        onset: where the smooth switch begins, length; 0.9 cutoff by default.
+
+    Raises:
+        InputError: a parameter that is not positive, or a cutoff that is no positive length.
+
+    A. P. Sutton, J. Chen, Phil. Mag. Lett. 61, 139 (1990).
+    """
+
+    epsilon: Parameter = parameter("energy", positive=True)
+    a: Parameter = parameter("length", positive=True)
+    c: Parameter = parameter("1", positive=True, per="species")
+    n: Parameter = parameter("1", positive=True)
+    m: Parameter = parameter("1", positive=True)
+
+    def __init__(
+        self,
+        epsilon: Any,
+        a: Any,
+        c: Any,
+        n: Any,
+        m: Any,
+        cutoff: float,
+        species: tuple[str, ...] | list[str] | None = None,
+        onset: float | None = None,
+    ):
+        self.epsilon, self.a, self.c, self.n, self.m = epsilon, a, c, n, m
+        self.cutoff, self.onset = float(cutoff), onset
+        self.species = None if species is None else tuple(species)
+
+    def pair_energies(self, r: Float[Array, "K C"]) -> Float[Array, "K C"]:
+        """Epsilon (a/r)^n, in units of energy."""
+        return self.epsilon * jnp.exp(self.n * jnp.log(self.a / r))
+
+    def densities(self, r: Float[Array, "K C"]) -> Float[Array, "K C"]:
+        """(a/r)^m, without a unit."""
+        return jnp.exp(self.m * jnp.log(self.a / r))
+
+    def embedding_energies(
+        self, density: Float[Array, " C"], species: Int[Array, " C"]
+    ) -> Float[Array, " C"]:
+        """- c epsilon sqrt(rho), in units of energy."""
+        strength = _of_species(self.c, species) * _of_species(self.epsilon, species)
+        # An atom without neighbours has no density, where the root has no slope.
+        near = density > 0.0
+        return jnp.where(near, -strength * jnp.sqrt(jnp.where(near, density, 1.0)), 0.0)
+
+
+def _of_species(leaf: Parameter, species: Int[Array, " C"]) -> Float[Array, "..."]:
+    """A parameter of each atom: that of its species, or of a pair of its species."""
+    if leaf.ndim == 0:
+        return leaf
+    return (jnp.diagonal(leaf) if leaf.ndim == 2 else leaf)[species]
