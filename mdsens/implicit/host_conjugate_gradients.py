@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 import scipy.sparse
@@ -9,6 +10,10 @@ from jaxtyping import Float
 
 from mdsens.implicit.low_rank import SparsePlusLowRank
 from mdsens.implicit.multigrid import HostPreconditioner
+from mdsens.implicit.row_slices import RowSlices
+
+#: What vectors are multiplied with.
+Operator: TypeAlias = scipy.sparse.sparray | RowSlices | SparsePlusLowRank
 
 #: Search directions whose squared length is below this fraction of the longest are left out.
 DEPENDENT = 1e-12
@@ -33,7 +38,7 @@ class Iterations:
 
 
 def conjugate_gradients(
-    matrix: scipy.sparse.sparray | SparsePlusLowRank,
+    matrix: Operator,
     b: Float[np.ndarray, " n"],
     preconditioner: HostPreconditioner,
     project: Callable[[np.ndarray], np.ndarray],
@@ -80,7 +85,7 @@ def conjugate_gradients(
 
 
 def block_conjugate_gradients(
-    matrix: scipy.sparse.sparray | SparsePlusLowRank,
+    matrix: Operator,
     b: Float[np.ndarray, "n P"],
     preconditioner: HostPreconditioner,
     project: Callable[[np.ndarray], np.ndarray],

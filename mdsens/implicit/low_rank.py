@@ -7,6 +7,8 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Float
 
+from mdsens.implicit.row_slices import shared_by_cores
+
 
 class SparsePlusLowRank:
     """The symmetric matrix A + G^T diag(w) G with sparse A and G.
@@ -31,20 +33,22 @@ class SparsePlusLowRank:
         self.shape, self.blocksize = sparse.shape, sparse.blocksize
 
     @functools.cached_property
-    def _transposed(self) -> scipy.sparse.sparray:
-        return self.gradients.T
+    def _products(self) -> tuple:
+        parts = (self.sparse, self.gradients, self.gradients.T.asformat(self.gradients.format))
+        return tuple(shared_by_cores(part) for part in parts)
 
     def __matmul__(self, vectors: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, "n ..."]:
         """The product with one vector or with a column each."""
         weights = self.weights.reshape(-1, *(1 for _ in vectors.shape[1:]))
-        image = self.sparse @ vectors
-        image += self._transposed @ (weights * (self.gradients @ vectors))
+        sparse, gradients, transposed = self._products
+        image = sparse @ vectors
+        image += transposed @ (weights * (gradients @ vectors))
         return image
 
     def for_many_columns(self) -> "SparsePlusLowRank":
         """The same in the format that is faster for many vectors at once."""
         other = copy.copy(self)
-        other.__dict__.pop("_transposed", None)
+        other.__dict__.pop("_products", None)
         other.sparse, other.gradients = self.sparse.tocsr(), self.gradients.tocsr()
         return other
 

@@ -1,8 +1,9 @@
 """Preconditioners for symmetric sparse matrices on the host: multigrid, and diagonal blocks."""
 
+import contextlib
 import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -13,6 +14,9 @@ import scipy.sparse
 from jaxtyping import Float, Int
 from pyamg.multilevel import MultilevelSolver
 from pyamg.relaxation.chebyshev import chebyshev_polynomial_coefficients
+
+from mdsens.implicit.row_slices import shared_by_cores
+from mdsens.resources import side_by_side
 
 #: r -> approximately A^-1 r, symmetric and positive definite; of a vector, or of each column.
 HostPreconditioner: TypeAlias = Callable[[np.ndarray], np.ndarray]
@@ -55,16 +59,20 @@ def stiff_part(matrix: scipy.sparse.bsr_array) -> scipy.sparse.bsr_array:
     row = row_of_blocks(matrix)
     diagonal = row == matrix.indices
     strength, strongest = np.empty(len(row)), np.empty(rows)
-    for first, last, begin, end in chunks:
+
+    def measure(chunk: tuple) -> None:
+        first, last, begin, end = chunk
         data = matrix.data[first:last]
         np.einsum("eij,eij->e", data, data, out=strength[first:last])
         strength[first:last][diagonal[first:last]] = 0.0
         strongest[begin:end] = np.maximum.reduceat(
             strength[first:last], matrix.indptr[begin:end] - first
         )
+
     kept = np.empty(len(row), bool)
-    pieces = []
-    for first, last, begin, end in chunks:
+
+    def keep(chunk: tuple) -> np.ndarray:
+        first, last, begin, end = chunk
         within = slice(first, last)
         needed = np.minimum(strongest[row[within]], strongest[matrix.indices[within]])
         strong = (strength[within] >= STIFF_FRACTION**2 * needed) & (strength[within] > 0)
@@ -77,7 +85,10 @@ def stiff_part(matrix: scipy.sparse.bsr_array) -> scipy.sparse.bsr_array:
         part = np.add.reduceat(piece, np.concatenate([[0], np.cumsum(counts)[:-1]]))
         own = diagonal[within][inside]
         piece[own] += (whole - part)[row[within][inside][own] - begin]
-        pieces.append(piece)
+        return piece
+
+    side_by_side(measure, chunks)
+    pieces = side_by_side(keep, chunks)
     totals = np.concatenate([[0], np.cumsum(np.add.reduceat(kept, matrix.indptr[:-1], dtype=int))])
     return scipy.sparse.bsr_array(
         (np.concatenate(pieces), matrix.indices[kept], totals.astype(np.int32)),
@@ -120,7 +131,7 @@ class Multigrid:
         self._scale = np.repeat(scale, size)
         # PyAMG takes this as the spectral radius, whose own estimate costs as much as all the rest.
         scaled.rho = spectral_radius(scaled)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _repeatable_random_numbers():
             warnings.simplefilter("ignore")
             self.hierarchy: MultilevelSolver = pyamg.smoothed_aggregation_solver(
                 scaled,
@@ -154,12 +165,18 @@ class Multigrid:
     @functools.cached_property
     def _levels(self) -> list[tuple]:
         """Matrix, prolongation and restriction of each level but the coarsest."""
-        return [(level.A, level.P, level.R) for level in self.hierarchy.levels[:-1]]
+        return [
+            tuple(shared_by_cores(matrix) for matrix in (level.A, level.P, level.R))
+            for level in self.hierarchy.levels[:-1]
+        ]
 
     @functools.cached_property
     def _wide_levels(self) -> list[tuple]:
         """The same in the format that is faster for many vectors at once."""
-        return [tuple(matrix.tocsr() for matrix in level) for level in self._levels]
+        return [
+            tuple(shared_by_cores(matrix.tocsr()) for matrix in (level.A, level.P, level.R))
+            for level in self.hierarchy.levels[:-1]
+        ]
 
     def _cycle(
         self, levels: list[tuple], depth: int, b: Float[np.ndarray, "n ..."]
@@ -176,6 +193,17 @@ class Multigrid:
     def __str__(self) -> str:
         sizes = [level.A.shape[0] for level in self.hierarchy.levels]
         return f"multigrid, {len(sizes)} levels ({', '.join(f'{size:,}' for size in sizes)})"
+
+
+@contextlib.contextmanager
+def _repeatable_random_numbers() -> Iterator[None]:
+    """PyAMG draws from NumPy's global generator: the same numbers each time, and none used up."""
+    state = np.random.get_state()
+    np.random.seed(0)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
 
 
 def _polynomial_product(

@@ -15,10 +15,15 @@ import scipy.sparse
 import scipy.sparse.linalg
 from jaxtyping import Float, Int
 
-from mdsens.implicit.host_conjugate_gradients import block_conjugate_gradients, conjugate_gradients
+from mdsens.implicit.host_conjugate_gradients import (
+    Operator,
+    block_conjugate_gradients,
+    conjugate_gradients,
+)
 from mdsens.implicit.linear import LinearSolveError
 from mdsens.implicit.low_rank import SparsePlusLowRank, blocks_of, is_finite, written_out
 from mdsens.implicit.multigrid import BlockJacobi, HostPreconditioner, Multigrid, stiff_part
+from mdsens.implicit.row_slices import shared_by_cores
 from mdsens.resources import available_memory
 
 #: The ways to solve.
@@ -190,7 +195,7 @@ class SparseSolver:
             # The factor of an indefinite matrix is no preconditioner.
             preconditioner = BlockJacobi(self._blocks)
         result = conjugate_gradients(
-            self.matrix, right, preconditioner, self.project, rtol, max_steps
+            self._operator, right, preconditioner, self.project, rtol, max_steps
         )
         return result.value, result.steps
 
@@ -212,7 +217,7 @@ class SparseSolver:
         scale = np.where(norms > 0, norms, 1.0)
         for _ in range(3):
             x = x + self.project(self._factor(left))
-            left = self.project(inside - self.matrix @ x)
+            left = self.project(inside - self._operator @ x)
             residuals = np.linalg.norm(left, axis=0) / scale
             if (residuals <= rtol).all():
                 break
@@ -220,7 +225,12 @@ class SparseSolver:
         for column in np.flatnonzero(~(residuals <= 10.0 * rtol)):
             # Null vectors that are not quite null leave a factor that is not quite an inverse.
             result = conjugate_gradients(
-                self.matrix, inside[:, column], self._factor, self.project, rtol, REFINEMENT_STEPS
+                self._operator,
+                inside[:, column],
+                self._factor,
+                self.project,
+                rtol,
+                REFINEMENT_STEPS,
             )
             if result.residual < residuals[column] and not result.curved:
                 x[:, column], residuals[column] = result.value, result.residual
@@ -236,12 +246,17 @@ class SparseSolver:
         steps = np.zeros(b.shape[1], int)
         if given.sum() > 1:
             x, residuals, steps[given] = block_conjugate_gradients(
-                self._wide_matrix, b, self.preconditioner, self.project, rtol, MULTIGRID_STEPS
+                self._wide_operator, b, self.preconditioner, self.project, rtol, MULTIGRID_STEPS
             )
         # What ends a block, such as negative curvature, need not concern each of its columns.
         for column in np.flatnonzero(~(residuals <= rtol)):
             result = conjugate_gradients(
-                self.matrix, b[:, column], self.preconditioner, self.project, rtol, MULTIGRID_STEPS
+                self._operator,
+                b[:, column],
+                self.preconditioner,
+                self.project,
+                rtol,
+                MULTIGRID_STEPS,
             )
             if result.residual < residuals[column]:
                 x[:, column], residuals[column] = result.value, result.residual
@@ -249,13 +264,19 @@ class SparseSolver:
         return x, residuals, steps
 
     @functools.cached_property
-    def _wide_matrix(self) -> scipy.sparse.sparray | SparsePlusLowRank:
-        """The matrix in the format that is twice as fast for many vectors, if that is no burden."""
+    def _operator(self) -> Operator:
+        """The matrix for products."""
+        low_rank = isinstance(self.matrix, SparsePlusLowRank)
+        return self.matrix if low_rank else shared_by_cores(self.matrix)
+
+    @functools.cached_property
+    def _wide_operator(self) -> Operator:
+        """The same in the format that is twice as fast for many vectors, if that is no burden."""
         if self._blocks.data.nbytes > WIDE_LIMIT:
-            return self.matrix
+            return self._operator
         if isinstance(self.matrix, SparsePlusLowRank):
             return self.matrix.for_many_columns()
-        return self.matrix.tocsr()
+        return shared_by_cores(self.matrix.tocsr())
 
     def _try_harder(
         self, b: np.ndarray, rtol: float, tolerance: float
@@ -272,13 +293,13 @@ class SparseSolver:
                 return x, residual, steps
         most = 20 * MULTIGRID_STEPS
         result = conjugate_gradients(
-            self.matrix, inside, BlockJacobi(self._blocks), self.project, rtol, most
+            self._operator, inside, BlockJacobi(self._blocks), self.project, rtol, most
         )
         if result.residual <= tolerance and not self._is_rounding(result.value, b, tolerance):
             return result.value, result.residual, result.steps
         x = self.project(self._minres(inside, rtol, most))
         norm = np.linalg.norm(inside)
-        residual = float(np.linalg.norm(self.project(self.matrix @ x) - inside) / norm)
+        residual = float(np.linalg.norm(self.project(self._operator @ x) - inside) / norm)
         if not residual <= tolerance or self._is_rounding(x, b, tolerance):
             raise LinearSolveError(
                 f"the linear solve did not converge: its relative residual is {residual:.1e}, "
@@ -302,7 +323,7 @@ class SparseSolver:
             )
 
         jacobi = operator(BlockJacobi(self._blocks))
-        product = operator(lambda v: self.matrix @ v)
+        product = operator(lambda v: self._operator @ v)
         return scipy.sparse.linalg.minres(product, b, M=jacobi, rtol=rtol, maxiter=steps)[0]
 
     def lowest_eigenvalue(self, steps: int = 60, tolerance: float = 0.1) -> float:
@@ -318,11 +339,11 @@ class SparseSolver:
         # direction of negative curvature stays hidden.
         right = self.project(np.random.default_rng(0).normal(size=size))
         result = conjugate_gradients(
-            self.matrix, right, self.preconditioner, self.project, 1e-2, MULTIGRID_STEPS
+            self._operator, right, self.preconditioner, self.project, 1e-2, MULTIGRID_STEPS
         )
         vector = self.project(result.direction if result.curved else result.value)
         vector /= np.linalg.norm(vector)
-        image = self.matrix @ vector
+        image = self._operator @ vector
         basis, images = vector[None], image[None]
         value = float(vector @ image)
         for _ in range(steps):
@@ -338,7 +359,7 @@ class SparseSolver:
                 break
             better /= length
             basis = np.concatenate([basis, better[None]])
-            images = np.concatenate([images, (self.matrix @ better)[None]])
+            images = np.concatenate([images, (self._operator @ better)[None]])
             small = basis @ images.T
             values, turns = np.linalg.eigh((small + small.T) / 2)
             value, turn = float(values[0]), turns[:, 0]

@@ -6,6 +6,7 @@ twice with respect to its own edge vectors (forward over reverse, all atoms of a
 side), and the blocks of the pairs of its neighbours are added up.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 import equinox as eqx
@@ -28,6 +29,7 @@ from mdsens.particles.system import System, is_concrete
 from mdsens.potentials.embedded_atom import EmbeddedAtomPotential
 from mdsens.potentials.pair import PairPotential, radial_hessian
 from mdsens.potentials.potential import Potential
+from mdsens.resources import available_cores, side_by_side
 
 #: A Hessian on the host: its blocks, or blocks and a part of low rank.
 HessianMatrix: TypeAlias = scipy.sparse.bsr_array | SparsePlusLowRank
@@ -158,18 +160,33 @@ def _from_edges(
 ) -> scipy.sparse.bsr_array:
     geometry = _geometry(system, potential, edge_list, jnp.asarray(free))
     dimension = system.dimension
-    rows = _Rows(system, edge_list, (dimension, dimension))
-    for block in range(len(edge_list.neighbors)):
-        found = _edge_block(potential, geometry, edge_list.neighbors, jnp.asarray(block))
-        rows.append(found, _upper_places(dimension))
+    rows = _Rows(system, edge_list, (dimension, dimension), _upper_places(dimension))
+
+    def of_block(block: int) -> _Row:
+        return _edge_block(potential, geometry, edge_list.neighbors, jnp.asarray(block))
+
+    for blocks in _some_at_a_time(edge_list):
+        rows.extend(side_by_side(of_block, blocks))
     return rows.matrix()
 
 
-class _Rows:
-    """Blocks of a sparse matrix, one row after another, for one block of atoms after another."""
+def _some_at_a_time(edge_list: EdgeList) -> Iterator[range]:
+    """Blocks of atoms, as many at a time as keep all cores busy and take little memory."""
+    count, some = len(edge_list.neighbors), 4 * available_cores()
+    for start in range(0, count, some):
+        yield range(start, min(start + some, count))
 
-    def __init__(self, system: System, edge_list: EdgeList, shape: tuple[int, int]) -> None:
-        self.atoms, self.shape = system.atom_count, shape
+
+class _Rows:
+    """Blocks of a sparse matrix, one row after another, for one block of atoms after another.
+
+    ``expand`` tells which entry of a row is at each place of a block.
+    """
+
+    def __init__(
+        self, system: System, edge_list: EdgeList, shape: tuple[int, int], expand: list[int]
+    ) -> None:
+        self.atoms, self.shape, self.expand = system.atom_count, shape, expand
         room = int(jnp.sum(edge_list.mask)) + self.atoms
         # Memory that is never written to is never taken: this is an upper bound.
         self.data = np.empty((room, shape[0] * shape[1]))
@@ -177,16 +194,24 @@ class _Rows:
         self.counts: list[np.ndarray] = []
         self.filled, self.done = 0, 0
 
-    def append(self, row: "_Row", expand: list[int]) -> None:
-        """Add the rows of one block of atoms; ``expand`` tells which entry is at each place."""
-        atoms = min(len(row.kept), self.atoms - self.done)
-        kept = np.asarray(row.kept)[:atoms]
-        found = slice(self.filled, self.filled + int(kept.sum()))
-        entries = np.asarray(row.entries)[:atoms][kept]
-        np.take(entries, expand, axis=1, out=self.data[found], mode="clip")
-        self.columns[found] = np.asarray(row.columns)[:atoms][kept]
-        self.counts.append(kept.sum(axis=1))
-        self.filled, self.done = found.stop, self.done + atoms
+    def extend(self, found: Sequence["_Row"]) -> None:
+        """Add the rows of the next blocks of atoms."""
+        jobs = []
+        for row in found:
+            kept = np.asarray(row.kept)[: self.atoms - self.done]
+            counts = kept.sum(axis=1)
+            start, self.filled = self.filled, self.filled + int(counts.sum())
+            self.done += len(kept)
+            self.counts.append(counts)
+            jobs.append((row, kept, slice(start, self.filled)))
+
+        def copy(job: tuple) -> None:
+            row, kept, places = job
+            entries = np.asarray(row.entries)[: len(kept)][kept]
+            np.take(entries, self.expand, axis=1, out=self.data[places], mode="clip")
+            self.columns[places] = np.asarray(row.columns)[: len(kept)][kept]
+
+        side_by_side(copy, jobs)
 
     def matrix(self) -> scipy.sparse.bsr_array:
         """The matrix of all rows."""
@@ -289,14 +314,18 @@ def _from_embedded_atoms(
     slopes, weights = _embedding(system, potential, edge_list)
     extended = jnp.concatenate([slopes, slopes[edge_list.ghost_owners], jnp.zeros(1)])
     dimension = system.dimension
-    blocks = _Rows(system, edge_list, (dimension, dimension))
-    gradients = _Rows(system, edge_list, (1, dimension))
-    for block in range(len(edge_list.neighbors)):
-        of_blocks, of_gradients = _embedded_block(
+    blocks = _Rows(system, edge_list, (dimension, dimension), _upper_places(dimension))
+    gradients = _Rows(system, edge_list, (1, dimension), list(range(dimension)))
+
+    def of_block(block: int) -> tuple[_Row, _Row]:
+        return _embedded_block(
             potential, geometry, extended, edge_list.neighbors, jnp.asarray(block)
         )
-        blocks.append(of_blocks, _upper_places(dimension))
-        gradients.append(of_gradients, list(range(dimension)))
+
+    for some in _some_at_a_time(edge_list):
+        of_blocks, of_gradients = zip(*side_by_side(of_block, some), strict=True)
+        blocks.extend(of_blocks)
+        gradients.extend(of_gradients)
     return SparsePlusLowRank(blocks.matrix(), gradients.matrix(), np.asarray(weights))
 
 

@@ -11,7 +11,6 @@ positions, which follows its owner and the cell. A last entry serves the slots t
 
 import functools
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
 import ase.geometry
@@ -24,6 +23,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from scipy.sparse import csr_array
 
 from mdsens.errors import InputError
+from mdsens.resources import available_cores, side_by_side
 
 #: Atoms per block: one slot of them all, with what is computed from it, stays in a core's cache.
 BLOCK_SIZE = 4096
@@ -182,15 +182,24 @@ def find_edges(
     place_of_edge = np.empty_like(edges)
     # Block by block, within the cache: every array is transposed on the way, from [C, K] to [K, C].
     starts = [min(block * size, count) for block in range(blocks + 1)]
-    for block, (start, stop) in enumerate(pairwise(starts)):
+
+    def slots_of(block: int) -> tuple[slice, slice, np.ndarray]:
+        """The atoms of a block, their edges, and which of their slots hold one."""
+        start, stop = starts[block : block + 2]
         taken = np.arange(width) < edge_counts[start:stop, None]
-        within = slice(first_edges[start], first_edges[stop])
-        neighbors[block, :, : stop - start].T[taken] = by_atom.data[within]
-        place_of_edge[edges[within]] = reverse[block, :, : stop - start].T[taken]
-    for block, (start, stop) in enumerate(pairwise(starts)):
-        taken = np.arange(width) < edge_counts[start:stop, None]
-        within = slice(first_edges[start], first_edges[stop])
-        reverse[block, :, : stop - start].T[taken] = place_of_edge[edges[within] ^ 1]
+        return slice(0, stop - start), slice(first_edges[start], first_edges[stop]), taken
+
+    def put_neighbors(block: int) -> None:
+        atoms, within, taken = slots_of(block)
+        neighbors[block, :, atoms].T[taken] = by_atom.data[within]
+        place_of_edge[edges[within]] = reverse[block, :, atoms].T[taken]
+
+    def put_reverse(block: int) -> None:
+        atoms, within, taken = slots_of(block)
+        reverse[block, :, atoms].T[taken] = place_of_edge[edges[within] ^ 1]
+
+    side_by_side(put_neighbors, range(blocks))
+    side_by_side(put_reverse, range(blocks))
     del by_atom, edges, place_of_edge
     unused = ghosts - len(owners)
     return EdgeList(
@@ -218,7 +227,7 @@ def _pairs(
     periodic = np.array([*pbc, *([False] * (3 - dimension))])
     box[~periodic] = 0.0
     box = np.asarray(ase.geometry.complete_cell(box))
-    search = vesin.NeighborList(cutoff=reach, full_list=False, n_threads=1)
+    search = vesin.NeighborList(cutoff=reach, full_list=False, n_threads=available_cores())
     # Without copies: these arrays live as long as the search.
     pairs, shifts, lengths = search.compute(spatial, box, periodic, "PSd", copy=False)
     if len(lengths) and lengths.min() == 0.0:

@@ -20,6 +20,9 @@ from mdsens.sensitivities.results import Found
 #: Relative residual of the solves for derivatives, and of those that only estimate an error.
 RTOL = 1e-11
 ESTIMATE_RTOL = 1e-2
+#: Numbers in all right-hand sides from which on a function for these alone, which does a third of
+#: the work of one that serves for more, is worth compiling.
+WORTH_COMPILING = 1_000_000
 #: Relative difference between the assembled Hessian and the derivative of the forces, at most.
 AGREEMENT = 1e-8
 #: Distance of the differences that estimate an error, as a fraction of the potential's range.
@@ -57,17 +60,19 @@ class LinearResponse(abc.ABC):
         """
 
     @abc.abstractmethod
-    def cotangent(self, cotangent: Float[Array, "R D"]) -> tuple[Potential, float]:
-        """Cotangent of the potential for one of q; its part in the null space has no effect.
+    def cotangents(
+        self, cotangents: Float[np.ndarray, "M R D"]
+    ) -> tuple[list[Potential], list[float]]:
+        """Cotangents of the potential for some of q; their parts in the null space have no effect.
 
         Arguments:
-            cotangent: shape (R, D).
+            cotangents: shape (M, R, D).
 
         Returns:
-            The cotangent, shaped like the potential; the relative residual of the solve.
+            M cotangents, each shaped like the potential; M relative residuals of the solves.
 
         Raises:
-            LinearSolveError: the solve did not converge.
+            LinearSolveError: a solve did not converge.
         """
 
     def _relative_errors(
@@ -119,7 +124,7 @@ class AssembledResponse(LinearResponse):
         told = "solving for derivatives"
         for group in track(groups, told, transient=True, disable=not self.progress):
             directions = [landscape.potential.direction(name) for name in group]
-            rights = np.stack([-np.asarray(_change(landscape, q, d)) for d in directions])
+            rights = -_changes(landscape, q, directions)
             found, solution = solver.solve(rights, RTOL)
             self._require_solved(rights, found)
             residuals += [float(residual) for residual in solution.residuals]
@@ -137,13 +142,14 @@ class AssembledResponse(LinearResponse):
             errors = self._relative_errors(names, norms, np.array(changes))
         return tangents, residuals, errors
 
-    def cotangent(self, cotangent: Float[Array, "R D"]) -> tuple[Potential, float]:
+    def cotangents(
+        self, cotangents: Float[np.ndarray, "M R D"]
+    ) -> tuple[list[Potential], list[float]]:
         """As of every LinearResponse."""
-        rights = np.asarray(cotangent)[None]
-        found, solution = self.solver.solve(rights, RTOL)
-        self._require_solved(rights, found)
-        pulled = _pull(self.landscape, self.q, -jnp.asarray(found[0]))
-        return pulled, float(solution.residuals[0])
+        found, solution = self.solver.solve(cotangents, RTOL)
+        self._require_solved(cotangents, found)
+        pulled = [_pull(self.landscape, self.q, -jnp.asarray(vector)) for vector in found]
+        return pulled, [float(residual) for residual in solution.residuals]
 
     def __str__(self) -> str:
         return str(self.solver.sparse)
@@ -189,10 +195,12 @@ class MatrixFreeResponse(LinearResponse):
         named = dict(zip(names, found, strict=True))
         return named, [float(residual) for residual in residuals], errors
 
-    def cotangent(self, cotangent: Float[Array, "R D"]) -> tuple[Potential, float]:
+    def cotangents(
+        self, cotangents: Float[np.ndarray, "M R D"]
+    ) -> tuple[list[Potential], list[float]]:
         """As of every LinearResponse."""
-        pulled, residual = _matrix_free_cotangent(self.landscape, self.q, cotangent)
-        return pulled, float(residual)
+        found = [_matrix_free_cotangent(self.landscape, self.q, jnp.asarray(c)) for c in cotangents]
+        return [pulled for pulled, _ in found], [float(residual) for _, residual in found]
 
     def __str__(self) -> str:
         return f"conjugate gradients without a matrix ({self.q.size:,} unknowns)"
@@ -218,9 +226,21 @@ def _left_over(
     )[1]
 
 
+def _changes(
+    landscape: Landscape, q: Float[Array, "R D"], directions: list[Potential]
+) -> Float[np.ndarray, "P R D"]:
+    """dF/dtheta along directions of the potential."""
+    if len(directions) * q.size < WORTH_COMPILING:
+        nothing = jnp.asarray(np.zeros(q.shape))
+        return np.stack([np.asarray(_left_over(landscape, q, nothing, d)) for d in directions])
+    return np.stack([np.asarray(_change(landscape, q, d)) for d in directions])
+
+
+@eqx.filter_jit
 def _change(landscape: Landscape, q: Float[Array, "R D"], direction: Potential) -> Array:
-    """dF/dtheta along a direction of the potential."""
-    return _left_over(landscape, q, jnp.asarray(np.zeros(q.shape)), direction)
+    return jax.jvp(
+        lambda potential: _condition(q, potential, landscape), (landscape.potential,), (direction,)
+    )[1]
 
 
 def _product(landscape: Landscape, q: Float[Array, "R D"], vector: Float[Array, "R D"]) -> Array:

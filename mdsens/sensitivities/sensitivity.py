@@ -2,15 +2,17 @@
 
 import dataclasses
 import functools
-import math
 from collections.abc import Iterable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
+from rich.progress import track
 
 from mdsens.errors import InputError, UnreliableDerivativeError
+from mdsens.implicit.sparse_solver import columns_together
 from mdsens.observables.observable import Observable, parse
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation import Certificate, Equilibrium, Landscape
@@ -81,7 +83,7 @@ def sensitivity(
         derivatives = _push_forward(equilibrium, asked, tangents.q)
         residuals, errors = tangents.residuals, tangents.errors
     else:
-        derivatives, residuals = _pull_back(equilibrium, response, asked, names, values)
+        derivatives, residuals = _pull_back(equilibrium, response, asked, names, values, progress)
 
     certificate = equilibrium.certificate
     certificate = dataclasses.replace(
@@ -195,26 +197,41 @@ def _pull_back(
     observables: list[Observable],
     names: list[str],
     values: dict[str, Array],
+    progress: bool,
 ) -> tuple[dict[str, dict[str, Array]], list[float]]:
     """Derivatives of observables by one linear solve for each number, and its residuals."""
-    potential = equilibrium.potential
-    derivatives: dict[str, dict[str, Array]] = {}
-    residuals = []
-    for observable in observables:
-        rows = []
-        shape = values[observable.name].shape
-        pull = _compiled_gradients if observable.traceable else _gradients
-        for index in range(math.prod(shape)):
-            by_q, by_potential = pull(
-                observable, equilibrium.for_compiled_code(), jnp.asarray(index)
-            )
-            through_q, residual = response.cotangent(by_q)
-            residuals.append(float(residual))
-            rows.append(jax.tree.map(jnp.add, through_q, by_potential))
-        derivatives[observable.name] = {
-            name: jnp.stack([potential.derivative(row, name) for row in rows]).reshape(shape)
+    potential, bare = equilibrium.potential, equilibrium.for_compiled_code()
+    entries = [
+        (observable, index)
+        for observable in observables
+        for index in range(values[observable.name].size)
+    ]
+    found: dict[str, list[Potential]] = {observable.name: [] for observable in observables}
+    residuals: list[float] = []
+    columns = columns_together(equilibrium.q.size)
+    groups = [entries[start : start + columns] for start in range(0, len(entries), columns)]
+    told = "solving for derivatives"
+    for group in track(groups, told, transient=True, disable=not progress):
+        gradients = []
+        for observable, index in group:
+            pull = _compiled_gradients if observable.traceable else _gradients
+            gradients.append(pull(observable, bare, jnp.asarray(index)))
+        by_q = np.stack([np.asarray(gradient) for gradient, _ in gradients])
+        through_q, of_group = response.cotangents(by_q)
+        residuals += of_group
+        for (observable, _), (_, by_potential), through in zip(
+            group, gradients, through_q, strict=True
+        ):
+            found[observable.name].append(jax.tree.map(jnp.add, through, by_potential))
+    derivatives = {
+        observable.name: {
+            name: jnp.stack(
+                [potential.derivative(one, name) for one in found[observable.name]]
+            ).reshape(values[observable.name].shape)
             for name in names
         }
+        for observable in observables
+    }
     return derivatives, residuals
 
 

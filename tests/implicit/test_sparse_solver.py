@@ -123,6 +123,18 @@ def test_multigrid_needs_no_more_iterations_as_the_system_grows():
     assert steps[1] < plain / 2
 
 
+def test_a_hierarchy_is_repeatable_and_uses_up_no_random_numbers():
+    matrix = lattice(30, pinned=True)
+    residual = np.ones(matrix.shape[0])
+    np.random.seed(5)
+    expected = np.random.random(2)
+    np.random.seed(5)
+    first = Multigrid(matrix, translations(matrix).T)(residual)
+    drawn = np.random.random(2)
+    np.testing.assert_array_equal(drawn, expected)
+    np.testing.assert_array_equal(Multigrid(matrix, translations(matrix).T)(residual), first)
+
+
 def test_a_hierarchy_that_fails_to_build_gives_way_to_the_diagonal(monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("no coarse level")

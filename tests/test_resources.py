@@ -1,0 +1,131 @@
+"""Work shared by cores gives what one core gives, bit by bit, and raises what it raises."""
+
+import importlib
+import threading
+import time
+
+import numpy as np
+import pytest
+import scipy.sparse
+from ase.build import bulk
+
+import mdsens
+from mdsens import resources
+from mdsens.implicit import row_slices
+from mdsens.implicit.multigrid import Multigrid, stiff_part
+from mdsens.mechanics import hessian_in_parts
+from mdsens.particles import find_edges
+from mdsens.resources import available_memory, side_by_side
+
+
+@pytest.fixture
+def cores(monkeypatch):
+    """Sets how many cores there seem to be, everywhere."""
+    resources._pool.cache_clear()
+
+    def set_cores(count):
+        for name in ("resources", "implicit.row_slices", "particles.edges",
+                     "mechanics.sparse_hessian"):  # fmt: skip
+            module = importlib.import_module(f"mdsens.{name}")
+            monkeypatch.setattr(module, "available_cores", lambda: count)
+
+    yield set_cores
+    resources._pool.cache_clear()
+
+
+def test_results_come_in_the_order_of_the_items_from_several_threads(cores):
+    cores(3)
+    seen = set()
+
+    def slow_square(number):
+        seen.add(threading.get_ident())
+        time.sleep(0.01 if number % 2 else 0.03)
+        return number**2
+
+    assert side_by_side(slow_square, range(12)) == [number**2 for number in range(12)]
+    assert len(seen) == 3
+
+
+def test_one_core_starts_no_thread(cores):
+    cores(1)
+    seen = set(side_by_side(lambda _: threading.get_ident(), range(5)))
+    assert seen == {threading.get_ident()}
+
+
+@pytest.mark.parametrize("failing", range(4))
+def test_an_error_in_any_item_is_raised_and_ends_the_work(cores, failing):
+    cores(2)
+
+    def refuse(number):
+        time.sleep(0.005)
+        if number == failing:
+            raise MemoryError(f"item {number}")
+        return number
+
+    with pytest.raises(MemoryError, match=f"item {failing}"):
+        side_by_side(refuse, range(4))
+    assert side_by_side(abs, [-1, -2, -3]) == [1, 2, 3]
+
+
+def test_there_is_memory_and_no_more_than_the_machine_has():
+    page = 4096
+    assert page < available_memory() < 2**50
+
+
+@pytest.mark.parametrize("blocks", [(1, 1), (3, 3), (3, 6)], ids=str)
+@pytest.mark.parametrize("slices", [2, 5])
+def test_slices_of_rows_multiply_as_the_whole_matrix(cores, blocks, slices):
+    cores(2)
+    generator = np.random.default_rng(0)
+    dense = generator.normal(size=(60, 90)) * (generator.random((60, 90)) < 0.1)
+    dense[12:24] = 0.0
+    matrix = scipy.sparse.csr_array(dense)
+    if blocks != (1, 1):
+        matrix = matrix.tobsr(blocks)
+    cut = row_slices.RowSlices(matrix, slices)
+    for vectors in (generator.normal(size=90), generator.normal(size=(90, 4))):
+        np.testing.assert_array_equal(cut @ vectors, matrix @ vectors)
+
+
+def crystal():
+    """More than two blocks of atoms, so that there is something to share."""
+    atoms = bulk("Ar", "fcc", a=5.26, cubic=True) * (14, 14, 14)
+    atoms.rattle(0.05, seed=3)
+    return mdsens.System.from_ase(atoms)
+
+
+@pytest.mark.parametrize("kind", ["pairs", "embedded atoms"])
+def test_edges_and_hessian_are_the_same_on_one_core_and_on_two(cores, kind):
+    system = crystal()
+    potential = mdsens.potentials.LennardJones(0.0104, 3.405, 5.5)
+    if kind == "embedded atoms":
+        potential = mdsens.potentials.SuttonChen(0.0104, 5.26, 30.0, 9.0, 6.0, 5.5)
+    found = []
+    for count in (1, 2):
+        cores(count)
+        edges = find_edges(
+            np.asarray(system.positions), np.asarray(system.cell), system.pbc, 5.5, skin=0.3
+        )
+        matrix = hessian_in_parts(system, potential, edges)
+        blocks = getattr(matrix, "sparse", matrix)
+        found.append((np.asarray(edges.neighbors), np.asarray(edges.reverse), blocks))
+    for one, two in zip(found[0][:2], found[1][:2], strict=True):
+        np.testing.assert_array_equal(one, two)
+    for name in ("data", "indices", "indptr"):
+        np.testing.assert_array_equal(getattr(found[0][2], name), getattr(found[1][2], name))
+
+
+def test_a_multigrid_cycle_is_the_same_on_one_core_and_on_two(cores, monkeypatch):
+    monkeypatch.setattr(row_slices, "SHARED_BYTES", 0)
+    system = crystal()
+    potential = mdsens.potentials.LennardJones(0.0104, 3.405, 8.5)
+    edges = find_edges(np.asarray(system.positions), np.asarray(system.cell), system.pbc, 8.5)
+    motions = np.tile(np.eye(3), (system.atom_count, 1))
+    vectors = np.random.default_rng(1).normal(size=(len(motions), 3))
+    cycles = []
+    for count in (1, 2):
+        cores(count)
+        multigrid = Multigrid(stiff_part(hessian_in_parts(system, potential, edges)), motions)
+        cycles.append((multigrid(vectors), multigrid(vectors[:, 0])))
+    for one, two in zip(*cycles, strict=True):
+        np.testing.assert_allclose(two, one, rtol=0, atol=1e-14 * np.abs(one).max())
