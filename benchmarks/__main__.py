@@ -100,7 +100,7 @@ def main(
     console = Console(width=None if Console().is_terminal else 200)
     about = {"versions": versions(), "machine": platform.machine(), "cores": cores}
     console.print(", ".join(f"{name} {version}" for name, version in about["versions"].items()))
-    console.print(f"JAX programs on {cores} core(s), LAMMPS on one unless it says two.\n")
+    console.print(f"JAX programs on {cores} core(s), LAMMPS on one, unless it says two.\n")
     options = {"seconds": 0.5 if quick else 3.0, "cores": cores}
     peers: tuple[list[dict], list[Ratio]] = ([], [])
     measured: dict[str, dict] = {}

@@ -207,6 +207,7 @@ def save(
 #: How programs and materials look in the figure of sizes.
 STYLES = {
     "mdsens auto": ("tab:blue", "-"), "mdsens lbfgs": ("tab:cyan", "--"),
+    "mdsens auto, two cores": ("tab:purple", "--"),
     "mdsens": ("tab:blue", "-"), "LAMMPS, one core": ("black", ":"),
     "LAMMPS fire, one core": ("black", ":"), "LAMMPS cg, one core": ("tab:gray", ":"),
     "LAMMPS fire, two threads": ("tab:brown", "-."), "LAMMPS cg, two threads": ("tab:olive", "-."),

@@ -84,6 +84,10 @@ def _case(potential: str, size: int) -> Case:
     return Case(potential, size, vacancy=potential == "lj")
 
 
+def _has_two_cores() -> bool:
+    return (os.cpu_count() or 1) > 1
+
+
 def _contestants(setting: Setting, case: Case) -> list[tuple]:
     """The relaxations of one case: program, label, options."""
     found: list[tuple] = []
@@ -92,12 +96,14 @@ def _contestants(setting: Setting, case: Case) -> list[tuple]:
             ("mdsens", f"mdsens {method}", {"method": method, "group": "mdsens"})
             for method in ("auto", "lbfgs")
         ]
+    if "mdsens" in setting.programs and _has_two_cores():
+        options = {"method": "auto", "group": "mdsens, two cores", "cores": 2}
+        found.append(("mdsens", "mdsens auto, two cores", options))
     if "lammps" not in setting.programs:
         return found
     large = case.atom_count > FEW_VARIANTS
     skin = 0.1 if case.potential == "discs" else 1.0
-    threads = [1] if (os.cpu_count() or 1) < 2 else [1, 2]
-    for count in threads:
+    for count in (1, 2) if _has_two_cores() else (1,):
         words = "one core" if count == 1 else "two threads"
         suffixes = ("", "omp") if count == 1 else ("omp",)
         few = [(skin, suffix) for suffix in suffixes]

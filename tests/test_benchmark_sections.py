@@ -38,6 +38,20 @@ def test_a_relaxation_is_compared_with_the_fastest_that_came_down():
     assert ratio.met is True
 
 
+def test_two_cores_are_compared_with_all_that_others_can_do_and_one_with_one():
+    rows = [
+        relaxation("mdsens auto", "mdsens", 1.0),
+        relaxation("mdsens auto, two cores", "mdsens, two cores", 0.8),
+        relaxation("LAMMPS cg, one core", "LAMMPS, one core", 3.0),
+        relaxation("LAMMPS cg, two threads", "LAMMPS, two threads", 1.2),
+    ]
+    one, two = goals.relaxation_goals(rows)
+    assert (one.value, one.met) == (pytest.approx(3.0), True)
+    assert (two.value, two.met) == (pytest.approx(1.5), False)
+    rows[2]["wall_s"] = 0.4
+    assert goals.relaxation_goals(rows)[1].value == pytest.approx(0.5)
+
+
 def test_another_minimum_is_not_compared():
     rows = [
         relaxation("mdsens auto", "mdsens", 1.0),
