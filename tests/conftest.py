@@ -14,6 +14,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Commands that tests start keep nothing in the user's folders.
 os.environ.setdefault("MDSENS_CACHE", "off")
 
+# Whoever loads compiled code is told at length about preferences of the compiler.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
 # What one test process has compiled the other need not compile again, nor the next run: a fifth of
 # the time of a first run, two thirds of that of a second.
 os.environ.setdefault(

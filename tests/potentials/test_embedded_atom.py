@@ -156,3 +156,31 @@ def test_the_parts_take_a_fraction_of_the_memory_of_the_whole():
     stored = parts.sparse.data.nbytes + 2 * parts.gradients.data.nbytes
     assert stored <= mechanics.sparse_hessian_bytes(system, potential, edge_list)
     assert parts.written_out().data.nbytes > 3 * stored
+
+
+def test_a_relaxed_vacancy_changes_as_if_relaxed_again(monkeypatch):
+    atoms = ase.build.bulk("Cu", "fcc", a=3.61, cubic=True) * (3, 3, 3)
+    del atoms[0]
+    atoms.rattle(0.02, seed=1)
+    potential = SuttonChen(**COPPER, cutoff=4.8)
+    minimum = mdsens.relax(mdsens.System.from_ase(atoms), potential, fmax=1e-11)
+
+    # By conjugate gradients with multigrid, which knows nothing of the part of low rank.
+    monkeypatch.setattr("mdsens.relaxation.equilibrium.DENSE_LIMIT", 1)
+    monkeypatch.setattr("mdsens.implicit.sparse_solver.DIRECT_LIMIT", {3: 0})
+    sens = mdsens.sensitivity(minimum, ["distance(0,1)", "energy"])
+    assert "multigrid" in sens.certificate.linear_solver
+    monkeypatch.undo()
+    for name, value in potential.parameters.items():
+
+        def again(new, name=name):
+            changed = potential.with_parameters({name: new})
+            relaxed = mdsens.relax(minimum.system, changed, fmax=1e-11)
+            positions = np.asarray(relaxed.positions)
+            return np.array([np.linalg.norm(positions[1] - positions[0]), float(relaxed.energy)])
+
+        expected = numerical.derivative(again, value, 1e-3 * value)
+        for observable, slope in zip(("distance(0,1)", "energy"), expected, strict=True):
+            # By the change of the parameter's logarithm: epsilon alone moves nothing.
+            difference = value * abs(float(sens[observable][name]) - slope)
+            assert difference < 1e-6 * max(value * abs(slope), 0.01)

@@ -100,6 +100,16 @@ def test_every_way_to_solve_agrees_with_the_factorisation(crystal, monkeypatch, 
 
 
 @pytest.mark.xdist_group("sensitivity-cluster")
+def test_numbers_that_are_solved_for_in_several_blocks_are_those_of_one(cluster, monkeypatch):
+    whole = mdsens.sensitivity(cluster, ASKED, mode="reverse")
+    monkeypatch.setattr("mdsens.implicit.sparse_solver.TOGETHER", 2)
+    parts = mdsens.sensitivity(cluster, ASKED, mode="reverse")
+    for name in ASKED:
+        ours, expected = list(parts[name].values()), list(whole[name].values())
+        assert numerical.relative_error(np.array(ours), np.array(expected)) < 1e-12
+
+
+@pytest.mark.xdist_group("sensitivity-cluster")
 @pytest.mark.parametrize("name", ["epsilon[A-B]", "sigma[B-B]"])
 def test_observables_change_as_if_relaxed_again(forward, name):
     def again(value):
