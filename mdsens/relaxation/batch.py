@@ -401,10 +401,9 @@ class _Run:
         allowed = jnp.asarray(self.skin - 2.0 * self.minimiser.trial_distance)
         while (self.occupants >= 0).any():
             changes: Any = (self.starts, self.fresh, self.renewed, self.fmax, self.limits)
-            course, report = _advance(
-                self.minimiser, self.devices, landscapes, self.lanes.shared, course,
-                self.devices.put(_Begin(*changes)), allowed,
-            )  # fmt: skip
+            begin = self.devices.put(_Begin(*changes))
+            given = (self.minimiser, self.devices, landscapes, self.lanes.shared, begin, allowed)
+            course, report = _advance(given, course)
             if self._take_note(jax.device_get(report)):
                 landscapes = self.devices.put(self.lanes.landscapes())
             self.batch.show()
@@ -526,17 +525,13 @@ def _blank_course(minimiser: Minimiser, starts: Float[Array, "W R D"]) -> _Cours
     return jax.vmap(one)(starts)
 
 
-@eqx.filter_jit
-def _advance(
-    minimiser: Minimiser,
-    devices: Devices,
-    landscapes: PaddedLandscape,
-    shared: Potential | None,
-    course: _Course,
-    begin: _Begin,
-    allowed: Float[Array, ""],
-) -> tuple[_Course, _Report]:
-    """Take steps in all lanes until a quarter of those that were going need the host."""
+@eqx.filter_jit(donate="all-except-first")
+def _advance(given: tuple, course: _Course) -> tuple[_Course, _Report]:
+    """Take steps in all lanes until a quarter of those that were going need the host.
+
+    What was reached before is written over in its place.
+    """
+    minimiser, devices, landscapes, shared, begin, allowed = given
     run = functools.partial(_advance_lanes, minimiser)
     return devices.spread(run, (landscapes, course, begin), (shared, allowed))
 

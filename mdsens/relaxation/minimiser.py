@@ -130,12 +130,15 @@ def advance(
         limit: size of the record, and steps to take at most.
 
     Returns:
-        The Segment.
+        The Segment. What the minimiser remembered at the beginning is used up.
     """
-    inputs = (landscape, state, reference, allowed_distance, fmax, step_limit)
     if minimiser.runs_on_host(state.q):
-        return _advance_on_host(minimiser, *inputs)
-    return _advance_compiled(minimiser, *inputs, limit)
+        return _advance_on_host(
+            minimiser, landscape, state, reference, allowed_distance, fmax, step_limit
+        )
+    here = state.without_memory()
+    given = (minimiser, landscape, here, reference, allowed_distance, fmax, step_limit, limit)
+    return _advance_compiled(given, state.memory)
 
 
 def _unfinished(state: State, fmax: Float[Array, ""]) -> Bool[Array, ""]:
@@ -188,17 +191,12 @@ def _advance_on_host(
     )
 
 
-@eqx.filter_jit
-def _advance_compiled(
-    minimiser: Minimiser,
-    landscape: Landscape,
-    state: State,
-    reference: Float[Array, "R D"],
-    allowed_distance: Float[Array, ""],
-    fmax: Float[Array, ""],
-    step_limit: Int[Array, ""],
-    limit: int,
-) -> Segment:
+@eqx.filter_jit(donate="all-except-first")
+def _advance_compiled(given: tuple, memory: Any) -> Segment:
+    """Of `advance`; the minimiser's memory, the largest of it, is written over in its place."""
+    minimiser, landscape, here, reference, allowed_distance, fmax, step_limit, limit = given
+    state = dataclasses.replace(here, memory=memory)
+
     def outdated(current: State) -> Bool[Array, ""]:
         return approach(landscape, current.q, reference) >= allowed_distance
 

@@ -22,8 +22,9 @@ class PastSteps(eqx.Module):
     @classmethod
     def none(cls, history: int, q: Float[Array, "R D"]) -> "PastSteps":
         """Room for so many steps, and none yet."""
-        blank = jnp.zeros((history, *q.shape))
-        return cls(blank, blank, jnp.zeros(history), jnp.asarray(0))
+        shape = (history, *q.shape)
+        # Each of its own memory, which compiled code may write over.
+        return cls(jnp.zeros(shape), jnp.zeros(shape), jnp.zeros(history), jnp.asarray(0))
 
     @property
     def empty(self) -> Bool[Array, ""]:

@@ -1,11 +1,15 @@
 """Every way down leads to the same minimum."""
 
 import cases
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import mdsens
 from mdsens.relaxation import METHODS, GradientDescent
+from mdsens.relaxation.descent import Descent
+from mdsens.relaxation.lbfgs import LBFGS
+from mdsens.relaxation.minimiser import advance, first_state
 
 LJ = cases.POTENTIALS["lj-smooth"]
 
@@ -68,3 +72,19 @@ def test_a_preconditioner_saves_more_than_half_of_the_steps():
         for method in ("lbfgs", "preconditioned-lbfgs")
     )
     assert preconditioned.steps < plain.steps / 2
+
+
+def test_a_minimiser_s_memory_is_written_over_and_nothing_else():
+    descent = Descent(
+        cases.bipyramid(), cases.POTENTIALS["lj-binary"], None, 0.0, 1e-8, max_steps=100
+    )
+    minimiser = LBFGS(max_step=0.1)
+    state = first_state(minimiser, descent.landscape, descent.q)
+    segment = advance(
+        minimiser, descent.landscape, state, descent.reference, jnp.asarray(1.0),
+        jnp.asarray(1e-8), jnp.asarray(5), 10,
+    )  # fmt: skip
+    assert int(segment.steps) == 5
+    assert state.memory.steps.is_deleted()
+    assert not (state.q.is_deleted())
+    assert not (state.gradient.is_deleted())
