@@ -68,7 +68,8 @@ def hessian_in_parts(
 ) -> HessianMatrix:
     """The same, with what the densities around embedded atoms add kept as a matrix of low rank.
 
-    Written out it would couple all neighbours of an atom: eight times the blocks.
+    Written out it would couple all neighbours of an atom: for copper with a cutoff of 6.5 Angstrom
+    563 blocks and 43 kB per atom, in place of 87 blocks and 11 kB.
 
     Arguments:
         system: N atoms in D dimensions.
