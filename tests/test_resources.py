@@ -10,8 +10,7 @@ import scipy.sparse
 from ase.build import bulk
 
 import mdsens
-from mdsens import resources
-from mdsens.implicit import row_slices
+from mdsens import matrices, resources
 from mdsens.implicit.multigrid import Multigrid, stiff_part
 from mdsens.mechanics import hessian_in_parts
 from mdsens.particles import find_edges
@@ -24,7 +23,7 @@ def cores(monkeypatch):
     resources._pool.cache_clear()
 
     def set_cores(count):
-        for name in ("resources", "implicit.row_slices", "particles.edges",
+        for name in ("resources", "matrices", "particles.edges",
                      "mechanics.sparse_hessian"):  # fmt: skip
             module = importlib.import_module(f"mdsens.{name}")
             monkeypatch.setattr(module, "available_cores", lambda: count)
@@ -82,7 +81,7 @@ def test_slices_of_rows_multiply_as_the_whole_matrix(cores, blocks, slices):
     matrix = scipy.sparse.csr_array(dense)
     if blocks != (1, 1):
         matrix = matrix.tobsr(blocks)
-    cut = row_slices.RowSlices(matrix, slices)
+    cut = matrices.RowSlices(matrix, slices)
     for vectors in (generator.normal(size=90), generator.normal(size=(90, 4))):
         np.testing.assert_array_equal(cut @ vectors, matrix @ vectors)
 
@@ -116,7 +115,7 @@ def test_edges_and_hessian_are_the_same_on_one_core_and_on_two(cores, kind):
 
 
 def test_a_multigrid_cycle_is_the_same_on_one_core_and_on_two(cores, monkeypatch):
-    monkeypatch.setattr(row_slices, "SHARED_BYTES", 0)
+    monkeypatch.setattr(matrices, "SHARED_BYTES", 0)
     system = crystal()
     potential = mdsens.potentials.LennardJones(0.0104, 3.405, 8.5)
     edges = find_edges(np.asarray(system.positions), np.asarray(system.cell), system.pbc, 8.5)

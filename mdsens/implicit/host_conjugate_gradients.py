@@ -8,9 +8,8 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Float
 
-from mdsens.implicit.low_rank import SparsePlusLowRank
 from mdsens.implicit.multigrid import HostPreconditioner
-from mdsens.implicit.row_slices import RowSlices
+from mdsens.matrices import RowSlices, SparsePlusLowRank
 
 #: What vectors are multiplied with.
 Operator: TypeAlias = scipy.sparse.sparray | RowSlices | SparsePlusLowRank

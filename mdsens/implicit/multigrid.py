@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from pyamg.multilevel import MultilevelSolver
 from pyamg.relaxation.chebyshev import chebyshev_polynomial_coefficients
 
-from mdsens.implicit.row_slices import shared_by_cores
+from mdsens.matrices import shared_by_cores
 from mdsens.resources import side_by_side
 
 #: r -> approximately A^-1 r, symmetric and positive definite; of a vector, or of each column.

@@ -21,9 +21,8 @@ from mdsens.implicit.host_conjugate_gradients import (
     conjugate_gradients,
 )
 from mdsens.implicit.linear import LinearSolveError
-from mdsens.implicit.low_rank import SparsePlusLowRank, blocks_of, is_finite, written_out
 from mdsens.implicit.multigrid import BlockJacobi, HostPreconditioner, Multigrid, stiff_part
-from mdsens.implicit.row_slices import shared_by_cores
+from mdsens.matrices import SparsePlusLowRank, blocks_of, is_finite, shared_by_cores, written_out
 from mdsens.resources import available_memory
 
 #: The ways to solve.

@@ -16,7 +16,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Bool, Float, Int
 
-from mdsens.implicit.low_rank import SparsePlusLowRank
+from mdsens.matrices import SparsePlusLowRank
 from mdsens.particles.edges import (
     EdgeList,
     Edges,

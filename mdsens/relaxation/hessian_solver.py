@@ -13,7 +13,6 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Bool, Float
 
-from mdsens.implicit.low_rank import SparsePlusLowRank, blocks_of
 from mdsens.implicit.multigrid import HostPreconditioner
 from mdsens.implicit.sparse_solver import (
     MULTIGRID_STEPS,
@@ -21,6 +20,7 @@ from mdsens.implicit.sparse_solver import (
     SparseSolver,
     orthonormal_rows,
 )
+from mdsens.matrices import SparsePlusLowRank, blocks_of
 from mdsens.mechanics.sparse_hessian import (
     HessianMatrix,
     hessian_in_parts,
