@@ -2,7 +2,7 @@
 
 import contextlib
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -59,20 +59,26 @@ energy_and_forces = jax.jit(mechanics.energy_and_forces)
 
 @contextlib.contextmanager
 def counted_iterations() -> Iterator[list[int]]:
-    """The iterations of every solve by conjugate gradients that is made while this is open."""
+    """The iterations of every solve by conjugate gradients, of one column or of a block of them."""
     counts: list[int] = []
-    inner = sparse_solver.conjugate_gradients
+    names = ("conjugate_gradients", "block_conjugate_gradients")
+    inner = {name: getattr(sparse_solver, name) for name in names}
 
-    def counted(*arguments: Any, **options: Any) -> Any:
-        result = inner(*arguments, **options)
-        counts.append(int(result.steps))
-        return result
+    def counting(function: Callable) -> Callable:
+        def counted(*arguments: Any, **options: Any) -> Any:
+            result = function(*arguments, **options)
+            counts.append(int(result[2] if isinstance(result, tuple) else result.steps))
+            return result
 
-    sparse_solver.conjugate_gradients = counted
+        return counted
+
+    for name in names:
+        setattr(sparse_solver, name, counting(inner[name]))
     try:
         yield counts
     finally:
-        sparse_solver.conjugate_gradients = inner
+        for name in names:
+            setattr(sparse_solver, name, inner[name])
 
 
 def evaluate(case: Case, options: dict) -> dict:

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import scipy.sparse
 
 import mdsens
 from benchmarks import goals, sections
@@ -13,7 +14,8 @@ from benchmarks.discs import Contacts, relative_error
 from benchmarks.jobs import Runner
 from benchmarks.report import draw_sizes, save, section_table
 from benchmarks.systems import Case
-from benchmarks.with_mdsens import potential_of, system_of
+from benchmarks.with_mdsens import counted_iterations, potential_of, system_of
+from mdsens.implicit.sparse_solver import SparseSolver
 from mdsens.particles.edges import find_edges
 
 
@@ -222,6 +224,20 @@ def test_results_are_written_with_a_figure_over_the_number_of_atoms(tmp_path):
     content = json.loads((tmp_path / "benchmarks.json").read_text())
     assert content["sections"]["relaxation"]["rows"] == rows
     assert not draw_sizes(tmp_path / "none.png", [])
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+def test_iterations_of_one_column_and_of_a_block_are_counted(columns):
+    matrix = scipy.sparse.bsr_array(
+        scipy.sparse.diags_array([2.0, -1.0, -1.0], offsets=[0, 1, -1], shape=(40, 40)).toarray(),
+        blocksize=(2, 2),
+    )
+    b = np.random.default_rng(0).normal(size=(40, columns))
+    with counted_iterations() as counts:
+        solver = SparseSolver(matrix, np.zeros((0, 40)), np.ones((40, 1)), "block-jacobi")
+        solution = solver.solve(b, 1e-8)
+    assert counts == [solution.steps.max()]
+    assert counts[0] > 1
 
 
 def test_a_batch_that_is_not_there_is_not_available(monkeypatch):

@@ -156,9 +156,7 @@ class SparseSolver:
             raise LinearSolveError("the right-hand side of the linear system is not finite.")
         value = np.zeros_like(b)
         residuals, steps = np.zeros(b.shape[1]), np.zeros(b.shape[1], int)
-        together = columns_together(len(b))
-        for start in range(0, b.shape[1], together):
-            group = slice(start, min(start + together, b.shape[1]))
+        for group in column_groups(b.shape[1], len(b)):
             value[:, group], residuals[group], steps[group] = self._solve_columns(b[:, group], rtol)
             for column in range(group.start, group.stop):
                 if not residuals[column] <= tolerance:
@@ -385,10 +383,20 @@ class SparseSolver:
         return f"{described} ({self.matrix.shape[0]:,} unknowns)"
 
 
-def columns_together(unknowns: int) -> int:
-    """How many right-hand sides the free memory allows to be solved side by side."""
+def column_groups(count: int, unknowns: int) -> list[slice]:
+    """Right-hand sides in groups of equal size that the free memory allows to be solved together.
+
+    **Arguments:**
+
+    - `count`: how many there are.
+    - `unknowns`: numbers in each.
+
+    **Returns:** which of them each group holds, in order.
+    """
     allowed = MEMORY_FRACTION * available_memory() / (8 * VECTORS * max(unknowns, 1))
-    return int(min(max(allowed, 1), TOGETHER))
+    most = int(min(max(allowed, 1), TOGETHER))
+    size = -(-count // max(1, -(-count // most)))
+    return [slice(start, min(start + size, count)) for start in range(0, count, max(size, 1))]
 
 
 def orthonormal_rows(vectors: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from rich.progress import track
 
 from mdsens.implicit import LinearSolveError, jvp_solution, newton_step, vjp_solution
-from mdsens.implicit.sparse_solver import columns_together
+from mdsens.implicit.sparse_solver import column_groups
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation import Landscape
 from mdsens.relaxation.hessian_solver import HessianSolver
@@ -119,8 +119,7 @@ class AssembledResponse(LinearResponse):
         tangents: dict[str, Array] = {}
         residuals: list[float] = []
         changes: list[float] = []
-        columns = columns_together(q.size)
-        groups = [names[start : start + columns] for start in range(0, len(names), columns)]
+        groups = [names[group] for group in column_groups(len(names), q.size)]
         told = "solving for derivatives"
         for group in track(groups, told, transient=True, disable=not self.progress):
             directions = [landscape.potential.direction(name) for name in group]

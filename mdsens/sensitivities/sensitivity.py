@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from rich.progress import track
 
 from mdsens.errors import InputError, UnreliableDerivativeError
-from mdsens.implicit.sparse_solver import columns_together
+from mdsens.implicit.sparse_solver import column_groups
 from mdsens.observables.observable import Observable, parse
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation import Certificate, Equilibrium, Landscape
@@ -208,8 +208,7 @@ def _pull_back(
     ]
     found: dict[str, list[Potential]] = {observable.name: [] for observable in observables}
     residuals: list[float] = []
-    columns = columns_together(equilibrium.q.size)
-    groups = [entries[start : start + columns] for start in range(0, len(entries), columns)]
+    groups = [entries[group] for group in column_groups(len(entries), equilibrium.q.size)]
     told = "solving for derivatives"
     for group in track(groups, told, transient=True, disable=not progress):
         gradients = []

@@ -7,7 +7,7 @@ import scipy.sparse
 from mdsens.implicit import LinearSolveError
 from mdsens.implicit.host_conjugate_gradients import block_conjugate_gradients, conjugate_gradients
 from mdsens.implicit.multigrid import BlockJacobi, Multigrid, stiff_part
-from mdsens.implicit.sparse_solver import METHODS, TOGETHER, SparseSolver, columns_together
+from mdsens.implicit.sparse_solver import METHODS, TOGETHER, SparseSolver, column_groups
 
 GENERATOR = np.random.default_rng(0)
 
@@ -253,13 +253,21 @@ def test_a_column_without_negative_curvature_is_solved_beside_one_with_it():
     assert np.abs(indefinite @ solution.value - b).max() < 1e-6
 
 
+def test_columns_are_taken_together_in_equal_groups():
+    assert column_groups(0, 1000) == []
+    assert column_groups(TOGETHER, 1000) == [slice(0, TOGETHER)]
+    sizes = [group.stop - group.start for group in column_groups(3 * TOGETHER + 4, 1000)]
+    assert sum(sizes) == 3 * TOGETHER + 4
+    assert len(sizes) == 4
+    assert max(sizes) - min(sizes) <= 3
+
+
 def test_no_more_columns_are_taken_together_than_the_memory_allows(monkeypatch):
     path = "mdsens.implicit.sparse_solver.available_memory"
-    assert columns_together(1000) == TOGETHER
     monkeypatch.setattr(path, lambda: 2_000_000)
-    assert 1 < columns_together(1000) < TOGETHER
+    assert 1 < len(column_groups(TOGETHER, 1000)) < TOGETHER
     monkeypatch.setattr(path, lambda: 0)
-    assert columns_together(1000) == 1
+    assert len(column_groups(TOGETHER, 1000)) == TOGETHER
     matrix = lattice(12)
     b = GENERATOR.normal(size=(matrix.shape[0], 3))
     heard: list[int] = []
