@@ -228,6 +228,7 @@ def draw_sizes(path: Path, rows: list[dict]) -> bool:
 
     matplotlib.use("agg")
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
     lines: dict[tuple, dict[int, dict]] = {}
     for row in rows:
@@ -266,14 +267,21 @@ def draw_sizes(path: Path, rows: list[dict]) -> bool:
                     )  # fmt: skip
             axes.set_title(f"{MATERIALS[material]}\n{quantity}", fontsize="medium")
             axes.grid(alpha=0.3, which="both")
+            for axis in (axes.xaxis, axes.yaxis):
+                # Several labels within a decade, and none over another.
+                axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+                axis.set_major_formatter(EngFormatter(sep=""))
+                axis.set_minor_formatter(NullFormatter())
             if not axes.lines:
                 axes.set_visible(False)
         axes_row[0].set_ylabel("time per atom, µs")
     for axes in grid[-1]:
         axes.set_xlabel("number of atoms")
+    # As many columns as the width has room for.
     figure.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize="small"
-    )
+        handles.values(), handles.keys(), loc="outside lower center",
+        ncols=1 + min(2, len(materials)), fontsize="small",
+    )  # fmt: skip
     figure.savefig(path, dpi=150)
     return True
 

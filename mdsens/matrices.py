@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Float
 
-from mdsens.resources import available_cores, side_by_side
+from mdsens.resources import available_cores, on_all_cores
 
 #: Bytes from which on a matrix is worth more than one core.
 SHARED_BYTES = 2**22
@@ -51,7 +51,7 @@ class RowSlices:
             rows, matrix = part
             image[rows] = matrix @ vectors
 
-        side_by_side(multiply, self._slices)
+        on_all_cores(multiply, self._slices)
         return image
 
 

@@ -28,7 +28,7 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def side_by_side(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+def on_all_cores(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """The function's results for each item, in order, computed by all cores.
 
     Worth it for functions that let go of Python's interpreter: sparse products, array operations

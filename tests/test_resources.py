@@ -14,7 +14,7 @@ from mdsens import matrices, resources
 from mdsens.implicit.multigrid import Multigrid, stiff_part
 from mdsens.mechanics import hessian_in_parts
 from mdsens.particles import find_edges
-from mdsens.resources import available_memory, side_by_side
+from mdsens.resources import available_memory, on_all_cores
 
 
 @pytest.fixture
@@ -41,13 +41,13 @@ def test_results_come_in_the_order_of_the_items_from_several_threads(cores):
         time.sleep(0.01 if number % 2 else 0.03)
         return number**2
 
-    assert side_by_side(slow_square, range(12)) == [number**2 for number in range(12)]
+    assert on_all_cores(slow_square, range(12)) == [number**2 for number in range(12)]
     assert len(seen) == 3
 
 
 def test_one_core_starts_no_thread(cores):
     cores(1)
-    seen = set(side_by_side(lambda _: threading.get_ident(), range(5)))
+    seen = set(on_all_cores(lambda _: threading.get_ident(), range(5)))
     assert seen == {threading.get_ident()}
 
 
@@ -62,8 +62,8 @@ def test_an_error_in_any_item_is_raised_and_ends_the_work(cores, failing):
         return number
 
     with pytest.raises(MemoryError, match=f"item {failing}"):
-        side_by_side(refuse, range(4))
-    assert side_by_side(abs, [-1, -2, -3]) == [1, 2, 3]
+        on_all_cores(refuse, range(4))
+    assert on_all_cores(abs, [-1, -2, -3]) == [1, 2, 3]
 
 
 def test_there_is_memory_and_no_more_than_the_machine_has():

@@ -137,8 +137,13 @@ def block_conjugate_gradients(
 
 
 def _orthonormal_columns(vectors: Float[np.ndarray, "n P"]) -> Float[np.ndarray, "n Q"]:
-    """A basis of the span of the columns, orthonormal to some digits, by the Gram matrix."""
+    """A basis of the span of the columns, orthonormal to some digits, by the Gram matrix.
+
+    Without a column where they are not finite.
+    """
     lengths = np.linalg.norm(vectors, axis=0)
+    if not np.isfinite(lengths).all():
+        return vectors[:, :0]
     vectors = vectors[:, lengths > 0] / lengths[lengths > 0]
     values, turns = np.linalg.eigh(vectors.T @ vectors)
     kept = values > DEPENDENT * values.max(initial=0.0)

@@ -16,7 +16,7 @@ from pyamg.multilevel import MultilevelSolver
 from pyamg.relaxation.chebyshev import chebyshev_polynomial_coefficients
 
 from mdsens.matrices import shared_by_cores
-from mdsens.resources import side_by_side
+from mdsens.resources import on_all_cores
 
 #: r -> approximately A^-1 r, symmetric and positive definite; of a vector, or of each column.
 HostPreconditioner: TypeAlias = Callable[[np.ndarray], np.ndarray]
@@ -87,8 +87,8 @@ def stiff_part(matrix: scipy.sparse.bsr_array) -> scipy.sparse.bsr_array:
         piece[own] += (whole - part)[row[within][inside][own] - begin]
         return piece
 
-    side_by_side(measure, chunks)
-    pieces = side_by_side(keep, chunks)
+    on_all_cores(measure, chunks)
+    pieces = on_all_cores(keep, chunks)
     totals = np.concatenate([[0], np.cumsum(np.add.reduceat(kept, matrix.indptr[:-1], dtype=int))])
     return scipy.sparse.bsr_array(
         (np.concatenate(pieces), matrix.indices[kept], totals.astype(np.int32)),

@@ -29,7 +29,7 @@ from mdsens.particles.system import System, is_concrete
 from mdsens.potentials.embedded_atom import EmbeddedAtomPotential
 from mdsens.potentials.pair import PairPotential, radial_hessian
 from mdsens.potentials.potential import Potential
-from mdsens.resources import available_cores, side_by_side
+from mdsens.resources import available_cores, on_all_cores
 
 #: A Hessian on the host: its blocks, or blocks and a part of low rank.
 HessianMatrix: TypeAlias = scipy.sparse.bsr_array | SparsePlusLowRank
@@ -167,7 +167,7 @@ def _from_edges(
         return _edge_block(potential, geometry, edge_list.neighbors, jnp.asarray(block))
 
     for blocks in _some_at_a_time(edge_list):
-        rows.extend(side_by_side(of_block, blocks))
+        rows.extend(on_all_cores(of_block, blocks))
     return rows.matrix()
 
 
@@ -212,7 +212,7 @@ class _Rows:
             np.take(entries, self.expand, axis=1, out=self.data[places], mode="clip")
             self.columns[places] = np.asarray(row.columns)[: len(kept)][kept]
 
-        side_by_side(copy, jobs)
+        on_all_cores(copy, jobs)
 
     def matrix(self) -> scipy.sparse.bsr_array:
         """The matrix of all rows."""
@@ -243,7 +243,7 @@ def _edge_block(
     geometry: _Geometry,
     neighbors: Int[Array, "B K C"],
     block: Int[Array, ""],
-) -> "_Row":
+) -> _Row:
     """Blocks of one block of atoms, that of the atom itself first, their columns, and which count.
 
     Only the U = D (D + 1) / 2 components of the upper triangle are computed. Slots are taken one
@@ -285,7 +285,7 @@ def _row_of(
     stored: Bool[Array, "K C"],
     own: Int[Array, " C"],
     ends: Int[Array, "K C"],
-) -> "_Row":
+) -> _Row:
     """The entries of each atom, its own first, with their columns and which count."""
     everything = jnp.concatenate([own_entries[None], entries]).transpose(2, 0, 1)
     kept = jnp.concatenate([jnp.ones((1, len(own)), bool), stored]).T
@@ -324,7 +324,7 @@ def _from_embedded_atoms(
         )
 
     for some in _some_at_a_time(edge_list):
-        of_blocks, of_gradients = zip(*side_by_side(of_block, some), strict=True)
+        of_blocks, of_gradients = zip(*on_all_cores(of_block, some), strict=True)
         blocks.extend(of_blocks)
         gradients.extend(of_gradients)
     return SparsePlusLowRank(blocks.matrix(), gradients.matrix(), np.asarray(weights))
@@ -350,7 +350,7 @@ def _embedded_block(
     slopes: Float[Array, " E"],
     neighbors: Int[Array, "B K C"],
     block: Int[Array, ""],
-) -> tuple["_Row", "_Row"]:
+) -> tuple[_Row, _Row]:
     """Rows of the sparse part, and gradients of the density, of one block of atoms."""
     ends = neighbors[block]
     sites = jax.tree.map(lambda array: array[block], geometry.sites)

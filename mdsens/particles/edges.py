@@ -23,7 +23,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from scipy.sparse import csr_array
 
 from mdsens.errors import InputError
-from mdsens.resources import available_cores, side_by_side
+from mdsens.resources import available_cores, on_all_cores
 
 #: Atoms per block: one slot of them all, with what is computed from it, stays in a core's cache.
 BLOCK_SIZE = 4096
@@ -198,8 +198,8 @@ def find_edges(
         atoms, within, taken = slots_of(block)
         reverse[block, :, atoms].T[taken] = place_of_edge[edges[within] ^ 1]
 
-    side_by_side(put_neighbors, range(blocks))
-    side_by_side(put_reverse, range(blocks))
+    on_all_cores(put_neighbors, range(blocks))
+    on_all_cores(put_reverse, range(blocks))
     del by_atom, edges, place_of_edge
     unused = ghosts - len(owners)
     return EdgeList(

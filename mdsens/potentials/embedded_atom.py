@@ -3,19 +3,16 @@
 import abc
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mdsens.errors import InputError
 from mdsens.particles.edges import Edges
-from mdsens.potentials.pair import ONSET_FRACTION, smooth_switch
-from mdsens.potentials.potential import Parameter, Potential, parameter
+from mdsens.potentials.pair import CutOffPotential
+from mdsens.potentials.potential import Parameter, parameter
 
 
-class EmbeddedAtomPotential(Potential):
+class EmbeddedAtomPotential(CutOffPotential):
     """Half a sum over edges of a pair energy, and an energy of embedding in the density around.
 
     E = 1/2 sum_i sum_j phi(r_ij) + sum_i F(rho_i), with the density rho_i = sum_j f(r_ij): M. S.
@@ -30,10 +27,6 @@ class EmbeddedAtomPotential(Potential):
     Raises:
         InputError: a cutoff that is not positive, or an onset outside the cutoff.
     """
-
-    cutoff: float = eqx.field(static=True, kw_only=True)
-    onset: float | None = eqx.field(static=True, kw_only=True, default=None)
-    species: tuple[str, ...] | None = eqx.field(static=True, kw_only=True, default=None)
 
     @abc.abstractmethod
     def pair_energies(self, r: Float[Array, "K C"]) -> Float[Array, "K C"]:
@@ -70,20 +63,6 @@ class EmbeddedAtomPotential(Potential):
         Returns:
             Shape (C,), in units of energy.
         """
-
-    def __check_init__(self) -> None:
-        label = type(self).__name__
-        if not (np.isfinite(self.cutoff) and self.cutoff > 0):
-            raise InputError(f"{label}: cutoff = {self.cutoff}: give a positive length")
-        if self.onset is not None and not 0 <= self.onset < self.cutoff:
-            raise InputError(
-                f"{label}: onset = {self.onset}: allowed is 0 to below cutoff = {self.cutoff}"
-            )
-
-    @property
-    def interaction_range(self) -> float:
-        """The cutoff, in units of length."""
-        return self.cutoff
 
     def site_energies(self, edges: Edges) -> Float[Array, " C"]:
         """Half the pair energies of the atom's edges and its embedding, shape (C,), energy."""
@@ -131,10 +110,9 @@ class EmbeddedAtomPotential(Potential):
     def _radial_functions(self, edges: Edges) -> Any:
         """The function r -> (phi, f) of these edges, switched off, zero where there is no edge."""
         pair = self.per_pair(edges)
-        onset = ONSET_FRACTION * self.cutoff if self.onset is None else self.onset
 
         def functions(r: Float[Array, "K C"]) -> tuple[Float[Array, "K C"], Float[Array, "K C"]]:
-            switch = smooth_switch((r - onset) / (self.cutoff - onset))
+            switch = self.switch(r)
             inside = edges.mask & (r < self.cutoff)
             return (
                 jnp.where(inside, pair.pair_energies(r) * switch, 0.0),

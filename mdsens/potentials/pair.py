@@ -108,7 +108,43 @@ def radial_hessian(
     ]
 
 
-class TruncatedPairPotential(PairPotential):
+class CutOffPotential(Potential):
+    """A potential that ends at a distance, perhaps by a smooth switch.
+
+    Arguments:
+        cutoff: distance from which on there is no interaction, in units of length.
+        onset: where the smooth switch begins; 0.9 cutoff by default.
+        species: names of the rows of the parameters' tables; None where all species are alike.
+
+    Raises:
+        InputError: a cutoff that is not positive, or an onset outside the cutoff.
+    """
+
+    cutoff: float = eqx.field(static=True, kw_only=True)
+    onset: float | None = eqx.field(static=True, kw_only=True, default=None)
+    species: tuple[str, ...] | None = eqx.field(static=True, kw_only=True, default=None)
+
+    def __check_init__(self) -> None:
+        label = type(self).__name__
+        if not (np.isfinite(self.cutoff) and self.cutoff > 0):
+            raise InputError(f"{label}: cutoff = {self.cutoff}: give a positive length")
+        if self.onset is not None and not 0 <= self.onset < self.cutoff:
+            raise InputError(
+                f"{label}: onset = {self.onset}: allowed is 0 to below cutoff = {self.cutoff}"
+            )
+
+    @property
+    def interaction_range(self) -> float:
+        """The cutoff, in units of length."""
+        return self.cutoff
+
+    def switch(self, r: Float[Array, "..."]) -> Float[Array, "..."]:
+        """The smooth switch from 1 at the onset to 0 at the cutoff."""
+        onset = ONSET_FRACTION * self.cutoff if self.onset is None else self.onset
+        return smooth_switch((r - onset) / (self.cutoff - onset))
+
+
+class TruncatedPairPotential(CutOffPotential, PairPotential):
     """A pair potential that is cut off at a distance, in one of four ways.
 
     A subclass declares its parameters and gives `pair_energies`; that is all.
@@ -131,35 +167,20 @@ class TruncatedPairPotential(PairPotential):
             positive, or an onset outside the cutoff.
     """
 
-    cutoff: float = eqx.field(static=True, kw_only=True)
     truncation: str = eqx.field(static=True, kw_only=True, default="smooth")
-    onset: float | None = eqx.field(static=True, kw_only=True, default=None)
-    species: tuple[str, ...] | None = eqx.field(static=True, kw_only=True, default=None)
 
     def __check_init__(self) -> None:
-        label = type(self).__name__
         if self.truncation not in TRUNCATIONS:
             raise InputError(
-                f"{label}: truncation = {self.truncation!r}: allowed are {', '.join(TRUNCATIONS)}"
+                f"{type(self).__name__}: truncation = {self.truncation!r}: allowed are "
+                f"{', '.join(TRUNCATIONS)}"
             )
-        if not (np.isfinite(self.cutoff) and self.cutoff > 0):
-            raise InputError(f"{label}: cutoff = {self.cutoff}: give a positive length")
-        if self.onset is not None and not 0 <= self.onset < self.cutoff:
-            raise InputError(
-                f"{label}: onset = {self.onset}: allowed is 0 to below cutoff = {self.cutoff}"
-            )
-
-    @property
-    def interaction_range(self) -> float:
-        """The cutoff, in units of length."""
-        return self.cutoff
 
     def truncated_pair_energies(self, r: Float[Array, "K C"]) -> Float[Array, "K C"]:
         """Energy of each pair with the chosen truncation, zero from the cutoff on."""
         energies = self.pair_energies(r)
         if self.truncation == "smooth":
-            onset = ONSET_FRACTION * self.cutoff if self.onset is None else self.onset
-            energies = energies * smooth_switch((r - onset) / (self.cutoff - onset))
+            energies = energies * self.switch(r)
         elif self.truncation != "none":
             edge = jnp.asarray(self.cutoff)
             energy, slope = jax.jvp(self.pair_energies, (edge,), (jnp.ones(()),))

@@ -395,7 +395,8 @@ class _Run:
         for lane in range(self.lanes.width):
             self._fill(lane)
         # Lanes for which there was no system repeat the first one's numbers, and stand still.
-        course = _blank_course(self.minimiser, jnp.asarray(self.starts))
+        # A copy: what was reached is written over, and the starts are changed, each in its place.
+        course = _blank_course(self.minimiser, jnp.array(self.starts))
         course = self.devices.put(course)
         landscapes = self.devices.put(self.lanes.landscapes())
         allowed = jnp.asarray(self.skin - 2.0 * self.minimiser.trial_distance)

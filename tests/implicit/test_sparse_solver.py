@@ -243,6 +243,21 @@ def test_a_block_that_meets_negative_curvature_says_so():
     assert residuals[1] == 1.0
 
 
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_a_preconditioner_that_is_not_finite_ends_a_block_and_another_way_is_taken():
+    matrix = lattice(12, pinned=True)
+    b = GENERATOR.normal(size=(matrix.shape[0], 3))
+    solver = solver_of(matrix, "multigrid", null=False)
+    solver.preconditioner = lambda r: np.full_like(r, np.inf)
+    _, residuals, steps = block_conjugate_gradients(
+        matrix, b, solver.preconditioner, lambda v: v, 1e-10, 100
+    )
+    assert (residuals == 1.0).all()
+    assert steps == 1
+    solution = solver.solve(b, 1e-10)
+    assert np.abs(matrix @ solution.value - b).max() < 1e-6
+
+
 def test_a_column_without_negative_curvature_is_solved_beside_one_with_it():
     matrix = lattice(12, pinned=True).toarray()
     values, vectors = np.linalg.eigh(matrix)
