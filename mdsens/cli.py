@@ -1,10 +1,12 @@
 """The mdsens command."""
 
+import _thread
 import hashlib
 import os
 import platform
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -150,6 +152,7 @@ def main() -> None:
     """Run the command line and exit: 0 all well, 1 no trustworthy result, 2 wrong input."""
     # Asked to end, clean up first, as for Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    sys.unraisablehook = _hear_again
     try:
         status = _exit_status(sys.argv[1:])
     except SystemExit as asked:
@@ -163,6 +166,25 @@ def main() -> None:
         sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
+
+
+def _hear_again(lost: "sys.UnraisableHookArgs") -> None:
+    """Send a signal again whose exception Python has dropped.
+
+    What a signal raises inside a callback of the garbage collector (JAX has one) or a finalizer is
+    printed and then ignored, and the run would go on.
+    """
+    if isinstance(lost.exc_value, KeyboardInterrupt):
+        number = signal.SIGINT
+    elif isinstance(lost.exc_value, SystemExit) and lost.exc_value.code == TERMINATED:
+        number = signal.SIGTERM
+    else:
+        sys.__unraisablehook__(lost)
+        return
+    # Later, for here it would be dropped as well.
+    again = threading.Timer(0.1, _thread.interrupt_main, [number])
+    again.daemon = True
+    again.start()
 
 
 def _exit_status(arguments: list[str]) -> int:

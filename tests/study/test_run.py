@@ -2,6 +2,8 @@
 
 import json
 import signal
+import subprocess
+import sys
 import time
 
 import ase.io
@@ -178,6 +180,40 @@ def test_a_signal_leaves_nothing_behind(trimer, tmp_path, program, number, statu
     assert ("interrupted" in errors.splitlines()[-1]) == (number == signal.SIGINT)
     assert "Traceback" not in errors
     assert sorted(path.name for path in tmp_path.iterdir()) == ["trimer"]
+
+
+#: A command that goes on for a while after a signal has come inside a callback of the collector.
+SWALLOWING = """
+import gc, signal, sys, time
+from mdsens import cli
+
+def swallow(phase, _, left=[1]):
+    while left:
+        left.pop()
+        signal.raise_signal(int(sys.argv[1]))
+
+def command(*_, **__):
+    gc.callbacks.append(swallow)
+    gc.collect()
+    for _ in range(3000):
+        time.sleep(0.01)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+cli.app = command
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "terminate"]
+)
+def test_a_signal_is_heard_where_python_drops_what_it_raises(number, status):
+    done = subprocess.run(
+        [sys.executable, "-c", SWALLOWING, str(int(number))],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == status
+    assert "Traceback" not in done.stderr
 
 
 def test_numbers_that_are_not_finite_become_null():
