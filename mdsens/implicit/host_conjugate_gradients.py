@@ -25,7 +25,8 @@ class Iterations:
     - `value`: shape (n,), the solution reached, or a direction of negative curvature.
     - `residual`: relative to the right-hand side.
     - `steps`: products with the matrix.
-    - `curved`: whether a direction of negative curvature ended them.
+    - `curved`: whether a direction in which the matrix, or the preconditioner, is not positive
+      ended them.
     - `direction`: shape (n,), the last direction.
     """
 

@@ -97,6 +97,29 @@ def stiff_part(matrix: scipy.sparse.bsr_array) -> scipy.sparse.bsr_array:
     )
 
 
+def convex_part(matrix: scipy.sparse.bsr_array) -> scipy.sparse.bsr_array:
+    """The couplings of a symmetric matrix without what curves down, as if each were a spring.
+
+    Of each pair of rows what pushes them apart when they have moved apart is left out, and so is
+    what pushes a row away from where it is (like the elements of J. Teran et al., Symp. Computer
+    Animation (2005), p. 181): the matrix is positive semidefinite.
+
+    **Arguments:**
+
+    - `matrix`: shape (n, n), in d x d blocks, symmetric, with a diagonal block in each row.
+
+    **Returns:** a matrix of the same shape, block size and places of blocks.
+    """
+    own = row_of_blocks(matrix) == matrix.indices
+    springs = -matrix.data
+    springs[own] = np.add.reduceat(matrix.data, matrix.indptr[:-1])
+    values, vectors = np.linalg.eigh((springs + springs.transpose(0, 2, 1)) / 2)
+    springs = np.einsum("eij,ej,ekj->eik", vectors, np.maximum(values, 0.0), vectors)
+    data = -springs
+    data[own] = np.add.reduceat(springs, matrix.indptr[:-1])
+    return scipy.sparse.bsr_array((data, matrix.indices, matrix.indptr), shape=matrix.shape)
+
+
 class Multigrid:
     """One V-cycle of smoothed aggregation, as a preconditioner (P. Vanek, J. Mandel, M. Brezina,
     Computing 56, 179 (1996), with the hierarchy of PyAMG).
@@ -149,8 +172,11 @@ class Multigrid:
             largest = SAFETY * (getattr(level.A, "rho", None) or spectral_radius(level.A))
             bounds = (SMOOTHED_FRACTION * largest, largest)
             self._polynomials.append(-chebyshev_polynomial_coefficients(*bounds, DEGREE)[:-1])
-        coarsest = self.hierarchy.levels[-1].A.toarray()
-        self._coarsest = np.linalg.pinv(coarsest, rcond=NULL_FRACTION, hermitian=True)
+        values, vectors = np.linalg.eigh(self.hierarchy.levels[-1].A.toarray())
+        # In size: a preconditioner is positive, be the matrix so or not.
+        sizes = np.abs(values)
+        kept = sizes > NULL_FRACTION * sizes.max(initial=0.0)
+        self._coarsest = (vectors[:, kept] / sizes[kept]) @ vectors[:, kept].T
         probe = np.random.default_rng(0).normal(size=matrix.shape[0])
         value = probe @ self(probe)
         if not (np.isfinite(value) and value > 0):

@@ -21,7 +21,13 @@ from mdsens.implicit.host_conjugate_gradients import (
     conjugate_gradients,
 )
 from mdsens.implicit.linear import LinearSolveError
-from mdsens.implicit.multigrid import BlockJacobi, HostPreconditioner, Multigrid, stiff_part
+from mdsens.implicit.multigrid import (
+    BlockJacobi,
+    HostPreconditioner,
+    Multigrid,
+    convex_part,
+    stiff_part,
+)
 from mdsens.matrices import SparsePlusLowRank, blocks_of, is_finite, shared_by_cores, written_out
 from mdsens.resources import available_memory
 
@@ -39,6 +45,10 @@ TOGETHER, VECTORS, MEMORY_FRACTION = 32, 10, 0.25
 WIDE_LIMIT = 2**31
 #: Iterations after which conjugate gradients with multigrid count as stalled.
 MULTIGRID_STEPS = 300
+#: Where a matrix curves down: the relative residual and the iterations that are worth it for the
+#: direction that its convex part takes, and the fraction of the reach below which that leads almost
+#: nowhere.
+CONVEX_RTOL, CONVEX_STEPS, SADDLE_FRACTION = 0.1, 30, 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +65,20 @@ class SparseSolution:
     residuals: Float[np.ndarray, " P"]
     steps: np.ndarray
     method: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Descent:
+    """A direction down a quadratic model.
+
+    - `value`: shape (n,).
+    - `steps`: iterations taken.
+    - `curved`: whether the matrix was seen to curve down.
+    """
+
+    value: Float[np.ndarray, " n"]
+    steps: int
+    curved: bool
 
 
 class SparseSolver:
@@ -168,33 +192,77 @@ class SparseSolver:
         return SparseSolution(value, residuals, steps, self.method)
 
     def descend(
-        self, gradient: Float[np.ndarray, " n"], rtol: float, max_steps: int = MULTIGRID_STEPS
-    ) -> tuple[Float[np.ndarray, " n"], int]:
+        self,
+        gradient: Float[np.ndarray, " n"],
+        rtol: float,
+        max_steps: int = MULTIGRID_STEPS,
+        reach: float = 0.0,
+    ) -> Descent:
         """A direction down the quadratic model with this matrix: -A^-1 g, inexactly.
 
-        Where the matrix curves down, the direction ends there (`conjugate_gradients`).
+        Where the matrix curves down, that would lead anywhere: the direction is that of its convex
+        part, or, if that leads almost nowhere, as near a saddle, one of negative curvature.
 
         **Arguments:**
 
         - `gradient`: shape (n,).
         - `rtol`: relative residual at which to stop.
         - `max_steps`: iterations to take at most; one is the preconditioner alone, scaled.
+        - `reach`: how far one row of blocks may move along a direction of negative curvature; 0
+          if none is wanted.
 
-        **Returns:** the direction, shape (n,), and the iterations taken.
+        **Returns:** a `Descent`.
         """
         right = self.project(-gradient)
         if not np.linalg.norm(right) > 0:
-            return np.zeros_like(right), 0
+            return Descent(np.zeros_like(right), 0, False)
         if self._factor is not None and self.negative_pivots == 0:
-            return self._solve_column(right, rtol)[::2]
-        preconditioner = self.preconditioner
-        if self._factor is not None:
+            value, _, steps = self._solve_column(right, rtol)
+            return Descent(value, steps, False)
+        steps, ended = 0, None
+        # Once seen to curve down it is not asked again.
+        if "_convex" not in self.__dict__:
             # The factor of an indefinite matrix is no preconditioner.
-            preconditioner = BlockJacobi(self._blocks)
-        result = conjugate_gradients(
-            self._operator, right, preconditioner, self.project, rtol, max_steps
-        )
-        return result.value, result.steps
+            usable = self.preconditioner if self._factor is None else BlockJacobi(self._blocks)
+            ended = conjugate_gradients(
+                self._operator, right, usable, self.project, rtol, max_steps
+            )
+            if not ended.curved:
+                return Descent(ended.value, ended.steps, False)
+            steps = ended.steps
+        convex, preconditioner = self._convex
+        found = conjugate_gradients(
+            convex, right, preconditioner, self.project, max(rtol, CONVEX_RTOL),
+            min(max_steps, CONVEX_STEPS),
+        )  # fmt: skip
+        value, steps = found.value, steps + found.steps
+        # For matrices nearby, which may curve down without being seen to with one that does too.
+        self.preconditioner = preconditioner
+        if ended is not None and self._longest(value) < SADDLE_FRACTION * reach:
+            curved = ended.direction * np.copysign(1.0, right @ ended.direction)
+            curved = curved * (reach / max(self._longest(curved), 1e-300))
+            if self._rise(curved, right) < self._rise(value, right):
+                value = curved
+        return Descent(value, steps, True)
+
+    def _rise(self, move: np.ndarray, right: np.ndarray) -> float:
+        """What the quadratic model rises by along a move."""
+        return float(0.5 * move @ (self._operator @ move) - right @ move)
+
+    def _longest(self, move: np.ndarray) -> float:
+        """The longest move of one row of blocks."""
+        return float(np.linalg.norm(move.reshape(-1, self._blocks.blocksize[0]), axis=1).max())
+
+    @functools.cached_property
+    def _convex(self) -> tuple[scipy.sparse.bsr_array, HostPreconditioner]:
+        """The convex part of the stiff couplings, and a preconditioner for it."""
+        matrix = convex_part(stiff_part(self._blocks))
+        try:
+            return matrix, Multigrid(matrix, self._near_null_space)
+        except Exception as error:
+            # PyAMG raises errors of many kinds on matrices that it cannot coarsen.
+            self.failures.append(f"multigrid of the convex part: {error}")
+            return matrix, BlockJacobi(matrix)
 
     def _solve_column(self, b: np.ndarray, rtol: float) -> tuple[np.ndarray, float, int]:
         x, residuals, steps = self._solve_columns(b[:, None], rtol)

@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float
 from mdsens.implicit.multigrid import HostPreconditioner
 from mdsens.implicit.sparse_solver import (
     MULTIGRID_STEPS,
+    Descent,
     SparseSolution,
     SparseSolver,
     orthonormal_rows,
@@ -203,31 +204,35 @@ class HessianSolver:
         vector = np.where(self.motionless[:, None], 0.0, vector).reshape(-1)
         return (vector - self.null_space.T @ (self.null_space @ vector)).reshape(self.shape)
 
-    def descent_direction(
+    def descend(
         self,
         gradient: Float[np.ndarray, "R D"],
         rtol: float,
         max_steps: int = MULTIGRID_STEPS,
-    ) -> tuple[Float[np.ndarray, "R D"], int]:
-        """An inexact Newton step -H^-1 g, or a direction of negative curvature that goes down.
+        reach: float = 0.0,
+    ) -> Descent:
+        """An inexact Newton step -H^-1 g; where the Hessian curves down, a step down all the same.
 
         Arguments:
             gradient: shape (R, D), energy/length.
             rtol: relative residual at which to stop.
             max_steps: iterations to take at most; one is the preconditioner alone, scaled.
+            reach: how far an atom may move along a direction of negative curvature, length; 0: such
+                directions are not wanted.
 
         Returns:
-            Shape (R, D), length; and the iterations taken.
+            The step, shape (R, D), length; the iterations taken, and whether the Hessian was seen
+            to curve down.
         """
         flat = np.asarray(gradient, float).reshape(-1)
-        direction, steps = self.sparse.descend(flat[: self.atom_rows], rtol, max_steps)
-        schur = self._schur
+        found = self.sparse.descend(flat[: self.atom_rows], rtol, max_steps, reach)
+        direction, schur = found.value, self._schur
         if schur is not None:
             # In size, so that a direction in which the cell is unstable is left downhill.
             slope = schur.turns.T @ (flat[self.atom_rows :] + schur.border.T @ direction)
             cell = -schur.turns @ (slope / np.abs(schur.eigenvalues))
             direction = np.concatenate([direction - schur.through @ cell, cell])
-        return direction.reshape(self.shape), steps
+        return dataclasses.replace(found, value=direction.reshape(self.shape))
 
     @property
     def lowest_eigenvalue(self) -> float:

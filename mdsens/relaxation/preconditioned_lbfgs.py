@@ -57,7 +57,7 @@ class PreconditionedLBFGS(LineSearchMinimiser):
             solver, age = HessianSolver(landscape, state.q), 0
             past = past.forgotten(jnp.asarray(True))
         left, weights = past.backward(state.gradient)
-        preconditioned, _ = solver.descent_direction(np.asarray(left), rtol=0.0, max_steps=1)
+        preconditioned = solver.descend(np.asarray(left), rtol=0.0, max_steps=1).value
         # It is minus the inverse Hessian's image already, and so are the weights to be.
         direction = past.forward(jnp.asarray(preconditioned), -weights)
         found, accepted = search_down(

@@ -6,7 +6,13 @@ import scipy.sparse
 
 from mdsens.implicit import LinearSolveError
 from mdsens.implicit.host_conjugate_gradients import block_conjugate_gradients, conjugate_gradients
-from mdsens.implicit.multigrid import BlockJacobi, Multigrid, stiff_part
+from mdsens.implicit.multigrid import (
+    BlockJacobi,
+    Multigrid,
+    convex_part,
+    row_of_blocks,
+    stiff_part,
+)
 from mdsens.implicit.sparse_solver import METHODS, TOGETHER, SparseSolver, column_groups
 
 GENERATOR = np.random.default_rng(0)
@@ -96,6 +102,45 @@ def test_conjugate_gradients_end_at_negative_curvature_with_a_direction_downhill
     ended = conjugate_gradients(indefinite, -g, lambda r: r, lambda v: v, 1e-10, 1000)
     assert ended.curved
     assert g @ ended.value < 0
+
+
+def test_the_convex_part_is_positive_semidefinite_and_keeps_what_is_convex():
+    convex = lattice(6)
+    np.testing.assert_allclose(convex_part(convex).toarray(), convex.toarray(), atol=1e-14)
+    # A coupling that pushes apart what has moved apart, in one direction.
+    blocks = convex.copy()
+    rows = row_of_blocks(blocks)
+    one, other = 3, int(blocks.indices[(rows == 3) & (blocks.indices != 3)][0])
+    push = np.outer([0.6, 0.8], [0.6, 0.8]) * 10.0
+    for row, column, sign in ((one, other, 1), (other, one, 1), (one, one, -1), (other, other, -1)):
+        blocks.data[(rows == row) & (blocks.indices == column)] += sign * push
+    assert np.linalg.eigvalsh(blocks.toarray())[0] < -1.0
+    part = convex_part(blocks).toarray()
+    assert np.linalg.eigvalsh(part)[0] > -1e-12
+    assert np.abs(part - part.T).max() < 1e-14
+    assert np.abs(part @ translations(blocks).T).max() < 1e-13
+    touched = np.abs(part - convex.toarray()).reshape(36, 2, 36, 2).max(axis=(1, 3)) > 1e-12
+    assert set(zip(*np.nonzero(touched), strict=True)) <= {
+        (i, j) for i in (one, other) for j in (one, other)
+    }
+
+
+def test_where_a_matrix_curves_down_its_convex_part_gives_the_direction():
+    matrix = lattice(8, pinned=True).toarray()
+    indefinite = scipy.sparse.bsr_array(matrix - 0.5 * np.eye(len(matrix)), blocksize=(2, 2))
+    solver = solver_of(indefinite, "multigrid", null=False)
+    gradient = GENERATOR.normal(size=len(matrix))
+    down = solver.descend(gradient, 1e-6)
+    assert down.curved
+    assert gradient @ down.value < 0
+    # At a saddle, where nothing else leads anywhere, the curvature is followed as far as is asked.
+    gradient *= 1e-12
+    assert np.abs(solver_of(indefinite, "multigrid", null=False).descend(gradient, 1e-6).value
+                  ).max() < 1e-9  # fmt: skip
+    leaves = solver_of(indefinite, "multigrid", null=False).descend(gradient, 1e-6, reach=0.3)
+    assert np.linalg.norm(leaves.value.reshape(-1, 2), axis=1).max() == pytest.approx(0.3)
+    assert leaves.value @ (indefinite @ leaves.value) < 0
+    assert gradient @ leaves.value <= 0
 
 
 def test_the_stiff_part_leaves_translations_without_force_and_is_symmetric():

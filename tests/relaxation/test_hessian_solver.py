@@ -95,15 +95,45 @@ def test_newton_goes_down_to_the_minimum_and_never_up(monkeypatch, method):
     assert newton.history.steps < 15
 
 
-def test_newton_leaves_a_saddle_along_negative_curvature():
-    # A straight trimer, bent by a ten-thousandth: down to the triangle.
-    positions = [[0.0, 0.0, 0.0], [1.1, 1e-4, 0.0], [2.2, 0.0, 0.0]]
-    potential = cases.POTENTIALS["lj-smooth"]
-    relaxed = mdsens.relax(mdsens.System(positions), potential, method=Newton(), fmax=1e-10)
+@pytest.fixture
+def as_if_large(monkeypatch):
+    """Hessians are neither diagonalised nor factorised."""
+    monkeypatch.setattr("mdsens.implicit.sparse_solver.DIRECT_LIMIT", {2: 0, 3: 0})
+    monkeypatch.setattr("mdsens.relaxation.newton.DENSE_LIMIT", 1)
+
+
+def straight_trimer(bend: float) -> mdsens.System:
+    """Three particles in a row, a saddle, but for a small bend."""
+    return mdsens.System([[0.0, 0.0, 0.0], [1.1, bend, 0.0], [2.2, 0.0, 0.0]])
+
+
+def assert_triangle(relaxed: mdsens.Equilibrium) -> None:
     distances = [float(jnp.linalg.norm(relaxed.positions[i] - relaxed.positions[i - 1]))
                  for i in range(3)]  # fmt: skip
     assert relaxed.certificate.kind == "minimum"
     assert np.ptp(distances) < 1e-8
+
+
+def test_newton_leaves_a_saddle_along_negative_curvature():
+    potential = cases.POTENTIALS["lj-smooth"]
+    assert_triangle(mdsens.relax(straight_trimer(1e-4), potential, method=Newton(), fmax=1e-10))
+
+
+def test_newton_leaves_a_saddle_that_is_too_large_to_diagonalise(as_if_large):
+    potential = cases.POTENTIALS["lj-smooth"]
+    relaxed = mdsens.relax(straight_trimer(1e-4), potential, method=Newton(), fmax=1e-10)
+    assert_triangle(relaxed)
+    assert relaxed.history.steps < 60
+
+
+@pytest.mark.parametrize("rattle", [0.3, 0.6])
+def test_newton_comes_down_from_far_away(as_if_large, rattle):
+    # Where the Hessian curves down in many directions; the force along the way is up to 1e4 eV/Ang.
+    relaxed = mdsens.relax(vacancy(4, rattle), ARGON, method="newton", fmax=1e-9, max_steps=150)
+    enthalpies = relaxed.history.enthalpies
+    assert relaxed.converged
+    assert relaxed.certificate.stable
+    assert (np.diff(enthalpies) <= 1e-12 * np.abs(enthalpies[1:])).all()
 
 
 def test_traced_derivatives_of_a_large_system_use_the_assembled_hessian(monkeypatch):
