@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mdsens.errors import InputError
 from mdsens.particles.edges import EdgeList, Edges, edge_blocks, map_blocks
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
@@ -105,6 +106,9 @@ def _over_blocks(
 
 def _minus_reverse(gradient: Float[Array, "B K C"], edge_list: EdgeList) -> Float[Array, "B C"]:
     """Sum over an atom's edges of g minus g of the reverse edge; a slot without edge cancels."""
+    if edge_list.reverse is None:
+        raise InputError("the edge list has no reverse edges, which only pair potentials can do "
+                         "without: find it with_reverse=True")  # fmt: skip
     flat = gradient.reshape(-1)
 
     def one_block(block: tuple[Array, Array]) -> Array:

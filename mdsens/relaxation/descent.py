@@ -94,7 +94,7 @@ class Descent:
         self.range = float(potential.interaction_range)
         self.skin = SKIN_FRACTION * self.range if skin is None else float(skin)
         self.fmax, self.max_steps, self.callback = fmax, max_steps, callback
-        self.capacity = (1, 0)
+        self.capacity, self.with_reverse = (1, 0), not potential.pairwise
         rows = system.atom_count + (0 if cell_mode is None else system.dimension)
         self.landscape = Landscape(
             system=system,
@@ -117,7 +117,7 @@ class Descent:
     def _edges(self, system: System, skin: float) -> EdgeList:
         edge_list = find_edges(
             np.asarray(system.positions), np.asarray(system.cell), system.pbc,
-            self.range, skin, self.capacity,
+            self.range, skin, self.capacity, with_reverse=self.with_reverse,
         )  # fmt: skip
         self.capacity = edge_list.capacity
         return edge_list

@@ -154,13 +154,16 @@ class Landscape(eqx.Module):
         sites = jnp.pad(self.loose, (0, blocks * size - self.loose.shape[0]))
         gone = loose[edge_list.neighbors] | sites.reshape(blocks, 1, size)
         neighbors = jnp.where(gone, loose.shape[0] - 1, edge_list.neighbors)
-        # A slot without an edge is its own reverse.
-        own = jnp.arange(neighbors.size, dtype=jnp.int32).reshape(neighbors.shape)
-        reverse = jnp.where(gone, own, edge_list.reverse)
+        reverse = edge_list.reverse
+        if reverse is not None:
+            # A slot without an edge is its own reverse.
+            own = jnp.arange(neighbors.size, dtype=jnp.int32).reshape(neighbors.shape)
+            reverse = jnp.where(gone, own, reverse)
         return eqx.tree_at(
             lambda landscape: (landscape.edge_list.neighbors, landscape.edge_list.reverse),
             self,
             (neighbors, reverse),
+            is_leaf=lambda leaf: leaf is None,
         )
 
     def rotation_planes(self) -> list[tuple[int, int]]:

@@ -61,6 +61,25 @@ def test_the_reverse_of_an_edge_is_its_opposite(name):
 
 
 @CELLS
+def test_without_reverse_edges_all_else_is_the_same(name):
+    system, edge_list = edges_of(name)
+    positions, cell = np.asarray(system.positions), np.asarray(system.cell)
+    without = find_edges(positions, cell, system.pbc, 2.3, REACH - 2.3, with_reverse=False)
+    assert without.reverse is None
+    np.testing.assert_array_equal(without.neighbors, edge_list.neighbors)
+    np.testing.assert_array_equal(without.ghost_images, edge_list.ghost_images)
+    pair = cases.POTENTIALS["lj-smooth"]
+    for ours, theirs in zip(
+        energy_forces_virial(system, pair, without), energy_forces_virial(system, pair, edge_list),
+        strict=True,
+    ):  # fmt: skip
+        np.testing.assert_array_equal(ours, theirs)
+    silicon = cases.POTENTIALS["sw"]
+    with pytest.raises(InputError, match="with_reverse=True"):
+        energy_forces_virial(system, silicon, without)
+
+
+@CELLS
 def test_slots_without_an_edge_are_beyond_reach(name):
     system, edge_list = edges_of(name)
     vectors, mask, _ = vectors_of(system, edge_list)
