@@ -24,7 +24,7 @@ def cores(monkeypatch):
 
     def set_cores(count):
         for name in ("resources", "matrices", "particles.edges",
-                     "mechanics.sparse_hessian"):  # fmt: skip
+                     "mechanics.closed_form_hessian"):  # fmt: skip
             module = importlib.import_module(f"mdsens.{name}")
             monkeypatch.setattr(module, "available_cores", lambda: count)
 

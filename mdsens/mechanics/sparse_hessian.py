@@ -6,8 +6,7 @@ twice with respect to its own edge vectors (forward over reverse, all atoms of a
 side), and the blocks of the pairs of its neighbours are added up.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import equinox as eqx
 import jax
@@ -17,19 +16,17 @@ import scipy.sparse
 from jaxtyping import Array, Bool, Float, Int
 
 from mdsens.matrices import SparsePlusLowRank
+from mdsens.mechanics.closed_form_hessian import embedded_atom_hessian, pair_hessian_matrix
+from mdsens.mechanics.edge_ends import EdgeEnds, atoms_of_block, edge_ends
 from mdsens.particles.edges import (
     EdgeList,
     Edges,
-    Sites,
-    edge_blocks,
     edges_between,
-    extended_positions,
 )
 from mdsens.particles.system import System, is_concrete
 from mdsens.potentials.embedded_atom import EmbeddedAtomPotential
-from mdsens.potentials.pair import PairPotential, radial_hessian
+from mdsens.potentials.pair import PairPotential
 from mdsens.potentials.potential import Potential
-from mdsens.resources import available_cores, on_all_cores
 
 #: A Hessian on the host: its blocks, or blocks and a part of low rank.
 HessianMatrix: TypeAlias = scipy.sparse.bsr_array | SparsePlusLowRank
@@ -83,10 +80,10 @@ def hessian_in_parts(
     free = np.ones(system.atom_count, bool) if held is None else ~np.asarray(held)
     duplicates = _has_duplicates(system, edge_list)
     if isinstance(potential, EmbeddedAtomPotential):
-        parts = _from_embedded_atoms(system, potential, edge_list, free)
+        parts = embedded_atom_hessian(system, potential, edge_list, free)
         return parts.written_out() if duplicates else parts
     if isinstance(potential, PairPotential) and not duplicates:
-        return _from_edges(system, potential, edge_list, free)
+        return pair_hessian_matrix(system, potential, edge_list, free)
     return _from_sites(system, potential, edge_list, free)
 
 
@@ -109,7 +106,7 @@ def sparse_hessian_bytes(
     if counted and is_concrete((system, potential, edge_list.neighbors)):
         reach = jnp.asarray(potential.interaction_range)
         free = jnp.ones(system.atom_count, bool)
-        geometry = _geometry(system, potential, edge_list, free)
+        geometry = edge_ends(system, potential, edge_list, free)
         edges = int(jnp.sum(_degrees(geometry, edge_list.neighbors, reach)))
     block = 8 * system.dimension**2 + 4
     if isinstance(potential, EmbeddedAtomPotential):
@@ -130,267 +127,12 @@ def _has_duplicates(system: System, edge_list: EdgeList) -> bool:
     return bool(heights[periodic].min() <= 2.0 * float(edge_list.reach))
 
 
-class _Geometry(eqx.Module):
-    """Where edges begin and lead to, and the index of the atom that each end belongs to."""
-
-    extended: Sites
-    sites: Sites
-    owners: Int[Array, " E"]
-    free: Bool[Array, " E"]
-
-
-@eqx.filter_jit
-def _geometry(
-    system: System, potential: Potential, edge_list: EdgeList, free: Bool[Array, " N"]
-) -> _Geometry:
-    count = system.atom_count
-    extended, sites = extended_positions(
-        system.positions, system.cell, potential.species_index(system), edge_list
-    )
-    nothing = jnp.full(1, count, jnp.int32)
-    owners = jnp.concatenate([jnp.arange(count, dtype=jnp.int32), edge_list.ghost_owners, nothing])
-    free = jnp.concatenate([free, free[edge_list.ghost_owners], jnp.zeros(1, bool)])
-    return _Geometry(extended, sites, owners, free)
-
-
-# Pair potentials: a block per edge ---------------------------------------------------------------
-
-
-def _from_edges(
-    system: System, potential: PairPotential, edge_list: EdgeList, free: np.ndarray
-) -> scipy.sparse.bsr_array:
-    geometry = _geometry(system, potential, edge_list, jnp.asarray(free))
-    dimension = system.dimension
-    rows = _Rows(system, edge_list, (dimension, dimension), _upper_places(dimension))
-
-    def of_block(block: int) -> _Row:
-        return _edge_block(potential, geometry, edge_list.neighbors, jnp.asarray(block))
-
-    for blocks in _some_at_a_time(edge_list):
-        rows.extend(on_all_cores(of_block, blocks))
-    return rows.matrix()
-
-
-def _some_at_a_time(edge_list: EdgeList) -> Iterator[range]:
-    """Blocks of atoms, as many at a time as keep all cores busy and take little memory."""
-    count, some = len(edge_list.neighbors), 4 * available_cores()
-    for start in range(0, count, some):
-        yield range(start, min(start + some, count))
-
-
-class _Rows:
-    """Blocks of a sparse matrix, one row after another, for one block of atoms after another.
-
-    ``expand`` tells which entry of a row is at each place of a block.
-    """
-
-    def __init__(
-        self, system: System, edge_list: EdgeList, shape: tuple[int, int], expand: list[int]
-    ) -> None:
-        self.atoms, self.shape, self.expand = system.atom_count, shape, expand
-        room = int(jnp.sum(edge_list.mask)) + self.atoms
-        # Memory that is never written to is never taken: this is an upper bound.
-        self.data = np.empty((room, shape[0] * shape[1]))
-        self.columns = np.empty(room, np.int32)
-        self.counts: list[np.ndarray] = []
-        self.filled, self.done = 0, 0
-
-    def extend(self, found: Sequence["_Row"]) -> None:
-        """Add the rows of the next blocks of atoms."""
-        jobs = []
-        for row in found:
-            kept = np.asarray(row.kept)[: self.atoms - self.done]
-            counts = kept.sum(axis=1)
-            start, self.filled = self.filled, self.filled + int(counts.sum())
-            self.done += len(kept)
-            self.counts.append(counts)
-            jobs.append((row, kept, slice(start, self.filled)))
-
-        def copy(job: tuple) -> None:
-            row, kept, places = job
-            entries = np.asarray(row.entries)[: len(kept)][kept]
-            np.take(entries, self.expand, axis=1, out=self.data[places], mode="clip")
-            self.columns[places] = np.asarray(row.columns)[: len(kept)][kept]
-
-        on_all_cores(copy, jobs)
-
-    def matrix(self) -> scipy.sparse.bsr_array:
-        """The matrix of all rows."""
-        starts = np.zeros(self.atoms + 1, np.int32)
-        np.cumsum(np.concatenate(self.counts), out=starts[1:])
-        data = self.data[: self.filled].reshape(-1, *self.shape)
-        shape = (self.atoms * self.shape[0], self.atoms * self.shape[1])
-        return scipy.sparse.bsr_array((data, self.columns[: self.filled], starts), shape=shape)
-
-
-class _Row(NamedTuple):
-    """A row of entries for each of a block of atoms, their columns, and which are to be kept."""
-
-    entries: Float[Array, "C K+1 U"]
-    columns: Int[Array, "C K+1"]
-    kept: Bool[Array, "C K+1"]
-
-
-def _upper_places(dimension: int) -> list[int]:
-    """For each component of a symmetric block its place among those of the upper triangle."""
-    upper = [(i, j) for i in range(dimension) for j in range(i, dimension)]
-    return [upper.index((min(i, j), max(i, j))) for i in range(dimension) for j in range(dimension)]
-
-
-@eqx.filter_jit
-def _edge_block(
-    potential: PairPotential,
-    geometry: _Geometry,
-    neighbors: Int[Array, "B K C"],
-    block: Int[Array, ""],
-) -> _Row:
-    """Blocks of one block of atoms, that of the atom itself first, their columns, and which count.
-
-    Only the U = D (D + 1) / 2 components of the upper triangle are computed. Slots are taken one
-    by one, which XLA fuses well: seven times faster than all at once.
-    """
-    ends = neighbors[block]
-    sites = jax.tree.map(lambda array: array[block], geometry.sites)
-    own, moves = _atoms_of_block(geometry, block, ends.shape[1])
-
-    def one_slot(end: Int[Array, " C"]) -> tuple[Float[Array, "U C"], Bool[Array, " C"]]:
-        components = _upper(
-            potential.edge_hessians(edges_between(geometry.extended, end[None], sites))
-        )
-        stored = jnp.any(components != 0.0, axis=0) & geometry.free[end] & moves
-        return components, stored
-
-    components, stored = jax.lax.map(one_slot, ends)
-    diagonal = jnp.where(
-        moves, jnp.sum(components, axis=0), _identity(len(geometry.extended.positions))
-    )
-    return _row_of(diagonal, -components, stored, own, geometry.owners[ends])
-
-
-def _upper(rows: list[list[Float[Array, "1 C"]]]) -> Float[Array, "U C"]:
-    """The components of the upper triangle of one slot's blocks."""
-    axes = range(len(rows))
-    return jnp.stack([rows[i][j][0] for i in axes for j in axes if i <= j])
-
-
-def _identity(dimension: int) -> Float[Array, "U 1"]:
-    """The components of the upper triangle of the identity."""
-    axes = range(dimension)
-    return jnp.asarray([[float(i == j)] for i in axes for j in axes if i <= j])
-
-
-def _row_of(
-    own_entries: Float[Array, "U C"],
-    entries: Float[Array, "K U C"],
-    stored: Bool[Array, "K C"],
-    own: Int[Array, " C"],
-    ends: Int[Array, "K C"],
-) -> _Row:
-    """The entries of each atom, its own first, with their columns and which count."""
-    everything = jnp.concatenate([own_entries[None], entries]).transpose(2, 0, 1)
-    kept = jnp.concatenate([jnp.ones((1, len(own)), bool), stored]).T
-    return _Row(everything, jnp.concatenate([own[None], ends]).T, kept)
-
-
-def _atoms_of_block(
-    geometry: _Geometry, block: Int[Array, ""], size: int
-) -> tuple[Int[Array, " C"], Bool[Array, " C"]]:
-    """Indices of a block's atoms, N for those that only fill it up, and whether each may move."""
-    count = geometry.owners[-1]
-    own = jnp.minimum(block * size + jnp.arange(size, dtype=jnp.int32), count)
-    return own, (own < count) & geometry.free[jnp.minimum(own, geometry.free.size - 1)]
-
-
-# Embedded atoms: a block per edge, and a gradient of the density ------------------------------
-
-
-def _from_embedded_atoms(
-    system: System, potential: EmbeddedAtomPotential, edge_list: EdgeList, free: np.ndarray
-) -> SparsePlusLowRank:
-    """With g_i = d rho_i / dx: the sum of phi'' and of F'_i rho_i'' for each site, + F''_i g_i g_i.
-
-    The former are those of a pair potential phi + (F'_i + F'_j) f.
-    """
-    geometry = _geometry(system, potential, edge_list, jnp.asarray(free))
-    slopes, weights = _embedding(system, potential, edge_list)
-    extended = jnp.concatenate([slopes, slopes[edge_list.ghost_owners], jnp.zeros(1)])
-    dimension = system.dimension
-    blocks = _Rows(system, edge_list, (dimension, dimension), _upper_places(dimension))
-    gradients = _Rows(system, edge_list, (1, dimension), list(range(dimension)))
-
-    def of_block(block: int) -> tuple[_Row, _Row]:
-        return _embedded_block(
-            potential, geometry, extended, edge_list.neighbors, jnp.asarray(block)
-        )
-
-    for some in _some_at_a_time(edge_list):
-        of_blocks, of_gradients = zip(*on_all_cores(of_block, some), strict=True)
-        blocks.extend(of_blocks)
-        gradients.extend(of_gradients)
-    return SparsePlusLowRank(blocks.matrix(), gradients.matrix(), np.asarray(weights))
-
-
-@eqx.filter_jit
-def _embedding(
-    system: System, potential: EmbeddedAtomPotential, edge_list: EdgeList
-) -> tuple[Float[Array, " N"], Float[Array, " N"]]:
-    """F' and F'' of every atom."""
-    derivatives = edge_blocks(
-        potential.embedding_derivatives,
-        system.positions, system.cell, potential.species_index(system), edge_list,
-    )  # fmt: skip
-    slopes, weights = (array.reshape(-1)[: system.atom_count] for array in derivatives)
-    return slopes, weights
-
-
-@eqx.filter_jit
-def _embedded_block(
-    potential: EmbeddedAtomPotential,
-    geometry: _Geometry,
-    slopes: Float[Array, " E"],
-    neighbors: Int[Array, "B K C"],
-    block: Int[Array, ""],
-) -> tuple[_Row, _Row]:
-    """Rows of the sparse part, and gradients of the density, of one block of atoms."""
-    ends = neighbors[block]
-    sites = jax.tree.map(lambda array: array[block], geometry.sites)
-    own, moves = _atoms_of_block(geometry, block, ends.shape[1])
-    own_slopes = slopes[own]
-
-    def one_slot(end: Int[Array, " C"]) -> tuple[Array, Array, Array, Array]:
-        edges = edges_between(geometry.extended, end[None], sites)
-        along = potential.radial_derivatives(edges)
-        both = own_slopes + slopes[end]
-        slope = along.pair_slope + both * along.density_slope
-        curvature = along.pair_curvature + both * along.density_curvature
-        components = _upper(radial_hessian(edges, slope, curvature))
-        density = along.density_slope / edges.distances
-        gradient = jnp.concatenate([density * component for component in edges.vectors])
-        stored = jnp.any(components != 0.0, axis=0) & geometry.free[end] & moves
-        leads = jnp.any(gradient != 0.0, axis=0)
-        return components, stored, gradient, leads
-
-    components, stored, gradients, leads = jax.lax.map(one_slot, ends)
-    dimension = gradients.shape[1]
-    diagonal = jnp.where(moves, jnp.sum(components, axis=0), _identity(dimension))
-    # A density changes with what is free to move, be it around an atom that is held.
-    own_gradient = jnp.where(moves, -jnp.sum(gradients, axis=0), 0.0)
-    columns = geometry.owners[ends]
-    return (
-        _row_of(diagonal, -components, stored, own, columns),
-        _row_of(own_gradient, gradients, leads & geometry.free[ends], own, columns),
-    )
-
-
-# Any potential: a Hessian per site ---------------------------------------------------------------
-
-
 def _from_sites(
     system: System, potential: Potential, edge_list: EdgeList, free: np.ndarray
 ) -> scipy.sparse.bsr_array:
     count, dimension = system.positions.shape
     blocks, _, size = edge_list.neighbors.shape
-    geometry = _geometry(system, potential, edge_list, jnp.asarray(free))
+    geometry = edge_ends(system, potential, edge_list, jnp.asarray(free))
     reach = potential.interaction_range
     degrees = _degrees(geometry, edge_list.neighbors, jnp.asarray(reach))
     width = max(1, int(jnp.max(degrees)))
@@ -441,7 +183,7 @@ def _summed(
 
 @eqx.filter_jit
 def _degrees(
-    geometry: _Geometry, neighbors: Int[Array, "B K C"], reach: Float[Array, ""]
+    geometry: EdgeEnds, neighbors: Int[Array, "B K C"], reach: Float[Array, ""]
 ) -> Int[Array, "B C"]:
     """How many edges each atom has within the potential's range."""
 
@@ -455,7 +197,7 @@ def _degrees(
 @eqx.filter_jit
 def _site_block(
     potential: Potential,
-    geometry: _Geometry,
+    geometry: EdgeEnds,
     neighbors: Int[Array, "B K C"],
     block: Int[Array, ""],
     reach: Float[Array, ""],
@@ -490,7 +232,7 @@ def _site_block(
     # The atom itself moves against all its edges.
     with_row = jnp.concatenate([-jnp.sum(matrix, axis=1, keepdims=True), matrix], axis=1)
     whole = jnp.concatenate([-jnp.sum(with_row, axis=2, keepdims=True), with_row], axis=2)
-    own, _ = _atoms_of_block(geometry, block, atoms)
+    own, _ = atoms_of_block(geometry, block, atoms)
     return whole, jnp.concatenate([own[None], geometry.owners[ends]]).T
 
 

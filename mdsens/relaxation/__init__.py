@@ -1,6 +1,7 @@
 """From a system and a potential to an Equilibrium."""
 
-from mdsens.relaxation.batch import BatchEquilibrium, relax_batch
+from mdsens.relaxation.batch import relax_batch
+from mdsens.relaxation.batch_equilibrium import BatchEquilibrium
 from mdsens.relaxation.certificate import Certificate
 from mdsens.relaxation.conjugate_gradient import ConjugateGradient
 from mdsens.relaxation.descent import History

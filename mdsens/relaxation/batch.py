@@ -1,40 +1,32 @@
 """relax_batch: many small systems relaxed side by side, each stopping by its own tolerance."""
 
 import contextlib
-import functools
-from collections.abc import Iterator, Sequence
-from typing import Any, overload
+from collections.abc import Sequence
+from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from mdsens.errors import InputError, RelaxationError
-from mdsens.particles.edges import find_edges
+from mdsens.errors import InputError
 from mdsens.particles.system import System, is_concrete
 from mdsens.potentials.potential import Potential
+from mdsens.relaxation.batch_equilibrium import BatchEquilibrium
+from mdsens.relaxation.batch_segment import Begin, Report, advance, blank_course
 from mdsens.relaxation.dense_newton import DenseNewton
-from mdsens.relaxation.descent import ESCAPE_RANGES, SEGMENT_STEPS, SKIN_FRACTION, TRIAL_FRACTION
-from mdsens.relaxation.equilibrium import Equilibrium
-from mdsens.relaxation.landscape import Landscape, largest_force
+from mdsens.relaxation.descent import ESCAPE_RANGES, SKIN_FRACTION, TRIAL_FRACTION
 from mdsens.relaxation.lbfgs import LBFGS
-from mdsens.relaxation.loose import loose_atoms
-from mdsens.relaxation.minimiser import Minimiser, State, approach
+from mdsens.relaxation.minimiser import Minimiser
 from mdsens.relaxation.newton import DENSE_LIMIT, Newton
 from mdsens.relaxation.preconditioned_lbfgs import PreconditionedLBFGS
 from mdsens.relaxation.relax import METHODS, _check_inputs
 from mdsens.relaxation.side_by_side import (
     Devices,
     Lanes,
-    PaddedLandscape,
     all_devices,
     kinds,
-    with_potential,
 )
-from mdsens.units import unit_name
 
 #: Systems side by side on one processor: what they remember should fit its cache.
 LANES_PER_CPU = 32
@@ -44,160 +36,6 @@ LANES_PER_ACCELERATOR = 1024
 PATIENCE = 1000
 #: Newton steps before L-BFGS is tried again.
 NEWTON_STEPS = 20
-
-
-class BatchEquilibrium(Sequence[Equilibrium]):
-    """Relaxed structures by their index, and what they are in arrays over all S of them.
-
-    ``batch[3]`` is an ordinary Equilibrium; ``batch[2:5]``, ``batch[[0, 7]]`` and
-    ``batch[batch.converged]`` are batches again.
-
-    Attributes:
-        systems: where the relaxations began.
-        potentials: the potential of each.
-        degrees: the degrees of freedom of each at the end, shapes (R, D), length.
-        cells: relaxed cells, shape (S, D, D), length.
-        enthalpies: shape (S,), energy; NaN where a relaxation failed.
-        fmax: largest norm of a force in each, shape (S,), energy/length.
-        fmax_asked: those asked for, shape (S,).
-        steps: number of steps of each, shape (S,).
-        evaluations: number of evaluations of the gradient of each, shape (S,).
-        cell_mode: what of the cells relaxed.
-        pressure: external pressure, energy/length^D.
-        failures: why a relaxation had no result, by index.
-    """
-
-    def __init__(
-        self,
-        systems: Sequence[System],
-        potentials: Sequence[Potential],
-        degrees: Sequence[np.ndarray],
-        cells: Float[np.ndarray, "S D D"],
-        enthalpies: Float[np.ndarray, " S"],
-        fmax: Float[np.ndarray, " S"],
-        fmax_asked: Float[np.ndarray, " S"],
-        steps: Int[np.ndarray, " S"],
-        evaluations: Int[np.ndarray, " S"],
-        cell_mode: str | None,
-        pressure: float,
-        failures: dict[int, str],
-    ):
-        self.systems, self.potentials, self.degrees = systems, potentials, degrees
-        self.cells, self.enthalpies = cells, enthalpies
-        self.fmax, self.fmax_asked, self.steps, self.evaluations = (
-            fmax, fmax_asked, steps, evaluations,
-        )  # fmt: skip
-        self.cell_mode, self.pressure, self.failures = cell_mode, pressure, failures
-
-    def __len__(self) -> int:
-        return len(self.systems)
-
-    @property
-    def converged(self) -> Bool[np.ndarray, " S"]:
-        """Whether the largest force of each came down to what was asked for."""
-        return self.fmax <= self.fmax_asked
-
-    @property
-    def mask(self) -> Bool[np.ndarray, "S N"]:
-        """Which rows of ``positions`` hold atoms; N is the largest number of atoms."""
-        counts = np.array([system.atom_count for system in self.systems])
-        return np.arange(counts.max(initial=0)) < counts[:, None]
-
-    @property
-    def volumes(self) -> Float[np.ndarray, " S"]:
-        """Volumes of the cells, shape (S,), length^D; 0 where there is no cell."""
-        return np.abs(np.linalg.det(self.cells))
-
-    @property
-    def energies(self) -> Float[np.ndarray, " S"]:
-        """Potential energies, shape (S,), in units of energy."""
-        if self.cell_mode is None:
-            return self.enthalpies
-        return self.enthalpies - self.pressure * self.volumes
-
-    @property
-    def positions(self) -> Float[np.ndarray, "S N D"]:
-        """Relaxed positions, zero after the atoms of a smaller system, length."""
-        stacked = np.zeros((*self.mask.shape, self.cells.shape[1]))
-        for index, system in enumerate(self.systems):
-            stacked[index, : system.atom_count] = self._positions(index)
-        return stacked
-
-    def _positions(self, index: int) -> np.ndarray:
-        system, degrees = self.systems[index], self.degrees[index]
-        moved = np.where(
-            np.asarray(system.fixed)[:, None],
-            np.asarray(system.positions),
-            degrees[: system.atom_count],
-        )
-        if self.cell_mode is None:
-            return moved
-        return moved @ np.linalg.solve(np.asarray(system.cell), self.cells[index])
-
-    @overload
-    def __getitem__(self, index: int) -> Equilibrium: ...
-    @overload
-    def __getitem__(self, index: Any) -> "BatchEquilibrium": ...
-    def __getitem__(self, index: Any) -> Any:
-        if not isinstance(index, (int, np.integer)):
-            return self._selected(np.arange(len(self))[index])
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"system {index} of a batch of {len(self)}")
-        return self._equilibrium(int(index) % len(self))
-
-    def __iter__(self) -> Iterator[Equilibrium]:
-        return (self[index] for index in range(len(self)))
-
-    def _equilibrium(self, index: int) -> Equilibrium:
-        if index in self.failures:
-            raise RelaxationError(f"systems[{index}]: {self.failures[index]}")
-        system, potential = self.systems[index], self.potentials[index]
-        moved = system.with_positions(jnp.asarray(self._positions(index)))
-        moved = moved.with_cell(jnp.asarray(self.cells[index]))
-        edge_list = find_edges(
-            np.asarray(moved.positions), self.cells[index], system.pbc,
-            float(potential.interaction_range),
-        )  # fmt: skip
-        loose = loose_atoms(moved, potential, edge_list, float(self.fmax[index]))
-        q = self.degrees[index]
-        here = np.where(loose[:, None], q[: system.atom_count], np.asarray(system.positions))
-        landscape = Landscape(
-            system.with_positions(jnp.asarray(here)), potential, edge_list,
-            jnp.asarray(self.pressure), jnp.asarray(loose), jnp.zeros((0, *q.shape)),
-            self.cell_mode,
-        )  # fmt: skip
-        return Equilibrium(
-            landscape, jnp.asarray(q), system.positions, jnp.asarray(self.fmax[index]),
-            float(self.fmax_asked[index]), None,
-        )  # fmt: skip
-
-    def _selected(self, indices: np.ndarray) -> "BatchEquilibrium":
-        return BatchEquilibrium(
-            [self.systems[i] for i in indices],
-            [self.potentials[i] for i in indices],
-            [self.degrees[i] for i in indices],
-            self.cells[indices],
-            self.enthalpies[indices],
-            self.fmax[indices],
-            self.fmax_asked[indices],
-            self.steps[indices],
-            self.evaluations[indices],
-            self.cell_mode,
-            self.pressure,
-            {new: self.failures[i] for new, i in enumerate(indices) if i in self.failures},
-        )
-
-    def __repr__(self) -> str:
-        converged = int(self.converged.sum())
-        text = f"{len(self)} equilibria, {converged} converged"
-        if converged < len(self):
-            left = np.flatnonzero(~self.converged)
-            listed = ", ".join(str(index) for index in left[:8])
-            text += f" (not {listed}{' ...' if len(left) > 8 else ''})"
-        if len(self):
-            unit = unit_name("energy/length", self.systems[0].units)
-            text += f", largest force {np.max(self.fmax):.2e} {unit}, {self.steps.max()} steps"
-        return f"BatchEquilibrium({text})"
 
 
 def relax_batch(
@@ -396,15 +234,15 @@ class _Run:
             self._fill(lane)
         # Lanes for which there was no system repeat the first one's numbers, and stand still.
         # A copy: what was reached is written over, and the starts are changed, each in its place.
-        course = _blank_course(self.minimiser, jnp.array(self.starts))
+        course = blank_course(self.minimiser, jnp.array(self.starts))
         course = self.devices.put(course)
         landscapes = self.devices.put(self.lanes.landscapes())
         allowed = jnp.asarray(self.skin - 2.0 * self.minimiser.trial_distance)
         while (self.occupants >= 0).any():
             changes: Any = (self.starts, self.fresh, self.renewed, self.fmax, self.limits)
-            begin = self.devices.put(_Begin(*changes))
+            begin = self.devices.put(Begin(*changes))
             given = (self.minimiser, self.devices, landscapes, self.lanes.shared, begin, allowed)
-            course, report = _advance(given, course)
+            course, report = advance(given, course)
             if self._take_note(jax.device_get(report)):
                 landscapes = self.devices.put(self.lanes.landscapes())
             self.batch.show()
@@ -431,7 +269,7 @@ class _Run:
         self.fmax[lane] = batch.fmax_asked[index]
         self.limits[lane] = min(self.step_limit, batch.max_steps - batch.steps[index])
 
-    def _take_note(self, report: "_Report") -> bool:
+    def _take_note(self, report: Report) -> bool:
         """Write down what was reached; refill lanes and renew edges; whether any were changed."""
         self.fresh[:], self.renewed[:] = False, False
         changed, batch = False, self.batch
@@ -476,153 +314,6 @@ def _cells(system: System, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if np.array_equal(reference, cell):
         return np.eye(len(cell)), np.eye(len(cell))
     return reference, cell
-
-
-# What is compiled --------------------------------------------------------------------------------
-
-
-class _Begin(eqx.Module):
-    """What the host has changed in the lanes before a segment of steps."""
-
-    starts: Float[Array, "W R D"]
-    fresh: Bool[Array, " W"]
-    renewed: Bool[Array, " W"]
-    fmax: Float[Array, " W"]
-    limits: Int[Array, " W"]
-
-
-class _Course(eqx.Module):
-    """Where each lane is, where its edges were found, and how many steps it has taken."""
-
-    state: State
-    reference: Float[Array, "W R D"]
-    steps: Int[Array, " W"]
-
-
-class _Report(eqx.Module):
-    """What the host is told after a segment of steps."""
-
-    q: Float[Array, "W R D"]
-    positions: Float[Array, "W N D"]
-    cells: Float[Array, "W D D"]
-    enthalpy: Float[Array, " W"]
-    force: Float[Array, " W"]
-    steps: Int[Array, " W"]
-    evaluations: Int[Array, " W"]
-    stalled: Bool[Array, " W"]
-    outdated: Bool[Array, " W"]
-    unfinished: Bool[Array, " W"]
-
-
-@eqx.filter_jit
-def _blank_course(minimiser: Minimiser, starts: Float[Array, "W R D"]) -> _Course:
-    def one(q: Float[Array, "R D"]) -> _Course:
-        state = State(
-            q, jnp.zeros(()), jnp.zeros_like(q), jnp.asarray(0), jnp.asarray(False),
-            minimiser.start(q),
-        )  # fmt: skip
-        return _Course(state, q, jnp.asarray(0))
-
-    return jax.vmap(one)(starts)
-
-
-@eqx.filter_jit(donate="all-except-first")
-def _advance(given: tuple, course: _Course) -> tuple[_Course, _Report]:
-    """Take steps in all lanes until a quarter of those that were going need the host.
-
-    What was reached before is written over in its place.
-    """
-    minimiser, devices, landscapes, shared, begin, allowed = given
-    run = functools.partial(_advance_lanes, minimiser)
-    return devices.spread(run, (landscapes, course, begin), (shared, allowed))
-
-
-def _advance_lanes(
-    minimiser: Minimiser,
-    landscapes: PaddedLandscape,
-    course: _Course,
-    begin: _Begin,
-    common: tuple[Potential | None, Float[Array, ""]],
-) -> tuple[_Course, _Report]:
-    shared, allowed = common
-
-    def prepare(landscape: PaddedLandscape, course: _Course, begin: _Begin) -> _Course:
-        """Fresh lanes begin; those and the ones with new edges are evaluated."""
-        landscape = with_potential(landscape, shared)
-        q = jnp.where(begin.fresh, begin.starts, course.state.q)
-        enthalpy, gradient = landscape.enthalpy_and_gradient(q)
-        new = begin.fresh | begin.renewed
-        before = course.state
-        memory = jax.tree.map(
-            lambda start, kept: jnp.where(begin.fresh, start, kept),
-            minimiser.start(q), before.memory,
-        )  # fmt: skip
-        state = State(
-            q,
-            jnp.where(new, enthalpy, before.enthalpy),
-            jnp.where(new, gradient, before.gradient),
-            jnp.where(begin.fresh, 0, before.evaluations) + new,
-            before.stalled & ~begin.fresh,
-            memory,
-        )
-        steps = jnp.where(begin.fresh, 0, course.steps)
-        return _Course(state, jnp.where(new, q, course.reference), steps)
-
-    def outlook(
-        landscape: PaddedLandscape, course: _Course, begin: _Begin
-    ) -> tuple[Array, Array, Array]:
-        """Whether another step is to be taken, whether edges are outdated, the largest force."""
-        state = course.state
-        force = largest_force(state.gradient)
-        unfinished = (
-            (force > begin.fmax)
-            & jnp.isfinite(state.enthalpy)
-            & ~state.stalled
-            & (course.steps < begin.limits)
-        )
-        outdated = approach(landscape, state.q, course.reference) >= allowed
-        return unfinished, outdated, force
-
-    def step(landscape: PaddedLandscape, course: _Course, going: Array) -> _Course:
-        landscape, state = with_potential(landscape, shared), course.state
-        # A lane that stands still takes a step without force, which is over at once.
-        still = State(
-            jnp.where(going, state.q, course.reference),
-            jnp.where(going, state.enthalpy, jnp.inf),
-            jnp.where(going, state.gradient, 0.0),
-            state.evaluations, state.stalled, state.memory,
-        )  # fmt: skip
-        stepped = _Course(minimiser.step(landscape, still), course.reference, course.steps + 1)
-        return jax.tree.map(lambda new, old: jnp.where(going, new, old), stepped, course)
-
-    def going(course: _Course) -> Bool[Array, " W"]:
-        unfinished, outdated, _ = jax.vmap(outlook)(landscapes, course, begin)
-        return unfinished & ~outdated
-
-    def carry_on(carry: tuple) -> Bool[Array, ""]:
-        _, now, taken = carry
-        return (jnp.sum(now) >= enough) & (taken < SEGMENT_STEPS)
-
-    def advance(carry: tuple) -> tuple:
-        course, now, taken = carry
-        course = jax.vmap(step)(landscapes, course, now)
-        return course, going(course), taken + 1
-
-    course = jax.vmap(prepare)(landscapes, course, begin)
-    now = going(course)
-    # Worth a return to the host: to fill lanes, and to renew edges.
-    enough = jnp.maximum(1, 3 * jnp.sum(now) // 4)
-    course, _, _ = jax.lax.while_loop(carry_on, advance, (course, now, jnp.asarray(0)))
-    unfinished, outdated, force = jax.vmap(outlook)(landscapes, course, begin)
-    moved = jax.vmap(lambda landscape, q: landscape.system_at(q))(landscapes, course.state.q)
-    state = course.state
-    return course, _Report(
-        state.q, moved.positions, moved.cell, state.enthalpy, force, course.steps,
-        state.evaluations, state.stalled, outdated, unfinished,
-    )  # fmt: skip
-
-
-# What is asked and told --------------------------------------------------------------------------
 
 
 def _check(

@@ -1,35 +1,27 @@
 """sensitivity_batch: derivatives of many small relaxed structures, side by side."""
 
 import dataclasses
-import functools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 from rich.progress import track
 
 from mdsens.errors import InputError, UnreliableDerivativeError
 from mdsens.observables.observable import Observable, parse
-from mdsens.potentials.potential import Potential
-from mdsens.relaxation.batch import BatchEquilibrium
-from mdsens.relaxation.certificate import EIGENVALUE_COUNT, NULL_FRACTION, Certificate
-from mdsens.relaxation.dense_newton import dense_jacobian, eigh, thin_svd
-from mdsens.relaxation.equilibrium import Equilibrium
-from mdsens.relaxation.landscape import Landscape
-from mdsens.relaxation.loose import LOAD_FACTOR, _interacting, _largest_load
+from mdsens.relaxation.batch_equilibrium import BatchEquilibrium
+from mdsens.relaxation.certificate import EIGENVALUE_COUNT, Certificate
 from mdsens.relaxation.newton import DENSE_LIMIT
 from mdsens.relaxation.side_by_side import (
     Devices,
     Lanes,
-    PaddedLandscape,
     all_devices,
     kinds,
-    with_potential,
 )
+from mdsens.sensitivities.batch_response import Response, observe, respond
 from mdsens.sensitivities.results import DerivativesByName, Sensitivity, Tangents
 
 #: Systems side by side on one processor and on one accelerator.
@@ -256,14 +248,14 @@ class _Job:
         )
         landscapes = devices.put(lanes.landscapes())
 
-        def respond(q: np.ndarray) -> _Response:
+        def response_at(q: np.ndarray) -> Response:
             placed = devices.put(q), devices.put(forces)
-            return jax.device_get(_respond(devices, landscapes, lanes.shared, directions, *placed))
+            return jax.device_get(respond(devices, landscapes, lanes.shared, directions, *placed))
 
-        response = respond(q)
+        response = response_at(q)
         if self.estimate:
             # Along one Newton step, after which the error is of second order.
-            differences = respond(q + response.newton_step).tangents - response.tangents
+            differences = response_at(q + response.newton_step).tangents - response.tangents
             changes = np.linalg.norm(differences.reshape(*differences.shape[:2], -1), axis=2)
         for lane, index in enumerate(chunk.indices):
             system = batch.systems[index]
@@ -315,7 +307,7 @@ class _Job:
             lambda *leaves: jnp.stack(leaves), *[example.direction(name) for name in self.names]
         )
         values, changes = jax.device_get(
-            _observe(
+            observe(
                 devices, self.observables, devices.put(lanes.landscapes()), lanes.shared,
                 directions, devices.put(q), devices.put(forces), devices.put(tangents),
             )
@@ -365,196 +357,6 @@ class _Chunk:
     devices: Devices
     lanes: Lanes
     indices: list[int]
-
-
-# What is compiled --------------------------------------------------------------------------------
-
-
-class _Response(eqx.Module):
-    """How P parameters move each structure, and what its Hessian is like."""
-
-    tangents: Float[Array, "W P R D"]
-    positions: Float[Array, "W P N D"]
-    cells: Float[Array, "W P D D"]
-    residuals: Float[Array, "W P"]
-    newton_step: Float[Array, "W R D"]
-    eigenvalues: Float[Array, "W E"]
-    null_rank: Int[Array, " W"]
-    floppy: Int[Array, " W"]
-    loose: Bool[Array, "W N"]
-
-
-@eqx.filter_jit
-def _respond(
-    devices: Devices,
-    landscapes: PaddedLandscape,
-    shared: Potential | None,
-    directions: Potential,
-    q: Float[Array, "W R D"],
-    forces: Float[Array, " W"],
-) -> _Response:
-    """The response of the structures in all lanes to changes along P directions."""
-
-    def in_lanes(landscapes: PaddedLandscape, q: Array, forces: Array, common: tuple) -> _Response:
-        shared, directions = common
-
-        def one(landscape: PaddedLandscape, q: Array, force: Array) -> _Response:
-            return _response(with_potential(landscape, shared), directions, q, force)
-
-        return jax.vmap(one)(landscapes, q, forces)
-
-    return devices.spread(in_lanes, (landscapes, q, forces), (shared, directions))
-
-
-def _response(
-    landscape: Landscape,
-    directions: Potential,
-    q: Float[Array, "R D"],
-    force: Float[Array, ""],
-) -> _Response:
-    """The same for one structure."""
-    found = _loose(landscape, q, force) & ~landscape.system.fixed
-    loose = landscape.loose | found
-    landscape = eqx.tree_at(lambda l: l.loose, landscape, loose)
-    landscape = landscape.with_loose_at(q).backbone()
-    modes = _Modes(landscape, q)
-    rights = _changes_of_condition(landscape, q, directions)
-    tangents, residuals = modes.solve(-rights)
-    newton_step = modes.solve(-landscape.condition(q).reshape(1, -1))[0].reshape(q.shape)
-    tangents = tangents.reshape(-1, *q.shape)
-
-    def moved(q: Array) -> tuple[Array, Array]:
-        system = landscape.system_at(q)
-        return system.positions, system.cell
-
-    positions, cells = jax.vmap(lambda tangent: jax.jvp(moved, (q,), (tangent,))[1])(tangents)
-    return _Response(
-        tangents, positions, cells, residuals, newton_step, modes.lowest, modes.null_rank,
-        modes.floppy, loose,
-    )  # fmt: skip
-
-
-def _loose(
-    landscape: Landscape, q: Float[Array, "R D"], force: Float[Array, ""]
-) -> Bool[Array, " N"]:
-    """The atoms without load, as `mdsens.relaxation.loose` finds them."""
-    system, potential, edge_list = landscape.system_at(q), landscape.potential, landscape.edge_list
-    if potential.contact:
-        held = _largest_load(system, potential, edge_list) > LOAD_FACTOR * force
-    else:
-        held = _interacting(system, potential, edge_list)
-    return ~held.reshape(-1)[: system.atom_count]
-
-
-def _changes_of_condition(
-    landscape: Landscape, q: Float[Array, "R D"], directions: Potential
-) -> Float[Array, "P RD"]:
-    """Derivatives of the condition along directions of the potential."""
-
-    def along(direction: Potential) -> Array:
-        def condition(potential: Potential) -> Array:
-            return eqx.tree_at(lambda l: l.potential, landscape, potential).condition(q)
-
-        return jax.jvp(condition, (landscape.potential,), (direction,))[1].reshape(-1)
-
-    return jax.lax.map(along, directions)
-
-
-class _Modes:
-    """All eigenvalues and modes of a Hessian, and solves outside its null space.
-
-    Attributes:
-        lowest: lowest eigenvalues outside the null space, infinite where there are fewer.
-        null_rank: number of independent null vectors by symmetry.
-        floppy: number of null modes that no symmetry explains.
-    """
-
-    def __init__(self, landscape: Landscape, q: Float[Array, "R D"]):
-        matrix = dense_jacobian(landscape, q)
-        size = q.size
-        held = jnp.broadcast_to(landscape.held_rows(q), q.shape).reshape(-1)
-        vectors = jnp.where(held, 0.0, landscape.null_vectors(q).reshape(-1, size))
-        _, sizes, rows = thin_svd(vectors)
-        known = sizes > 1e-8 * jnp.maximum(jnp.max(sizes), 1e-300)
-        basis = jnp.where(known[:, None], rows, 0.0)
-        self.matrix = jnp.where(held[:, None] | held, 0.0, matrix)
-        largest = jnp.maximum(jnp.max(jnp.sum(jnp.abs(self.matrix), axis=1)), 1e-300)
-        half = self.matrix - basis.T @ (basis @ self.matrix)
-        across = half - (half @ basis.T) @ basis
-        # Null modes by symmetry, and what is held, are moved above all others.
-        above = basis.T @ basis + jnp.diag(held.astype(float))
-        values, self.modes = eigh(across + 2.0 * largest * above)
-        regular = (jnp.abs(values) >= NULL_FRACTION * largest) & (values < 1.5 * largest)
-        self.inverse = jnp.where(regular, 1.0 / jnp.where(regular, values, 1.0), 0.0)
-        self.regular = regular
-        lowest = jnp.sort(jnp.where(regular, values, jnp.inf))[:EIGENVALUE_COUNT]
-        missing = max(EIGENVALUE_COUNT - size, 0)
-        self.lowest = jnp.pad(lowest, (0, missing), constant_values=jnp.inf)
-        self.null_rank = jnp.sum(known)
-        self.floppy = jnp.sum(jnp.abs(values) < NULL_FRACTION * largest)
-
-    def solve(self, rights: Float[Array, "P RD"]) -> tuple[Array, Array]:
-        """Solutions of smallest norm, refined once, and relative residuals."""
-
-        def apply(rights: Array, weights: Array) -> Array:
-            return (rights @ self.modes * weights) @ self.modes.T
-
-        wanted = apply(rights, self.regular.astype(float))
-        solutions = apply(wanted, self.inverse)
-        solutions = solutions + apply(wanted - solutions @ self.matrix, self.inverse)
-        left = apply(wanted - solutions @ self.matrix, self.regular.astype(float))
-        size = jnp.maximum(jnp.linalg.norm(wanted, axis=1), 1e-300)
-        return solutions, jnp.linalg.norm(left, axis=1) / size
-
-
-@eqx.filter_jit
-def _observe(
-    devices: Devices,
-    observables: tuple[Observable, ...],
-    landscapes: PaddedLandscape,
-    shared: Potential | None,
-    directions: Potential,
-    q: Float[Array, "W R D"],
-    forces: Float[Array, " W"],
-    tangents: Float[Array, "W P R D"],
-) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Observables in all lanes, and their changes along P directions."""
-
-    def in_lanes(
-        landscapes: PaddedLandscape, q: Array, forces: Array, tangents: Array, common: tuple
-    ) -> tuple:
-        shared, directions = common
-        observe = functools.partial(_observe_one, observables, shared, directions)
-        return jax.vmap(observe)(landscapes, q, forces, tangents)
-
-    common = (shared, directions)
-    return devices.spread(in_lanes, (landscapes, q, forces, tangents), common)
-
-
-def _observe_one(
-    observables: tuple[Observable, ...],
-    shared: Potential | None,
-    directions: Potential,
-    landscape: PaddedLandscape,
-    q: Float[Array, "R D"],
-    force: Float[Array, ""],
-    tangents: Float[Array, "P R D"],
-) -> tuple[dict[str, Array], dict[str, Array]]:
-    landscape = with_potential(landscape, shared)
-    start = landscape.system.positions
-
-    def values(q: Array, potential: Potential) -> dict[str, Array]:
-        changed = eqx.tree_at(lambda l: l.potential, landscape, potential)
-        equilibrium = Equilibrium(changed, q, start, force, float("inf"), None)
-        return {o.name: jnp.asarray(o(equilibrium)) for o in observables}
-
-    def along(inputs: tuple[Array, Potential]) -> dict[str, Array]:
-        return jax.jvp(values, (q, landscape.potential), inputs)[1]
-
-    return values(q, landscape.potential), jax.lax.map(along, (tangents, directions))
-
-
-# What is asked -----------------------------------------------------------------------------------
 
 
 def _parameter_names(equilibria: BatchEquilibrium, wrt: str | list[str] | None) -> list[str]:
