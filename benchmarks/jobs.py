@@ -107,6 +107,18 @@ def measure_minima(
             row["status"] = f"minimum not checked ({checked['status']})"
 
 
+class NoStartError(RuntimeError):
+    """There is no start from which to measure.
+
+    Arguments:
+        row: what became of the attempt to make one.
+    """
+
+    def __init__(self, row: dict) -> None:
+        super().__init__(f"{row['label']}: {row['status']}")
+        self.row = row
+
+
 class Runner:
     """Runs measurements one after the other, each in a process of its own, and each once.
 
@@ -164,7 +176,7 @@ class Runner:
             file = self.new_file()
             prepared = self.run("mdsens", case, "prepare", "start of the packing", start_file=file)
             if prepared["status"] != "ok":
-                raise RuntimeError(f"{case.name}: no start: {prepared['status']}")
+                raise NoStartError(prepared)
             self._starts[case.repeats] = file
         return dataclasses.replace(case, start=self._starts[case.repeats])
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks import goals
 from benchmarks.compare import Ratio, best, evaluation_refusal
-from benchmarks.jobs import Runner
+from benchmarks.jobs import NoStartError, Runner
 from benchmarks.systems import SILICON, Case
 
 #: Rows and what follows from them, case by case.
@@ -149,7 +149,11 @@ def packings(setting: Setting) -> Iterator[Part]:
     if "discs" not in setting.materials:
         return
     for size in setting.sizes("discs", smallest=1):
-        case = setting.runner.started(_case("discs", size))
+        try:
+            case = setting.runner.started(_case("discs", size))
+        except NoStartError as error:
+            yield _quantity([error.row], f"relaxation to {TIGHT:g}"), []
+            continue
         rows = setting.runner.relaxations(case, TIGHT, _contestants(setting, case))
         yield _quantity(rows, f"relaxation to {TIGHT:g}"), goals.relaxation_goals(rows)
 
@@ -209,7 +213,11 @@ def _responses(setting: Setting) -> Iterator[list[dict]]:
         if setting.million and potential != "discs" and not setting.quick:
             sizes = (*sizes, MILLION[potential])
         for size in sizes:
-            case = setting.runner.started(_case(potential, size))
+            try:
+                case = setting.runner.started(_case(potential, size))
+            except NoStartError as error:
+                yield [error.row | {"quantity": "relaxation"}]
+                continue
             limit = MILLION_LIMIT if size == MILLION[potential] else None
             yield _response(setting, case, "differentiate", limit)
 

@@ -26,7 +26,7 @@ class RowSlices:
     def __init__(
         self, matrix: scipy.sparse.bsr_array | scipy.sparse.csr_array, slices: int
     ) -> None:
-        self.shape = matrix.shape
+        self.shape, self.dtype = matrix.shape, matrix.dtype
         size = matrix.blocksize[0] if isinstance(matrix, scipy.sparse.bsr_array) else 1
         # Equal work: where the stored entries are cut into equal parts.
         wanted = np.linspace(0, matrix.indptr[-1], slices + 1)[1:-1]
@@ -45,7 +45,7 @@ class RowSlices:
 
     def __matmul__(self, vectors: Float[np.ndarray, "m ..."]) -> Float[np.ndarray, "n ..."]:
         """The product with one vector or with a column each."""
-        image = np.empty((self.shape[0], *vectors.shape[1:]))
+        image = np.empty((self.shape[0], *vectors.shape[1:]), np.result_type(self.dtype, vectors))
 
         def multiply(part: tuple) -> None:
             rows, matrix = part

@@ -183,10 +183,18 @@ class Multigrid:
             raise ValueError(f"the multigrid hierarchy is not positive: r.M r = {value}")
 
     def __call__(self, residual: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, "n ..."]:
-        """One V-cycle from zero, for one vector or for a column each."""
-        scale = self._scale.reshape(-1, *(1 for _ in residual.shape[1:]))
-        levels = self._levels if residual.ndim == 1 else self._wide_levels
-        return scale * self._cycle(levels, 0, scale * residual)
+        """One V-cycle from zero, for one vector or for a column each.
+
+        Many columns take it in single precision, which reads half as much: it is but a guess at the
+        solution, which conjugate gradients correct in double precision.
+        """
+        if residual.ndim == 1:
+            return self._scale * self._cycle(self._levels, 0, self._scale * residual)
+        scale = self._scale[:, None]
+        # Columns near the solution are small: at length one none is lost.
+        lengths = np.maximum(np.linalg.norm(residual, axis=0), 1e-300)
+        scaled = (scale * (residual / lengths)).astype(np.float32)
+        return (scale * lengths) * self._cycle(self._wide_levels, 0, scaled)
 
     @functools.cached_property
     def _levels(self) -> list[tuple]:
@@ -198,9 +206,12 @@ class Multigrid:
 
     @functools.cached_property
     def _wide_levels(self) -> list[tuple]:
-        """The same in the format that is faster for many vectors at once."""
+        """The same in the format and precision that are faster for many vectors at once."""
         return [
-            tuple(shared_by_cores(matrix.tocsr()) for matrix in (level.A, level.P, level.R))
+            tuple(
+                shared_by_cores(matrix.tocsr().astype(np.float32))
+                for matrix in (level.A, level.P, level.R)
+            )
             for level in self.hierarchy.levels[:-1]
         ]
 
@@ -208,7 +219,7 @@ class Multigrid:
         self, levels: list[tuple], depth: int, b: Float[np.ndarray, "n ..."]
     ) -> Float[np.ndarray, "n ..."]:
         if depth == len(levels):
-            return self._coarsest @ b
+            return (self._coarsest @ b).astype(b.dtype)
         matrix, prolongation, restriction = levels[depth]
         polynomial = self._polynomials[depth]
         x = _polynomial_product(polynomial, matrix, b)
@@ -238,8 +249,10 @@ def _polynomial_product(
     vector: Float[np.ndarray, "n ..."],
 ) -> Float[np.ndarray, "n ..."]:
     """A polynomial of a matrix times vectors, highest coefficient first."""
-    result = coefficients[0] * vector
-    for coefficient in coefficients[1:]:
+    # Python's numbers leave the precision of arrays as it is.
+    first, *others = coefficients.tolist()
+    result = first * vector
+    for coefficient in others:
         result = matrix @ result
         result += coefficient * vector
     return result

@@ -182,6 +182,20 @@ def test_a_hierarchy_is_repeatable_and_uses_up_no_random_numbers(monkeypatch):
     np.testing.assert_array_equal(Multigrid(matrix, translations(matrix).T)(residual), first)
 
 
+def test_many_columns_are_smoothed_in_single_precision_and_none_is_lost():
+    matrix = lattice(24, pinned=True)
+    multigrid = Multigrid(matrix, translations(matrix).T)
+    columns = GENERATOR.normal(size=(matrix.shape[0], 3)) * [1.0, 1e-100, 1e30]
+    together = multigrid(columns)
+    for column, found in zip(columns.T, together.T, strict=True):
+        expected = multigrid(np.ascontiguousarray(column))
+        assert 0 < np.linalg.norm(found - expected) < 1e-5 * np.linalg.norm(expected)
+    # Conjugate gradients make up for it.
+    solution = solver_of(matrix, "multigrid", null=False).solve(columns, rtol=1e-12)
+    left = np.linalg.norm(matrix @ solution.value - columns, axis=0)
+    assert (left < 2e-12 * np.linalg.norm(columns, axis=0)).all()
+
+
 def test_a_hierarchy_that_fails_to_build_gives_way_to_the_diagonal(monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("no coarse level")
