@@ -21,6 +21,7 @@ from mdsens.implicit.host_conjugate_gradients import (
     conjugate_gradients,
 )
 from mdsens.implicit.linear import LinearSolveError
+from mdsens.implicit.lowest_eigenvalue import lowest_eigenvalue
 from mdsens.implicit.multigrid import (
     BlockJacobi,
     HostPreconditioner,
@@ -394,53 +395,17 @@ class SparseSolver:
     def lowest_eigenvalue(self, steps: int = 60, tolerance: float = 0.1) -> float:
         """The lowest eigenvalue outside the null space, to a few percent; infinite if none.
 
-        By LOBPCG with the solver's own preconditioner (A. V. Knyazev, SIAM J. Sci. Comput. 23, 517
-        (2001)), so that few iterations are enough.
+        **Arguments:**
+
+        - `steps`: improvements to make at most.
+        - `tolerance`: residual, relative to the eigenvalue, at which to stop.
         """
-        size = self.matrix.shape[0]
-        if len(self.null_space) >= size:
+        if len(self.null_space) >= self.matrix.shape[0]:
             return float("inf")
-        # A^-1 times a random vector is mostly made of the softest modes; on the way to it no
-        # direction of negative curvature stays hidden.
-        right = self.project(np.random.default_rng(0).normal(size=size))
-        result = conjugate_gradients(
-            self._operator, right, self.preconditioner, self.project, 1e-2, MULTIGRID_STEPS
-        )
-        vector = self.project(result.direction if result.curved else result.value)
-        vector /= np.linalg.norm(vector)
-        image = self._operator @ vector
-        basis, images = vector[None], image[None]
-        value = float(vector @ image)
-        for _ in range(steps):
-            residual = self.project(image - value * vector)
-            if np.linalg.norm(residual) <= tolerance * abs(value):
-                break
-            better = self.project(self.preconditioner(residual))
-            # Orthogonal to the others, so that the small problem stays well conditioned.
-            for _ in range(2):
-                better -= basis.T @ (basis @ better)
-            length = np.linalg.norm(better)
-            if not length > 0:
-                break
-            better /= length
-            basis = np.concatenate([basis, better[None]])
-            images = np.concatenate([images, (self._operator @ better)[None]])
-            small = basis @ images.T
-            values, turns = np.linalg.eigh((small + small.T) / 2)
-            value, turn = float(values[0]), turns[:, 0]
-            new, new_image = turn @ basis, turn @ images
-            # The direction of the move is the best memory of the steps before.
-            turn[0] = 0.0
-            along, along_image = turn @ basis, turn @ images
-            along, along_image = (
-                along - (along @ new) * new, along_image - (along @ new) * new_image
-            )  # fmt: skip
-            vector, image = new, new_image
-            basis, images = vector[None], image[None]
-            if (length := np.linalg.norm(along)) > 1e-8:
-                basis = np.stack([vector, along / length])
-                images = np.stack([image, along_image / length])
-        return value
+        return lowest_eigenvalue(
+            self._operator, self.matrix.shape[0], self.preconditioner, self.project, steps,
+            tolerance,
+        )  # fmt: skip
 
     def __str__(self) -> str:
         described = (
