@@ -130,8 +130,11 @@ def test_where_a_matrix_curves_down_its_convex_part_gives_the_direction():
     indefinite = scipy.sparse.bsr_array(matrix - 0.5 * np.eye(len(matrix)), blocksize=(2, 2))
     solver = solver_of(indefinite, "multigrid", null=False)
     gradient = GENERATOR.normal(size=len(matrix))
+    before = solver.preconditioner
     down = solver.descend(gradient, 1e-6)
     assert down.curved
+    # What is kept for matrices nearby is that of the convex part.
+    assert solver.preconditioner is not before
     assert gradient @ down.value < 0
     # At a saddle, where nothing else leads anywhere, the curvature is followed as far as is asked.
     gradient *= 1e-12
