@@ -190,11 +190,11 @@ class Multigrid:
         """
         if residual.ndim == 1:
             return self._scale * self._cycle(self._levels, 0, self._scale * residual)
-        scale = self._scale[:, None]
-        # Columns near the solution are small: at length one none is lost.
-        lengths = np.maximum(np.linalg.norm(residual, axis=0), 1e-300)
-        scaled = (scale * (residual / lengths)).astype(np.float32)
-        return (scale * lengths) * self._cycle(self._wide_levels, 0, scaled)
+        scaled = self._scale[:, None] * residual
+        # At length one, whatever the units, no column is out of reach of single precision.
+        lengths = np.maximum(np.linalg.norm(scaled, axis=0), 1e-300)
+        found = self._cycle(self._wide_levels, 0, (scaled / lengths).astype(np.float32))
+        return self._scale[:, None] * (lengths * found)
 
     @functools.cached_property
     def _levels(self) -> list[tuple]:

@@ -69,7 +69,7 @@ class SparseSolution:
 
 
 @dataclasses.dataclass(frozen=True)
-class Descent:
+class Downhill:
     """A direction down a quadratic model.
 
     - `value`: shape (n,).
@@ -198,7 +198,7 @@ class SparseSolver:
         rtol: float,
         max_steps: int = MULTIGRID_STEPS,
         reach: float = 0.0,
-    ) -> Descent:
+    ) -> Downhill:
         """A direction down the quadratic model with this matrix: -A^-1 g, inexactly.
 
         Where the matrix curves down, that would lead anywhere: the direction is that of its convex
@@ -212,14 +212,14 @@ class SparseSolver:
         - `reach`: how far one row of blocks may move along a direction of negative curvature; 0
           if none is wanted.
 
-        **Returns:** a `Descent`.
+        **Returns:** a `Downhill`.
         """
         right = self.project(-gradient)
         if not np.linalg.norm(right) > 0:
-            return Descent(np.zeros_like(right), 0, False)
+            return Downhill(np.zeros_like(right), 0, False)
         if self._factor is not None and self.negative_pivots == 0:
             value, _, steps = self._solve_column(right, rtol)
-            return Descent(value, steps, False)
+            return Downhill(value, steps, False)
         steps, ended = 0, None
         # Once seen to curve down it is not asked again.
         if "_convex" not in self.__dict__:
@@ -229,7 +229,7 @@ class SparseSolver:
                 self._operator, right, usable, self.project, rtol, max_steps
             )
             if not ended.curved:
-                return Descent(ended.value, ended.steps, False)
+                return Downhill(ended.value, ended.steps, False)
             steps = ended.steps
         convex, preconditioner = self._convex
         found = conjugate_gradients(
@@ -244,7 +244,7 @@ class SparseSolver:
             curved = curved * (reach / max(self._longest(curved), 1e-300))
             if self._rise(curved, right) < self._rise(value, right):
                 value = curved
-        return Descent(value, steps, True)
+        return Downhill(value, steps, True)
 
     def _rise(self, move: np.ndarray, right: np.ndarray) -> float:
         """What the quadratic model rises by along a move."""

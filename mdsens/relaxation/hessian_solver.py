@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float
 from mdsens.implicit.multigrid import HostPreconditioner
 from mdsens.implicit.sparse_solver import (
     MULTIGRID_STEPS,
-    Descent,
+    Downhill,
     SparseSolution,
     SparseSolver,
     orthonormal_rows,
@@ -210,7 +210,7 @@ class HessianSolver:
         rtol: float,
         max_steps: int = MULTIGRID_STEPS,
         reach: float = 0.0,
-    ) -> Descent:
+    ) -> Downhill:
         """An inexact Newton step -H^-1 g; where the Hessian curves down, a step down all the same.
 
         Arguments:

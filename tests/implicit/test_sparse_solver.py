@@ -185,8 +185,9 @@ def test_a_hierarchy_is_repeatable_and_uses_up_no_random_numbers(monkeypatch):
     np.testing.assert_array_equal(Multigrid(matrix, translations(matrix).T)(residual), first)
 
 
-def test_many_columns_are_smoothed_in_single_precision_and_none_is_lost():
-    matrix = lattice(24, pinned=True)
+@pytest.mark.parametrize("unit", [1.0, 1e-90])
+def test_many_columns_are_smoothed_in_single_precision_and_none_is_lost(unit):
+    matrix = unit * lattice(24, pinned=True)
     multigrid = Multigrid(matrix, translations(matrix).T)
     columns = GENERATOR.normal(size=(matrix.shape[0], 3)) * [1.0, 1e-100, 1e30]
     together = multigrid(columns)
