@@ -10,11 +10,11 @@ import functools
 from collections.abc import Callable
 
 import numpy as np
-import scipy.linalg
 import scipy.sparse
 import scipy.sparse.linalg
 from jaxtyping import Float, Int
 
+from mdsens.implicit.factorisation import Factorisation
 from mdsens.implicit.host_conjugate_gradients import (
     Operator,
     block_conjugate_gradients,
@@ -96,7 +96,7 @@ class SparseSolver:
     - `preconditioner`: one that serves already, of a matrix nearby.
 
     **Attributes:** `method`, the way taken; `failures`, the ways that failed and why;
-    `negative_pivots`, how many eigenvalues are negative, where a factorisation tells.
+    `positive_definite`, whether a factorisation has shown that it is.
 
     **Raises:** `LinearSolveError` if the matrix is not finite; `ValueError` for an unknown method.
     """
@@ -121,8 +121,8 @@ class SparseSolver:
         self.null_space = orthonormal_rows(null_space)
         self.failures: list[str] = []
         self.preconditioner: HostPreconditioner
-        self._factor: Callable[[np.ndarray], np.ndarray] | None = None
-        self.negative_pivots: int | None = None
+        self._factor: Factorisation | None = None
+        self.positive_definite = False
         self._near_null_space = near_null_space
         if method == "auto":
             small = matrix.shape[0] <= DIRECT_LIMIT.get(dimension, DIRECT_LIMIT[3])
@@ -135,9 +135,9 @@ class SparseSolver:
     def _set_up(self, method: str) -> None:
         if method == "direct":
             try:
-                factor, self.negative_pivots = _factorise(written_out(self.matrix), self.null_space)
+                factor = Factorisation(written_out(self.matrix), self.null_space)
                 self._factor = self.preconditioner = factor
-                self.method = "direct"
+                self.positive_definite, self.method = factor.positive_definite, "direct"
                 return
             except (RuntimeError, MemoryError) as error:
                 self.failures.append(f"direct: {error}")
@@ -217,7 +217,7 @@ class SparseSolver:
         right = self.project(-gradient)
         if not np.linalg.norm(right) > 0:
             return Downhill(np.zeros_like(right), 0, False)
-        if self._factor is not None and self.negative_pivots == 0:
+        if self._factor is not None and self.positive_definite:
             value, _, steps = self._solve_column(right, rtol)
             return Downhill(value, steps, False)
         steps, ended = 0, None
@@ -265,6 +265,17 @@ class SparseSolver:
             self.failures.append(f"multigrid of the convex part: {error}")
             return matrix, BlockJacobi(matrix)
 
+    def _complete_factor(self) -> None:
+        """Let what solves be there, if not by the factorisation then by the next way."""
+        if self._factor is None:
+            return
+        try:
+            self._factor.complete()
+        except (RuntimeError, MemoryError) as error:
+            self.failures.append(f"direct: {error}")
+            self._factor = None
+            self._set_up("multigrid")
+
     def _solve_column(self, b: np.ndarray, rtol: float) -> tuple[np.ndarray, float, int]:
         x, residuals, steps = self._solve_columns(b[:, None], rtol)
         return x[:, 0], float(residuals[0]), int(steps[0])
@@ -277,6 +288,7 @@ class SparseSolver:
         norms = np.linalg.norm(inside, axis=0)
         # What is left of a vector in the null space is rounding.
         inside[:, norms <= 1e-14 * np.linalg.norm(b, axis=0)] = 0.0
+        self._complete_factor()
         if self._factor is None:
             return self._iterate(inside, rtol)
         x, left = np.zeros_like(inside), inside
@@ -402,6 +414,7 @@ class SparseSolver:
         """
         if len(self.null_space) >= self.matrix.shape[0]:
             return float("inf")
+        self._complete_factor()
         return lowest_eigenvalue(
             self._operator, self.matrix.shape[0], self.preconditioner, self.project, steps,
             tolerance,
@@ -409,7 +422,7 @@ class SparseSolver:
 
     def __str__(self) -> str:
         described = (
-            self.method
+            f"{self.method}, {self.preconditioner}"
             if self.method == "direct"
             else f"conjugate gradients, {self.preconditioner}"
         )
@@ -444,40 +457,3 @@ def orthonormal_rows(vectors: np.ndarray) -> np.ndarray:
         kept = values > 1e-12 * values.max(initial=0.0)
         rows = (turns[:, kept] / np.sqrt(values[kept])).T @ rows
     return rows
-
-
-def _factorise(
-    matrix: scipy.sparse.bsr_array, null_space: Float[np.ndarray, "m n"]
-) -> tuple[Callable[[np.ndarray], np.ndarray], int]:
-    """A sparse LDL^T-like factorisation, and its number of negative pivots.
-
-    A singular matrix is made regular by holding as many unknowns at zero as it has null vectors,
-    chosen by a pivoted QR factorisation; where the right-hand side is balanced this gives an exact
-    solution, from which the null space is projected out. The number of negative pivots is that of
-    the negative eigenvalues (Sylvester's law of inertia), since rows and columns are ordered alike.
-    """
-    size = matrix.shape[0]
-    pinned = np.zeros(0, int)
-    if len(null_space):
-        pinned = scipy.linalg.qr(null_space, mode="r", pivoting=True)[1][: len(null_space)]
-    free = np.ones(size, bool)
-    free[pinned] = False
-    if not free.any():
-        return lambda b: np.zeros_like(b), 0
-    columns = scipy.sparse.csc_array(matrix)
-    if len(pinned):
-        columns = columns[free][:, free]
-    factor = scipy.sparse.linalg.splu(
-        columns.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0,
-        options={"SymmetricMode": True},
-    )  # fmt: skip
-    pivots = factor.U.diagonal()
-    if not np.isfinite(pivots).all() or np.abs(pivots).min() < 1e-14 * np.abs(pivots).max():
-        raise RuntimeError("the factor is singular")
-
-    def apply(b: np.ndarray) -> np.ndarray:
-        x = np.zeros_like(b)
-        x[free] = factor.solve(np.ascontiguousarray(b[free]))
-        return x
-
-    return apply, int((pivots < 0).sum())

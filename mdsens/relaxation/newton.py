@@ -69,7 +69,7 @@ class Newton(LineSearchMinimiser):
             memory.solver = None
             solver = HessianSolver(landscape, state.q, preconditioner=memory.preconditioner)
         kept = _Memory(None, None, force)
-        if state.q.size <= DENSE_LIMIT and solver.sparse.negative_pivots != 0:
+        if state.q.size <= DENSE_LIMIT and not solver.sparse.positive_definite:
             direction = _saddle_free_direction(solver.dense(), gradient)
         else:
             found = solver.descend(gradient, self._rtol(force, ratio, reused), reach=self.max_step)

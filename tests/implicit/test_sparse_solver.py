@@ -51,6 +51,14 @@ def solver_of(matrix, method, null=True):
     return SparseSolver(matrix, moved if null else moved[:0], moved.T, method, dimension=2)
 
 
+@pytest.fixture(params=["CHOLMOD", "SuperLU"])
+def factors(request, monkeypatch):
+    """The factorisation of the optional package, and that which is there without it."""
+    if request.param == "SuperLU":
+        monkeypatch.setattr("mdsens.implicit.factorisation._cholmod", lambda: None)
+    return request.param
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("pinned", [False, True], ids=["singular", "regular"])
 def test_every_way_gives_the_solution_of_least_norm(method, pinned):
@@ -65,13 +73,59 @@ def test_every_way_gives_the_solution_of_least_norm(method, pinned):
     assert solution.residuals.max() <= 1e-12
 
 
-def test_the_factorisation_counts_negative_eigenvalues():
+@pytest.mark.parametrize("pinned", [False, True], ids=["singular", "regular"])
+def test_either_factorisation_solves_for_columns_and_says_what_it_is(factors, pinned):
+    matrix = lattice(12, pinned)
+    solver = solver_of(matrix, "direct", null=not pinned)
+    b = GENERATOR.normal(size=(matrix.shape[0], 3))
+    expected = np.linalg.pinv(matrix.toarray(), rcond=1e-10) @ b
+    for columns, wanted in ((b, expected), (b[:, :1], expected[:, :1])):
+        solution = solver.solve(columns, rtol=1e-12)
+        assert np.abs(solution.value - wanted).max() < 1e-9 * np.abs(wanted).max()
+        assert solution.steps.max() == 0
+    assert solver.positive_definite
+    assert str(solver) == f"direct, {factors} ({matrix.shape[0]:,} unknowns)"
+
+
+@pytest.mark.parametrize("shift", [0.0, 2.0], ids=["definite", "indefinite"])
+def test_a_factorisation_tells_whether_the_matrix_is_positive_definite(factors, shift):
     matrix = lattice(8, pinned=True)
-    shifted = scipy.sparse.bsr_array(matrix - 2.0 * scipy.sparse.eye_array(matrix.shape[0]))
-    expected = int((np.linalg.eigvalsh(shifted.toarray()) < 0).sum())
-    shifted = scipy.sparse.bsr_array(shifted.toarray(), blocksize=(2, 2))
-    assert 0 < expected < matrix.shape[0]
-    assert solver_of(shifted, "direct", null=False).negative_pivots == expected
+    dense = matrix.toarray() - shift * np.eye(matrix.shape[0])
+    solver = solver_of(scipy.sparse.bsr_array(dense, blocksize=(2, 2)), "direct", null=False)
+    assert solver.method == "direct"
+    assert solver.positive_definite == (np.linalg.eigvalsh(dense)[0] > 0)
+    b = GENERATOR.normal(size=(len(dense), 1))
+    expected = np.linalg.solve(dense, b)
+    assert np.abs(solver.solve(b).value - expected).max() < 1e-9 * np.abs(expected).max()
+
+
+def test_a_direction_down_an_indefinite_matrix_needs_no_second_factorisation(monkeypatch):
+    dense = lattice(8, pinned=True).toarray() - 2.0 * np.eye(128)
+    solver = solver_of(scipy.sparse.bsr_array(dense, blocksize=(2, 2)), "direct", null=False)
+
+    def fail(*_, **__):
+        raise MemoryError("no room for the factor")
+
+    monkeypatch.setattr("scipy.sparse.linalg.splu", fail)
+    gradient = GENERATOR.normal(size=128)
+    found = solver.descend(gradient, 1e-3)
+    assert found.curved and found.value @ gradient < 0
+    # Where it is needed after all and cannot be had, the next way is taken.
+    b = GENERATOR.normal(size=(128, 1))
+    expected = np.linalg.solve(dense, b)
+    assert np.abs(solver.solve(b).value - expected).max() < 1e-6 * np.abs(expected).max()
+    assert solver.method != "direct"
+    assert "direct: no room for the factor" in solver.failures
+
+
+def test_a_factorisation_refuses_a_matrix_that_is_singular(factors):
+    """A mode without any stiffness that no null vector tells of."""
+    matrix = lattice(8, pinned=True).toarray()
+    matrix[20:22] = matrix[:, 20:22] = 0.0
+    matrix[20, 20] = matrix[21, 21] = 1e-18
+    solver = solver_of(scipy.sparse.bsr_array(matrix, blocksize=(2, 2)), "direct", null=False)
+    assert solver.method != "direct"
+    assert "direct: the factor is singular" in solver.failures
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -214,11 +268,14 @@ def test_a_hierarchy_that_fails_to_build_gives_way_to_the_diagonal(monkeypatch):
     assert np.abs(solver.solve(b, 1e-12).value - expected).max() < 1e-9 * np.abs(expected).max()
 
 
-def test_a_factorisation_that_fails_gives_way_to_multigrid(monkeypatch):
+@pytest.mark.parametrize("failing", ["scipy.sparse.linalg.splu", "cvxopt.cholmod.numeric"])
+def test_a_factorisation_that_fails_gives_way_to_multigrid(monkeypatch, failing):
     def fail(*_, **__):
         raise MemoryError("no room for the factor")
 
-    monkeypatch.setattr("scipy.sparse.linalg.splu", fail)
+    monkeypatch.setattr(failing, fail)
+    if "splu" in failing:
+        monkeypatch.setattr("mdsens.implicit.factorisation._cholmod", lambda: None)
     solver = solver_of(lattice(10), "direct")
     assert solver.method == "multigrid"
     assert "no room for the factor" in solver.failures[0]
