@@ -41,9 +41,7 @@ class Factorisation:
     **Raises:** `RuntimeError` if the matrix is singular beyond its null space, `MemoryError`.
     """
 
-    def __init__(
-        self, matrix: scipy.sparse.sparray, null_space: Float[np.ndarray, "m n"]
-    ) -> None:
+    def __init__(self, matrix: scipy.sparse.sparray, null_space: Float[np.ndarray, "m n"]) -> None:
         self._free = np.ones(matrix.shape[0], bool)
         if len(null_space):
             pivots = scipy.linalg.qr(null_space, mode="r", pivoting=True)[1]

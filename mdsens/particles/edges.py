@@ -27,6 +27,9 @@ from mdsens.resources import available_cores, on_all_cores
 
 #: Atoms per block: one slot of them all, with what is computed from it, stays in a core's cache.
 BLOCK_SIZE = 4096
+#: Cells that the search for pairs divides a box into at most, and how many must be left of each
+#: direction, with some to spare, where it makes them fewer.
+SEARCH_CELLS, SAFE_CELLS = 1e5, 4.0
 
 
 class Edges(eqx.Module):
@@ -234,14 +237,39 @@ def _pairs(
     periodic = np.array([*pbc, *([False] * (3 - dimension))])
     box[~periodic] = 0.0
     box = np.asarray(ase.geometry.complete_cell(box))
-    search = vesin.NeighborList(cutoff=reach, full_list=False, n_threads=available_cores())
+    wider = _reach_of_search(spatial, box, periodic, reach)
+    search = vesin.NeighborList(cutoff=wider, full_list=False, n_threads=available_cores())
     # Without copies: these arrays live as long as the search.
     pairs, shifts, lengths = search.compute(spatial, box, periodic, "PSd", copy=False)
+    if wider > reach:
+        near = lengths <= reach
+        pairs, shifts, lengths = pairs[near], shifts[near], lengths[near]
     if len(lengths) and lengths.min() == 0.0:
         first, second = pairs[np.argmin(lengths)]
         raise InputError(f"atoms {first} and {second} are at the same point: move or remove one")
     crossing = np.flatnonzero(np.bitwise_or.reduce([shifts[:, axis] for axis in range(dimension)]))
     return pairs.astype(np.int32), crossing, shifts[crossing, :dimension].astype(np.int64)
+
+
+def _reach_of_search(
+    spatial: Float[np.ndarray, "N 3"],
+    box: Float[np.ndarray, "3 3"],
+    periodic: Bool[np.ndarray, " 3"],
+    reach: float,
+) -> float:
+    """The distance to search to: further than asked where the search would divide by zero.
+
+    It divides the box into cells, and, if they would be too many, each direction into fewer: into
+    none at all, where a direction has few (vesin up to 0.6.2; large flat packings, long chains).
+    """
+    heights = 1.0 / np.linalg.norm(np.linalg.inv(box), axis=0)
+    extents = np.where(periodic, heights, np.ptp(spatial, axis=0) if len(spatial) else 0.0)
+    while True:
+        cells = np.maximum(np.trunc(extents / reach), 1.0)
+        fewer = np.cbrt(SEARCH_CELLS / cells.prod())
+        if fewer >= 1.0 or cells.min() * fewer >= SAFE_CELLS:
+            return reach
+        reach *= 1.05
 
 
 def _put_ghosts(

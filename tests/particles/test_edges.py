@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numerical
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
 from mdsens.errors import InputError
 from mdsens.mechanics import energy_forces_virial
@@ -47,6 +48,31 @@ def test_every_pair_within_reach_is_an_edge_and_no_other(name):
         assert len(ours) == len(theirs)
         order = [np.lexsort(np.round(rows, 9).T) for rows in (ours, theirs)]
         np.testing.assert_allclose(ours[order[0]], theirs[order[1]], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "box",
+    [(400.0, 400.0), (2.5, 400.0, 400.0), (400.0, 400.0, 2.5), (0.0, 0.0, 3e5)],
+    ids=["flat", "thin", "thin the other way", "a chain"],
+)
+def test_large_boxes_that_are_short_in_a_direction_are_searched(box):
+    """More cells than the search allows, where dividing each direction alike leaves none of one."""
+    box, generator = np.array(box), np.random.default_rng(3)
+    periodic, dimension = bool(box.all()), len(box)
+    points = generator.random((200, dimension)) * box
+    beside = points + generator.normal(scale=0.4, size=points.shape) * (box > 0)
+    positions = np.mod(np.concatenate([points, beside]), np.where(box > 0, box, 1.0))
+    cell = np.diag(np.where(box > 0, box, 1.0))
+    edge_list = find_edges(positions, cell, (periodic,) * dimension, 1.0)
+    tree = cKDTree(positions, boxsize=box if periodic else None)
+    expected = {tuple(pair) for pair in tree.query_pairs(1.0)}
+    assert len(expected) > 100
+    neighbors, mask = np.asarray(edge_list.neighbors), np.asarray(edge_list.mask)
+    owners = np.concatenate([np.arange(len(positions)), np.asarray(edge_list.ghost_owners)])
+    blocks, slots, size = mask.shape
+    first = np.broadcast_to(np.arange(blocks * size).reshape(blocks, 1, size), mask.shape)[mask]
+    found = sorted(zip(first.tolist(), owners[neighbors[mask]].tolist(), strict=True))
+    assert found == sorted([*expected, *((j, i) for i, j in expected)])
 
 
 @CELLS
