@@ -77,6 +77,11 @@ class Factorisation:
         return self._kind
 
 
+def has_cholmod() -> bool:
+    """Whether CHOLMOD is installed."""
+    return _cholmod() is not None
+
+
 @functools.cache
 def _cholmod() -> types.ModuleType | None:
     """CHOLMOD's interface; None where it is not installed."""

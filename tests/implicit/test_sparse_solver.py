@@ -13,7 +13,13 @@ from mdsens.implicit.multigrid import (
     row_of_blocks,
     stiff_part,
 )
-from mdsens.implicit.sparse_solver import METHODS, TOGETHER, SparseSolver, column_groups
+from mdsens.implicit.sparse_solver import (
+    CHOLMOD_REACH,
+    METHODS,
+    TOGETHER,
+    SparseSolver,
+    column_groups,
+)
 
 GENERATOR = np.random.default_rng(0)
 
@@ -99,6 +105,15 @@ def test_a_factorisation_tells_whether_the_matrix_is_positive_definite(factors, 
     assert np.abs(solver.solve(b).value - expected).max() < 1e-9 * np.abs(expected).max()
 
 
+@pytest.mark.parametrize("limit", [288, 36, 35])
+def test_the_faster_factorisation_is_chosen_for_larger_flat_systems(factors, limit, monkeypatch):
+    monkeypatch.setattr("mdsens.implicit.sparse_solver.DIRECT_LIMIT", {2: limit})
+    matrix = lattice(12, pinned=True)
+    reach = CHOLMOD_REACH if factors == "CHOLMOD" else 1
+    wanted = "direct" if matrix.shape[0] <= limit * reach else "multigrid"
+    assert solver_of(matrix, "auto", null=False).method == wanted
+
+
 def test_a_direction_down_an_indefinite_matrix_needs_no_second_factorisation(monkeypatch):
     dense = lattice(8, pinned=True).toarray() - 2.0 * np.eye(128)
     solver = solver_of(scipy.sparse.bsr_array(dense, blocksize=(2, 2)), "direct", null=False)
@@ -109,7 +124,8 @@ def test_a_direction_down_an_indefinite_matrix_needs_no_second_factorisation(mon
     monkeypatch.setattr("scipy.sparse.linalg.splu", fail)
     gradient = GENERATOR.normal(size=128)
     found = solver.descend(gradient, 1e-3)
-    assert found.curved and found.value @ gradient < 0
+    assert found.curved
+    assert found.value @ gradient < 0
     # Where it is needed after all and cannot be had, the next way is taken.
     b = GENERATOR.normal(size=(128, 1))
     expected = np.linalg.solve(dense, b)

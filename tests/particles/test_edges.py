@@ -69,7 +69,7 @@ def test_large_boxes_that_are_short_in_a_direction_are_searched(box):
     assert len(expected) > 100
     neighbors, mask = np.asarray(edge_list.neighbors), np.asarray(edge_list.mask)
     owners = np.concatenate([np.arange(len(positions)), np.asarray(edge_list.ghost_owners)])
-    blocks, slots, size = mask.shape
+    blocks, _, size = mask.shape
     first = np.broadcast_to(np.arange(blocks * size).reshape(blocks, 1, size), mask.shape)[mask]
     found = sorted(zip(first.tolist(), owners[neighbors[mask]].tolist(), strict=True))
     assert found == sorted([*expected, *((j, i) for i, j in expected)])
