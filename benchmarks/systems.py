@@ -36,7 +36,7 @@ DISC_RATTLE = 0.01
 FMAX = 1e-6
 MAX_STEPS = 20_000
 #: Skin of the edges of the JAX programs, as a fraction of the range: what `mdsens.relax` uses.
-SKIN_FRACTION = 0.1
+SKIN_FRACTION, DISC_SKIN_FRACTION = 0.1, 0.15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +103,8 @@ class Case:
     @property
     def skin(self) -> float:
         """Skin of the JAX programs' edges, length."""
-        return SKIN_FRACTION * self.interaction_range
+        fraction = DISC_SKIN_FRACTION if self.potential == "discs" else SKIN_FRACTION
+        return fraction * self.interaction_range
 
     @property
     def length_unit(self) -> str:

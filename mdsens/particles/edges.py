@@ -11,7 +11,7 @@ positions, which follows its owner and the cell. A last entry serves the slots t
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import ase.geometry
 import equinox as eqx
@@ -91,6 +91,23 @@ class EdgeList(eqx.Module):
         return self.neighbors != self.atom_count + self.ghost_owners.shape[0]
 
 
+class PairCutoffs(NamedTuple):
+    """Distances beyond which pairs of atoms do not interact, by their species.
+
+    Attributes:
+        species: shape (N,), index of each atom's species.
+        table: shape (S, S), cutoff of each pair of species, in units of length; symmetric.
+    """
+
+    species: Int[np.ndarray, " N"]
+    table: Float[np.ndarray, "S S"]
+
+    def of(self, pairs: Int[np.ndarray, "P 2"]) -> Float[np.ndarray, " P"]:
+        """The cutoff of each pair of atoms, in units of length."""
+        first, second = self.species[pairs].T
+        return self.table[first, second]
+
+
 def block_shape(atom_count: int) -> tuple[int, int]:
     """Number of blocks and atoms per block, (B, C), for N atoms; at least two blocks.
 
@@ -134,6 +151,7 @@ def find_edges(
     minimum_capacity: tuple[int, int] = (1, 0),
     maximum_capacity: tuple[int, int] | None = None,
     with_reverse: bool = True,
+    pair_cutoffs: PairCutoffs | None = None,
 ) -> EdgeList:
     """Find all edges within ``cutoff + skin``, images included, on the host.
 
@@ -147,6 +165,7 @@ def find_edges(
             a refreshed list can have the shape of the old one.
         maximum_capacity: likewise the most that there is room for.
         with_reverse: whether to find which edges are one another's reverse, a tenth of the work.
+        pair_cutoffs: cutoffs of pairs of species, none longer than ``cutoff``, where they differ.
 
     Returns:
         The EdgeList.
@@ -164,7 +183,7 @@ def find_edges(
         rows = np.flatnonzero(~np.isfinite(positions).all(axis=1))
         raise InputError(f"positions of atoms {rows[:8].tolist()} are not finite: mend them")
 
-    ends, crossing, images = _pairs(positions, cell, pbc, reach)
+    ends, crossing, images = _pairs(positions, cell, pbc, reach, skin, pair_cutoffs)
     # Each pair once as found and once from its other end: edges 2p and 2p + 1 are one another's
     # reverse. Numbers are 32 bits wide throughout, for there are a hundred edges to an atom.
     _check_representable(ends.size)
@@ -223,7 +242,12 @@ def find_edges(
 
 
 def _pairs(
-    positions: np.ndarray, cell: np.ndarray, pbc: tuple[bool, ...], reach: float
+    positions: np.ndarray,
+    cell: np.ndarray,
+    pbc: tuple[bool, ...],
+    reach: float,
+    skin: float,
+    pair_cutoffs: PairCutoffs | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Both atoms of every pair, once; which pairs are crossing, and the cells between their atoms.
 
@@ -241,8 +265,9 @@ def _pairs(
     search = vesin.NeighborList(cutoff=wider, full_list=False, n_threads=available_cores())
     # Without copies: these arrays live as long as the search.
     pairs, shifts, lengths = search.compute(spatial, box, periodic, "PSd", copy=False)
-    if wider > reach:
-        near = lengths <= reach
+    if wider > reach or pair_cutoffs is not None:
+        allowed = reach if pair_cutoffs is None else pair_cutoffs.of(pairs) + skin
+        near = lengths <= allowed
         pairs, shifts, lengths = pairs[near], shifts[near], lengths[near]
     if len(lengths) and lengths.min() == 0.0:
         first, second = pairs[np.argmin(lengths)]

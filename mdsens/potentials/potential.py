@@ -104,6 +104,11 @@ class Potential(eqx.Module):
     def interaction_range(self) -> float | Float[Array, ""]:
         """Distance beyond which nothing interacts, in units of length."""
 
+    @property
+    def pair_ranges(self) -> Float[Array, "S S"] | None:
+        """The same for each pair of its S species; None where it is the same for all of them."""
+        return None
+
     # Parameters by name ------------------------------------------------------------------------
 
     def __check_init__(self) -> None:

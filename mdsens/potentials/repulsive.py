@@ -67,6 +67,15 @@ class SoftSphere(PairPotential):
         """The largest contact distance, in units of length."""
         return jnp.max(self.diameter)
 
+    @property
+    def pair_ranges(self) -> Float[Array, "S S"] | None:
+        """The contact distance of each pair of species, in units of length."""
+        if self.diameter.ndim == 0:
+            return None
+        if self.diameter.ndim == 1:
+            return (self.diameter[:, None] + self.diameter) / 2
+        return (self.diameter + self.diameter.T) / 2
+
     def per_pair(self, edges: Edges) -> "SoftSphere":
         """This potential with the contact distance and epsilon of each edge."""
         looked_up = super().per_pair(edges)
@@ -116,6 +125,13 @@ class WCA(PairPotential):
     def interaction_range(self) -> Float[Array, ""]:
         """2^(1/6) times the largest sigma, in units of length."""
         return 2.0 ** (1.0 / 6.0) * jnp.max(self.sigma)
+
+    @property
+    def pair_ranges(self) -> Float[Array, "S S"] | None:
+        """2^(1/6) sigma of each pair of species, in units of length."""
+        if self.sigma.ndim == 0:
+            return None
+        return 2.0 ** (1.0 / 6.0) * (self.sigma + self.sigma.T) / 2
 
     def pair_energies(self, r: Float[Array, "K C"]) -> Float[Array, "K C"]:
         """4 epsilon (x^12 - x^6) + epsilon with x = sigma/r within the minimum, else zero."""

@@ -79,7 +79,8 @@ def relax(
         fixed: mask (N,) or indices of atoms to hold, instead of the system's own.
         progress: whether to show step, energy and largest force as it goes.
         max_step: largest move in one step, length (for FIRE, of all atoms together, as in ASE).
-        skin: length by which edges reach beyond the range; None: a tenth of it.
+        skin: length by which edges reach beyond the range; None: a tenth of it, or 0.15 of it for
+            particles that only push.
         callback: called with (step, energy, largest force, positions) every 100 steps or so.
         capacity: under jit or vmap, edges per atom and periodic images to make room for.
 

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
+import mdsens
 from mdsens.errors import InputError
 from mdsens.mechanics import energy_forces_virial
 from mdsens.particles import edge_blocks, find_edges
-from mdsens.particles.edges import _check_representable
+from mdsens.particles.edges import PairCutoffs, _check_representable
 
 pytestmark = pytest.mark.xdist_group("particles")
 CELLS = pytest.mark.parametrize("name", cases.CELLS)
@@ -73,6 +74,25 @@ def test_large_boxes_that_are_short_in_a_direction_are_searched(box):
     first = np.broadcast_to(np.arange(blocks * size).reshape(blocks, 1, size), mask.shape)[mask]
     found = sorted(zip(first.tolist(), owners[neighbors[mask]].tolist(), strict=True))
     assert found == sorted([*expected, *((j, i) for i, j in expected)])
+
+
+def test_pairs_of_species_have_cutoffs_of_their_own():
+    generator = np.random.default_rng(4)
+    positions, species = generator.random((60, 2)) * 6.0, generator.integers(2, size=60)
+    table, skin = np.array([[1.0, 0.7], [0.7, 0.3]]), 0.1
+    edge_list = find_edges(
+        positions, np.eye(2) * 6.0, (True, True), 1.0, skin,
+        pair_cutoffs=PairCutoffs(species, table),
+    )  # fmt: skip
+    system = mdsens.System(positions, np.eye(2) * 6.0, ("A", "B"), species, units="reduced")
+    vectors, mask, origins = vectors_of(system, edge_list)
+    first, second, _, expected = numerical.images(positions, np.eye(2) * 6.0, (True, True), 1.1)
+    lengths = np.linalg.norm(expected, axis=1)
+    near = lengths <= table[species[first], species[second]] + skin
+    assert 0 < near.sum() < len(near)
+    ours = np.column_stack([origins, np.round(vectors, 9)])[mask]
+    theirs = np.column_stack([first, np.round(expected, 9)])[near]
+    assert np.array_equal(ours[np.lexsort(ours.T)], theirs[np.lexsort(theirs.T)] + 0.0)
 
 
 @CELLS

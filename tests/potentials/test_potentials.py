@@ -9,6 +9,8 @@ import pytest
 
 import mdsens
 from mdsens.errors import InputError
+from mdsens.mechanics import energy
+from mdsens.particles import find_edges
 from mdsens.potentials import (
     WCA,
     LennardJones,
@@ -221,3 +223,35 @@ def test_a_potential_of_one_s_own_relaxes_and_has_sensitivities():
 
         expected = numerical.derivative(again, value, 1e-3 * value)
         assert float(sens["distance(0,1)"][name]) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "potential",
+    [
+        SoftSphere((1.4, 1.0), species=("A", "B")),
+        SoftSphere([[1.4, 1.3], [1.3, 1.0]], species=("A", "B")),
+        WCA(1.0, [[1.0, 0.7], [0.7, 0.8]], species=("A", "B")),
+    ],
+    ids=["diameters", "contact distances", "sigmas"],
+)
+def test_pairs_of_species_interact_within_their_range_and_not_beyond(potential):
+    ranges = np.asarray(potential.pair_ranges)
+    assert ranges.max() == float(potential.interaction_range)
+    for first in range(2):
+        for second in range(2):
+            for factor, touching in ((1 - 1e-6, True), (1 + 1e-6, False)):
+                r = ranges[first, second] * factor
+                system = mdsens.System(
+                    [[0.0, 0.0], [r, 0.0]], np.eye(2) * 20, ("A", "B"), [first, second],
+                    units="reduced",
+                )  # fmt: skip
+                edge_list = find_edges(
+                    np.asarray(system.positions), np.asarray(system.cell), system.pbc, 3.0
+                )
+                assert (float(energy(system, potential, edge_list)) > 0.0) == touching
+
+
+def test_one_range_for_all_species_is_no_table():
+    assert SoftSphere(1.0).pair_ranges is None
+    assert WCA(1.0, 1.0).pair_ranges is None
+    assert LennardJones(1.0, [[1.0, 0.9], [0.9, 0.8]], 2.5, species=("A", "B")).pair_ranges is None
