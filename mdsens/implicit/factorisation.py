@@ -46,29 +46,32 @@ class Factorisation:
         if len(null_space):
             pivots = scipy.linalg.qr(null_space, mode="r", pivoting=True)[1]
             self._free[pivots[: len(null_space)]] = False
-        self._columns = scipy.sparse.csc_array(matrix)
+        columns = scipy.sparse.csc_array(matrix)
         if not self._free.all():
-            self._columns = self._columns[self._free][:, self._free].tocsc()
-        self._solve: Solve | None = None
-        if _cholmod() is None:
-            self.complete()
+            columns = columns[self._free][:, self._free].tocsc()
+        self._unfactored: scipy.sparse.csc_array | None = columns
+        if has_cholmod():
+            solve = _solve_by_cholesky(columns)
+            if solve is not None:
+                self._solve, self._kind, self.positive_definite = solve, "CHOLMOD", True
+                self._unfactored = None
+            else:
+                self._kind, self.positive_definite = "SuperLU", False
         else:
-            self._solve = _solve_by_cholesky(self._columns)
-            self._kind, self.positive_definite = "CHOLMOD", self._solve is not None
+            self.complete()
 
     def complete(self) -> None:
         """Make the factors of a matrix that is not positive definite, unless they are there.
 
         **Raises:** `RuntimeError` if the matrix is singular, `MemoryError`.
         """
-        if self._solve is None:
-            self._solve, self.positive_definite = _solve_by_lu(self._columns)
-            self._kind = "SuperLU"
+        if self._unfactored is not None:
+            self._solve, self.positive_definite = _solve_by_lu(self._unfactored)
+            self._kind, self._unfactored = "SuperLU", None
 
     def __call__(self, b: np.ndarray) -> np.ndarray:
         """The solution of A x = b, shape (n,) or (n, P), zero where an unknown is held."""
         self.complete()
-        assert self._solve is not None
         x = np.zeros_like(b)
         x[self._free] = self._solve(np.ascontiguousarray(b[self._free]))
         return x
