@@ -58,11 +58,11 @@ class PastSteps(eqx.Module):
             # Only this place is written to: the rest of a long ring stays where it is.
             return old.at[place].set(jnp.where(useful, new, old[place]))
 
-        row, column = (along.at[place].set(sy) for along in (across, down))
         return PastSteps(
             with_new(self.steps, s),
             with_new(self.changes, y),
-            with_new(with_new(self.products, row).T, column).T,
+            # The product of a step with its own change is in the inverses, and not read from here.
+            with_new(with_new(self.products, across).T, down).T,
             with_new(self.inverses, 1.0 / jnp.where(useful, sy, 1.0)),
             place,
         )
