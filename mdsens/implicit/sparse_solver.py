@@ -40,6 +40,8 @@ DIRECT_LIMIT = {1: 1_000_000, 2: 200_000, 3: 1_000}
 #: How many times more CHOLMOD factorises in two dimensions (measured on packings: 22 us a disc for
 #: 600 thousand, where conjugate gradients with multigrid take 80).
 CHOLMOD_REACH = 8
+#: Bytes of a factor for each unknown of a large flat system (measured: 1.4 to 2 thousand).
+FACTOR_BYTES = 2_500
 #: Iterations that may make up for a factor that is not quite an inverse.
 REFINEMENT_STEPS = 50
 #: Right-hand sides that are solved for side by side at most, and how many vectors each of them
@@ -131,7 +133,8 @@ class SparseSolver:
             limit = DIRECT_LIMIT[min(dimension, 3)]
             if dimension == 2 and has_cholmod():
                 limit *= CHOLMOD_REACH
-            method = "direct" if matrix.shape[0] <= limit else "multigrid"
+            fits = FACTOR_BYTES * matrix.shape[0] <= MEMORY_FRACTION * available_memory()
+            method = "direct" if matrix.shape[0] <= limit and fits else "multigrid"
         if preconditioner is not None and method != "direct":
             self.method, self.preconditioner = "multigrid", preconditioner
         else:

@@ -15,6 +15,8 @@ from mdsens.implicit.multigrid import (
 )
 from mdsens.implicit.sparse_solver import (
     CHOLMOD_REACH,
+    FACTOR_BYTES,
+    MEMORY_FRACTION,
     METHODS,
     TOGETHER,
     SparseSolver,
@@ -112,6 +114,14 @@ def test_the_faster_factorisation_is_chosen_for_larger_flat_systems(factors, lim
     reach = CHOLMOD_REACH if factors == "CHOLMOD" else 1
     wanted = "direct" if matrix.shape[0] <= limit * reach else "multigrid"
     assert solver_of(matrix, "auto", null=False).method == wanted
+
+
+def test_a_factor_that_would_not_fit_into_the_memory_is_not_made(monkeypatch):
+    matrix = lattice(12, pinned=True)
+    enough = int(FACTOR_BYTES * matrix.shape[0] / MEMORY_FRACTION)
+    for memory, wanted in ((enough + 1, "direct"), (enough - 1, "multigrid")):
+        monkeypatch.setattr("mdsens.implicit.sparse_solver.available_memory", lambda m=memory: m)
+        assert solver_of(matrix, "auto", null=False).method == wanted
 
 
 def test_a_direction_down_an_indefinite_matrix_needs_no_second_factorisation(monkeypatch):
