@@ -11,9 +11,10 @@ import numpy as np
 from mdsens.errors import InputError
 from mdsens.particles import System, read
 from mdsens.potentials import BY_NAME, Potential
-from mdsens.study.messages import nearest, no_such_key, not_allowed, shown
+from mdsens.study.messages import no_such_key, not_allowed
 from mdsens.study.model import FileStructure, PackingStructure, Rattle
 from mdsens.units import to_ase_units
+from mdsens.values import nearest, shown
 
 #: Dimensions of arguments that are no parameters and yet lengths.
 _LENGTHS = ("cutoff", "onset")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import mdsens
 from mdsens.errors import InputError
-from mdsens.study.messages import nearest
+from mdsens.values import nearest
 
 #: What a study's file is called.
 FILE_NAME = "study.toml"

@@ -1,28 +1,14 @@
 """One line for each mistake in a study: key, value, what is allowed, and the nearest match."""
 
-import difflib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from mdsens.errors import InputError
-
-
-def nearest(name: str, allowed: Iterable[str]) -> str:
-    """A question that names the nearest match, or nothing if there is none near.
-
-    Arguments:
-        name: what was given.
-        allowed: what there is.
-
-    Returns:
-        E.g. ``"; did you mean 'sigma'?"``, or an empty string.
-    """
-    near = difflib.get_close_matches(str(name), list(allowed), 1, 0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
+from mdsens.values import nearest, shown
 
 
 def not_allowed(key: str, value: Any, allowed: Iterable[str]) -> InputError:
@@ -60,20 +46,6 @@ def no_such_key(key: str, value: Any, allowed: Iterable[str]) -> InputError:
         f"{key} = {shown(value)}: {where} has no key {name!r}; allowed are "
         f"{', '.join(names)}{nearest(name, names)}"
     )
-
-
-def shown(value: Any, limit: int = 80) -> str:
-    """A value as it can be put into one line of text.
-
-    Arguments:
-        value: anything.
-        limit: length from which on it is cut.
-
-    Returns:
-        Its representation, on one line.
-    """
-    text = " ".join(repr(value).split())
-    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def from_pydantic(error: ValidationError, model: type[BaseModel], prefix: str = "") -> InputError:
@@ -136,21 +108,3 @@ def _members(annotation: Any) -> list[Any]:
 
 def _is_model(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
-
-
-def table_of(value: Any, key: str) -> Mapping[str, Any]:
-    """The value as a table.
-
-    Arguments:
-        value: what stands in the study.
-        key: path of the key.
-
-    Returns:
-        The table.
-
-    Raises:
-        InputError: it is none.
-    """
-    if not isinstance(value, Mapping):
-        raise InputError(f"{key} = {shown(value)}: give a table, as in [{key}]")
-    return value

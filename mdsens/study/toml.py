@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mdsens.errors import InputError
-from mdsens.study.messages import shown
+from mdsens.values import shown
 
 
 def with_settings(table: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
