@@ -6,6 +6,7 @@ A physical dimension is written as powers of energy and length, e.g. ``"energy/l
 import ase.units
 
 from mdsens.errors import InputError
+from mdsens.values import choice
 
 #: Systems of units and the names of their base units.
 UNIT_SYSTEMS = {"ase": {"energy": "eV", "length": "Ang"}, "reduced": {}}
@@ -117,8 +118,7 @@ def to_ase_units(value: float | str, dimension: str, what: str) -> float:
 
 def check_unit_system(units: str) -> None:
     """Raise InputError unless ``units`` names a known system of units."""
-    if units not in UNIT_SYSTEMS:
-        raise InputError(f"units = {units!r}: allowed are {_listing(UNIT_SYSTEMS)}")
+    choice(units, "units", UNIT_SYSTEMS)
 
 
 def _listing(names: dict) -> str:

@@ -203,7 +203,7 @@ def distinct_names(value: Any, name: str) -> tuple[str, ...]:
     """Names, each once.
 
     Arguments:
-        value: one name, or several in a list or tuple.
+        value: one name, or several in a list, a tuple or an array.
         name: what they are called, for the message.
 
     Returns:
@@ -213,6 +213,8 @@ def distinct_names(value: Any, name: str) -> tuple[str, ...]:
         InputError: no texts, none at all, or one of them twice.
     """
     given = [value] if isinstance(value, str) else value
+    if isinstance(given, np.ndarray) and given.ndim == 1:
+        given = given.tolist()
     if not isinstance(given, (list, tuple)) or not given:
         raise InputError(f"{name} = {shown(value)}: give a name, or a list of different names")
     for one in given:
@@ -224,7 +226,17 @@ def distinct_names(value: Any, name: str) -> tuple[str, ...]:
     return tuple(str(one) for one in given)
 
 
-def real_array(value: Any, name: str, shape: Shape | None = None, finite: bool = True) -> Any:
+def real_array(
+    value: Any,
+    name: str,
+    shape: Shape | None = None,
+    finite: bool = True,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    below: float | None = None,
+    at_most: float | None = None,
+) -> Any:
     """Real numbers in an array of double precision.
 
     Arguments:
@@ -232,28 +244,45 @@ def real_array(value: Any, name: str, shape: Shape | None = None, finite: bool =
         name: what it is called, for the message.
         shape: what shape it must have: sizes, or letters for any size; None: any shape.
         finite: whether each number must be finite.
+        above: each must be larger than this.
+        at_least: each must be no smaller than this.
+        below: each must be smaller than this.
+        at_most: each must be no larger than this.
 
     Returns:
-        A NumPy array, its own copy; the array itself, in double precision, if JAX traces it.
+        A NumPy array, its own copy; the array itself, in double precision, if JAX traces it, and
+        then of numbers yet unknown.
 
     Raises:
-        InputError: text, booleans, complex numbers, another shape, or numbers that are not finite.
+        InputError: text, booleans, complex numbers, another shape, numbers that are not finite, or
+            outside the bounds.
     """
     array = _array(value, name, "fiu", "numbers")
     _check_shape(array, name, shape)
     if is_traced(array):
         return array.astype("float64")
     array = np.array(array, dtype=np.float64)
+    bounds = (above, at_least, below, at_most)
+    wanted = ("finite numbers" if array.ndim else "a finite number") + _bounds(*bounds)
     if finite and not np.isfinite(array).all():
-        bad = np.flatnonzero(
-            ~np.isfinite(array).reshape(len(array) if array.ndim else 1, -1).all(1)
-        )
-        where = f" in rows {listing(bad)}" if array.ndim else ""
-        raise InputError(f"{name} is not finite{where}: give finite numbers")
+        rows = _rows(~np.isfinite(array))
+        what = f"{name} is not finite{rows}" if array.ndim else f"{name} = {array} is not finite"
+        raise InputError(f"{what}: give {wanted}")
+    allowed = _allowed(array, *bounds)
+    if not allowed.all():
+        raise InputError(f"{name} = {shown(array.tolist())}{_rows(~allowed)}: give {wanted}")
     return array
 
 
-def index_array(value: Any, name: str, count: int, shape: Shape | None = None) -> np.ndarray:
+def index_array(
+    value: Any,
+    name: str,
+    count: int,
+    shape: Shape | None = None,
+    *,
+    from_end: bool = True,
+    traced: bool = False,
+) -> Any:
     """Indices from 0 to below a count; negative ones count from the end.
 
     Arguments:
@@ -261,6 +290,8 @@ def index_array(value: Any, name: str, count: int, shape: Shape | None = None) -
         name: what they are called, for the message.
         count: how many things there are.
         shape: as in `real_array`.
+        from_end: whether negative ones are taken at all.
+        traced: whether JAX may be tracing them; they are then returned as they are.
 
     Returns:
         Indices from 0 to count - 1, int64.
@@ -268,13 +299,16 @@ def index_array(value: Any, name: str, count: int, shape: Shape | None = None) -
     Raises:
         InputError: floats, booleans, text, or an index that does not exist.
     """
-    if is_traced(value):
+    if is_traced(value) and not traced:
         raise InputError(f"{name} is being traced: give numbers, outside jit, grad and vmap")
     if isinstance(value, (list, tuple)) and not len(value):
         value = np.zeros(0, int)
-    array = np.asarray(_array(value, name, "iu", "whole numbers"))
+    array = _array(value, name, "iu", "whole numbers")
     _check_shape(array, name, shape)
-    outside = array[(array < -count) | (array >= count)]
+    if is_traced(array):
+        return array
+    array = np.asarray(array)
+    outside = array[(array < (-count if from_end else 0)) | (array >= count)]
     if outside.size:
         raise InputError(
             f"{name} = {shown(array.tolist())}: there is no {listing(outside)}; allowed are 0 to "
@@ -304,7 +338,7 @@ def index(value: Any, name: str, count: int) -> int:
     return found % count
 
 
-def mask(value: Any, name: str, count: int) -> np.ndarray:
+def mask(value: Any, name: str, count: int, *, traced: bool = False) -> Any:
     """Which of some things are meant: a mask, or indices, each once.
 
     Integers are indices and never a mask; a mask consists of booleans.
@@ -313,6 +347,7 @@ def mask(value: Any, name: str, count: int) -> np.ndarray:
         value: booleans, one for each of them, or integers.
         name: what it is called, for the message.
         count: how many things there are.
+        traced: whether JAX may be tracing a mask; it is then returned as it is.
 
     Returns:
         Shape (count,), booleans.
@@ -320,16 +355,18 @@ def mask(value: Any, name: str, count: int) -> np.ndarray:
     Raises:
         InputError: a mask of another length, numbers that are no indices, or an index twice.
     """
-    if is_traced(value):
+    if is_traced(value) and not traced:
         raise InputError(f"{name} is being traced: give numbers, outside jit, grad and vmap")
-    array = np.asarray(value if not _is_mixed(value) else "mixed")
-    if array.dtype == bool:
-        if array.shape != (count,):
+    if isinstance(value, (list, tuple)) and not len(value):
+        value = np.zeros(0, int)
+    array = _array(value, name, "biu", "a mask of booleans, or indices")
+    if array.dtype == bool or is_traced(array):
+        if array.dtype != bool or array.shape != (count,):
             raise InputError(
                 f"{name} has shape {array.shape}: give a mask of shape ({count},), or indices"
             )
-        return array.copy()
-    indices = index_array(value, name, count, ("n",))
+        return array if is_traced(array) else np.array(array)
+    indices = index_array(array, name, count, ("n",))
     chosen, times = np.unique(indices, return_counts=True)
     if (times > 1).any():
         raise InputError(
@@ -416,19 +453,35 @@ def _check_shape(array: Any, name: str, shape: Shape | None) -> None:
         raise InputError(f"{name} has shape {tuple(array.shape)}: {wanted}")
 
 
-def _within(
-    number: float,
+def _rows(bad: np.ndarray) -> str:
+    """Which rows hold something bad, as a part of a sentence; nothing of what is no array."""
+    if not bad.ndim:
+        return ""
+    return f" in rows {listing(np.flatnonzero(bad.reshape(len(bad), -1).any(axis=1)))}"
+
+
+def _within(number: float, *bounds: float | None) -> bool:
+    return bool(_allowed(np.asarray(number), *bounds))
+
+
+def _allowed(
+    numbers: np.ndarray,
     above: float | None,
     at_least: float | None,
     below: float | None,
     at_most: float | None,
-) -> bool:
-    return not (
-        (above is not None and not number > above)
-        or (at_least is not None and not number >= at_least)
-        or (below is not None and not number < below)
-        or (at_most is not None and not number <= at_most)
-    )
+) -> np.ndarray:
+    """Whether each number is within the bounds."""
+    allowed = np.ones(numbers.shape, bool)
+    if above is not None:
+        allowed &= numbers > above
+    if at_least is not None:
+        allowed &= numbers >= at_least
+    if below is not None:
+        allowed &= numbers < below
+    if at_most is not None:
+        allowed &= numbers <= at_most
+    return allowed
 
 
 def _bounds(

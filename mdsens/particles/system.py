@@ -1,11 +1,13 @@
 """System: positions, cell, species, boundaries and fixed atoms; from ASE and back."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import ase
 import ase.constraints
 import ase.data
+import ase.geometry
 import ase.io
 import equinox as eqx
 import jax
@@ -15,6 +17,17 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mdsens.errors import InputError
 from mdsens.units import check_unit_system
+from mdsens.values import (
+    Shape,
+    boolean,
+    distinct_names,
+    index_array,
+    instance,
+    integer,
+    mask,
+    real_array,
+    shown,
+)
 
 #: Name of the ASE array that keeps species which are no chemical elements.
 SPECIES_ARRAY = "species_name"
@@ -25,9 +38,12 @@ def is_concrete(*trees: Any) -> bool:
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
 
 
-def _float_array(values: Any) -> Array:
-    # A copy: JAX may otherwise share the memory of a NumPy array that its owner goes on to change.
-    return jnp.array(values, dtype=jnp.float64)
+def _real(value: Any, name: str, shape: Shape | None = None) -> Array:
+    """Real numbers as an array of JAX's; one of double precision as it is, for it cannot change."""
+    checked = real_array(value, name, shape)
+    if isinstance(value, jax.Array) and value.dtype == jnp.float64 and not value.weak_type:
+        return value
+    return jnp.asarray(checked)
 
 
 class System(eqx.Module):
@@ -36,14 +52,17 @@ class System(eqx.Module):
     Arguments:
         positions: shape (N, D), in Angstrom or reduced units; atoms may lie outside the cell.
         cell: shape (D, D), lattice vectors as rows; zero rows where not periodic. None: no cell.
-        symbols: the species' names, e.g. ``("Ar", "Kr")``.
-        species: shape (N,), index of each atom's species in ``symbols``. None: all the first.
-        pbc: whether each direction is periodic; one value for all directions, or D of them.
-        fixed: shape (N,), whether an atom is held where it is. None: none is.
+        symbols: the species' names, each once, e.g. ``("Ar", "Kr")``; not one for each atom.
+        species: shape (N,), index of each atom's species in ``symbols``. None: there is only one.
+        pbc: whether each direction is periodic; one value for all directions, or D of them. None:
+            all are where there is a cell, and none is where there is no cell.
+        fixed: which atoms are held where they are: a mask of shape (N,), or indices of atoms.
+            None: none is.
         units: ``"ase"`` (eV, Angstrom) or ``"reduced"``.
 
     Raises:
-        InputError: empty, wrong shapes, not finite, or a periodic cell without volume.
+        InputError: empty, wrong shapes or kinds of values, not finite, or a periodic cell without
+            volume.
     """
 
     positions: Float[Array, "N D"]
@@ -60,61 +79,24 @@ class System(eqx.Module):
         cell: Any = None,
         symbols: tuple[str, ...] | str = ("X",),
         species: Any = None,
-        pbc: bool | tuple[bool, ...] | list[bool] = True,
+        pbc: bool | tuple[bool, ...] | list[bool] | None = None,
         fixed: Any = None,
         units: str = "ase",
     ):
+        if isinstance(positions, ase.Atoms):
+            raise InputError("positions is an ase.Atoms: use mdsens.System.from_ase for it")
         check_unit_system(units)
-        self.positions = _float_array(positions)
+        self.units = units
+        self.positions = _real(positions, "positions")
+        if self.positions.size == 0:
+            raise InputError("the structure is empty: give at least one atom")
         if self.positions.ndim != 2 or self.positions.shape[1] not in (2, 3):
             raise InputError(f"positions have shape {self.positions.shape}: give (N, 2) or (N, 3)")
         count, dimension = self.positions.shape
-        if count == 0:
-            raise InputError("the structure is empty: give at least one atom")
-        self.symbols = (symbols,) if isinstance(symbols, str) else tuple(symbols)
-        self.units = units
-        self.species = jnp.array(np.zeros(count) if species is None else species, jnp.int32)
-        self.fixed = jnp.array(np.zeros(count, bool) if fixed is None else fixed, bool)
-        for name, array in (("species", self.species), ("fixed", self.fixed)):
-            if array.shape != (count,):
-                raise InputError(f"{name} has shape {array.shape}: give one per atom ({count},)")
-        self.cell = _float_array(np.zeros((dimension, dimension)) if cell is None else cell)
-        if self.cell.shape != (dimension, dimension):
-            raise InputError(
-                f"cell has shape {self.cell.shape}: give ({dimension}, {dimension}), "
-                "lattice vectors as rows"
-            )
-        boundaries = (pbc,) * dimension if isinstance(pbc, (bool, np.bool_)) else tuple(pbc)
-        if len(boundaries) != dimension:
-            raise InputError(f"pbc = {pbc!r}: give one value, or one per direction ({dimension})")
-        self.pbc = tuple(bool(periodic) for periodic in boundaries)
-        if cell is None and pbc is True:
-            self.pbc = (False,) * dimension
-
-    def __check_init__(self) -> None:
-        if is_concrete(self.positions):
-            rows = np.flatnonzero(~np.isfinite(np.asarray(self.positions)).all(axis=1))
-            if len(rows):
-                raise InputError(f"positions of atoms {_listing(rows)} are not finite: mend them")
-        if is_concrete(self.species):
-            species = np.asarray(self.species)
-            if species.min() < 0 or species.max() >= len(self.symbols):
-                raise InputError(
-                    f"species indices run from {species.min()} to {species.max()}: "
-                    f"allowed are 0 to {len(self.symbols) - 1} for symbols {self.symbols}"
-                )
-        if is_concrete(self.cell):
-            cell = np.asarray(self.cell)
-            if not np.isfinite(cell).all():
-                raise InputError("the cell is not finite: mend its lattice vectors")
-            lattice = cell[list(self.pbc)]
-            lengths = np.linalg.norm(lattice, axis=1)
-            gram = np.linalg.det(lattice @ lattice.T) if len(lattice) else 1.0
-            if np.any(lengths == 0) or gram <= 1e-20 * np.prod(lengths) ** 2:
-                raise InputError(
-                    f"the cell {cell.tolist()} has no volume in its periodic directions "
-                    f"{self.pbc}: give independent lattice vectors, or set pbc to False there"
-                )
+        self.symbols, self.species = _species(symbols, species, count)
+        self.fixed = _mask(fixed, count)
+        self.pbc = _boundaries(cell is not None if pbc is None else pbc, dimension)
+        self.cell = _cell(np.zeros((dimension, dimension)) if cell is None else cell, self.pbc)
 
     @property
     def atom_count(self) -> int:
@@ -132,34 +114,54 @@ class System(eqx.Module):
         return jnp.abs(jnp.linalg.det(self.cell))
 
     def with_positions(self, positions: Float[Array, "N D"]) -> "System":
-        """This system with its atoms elsewhere."""
+        """This system with its atoms elsewhere; checked as when first given.
+
+        Arguments:
+            positions: shape (N, D), in units of length.
+
+        Returns:
+            The System.
+
+        Raises:
+            InputError: another shape, no numbers, or numbers that are not finite.
+        """
+        positions = _real(positions, "positions", self.positions.shape)
         return eqx.tree_at(lambda system: system.positions, self, positions)
 
     def with_cell(self, cell: Float[Array, "D D"], scale_positions: bool = False) -> "System":
-        """This system in another cell; ``scale_positions`` moves the atoms along with it."""
+        """This system in another cell; checked as when first given.
+
+        Arguments:
+            cell: shape (D, D), lattice vectors as rows, in units of length.
+            scale_positions: whether the atoms move along with the cell. Where the present cell has
+                no lattice vector, they stay where they are in that direction.
+
+        Returns:
+            The System.
+
+        Raises:
+            InputError: another shape, no numbers, numbers that are not finite, no volume in the
+                periodic directions; or, for scaled positions, a vector is lost or added.
+        """
+        cell = _cell(cell, self.pbc)
         positions = self.positions
-        if scale_positions:
-            positions = positions @ jnp.linalg.solve(self.cell, jnp.asarray(cell))
+        if boolean(scale_positions, "scale_positions"):
+            positions = positions @ jnp.linalg.solve(*_both_complete(self.cell, cell))
         return eqx.tree_at(lambda system: (system.positions, system.cell), self, (positions, cell))
 
     def with_fixed(self, fixed: Any) -> "System":
-        """This system with other atoms held: a mask of shape (N,), or indices of atoms."""
-        given = np.asarray(fixed)
-        if given.dtype == bool:
-            if given.shape != (self.atom_count,):
-                raise InputError(
-                    f"fixed has shape {given.shape}: give a mask ({self.atom_count},) or indices"
-                )
-            mask = given
-        else:
-            indices = given.astype(int).ravel()
-            if np.any((indices < -self.atom_count) | (indices >= self.atom_count)):
-                raise InputError(
-                    f"fixed = {given.tolist()}: allowed are atoms 0 to {self.atom_count - 1}"
-                )
-            mask = np.zeros(self.atom_count, bool)
-            mask[indices] = True
-        return eqx.tree_at(lambda system: system.fixed, self, jnp.array(mask))
+        """This system with other atoms held; checked as when first given.
+
+        Arguments:
+            fixed: a mask of shape (N,), or indices of atoms, each once. None: none is held.
+
+        Returns:
+            The System.
+
+        Raises:
+            InputError: a mask of another length, no indices, or an index twice.
+        """
+        return eqx.tree_at(lambda system: system.fixed, self, _mask(fixed, self.atom_count))
 
     @staticmethod
     def from_ase(atoms: ase.Atoms, dimension: int = 3, units: str = "ase") -> "System":
@@ -174,16 +176,18 @@ class System(eqx.Module):
             The System.
 
         Raises:
-            InputError: a constraint other than FixAtoms, or a structure that is not flat.
+            InputError: a constraint other than FixAtoms, sites that several species share, or a
+                structure that is not flat.
         """
+        instance(atoms, "atoms", ase.Atoms, "an ase.Atoms")
+        integer(dimension, "dimension", at_least=2, at_most=3)
         if len(atoms) == 0:
             raise InputError("the structure is empty: give at least one atom")
-        if dimension not in (2, 3):
-            raise InputError(f"dimension = {dimension}: allowed are 2 and 3")
+        _require_whole_atoms(atoms)
         names = atoms.arrays.get(SPECIES_ARRAY, np.array(atoms.get_chemical_symbols()))
         symbols = tuple(dict.fromkeys(str(name) for name in names))
         order = {name: index for index, name in enumerate(symbols)}
-        cell, positions = atoms.cell[:], atoms.positions
+        cell, positions = atoms.cell[:], real_array(atoms.positions, "positions")
         flat = np.ptp(positions[:, 2]) < 1e-9 and np.all(np.abs(cell[:2, 2]) < 1e-9)
         if dimension == 2 and not flat:
             raise InputError(
@@ -195,7 +199,7 @@ class System(eqx.Module):
             cell[:dimension, :dimension],
             symbols,
             np.array([order[str(name)] for name in names]),
-            tuple(bool(periodic) for periodic in atoms.pbc[:dimension]),
+            atoms.pbc[:dimension],
             _fixed_atoms(atoms),
             units,
         )
@@ -252,14 +256,112 @@ def read(path: str | Path, dimension: int = 3, units: str = "ase", index: int = 
     Raises:
         InputError: the file is missing or cannot be read as a structure.
     """
-    if not Path(path).is_file():
-        raise InputError(f"structure file {str(path)!r} does not exist: give the path of a file")
+    integer(index, "index")
+    if not isinstance(path, (str, os.PathLike)):
+        raise InputError(f"path = {shown(path)}: give the path of a structure file")
     try:
-        atoms = ase.io.read(path, index=index)
+        found = Path(path).is_file()
+    except (OSError, ValueError):
+        found = False
+    if not found:
+        raise InputError(f"structure file {shown(str(path))} does not exist: give a file's path")
+    try:
+        # Never what ASE reads out of a name: an index after "@", or standard input from "-".
+        atoms = ase.io.read(Path(path).absolute(), index=index, do_not_split_by_at_sign=True)
     except Exception as error:
-        raise InputError(f"structure file {str(path)!r} cannot be read: {error}") from error
-    assert isinstance(atoms, ase.Atoms)
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"structure file {shown(str(path))} cannot be read: {why}") from error
+    if not isinstance(atoms, ase.Atoms):
+        raise InputError(f"structure file {shown(str(path))} holds no structure of atoms")
     return System.from_ase(atoms, dimension, units)
+
+
+def _species(symbols: Any, species: Any, count: int) -> tuple[tuple[str, ...], Array]:
+    """The names of the species, and the index of each atom's."""
+    if species is None and isinstance(symbols, (list, tuple)) and len(symbols) > 1:
+        # One name for each atom, as ASE has it, or a list of what there may be: never guess.
+        names = tuple(dict.fromkeys(filter(lambda one: isinstance(one, str), symbols)))
+        if len(symbols) == count:
+            listed = shown([names.index(one) if one in names else one for one in symbols])
+            raise InputError(
+                f"symbols = {shown(symbols)}, and no species: name each species once and say "
+                f"which atom is which, as in symbols={shown(names)}, species={listed}"
+            )
+        raise InputError(
+            f"symbols = {shown(symbols)}, and no species: give the index of each atom's among them"
+        )
+    symbols = distinct_names(symbols, "symbols")
+    if species is None:
+        return symbols, jnp.zeros(count, jnp.int32)
+    indices = index_array(species, "species", len(symbols), (count,), from_end=False, traced=True)
+    return symbols, jnp.asarray(indices, jnp.int32)
+
+
+def _mask(fixed: Any, count: int) -> Array:
+    """Which atoms are held."""
+    return jnp.asarray(
+        np.zeros(count, bool) if fixed is None else mask(fixed, "fixed", count, traced=True)
+    )
+
+
+def _boundaries(pbc: Any, dimension: int) -> tuple[bool, ...]:
+    """Whether each direction is periodic."""
+    several = isinstance(pbc, (list, tuple)) or np.ndim(pbc) == 1
+    given = list(pbc) if several else [pbc] * dimension
+    try:
+        found = tuple(boolean(one, "pbc") for one in given)
+    except InputError:
+        found = ()
+    if len(found) != dimension:
+        raise InputError(
+            f"pbc = {shown(pbc)}: give True or False, or one of them per direction ({dimension})"
+        )
+    return found
+
+
+def _cell(cell: Any, pbc: tuple[bool, ...]) -> Array:
+    """A cell that spans its periodic directions."""
+    checked = _real(cell, "cell", (len(pbc), len(pbc)))
+    if is_concrete(checked):
+        lattice = np.asarray(checked)[list(pbc)]
+        lengths = np.linalg.norm(lattice, axis=1)
+        directions = lattice / np.where(lengths > 0.0, lengths, 1.0)[:, None]
+        if len(lattice) and np.linalg.det(directions @ directions.T) <= 1e-20:
+            raise InputError(
+                f"the cell {np.asarray(checked).tolist()} has no volume in its periodic directions "
+                f"{pbc}: give independent lattice vectors, or set pbc to False there"
+            )
+    return checked
+
+
+def _both_complete(reference: Array, cell: Array) -> tuple[Array, Array]:
+    """A cell and another, each with the same unit vectors where the first has no lattice vector."""
+    if not is_concrete(reference):
+        return reference, cell
+    dimension = len(reference)
+    spatial = np.diag([0.0] * dimension + [1.0] * (3 - dimension))
+    spatial[:dimension, :dimension] = np.asarray(reference)
+    missing = np.all(spatial[:dimension] == 0.0, axis=1)
+    if is_concrete(cell) and (missing == np.any(np.asarray(cell) != 0.0, axis=1)).any():
+        raise InputError(
+            f"cell = {np.asarray(cell).tolist()} and the present cell have different vectors of "
+            "zeros: to scale positions give a vector where there is one, and zeros elsewhere"
+        )
+    complete = ase.geometry.complete_cell(spatial)[:dimension, :dimension]
+    return jnp.asarray(complete), jnp.where(missing[:, None], complete, cell)
+
+
+def _require_whole_atoms(atoms: ase.Atoms) -> None:
+    """Raise InputError where a site holds several species, or one in part (a disordered CIF)."""
+    shares = atoms.info.get("occupancy")
+    if not isinstance(shares, dict):
+        return
+    for share in shares.values():
+        if isinstance(share, dict) and any(part != 1.0 for part in share.values()):
+            raise InputError(
+                f"a site is shared by {shown(share)}: give a structure whose sites each hold one "
+                "whole atom, without info['occupancy']"
+            )
 
 
 def _fixed_atoms(atoms: ase.Atoms) -> np.ndarray:
@@ -269,10 +371,6 @@ def _fixed_atoms(atoms: ase.Atoms) -> np.ndarray:
             raise InputError(
                 f"constraint {type(constraint).__name__} is not supported: FixAtoms is; remove it"
             )
-        fixed[constraint.index] = True
+        # An atom that is named twice is held all the same.
+        fixed[index_array(constraint.index, "indices of FixAtoms", len(atoms))] = True
     return fixed
-
-
-def _listing(indices: np.ndarray, limit: int = 8) -> str:
-    shown = ", ".join(str(index) for index in indices[:limit])
-    return shown + (f" and {len(indices) - limit} more" if len(indices) > limit else "")

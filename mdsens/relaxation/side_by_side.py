@@ -110,7 +110,7 @@ class Lanes:
         symbols = example.symbols if self.own_species else first.species or ("X",)
         self.template = System(
             np.zeros((1, self.dimension)), np.eye(self.dimension),
-            symbols, pbc=example.pbc, units=example.units,
+            symbols, [0], example.pbc, units=example.units,
         )  # fmt: skip
         self.positions = np.zeros((width, atoms, self.dimension))
         self.cells = np.tile(np.eye(self.dimension), (width, 1, 1))

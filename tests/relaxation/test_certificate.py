@@ -77,9 +77,9 @@ def test_a_rattler_is_counted_and_named():
 def test_a_sphere_on_three_others_is_no_rattler_and_on_two_is_one():
     # Discs of diameter 1 held at the corners push one in the middle.
     corners = 0.98 * np.array([[np.cos(t), np.sin(t)] for t in 2 * np.pi / 3 * np.arange(3)])
-    held = mdsens.System(np.vstack([corners, [0.001, 0.0]]), fixed=[1, 1, 1, 0])
+    held = mdsens.System(np.vstack([corners, [0.001, 0.0]]), fixed=[0, 1, 2])
     assert null_modes(held, SoftSphere(1.0)) == (0, 0, 0, 0)
-    pair = mdsens.System([[-0.98, 0.0], [0.98, 0.0], [0.0, 0.001]], fixed=[1, 1, 0])
+    pair = mdsens.System([[-0.98, 0.0], [0.98, 0.0], [0.0, 0.001]], fixed=[0, 1])
     assert null_modes(pair, SoftSphere(1.0)) == (0, 0, 2, 0)
 
 
