@@ -170,12 +170,11 @@ class SuttonChen(EmbeddedAtomPotential):
         n: Any,
         m: Any,
         cutoff: float,
-        species: tuple[str, ...] | list[str] | None = None,
+        species: Any = None,
         onset: float | None = None,
     ):
         self.epsilon, self.a, self.c, self.n, self.m = epsilon, a, c, n, m
-        self.cutoff, self.onset = float(cutoff), onset
-        self.species = None if species is None else tuple(species)
+        self.cutoff, self.onset, self.species = cutoff, onset, species
 
     def pair_energies(self, r: Float[Array, "K C"]) -> Float[Array, "K C"]:
         """Epsilon (a/r)^n, in units of energy."""

@@ -1,7 +1,6 @@
 """Pair potentials, and how they are cut off."""
 
 import abc
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -14,6 +13,7 @@ from mdsens.errors import InputError
 from mdsens.particles.edges import Edges
 from mdsens.particles.system import is_concrete
 from mdsens.potentials.potential import Parameter, Potential, parameter
+from mdsens.values import choice, real
 
 #: How a pair energy may end at its cutoff.
 TRUNCATIONS = ("none", "shifted", "force-shifted", "smooth")
@@ -126,12 +126,11 @@ class CutOffPotential(Potential):
 
     def __check_init__(self) -> None:
         label = type(self).__name__
-        if not (np.isfinite(self.cutoff) and self.cutoff > 0):
-            raise InputError(f"{label}: cutoff = {self.cutoff}: give a positive length")
-        if self.onset is not None and not 0 <= self.onset < self.cutoff:
-            raise InputError(
-                f"{label}: onset = {self.onset}: allowed is 0 to below cutoff = {self.cutoff}"
-            )
+        cutoff = real(self.cutoff, f"{label}: cutoff", above=0.0)
+        object.__setattr__(self, "cutoff", cutoff)
+        if self.onset is not None:
+            onset = real(self.onset, f"{label}: onset", at_least=0.0, below=cutoff)
+            object.__setattr__(self, "onset", onset)
 
     @property
     def interaction_range(self) -> float:
@@ -170,11 +169,7 @@ class TruncatedPairPotential(CutOffPotential, PairPotential):
     truncation: str = eqx.field(static=True, kw_only=True, default="smooth")
 
     def __check_init__(self) -> None:
-        if self.truncation not in TRUNCATIONS:
-            raise InputError(
-                f"{type(self).__name__}: truncation = {self.truncation!r}: allowed are "
-                f"{', '.join(TRUNCATIONS)}"
-            )
+        choice(self.truncation, f"{type(self).__name__}: truncation", TRUNCATIONS)
 
     def truncated_pair_energies(self, r: Float[Array, "K C"]) -> Float[Array, "K C"]:
         """Energy of each pair with the chosen truncation, zero from the cutoff on."""
@@ -199,8 +194,6 @@ def smooth_switch(t: Float[Array, "..."]) -> Float[Array, "..."]:
 def require_cutoff_above(potential: Any, name: str) -> None:
     """Raise InputError unless the potential's cutoff exceeds one of its lengths."""
     length = getattr(potential, name)
-    # The checks of a subclass come before the base class has turned names into a table.
-    length = list(length.values()) if isinstance(length, Mapping) else length
     if is_concrete(length) and potential.cutoff <= np.max(np.asarray(length)):
         raise InputError(
             f"{type(potential).__name__}: cutoff = {potential.cutoff:g} is not above "
@@ -234,14 +227,15 @@ class LennardJones(TruncatedPairPotential):
         sigma: Any,
         cutoff: float,
         truncation: str = "smooth",
-        species: tuple[str, ...] | list[str] | None = None,
+        species: Any = None,
         onset: float | None = None,
     ):
         self.epsilon, self.sigma = epsilon, sigma
-        self.cutoff, self.truncation, self.onset = float(cutoff), truncation, onset
-        self.species = None if species is None else tuple(species)
+        self.cutoff, self.truncation, self.onset = cutoff, truncation, onset
+        self.species = species
 
-    def __check_init__(self) -> None:
+    def check_relations(self) -> None:
+        """Raise InputError unless the cutoff is above sigma."""
         require_cutoff_above(self, "sigma")
 
     def pair_energies(self, r: Float[Array, "K C"]) -> Float[Array, "K C"]:
@@ -280,14 +274,15 @@ class Morse(TruncatedPairPotential):
         r0: Any,
         cutoff: float,
         truncation: str = "smooth",
-        species: tuple[str, ...] | list[str] | None = None,
+        species: Any = None,
         onset: float | None = None,
     ):
         self.epsilon, self.alpha, self.r0 = epsilon, alpha, r0
-        self.cutoff, self.truncation, self.onset = float(cutoff), truncation, onset
-        self.species = None if species is None else tuple(species)
+        self.cutoff, self.truncation, self.onset = cutoff, truncation, onset
+        self.species = species
 
-    def __check_init__(self) -> None:
+    def check_relations(self) -> None:
+        """Raise InputError unless the cutoff is above r0."""
         require_cutoff_above(self, "r0")
 
     def pair_energies(self, r: Float[Array, "K C"]) -> Float[Array, "K C"]:

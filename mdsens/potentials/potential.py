@@ -17,6 +17,7 @@ from mdsens.errors import InputError
 from mdsens.particles.edges import Edges
 from mdsens.particles.system import System, is_concrete
 from mdsens.units import unit_name
+from mdsens.values import distinct_names, instance, listing, real_array, shown
 
 #: One value for all species, a value per species (S,), or a symmetric table per pair (S, S).
 Parameter: TypeAlias = Float[Array, "..."]
@@ -26,6 +27,7 @@ def parameter(
     dimension: str = "1",
     positive: bool = False,
     minimum: float | None = None,
+    maximum: float | None = None,
     per: str = "pair",
     **field_options: Any,
 ) -> Any:
@@ -35,6 +37,7 @@ def parameter(
         dimension: physical dimension in powers of energy and length, e.g. ``"energy/length^3"``.
         positive: whether only values above zero are allowed.
         minimum: the smallest value allowed; None for no bound.
+        maximum: the largest value allowed; None for no bound.
         per: ``"pair"`` if the parameter may be a table over pairs of species, ``"species"`` if it
             may also be one value per species, ``"all"`` if there is one value only.
         field_options: further options of ``equinox.field``, such as ``default``.
@@ -42,13 +45,8 @@ def parameter(
     Returns:
         The field, for use in the body of a Potential.
     """
-    metadata = {
-        "parameter": True,
-        "dimension": dimension,
-        "positive": positive,
-        "minimum": minimum,
-        "per": per,
-    }
+    bounds = {"above": 0.0 if positive else None, "at_least": minimum, "at_most": maximum}
+    metadata = {"parameter": True, "dimension": dimension, "bounds": bounds, "per": per}
     return eqx.field(metadata=metadata, **field_options)
 
 
@@ -111,31 +109,30 @@ class Potential(eqx.Module):
 
     # Parameters by name ------------------------------------------------------------------------
 
+    def check_relations(self) -> None:
+        """Raise InputError where values do not go together that are each allowed.
+
+        Called when a potential is made or its parameters are changed, after each value has been
+        checked. A subclass extends it, with `is_concrete` where it reads numbers: JAX may be
+        tracing them.
+        """
+
     def __check_init__(self) -> None:
+        label = type(self).__name__
+        if self.species is not None:
+            names = distinct_names(self.species, f"{label}: species")
+            object.__setattr__(self, "species", names)
+            _names_of_pairs(names, label)
         for field in _parameter_fields(self):
-            name, label = field.name, type(self).__name__
-            value = self._checked_table(field)
-            object.__setattr__(self, name, value)
-            if not is_concrete(value):
-                continue
-            numbers, bound = np.asarray(value), field.metadata["minimum"]
-            given = f"{label}: {name} = {numbers.tolist()}"
-            if not np.isfinite(numbers).all():
-                raise InputError(f"{given} is not finite: give numbers")
-            if field.metadata["positive"] and (numbers <= 0).any():
-                raise InputError(f"{given} is not allowed: give values above zero")
-            if bound is not None and (numbers < bound).any():
-                raise InputError(f"{given} is not allowed: give values of at least {bound}")
-            if numbers.ndim == 2 and not np.array_equal(numbers, numbers.T):
-                raise InputError(f"{given} is not symmetric: entries [A-B] and [B-A] must agree")
+            object.__setattr__(self, field.name, self._checked_table(field))
+        self.check_relations()
 
     def _checked_table(self, field: dataclasses.Field) -> Parameter:
         value, label = getattr(self, field.name), f"{type(self).__name__}: {field.name}"
         names = self.species
         if isinstance(value, Mapping):
             value = _table_from_names(value, names, label)
-        # A copy: JAX may share the memory of a NumPy array that its owner goes on to change.
-        value = jnp.array(value, dtype=jnp.float64)
+        value = real_array(value, label, **field.metadata["bounds"])
         allowed: dict[str, tuple[int, ...]] = {"all": (0,), "pair": (0, 2), "species": (0, 1, 2)}
         if value.ndim not in allowed[field.metadata["per"]]:
             raise InputError(
@@ -151,7 +148,12 @@ class Potential(eqx.Module):
                     f"{label} has shape {value.shape}: allowed for species {names} is "
                     f"{(len(names),) * value.ndim}"
                 )
-        return value
+        if value.ndim == 2 and is_concrete(value) and not np.array_equal(value, value.T):
+            raise InputError(
+                f"{label} = {shown(value.tolist())} is not symmetric: entries [A-B] and [B-A] must "
+                "agree"
+            )
+        return jnp.asarray(value)
 
     @property
     def parameters(self) -> dict[str, float]:
@@ -198,13 +200,31 @@ class Potential(eqx.Module):
         return eqx.tree_at(operator.attrgetter(field), zeros, unit)
 
     def with_parameters(self, values: Mapping[str, float | Float[Array, ""]]) -> Self:
-        """This potential with some parameters changed, by name; checked as when first given."""
-        changed = self
+        """This potential with some parameters changed, by name; checked as when first given.
+
+        Arguments:
+            values: a number for each name, such as ``"sigma"`` or ``"sigma[Ar-Kr]"``.
+
+        Returns:
+            The potential.
+
+        Raises:
+            InputError: there is no such parameter, one is named twice, or its value is not allowed.
+        """
+        instance(values, "values", Mapping, "a dict of parameters' names and values")
+        label, changed, given = type(self).__name__, self, dict[tuple, str]()
         for name, value in values.items():
             field, index = self._entry(name)
-            leaf = getattr(changed, field).at[index].set(value).at[index[::-1]].set(value)
+            if (field, index) in given:
+                raise InputError(_given_twice(label, given[field, index], name))
+            given[field, index] = name
+            number = real_array(value, f"{label}: {name}", ())
+            leaf = getattr(changed, field).at[index].set(number).at[index[::-1]].set(number)
             changed = eqx.tree_at(operator.attrgetter(field), changed, leaf)
-        changed.__check_init__()
+        # As equinox does when a module is made: not one class's checks alone.
+        for kind in type(self).__mro__:
+            if "__check_init__" in vars(kind):
+                vars(kind)["__check_init__"](changed)
         return changed
 
     def derivative(self, gradient: "Potential", name: str) -> Float[Array, ""]:
@@ -229,16 +249,17 @@ class Potential(eqx.Module):
 
     def _canonical(self, name: str) -> str:
         entries = self._entries()
-        if name in entries:
+        if isinstance(name, str) and name in entries:
             return name
-        field, bracket, pair = name.partition("[")
-        swapped = f"{field}[{'-'.join(reversed(pair.rstrip(']').split('-')))}]" if bracket else name
-        if swapped in entries:
-            return swapped
-        near = difflib.get_close_matches(name, entries, 1, 0.0)
+        for entry, (field, index) in entries.items():
+            if len(index) == 2 and self.species is not None:
+                first, second = (self.species[i] for i in index)
+                if name == f"{field}[{second}-{first}]":
+                    return entry
+        near = difflib.get_close_matches(str(name), entries, 1, 0.0)
         raise InputError(
-            f"{type(self).__name__} has no parameter {name!r}: allowed are {', '.join(entries)}"
-            + (f"; did you mean {near[0]!r}?" if near else "")
+            f"{type(self).__name__} has no parameter {shown(name)}: allowed are "
+            f"{listing(entries, 24)}" + (f"; did you mean {near[0]!r}?" if near else "")
         )
 
     def _entry(self, name: str) -> tuple[str, tuple[int, ...]]:
@@ -287,22 +308,57 @@ def _parameter_fields(potential: Potential) -> list[dataclasses.Field]:
     return [field for field in dataclasses.fields(potential) if field.metadata.get("parameter")]
 
 
+def _names_of_pairs(names: tuple[str, ...], label: str) -> dict[str, tuple[int, int]]:
+    """Both ways to name each pair of species, and its indices.
+
+    Raises:
+        InputError: two pairs, or a pair and a species, have the same name.
+    """
+    pairs: dict[str, tuple[int, int]] = {}
+    for i, first in enumerate(names):
+        for j, second in enumerate(names):
+            name = f"{first}-{second}"
+            if name in names or pairs.get(name, (i, j)) not in ((i, j), (j, i)):
+                raise InputError(
+                    f"{label}: species = {shown(names)}: {name!r} may be read in two ways; give "
+                    "the species other names"
+                )
+            pairs[name] = (min(i, j), max(i, j))
+    return pairs
+
+
 def _table_from_names(
     values: Mapping[str, float], names: tuple[str, ...] | None, label: str
-) -> np.ndarray:
+) -> Any:
     """A table over pairs of species (or a value per species) from names such as ``"Ar-Kr"``."""
     if names is None:
         raise InputError(f"{label} is a table: name its rows, as in species=('Ar', 'Kr')")
     single = all(key in names for key in values)
-    table = np.full((len(names),) * (1 if single else 2), np.nan)
-    for key, value in values.items():
-        parts = (key,) if single else tuple(key.split("-"))
-        if len(parts) != table.ndim or any(part not in names for part in parts):
-            raise InputError(f"{label}: {key!r} is no pair of the species {', '.join(names)}")
-        index = tuple(names.index(part) for part in parts)
-        table[index] = table[index[::-1]] = value
-    if np.isnan(table).any():
-        first, *rest = np.argwhere(np.isnan(table))[0]
-        missing = "-".join(names[index] for index in (first, *rest))
-        raise InputError(f"{label} has no value for {missing}: give one")
-    return table
+    places: dict[str, tuple[int, ...]] = (
+        {name: (index,) for index, name in enumerate(names)}
+        if single
+        else dict(_names_of_pairs(names, label))
+    )
+    given: dict[tuple[int, ...], str] = {}
+    for key in values:
+        if key not in places:
+            raise InputError(f"{label}: {shown(key)} is no pair of the species {', '.join(names)}")
+        if places[key] in given:
+            raise InputError(_given_twice(label, given[places[key]], key))
+        given[places[key]] = key
+    for name, place in places.items():
+        if place not in given:
+            raise InputError(f"{label} has no value for {name}: give one")
+    numbers = {
+        place: real_array(values[key], f"{label}[{key}]", ()) for place, key in given.items()
+    }
+    if single:
+        rows: list = [numbers[index,] for index in range(len(names))]
+    else:
+        size = range(len(names))
+        rows = [[numbers[min(i, j), max(i, j)] for j in size] for i in size]
+    return (np if is_concrete(rows) else jnp).asarray(rows)
+
+
+def _given_twice(label: str, first: str, second: str) -> str:
+    return f"{label}: {first!r} and {second!r} are the same: give its value once"

@@ -6,10 +6,10 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mdsens.errors import InputError
 from mdsens.particles.edges import Edges
 from mdsens.potentials.pair import PairPotential
 from mdsens.potentials.potential import Parameter, parameter
+from mdsens.values import choice, real
 
 #: Exponents of the overlap by the names of their laws.
 SOFT_SPHERE_LAWS = {"harmonic": 2.0, "hertzian": 2.5}
@@ -47,20 +47,12 @@ class SoftSphere(PairPotential):
         diameter: Any,
         epsilon: Any = 1.0,
         alpha: float | str = 2.0,
-        species: tuple[str, ...] | list[str] | None = None,
+        species: Any = None,
     ):
-        self.diameter, self.epsilon = diameter, epsilon
-        if isinstance(alpha, str) and alpha not in SOFT_SPHERE_LAWS:
-            raise InputError(
-                f"SoftSphere: alpha = {alpha!r}: allowed are {', '.join(SOFT_SPHERE_LAWS)}, "
-                "or a number from 2 on"
-            )
-        self.alpha = SOFT_SPHERE_LAWS[alpha] if isinstance(alpha, str) else float(alpha)
-        self.species = None if species is None else tuple(species)
-
-    def __check_init__(self) -> None:
-        if not self.alpha >= 2.0:
-            raise InputError(f"SoftSphere: alpha = {self.alpha}: give an exponent of at least 2")
+        self.diameter, self.epsilon, self.species = diameter, epsilon, species
+        if isinstance(alpha, str):
+            alpha = SOFT_SPHERE_LAWS[choice(alpha, "SoftSphere: alpha", SOFT_SPHERE_LAWS)]
+        self.alpha = real(alpha, "SoftSphere: alpha", at_least=2.0)
 
     @property
     def interaction_range(self) -> Float[Array, ""]:
@@ -115,11 +107,8 @@ class WCA(PairPotential):
     sigma: Parameter = parameter("length", positive=True)
     species: tuple[str, ...] | None = eqx.field(static=True)
 
-    def __init__(
-        self, epsilon: Any, sigma: Any, species: tuple[str, ...] | list[str] | None = None
-    ):
-        self.epsilon, self.sigma = epsilon, sigma
-        self.species = None if species is None else tuple(species)
+    def __init__(self, epsilon: Any, sigma: Any, species: Any = None):
+        self.epsilon, self.sigma, self.species = epsilon, sigma, species
 
     @property
     def interaction_range(self) -> Float[Array, ""]:

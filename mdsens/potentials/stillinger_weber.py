@@ -5,10 +5,14 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
+from mdsens.errors import InputError
 from mdsens.particles.edges import Edges
+from mdsens.particles.system import is_concrete
 from mdsens.potentials.potential import Parameter, Potential, parameter
+from mdsens.values import shown
 
 
 class StillingerWeber(Potential):
@@ -32,11 +36,11 @@ class StillingerWeber(Potential):
         A: strength of the two-body term in units of epsilon.
         B: strength of the repulsion.
         p: exponent of the repulsion.
-        q: exponent of the attraction.
+        q: exponent of the attraction, below p: else atoms would fall into one another.
         species: names of the tables' rows, e.g. ``("Ga", "N")``.
 
     Raises:
-        InputError: a parameter outside its domain.
+        InputError: a parameter outside its domain, or p not above q.
 
     F. H. Stillinger, T. A. Weber, Phys. Rev. B 31, 5262 (1985), eqs. 2.3 to 2.6.
     """
@@ -46,7 +50,7 @@ class StillingerWeber(Potential):
     a: Parameter = parameter("1", positive=True)
     lambda_: Parameter = parameter("1", minimum=0.0)
     gamma: Parameter = parameter("1", positive=True)
-    costheta0: Parameter = parameter("1", minimum=-1.0, per="all")
+    costheta0: Parameter = parameter("1", minimum=-1.0, maximum=1.0, per="all")
     A: Parameter = parameter("1", positive=True)
     B: Parameter = parameter("1", minimum=0.0)
     p: Parameter = parameter("1", minimum=0.0)
@@ -65,13 +69,21 @@ class StillingerWeber(Potential):
         B: Any,
         p: Any,
         q: Any,
-        species: tuple[str, ...] | list[str] | None = None,
+        species: Any = None,
     ):
         self.epsilon, self.sigma, self.a, self.lambda_, self.gamma = (
             epsilon, sigma, a, lambda_, gamma,
         )  # fmt: skip
         self.costheta0, self.A, self.B, self.p, self.q = costheta0, A, B, p, q
-        self.species = None if species is None else tuple(species)
+        self.species = species
+
+    def check_relations(self) -> None:
+        """Raise InputError unless the repulsion is of higher power than the attraction."""
+        if is_concrete(self.p, self.q) and not np.all(np.asarray(self.p) > np.asarray(self.q)):
+            raise InputError(
+                f"StillingerWeber: p = {shown(self.p.tolist())} is not above "
+                f"q = {shown(self.q.tolist())}: give a repulsion of higher power"
+            )
 
     @property
     def interaction_range(self) -> Float[Array, ""]:

@@ -105,9 +105,9 @@ def test_an_atom_alone_has_no_embedding_energy_and_no_slope():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"n": -1.0}, "n = -1.0 is not allowed"),
-        ({"cutoff": 0.0}, "give a positive length"),
-        ({"onset": 8.0}, "0 to below cutoff"),
+        ({"n": -1.0}, "n = -1.0: give a finite number above 0"),
+        ({"cutoff": 0.0}, "cutoff = 0.0: give a finite number above 0"),
+        ({"onset": 8.0}, "onset = 8.0: give a finite number of at least 0 and below 7"),
         ({"c": [1.0, 2.0]}, "name its rows"),
     ],
 )

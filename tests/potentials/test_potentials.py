@@ -1,6 +1,7 @@
 """Closed forms, truncations, names of parameters, and what potentials refuse."""
 
 import cases
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numerical
@@ -21,6 +22,7 @@ from mdsens.potentials import (
     TruncatedPairPotential,
     parameter,
 )
+from mdsens.potentials.pair import require_cutoff_above
 
 pytestmark = pytest.mark.xdist_group("potentials")
 CUTOFF, ONSET = 2.5, 2.25
@@ -171,43 +173,179 @@ def test_a_potential_does_not_share_memory_with_its_tables():
 
 
 AB = ("A", "B")
+NAN = float("nan")
+
+
+def lennard(epsilon=1.0, sigma=1.0, cutoff=2.5, **options):
+    return lambda: LennardJones(epsilon, sigma, cutoff, **options)
+
+
+def silicon(**changes):
+    return lambda: StillingerWeber(1.0, 1.0, **{**cases.SILICON, **changes})
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: LennardJones(-1.0, 1.0, 2.5), "epsilon = -1.0 .* above zero"),
-        (lambda: LennardJones(1.0, 0.0, 2.5), "sigma = 0.0 .* above zero"),
-        (lambda: LennardJones(np.nan, 1.0, 2.5), "epsilon = nan is not finite"),
-        (lambda: LennardJones(1.0, 1.0, 0.9), "give a larger cutoff"),
-        (lambda: LennardJones(1.0, {"A": 1.0, "B": 3.0}, 2.5, species=AB), "larger cutoff"),
-        (lambda: LennardJones(1.0, 1.0, np.inf), "positive length"),
-        (lambda: LennardJones(1.0, 1.0, 2.5, "smoth"), "allowed are none, shifted"),
-        (lambda: LennardJones(1.0, 1.0, 2.5, onset=2.5), "0 to below cutoff"),
-        (lambda: LennardJones([[1, 2], [3, 4]], 1.0, 2.5, species=AB), "not symmetric"),
-        (lambda: LennardJones([[1, 2], [2, 4]], 1.0, 2.5), "name its rows"),
-        (lambda: LennardJones({"A-B": 1.0}, 1.0, 2.5), "name its rows"),
-        (lambda: LennardJones({"A-A": 1.0, "A-B": 1.0}, 1.0, 2.5, species=AB), "no value for B-B"),
-        (lambda: LennardJones({"A-C": 1.0}, 1.0, 2.5, species=AB), "'A-C' is no pair"),
-        (lambda: LennardJones(np.ones((3, 3)), 1.0, 2.5, species=AB), r"is \(2, 2\)"),
-        (lambda: LennardJones([1.0, 2.0], 1.0, 2.5, species=AB), "species-by-species table"),
+        (lennard(-1.0), "LennardJones: epsilon = -1.0: give a finite number above 0"),
+        (lennard(sigma=0.0), "sigma = 0.0: give a finite number above 0"),
+        (lennard(NAN), "epsilon = nan is not finite: give a finite number above 0"),
+        (lennard(True), "epsilon = True: give numbers"),
+        (lennard("0.01"), "epsilon = '0.01': give numbers"),
+        (lennard(None), "epsilon = None: give numbers"),
+        (lennard(1j), "epsilon = 1j: give numbers"),
+        (lennard(np.array([[True] * 2] * 2), species=AB), "epsilon = .*: give numbers"),
+        (lennard([[1.0, NAN], [NAN, 1.0]], species=AB), "epsilon is not finite in rows 0, 1"),
+        (lennard([[1.0, -1.0], [-1.0, 1.0]], species=AB), "give finite numbers above 0"),
+        (lennard(cutoff=0.9), "cutoff = 0.9 is not above sigma = 1: give a larger cutoff"),
+        (lennard(1.0, [[1.0, 3.0], [3.0, 1.0]], species=AB), "not above sigma = 3"),
+        (lennard(cutoff=np.inf), "cutoff = inf: give a finite number above 0"),
+        (lennard(cutoff="2.5"), "cutoff = '2.5': give a finite number above 0"),
+        (lennard(cutoff=True), "cutoff = True: give a finite number above 0"),
+        (lennard(cutoff=[2.5, 2.5]), r"cutoff = \[2.5, 2.5\]: give a finite number above 0"),
+        (lennard(truncation="smoth"), "'smoth': allowed are none, shifted.* mean 'smooth'"),
+        (lennard(truncation=[]), r"truncation = \[\]: allowed are none, shifted"),
+        (lennard(onset=2.5), "onset = 2.5: give a finite number of at least 0 and below 2.5"),
+        (lennard(onset=-0.1), "onset = -0.1: give a finite number of at least 0"),
+        (lennard(onset="2"), "onset = '2': give a finite number"),
+        (lennard([[1, 2], [3, 4]], species=AB), "not symmetric"),
+        (lennard([[1, 2], [2, 4]]), "name its rows"),
+        (lennard([[1, 2], [2]], species=AB), "epsilon = .*: give numbers"),
+        (lennard({"A-B": 1.0}), "name its rows"),
+        (lennard({"A-A": 1.0, "A-B": 1.0}, species=AB), "no value for B-B"),
+        (lennard({"A-C": 1.0}, species=AB), "'A-C' is no pair of the species A, B"),
+        (lennard({("A", "B"): 1.0}, species=AB), "is no pair of the species A, B"),
+        (lennard({"A": 1.0, "B": 1.0}, species=AB), "species-by-species table"),
+        (
+            lennard({"A-A": 1.0, "A-B": 1.0, "B-A": 2.0, "B-B": 1.0}, species=AB),
+            "epsilon: 'A-B' and 'B-A' are the same: give its value once",
+        ),
+        (
+            lennard({"A-A": 1.0, "B-A": 1.0, "A-B": 1.0, "B-B": 1.0}, species=AB),
+            "epsilon: 'B-A' and 'A-B' are the same: give its value once",
+        ),
+        (
+            lennard({"A-A": 1.0, "A-B": "2", "B-B": 1.0}, species=AB),
+            r"epsilon\[A-B\] = '2': give numbers",
+        ),
+        (
+            lennard({"A-A": 1.0, "A-B": [1.0], "B-B": 1.0}, species=AB),
+            r"epsilon\[A-B\] has shape \(1,\): give one number",
+        ),
+        (lennard(np.ones((3, 3)), species=AB), r"is \(2, 2\)"),
+        (lennard([1.0, 2.0], species=AB), "species-by-species table"),
+        (lennard(species=("Ar", "Ar")), "species = .*: 'Ar' is given twice"),
+        (lennard(species=("Ar", "")), "species = .*: '' is no name"),
+        (lennard(species=("Ar", 3)), "species = .*: 3 is no name"),
+        (lennard(species=[]), r"species = \[\]: give a name"),
+        (lennard(species=3), "species = 3: give a name"),
+        (lennard(species=("A", "B", "A-B")), "'A-B' may be read in two ways"),
+        (lennard(species=("A", "A-B", "B-A")), "'A-B-A' may be read in two ways"),
         (lambda: Morse(1.0, -1.0, 1.0, 2.5), "alpha = -1.0"),
-        (lambda: Morse(1.0, 1.0, 3.0, 2.5), "give a larger cutoff"),
-        (lambda: SoftSphere(1.0, alpha=1.5), "at least 2"),
-        (lambda: SoftSphere(1.0, alpha="hertz"), "harmonic, hertzian"),
+        (lambda: Morse(1.0, 1.0, 3.0, 2.5), "not above r0 = 3: give a larger cutoff"),
+        (lambda: SoftSphere(1.0, alpha=1.5), "alpha = 1.5: give a finite number of at least 2"),
+        (lambda: SoftSphere(1.0, alpha=NAN), "alpha = nan: give a finite number of at least 2"),
+        (lambda: SoftSphere(1.0, alpha=None), "alpha = None: give a finite number of at least 2"),
+        (lambda: SoftSphere(1.0, alpha="hertz"), "'hertz': allowed are harmonic, hertzian"),
         (lambda: SoftSphere(-1.0), "diameter = -1.0"),
         (lambda: WCA(1.0, -1.0), "sigma = -1.0"),
-        (lambda: StillingerWeber(1.0, 1.0, **{**cases.SILICON, "lambda_": -1.0}), "at least 0"),
-        (lambda: StillingerWeber(1.0, 1.0, **{**cases.SILICON, "costheta0": -2}), "at least -1"),
-        (lambda: WCA(1.0, 1.0).with_parameters({"sigm": 1.0}), "did you mean 'sigma'"),
-        (lambda: WCA(1.0, 1.0).with_parameters({"sigma": -1.0}), "above zero"),
+        (silicon(lambda_=-1.0), "lambda_ = -1.0: give a finite number of at least 0"),
+        (silicon(costheta0=-2), "costheta0 = -2.0: give a finite number of at least -1"),
+        (silicon(costheta0=5), "costheta0 = 5.0: give a finite number .* of at most 1"),
+        (silicon(costheta0=[[0.0]]), r"costheta0 has shape \(1, 1\): one value is allowed"),
+        (silicon(p=0, q=4), "p = 0.0 is not above q = 4.0: give a repulsion of higher power"),
+        (silicon(p=0.0, q=0.0), "p = 0.0 is not above q = 0.0"),
+        (silicon(p=4.0, q=[[0.0, 5.0], [5.0, 0.0]], species=AB), "is not above q = "),
+        (silicon(a=0.0), "a = 0.0: give a finite number above 0"),
     ],
-    ids=range(25),
-)
+    ids=range(58),
+)  # fmt: skip
 def test_what_potentials_refuse(make, message):
     with pytest.raises(InputError, match=message) as caught:
         make()
     assert "\n" not in str(caught.value)
+
+
+class Bounded(Buckingham):
+    """A potential of one's own with checks of both kinds."""
+
+    def check_relations(self):
+        super().check_relations()
+        require_cutoff_above(self, "rho")
+
+    def __check_init__(self):
+        if self.cutoff > 100.0:
+            raise InputError("too far")
+
+
+BINARY = cases.POTENTIALS["lj-binary"]
+
+
+@pytest.mark.parametrize(
+    ("potential", "values", "message"),
+    [
+        (WCA(1.0, 1.0), {"sigm": 1.0}, "no parameter 'sigm'.*did you mean 'sigma'"),
+        (WCA(1.0, 1.0), {3: 1.0}, "no parameter 3: allowed are epsilon, sigma"),
+        (WCA(1.0, 1.0), {"sigma": -1.0}, "sigma = -1.0: give a finite number above 0"),
+        (WCA(1.0, 1.0), "sigma", "values is a str: give a dict"),
+        (cases.POTENTIALS["lj-smooth"], {"sigma": NAN}, "sigma = nan is not finite"),
+        (cases.POTENTIALS["lj-smooth"], {"epsilon": -1.0}, "epsilon = -1.0: give a finite number"),
+        (cases.POTENTIALS["lj-smooth"], {"sigma": 2.6}, "not above sigma = 2.6"),
+        (cases.POTENTIALS["lj-smooth"], {"sigma": True}, "sigma = True: give numbers"),
+        (cases.POTENTIALS["lj-smooth"], {"sigma": "1"}, "sigma = '1': give numbers"),
+        (cases.POTENTIALS["lj-smooth"], {"sigma": [1.0]}, "give one number"),
+        (BINARY, {"sigma[A-B]": 3.0}, "not above sigma = 3"),
+        (BINARY, {"sigma[A-B]": 1.0, "sigma[B-A]": 1.0}, "'sigma.A-B.' and 'sigma.B-A.' are the"),
+        (BINARY, {"sigma[A-C]": 1.0}, "did you mean 'sigma"),
+        (cases.POTENTIALS["sutton-chen"], {"m": 0.0}, "m = 0.0: give a finite number above 0"),
+        (cases.POTENTIALS["sw"], {"costheta0": 1.5}, "costheta0 = 1.5"),
+        (cases.POTENTIALS["sw"], {"q": 5.0}, "p = 4.0 is not above q = 5.0"),
+        (Bounded(A=1.0, rho=0.1, C=0.0, cutoff=1.0), {"rho": 2.0}, "not above rho = 2"),
+        (Bounded(A=1.0, rho=0.1, C=0.0, cutoff=1.0), {"C": -1.0}, "C = -1.0: .*of at least 0"),
+    ],
+    ids=range(18),
+)  # fmt: skip
+def test_changed_parameters_are_checked_as_when_first_given(potential, values, message):
+    with pytest.raises(InputError, match=message) as caught:
+        potential.with_parameters(values)
+    assert "\n" not in str(caught.value)
+
+
+def test_checks_of_one_s_own_are_made_for_changed_parameters_too():
+    potential = Bounded(A=1.0, rho=0.1, C=0.0, cutoff=1.0)
+    far = eqx.tree_at(lambda p: p.A, potential, potential.A)
+    object.__setattr__(far, "cutoff", 200.0)
+    with pytest.raises(InputError, match="too far"):
+        far.with_parameters({"A": 2.0})
+
+
+def test_parameters_may_be_traced():
+    def made(sigma):
+        given = LennardJones({"A-A": 1.0, "A-B": sigma, "B-B": 1.0}, sigma, 2.5, species=AB)
+        changed = given.with_parameters({"epsilon[B-A]": 2.0 * sigma})
+        return jnp.stack([given.epsilon[1, 0], changed.epsilon[0, 1], changed.sigma])
+
+    value, slope = jax.jvp(made, (jnp.asarray(0.9),), (jnp.ones(()),))
+    np.testing.assert_allclose(value, [0.9, 1.8, 0.9])
+    np.testing.assert_allclose(slope, [1.0, 2.0, 1.0])
+    assert made(jnp.float32(0.5)).dtype == jnp.float64
+    assert jax.eval_shape(made, jnp.float32(0.5)).dtype == jnp.float64
+    with pytest.raises(InputError, match=r"epsilon = .*give numbers"):
+        jax.eval_shape(lambda epsilon: LennardJones(epsilon, 1.0, 2.5), jnp.asarray(True))
+
+
+def test_one_name_is_one_species():
+    assert LennardJones(1.0, 1.0, 2.5, species="Ar").species == ("Ar",)
+    assert SoftSphere({"Ar": 1.0}, species="Ar").parameters["diameter[Ar]"] == 1.0
+
+
+def test_a_dash_in_a_name_is_no_pair():
+    names = ("C-sp2", "H")
+    potential = LennardJones({"C-sp2-C-sp2": 1.0, "H-C-sp2": 1.5, "H-H": 2.0}, 1.0, 2.5,
+                             species=names)  # fmt: skip
+    assert potential.epsilon.tolist() == [[1.0, 1.5], [1.5, 2.0]]
+    assert potential.parameters["epsilon[C-sp2-H]"] == 1.5
+    assert potential.with_parameters({"epsilon[H-C-sp2]": 3.0}).epsilon[1, 0] == 3.0
 
 
 def test_a_potential_of_one_s_own_relaxes_and_has_sensitivities():

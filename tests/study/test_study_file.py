@@ -40,7 +40,7 @@ def mistake(trimer, *settings: str) -> str:
         ("potential.sigm=3", ["potential.sigm", "3", "epsilon", "'sigma'?"]),
         ("potential.sigma=3.4 eV", ["potential.sigma", "'3.4 eV'", "length", "nm"]),
         ("potential.sigma=true", ["potential.sigma", "True", "number"]),
-        ("potential.sigma=-1", ["sigma", "-1", "above zero"]),
+        ("potential.sigma=-1", ["sigma", "-1", "above 0"]),
         ("potential.sigma={Ar-Ar=3}", ["potential.sigma", "potential.species"]),
         ('potential.species=["Kr"]', ["species", "Ar", "Kr"]),
         ("potential.truncation=sharp", ["truncation", "'sharp'", "shifted"]),
