@@ -1,5 +1,6 @@
 """From a system and a potential to an Equilibrium."""
 
+from mdsens.relaxation.arguments import METHODS
 from mdsens.relaxation.batch import relax_batch
 from mdsens.relaxation.batch_equilibrium import BatchEquilibrium
 from mdsens.relaxation.certificate import Certificate
@@ -13,7 +14,7 @@ from mdsens.relaxation.lbfgs import LBFGS
 from mdsens.relaxation.minimiser import Minimiser, State, first_state
 from mdsens.relaxation.newton import Newton
 from mdsens.relaxation.preconditioned_lbfgs import PreconditionedLBFGS
-from mdsens.relaxation.relax import METHODS, relax, unrelaxed
+from mdsens.relaxation.relax import relax, unrelaxed
 
 __all__ = [
     "FIRE",

@@ -1,7 +1,7 @@
 """relax_batch: many small systems relaxed side by side, each stopping by its own tolerance."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from mdsens.errors import InputError
 from mdsens.particles.system import System, is_concrete
 from mdsens.potentials.potential import Potential
+from mdsens.relaxation.arguments import METHODS, check_structure, checked_options
 from mdsens.relaxation.batch_equilibrium import BatchEquilibrium
 from mdsens.relaxation.batch_segment import Begin, Report, advance, blank_course
 from mdsens.relaxation.dense_newton import DenseNewton
@@ -20,13 +21,13 @@ from mdsens.relaxation.lbfgs import LBFGS
 from mdsens.relaxation.minimiser import Minimiser
 from mdsens.relaxation.newton import DENSE_LIMIT, Newton
 from mdsens.relaxation.preconditioned_lbfgs import PreconditionedLBFGS
-from mdsens.relaxation.relax import METHODS, _check_inputs
 from mdsens.relaxation.side_by_side import (
     Devices,
     Lanes,
     all_devices,
     kinds,
 )
+from mdsens.values import integer, is_traced, real_array
 
 #: Systems side by side on one processor: what they remember should fit its cache.
 LANES_PER_CPU = 32
@@ -36,6 +37,8 @@ LANES_PER_ACCELERATOR = 1024
 PATIENCE = 1000
 #: Newton steps before L-BFGS is tried again.
 NEWTON_STEPS = 20
+#: What to do instead of tracing a batch.
+NOT_TRACED = "use mdsens.relax under jit, grad and vmap, or sensitivity_batch for derivatives"
 
 
 def relax_batch(
@@ -78,13 +81,24 @@ def relax_batch(
     Raises:
         InputError: something given is not allowed.
     """
-    systems = [systems] if isinstance(systems, System) else list(systems)
-    given = [potential] * len(systems) if isinstance(potential, Potential) else potential
-    potentials = list(given)
-    fits = np.ndim(fmax) == 0 or np.shape(fmax) == (len(systems),)
-    forces = np.broadcast_to(np.asarray(fmax, float), len(systems)).copy() if fits else None
-    _check(systems, potentials, forces, fmax, method, max_steps, cell, batch_size, skin)
-    assert forces is not None
+    given = checked_options(method, max_steps, cell, pressure, progress, max_step, skin)
+    method, max_steps, cell, pressure, progress, max_step, skin = given
+    if is_traced(pressure):
+        raise InputError(f"pressure is being traced: {NOT_TRACED}")
+    if batch_size is not None:
+        batch_size = integer(batch_size, "batch_size", at_least=1)
+    systems = _listed(systems, System, "systems", "a list of mdsens.System")
+    potentials = _listed(potential, Potential, "potential", "one of mdsens.potentials, or a list")
+    if isinstance(potential, Potential):
+        potentials = potentials * len(systems)
+    forces = real_array(fmax, "fmax", above=0.0)
+    if forces.shape not in ((), (len(systems),)):
+        raise InputError(
+            f"fmax has shape {forces.shape}: give one force, or one for each of {len(systems)} "
+            "systems"
+        )
+    forces = np.broadcast_to(forces, len(systems)).copy()
+    _check(systems, potentials, method, cell)
     batch = _Batch(systems, potentials, forces, max_steps, cell, float(pressure), skin, batch_size)
     bar = _progress_bar(len(systems)) if progress else None
     with bar if bar is not None else contextlib.nullcontext():
@@ -316,17 +330,16 @@ def _cells(system: System, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return reference, cell
 
 
-def _check(
-    systems: list[System],
-    potentials: list[Potential],
-    forces: np.ndarray | None,
-    fmax: Any,
-    method: Any,
-    max_steps: int,
-    cell: str | None,
-    batch_size: int | None,
-    skin: float | None,
-) -> None:
+def _listed(value: Any, kind: type, name: str, what: str) -> list:
+    """One thing of a kind, or many, in a list."""
+    if isinstance(value, kind):
+        return [value]
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise InputError(f"{name} is a {type(value).__name__}: give {what}")
+    return list(value)
+
+
+def _check(systems: list[System], potentials: list[Potential], method: Any, cell: Any) -> None:
     if not systems:
         raise InputError("systems is empty: give a list of at least one System")
     if len(potentials) != len(systems):
@@ -334,39 +347,26 @@ def _check(
             f"{len(potentials)} potentials for {len(systems)} systems: give one for all, or one "
             "for each"
         )
-    if forces is None:
-        raise InputError(
-            f"fmax has shape {np.shape(fmax)}: give one force, or one for each of {len(systems)} "
-            "systems"
-        )
-    if batch_size is not None and batch_size < 1:
-        raise InputError(f"batch_size = {batch_size}: give a whole number above zero")
-    if skin is not None and not skin > 0:
-        raise InputError(f"skin = {skin}: give a length above zero")
     for index, (system, potential) in enumerate(zip(systems, potentials, strict=True)):
         try:
-            _check_inputs(system, potential, method, float(forces[index]), max_steps, cell)
+            check_structure(system, potential, cell)
         except InputError as error:
             raise InputError(f"systems[{index}]: {error}") from None
         if not is_concrete(system, potential):
-            raise InputError(
-                "relax_batch is no function to trace: use mdsens.relax under jit, grad and vmap, "
-                "or sensitivity_batch for derivatives"
-            )
+            raise InputError(f"relax_batch is no function to trace: {NOT_TRACED}")
         if system.dimension != systems[0].dimension:
             raise InputError(
                 f"systems[{index}] has {system.dimension} dimensions, systems[0] has "
                 f"{systems[0].dimension}: relax each kind in a batch of its own"
             )
         degrees = system.positions.size + (0 if cell is None else system.dimension**2)
-        if (
-            method == "newton" or isinstance(method, (Newton, DenseNewton))
-        ) and degrees > DENSE_LIMIT:
+        by_newton = isinstance(method, (Newton, DenseNewton)) or method == "newton"
+        if by_newton and degrees > DENSE_LIMIT:
             raise InputError(
                 f"systems[{index}] has {degrees} degrees of freedom, and batches take Newton's "
                 f"method up to {DENSE_LIMIT}: use mdsens.relax for it, or method='lbfgs'"
             )
-    if method == "preconditioned-lbfgs" or isinstance(method, PreconditionedLBFGS):
+    if isinstance(method, PreconditionedLBFGS) or method == "preconditioned-lbfgs":
         raise InputError(
             "method = 'preconditioned-lbfgs' is for one large system: use 'auto' or 'lbfgs' for a "
             "batch, or mdsens.relax"

@@ -76,8 +76,9 @@ class BatchEquilibrium(Sequence[Equilibrium]):
 
     @property
     def volumes(self) -> Float[np.ndarray, " S"]:
-        """Volumes of the cells, shape (S,), length^D; 0 where there is no cell."""
-        return np.abs(np.linalg.det(self.cells))
+        """Volumes of the cells, shape (S,), length^D; 0 where no direction is periodic."""
+        periodic = np.array([any(system.pbc) for system in self.systems], bool)
+        return np.where(periodic, np.abs(np.linalg.det(self.cells)), 0.0)
 
     @property
     def energies(self) -> Float[np.ndarray, " S"]:

@@ -158,12 +158,17 @@ class Equilibrium(eqx.Module):
         forces = np.zeros((count, 3))
         forces[:, :dimension] = np.asarray(self.forces)
         results = {"energy": float(self.energy), "forces": forces}
-        if dimension == 3 and float(self.system.volume) > 0:
+        if dimension == 3 and any(self.system.pbc) and float(self.system.volume) > 0:
             results["stress"] = np.asarray(self.stress)
         atoms.calc = SinglePointCalculator(atoms, **results)
         return atoms
 
     def _require_volume(self, what: str) -> None:
+        if not any(self.system.pbc):
+            raise InputError(
+                f"{what} needs a volume, and no direction is periodic: give the system a cell, and "
+                "pbc in the directions that repeat"
+            )
         if is_concrete(self.system.cell) and float(self.system.volume) == 0.0:
             raise InputError(
                 f"{what} needs a volume, and the cell has none: give the system a cell"

@@ -1,7 +1,6 @@
 """relax: from a system and a potential to an Equilibrium, differentiable by its condition."""
 
 import contextlib
-import difflib
 from typing import Any
 
 import jax
@@ -14,29 +13,23 @@ from mdsens.implicit import SolverAt, custom_root
 from mdsens.particles.edges import EdgeList, find_edges, no_edges
 from mdsens.particles.system import System, is_concrete
 from mdsens.potentials.potential import Potential
-from mdsens.relaxation.conjugate_gradient import ConjugateGradient
+from mdsens.relaxation.arguments import (
+    METHODS,
+    check_structure,
+    checked_capacity,
+    checked_options,
+)
 from mdsens.relaxation.descent import Callback, Descent, descend_automatically
 from mdsens.relaxation.equilibrium import Equilibrium
-from mdsens.relaxation.fire import FIRE
-from mdsens.relaxation.gradient_descent import GradientDescent
 from mdsens.relaxation.hessian_solver import hessian_fits
-from mdsens.relaxation.landscape import CELL_MODES, Landscape
-from mdsens.relaxation.lbfgs import LBFGS
+from mdsens.relaxation.landscape import Landscape
 from mdsens.relaxation.loose import loose_atoms
 from mdsens.relaxation.minimiser import Minimiser
 from mdsens.relaxation.newton import Newton
 from mdsens.relaxation.preconditioned_lbfgs import PreconditionedLBFGS
 from mdsens.relaxation.traced_solver import hessian_solver_at
+from mdsens.values import real
 
-#: What each minimiser is called.
-METHODS = {
-    "fire": FIRE,
-    "gradient-descent": GradientDescent,
-    "lbfgs": LBFGS,
-    "preconditioned-lbfgs": PreconditionedLBFGS,
-    "cg": ConjugateGradient,
-    "newton": Newton,
-}
 #: Slots per atom that a traced relaxation has room for where the range is traced too.
 TRACED_SLOTS = {2: 32, 3: 80}
 
@@ -75,7 +68,8 @@ def relax(
         fmax: largest norm of a force on an atom at which to stop, energy/length.
         max_steps: steps to take at most; a relaxation that ends here is not converged.
         cell: what of the cell relaxes: None, ``"isotropic"``, ``"diagonal"`` or ``"full"``.
-        pressure: external pressure against which the cell relaxes, energy/length^D.
+        pressure: external pressure against which the cell relaxes, energy/length^D; only where
+            a cell relaxes.
         fixed: mask (N,) or indices of atoms to hold, instead of the system's own.
         progress: whether to show step, energy and largest force as it goes.
         max_step: largest move in one step, length (for FIRE, of all atoms together, as in ASE).
@@ -91,16 +85,21 @@ def relax(
         InputError: something given is not allowed.
         RelaxationError: energy or forces are not finite, or the structure flies apart.
     """
-    _check_inputs(system, potential, method, fmax, max_steps, cell)
+    given = checked_options(method, max_steps, cell, pressure, progress, max_step, skin)
+    method, max_steps, cell, pressure, progress, max_step, skin = given
+    check_structure(system, potential, cell)
+    fmax, capacity = real(fmax, "fmax", above=0.0), checked_capacity(capacity)
+    if callback is not None and not callable(callback):
+        raise InputError(f"callback is a {type(callback).__name__}: give a function, or None")
     if fixed is not None:
         system = system.with_fixed(fixed)
-    pressure = jnp.asarray(pressure, jnp.float64)
+    pressure = jnp.asarray(pressure)
     inputs = jax.lax.stop_gradient((system, potential, pressure))
 
     def solve(inputs: tuple) -> tuple:
         start, frozen, load = inputs
         descent = Descent(
-            start, frozen, cell, float(load), float(fmax), int(max_steps), skin, progress, callback
+            start, frozen, cell, float(load), fmax, max_steps, skin, progress, callback
         )
         with descent.bar if descent.bar is not None else contextlib.nullcontext():
             if method == "auto":
@@ -131,7 +130,7 @@ def relax(
     landscape = _landscape(system, potential, edge_list, pressure, cell, jnp.asarray(loose))
     q = _root(q, landscape.with_loose_at(q).backbone())
     return Equilibrium(
-        landscape.with_loose_at(q), q, inputs[0].positions, jnp.asarray(force), float(fmax),
+        landscape.with_loose_at(q), q, inputs[0].positions, jnp.asarray(force), fmax,
         history, preconditioner,
     )  # fmt: skip
 
@@ -248,36 +247,3 @@ def _traced_capacity(system: System, potential: Potential) -> tuple[int, int]:
             return int(1.5 * found[0]) + 8, int(1.5 * found[1]) + 64
     slots = TRACED_SLOTS[dimension]
     return slots, (3**dimension - 1) * system.atom_count if any(system.pbc) else 0
-
-
-def _check_inputs(
-    system: System, potential: Potential, method: Any, fmax: float, max_steps: int, cell: Any
-) -> None:
-    if not isinstance(system, System):
-        raise InputError(
-            f"system is a {type(system).__name__}: give a mdsens.System, as from System.from_ase"
-        )
-    if not isinstance(potential, Potential):
-        raise InputError(f"potential is a {type(potential).__name__}: give a mdsens.potentials one")
-    potential.species_index(system)
-    if not isinstance(method, Minimiser) and method not in ("auto", *METHODS):
-        near = difflib.get_close_matches(str(method), ["auto", *METHODS], 1, 0.0)
-        raise InputError(
-            f"method = {method!r}: allowed are auto, {', '.join(METHODS)}; "
-            f"did you mean {near[0]!r}?"
-        )
-    if cell not in CELL_MODES:
-        raise InputError(f"cell = {cell!r}: allowed are None, isotropic, diagonal, full")
-    if cell is not None and not all(system.pbc):
-        raise InputError(
-            f"cell = {cell!r} with pbc = {system.pbc}: a cell can relax only where every direction "
-            "is periodic; use cell=None"
-        )
-    if not (np.isfinite(fmax) and fmax > 0):
-        raise InputError(f"fmax = {fmax}: give a positive force")
-    if max_steps < 0:
-        raise InputError(f"max_steps = {max_steps}: give 0 or more")
-    if is_concrete(potential):
-        reach = float(potential.interaction_range)
-        if not (np.isfinite(reach) and reach > 0):
-            raise InputError(f"the potential's range is {reach}: give it a positive cutoff")

@@ -2,6 +2,7 @@
 
 import ase
 import cases
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +12,7 @@ from ase.constraints import FixAtoms
 import mdsens
 from mdsens.errors import InputError, RelaxationError
 from mdsens.potentials import LennardJones, Morse
-from mdsens.relaxation import FIRE
+from mdsens.relaxation import FIRE, unrelaxed
 
 pytestmark = pytest.mark.xdist_group("relax")
 LJ = cases.POTENTIALS["lj-smooth"]
@@ -158,22 +159,62 @@ def test_a_structure_that_flies_apart_is_an_error_that_names_the_atom():
         mdsens.relax(cases.dimer(0.5), LJ, method=wild)
 
 
+NAN = float("nan")
+
+
+def broken_system():
+    return eqx.tree_at(lambda s: s.positions, cases.dimer(), jnp.full((2, 3), NAN))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"method": "fired"}, "did you mean 'fire'"),
-        ({"cell": "cubic"}, "allowed are None, isotropic, diagonal, full"),
+        ({"method": FIRE}, "method = .*FIRE.*: allowed are auto, fire"),
+        ({"method": ["fire"]}, r"method = \['fire'\]: allowed are auto, fire"),
+        ({"method": None}, "method = None: allowed are auto, fire"),
+        ({"cell": "cubic"}, "cell = 'cubic': allowed are None, isotropic, diagonal, full"),
+        ({"cell": ["full"]}, r"cell = \['full'\]: allowed are None, isotropic"),
+        ({"cell": True}, "cell = True: allowed are None, isotropic"),
         ({"cell": "full"}, "every direction is periodic"),
-        ({"fmax": 0.0}, "positive force"),
-        ({"fmax": float("nan")}, "positive force"),
-        ({"max_steps": -1}, "0 or more"),
-        ({"fixed": [7]}, "allowed are atoms 0 to 1"),
-        ({"potential": "lennard-jones"}, "mdsens.potentials"),
-        ({"system": ase.Atoms("Ar")}, "System.from_ase"),
+        ({"fmax": 0.0}, "fmax = 0.0: give a finite number above 0"),
+        ({"fmax": NAN}, "fmax = nan: give a finite number above 0"),
+        ({"fmax": "1e-8"}, "fmax = '1e-8': give a finite number above 0"),
+        ({"fmax": True}, "fmax = True: give a finite number above 0"),
+        ({"fmax": [1e-8]}, "fmax = .*: give a finite number above 0"),
+        ({"max_steps": -1}, "max_steps = -1: give a whole number of at least 0"),
+        ({"max_steps": 10.0}, "max_steps = 10.0: give a whole number of at least 0"),
+        ({"max_steps": True}, "max_steps = True: give a whole number"),
+        ({"max_step": 0}, "max_step = 0: give a finite number above 0"),
+        ({"max_step": "0.2"}, "max_step = '0.2': give a finite number above 0"),
+        ({"skin": "a"}, "skin = 'a': give a finite number above 0"),
+        ({"skin": 0}, "skin = 0: give a finite number above 0"),
+        ({"skin": -0.3}, "skin = -0.3: give a finite number above 0"),
+        ({"skin": NAN}, "skin = nan: give a finite number above 0"),
+        ({"pressure": NAN}, "pressure = nan is not finite: give a finite number"),
+        ({"pressure": "1 GPa"}, "pressure = '1 GPa': give numbers"),
+        ({"pressure": None}, "pressure = None: give numbers"),
+        ({"pressure": [1.0, 1.0, 1.0]}, r"pressure has shape \(3,\): give one number"),
+        ({"pressure": 0.1}, "pressure is 0.1, and cell = None: .* give cell"),
+        ({"progress": "yes"}, "progress = 'yes': give True or False"),
+        ({"progress": 1}, "progress = 1: give True or False"),
+        ({"callback": "print"}, "callback is a str: give a function, or None"),
+        ({"capacity": 100}, "capacity = 100: give two whole numbers"),
+        ({"capacity": (100.0, 10)}, r"capacity\[0\] = 100.0: give a whole number"),
+        ({"capacity": (0, 10)}, r"capacity\[0\] = 0: give a whole number of at least 1"),
+        ({"capacity": (100, -1)}, r"capacity\[1\] = -1: give a whole number of at least 0"),
+        ({"fixed": [7]}, "there is no 7; allowed are 0 to 1"),
+        ({"fixed": [0.0]}, "fixed = .0.0.: give a mask of booleans, or indices"),
+        ({"fixed": np.array([0, 0, 1])}, "0 is given twice"),
+        ({"fixed": [True]}, r"fixed has shape \(1,\): give a mask of shape \(2,\)"),
+        ({"potential": "lennard-jones"}, "potential is a str: give a mdsens.potentials one"),
+        ({"potential": LennardJones}, "potential is a .*: give a mdsens.potentials one"),
+        ({"system": ase.Atoms("Ar")}, "system is a Atoms: give a mdsens.System, as from System.f"),
+        ({"system": broken_system()}, "positions is not finite in rows 0, 1"),
         ({"potential": cases.POTENTIALS["lj-binary"]}, "no parameters for species X"),
     ],
-    ids=lambda value: str(value)[:30],
-)
+    ids=range(43),
+)  # fmt: skip
 def test_what_relax_refuses(arguments, message):
     given = {"system": cases.dimer(), "potential": LJ, **arguments}
     with pytest.raises(InputError, match=message) as caught:
@@ -181,11 +222,54 @@ def test_what_relax_refuses(arguments, message):
     assert "\n" not in str(caught.value)
 
 
-def test_volume_and_stress_need_a_cell():
-    equilibrium = mdsens.relax(cases.dimer(), LJ)
+def test_a_pressure_that_is_traced_needs_a_cell_that_relaxes():
+    def energy(pressure):
+        return mdsens.relax(cases.dimer(), LJ, pressure=pressure).energy
+
+    with pytest.raises(InputError, match="pressure is being traced, and cell = None"):
+        jax.make_jaxpr(energy)(0.0)
+
+
+@pytest.mark.parametrize("lattice", [None, 5.0], ids=["no cell", "a lattice that nothing repeats"])
+def test_volume_and_stress_need_a_periodic_direction(lattice):
+    # A file may keep a lattice for a structure that is not periodic.
+    cell = None if lattice is None else lattice * np.eye(3)
+    start = mdsens.System(cases.dimer().positions, cell, pbc=False)
+    equilibrium = unrelaxed(start, LJ)
     for name in ("volume", "stress", "pressure"):
-        with pytest.raises(InputError, match=f"{name} needs a volume"):
+        with pytest.raises(InputError, match=f"{name} needs a volume, and no direction is period"):
             getattr(equilibrium, name)
+        with pytest.raises(InputError, match="no direction is periodic"):
+            jax.eval_shape(lambda q, name=name: getattr(moved_to(equilibrium, q), name), start)
+    assert "stress" not in equilibrium.to_ase().calc.results
+    assert mdsens.relax_batch([start], LJ, max_steps=0).volumes.tolist() == [0.0]
+
+
+def moved_to(equilibrium, system):
+    return eqx.tree_at(lambda e: e.q, equilibrium, system.positions)
+
+
+def test_a_slab_in_a_full_cell_has_a_volume_and_a_stress():
+    slab = cases.case("lj-smooth", "slab").system
+    equilibrium = unrelaxed(slab, LJ)
+    atoms = equilibrium.to_ase()
+    assert float(equilibrium.volume) == pytest.approx(atoms.get_volume(), rel=1e-14)
+    assert np.array_equal(atoms.get_stress(), equilibrium.stress)
+
+
+def test_atoms_beyond_every_cutoff_stay_and_have_no_energy():
+    apart = mdsens.System([[0.0, 0.0, 0.0], [9.0, 0.0, 0.0]])
+    equilibrium = mdsens.relax(apart, LJ)
+    assert float(equilibrium.energy) == 0.0
+    assert np.array_equal(equilibrium.positions, apart.positions)
+    certificate = equilibrium.certificate
+    assert certificate.converged
+    assert certificate.null_modes == {
+        "translations": 0, "rotations": 0, "rattlers": 6, "floppy": 0
+    }  # fmt: skip
+    sens = mdsens.sensitivity(equilibrium, ["energy", "distance(0,1)"])
+    for name in ("energy", "distance(0,1)"):
+        assert float(sens[name]["sigma"]) == 0.0
 
 
 def test_an_equilibrium_goes_to_ase_with_its_results():

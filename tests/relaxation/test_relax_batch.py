@@ -6,6 +6,7 @@ import sys
 
 import ase.build
 import cases
+import equinox as eqx
 import jax
 import numpy as np
 import pytest
@@ -142,24 +143,48 @@ def test_a_batch_is_spread_over_all_devices(tmp_path):
     np.testing.assert_allclose(difference, 2 ** (1 / 6), rtol=1e-10)
 
 
+def broken_system():
+    return eqx.tree_at(lambda s: s.positions, cases.dimer(), np.full((2, 3), np.nan))
+
+
+FOREIGN = mdsens.System([[0.0, 0, 0], [1.0, 0, 0]], None, ("Xe",), units="reduced")
+
+
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
         (([], LJ), {}, "systems is empty"),
+        ((None, LJ), {}, "systems is a NoneType: give a list of mdsens.System"),
+        (("systems", LJ), {}, "systems is a str: give a list of mdsens.System"),
+        (([cases.dimer()], None), {}, "potential is a NoneType: give one of mdsens.potentials"),
+        (([cases.dimer()], "LJ"), {}, "potential is a str: give one of mdsens.potentials"),
         (([cases.dimer()], [LJ, LJ]), {}, "2 potentials for 1 systems"),
         (([cases.dimer()], LJ), {"fmax": [1e-8, 1e-8]}, r"fmax has shape \(2,\)"),
-        (([cases.dimer()], LJ), {"fmax": [-1.0]}, r"systems\[0\]: fmax = -1.0"),
+        (([cases.dimer()] * 2, LJ), {"fmax": [1.0, -1.0]}, r"fmax = \[1.0, -1.0\] in rows 1: give"),
+        (([cases.dimer()], LJ), {"fmax": "1"}, "fmax = '1': give numbers"),
+        (([cases.dimer()], LJ), {"fmax": np.nan}, "fmax = nan is not finite"),
         (([cases.dimer()], LJ), {"batch_size": 0}, "batch_size = 0"),
+        (([cases.dimer()], LJ), {"batch_size": 2.0}, "batch_size = 2.0: give a whole number"),
         (([cases.dimer()], LJ), {"skin": -1.0}, "skin = -1.0"),
+        (([cases.dimer()], LJ), {"max_steps": 1.5}, "max_steps = 1.5: give a whole number"),
+        (([cases.dimer()], LJ), {"pressure": 0.1}, "pressure is 0.1, and cell = None"),
+        (([cases.dimer()], LJ), {"progress": 1}, "progress = 1: give True or False"),
+        (([cases.dimer()], LJ), {"cell": ["full"]}, r"cell = \['full'\]: allowed are None"),
         (([cases.dimer()], LJ, "firr"), {}, "did you mean 'fire'"),
         (([cases.dimer()], LJ, "preconditioned-lbfgs"), {}, "is for one large system"),
-        (([cases.dimer(), cases.dimer(dimension=2)], LJ), {}, "has 2 dimensions"),
+        (([cases.dimer(), cases.dimer(dimension=2)], LJ), {}, r"systems\[1\] has 2 dimensions"),
         (([cases.dimer(), clusters()[0]], [LJ, "LJ"]), {}, r"systems\[1\]: potential is a str"),
+        (([cases.dimer(), ase.Atoms("Ar")], LJ), {}, r"systems\[1\]: system is a Atoms"),
+        (([clusters()[0], FOREIGN], BINARY), {}, r"systems\[1\]: .* no parameters for species Xe"),
+        (([cases.dimer(), broken_system()], LJ), {}, r"systems\[1\]: positions is not finite"),
+        (([cases.dimer()], LJ), {"cell": "full"}, r"systems\[0\]: cell = 'full' with pbc"),
     ],
-)
+    ids=range(25),
+)  # fmt: skip
 def test_what_is_not_allowed_is_said(arguments, options, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message) as caught:
         mdsens.relax_batch(*arguments, **options)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_batch_is_no_function_to_trace():
