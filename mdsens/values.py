@@ -31,7 +31,11 @@ def shown(value: Any, limit: int = 80) -> str:
     Returns:
         Its representation, on one line.
     """
-    text = " ".join(repr(value).split())
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:
+        # An integer of thousands of digits has none, for one.
+        text = f"a {type(value).__name__}"
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
