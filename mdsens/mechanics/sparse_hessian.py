@@ -23,6 +23,7 @@ from mdsens.particles.edges import (
     Edges,
     edges_between,
 )
+from mdsens.particles.lattice import heights
 from mdsens.particles.system import System, is_concrete
 from mdsens.potentials.embedded_atom import EmbeddedAtomPotential
 from mdsens.potentials.pair import PairPotential
@@ -120,11 +121,8 @@ def sparse_hessian_bytes(
 
 def _has_duplicates(system: System, edge_list: EdgeList) -> bool:
     """Whether two edges of an atom may lead to images of the same atom."""
-    periodic = np.asarray(system.pbc, bool)
-    if not periodic.any():
-        return False
-    heights = 1.0 / np.linalg.norm(np.linalg.inv(np.asarray(system.cell)), axis=0)
-    return bool(heights[periodic].min() <= 2.0 * float(edge_list.reach))
+    between_planes = heights(np.asarray(system.cell), system.pbc)
+    return bool(between_planes.min(initial=np.inf) <= 2.0 * float(edge_list.reach))
 
 
 def _from_sites(

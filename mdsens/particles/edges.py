@@ -13,7 +13,6 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import ase.geometry
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -23,6 +22,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from scipy.sparse import csr_array
 
 from mdsens.errors import InputError
+from mdsens.particles.lattice import completed_cell
 from mdsens.resources import available_cores, on_all_cores
 
 #: Atoms per block: one slot of them all, with what is computed from it, stays in a core's cache.
@@ -256,11 +256,9 @@ def _pairs(
     count, dimension = positions.shape
     spatial = np.zeros((count, 3))
     spatial[:, :dimension] = positions
-    box = np.zeros((3, 3))
-    box[:dimension, :dimension] = cell
+    box = np.eye(3)
+    box[:dimension, :dimension] = completed_cell(cell, pbc)
     periodic = np.array([*pbc, *([False] * (3 - dimension))])
-    box[~periodic] = 0.0
-    box = np.asarray(ase.geometry.complete_cell(box))
     wider = _reach_of_search(spatial, box, periodic, reach)
     search = vesin.NeighborList(cutoff=wider, full_list=False, n_threads=available_cores())
     # Without copies: these arrays live as long as the search.

@@ -1,0 +1,71 @@
+"""Cells that lack vectors, or whose vectors mean nothing where they are not periodic."""
+
+import itertools
+
+import cases
+import equinox as eqx
+import jax.numpy as jnp
+import numerical
+import numpy as np
+import pytest
+
+from mdsens import System, mechanics
+from mdsens.particles import find_edges
+from mdsens.particles.lattice import completed_cell, heights
+
+TRICLINIC = np.array([[1.9, 0.0, 0.0], [0.6, 1.8, 0.1], [-0.5, 0.4, 1.7]])
+BOUNDARIES = [
+    *(pytest.param(TRICLINIC, pbc) for pbc in itertools.product((True, False), repeat=3)),
+    *(pytest.param(TRICLINIC[:2, :2], pbc) for pbc in itertools.product((True, False), repeat=2)),
+]
+
+
+@eqx.filter_jit
+def forces_of(system, potential, edge_list):
+    return mechanics.forces(system, potential, edge_list)
+
+
+@pytest.mark.parametrize(("cell", "pbc"), BOUNDARIES)
+def test_missing_vectors_are_completed_across_the_others(cell, pbc):
+    periodic = np.array(pbc)
+    # Whatever stands where nothing is periodic: no vector, or one that depends on the others.
+    for missing in (np.zeros(len(cell)), cell.sum(axis=0) if all(pbc) else cell[np.argmax(pbc)]):
+        given = np.where(periodic[:, None], cell, missing)
+        whole = completed_cell(given, pbc)
+        assert np.array_equal(whole[periodic], cell[periodic])
+        across, along = whole[~periodic], whole[periodic]
+        np.testing.assert_allclose(across @ across.T, np.eye(len(across)), atol=1e-14)
+        np.testing.assert_allclose(across @ along.T, 0.0, atol=1e-14)
+
+
+@pytest.mark.parametrize(("cell", "pbc"), BOUNDARIES)
+def test_no_lattice_vector_is_shorter_than_all_heights(cell, pbc):
+    lattice = cell[np.array(pbc)]
+    steps = np.array(list(itertools.product(range(-4, 5), repeat=len(lattice)))[1:])
+    found = heights(cell, pbc)
+    assert len(found) == len(lattice)
+    for axis, height in enumerate(found):
+        across = np.linalg.norm((steps @ lattice)[steps[:, axis] != 0], axis=1)
+        assert across.min() >= height - 1e-12
+    if sum(pbc) == 1:
+        np.testing.assert_allclose(found, np.linalg.norm(lattice, axis=1), rtol=1e-14)
+
+
+@pytest.mark.parametrize("periodic", [(True, True, False)])
+def test_the_hessian_needs_no_vector_where_nothing_is_periodic(periodic):
+    """Against differences of the forces."""
+    potential = cases.POTENTIALS["lj-smooth"]
+    cell = np.diag([2.3, 2.4, 0.0]) * np.array(periodic)[:, None]
+    positions = np.random.default_rng(5).normal(scale=0.05, size=(3, 3))
+    positions += np.array([[0, 0, 0], [1.1, 0.2, 0.1], [0.3, 1.2, 0.6]])
+    system = System(positions, cell, pbc=periodic, units="reduced")
+    reach = float(potential.interaction_range)
+    edge_list = find_edges(positions, cell, periodic, reach, 0.05)
+    found = mechanics.sparse_hessian(system, potential, edge_list).toarray()
+
+    def forces(batch):
+        where = [system.with_positions(jnp.asarray(positions)) for positions in batch]
+        return [forces_of(moved, potential, edge_list) for moved in where]
+
+    expected = numerical.hessian(forces, positions)
+    np.testing.assert_allclose(found, expected, atol=1e-6 * np.abs(expected).max())
