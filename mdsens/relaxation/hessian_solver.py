@@ -288,10 +288,7 @@ def _rigid_motions(
         motion = np.zeros((count, dimension))
         motion[:, axis] = 1.0
         motions.append(motion)
-    for first, second in landscape.rotation_planes():
-        motion = np.zeros((count, dimension))
-        motion[:, first], motion[:, second] = -centred[:, second], centred[:, first]
-        motions.append(motion)
+    motions += [centred @ generator for generator in np.asarray(landscape.rotations())]
     stacked = np.where(held[None, :, None], 0.0, np.stack(motions))
     return stacked.reshape(len(motions), -1).T
 

@@ -3,6 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from mdsens.mechanics import energy_and_forces, energy_forces_virial
@@ -115,9 +116,9 @@ class Landscape(eqx.Module):
     def null_vectors(self, q: Float[Array, "R D"]) -> Float[Array, "M R D"]:
         """Directions along which the condition does not change by symmetry, one per row.
 
-        Translations where no atom is fixed; rotations where there is also no periodic boundary
-        (about the axis, where one of three is periodic); and the parts of eta that the cell mode
-        ignores. A row may be zero, as for the rotation of a linear molecule about its axis.
+        Translations where no atom is fixed; the rotations that there also are; and the parts of eta
+        that the cell mode ignores. A row may be zero, as for the rotation of a linear molecule
+        about its axis.
         """
         count, dimension = self.system.atom_count, self.system.dimension
         vectors = []
@@ -126,9 +127,8 @@ class Landscape(eqx.Module):
         for axis in range(dimension):
             vectors.append(jnp.zeros_like(q).at[:count, axis].set(moving))
         centred = moving[:, None] * (q[:count] - jnp.mean(q[:count], axis=0))
-        for first, second in self.rotation_planes():
-            turn = jnp.zeros_like(q).at[:count, first].set(-centred[:, second])
-            vectors.append(turn.at[:count, second].set(centred[:, first]))
+        for generator in self.rotations():
+            vectors.append(jnp.zeros_like(q).at[:count].set(centred @ generator))
         if self.cell_mode is not None:
             for i in range(dimension):
                 for j in range(dimension):
@@ -166,13 +166,25 @@ class Landscape(eqx.Module):
             is_leaf=lambda leaf: leaf is None,
         )
 
-    def rotation_planes(self) -> list[tuple[int, int]]:
-        """Planes of rotation that leave the boundaries as they are, as pairs of axes."""
-        dimension, pbc = self.system.dimension, self.system.pbc
+    def rotations(self) -> Float[Array, "M D D"]:
+        """Generators W of the rotations that leave the boundaries as they are: x turns by x W.
+
+        Of all where nothing is periodic. Of three directions one may be, and the system then turns
+        about its lattice vector, wherever that points; with two there is no rotation left.
+        """
+        dimension = self.system.dimension
         planes = [(i, j) for i in range(dimension) for j in range(i + 1, dimension)]
-        if self.system.dimension == 2 and any(pbc):
-            return []
-        return [(i, j) for i, j in planes if not pbc[i] and not pbc[j]] if sum(pbc) <= 1 else []
+        turns = np.zeros((len(planes), dimension, dimension))
+        for plane, (i, j) in enumerate(planes):
+            turns[plane, i, j], turns[plane, j, i] = 1.0, -1.0
+        periods = self.system.cell[np.flatnonzero(self.system.pbc)]
+        if len(periods) == 0:
+            return jnp.asarray(turns)
+        if len(periods) > 1 or dimension == 2:
+            return jnp.zeros((0, dimension, dimension))
+        x, y, z = periods[0] / jnp.linalg.norm(periods[0])
+        # The planes are xy, xz and yz.
+        return jnp.tensordot(jnp.stack([z, -y, x]), jnp.asarray(turns), 1)[None]
 
 
 @jax.jit

@@ -4,6 +4,7 @@ import ase.build
 import cases
 import numpy as np
 import pytest
+import scipy.spatial.transform
 
 import mdsens
 from mdsens.potentials import Morse, SoftSphere
@@ -52,6 +53,54 @@ def test_a_wire_turns_about_its_axis():
         [[1.12, 0, 0], [0, 9, 0], [0, 0, 9]], pbc=(True, False, False),
     )  # fmt: skip
     assert null_modes(wire)[:2] == (3, 1)
+
+
+#: A row of atoms under compression, held in the plane by one beside it, and free to buckle.
+FLAT_WIRE = np.array([[-0.468, 0, 0], [0.468, 0, 0], [0, 1.129, 0]])
+BUCKLING = np.array([[0, 0, 1.0], [0, 0, -1.0], [0, 0, 0]]) / np.sqrt(2)
+
+#: Rotations that put a wire along x, along y, along z, and anywhere.
+ALONG_X, ALONG_Z = np.eye(3), np.roll(np.eye(3), 2, axis=1)
+ALONG_Y = np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]])
+ANYWHERE = scipy.spatial.transform.Rotation.from_rotvec([0.7, -1.1, 0.4]).as_matrix()
+
+
+def turned_wire(positions, turn):
+    """Relax a wire along x after a rigid rotation of all there is."""
+    cell = np.diag([1.8, 0.0, 0.0])
+    system = mdsens.System(
+        positions @ turn, cell @ turn, cases.AB, (0, 0, 1), (True, False, False), units="reduced"
+    )
+    potential = Morse(1.0, 3.0, {"A-A": 1.0, "A-B": 1.3, "B-B": 1.0}, 1.9, species=cases.AB)
+    return mdsens.relax(system, potential, "lbfgs", fmax=1e-10)
+
+
+def test_the_stiffness_of_a_wire_does_not_depend_on_how_it_lies():
+    at_rest = np.asarray(turned_wire(FLAT_WIRE + 0.3 * BUCKLING, ALONG_X).positions)
+    found = [turned_wire(at_rest, turn) for turn in (ALONG_X, ALONG_Y, ALONG_Z, ANYWHERE)]
+    first, *others = (equilibrium.certificate for equilibrium in found)
+    assert first.kind == "minimum"
+    assert first.null_modes["rotations"] == 1
+    for other in others:
+        assert other.null_modes == first.null_modes
+        np.testing.assert_allclose(other.lowest_eigenvalues, first.lowest_eigenvalues, rtol=1e-6)
+    # The matrix itself, in NumPy: three translations and one rotation, all else is stiff.
+    values = np.linalg.eigvalsh(found[-1].dense_jacobian)
+    assert np.abs(values[:4]).max() < 1e-8 * values.max()
+    assert first.lowest_eigenvalue == pytest.approx(values[4], rel=1e-6)
+
+
+@pytest.mark.parametrize("turn", [ALONG_X, ALONG_Y, ANYWHERE], ids=["x", "y", "anywhere"])
+def test_no_saddle_hides_behind_a_rotation_that_a_wire_does_not_have(turn):
+    """Along y the row buckles as if it turned about x, which the cell does not let it do."""
+    flat = turned_wire(FLAT_WIRE, turn)
+    assert flat.converged
+    buckling = (BUCKLING @ turn).ravel()
+    curvature = buckling @ flat.dense_jacobian @ buckling
+    assert curvature < -1.0
+    assert flat.certificate.kind == "saddle"
+    assert flat.certificate.lowest_eigenvalue == pytest.approx(curvature, rel=1e-6)
+    assert flat.certificate.null_modes["rotations"] == 1
 
 
 def test_a_slab_only_shifts():
