@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,16 @@ from mdsens.errors import InputError
 from mdsens.particles import System, read
 from mdsens.potentials import BY_NAME, Potential
 from mdsens.study.messages import no_such_key, not_allowed
-from mdsens.study.model import FileStructure, PackingStructure, Rattle
+from mdsens.study.model import (
+    LARGEST_RATTLE,
+    MOST_PARTICLES,
+    FileStructure,
+    PackingStructure,
+    Rattle,
+)
+from mdsens.study.reading import is_file, path_of
 from mdsens.units import to_ase_units
-from mdsens.values import nearest, shown
+from mdsens.values import choice, distinct_names, nearest, real, shown
 
 #: Dimensions of arguments that are no parameters and yet lengths.
 _LENGTHS = ("cutoff", "onset")
@@ -37,14 +45,20 @@ def quantity(value: Any, dimension: str, units: str, key: str) -> float:
     """
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise InputError(f"{key} = {shown(value)}: give a number, or text with a number and a unit")
-    if units == "reduced" and isinstance(value, str):
+    if isinstance(value, str) and units == "reduced":
         try:
-            return float(value)
+            number = float(value)
         except ValueError:
             raise InputError(
-                f"{key} = {value!r}: a study in reduced units takes pure numbers; give one"
+                f"{key} = {shown(value)}: a study in reduced units takes pure numbers; give one"
             ) from None
-    return to_ase_units(value, dimension, key)
+    elif isinstance(value, str):
+        number = to_ase_units(value, dimension, key)
+    else:
+        number = value
+    if not math.isfinite(number):
+        raise InputError(f"{key} = {shown(value)}: give a finite number")
+    return float(number)
 
 
 def build_system(structure: FileStructure | PackingStructure, units: str, folder: Path) -> System:
@@ -62,11 +76,12 @@ def build_system(structure: FileStructure | PackingStructure, units: str, folder
         InputError: the file is missing or unreadable, or the packing cannot be made.
     """
     if isinstance(structure, FileStructure):
-        path = folder / structure.file
-        if not path.is_file():
+        path = folder / path_of(structure.file, "structure.file")
+        if not is_file(path, "structure.file"):
             beside = [other.name for other in folder.iterdir() if other.is_file()]
+            what = "is a folder" if path.is_dir() else "there is no such file"
             raise InputError(
-                f"structure.file = {structure.file!r}: there is no such file in {str(folder)!r}"
+                f"structure.file = {shown(structure.file)}: {what} in {str(folder)!r}"
                 f"{nearest(structure.file, beside)}"
             )
         system = read(path, structure.dimension, units)
@@ -88,10 +103,10 @@ def random_packing(structure: PackingStructure, units: str) -> System:
     Raises:
         InputError: counts and diameters do not go together.
     """
-    names = tuple(structure.diameters)
+    names = distinct_names(list(structure.diameters), "structure.diameters")
     count = structure.count
     if isinstance(count, int):
-        if not names or count % len(names):
+        if count % len(names):
             raise InputError(
                 f"structure.count = {count}: cannot be shared equally by the species "
                 f"{', '.join(names)}; give a multiple of {len(names)}, or a count of each"
@@ -103,6 +118,10 @@ def random_packing(structure: PackingStructure, units: str) -> System:
     ):
         if given not in allowed:
             raise not_allowed(key, given, allowed)
+    if sum(count.values()) > MOST_PARTICLES:
+        raise InputError(
+            f"structure.count: {sum(count.values())} particles; allowed are {MOST_PARTICLES:,}"
+        )
     species = np.repeat(np.arange(len(names)), [count[name] for name in names])
     diameters = np.array([structure.diameters[name] for name in names])[species]
     dimension = structure.dimension
@@ -127,9 +146,7 @@ def build_potential(table: Mapping[str, Any], units: str) -> Potential:
     """
     if "type" not in table:
         raise InputError(f"potential.type is missing: allowed are {', '.join(BY_NAME)}")
-    name = table["type"]
-    if name not in BY_NAME:
-        raise not_allowed("potential.type", name, BY_NAME)
+    name = choice(table["type"], "potential.type", BY_NAME)
     kind = BY_NAME[name]
     signature = inspect.signature(kind).parameters
     given = {key: value for key, value in table.items() if key != "type"}
@@ -155,11 +172,11 @@ def build_potential(table: Mapping[str, Any], units: str) -> Potential:
 def _species(given: Any) -> tuple[str, ...] | None:
     if given is None:
         return None
-    if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
+    if not isinstance(given, list):
         raise InputError(
             f"potential.species = {shown(given)}: give a list of names, as in ['Ar', 'Kr']"
         )
-    return tuple(given)
+    return distinct_names(given, "potential.species")
 
 
 def _argument(
@@ -186,7 +203,9 @@ def _argument(
 
 
 def _rattled(system: System, rattle: Rattle) -> System:
-    amplitude = quantity(rattle.amplitude, "length", system.units, "structure.rattle.amplitude")
+    key = "structure.rattle.amplitude"
+    amplitude = quantity(rattle.amplitude, "length", system.units, key)
+    real(amplitude, key, at_least=0, at_most=LARGEST_RATTLE)
     moves = np.random.default_rng(rattle.seed).normal(0.0, amplitude, system.positions.shape)
     moves[np.asarray(system.fixed)] = 0.0
     return system.with_positions(system.positions + moves)

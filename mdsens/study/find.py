@@ -1,11 +1,14 @@
 """Where a study is: a folder, a study.toml, or the bare name of a ready study."""
 
-import tomllib
+import re
 from pathlib import Path
 
 import mdsens
 from mdsens.errors import InputError
-from mdsens.values import nearest
+from mdsens.markup import visible
+from mdsens.study.model import LONGEST_NAME
+from mdsens.study.reading import is_file, path_of, read_study_table
+from mdsens.values import nearest, shown
 
 #: What a study's file is called.
 FILE_NAME = "study.toml"
@@ -27,11 +30,14 @@ def ready_studies() -> dict[str, str]:
 
     Returns:
         Name and description of each, in alphabetical order.
+
+    Raises:
+        InputError: one of them cannot be read.
     """
-    found = {}
-    for path in sorted(ready_folder().glob(f"*/{FILE_NAME}")):
-        found[path.parent.name] = str(tomllib.loads(path.read_text("utf-8")).get("description", ""))
-    return found
+    return {
+        name: str(read_study_table(ready_folder() / name / FILE_NAME).get("description", ""))
+        for name in _ready_names()
+    }
 
 
 def find_study(study: str | Path) -> Path:
@@ -46,18 +52,35 @@ def find_study(study: str | Path) -> Path:
     Raises:
         InputError: there is none; what there is, is named.
     """
-    given = Path(study)
-    if given.is_file():
+    given = path_of(study, "study")
+    if is_file(given, "study"):
         return given
-    if (given / FILE_NAME).is_file():
+    if is_file(given / FILE_NAME, "study"):
         return given / FILE_NAME
     ready = ready_folder() / given / FILE_NAME
     if len(given.parts) == 1 and ready.is_file():
         return ready
     if given.is_dir():
         raise InputError(f"study {str(study)!r}: the folder holds no {FILE_NAME}; write one there")
-    names = list(ready_studies())
+    names = _ready_names()
     raise InputError(
-        f"study {str(study)!r}: no such folder or file; give one, or the name of a ready study: "
-        f"{', '.join(names) or 'none is installed'}{nearest(str(study), names)}"
+        f"study {shown(str(study))}: no such folder or file; give one, or the name of a ready "
+        f"study: {', '.join(names) or 'none is installed'}{nearest(str(study), names)}"
     )
+
+
+def default_name(folder: Path) -> str:
+    """What a study without a name is called: like its folder.
+
+    Arguments:
+        folder: the study's folder.
+
+    Returns:
+        A name that a study.toml can have, with underscores for what it cannot.
+    """
+    name = "".join("_" if visible(one) != one else one for one in folder.name)
+    return re.sub(r"^[. ]+|[\\/]| +$", "_", name)[:LONGEST_NAME].rstrip() or "study"
+
+
+def _ready_names() -> list[str]:
+    return sorted(path.parent.name for path in ready_folder().glob(f"*/{FILE_NAME}"))

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from mdsens.errors import InputError
+from mdsens.markup import visible
 from mdsens.values import nearest, shown
 
 
@@ -24,7 +25,7 @@ def not_allowed(key: str, value: Any, allowed: Iterable[str]) -> InputError:
     """
     names = list(allowed)
     return InputError(
-        f"{key} = {shown(value)}: allowed are {', '.join(names)}{nearest(value, names)}"
+        f"{_in_line(key)} = {shown(value)}: allowed are {', '.join(names)}{nearest(value, names)}"
     )
 
 
@@ -43,7 +44,7 @@ def no_such_key(key: str, value: Any, allowed: Iterable[str]) -> InputError:
     names = list(allowed)
     where = f"[{table}]" if table else "a study"
     return InputError(
-        f"{key} = {shown(value)}: {where} has no key {name!r}; allowed are "
+        f"{_in_line(key)} = {shown(value)}: {where} has no key {shown(name)}; allowed are "
         f"{', '.join(names)}{nearest(name, names)}"
     )
 
@@ -67,10 +68,18 @@ def from_pydantic(error: ValidationError, model: type[BaseModel], prefix: str = 
         return no_such_key(key, value, _keys_at(model, path[:-1]))
     if kind == "missing":
         return InputError(f"{key} is missing: give one")
+    if not key:
+        return InputError(_in_words(first["msg"]))
+    key = _in_line(key)
     if kind == "literal_error":
         names = [part.strip(" '") for part in context["expected"].replace(" or ", ", ").split(",")]
         return not_allowed(key, value, names)
     return InputError(f"{key} = {shown(value)}: {_in_words(first['msg'])}")
+
+
+def _in_line(key: str, limit: int = 80) -> str:
+    key = visible(key)
+    return key if len(key) <= limit else key[: limit - 3] + "..."
 
 
 def _is_type_tag(part: Any) -> bool:

@@ -2,20 +2,42 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from mdsens.markup import visible
 
 #: A number in the study's units, or text with a number and a unit.
 Quantity = float | str
 #: How many digits of the finite differences must agree with the derivative, by default.
 VERIFY_TOLERANCE = 1e-6
 
-_Count = Annotated[int, Field(gt=0)]
+#: Most particles of a packing; ten times as many do not fit into the memory of one machine.
+MOST_PARTICLES = 10_000_000
+#: Largest standard deviation of random displacements: more is no displacement of a structure.
+LARGEST_RATTLE = 1000.0
+#: Longest name of a study: its results go to a folder of that name.
+LONGEST_NAME = 100
+
+_Count = Annotated[int, Field(gt=0, le=MOST_PARTICLES)]
+
+
+def _name_of_folder(name: str) -> str:
+    if name != name.strip() or name.startswith(".") or "/" in name or "\\" in name:
+        raise ValueError("give a name for a folder, without / or \\, and no dot at its head")
+    if visible(name) != name:
+        raise ValueError("give a name whose characters can all be seen")
+    return name
+
+
+StudyName = Annotated[
+    str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(_name_of_folder)
+]
 
 
 class Table(BaseModel):
     """A table of a study file; a key that it does not know is a mistake."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Rattle(Table):
@@ -59,8 +81,8 @@ class PackingStructure(Table):
 
     builder: Literal["soft-sphere-packing"]
     count: _Count | dict[str, _Count]
-    diameters: dict[str, Annotated[float, Field(gt=0)]]
-    packing_fraction: Annotated[float, Field(gt=0)]
+    diameters: dict[str, Annotated[float, Field(ge=1e-6, le=1e6)]]
+    packing_fraction: Annotated[float, Field(ge=1e-6, le=10)]
     dimension: Literal[2, 3] = 2
     seed: Annotated[int, Field(ge=0)] = 0
     rattle: Rattle | None = None
@@ -127,8 +149,8 @@ class EnsembleTable(Table):
         parameter: the parameter to differentiate in; the study's own one if it has only one.
     """
 
-    seeds: Annotated[int, Field(ge=0)] = 0
-    steps: Annotated[int, Field(gt=0)] = 2000
+    seeds: Annotated[int, Field(ge=0, le=100_000)] = 0
+    steps: Annotated[int, Field(gt=0, le=1_000_000)] = 2000
     parameter: str | None = None
 
 
@@ -147,7 +169,7 @@ class StudyFile(Table):
         ensemble: random starts from which to compare them with those of the minimiser's steps.
     """
 
-    name: Annotated[str, Field(pattern=r"^\w[\w .+-]*$")] | None = None
+    name: StudyName | None = None
     description: str = ""
     units: Literal["ase", "reduced"] = "ase"
     structure: dict[str, Any]

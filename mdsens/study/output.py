@@ -1,48 +1,84 @@
-"""The folder that results go to: written aside, and put in place when it is complete."""
+"""The folder that results go to: written aside, put in place when complete, and never another's.
+
+Beside a folder ``results/x`` that is being written stands ``results/.x.mdsens``. It holds a file
+that the run keeps locked, the new results, and, while these are put in place, the earlier ones. A
+run that is killed leaves it behind; the lock went with the run, so that the next run into the same
+folder knows whose it was, puts back what was half replaced, and sweeps it away.
+"""
 
 import contextlib
+import errno
 import json
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from mdsens.errors import InputError
+from mdsens.study.marker import (
+    MARKER_NAME,
+    FileRecord,
+    Marker,
+    changed,
+    foreign,
+    read_marker,
+    records,
+)
 
-#: The file by which a folder is known to be of mdsens.
-RESULTS_NAME = "results.json"
+#: What a run's own folder holds: what tells whose it is, and keeps others out; and two folders.
+LOCK_NAME, NEW_NAME, EARLIER_NAME = "run.json", "results", "earlier"
+#: How often to look again where another run comes or goes at this moment.
+ATTEMPTS = 20
 
 
 @contextlib.contextmanager
-def output_folder(target: Path) -> Iterator[Path]:
-    """A temporary folder beside the target that takes its place if all went well.
+def output_folder(
+    target: Path,
+    names: Iterable[str] = (),
+    inputs: Iterable[Path] = (),
+    replaces: Callable[[str], bool] = lambda name: True,
+) -> Iterator[Path]:
+    """A folder to write to, whose files are put into the target if all goes well.
 
-    Whatever ends the work early, an error or Ctrl-C, removes what was written; a folder of an
-    earlier run is there until the very end.
+    Of the files in the target, only those are replaced or deleted that mdsens has written, by the
+    target's marker. Whatever ends the work early, an error or Ctrl-C, removes what was written;
+    what an earlier run left is there until the very end, and again where that goes wrong.
 
     Arguments:
-        target: where the results shall be.
+        target: where the results shall be; its files that are not ours stay.
+        names: paths inside the target that may be written: where another's file stands, nothing
+            is begun.
+        inputs: files that have been read: where they are ours, they may have changed since.
+        replaces: whether a file of the earlier run is to go, by its path inside the target.
 
     Yields:
-        The temporary folder to write into.
+        The folder to write into.
 
     Raises:
-        InputError: the place cannot be written to, or holds something that mdsens did not write.
+        InputError: the place cannot be written to, holds something that mdsens did not write, or
+            another run is writing to it.
     """
     target = Path(os.path.abspath(target))
-    _require_replaceable(target)
-    made = _make_parents(target.parent)
+    target = Path(os.path.realpath(target.parent)) / target.name
+    output = _Output(target, {path.resolve() for path in inputs}, replaces)
+    with _as_input_error(target):
+        output.require_room(names)
+    made: list[Path] = []
     try:
+        with _as_input_error(target):
+            lock = _acquire(target, made)
         try:
-            temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        except OSError as error:
-            raise _cannot_write(target, error) from None
-        try:
-            yield temporary
-            _put_in_place(temporary, target)
+            with _as_input_error(target):
+                output.settle()
+                output.require_room(names)
+                output.new.mkdir()
+            yield output.new
+            with _as_input_error(target):
+                output.put_in_place()
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            output.clean_up()
+            os.close(lock)
     finally:
         for folder in reversed(made):
             # Only what this run made, and only if nothing came to be in it.
@@ -50,76 +86,268 @@ def output_folder(target: Path) -> Iterator[Path]:
                 folder.rmdir()
 
 
-def is_results_folder(folder: Path) -> bool:
-    """Whether a folder holds the results of a run of mdsens.
+@contextlib.contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Turn what goes wrong while files are written, as on a full disk, into one line.
 
     Arguments:
-        folder: any path.
+        target: the folder to name.
+
+    Raises:
+        InputError: a file cannot be written.
+    """
+    with _as_input_error(target):
+        yield
+
+
+class _Output:
+    """A target, and the folder of the run that writes to it and holds its lock."""
+
+    def __init__(self, target: Path, inputs: set[Path], replaces: Callable[[str], bool]) -> None:
+        self.target, self.inputs, self.replaces = target, inputs, replaces
+        self.run = run_folder(target)
+        self.new, self.earlier = self.run / NEW_NAME, self.run / EARLIER_NAME
+
+    def require_room(self, names: Iterable[str]) -> Marker:
+        """The target's marker, after a look whether everything may be written there."""
+        target = self.target
+        if target.is_symlink() or (os.path.lexists(target) and not target.is_dir()):
+            raise InputError(f"output {str(target)!r} is no folder: give another with --out")
+        if not target.is_dir() or not any(target.iterdir()):
+            return Marker.of({})
+        marker = read_marker(target)
+        if marker is None:
+            raise InputError(
+                f"output folder {str(target)!r} holds files, and no {MARKER_NAME} that says that "
+                "mdsens has written them: move it away, or give another folder with --out"
+            )
+        going = [name for name in sorted(marker.names) if self.replaces(name)]
+        for name in changed(target, marker, going, self.inputs):
+            raise InputError(
+                f"output folder {str(target)!r}: {name!r} was changed after mdsens wrote it; move "
+                "it away, or give another folder with --out"
+            )
+        for name in foreign(target, names, going):
+            raise InputError(
+                f"output folder {str(target)!r} holds {name!r}, which mdsens did not write; move "
+                "it away, or give another folder with --out"
+            )
+        return marker
+
+    def settle(self) -> None:
+        """Undo what a dead run has begun, and sweep away what it has left."""
+        if self.target.is_dir() and not self.target.is_symlink():
+            marker = read_marker(self.target)
+            if marker is not None and not marker.complete:
+                self.roll_back(marker)
+        for left in (self.new, self.earlier):
+            if left.exists():
+                shutil.rmtree(left)
+
+    def put_in_place(self) -> None:
+        """Move the new files into the target, or leave everything as it was."""
+        new = records(self.new)
+        if not self.target.exists():
+            self._write_marker(self.new, Marker.of(new))
+            os.replace(self.new, self.target)
+            return
+        marker = self.require_room(new)
+        going = [name for name in marker.files if self.replaces(name)]
+        kept = {name: found for name, found in marker.files.items() if name not in going}
+        after = Marker.of(kept | new)
+        begun = after.model_copy(update={"complete": False, "earlier": marker.files})
+        self._write_marker(self.target, begun)
+        try:
+            for name in going:
+                if (self.target / name).exists():
+                    _move(self.target / name, self.earlier / name)
+            for name in new:
+                _move(self.new / name, self.target / name)
+            self._write_marker(self.target, after)
+        except BaseException:
+            self.roll_back(begun)
+            raise
+        self._remove_empty_folders(going)
+
+    def roll_back(self, begun: Marker) -> None:
+        """Bring the target back to where the run before had left it."""
+        for name in begun.files:
+            path = self.target / name
+            if (
+                name not in begun.earlier
+                and path.exists()
+                and begun.is_unchanged(self.target, name)
+            ):
+                path.unlink()
+        self._remove_empty_folders(begun.files)
+        for path in [path for path in self.earlier.rglob("*") if path.is_file()]:
+            _move(path, self.target / path.relative_to(self.earlier))
+        before: dict[str, FileRecord] = {
+            name: found for name, found in begun.earlier.items() if (self.target / name).exists()
+        }
+        if before:
+            self._write_marker(self.target, Marker.of(before))
+        else:
+            (self.target / MARKER_NAME).unlink()
+
+    def clean_up(self) -> None:
+        """Remove the run's folder; not what it holds of an earlier run that is not put back."""
+        shutil.rmtree(self.new, ignore_errors=True)
+        marker = None
+        with contextlib.suppress(OSError, InputError):
+            marker = read_marker(self.target)
+        if marker is None or marker.complete:
+            shutil.rmtree(self.earlier, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                (self.run / MARKER_NAME).unlink(missing_ok=True)
+                (self.run / LOCK_NAME).unlink()
+        with contextlib.suppress(OSError):
+            self.run.rmdir()
+
+    def _write_marker(self, folder: Path, marker: Marker) -> None:
+        aside = self.run / MARKER_NAME
+        aside.write_text(marker.to_json(), "utf-8")
+        os.replace(aside, folder / MARKER_NAME)
+
+    def _remove_empty_folders(self, names: Iterable[str]) -> None:
+        for name in names:
+            for parent in (self.target / name).parents:
+                if parent == self.target:
+                    break
+                with contextlib.suppress(OSError):
+                    parent.rmdir()
+
+
+def run_folder(target: Path) -> Path:
+    """The folder beside a target in which a run prepares what is to go there.
+
+    Arguments:
+        target: an output folder.
 
     Returns:
-        True if its results.json is one of ours.
+        Its path.
     """
+    return target.parent / f".{target.name}.mdsens"
+
+
+def _move(source: Path, goal: Path) -> None:
+    goal.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(source, goal)
+
+
+def _acquire(target: Path, made: list[Path]) -> int:
+    """Make the run's folder, and lock its file: the file's descriptor, to be closed at the end.
+
+    The folders above that had to be made are added to a list.
+    """
+    folder = run_folder(target)
+    path = folder / LOCK_NAME
+    gone: OSError = BlockingIOError(errno.EBUSY, "other runs of mdsens come and go there")
+    for _ in range(ATTEMPTS):
+        try:
+            _make_parents(target.parent, made)
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir()
+            existed = path.exists()
+            if not existed and any(folder.iterdir()):
+                raise _not_ours(folder)
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        except FileNotFoundError as error:
+            # Another run that tidies up may have removed it at this moment.
+            gone = error
+            continue
+        except OSError:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+            raise
+        try:
+            _lock(lock, path, existed)
+            if _is_at(lock, path):
+                _claim(lock, folder, target)
+                return lock
+        except BaseException:
+            os.close(lock)
+            raise
+        os.close(lock)
+    raise gone
+
+
+def _lock(lock: int, path: Path, existed: bool) -> None:
     try:
-        return "schema" in json.loads((folder / RESULTS_NAME).read_text("utf-8"))
-    except (OSError, ValueError, TypeError):
+        import fcntl
+
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        target = path.parent.parent / path.parent.name.removeprefix(".").removesuffix(".mdsens")
+        raise InputError(
+            f"output folder {str(target)!r}: another run of mdsens is writing to it; wait for it, "
+            "or give another with --out"
+        ) from None
+    except (ImportError, OSError):
+        # This file system or computer has no locks: whether that run still lives is not known.
+        if existed:
+            raise InputError(
+                f"output folder: {str(path.parent)!r} is of another run of mdsens; if that has "
+                "ended, remove it, or give another folder with --out"
+            ) from None
+
+
+def _is_at(lock: int, path: Path) -> bool:
+    """Whether the file that is locked is still the one that others find there."""
+    try:
+        return os.path.samestat(os.fstat(lock), path.lstat())
+    except FileNotFoundError:
         return False
 
 
-def _require_replaceable(target: Path) -> None:
-    if target.is_symlink() or (target.exists() and not target.is_dir()):
-        raise InputError(f"output {str(target)!r} is no folder: give another with --out")
-    try:
-        replaceable = not target.exists() or not any(target.iterdir()) or is_results_folder(target)
-    except OSError as error:
-        raise _cannot_write(target, error) from None
-    if not replaceable:
-        raise InputError(
-            f"output folder {str(target)!r} holds files that are no results of mdsens: "
-            "give another with --out"
-        )
+def _claim(lock: int, folder: Path, target: Path) -> None:
+    """Make sure that the folder is of a run into this target that is gone, and make it ours."""
+    others = {path.name for path in folder.iterdir()} - {LOCK_NAME}
+    written = os.read(lock, 100_000)
+    if others:
+        try:
+            claimed: Any = json.loads(written)
+        except ValueError:
+            claimed = None
+        if (
+            not isinstance(claimed, dict)
+            or claimed.get("program") != "mdsens"
+            or claimed.get("folder") != target.name
+            or not others <= {NEW_NAME, EARLIER_NAME, MARKER_NAME}
+        ):
+            raise _not_ours(folder)
+    claim = {"program": "mdsens", "folder": target.name, "process": os.getpid()}
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, json.dumps(claim).encode(), 0)
 
 
-def _make_parents(folder: Path) -> list[Path]:
-    """Make a folder and those above it; returns the ones made, outermost first."""
+def _make_parents(folder: Path, made: list[Path]) -> None:
     missing = []
     while not folder.exists() and folder != folder.parent:
         missing.append(folder)
         folder = folder.parent
-    made: list[Path] = []
     for path in reversed(missing):
         try:
             path.mkdir()
-        except OSError as error:
-            for other in reversed(made):
-                other.rmdir()
-            raise _cannot_write(path, error) from None
-        made.append(path)
-    return made
+        except FileExistsError:
+            continue
+        if path not in made:
+            made.append(path)
 
 
-def _put_in_place(temporary: Path, target: Path) -> None:
-    # mkdtemp hides its folder from others; results are as open as any other folder.
-    mask = os.umask(0)
-    os.umask(mask)
-    temporary.chmod(0o777 & ~mask)
+@contextlib.contextmanager
+def _as_input_error(target: Path) -> Iterator[None]:
     try:
-        if target.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-            os.replace(target, old / target.name)
-            try:
-                os.replace(temporary, target)
-            except BaseException:
-                os.replace(old / target.name, target)
-                raise
-            finally:
-                shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.replace(temporary, target)
+        yield
     except OSError as error:
-        raise _cannot_write(target, error) from None
+        raise InputError(
+            f"output folder {str(target)!r} cannot be written: {error.strerror or error}; give "
+            "another with --out"
+        ) from None
 
 
-def _cannot_write(path: Path, error: OSError) -> InputError:
+def _not_ours(folder: Path) -> InputError:
     return InputError(
-        f"output folder {str(path)!r} cannot be written: {error.strerror}; give another with --out"
+        f"{str(folder)!r} stands where mdsens prepares its results, and it did not write it: move "
+        "it away, or give another folder with --out"
     )

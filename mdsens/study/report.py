@@ -1,31 +1,31 @@
 """The HTML report and the figures of a finished run, from its files."""
 
 import base64
-import html
+import hashlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import ase
-import ase.io
 import numpy as np
 import pandas
 from matplotlib.figure import Figure
 
 from mdsens import plots
 from mdsens.errors import InputError
+from mdsens.markup import for_html
+from mdsens.study.column_names import vector_name
 from mdsens.study.ensemble import ARRIVED
 from mdsens.study.find import FILE_NAME
-from mdsens.study.results import (
-    ENSEMBLE_NAME,
-    HISTORY_NAME,
-    STRUCTURE_NAME,
-    TABLE_NAME,
-    read_results,
-)
+from mdsens.study.marker import MARKER_NAME, read_marker
+from mdsens.study.output import output_folder, writing
+from mdsens.study.reading import path_of
+from mdsens.study.results import ENSEMBLE_NAME, HISTORY_NAME, STRUCTURE_NAME, TABLE_NAME, read_atoms
+from mdsens.study.results_file import read_results
 
 REPORT_NAME = "report.html"
+#: Longer names of columns are cut in the names of figures.
+LONGEST_NAME = 100
 #: Vectors that move no particle by this part of a length, per relative change, are left out.
 NO_MOTION = 1e-9
 
@@ -53,25 +53,88 @@ def write_report(folder: str | Path) -> list[Path]:
         The files that were written.
 
     Raises:
-        InputError: the folder holds no results, or cannot be written.
+        InputError: the folder holds no results, somebody has changed them, or it cannot be written.
     """
-    folder = Path(folder)
+    folder = path_of(folder, "folder")
+    _require_as_written(folder)
+    with output_folder(folder, replaces=_is_of_report) as new, writing(folder):
+        return [folder / path.name for path in make_report(folder, new)]
+
+
+def make_report(folder: Path, goal: Path) -> list[Path]:
+    """Make figures and report.html from the files of a run.
+
+    Arguments:
+        folder: where these files are.
+        goal: the folder to write to; it may be the same.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        InputError: the files are no results of a run.
+        OSError: the goal cannot be written.
+    """
     results = read_results(folder)
-    needed = [STRUCTURE_NAME, TABLE_NAME, FILE_NAME] + [ENSEMBLE_NAME] * ("ensemble" in results)
-    for name in needed:
+    figures = []
+    for name, figure in _figures(folder, results).items():
+        path = goal / f"{name}.png"
+        figure.savefig(path)
+        figures.append(path)
+    report = goal / REPORT_NAME
+    report.write_text(_page(folder, results, figures), "utf-8")
+    return [*figures, report]
+
+
+def possible_figures(parameters: Iterable[str]) -> list[str]:
+    """Every file of a report.
+
+    Arguments:
+        parameters: names of the parameters that the run differentiates in.
+
+    Returns:
+        Names of files.
+    """
+    figures = ["sensitivities", "convergence", "ensemble", *map(_structure_figure, parameters)]
+    return [REPORT_NAME, *(f"{name}.png" for name in figures)]
+
+
+def _is_of_report(name: str) -> bool:
+    return name == REPORT_NAME or ("/" not in name and name.endswith(".png"))
+
+
+def _structure_figure(parameter: str) -> str:
+    """Name of the figure of the vectors of a parameter; file systems know no long names."""
+    column = vector_name(parameter)
+    if len(column) > LONGEST_NAME:
+        column = column[:LONGEST_NAME] + hashlib.sha256(column.encode()).hexdigest()[:16]
+    return f"structure-{column}"
+
+
+def _require_as_written(folder: Path) -> None:
+    """Refuse a folder whose results are not those that a run of mdsens has written there."""
+    try:
+        marker = read_marker(folder)
+    except OSError as error:
+        raise InputError(f"{str(folder)!r} cannot be read: {error.strerror}") from None
+    results = read_results(folder)
+    if marker is None:
+        raise InputError(
+            f"{str(folder)!r} has no {MARKER_NAME}: its results are of an earlier version, or of "
+            "another program; run the study again"
+        )
+    for name in _needed(results):
         if not (folder / name).is_file():
             raise InputError(f"{str(folder)!r} lacks {name}: run the study again")
-    try:
-        figures = []
-        for name, figure in _figures(folder, results).items():
-            path = folder / f"{name}.png"
-            figure.savefig(path)
-            figures.append(path)
-        report = folder / REPORT_NAME
-        report.write_text(_page(folder, results, figures), "utf-8")
-    except OSError as error:
-        raise InputError(f"{str(folder)!r} cannot be written: {error.strerror}") from None
-    return [*figures, report]
+    for name in sorted(marker.names):
+        if not _is_of_report(name) and not marker.is_unchanged(folder, name):
+            raise InputError(
+                f"{str(folder)!r}: {name!r} was changed after mdsens wrote it; run the study again"
+            )
+
+
+def _needed(results: dict[str, Any]) -> list[str]:
+    return [STRUCTURE_NAME, TABLE_NAME, FILE_NAME] + [ENSEMBLE_NAME] * ("ensemble" in results)
 
 
 def _figures(folder: Path, results: dict[str, Any]) -> dict[str, Figure]:
@@ -83,14 +146,13 @@ def _figures(folder: Path, results: dict[str, Any]) -> dict[str, Figure]:
         figures["convergence"] = plots.convergence_figure(
             table["step"], table["largest_force"], results["fmax_asked"], results["units"]["fmax"]
         )
-    atoms = ase.io.read(folder / STRUCTURE_NAME)
-    assert isinstance(atoms, ase.Atoms)
+    atoms = read_atoms(folder / STRUCTURE_NAME)
     for parameter, column in results["vectors"].items():
         vectors = np.asarray(atoms.arrays[column])
         size = abs(results["parameters"][parameter]) or 1.0
         if np.abs(vectors).max(initial=0.0) * size < NO_MOTION * 10:
             continue
-        figures[f"structure-{column}"] = plots.structure_figure(
+        figures[_structure_figure(parameter)] = plots.structure_figure(
             atoms,
             vectors,
             parameter,
@@ -107,9 +169,9 @@ def _figures(folder: Path, results: dict[str, Any]) -> dict[str, Figure]:
 
 def _page(folder: Path, results: dict[str, Any], figures: list[Path]) -> str:
     units, certificate = results["units"], results["certificate"]
-    title = html.escape(results["study"])
+    title = for_html(results["study"])
     parts = [
-        f"<h1>{title}</h1><p>{html.escape(results['description'])}</p>",
+        f"<h1>{title}</h1><p>{for_html(results['description'])}</p>",
         f"<p>{results['atoms']} atoms, {results['dimension']} dimensions.</p>",
         "<h2>How good is it?</h2>",
     ]
@@ -163,10 +225,10 @@ def _page(folder: Path, results: dict[str, Any], figures: list[Path]) -> str:
     )
     parts.append("<h2>Figures</h2>")
     parts += [_image(path) for path in figures if path.stem != "ensemble"]
-    still = [p for p in results["vectors"] if f"structure-{results['vectors'][p]}" not in
-             {path.stem for path in figures}]  # fmt: skip
+    drawn = {path.stem for path in figures}
+    still = [name for name in results["vectors"] if _structure_figure(name) not in drawn]
     if still:
-        parts.append(f"<p>No particle moves with {html.escape(', '.join(still))}.</p>")
+        parts.append(f"<p>No particle moves with {for_html(', '.join(still))}.</p>")
     if "ensemble" in results:
         parts.append("<h2>Ensemble of random starts</h2>")
         parts += _ensemble(results["ensemble"])
@@ -178,12 +240,14 @@ def _page(folder: Path, results: dict[str, Any], figures: list[Path]) -> str:
     times = ", ".join(
         f"{key.removesuffix('_s')} {value:.1f} s" for key, value in results["timing"].items()
     )
+    lines = (folder / FILE_NAME).read_text("utf-8").split("\n")
+    as_run = "\n".join(map(for_html, lines))
     made = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     parts += [
         "<h2>As run</h2>",
-        f"<p>{html.escape(made)}. Time: {times} (compiling is part of relaxing and "
+        f"<p>{for_html(made)}. Time: {for_html(times)} (compiling is part of relaxing and "
         "differentiating).</p>",
-        f"<pre>{html.escape((folder / FILE_NAME).read_text('utf-8'))}</pre>",
+        f"<pre>{as_run}</pre>",
     ]
     body = "\n".join(parts)
     return (
@@ -201,8 +265,8 @@ def _ensemble(ensemble: dict[str, Any]) -> list[str]:
         "without rattlers": [start for start in minima if not start["rattlers"]],
         "with rattlers": [start for start in minima if start["rattlers"]],
     }
-    name = html.escape(ensemble["parameter"])
-    unit = html.escape(plots.pretty_unit(ensemble["units"]["norms"]))
+    name = for_html(ensemble["parameter"])
+    unit = for_html(plots.pretty_unit(ensemble["units"]["norms"]))
 
     def arrived(group: list[dict[str, Any]], mark: int) -> str:
         distances = [start["distances"][str(mark)] for start in group]
@@ -245,13 +309,13 @@ def _few_digits(value: float | None) -> str:
 def _table(head: list[str], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [
         "<table>",
-        "<tr>" + "".join(f"<th>{html.escape(cell)}</th>" for cell in head) + "</tr>",
+        "<tr>" + "".join(f"<th>{for_html(cell)}</th>" for cell in head) + "</tr>",
     ]
     for row in rows:
         cells = "".join(
-            f"<td class='number'>{html.escape(cell)}</td>"
+            f"<td class='number'>{for_html(cell)}</td>"
             if re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?", cell)
-            else f"<td>{html.escape(plots.pretty_unit(cell) if cell != '1' else '')}</td>"
+            else f"<td>{for_html(plots.pretty_unit(cell) if cell != '1' else '')}</td>"
             for cell in row
         )
         lines.append(f"<tr>{cells}</tr>")
@@ -260,7 +324,7 @@ def _table(head: list[str], rows: Iterable[tuple[str, ...]]) -> str:
 
 def _image(path: Path) -> str:
     data = base64.b64encode(path.read_bytes()).decode("ascii")
-    label = html.escape(path.stem)
+    label = for_html(path.stem)
     return f"<figure><img alt='{label}' src='data:image/png;base64,{data}'></figure>"
 
 

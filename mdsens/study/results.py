@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import json
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,36 +12,23 @@ import numpy as np
 import pandas
 
 import mdsens
-from mdsens.errors import InputError
 from mdsens.observables import Observable
 from mdsens.relaxation import Equilibrium
 from mdsens.sensitivities import Sensitivity
+from mdsens.study.column_names import vector_name
 from mdsens.study.ensemble import Ensemble, curves, summary
 from mdsens.study.find import FILE_NAME
-from mdsens.study.model import FileStructure
-from mdsens.study.output import RESULTS_NAME, is_results_folder
+from mdsens.study.results_file import RESULTS_NAME, SCHEMA
 from mdsens.study.study import Study
 from mdsens.study.toml import to_toml
 from mdsens.units import quotient_unit_name, unit_name
 
-#: Version of the layout of results.json.
-SCHEMA = 1
 STRUCTURE_NAME, TABLE_NAME, HISTORY_NAME = "relaxed.extxyz", "sensitivities.csv", "history.csv"
 ENSEMBLE_NAME = "ensemble.npz"
+#: The folder in which a run keeps what it has read, apart from what it writes.
+INPUT_FOLDER = "input"
 #: Packages whose versions decide the numbers.
 PACKAGES = ("jax", "numpy", "ase")
-
-
-def vector_name(parameter: str) -> str:
-    """Name of the column of d positions / d parameter in relaxed.extxyz.
-
-    Arguments:
-        parameter: e.g. ``"sigma[Ar-Kr]"``.
-
-    Returns:
-        E.g. ``"dsigma_Ar_Kr"``: letters, digits and underscores, as the format asks for.
-    """
-    return "d" + re.sub(r"\W+", "_", parameter.removesuffix("]"), flags=re.ASCII)
 
 
 def collect(
@@ -156,7 +142,8 @@ def write_files(
         ensemble: its random starts, if there are any.
     """
     write_json(folder / RESULTS_NAME, results)
-    ase.io.write(folder / STRUCTURE_NAME, structure_with_vectors(sensitivity), format="extxyz")
+    with (folder / STRUCTURE_NAME).open("w", encoding="utf-8") as file:
+        ase.io.write(file, structure_with_vectors(sensitivity), format="extxyz")
     sensitivity.to_dataframe().to_csv(folder / TABLE_NAME, index=False)
     history = sensitivity.equilibrium.history
     if history is not None:
@@ -165,14 +152,60 @@ def write_files(
         pandas.DataFrame(columns).to_csv(folder / HISTORY_NAME, index=False)
     if ensemble is not None:
         np.savez_compressed(folder / ENSEMBLE_NAME, **curves(ensemble))  # type: ignore[arg-type]
+    (folder / FILE_NAME).write_text(to_toml(_as_run(study)), "utf-8")
+
+
+def copy_inputs(folder: Path, study: Study) -> None:
+    """Keep the files that a study reads beside its results, which can then be run by themselves.
+
+    Arguments:
+        folder: where the results go.
+        study: what is run.
+
+    Raises:
+        OSError: a file cannot be read or written.
+    """
+    source, name = study.structure_file, input_name(study)
+    if source is not None and name is not None:
+        (folder / name).parent.mkdir()
+        shutil.copyfile(source, folder / name)
+
+
+def input_name(study: Study) -> str | None:
+    """Where in the results the structure's file is kept.
+
+    Arguments:
+        study: what is run.
+
+    Returns:
+        A path inside the folder of results; None where no file was read.
+    """
+    source = study.structure_file
+    return None if source is None else f"{INPUT_FOLDER}/{source.name}"
+
+
+def possible_files(study: Study) -> list[str]:
+    """Every file that a run may write, but for the figures of its structure.
+
+    Arguments:
+        study: what is to be run.
+
+    Returns:
+        Paths inside the folder of results.
+    """
+    names = [RESULTS_NAME, STRUCTURE_NAME, TABLE_NAME, HISTORY_NAME, FILE_NAME]
+    name = input_name(study)
+    return names + [ENSEMBLE_NAME] * bool(study.seeds) + ([] if name is None else [name])
+
+
+def _as_run(study: Study) -> dict[str, Any]:
+    """The tables of a study as they are written beside its results."""
     table = dict(study.table)
     table["name"] = study.name
-    if isinstance(study.structure, FileStructure):
-        # The results can be run again by themselves.
-        source = study.folder / study.structure.file
-        shutil.copyfile(source, folder / source.name)
-        table["structure"] = {**table["structure"], "file": source.name}
-    (folder / FILE_NAME).write_text(to_toml(table), "utf-8")
+    name = input_name(study)
+    if name is not None:
+        table["structure"] = {**table["structure"], "file": name}
+    return table
 
 
 def structure_with_vectors(sensitivity: Sensitivity) -> ase.Atoms:
@@ -189,6 +222,21 @@ def structure_with_vectors(sensitivity: Sensitivity) -> ase.Atoms:
         vectors = np.zeros((len(atoms), 3))
         vectors[:, : moved.shape[1]] = np.asarray(moved)
         atoms.set_array(vector_name(name), vectors)
+    return atoms
+
+
+def read_atoms(path: Path) -> ase.Atoms:
+    """The relaxed structure of a run, as it was written.
+
+    Arguments:
+        path: a relaxed.extxyz.
+
+    Returns:
+        ase.Atoms with the vectors.
+    """
+    # As a list of one: a path ending in @ and a number would mean another file.
+    with path.open(encoding="utf-8") as file:
+        (atoms,) = ase.io.read(file, index=":", format="extxyz")
     return atoms
 
 
@@ -218,25 +266,6 @@ def finite(value: Any) -> Any:
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value
-
-
-def read_results(folder: Path) -> dict[str, Any]:
-    """The results of a finished run.
-
-    Arguments:
-        folder: the folder of the run.
-
-    Returns:
-        What its results.json holds.
-
-    Raises:
-        InputError: the folder is missing or holds no results of mdsens.
-    """
-    if not is_results_folder(folder):
-        raise InputError(
-            f"{str(folder)!r} holds no results of mdsens: give the folder that `mdsens run` wrote"
-        )
-    return json.loads((folder / RESULTS_NAME).read_text("utf-8"))
 
 
 def _plain(derivatives: Any) -> dict[str, dict[str, Any]]:

@@ -5,13 +5,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from mdsens.sensitivities import Sensitivity, sensitivity
 from mdsens.sensitivities.sensitivity import require_reliable
 from mdsens.study.compilation import CompilationClock
 from mdsens.study.ensemble import Ensemble, run_ensemble
-from mdsens.study.output import output_folder
-from mdsens.study.report import write_report
-from mdsens.study.results import collect, write_files
+from mdsens.study.find import FILE_NAME
+from mdsens.study.output import output_folder, writing
+from mdsens.study.reading import path_of
+from mdsens.study.report import make_report, possible_figures
+from mdsens.study.results import collect, copy_inputs, possible_files, write_files
 from mdsens.study.study import Study
 
 #: Where results go, in the current folder, unless told otherwise.
@@ -43,6 +47,9 @@ def run_study(
 ) -> FinishedRun:
     """Run a study and write its results; all of them, or nothing.
 
+    An earlier run's results in the folder are replaced when the new ones are complete. Other files
+    that stand there stay; a folder with files and none of mdsens is refused.
+
     Times are wall times in seconds: ``relax_s`` is the relaxation with the check of the
     observables before it, ``sensitivity_s`` the certificate and the derivatives. Both include
     what JAX needed to trace and compile, and ``compile_s`` is how much of their sum that was.
@@ -62,9 +69,16 @@ def run_study(
         RelaxationError: energy or forces are not finite, or the structure flies apart.
         UnreliableDerivativeError: the structure is unconverged or unstable.
     """
-    target = Path(RESULTS_FOLDER) / study.name if out is None else Path(out)
-    with output_folder(target) as folder, CompilationClock() as compilation:
+    target = Path(RESULTS_FOLDER) / study.name if out is None else path_of(out, "output folder")
+    names = [*possible_files(study), *possible_figures(study.parameters)]
+    inputs = [study.folder / FILE_NAME]
+    if study.structure_file is not None:
+        inputs.append(study.structure_file)
+    with output_folder(target, names, inputs) as folder, CompilationClock() as compilation:
         begin = time.perf_counter()
+        # First, so that they are what was run, whatever becomes of them meanwhile.
+        with writing(target):
+            copy_inputs(folder, study)
         study.check()
         equilibrium = study.relax(progress)
         relaxed = time.perf_counter()
@@ -80,7 +94,7 @@ def run_study(
             allow_unconverged=allow_unconverged,
         )
         # In reverse mode they are computed here, where time is taken.
-        assert set(derivatives.tangents.q) == set(study.parameters)
+        jax.block_until_ready(derivatives.tangents.q)
         done = time.perf_counter()
         timing = {
             "relax_s": relaxed - begin,
@@ -91,6 +105,7 @@ def run_study(
         if ensemble is not None:
             timing["ensemble_s"] = time.perf_counter() - done
         results = collect(study, derivatives, timing, ensemble)
-        write_files(folder, study, derivatives, results, ensemble)
-        write_report(folder)
+        with writing(target):
+            write_files(folder, study, derivatives, results, ensemble)
+            make_report(folder, folder)
     return FinishedRun(target, results, derivatives, ensemble)

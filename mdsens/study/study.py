@@ -1,9 +1,9 @@
 """Study: a study.toml that has been read and checked."""
 
+import contextlib
 import dataclasses
 import functools
-import tomllib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ from mdsens.potentials import Potential, SoftSphere
 from mdsens.relaxation import METHODS, Equilibrium, relax, unrelaxed
 from mdsens.sensitivities.unrolled import single_parameter
 from mdsens.study.build import build_potential, build_system, quantity
-from mdsens.study.find import find_study
+from mdsens.study.find import default_name, find_study
 from mdsens.study.messages import from_pydantic, no_such_key, not_allowed
 from mdsens.study.model import FileStructure, PackingStructure, StudyFile
+from mdsens.study.reading import read_study_table
 from mdsens.study.toml import with_settings
+from mdsens.values import distinct_names, real
 
 #: A diameter at which no two particles touch, length.
 NEGLIGIBLE_LENGTH = 1e-3
@@ -52,6 +54,13 @@ class Study:
     parameters: tuple[str, ...]
     relaxation: dict[str, Any]
     ensemble_parameter: str | None = None
+
+    @property
+    def structure_file(self) -> Path | None:
+        """The file that the structure is read from; None where it is built."""
+        if isinstance(self.structure, FileStructure):
+            return self.folder / self.structure.file
+        return None
 
     @functools.cached_property
     def system(self) -> System:
@@ -121,31 +130,25 @@ def load_study(study: str | Path, settings: Iterable[str] = ()) -> Study:
         InputError: no such study, or a mistake in it: one line that names the key and the value.
     """
     path = find_study(study)
-    try:
-        table = tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a TOML file: {' '.join(str(error).split())}") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    table = with_settings(table, settings)
+    table = with_settings(read_study_table(path), settings)
     try:
         file = StudyFile.model_validate(table)
     except ValidationError as error:
         raise from_pydantic(error, StudyFile) from None
+    folder = path.absolute().parent
     structure = _structure(file.structure)
-    potential = build_potential(file.potential, file.units)
+    with _naming("potential"):
+        potential = build_potential(file.potential, file.units)
     wanted = file.sensitivity
-    try:
-        parameters = tuple(potential.expand_parameter_names(wanted.parameters))
-    except InputError as error:
-        raise InputError(f"sensitivity.parameters: {error}") from None
-    try:
+    with _naming("sensitivity.parameters"):
+        parameters = tuple(_each_once(potential.expand_parameter_names, wanted.parameters))
+    with _naming("sensitivity.observables"):
         observables = tuple(parse(text) for text in wanted.observables)
-    except InputError as error:
-        raise InputError(f"sensitivity.observables: {error}") from None
+        if observables:
+            distinct_names([observable.name for observable in observables], "names")
     return Study(
-        name=file.name or path.resolve().parent.name,
-        folder=path.resolve().parent,
+        name=file.name or default_name(folder.resolve()),
+        folder=folder,
         table=table,
         file=file,
         structure=structure,
@@ -155,6 +158,26 @@ def load_study(study: str | Path, settings: Iterable[str] = ()) -> Study:
         relaxation=_relaxation(file),
         ensemble_parameter=_ensemble_parameter(file, structure, potential, parameters),
     )
+
+
+@contextlib.contextmanager
+def _naming(key: str) -> Iterator[None]:
+    """Put a key's path before what is wrong with its value, unless it is there already."""
+    try:
+        yield
+    except InputError as error:
+        line = str(error)
+        raise InputError(line if line.startswith(key) else f"{key}: {line}") from None
+
+
+def _each_once(
+    expanded: Callable[[list[str] | None], list[str]], names: list[str] | None
+) -> list[str]:
+    """Names of parameters, each meant by one entry of the list; a table's name means all of it."""
+    if not names:
+        return expanded(names)
+    every = [one for name in names for one in expanded([name])]
+    return list(distinct_names(every, "names"))
 
 
 def _seed(structure: FileStructure | PackingStructure) -> int | None:
@@ -169,7 +192,8 @@ def _with_seed(
 ) -> FileStructure | PackingStructure:
     if isinstance(structure, PackingStructure):
         return structure.model_copy(update={"seed": seed})
-    assert structure.rattle is not None
+    if structure.rattle is None:
+        raise InputError("the structure has no seed: set structure.rattle.amplitude")
     rattle = structure.rattle.model_copy(update={"seed": seed})
     return structure.model_copy(update={"rattle": rattle})
 
@@ -220,8 +244,7 @@ def _relaxation(file: StudyFile) -> dict[str, Any]:
 
     fmax, max_step = number("fmax", "energy/length"), number("max_step", "length")
     for name, value in (("fmax", fmax), ("max_step", max_step)):
-        if not 0 < value < float("inf"):
-            raise InputError(f"relaxation.{name} = {value}: give a value above zero")
+        real(value, f"relaxation.{name}", above=0)
     return {
         "method": table.method,
         "fmax": fmax,

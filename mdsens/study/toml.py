@@ -2,12 +2,22 @@
 
 import copy
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mdsens.errors import InputError
+from mdsens.study.reading import DEEPEST, parse, require_plain
 from mdsens.values import shown
+
+_QUOTED = r"""[ \t]*(?:"(?:[^"\\\n]|\\.)*"|'[^'\n]*')[ \t]*"""
+_NEXT = rf"""\.(?:{_QUOTED}|[^.\[\]="']+)|\[(?:{_QUOTED}|[^\[\]="']+)\]"""
+_PART = re.compile(rf"""(?:^(?:{_QUOTED}|[^.\[\]="']+))|{_NEXT}""")
+#: A path and a value; parts of the path stand after a dot or in brackets, and may be quoted.
+_SETTING = re.compile(
+    rf"""(?P<path>(?:{_QUOTED}|[^.\[\]="']+)(?:{_NEXT})*)[ \t]*=(?P<value>.*)""", re.DOTALL
+)
 
 
 def with_settings(table: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
@@ -17,39 +27,75 @@ def with_settings(table: Mapping[str, Any], settings: Iterable[str]) -> dict[str
         table: the study as parsed from TOML.
         settings: texts such as ``"structure.seed=3"`` or ``"potential.sigma=3.4"``; an entry of a
             table of parameters may be written ``potential.sigma.Ar-Kr`` or
-            ``potential.sigma[Ar-Kr]``. Values are read as TOML, or else as text.
+            ``potential.sigma[Ar-Kr]``, a part with other signs in quotes. Values are read as TOML,
+            or else as text.
 
     Returns:
         The changed copy.
 
     Raises:
-        InputError: a text without ``=``, or a path that leads through something not a table.
+        InputError: a text without ``=``, a path that leads through something not a table, or more
+            than one value.
     """
+    if isinstance(settings, str):
+        raise InputError(f"settings = {shown(settings)}: give a list of such texts")
     changed = copy.deepcopy(dict(table))
     for setting in settings:
-        path, equals, text = setting.partition("=")
-        parts = [part.strip() for part in path.replace("[", ".").replace("]", "").split(".")]
-        if not equals or not all(parts):
-            raise InputError(
-                f"--set {setting!r}: write key=value, as in --set relaxation.fmax=1e-8"
-            )
+        parts, given = _split(setting)
         inner = changed
         for depth, part in enumerate(parts[:-1]):
             inner = inner.setdefault(part, {})
             if not isinstance(inner, dict):
                 raise InputError(
-                    f"--set {setting!r}: {'.'.join(parts[: depth + 1])} = {shown(inner)} is a "
+                    f"--set {shown(setting)}: {'.'.join(parts[: depth + 1])} = {shown(inner)} is a "
                     "value, not a table; set it as a whole"
                 )
-        inner[parts[-1]] = _value(text.strip())
+        inner[parts[-1]] = _value(given.strip(), setting)
+    require_plain(changed)
     return changed
 
 
-def _value(text: str) -> Any:
+def _split(setting: Any) -> tuple[list[str], str]:
+    """The parts of a setting's path, and the text of its value."""
+    found = _SETTING.fullmatch(setting) if isinstance(setting, str) else None
+    parts = [_unquoted(part) for part in _PART.findall(found["path"])] if found else []
+    if found is None or not all(parts):
+        raise InputError(
+            f"--set {shown(setting)}: write key=value, as in --set relaxation.fmax=1e-8"
+        )
+    if len(parts) > DEEPEST:
+        raise InputError(f"--set {shown(setting)}: no key of a study has so many parts")
+    return parts, found["value"]
+
+
+def _unquoted(part: str) -> str:
+    part = part.strip(" \t.[]")
+    if part[:1] in ("'", '"'):
+        try:
+            return tomllib.loads(f"text = {part}")["text"]
+        except tomllib.TOMLDecodeError:
+            return ""
+    return part
+
+
+def _value(text: str, setting: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, KeyError):
+        alone = parse(f"value = {text}")
+    except InputError as error:
+        raise InputError(f"--set {shown(setting)}: {error}") from None
+    except ValueError:
         return text
+    # What follows a line break is another key, and what follows a # would be left out.
+    try:
+        inside = parse(f"value = [{text}]")["value"]
+    except ValueError:
+        inside = []
+    if set(alone) != {"value"} or len(inside) != 1:
+        raise InputError(
+            f"--set {shown(setting)}: more than one value; give --set again for each key, and "
+            "put text in quotes"
+        )
+    return alone["value"]
 
 
 def to_toml(table: Mapping[str, Any]) -> str:

@@ -1,6 +1,8 @@
 """A run leaves complete results, or nothing."""
 
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,7 +17,7 @@ import mdsens
 from mdsens.errors import InputError, UnreliableDerivativeError
 from mdsens.study import load_study, run_study, write_report
 from mdsens.study.output import output_folder
-from mdsens.study.results import finite, vector_name
+from mdsens.study.results import finite
 
 
 @pytest.fixture(scope="module")
@@ -81,11 +83,6 @@ def test_results_agree_with_the_library(finished):
     assert row.derivative == pytest.approx(results["energy"], rel=1e-9)
 
 
-def test_a_column_is_a_word():
-    assert vector_name("sigma[Ar-Kr]") == "dsigma_Ar_Kr"
-    assert vector_name("lambda_") == "dlambda_"
-
-
 def test_the_report_is_made_anew_from_the_files(finished):
     _, run = finished
     made = [*run.folder.glob("*.png"), run.folder / "report.html"]
@@ -104,11 +101,23 @@ def test_the_report_is_made_anew_from_the_files(finished):
 
 
 def test_results_can_be_run_again(trimer, tmp_path):
+    """By themselves, from where they ended, and into their own folder."""
     first = run_study(load_study(trimer, ["potential.sigma=3.3"]), tmp_path / "first")
     again = load_study(tmp_path / "first")
     assert again.name == "trimer"
     assert again.potential.parameters["sigma"] == 3.3
-    assert float(again.relax().energy) == pytest.approx(first.results["energy"], rel=1e-12)
+    assert again.structure_file == tmp_path / "first" / "input" / "trimer.xyz"
+    assert again.structure_file.read_text() == (trimer / "trimer.xyz").read_text()
+    on = load_study(tmp_path / "first", ["structure.file=relaxed.extxyz", "potential.sigma=3.4"])
+    start = ase.io.read(tmp_path / "first" / "relaxed.extxyz")
+    second = run_study(on, tmp_path / "first")
+    kept = ase.io.read(tmp_path / "first" / "input" / "relaxed.extxyz")
+    np.testing.assert_array_equal(kept.positions, start.positions)
+    assert not (tmp_path / "first" / "input" / "trimer.xyz").exists()
+    # Three pairs, each at the bottom of its well, whatever sigma is; the lengths go with it.
+    assert second.results["energy"] == pytest.approx(first.results["energy"], rel=1e-9)
+    lengths = [run.results["observables"]["distance(0,1)"]["value"] for run in (first, second)]
+    assert lengths[1] / lengths[0] == pytest.approx(3.4 / 3.3, rel=1e-8)
 
 
 def test_an_unconverged_structure_is_refused_unless_allowed(trimer, tmp_path):
@@ -121,16 +130,25 @@ def test_an_unconverged_structure_is_refused_unless_allowed(trimer, tmp_path):
     assert "unconverged" in (tmp_path / "out" / "report.html").read_text()
 
 
-def test_an_earlier_run_is_there_until_the_end(trimer, tmp_path):
+def _disk_full(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_an_earlier_run_is_there_until_the_end(trimer, tmp_path, monkeypatch):
     out = tmp_path / "out"
     run_study(load_study(trimer), out)
     before = (out / "results.json").read_text()
     with pytest.raises(UnreliableDerivativeError):
         run_study(load_study(trimer, ["relaxation.max_steps=1"]), out)
     assert (out / "results.json").read_text() == before
-    (out / "leftover").write_text("of the earlier run")
+    (out / "notes.txt").write_text("of the user")
+    with monkeypatch.context() as patch:
+        patch.setattr("mdsens.study.run.make_report", _disk_full)
+        with pytest.raises(InputError, match="No space left on device"):
+            run_study(load_study(trimer), out)
+    assert (out / "results.json").read_text() == before
     run_study(load_study(trimer, ["potential.epsilon=0.02"]), out)
-    assert not (out / "leftover").exists()
+    assert (out / "notes.txt").read_text() == "of the user"
     assert strict(out / "results.json")["parameters"]["epsilon"] == 0.02
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "trimer"]
 

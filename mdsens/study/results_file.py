@@ -1,0 +1,193 @@
+"""The shape of results.json: its keys, what each may be, and which must agree."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mdsens.errors import InputError
+from mdsens.study.column_names import vector_name
+from mdsens.study.messages import from_pydantic
+from mdsens.study.reading import read_bytes
+
+RESULTS_NAME = "results.json"
+#: Version of the layout of results.json.
+SCHEMA = 1
+#: A file larger than this holds no results, bytes.
+LARGEST_RESULTS = 1_000_000_000
+
+Number = float | None
+#: What an observable or a derivative is: null stands for numbers that are not finite.
+Value = Number | list[Number] | list[list[Number]] | list[list[list[Number]]]
+#: By observable, then by parameter.
+ByBoth = dict[str, dict[str, Value]]
+_Count = Annotated[int, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """A part of results.json; keys that it does not know are kept, and nobody reads them."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class UnitNames(Section):
+    """The units of everything."""
+
+    system: Literal["ase", "reduced"]
+    energy: str
+    fmax: str
+    length: str
+    lowest_eigenvalue: str
+    parameters: dict[str, str]
+    sensitivities: dict[str, dict[str, str]]
+    vectors: dict[str, str]
+    timing: Literal["s"]
+
+
+class ObservedValue(Section):
+    """An observable: its value, unit, and names of its entries."""
+
+    value: Value
+    units: str
+    labels: list[str] | None = None
+
+
+class CertificateSection(Section):
+    """What is known about the relaxed structure."""
+
+    lowest_eigenvalue: Number
+    lowest_eigenvalue_estimated: bool
+    null_modes: _Count
+    null_modes_by_kind: dict[str, _Count]
+    linear_residual: Number
+    derivative_error: Number
+    linear_solver: str | None
+
+
+class Start(Section):
+    """One random start of an ensemble."""
+
+    seed: int
+    kind: Literal["minimum", "saddle", "unconverged"]
+    converged: bool
+    fmax: Number
+    rattlers: _Count
+    implicit_norm: Number
+    finite_difference_error: Number
+    unrolled_norms: dict[str, Number]
+    rattler_norms: dict[str, Number]
+    distances: dict[str, Number]
+
+
+class EnsembleUnits(Section):
+    """Units of an ensemble."""
+
+    norms: str
+    fmax: str
+
+
+class EnsembleSection(Section):
+    """What an ensemble of random starts has shown."""
+
+    parameter: str
+    minimiser: str
+    steps: int
+    marks: Annotated[list[int], Field(min_length=1)]
+    units: EnsembleUnits
+    starts: list[Start]
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        marks = {str(mark) for mark in self.marks}
+        for start in self.starts:
+            for found in (start.unrolled_norms, start.rattler_norms, start.distances):
+                _require_same("starts", found, marks)
+        return self
+
+
+class Results(Section):
+    """A results.json as a whole."""
+
+    layout: Annotated[Literal[1], Field(alias="schema")]
+    study: str
+    description: str
+    units: UnitNames
+    energy: Number
+    fmax: Number
+    fmax_asked: float
+    converged: bool
+    stable: bool
+    kind: Literal["minimum", "saddle", "unconverged"]
+    steps: _Count
+    atoms: Annotated[int, Field(gt=0)]
+    dimension: Literal[2, 3]
+    cell: list[list[float]]
+    pbc: list[bool]
+    parameters: dict[str, float]
+    observables: dict[str, ObservedValue]
+    sensitivities: ByBoth
+    logarithmic_sensitivities: ByBoth
+    certificate: CertificateSection
+    timing: dict[str, float]
+    vectors: dict[str, str]
+    diameters: dict[str, float]
+    mode: str
+    logarithmic: bool
+    versions: dict[str, str]
+    ensemble: EnsembleSection | None = None
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        units = self.units
+        for name, by_parameter in (
+            ("vectors", self.vectors),
+            ("units.parameters", units.parameters),
+            ("units.vectors", units.vectors),
+        ):
+            _require_same(name, by_parameter, self.parameters)
+        for name, by_both in (
+            ("sensitivities", self.sensitivities),
+            ("logarithmic_sensitivities", self.logarithmic_sensitivities),
+            ("units.sensitivities", units.sensitivities),
+        ):
+            _require_same(name, by_both, self.observables)
+            for inner in by_both.values():
+                _require_same(name, inner, self.parameters)
+        for parameter, column in self.vectors.items():
+            if column != vector_name(parameter):
+                raise ValueError(f"vectors: {column!r} is no column of {parameter!r}")
+        return self
+
+
+def _require_same(name: str, found: Any, expected: Any) -> None:
+    if set(found) != set(expected):
+        raise ValueError(f"{name}: names {sorted(found)} where {sorted(expected)} are expected")
+
+
+def read_results(folder: Path) -> dict[str, Any]:
+    """The results of a finished run.
+
+    Arguments:
+        folder: the folder of the run.
+
+    Returns:
+        What its results.json holds, checked.
+
+    Raises:
+        InputError: the folder is missing, or its results.json is none of mdsens, is damaged, or
+            of another version.
+    """
+    advice = "give the folder that `mdsens run` wrote"
+    path = folder / RESULTS_NAME
+    if not path.is_file():
+        raise InputError(f"{str(folder)!r} holds no results of mdsens: {advice}")
+    try:
+        return Results.model_validate_json(read_bytes(path, LARGEST_RESULTS)).model_dump(
+            by_alias=True, exclude_unset=True
+        )
+    except ValidationError as error:
+        reason = from_pydantic(error, Results)
+        raise InputError(
+            f"{str(folder)!r} holds no results of this version of mdsens: {RESULTS_NAME}: "
+            f"{reason}; {advice}, or run the study again"
+        ) from None
