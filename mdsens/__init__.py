@@ -1,8 +1,6 @@
 """How a relaxed structure, and all that is computed from it, depends on its potential."""
 
 import importlib
-import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,14 +25,6 @@ if TYPE_CHECKING:
     from mdsens.sensitivities import sensitivity_batch as sensitivity_batch
 
 __version__ = "0.1.0"
-
-# A relaxation to 1e-8 is impossible in float32, JAX's default. The environment variable serves a
-# JAX that is yet to be imported without importing it here; the update serves one that already is.
-os.environ["JAX_ENABLE_X64"] = "1"
-if "jax" in sys.modules:
-    import jax
-
-    jax.config.update("jax_enable_x64", True)
 
 # Public name -> module that defines it. Imported on first use: JAX takes longer than a second to
 # import, and `mdsens --help` needs none of it.

@@ -46,6 +46,8 @@ from sklearn.linear_model import LogisticRegression
 from mdsens import layers
 from mdsens.layers.losses import l2_multiclass_logreg, multiclass_logreg
 
+jax.config.update("jax_enable_x64", True)
+
 OUTER_STEPS = int(os.environ.get("MDSENS_OUTER_STEPS", "150"))
 INNER_STEPS = int(os.environ.get("MDSENS_INNER_STEPS", "1000"))
 STEP_COUNTS = [int(n) for n in os.environ.get("MDSENS_STEP_COUNTS", "30,100,300,1000").split(",")]

@@ -51,6 +51,8 @@ from mdsens import layers
 from mdsens.implicit import conditions, custom_fixed_point
 from mdsens.layers.losses import multiclass_linear_svm_dual
 
+jax.config.update("jax_enable_x64", True)
+
 FEATURES = [int(p) for p in os.environ.get("MDSENS_FEATURES", "100,300,1000").split(",")]
 SAMPLES = int(os.environ.get("MDSENS_SAMPLES", "700"))
 STEPS, *MORE_STEPS = map(int, os.environ.get("MDSENS_INNER_STEPS", "500,100,2500").split(","))

@@ -47,6 +47,8 @@ import optax
 
 from mdsens.implicit import custom_root, unrolled
 
+jax.config.update("jax_enable_x64", True)
+
 OUTER_STEPS = int(os.environ.get("MDSENS_OUTER_STEPS", "1000"))
 WIDTH = int(os.environ.get("MDSENS_WIDTH", "40"))
 TEST_TASKS = int(os.environ.get("MDSENS_TEST_TASKS", "200"))

@@ -33,8 +33,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import scipy.optimize
 
-import mdsens  # noqa: F401  (double precision)
 from mdsens.implicit import custom_root, unrolled
+
+jax.config.update("jax_enable_x64", True)
 
 STEPS = int(os.environ.get("MDSENS_STEPS", "60"))
 FIGURE = Path(os.environ.get("MDSENS_FIGURES", ".")) / "one_dimensional_tour.png"

@@ -50,9 +50,10 @@ import optax
 from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.metrics import roc_auc_score
 
-import mdsens  # noqa: F401  (double precision)
 from mdsens import layers
 from mdsens.layers.losses import binary_logistic_loss
+
+jax.config.update("jax_enable_x64", True)
 
 SPLITS = int(os.environ.get("MDSENS_SPLITS", "10"))
 STEPS = int(os.environ.get("MDSENS_STEPS", "60"))

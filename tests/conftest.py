@@ -28,7 +28,8 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 import jax
 import pytest
 
-import mdsens  # noqa: F401  (double precision)
+# What is tested without particles is compared to more digits than single precision has.
+jax.config.update("jax_enable_x64", True)
 
 
 @pytest.fixture

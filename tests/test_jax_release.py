@@ -5,8 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import mdsens  # noqa: F401  (double precision)
-
 
 @pytest.mark.parametrize(("dtype", "rows"), [(jnp.float64, 16_385), (jnp.float32, 32_769)])
 def test_a_product_and_a_sum_over_a_long_batch_are_right(dtype, rows):

@@ -1,4 +1,4 @@
-"""The package as a whole: fast to import, in double precision, with arrows that go one way."""
+"""The package as a whole: fast to import, in the right precision, with arrows that go one way."""
 
 import ast
 import subprocess
@@ -6,9 +6,11 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import pytest
 
 import mdsens
+import mdsens.errors
 
 SOURCE = Path(mdsens.__file__).parent
 #: Rooms that a room may not know.
@@ -45,8 +47,42 @@ def test_importing_mdsens_is_fast():
 
 
 @pytest.mark.parametrize("order", ["import mdsens, jax", "import jax, mdsens"])
-def test_double_precision_is_on_whatever_is_imported_first(order):
-    python(f"{order}, jax.numpy; assert jax.numpy.zeros(1).dtype == 'float64'")
+def test_precision_is_left_alone_until_particles_are_imported(order):
+    """In the order of the user's imports; what knows no particles computes as JAX is set."""
+    python(
+        f"{order}, mdsens.implicit, mdsens.layers\n"
+        "import jax.numpy as jnp\n"
+        "solver = mdsens.layers.FixedPointIteration(lambda x, a: 0.5 * (x + a / x))\n"
+        "root = lambda a: solver.run(1.0, a).params\n"
+        "slope = jax.grad(root)(2.0)\n"
+        "assert slope.dtype == 'float32' and abs(slope - 0.125**0.5) < 1e-6, slope\n"
+        "mdsens.System\n"
+        "assert jnp.zeros(1).dtype == 'float64'"
+    )
+
+
+@pytest.mark.parametrize("room", ["potentials", "study"])
+def test_double_precision_is_on_where_particles_are(room):
+    python(f"import mdsens.{room}, jax.numpy; assert jax.numpy.zeros(1).dtype == 'float64'")
+
+
+def test_without_double_precision_particles_are_refused_in_a_line():
+    system = mdsens.System([[0.0, 0.0, 0.0], [1.1, 0.0, 0.0]], pbc=False, units="reduced")
+    potential = mdsens.potentials.LennardJones(epsilon=1.0, sigma=1.0, cutoff=3.0)
+    relaxed = mdsens.relax(system, potential)
+    jax.config.update("jax_enable_x64", False)
+    try:
+        for call in (
+            lambda: mdsens.System([[0.0, 0.0, 0.0]]),
+            lambda: mdsens.relax(system, potential),
+            lambda: mdsens.sensitivity(relaxed, "energy"),
+            lambda: mdsens.relax_batch([system], potential),
+        ):
+            with pytest.raises(mdsens.errors.InputError, match="double precision is off") as line:
+                call()
+            assert "\n" not in str(line.value)
+    finally:
+        jax.config.update("jax_enable_x64", True)
 
 
 def imported(path):

@@ -36,8 +36,9 @@ def measure(request: dict) -> dict:
     import jax
     import numpy as np
 
-    import mdsens  # noqa: F401  (double precision)
     from benchmarks.layers.problems import PROBLEMS
+
+    jax.config.update("jax_enable_x64", True)
 
     module = importlib.import_module(f"benchmarks.layers.with_{request['program'].lower()}")
     build = getattr(module, request["problem"], None)

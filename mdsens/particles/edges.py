@@ -23,6 +23,7 @@ from scipy.sparse import csr_array
 
 from mdsens.errors import InputError
 from mdsens.particles.lattice import completed_cell
+from mdsens.particles.precision import require_double_precision
 from mdsens.resources import available_cores, on_all_cores
 
 #: Atoms per block: one slot of them all, with what is computed from it, stays in a core's cache.
@@ -174,6 +175,7 @@ def find_edges(
         InputError: cutoff not positive, positions not finite, two atoms at one point, or more
             edges than ``maximum_capacity``.
     """
+    require_double_precision()
     positions, cell = np.asarray(positions, float), np.asarray(cell, float)
     count = len(positions)
     reach = float(cutoff) + float(skin)

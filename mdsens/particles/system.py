@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mdsens.errors import InputError
+from mdsens.particles.precision import require_double_precision
 from mdsens.units import check_unit_system
 from mdsens.values import (
     Shape,
@@ -83,6 +84,7 @@ class System(eqx.Module):
         fixed: Any = None,
         units: str = "ase",
     ):
+        require_double_precision()
         if isinstance(positions, ase.Atoms):
             raise InputError("positions is an ase.Atoms: use mdsens.System.from_ase for it")
         check_unit_system(units)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from mdsens.errors import InputError
 from mdsens.implicit import SolverAt, custom_root
 from mdsens.particles.edges import EdgeList, find_edges, no_edges
+from mdsens.particles.precision import require_double_precision
 from mdsens.particles.system import System, is_concrete
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation.arguments import (
@@ -85,6 +86,7 @@ def relax(
         InputError: something given is not allowed.
         RelaxationError: energy or forces are not finite, or the structure flies apart.
     """
+    require_double_precision()
     given = checked_options(method, max_steps, cell, pressure, progress, max_step, skin)
     method, max_steps, cell, pressure, progress, max_step, skin = given
     check_structure(system, potential, cell)

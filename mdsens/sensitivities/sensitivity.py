@@ -14,6 +14,7 @@ from rich.progress import track
 from mdsens.errors import InputError, UnreliableDerivativeError
 from mdsens.implicit.sparse_solver import column_groups
 from mdsens.observables.observable import Observable, parse
+from mdsens.particles.precision import require_double_precision
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation import Certificate, Equilibrium, Landscape
 from mdsens.sensitivities.linear_response import (
@@ -57,6 +58,7 @@ def sensitivity(
         InputError: an unknown observable, parameter or mode.
         UnreliableDerivativeError: the structure is unconverged or unstable.
     """
+    require_double_precision()
     if mode not in MODES:
         raise InputError(f"mode = {mode!r}: allowed are {', '.join(MODES)}")
     given = [observables] if isinstance(observables, (Observable, str)) else list(observables)

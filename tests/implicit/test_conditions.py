@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-import mdsens  # noqa: F401  (double precision)
 from mdsens.implicit import conditions, custom_fixed_point, custom_root
 
 MODES = pytest.mark.parametrize("mode", [jax.jacfwd, jax.jacrev], ids=lambda f: f.__name__)

@@ -14,7 +14,6 @@ import scipy.sparse
 from ase.calculators import emt
 from ase.units import Bohr
 
-import mdsens  # noqa: F401  (double precision)
 from mdsens.implicit import LinearSolveError, custom_root
 from mdsens.implicit.conditions import KKTSolution, kkt
 

@@ -10,7 +10,6 @@ import pytest
 import scipy.sparse
 import scipy.sparse.linalg
 
-import mdsens  # noqa: F401  (double precision)
 from mdsens.implicit import linear
 from mdsens.implicit.linear import LinearSolveError, orthonormal_basis, solve
 

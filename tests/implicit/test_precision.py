@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import mdsens  # noqa: F401  (double precision)
 from mdsens.implicit import custom_root
 from mdsens.implicit.precision import jacobian_error_bound, jacobian_error_estimate
 

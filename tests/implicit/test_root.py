@@ -11,7 +11,6 @@ import scipy.optimize
 import scipy.sparse
 import scipy.sparse.linalg
 
-import mdsens  # noqa: F401  (double precision)
 from mdsens.implicit import custom_fixed_point, custom_root, root_jvp, root_vjp
 
 RANDOM = np.random.default_rng(2)

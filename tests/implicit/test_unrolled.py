@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-import mdsens  # noqa: F401  (double precision)
 from mdsens.implicit import custom_fixed_point, one_step, unrolled
 
 MODES = pytest.mark.parametrize("mode", [jax.jacfwd, jax.jacrev], ids=lambda f: f.__name__)

@@ -6,7 +6,6 @@ import optax
 import pytest
 import scipy.optimize
 
-import mdsens  # noqa: F401  (double precision)
 from mdsens.errors import InputError
 from mdsens.implicit import conditions, custom_root
 from mdsens.layers import bilevel

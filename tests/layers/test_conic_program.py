@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-import mdsens  # noqa: F401  (double precision)
 from mdsens.errors import InputError
 from mdsens.layers.cones import Cones
 from mdsens.layers.conic_program import ConicProgram

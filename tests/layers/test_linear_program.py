@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-import mdsens  # noqa: F401  (double precision)
 from mdsens.errors import InputError
 from mdsens.layers.linear_program import LinearProgram
 from mdsens.layers.program import InfeasibleError, UnboundedError

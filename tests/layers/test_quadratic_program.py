@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import mdsens  # noqa: F401  (double precision)
 from mdsens.errors import InputError
 from mdsens.layers.polyhedron import projection_polyhedron
 from mdsens.layers.program import InfeasibleError, UnboundedError, UnsolvedError
