@@ -9,7 +9,7 @@ from mdsens.mechanics.energy import (
 from mdsens.mechanics.forces import forces
 from mdsens.mechanics.hessian import hessian, hessian_vector_product, pair_hessian
 from mdsens.mechanics.sparse_hessian import hessian_in_parts, sparse_hessian, sparse_hessian_bytes
-from mdsens.mechanics.stress import stress, voigt
+from mdsens.mechanics.stress import require_volume, stress, voigt
 
 __all__ = [
     "energy",
@@ -20,6 +20,7 @@ __all__ = [
     "hessian_in_parts",
     "hessian_vector_product",
     "pair_hessian",
+    "require_volume",
     "site_energies",
     "sparse_hessian",
     "sparse_hessian_bytes",

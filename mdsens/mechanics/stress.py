@@ -32,11 +32,26 @@ def stress(system: System, potential: Potential, edge_list: EdgeList) -> Float[A
         Shape (D, D), in units of energy/length^D.
 
     Raises:
-        InputError: the cell has no volume.
+        InputError: the cell has no volume, or none that means anything.
     """
-    if is_concrete(system.cell) and float(system.volume) == 0.0:
-        raise InputError(
-            "stress needs a volume, and the cell has none: give the system a full cell"
-        )
+    require_volume(system, "stress")
     virial = energy_forces_virial(system, potential, edge_list)[2]
     return (virial + virial.T) / (2.0 * system.volume)
+
+
+def require_volume(system: System, what: str) -> None:
+    """Raise InputError unless the cell has a volume, in a system that is periodic somewhere.
+
+    Arguments:
+        system: N atoms.
+        what: what the volume is for, for the message.
+    """
+    if not any(system.pbc):
+        raise InputError(
+            f"{what} needs a volume, and no direction is periodic: give the system a cell, and pbc "
+            "in the directions that repeat"
+        )
+    if is_concrete(system.cell) and float(system.volume) == 0.0:
+        raise InputError(
+            f"{what} needs a volume, and the cell has none: give the system a full cell"
+        )

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from mdsens.errors import InputError
 from mdsens.implicit.multigrid import HostPreconditioner
-from mdsens.mechanics import energy_forces_virial, voigt
+from mdsens.mechanics import energy_forces_virial, require_volume, voigt
 from mdsens.particles.edges import EdgeList
 from mdsens.particles.system import System, is_concrete
 from mdsens.potentials.potential import Potential
@@ -75,7 +75,7 @@ class Equilibrium(eqx.Module):
     @property
     def volume(self) -> Float[Array, ""]:
         """Volume of the cell, length^D."""
-        self._require_volume("volume")
+        require_volume(self.system, "volume")
         return self.system.volume
 
     @functools.cached_property
@@ -98,13 +98,13 @@ class Equilibrium(eqx.Module):
 
         Positive under tension, as in ASE.
         """
-        self._require_volume("stress")
+        require_volume(self.system, "stress")
         return voigt(self._mechanics[2]) / self.system.volume
 
     @property
     def pressure(self) -> Float[Array, ""]:
         """Pressure, minus the mean of the normal stresses, energy/length^D."""
-        self._require_volume("pressure")
+        require_volume(self.system, "pressure")
         return -jnp.trace(self._mechanics[2]) / (self.system.dimension * self.system.volume)
 
     @property
@@ -162,17 +162,6 @@ class Equilibrium(eqx.Module):
             results["stress"] = np.asarray(self.stress)
         atoms.calc = SinglePointCalculator(atoms, **results)
         return atoms
-
-    def _require_volume(self, what: str) -> None:
-        if not any(self.system.pbc):
-            raise InputError(
-                f"{what} needs a volume, and no direction is periodic: give the system a cell, and "
-                "pbc in the directions that repeat"
-            )
-        if is_concrete(self.system.cell) and float(self.system.volume) == 0.0:
-            raise InputError(
-                f"{what} needs a volume, and the cell has none: give the system a cell"
-            )
 
     def __str__(self) -> str:
         units = self.system.units

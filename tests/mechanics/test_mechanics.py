@@ -209,9 +209,15 @@ def test_site_energies_add_up_to_the_energy(case):
 
 def test_stress_needs_a_volume():
     case = cases.case("lj-smooth", "cluster")
-    without_cell = System(case.system.positions, pbc=False)
-    with pytest.raises(InputError, match="needs a volume"):
-        mechanics.stress(without_cell, case.potential, case.edges(without_cell))
+    positions = case.system.positions
+    flat = System(positions, np.diag([9.0, 9.0, 0.0]), pbc=(True, True, False))
+    for system, message in [
+        (System(positions), "no direction is periodic"),
+        (System(positions, np.eye(3), pbc=False), "no direction is periodic"),
+        (flat, "the cell has none: give the system a full cell"),
+    ]:
+        with pytest.raises(InputError, match=f"stress needs a volume, and {message}"):
+            mechanics.stress(system, case.potential, case.edges(system))
 
 
 def test_stress_is_the_virial_by_volume_and_positive_under_tension():
