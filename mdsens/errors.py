@@ -1,4 +1,4 @@
-"""The errors that a user can meet, each with one line that says what to do."""
+"""The errors and warnings that a user can meet, each with one line that says what to do."""
 
 
 class MdsensError(Exception):
@@ -19,3 +19,7 @@ class UnreliableDerivativeError(MdsensError, RuntimeError):
 
 class ConvergenceError(MdsensError, RuntimeError):
     """An iterative solver ended without a solution; the message says how far it came."""
+
+
+class MdsensWarning(UserWarning):
+    """What was asked for is done, but may not be what was meant; the message says what to do."""

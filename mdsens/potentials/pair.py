@@ -137,10 +137,18 @@ class CutOffPotential(Potential):
         """The cutoff, in units of length."""
         return self.cutoff
 
+    @property
+    def switch_interval(self) -> tuple[float, float] | None:
+        """Onset and cutoff of the smooth switch, in units of length."""
+        return self._onset, self.cutoff
+
+    @property
+    def _onset(self) -> float:
+        return ONSET_FRACTION * self.cutoff if self.onset is None else self.onset
+
     def switch(self, r: Float[Array, "..."]) -> Float[Array, "..."]:
         """The smooth switch from 1 at the onset to 0 at the cutoff."""
-        onset = ONSET_FRACTION * self.cutoff if self.onset is None else self.onset
-        return smooth_switch((r - onset) / (self.cutoff - onset))
+        return smooth_switch((r - self._onset) / (self.cutoff - self._onset))
 
 
 class TruncatedPairPotential(CutOffPotential, PairPotential):
@@ -170,6 +178,11 @@ class TruncatedPairPotential(CutOffPotential, PairPotential):
 
     def __check_init__(self) -> None:
         choice(self.truncation, f"{type(self).__name__}: truncation", TRUNCATIONS)
+
+    @property
+    def switch_interval(self) -> tuple[float, float] | None:
+        """Onset and cutoff of the smooth truncation, in units of length; None for another."""
+        return super().switch_interval if self.truncation == "smooth" else None
 
     def truncated_pair_energies(self, r: Float[Array, "K C"]) -> Float[Array, "K C"]:
         """Energy of each pair with the chosen truncation, zero from the cutoff on."""

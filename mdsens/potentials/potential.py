@@ -107,6 +107,11 @@ class Potential(eqx.Module):
         """The same for each pair of its S species; None where it is the same for all of them."""
         return None
 
+    @property
+    def switch_interval(self) -> tuple[float, float] | None:
+        """Onset and cutoff of a smooth switch, in units of length; None where there is none."""
+        return None
+
     # Parameters by name ------------------------------------------------------------------------
 
     def check_relations(self) -> None:

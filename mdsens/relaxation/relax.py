@@ -28,6 +28,7 @@ from mdsens.relaxation.loose import loose_atoms
 from mdsens.relaxation.minimiser import Minimiser
 from mdsens.relaxation.newton import Newton
 from mdsens.relaxation.preconditioned_lbfgs import PreconditionedLBFGS
+from mdsens.relaxation.switched_shells import warn_of_switched_shells
 from mdsens.relaxation.traced_solver import hessian_solver_at
 from mdsens.values import real
 
@@ -85,6 +86,9 @@ def relax(
     Raises:
         InputError: something given is not allowed.
         RelaxationError: energy or forces are not finite, or the structure flies apart.
+
+    Warns:
+        MdsensWarning: a shell of neighbours of a crystal lies inside the potential's smooth switch.
     """
     require_double_precision()
     given = checked_options(method, max_steps, cell, pressure, progress, max_step, skin)
@@ -123,7 +127,9 @@ def relax(
         history, force = descent.history(), descent.history().forces[-1]
         preconditioner = descent.preconditioner
         edge_list = descent.valid_edges()
-        loose = loose_atoms(descent.landscape.system_at(q), inputs[1], edge_list, float(force))
+        settled = descent.landscape.system_at(q)
+        loose = loose_atoms(settled, inputs[1], edge_list, float(force))
+        warn_of_switched_shells(settled, inputs[1], edge_list)
     else:
         room = capacity or _traced_capacity(*inputs[:2])
         q, edge_list, loose, force = _traced_solve(solve, inputs, cell, room)

@@ -1,0 +1,137 @@
+"""A shell of neighbours inside the smooth switch of a potential: told, once, when it is found."""
+
+import warnings
+
+import numpy as np
+from jaxtyping import Float
+
+from mdsens.errors import MdsensWarning
+from mdsens.particles.edges import EdgeList
+from mdsens.particles.system import System
+from mdsens.potentials.potential import Potential
+from mdsens.units import unit_name
+
+#: Atoms whose distances are looked at, at most: a few hundred tell what a crystal's shells are.
+SAMPLE = 500
+#: Width of a shell, of the bins that distances are counted in, and of what is looked at on either
+#: side of the switch, as fractions of the cutoff.
+SHELL_WIDTH, BIN_WIDTH, SURROUNDINGS = 0.015, 0.005, 0.06
+#: Neighbours that make a shell, per atom: a chain has two at each distance.
+SHELL_COUNT = 1.5
+#: Part of the bins that shells fill at most. Measured: crystals 0.03 to 0.12, glasses 0.6 to 1.
+SHARPNESS = 0.2
+#: The width of a gap between shells that a switch may fit into, as a fraction of the cutoff.
+LEAST_GAP = 0.02
+
+#: Potentials that have been told of, by kind, onset and cutoff.
+_told: set[tuple[str, float, float]] = set()
+
+
+def warn_of_switched_shells(system: System, potential: Potential, edge_list: EdgeList) -> None:
+    """Warn, once for each potential and switch, if a shell of a crystal lies inside the switch.
+
+    Neighbours there interact by the switch rather than by the potential: what is computed depends
+    on where the switch is, and third derivatives jump as the shell crosses its ends. In a glass, a
+    liquid or a packing some pairs always do, and nothing is said.
+
+    Arguments:
+        system: the relaxed atoms.
+        potential: the potential.
+        edge_list: all edges within its range, or a little further.
+    """
+    switch = potential.switch_interval
+    if switch is None or (type(potential).__name__, *switch) in _told:
+        return
+    chosen = np.unique(np.linspace(0, system.atom_count - 1, SAMPLE).astype(int))
+    distances = distances_of(system, edge_list, chosen)
+    reach = float(edge_list.reach)
+    shell = shell_between(distances, len(chosen), *switch, reach)
+    if shell is None:
+        return
+    _told.add((type(potential).__name__, *switch))
+    gap = widest_gap(distances, switch[1], reach)
+    choice = "" if gap is None else f", as in onset={gap[0]:.4g}, cutoff={gap[1]:.4g}"
+    unit = "" if system.units == "reduced" else f" {unit_name('length', system.units)}"
+    warnings.warn(
+        f"a shell of neighbours at {shell:.4g}{unit} lies inside the smooth switch of "
+        f"{type(potential).__name__}, from its onset at {switch[0]:.4g} to its cutoff at "
+        f"{switch[1]:.4g}: what is computed depends on where the switch is; choose onset and "
+        f"cutoff between two shells{choice}",
+        MdsensWarning,
+        # Whoever called relax.
+        stacklevel=3,
+    )
+
+
+def distances_of(
+    system: System, edge_list: EdgeList, chosen: np.ndarray
+) -> Float[np.ndarray, " E"]:
+    """Distances from some atoms to all their neighbours, on the host.
+
+    Arguments:
+        system: N atoms.
+        edge_list: which edges there are.
+        chosen: indices of atoms.
+
+    Returns:
+        All of them, in rising order, length.
+    """
+    positions = np.asarray(system.positions)
+    images = np.asarray(edge_list.ghost_images) @ np.asarray(system.cell)
+    extended = np.concatenate([positions, positions[np.asarray(edge_list.ghost_owners)] + images])
+    size = edge_list.neighbors.shape[2]
+    neighbors = np.asarray(edge_list.neighbors)[chosen // size, :, chosen % size]
+    rows, slots = np.nonzero(neighbors < len(extended))
+    vectors = extended[neighbors[rows, slots]] - positions[chosen[rows]]
+    return np.sort(np.linalg.norm(vectors, axis=1))
+
+
+def shell_between(
+    distances: Float[np.ndarray, " E"], count: int, onset: float, cutoff: float, reach: float
+) -> float | None:
+    """The distance of the fullest shell between an onset and a cutoff, if there is one.
+
+    Arguments:
+        distances: from some atoms to all their neighbours, in rising order, length.
+        count: number of these atoms.
+        onset: where to begin, length.
+        cutoff: where to end, length.
+        reach: the longest distance there can be among those given, length.
+
+    Returns:
+        Its mean distance; None where there is no shell, or distances are spread over all lengths.
+    """
+    inside = distances[(distances > onset) & (distances < cutoff)]
+    ends = np.searchsorted(inside, inside + SHELL_WIDTH * cutoff, side="right")
+    sizes = ends - np.arange(len(inside))
+    if sizes.max(initial=0) < SHELL_COUNT * count:
+        return None
+    low = max(onset - SURROUNDINGS * cutoff, 0.0)
+    high = min(cutoff * (1.0 + SURROUNDINGS), reach)
+    bins = np.histogram(distances, np.arange(low, high, BIN_WIDTH * cutoff))[0]
+    # The number of bins that as many distances would fill evenly: all of them in a glass.
+    filled = bins.sum() ** 2 / (len(bins) * (bins**2).sum())
+    if filled > SHARPNESS:
+        return None
+    first = int(sizes.argmax())
+    return float(inside[first : ends[first]].mean())
+
+
+def widest_gap(
+    distances: Float[np.ndarray, " E"], cutoff: float, reach: float
+) -> tuple[float, float] | None:
+    """Onset and cutoff of a switch that fits between two shells not far from a cutoff.
+
+    Arguments:
+        distances: in rising order, length.
+        cutoff: the cutoff that there is, length.
+        reach: the longest distance there can be among those given, length.
+
+    Returns:
+        Both, a fifth of the gap away from the shells; None where no gap is wide enough.
+    """
+    near = distances[(distances > 0.75 * cutoff) & (distances < reach)]
+    ends = np.concatenate([[0.75 * cutoff], near, [reach]])
+    gaps = np.diff(ends)
+    below, gap = float(ends[gaps.argmax()]), float(gaps.max())
+    return (below + 0.2 * gap, below + 0.8 * gap) if gap > LEAST_GAP * cutoff else None
