@@ -34,6 +34,7 @@ class Certificate:
         linear_residual: largest relative residual of the linear solves of a sensitivity.
         derivative_error: estimate of the largest relative error of the derivatives, from the
             change along one Newton step.
+        rough: whether that step is so long that the estimate is only one of the order.
         linear_solver: how the linear systems of a sensitivity were solved.
         floppy_vectors: shape (M, R, D), null vectors that no symmetry explains.
         estimated: whether the lowest eigenvalue is one that iterations found to some percent, and
@@ -52,6 +53,7 @@ class Certificate:
         default_factory=lambda: np.zeros((0, 0, 0)), repr=False, compare=False
     )
     estimated: bool = False
+    rough: bool = False
 
     @property
     def converged(self) -> bool:
@@ -101,7 +103,10 @@ class Certificate:
             by = f", {self.linear_solver}" if self.linear_solver else ""
             lines.append(f"linear residual {self.linear_residual:.1e} (relative){by}")
         if self.derivative_error is not None:
-            lines.append(f"estimated error of derivatives {self.derivative_error:.1e} (relative)")
+            rough = ", a rough estimate: relax to a smaller force" if self.rough else ""
+            lines.append(
+                f"estimated error of derivatives {self.derivative_error:.1e} (relative){rough}"
+            )
         return "\n".join(lines)
 
 

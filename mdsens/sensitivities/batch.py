@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from rich.progress import track
 
 from mdsens.errors import InputError, UnreliableDerivativeError
-from mdsens.observables.observable import Observable, parse
+from mdsens.observables.observable import Observable
 from mdsens.relaxation.batch_equilibrium import BatchEquilibrium
 from mdsens.relaxation.certificate import EIGENVALUE_COUNT, Certificate
 from mdsens.relaxation.newton import DENSE_LIMIT
@@ -21,8 +21,11 @@ from mdsens.relaxation.side_by_side import (
     all_devices,
     kinds,
 )
+from mdsens.sensitivities.arguments import asked_observables, asked_parameters
 from mdsens.sensitivities.batch_response import Response, observe, respond
-from mdsens.sensitivities.results import DerivativesByName, Sensitivity, Tangents
+from mdsens.sensitivities.noise import Noise, derivative_errors, noise_of, value_errors
+from mdsens.sensitivities.results import DerivativesByName, Found, Sensitivity, Tangents
+from mdsens.values import boolean, instance, integer, listing
 
 #: Systems side by side on one processor and on one accelerator.
 LANES_PER_CPU = 16
@@ -47,8 +50,10 @@ class BatchSensitivity(DerivativesByName[np.ndarray]):
         cells: for each parameter, the derivative of the relaxed cells, shape (S, D, D).
         degrees: for each parameter, the derivative of the degrees of freedom, S of shape (R, D).
         residuals: relative residual of each linear solve, shape (S, P).
-        errors: estimated relative error of the derivatives in each parameter, shape (S, P); NaN
-            where not estimated.
+        relative_errors: estimated relative error of the tangents of each parameter, shape (S, P);
+            NaN where not estimated.
+        errors: for each derivative its absolute error, of the same shape and unit; NaN likewise.
+        value_errors: for each observable the absolute error of its value, first axis S.
         lowest_eigenvalues: of the Hessians outside their null spaces, shape (S, 6),
             energy/length^2; infinite where there are fewer.
         null_modes: number of null modes by kind, each of shape (S,).
@@ -63,7 +68,9 @@ class BatchSensitivity(DerivativesByName[np.ndarray]):
     cells: dict[str, Float[np.ndarray, "S D D"]]
     degrees: dict[str, list[np.ndarray]]
     residuals: Float[np.ndarray, "S P"]
-    errors: Float[np.ndarray, "S P"]
+    relative_errors: Float[np.ndarray, "S P"]
+    errors: dict[str, dict[str, Float[np.ndarray, "S ..."]]]
+    value_errors: dict[str, Float[np.ndarray, "S ..."]]
     lowest_eigenvalues: Float[np.ndarray, "S 6"]
     null_modes: dict[str, Int[np.ndarray, " S"]]
 
@@ -76,7 +83,8 @@ class BatchSensitivity(DerivativesByName[np.ndarray]):
         """The Sensitivity of one system."""
         equilibrium = self.equilibria[index]
         eigenvalues = self.lowest_eigenvalues[index]
-        estimated = bool(np.isfinite(self.errors[index]).all())
+        relative = self.relative_errors[index]
+        estimated = bool(np.isfinite(relative).all())
         certificate = Certificate(
             fmax=float(equilibrium.fmax),
             fmax_asked=equilibrium.fmax_asked,
@@ -84,10 +92,10 @@ class BatchSensitivity(DerivativesByName[np.ndarray]):
             null_modes={kind: int(count[index]) for kind, count in self.null_modes.items()},
             units=equilibrium.system.units,
             linear_residual=float(self.residuals[index].max(initial=0.0)),
-            derivative_error=float(self.errors[index].max(initial=0.0)) if estimated else None,
+            derivative_error=float(relative.max(initial=0.0)) if estimated else None,
         )
         tangents = {name: jnp.asarray(q[index]) for name, q in self.degrees.items()}
-        found = (tangents, list(self.residuals[index]), list(self.errors[index]))
+        found = Found(tangents, list(self.residuals[index]), list(relative))
         return Sensitivity(
             equilibrium=equilibrium,
             observables=self.observables,
@@ -98,6 +106,13 @@ class BatchSensitivity(DerivativesByName[np.ndarray]):
             },
             parameters={name: float(value[index]) for name, value in self.parameters.items()},
             mode="forward",
+            errors={
+                name: {p: jnp.asarray(error[index]) for p, error in by_parameter.items()}
+                for name, by_parameter in self.errors.items()
+            },
+            value_errors={
+                name: jnp.asarray(error[index]) for name, error in self.value_errors.items()
+            },
             certificate=certificate,
             tangents=Tangents(lambda: found),
         )
@@ -127,7 +142,8 @@ def sensitivity_batch(
         observables: one or several, as objects or as text such as ``"distance(0,1)"``.
         wrt: names of parameters, e.g. ``["sigma"]`` or ``"sigma[Ar-Kr]"``; None: all.
         allow_unconverged: give derivatives also where a structure is no converged, stable minimum.
-        error_estimate: also estimate the derivatives' own error, from a Newton step further on.
+        error_estimate: also estimate the error of each value and derivative, from a Newton step
+            further on.
         progress: whether to show how many structures are done.
         batch_size: structures side by side on each device; bounds the memory. None: 16 on a CPU,
             256 on an accelerator.
@@ -136,14 +152,20 @@ def sensitivity_batch(
         The BatchSensitivity: ``sens["pressure"]["sigma"]``, ``sens.positions["sigma"]``.
 
     Raises:
-        InputError: an unknown observable or parameter, or a structure that is too large.
+        InputError: an unknown observable or parameter, one given twice, a structure that is too
+            large, or anything else that is not allowed.
         UnreliableDerivativeError: a structure is unconverged or unstable.
     """
-    given = [observables] if isinstance(observables, (Observable, str)) else list(observables)
-    asked = tuple(parse(item) if isinstance(item, str) else item for item in given)
-    wrt = wrt if wrt is None or isinstance(wrt, str) else [*wrt]
-    names = _parameter_names(equilibria, wrt)
-    _check(equilibria, asked, allow_unconverged, batch_size)
+    kind = "a BatchEquilibrium, as from mdsens.relax_batch"
+    instance(equilibria, "equilibria", BatchEquilibrium, kind)
+    boolean(allow_unconverged, "allow_unconverged")
+    boolean(error_estimate, "error_estimate")
+    boolean(progress, "progress")
+    if batch_size is not None:
+        integer(batch_size, "batch_size", at_least=1)
+    asked = asked_observables(observables)
+    names = _parameter_names(equilibria, asked_parameters(wrt))
+    _check(equilibria, asked, allow_unconverged)
     job = _Job(equilibria, asked, names, error_estimate, batch_size)
     chunks = list(job.chunks(same_size=False))
     for chunk in track(chunks, "solving for derivatives", transient=True, disable=not progress):
@@ -152,7 +174,7 @@ def sensitivity_batch(
         unstable = np.flatnonzero(~(job.eigenvalues[:, 0] > 0.0))
         if len(unstable):
             raise UnreliableDerivativeError(
-                f"structures {_listing(unstable)} are saddles: lowest eigenvalue "
+                f"structures {listing(unstable)} are saddles: lowest eigenvalue "
                 f"{job.eigenvalues[unstable[0], 0]:.3g} in the first; displace their atoms a "
                 "little and relax again, or pass allow_unconverged=True"
             )
@@ -183,13 +205,18 @@ class _Job:
         self.strained = np.zeros((len(names), count, dimension, dimension))
         self.degrees: dict[str, list[np.ndarray]] = {name: [np.zeros(0)] * count for name in names}
         self.residuals = np.zeros((count, len(names)))
-        self.errors = np.full((count, len(names)), np.nan)
+        self.relative_errors = np.full((count, len(names)), np.nan)
+        self.steps: list[np.ndarray] = [np.zeros(0)] * count
+        self.ahead: list[np.ndarray] = [np.zeros(0)] * count
+        self.stiffness = np.zeros(count)
         self.eigenvalues = np.full((count, EIGENVALUE_COUNT), np.inf)
         self.loose = np.zeros((count, width), bool)
         kinds_of_modes = ("translations", "rotations", "rattlers", "floppy")
         self.null_modes = {kind: np.zeros(count, np.int64) for kind in kinds_of_modes}
         self.values: dict[str, list[Any]] = {o.name: [None] * count for o in observables}
         self.changes: dict[str, list[Any]] = {o.name: [None] * count for o in observables}
+        self.values_ahead: dict[str, list[Any]] = {o.name: [None] * count for o in observables}
+        self.changes_ahead: dict[str, list[Any]] = {o.name: [None] * count for o in observables}
 
     def chunks(self, same_size: bool) -> Iterator["_Chunk"]:
         """All structures, in groups that fit side by side."""
@@ -255,7 +282,8 @@ class _Job:
         response = response_at(q)
         if self.estimate:
             # Along one Newton step, after which the error is of second order.
-            differences = response_at(q + response.newton_step).tangents - response.tangents
+            ahead = response_at(q + response.newton_step).tangents
+            differences = ahead - response.tangents
             changes = np.linalg.norm(differences.reshape(*differences.shape[:2], -1), axis=2)
         for lane, index in enumerate(chunk.indices):
             system = batch.systems[index]
@@ -268,10 +296,13 @@ class _Job:
             self.residuals[index] = response.residuals[lane]
             self.eigenvalues[index] = response.eigenvalues[lane]
             self.loose[index, :count] = loose = response.loose[lane, :count]
+            self.stiffness[index] = response.stiffness[lane]
             if self.estimate:
-                self.errors[index] = self._relative_errors(
+                self.relative_errors[index] = self._relative_errors(
                     index, response.tangents[lane], changes[lane]
                 )
+                self.steps[index] = np.asarray(response.newton_step[lane, rows])
+                self.ahead[index] = np.asarray(ahead[lane][:, rows])
             moving = ~np.asarray(system.fixed) & ~loose
             translations = dimension * (not np.asarray(system.fixed).any() and moving.any())
             strains = {"full": dimension * (dimension + 1) // 2, "diagonal": dimension}
@@ -295,32 +326,90 @@ class _Job:
         return sizes * changes / max((sizes * norms).max(initial=0.0), nothing)
 
     def observe(self, chunk: "_Chunk") -> None:
-        """Observables of a chunk's structures, and their derivatives."""
+        """Observables of a chunk's structures, their derivatives, and both a Newton step ahead."""
         q, forces = self._fill(chunk)
         lanes, devices = chunk.lanes, chunk.devices
         batch = self.equilibria
-        tangents = np.zeros((lanes.width, len(self.names), *q.shape[1:]))
+        shape = (lanes.width, len(self.names), *q.shape[1:])
+        tangents, ahead, q_ahead = np.zeros(shape), np.zeros(shape), q.copy()
         for lane, index in enumerate(chunk.indices):
             tangents[lane] = [self.degrees[name][index] for name in self.names]
+            if self.estimate:
+                ahead[lane] = self.ahead[index]
+                q_ahead[lane] += self.steps[index]
         example = batch.potentials[chunk.indices[0]]
         directions = jax.tree.map(
             lambda *leaves: jnp.stack(leaves), *[example.direction(name) for name in self.names]
         )
-        values, changes = jax.device_get(
-            observe(
-                devices, self.observables, devices.put(lanes.landscapes()), lanes.shared,
-                directions, devices.put(q), devices.put(forces), devices.put(tangents),
+        landscapes, force = devices.put(lanes.landscapes()), devices.put(forces)
+
+        def observed(q: np.ndarray, tangents: np.ndarray) -> tuple[dict, dict]:
+            placed = devices.put(q), force, devices.put(tangents)
+            found = observe(
+                devices, self.observables, landscapes, lanes.shared, directions, *placed
             )
-        )  # fmt: skip
+            return jax.device_get(found)
+
+        values, changes = observed(q, tangents)
+        if self.estimate:
+            values_ahead, changes_ahead = observed(q_ahead, ahead)
         for lane, index in enumerate(chunk.indices):
             for observable in self.observables:
-                value = values[observable.name][lane]
+                name = observable.name
+                value = values[name][lane]
                 suspicious = not np.isfinite(value).all() or not np.any(value)
                 if suspicious and batch.volumes[index] == 0.0:
                     # What needs a volume says so where there are numbers.
                     observable(batch[index])
-                self.values[observable.name][index] = value
-                self.changes[observable.name][index] = changes[observable.name][lane]
+                self.values[name][index] = value
+                self.changes[name][index] = changes[name][lane]
+                if self.estimate:
+                    self.values_ahead[name][index] = values_ahead[name][lane]
+                    self.changes_ahead[name][index] = changes_ahead[name][lane]
+
+    def _noise(self, index: int) -> Noise:
+        batch = self.equilibria
+        return noise_of(
+            batch.potentials[index], self.relaxed[index], batch.cells[index],
+            float(self.eigenvalues[index, 0]), float(self.stiffness[index]),
+        )  # fmt: skip
+
+    def _errors(self) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]]]:
+        """Absolute errors of values and derivatives; NaN where not estimated."""
+        by_name = {observable.name: observable for observable in self.observables}
+        if not self.estimate:
+            unknown = {name: np.full(np.shape(self.values[name]), np.nan) for name in by_name}
+            return unknown, {name: dict.fromkeys(self.names, off) for name, off in unknown.items()}
+        of_values, of_derivatives = [], []
+        for index, potential in enumerate(self.equilibria.potentials):
+            noise = self._noise(index)
+            all_parameters = potential.parameters
+            parameters = {name: all_parameters[name] for name in self.names}
+            motion = {n: np.abs(self.degrees[n][index]).max(initial=0.0) for n in self.names}
+
+            def at(found: dict[str, list[Any]], index: int = index) -> dict[str, Any]:
+                return {name: one[index] for name, one in found.items()}
+
+            def named(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
+                return {
+                    name: dict(zip(self.names, one, strict=True)) for name, one in found.items()
+                }
+
+            here = at(self.values)
+            of_values.append(value_errors(noise, by_name, here, at(self.values_ahead)))
+            of_derivatives.append(
+                derivative_errors(
+                    noise, by_name, here, parameters, motion,
+                    named(at(self.changes)), named(at(self.changes_ahead)),
+                )
+            )  # fmt: skip
+        return (
+            {name: np.stack([one[name] for one in of_values]) for name in by_name},
+            {
+                name: {p: np.stack([one[name][p] for one in of_derivatives]) for p in self.names}
+                for name in by_name
+            },
+        )
 
     def result(self) -> BatchSensitivity:
         """What was found, in arrays over all structures."""
@@ -331,6 +420,7 @@ class _Job:
             for name in self.names
         }
         changes = {name: np.stack(found) for name, found in self.changes.items()}
+        of_values, of_derivatives = self._errors()
         return BatchSensitivity(
             equilibria=batch,
             observables={observable.name: observable for observable in self.observables},
@@ -344,7 +434,9 @@ class _Job:
             cells=dict(zip(self.names, self.strained, strict=True)),
             degrees=self.degrees,
             residuals=self.residuals,
-            errors=self.errors,
+            relative_errors=self.relative_errors,
+            errors=of_derivatives,
+            value_errors=of_values,
             lowest_eigenvalues=self.eigenvalues,
             null_modes=self.null_modes,
         )
@@ -359,7 +451,7 @@ class _Chunk:
     indices: list[int]
 
 
-def _parameter_names(equilibria: BatchEquilibrium, wrt: str | list[str] | None) -> list[str]:
+def _parameter_names(equilibria: BatchEquilibrium, wrt: list[str] | None) -> list[str]:
     """Names of the parameters, which all potentials must have."""
     distinct = {id(potential): potential for potential in equilibria.potentials}
     all_names = [potential.expand_parameter_names(wrt) for potential in distinct.values()]
@@ -376,17 +468,9 @@ def _check(
     equilibria: BatchEquilibrium,
     observables: tuple[Observable, ...],
     allow_unconverged: bool,
-    batch_size: int | None,
 ) -> None:
-    if not isinstance(equilibria, BatchEquilibrium):
-        raise InputError(
-            f"equilibria is a {type(equilibria).__name__}: give a BatchEquilibrium, as from "
-            "mdsens.relax_batch"
-        )
     if not len(equilibria):
         raise InputError("the batch is empty: give at least one structure")
-    if batch_size is not None and batch_size < 1:
-        raise InputError(f"batch_size = {batch_size}: give a whole number above zero")
     for observable in observables:
         if not observable.traceable:
             raise InputError(
@@ -401,18 +485,13 @@ def _check(
         )
     if equilibria.failures:
         raise UnreliableDerivativeError(
-            f"relaxations {_listing(np.array(sorted(equilibria.failures)))} failed: take "
+            f"relaxations {listing(np.array(sorted(equilibria.failures)))} failed: take "
             "batch[batch.converged]"
         )
     if not (allow_unconverged or equilibria.converged.all()):
         left = np.flatnonzero(~equilibria.converged)
         raise UnreliableDerivativeError(
-            f"structures {_listing(left)} are unconverged, and derivatives there can have the "
+            f"structures {listing(left)} are unconverged, and derivatives there can have the "
             "wrong sign; relax with more steps, take batch[batch.converged], or pass "
             "allow_unconverged=True"
         )
-
-
-def _listing(indices: np.ndarray) -> str:
-    shown = ", ".join(str(index) for index in indices[:8])
-    return shown + (f" and {len(indices) - 8} more" if len(indices) > 8 else "")

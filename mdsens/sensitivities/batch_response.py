@@ -29,6 +29,7 @@ class Response(eqx.Module):
     cells: Float[Array, "W P D D"]
     residuals: Float[Array, "W P"]
     newton_step: Float[Array, "W R D"]
+    stiffness: Float[Array, " W"]
     eigenvalues: Float[Array, "W E"]
     null_rank: Int[Array, " W"]
     floppy: Int[Array, " W"]
@@ -80,8 +81,8 @@ def _response(
 
     positions, cells = jax.vmap(lambda tangent: jax.jvp(moved, (q,), (tangent,))[1])(tangents)
     return Response(
-        tangents, positions, cells, residuals, newton_step, modes.lowest, modes.null_rank,
-        modes.floppy, loose,
+        tangents, positions, cells, residuals, newton_step, modes.stiffness, modes.lowest,
+        modes.null_rank, modes.floppy, loose,
     )  # fmt: skip
 
 
@@ -115,6 +116,7 @@ class _Modes:
     """All eigenvalues and modes of a Hessian, and solves outside its null space.
 
     Attributes:
+        stiffness: largest entry of the Hessian in size.
         lowest: lowest eigenvalues outside the null space, infinite where there are fewer.
         null_rank: number of independent null vectors by symmetry.
         floppy: number of null modes that no symmetry explains.
@@ -129,6 +131,7 @@ class _Modes:
         known = sizes > 1e-8 * jnp.maximum(jnp.max(sizes), 1e-300)
         basis = jnp.where(known[:, None], rows, 0.0)
         self.matrix = jnp.where(held[:, None] | held, 0.0, matrix)
+        self.stiffness = jnp.max(jnp.abs(self.matrix))
         largest = jnp.maximum(jnp.max(jnp.sum(jnp.abs(self.matrix), axis=1)), 1e-300)
         half = self.matrix - basis.T @ (basis @ self.matrix)
         across = half - (half @ basis.T) @ basis

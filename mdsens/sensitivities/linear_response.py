@@ -1,6 +1,7 @@
 """The linear response of a relaxed structure to its potential: one linear solve for each."""
 
 import abc
+import functools
 
 import equinox as eqx
 import jax
@@ -11,6 +12,7 @@ from rich.progress import track
 
 from mdsens.implicit import LinearSolveError, jvp_solution, newton_step, vjp_solution
 from mdsens.implicit.sparse_solver import column_groups
+from mdsens.matrices import blocks_of
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation import Landscape
 from mdsens.relaxation.hessian_solver import HessianSolver
@@ -25,12 +27,18 @@ ESTIMATE_RTOL = 1e-2
 WORTH_COMPILING = 1_000_000
 #: Relative difference between the assembled Hessian and the derivative of the forces, at most.
 AGREEMENT = 1e-8
-#: Distance of the differences that estimate an error, as a fraction of the potential's range.
-DIFFERENCE = 1e-6
+#: An estimate of errors is rough where a Newton step leaves more than this part of the gradient;
+#: one shorter than the second number, as a part of the potential's range, is as good as straight,
+#: and one longer than the third is cut off there.
+ROUGH, STRAIGHT, LONGEST = 0.1, 1e-6, 0.05
 
 
 class LinearResponse(abc.ABC):
     """How degrees of freedom follow changes of the potential, to first order.
+
+    Errors are estimated from the point that one Newton step leads to, where the structure's own
+    error is of second order: what is computed there, from solutions that are refined there once
+    (which takes the error of the linear solves along), is compared with what was computed here.
 
     Arguments:
         landscape: the landscape without loose atoms' edges, with the null vectors that were found.
@@ -45,15 +53,14 @@ class LinearResponse(abc.ABC):
         """Tangents of q along named parameters.
 
         The error of each is that of theta dq/dtheta, relative to the largest of these among the
-        parameters, from the change along one Newton step: a tangent that vanishes by symmetry has
-        no relative error of its own.
+        parameters: a tangent that vanishes by symmetry has no relative error of its own.
 
         Arguments:
             names: names of P parameters.
             estimate: whether to estimate the errors.
 
         Returns:
-            Tangents by name, each (R, D); P relative residuals; P relative errors, or none.
+            Tangents, each (R, D), the residuals of the solves, and the errors if asked for.
 
         Raises:
             LinearSolveError: a solve did not converge.
@@ -62,18 +69,72 @@ class LinearResponse(abc.ABC):
     @abc.abstractmethod
     def cotangents(
         self, cotangents: Float[np.ndarray, "M R D"]
-    ) -> tuple[list[Potential], list[float]]:
+    ) -> tuple[list[Potential], list[float], Float[np.ndarray, "M R D"]]:
         """Cotangents of the potential for some of q; their parts in the null space have no effect.
 
         Arguments:
             cotangents: shape (M, R, D).
 
         Returns:
-            M cotangents, each shaped like the potential; M relative residuals of the solves.
+            M cotangents, each shaped like the potential; M relative residuals of the solves; the
+            solutions, shape (M, R, D).
 
         Raises:
             LinearSolveError: a solve did not converge.
         """
+
+    @abc.abstractmethod
+    def cotangents_ahead(
+        self, cotangents: Float[np.ndarray, "M R D"], solutions: Float[np.ndarray, "M R D"]
+    ) -> list[Potential]:
+        """The same at the point ahead, where they are better by one Newton step.
+
+        Arguments:
+            cotangents: those at the point ahead, shape (M, R, D).
+            solutions: those that were found for the cotangents here, shape (M, R, D).
+
+        Returns:
+            M cotangents, each shaped like the potential.
+        """
+
+    @property
+    @abc.abstractmethod
+    def newton_step(self) -> Float[np.ndarray, "R D"]:
+        """One Newton step from q, length."""
+
+    @property
+    @abc.abstractmethod
+    def stiffness(self) -> float:
+        """The largest second derivative of the energy in a position, energy/length^2."""
+
+    @functools.cached_property
+    def ahead(self) -> Float[Array, "R D"]:
+        """The point after one Newton step."""
+        return jnp.asarray(np.asarray(self.q) + min(1.0, LONGEST / self._reach) * self.newton_step)
+
+    @functools.cached_property
+    def rough(self) -> bool:
+        """Whether the Newton step is so long that its second order matters to the estimates."""
+        if not STRAIGHT < self._reach <= LONGEST:
+            return self._reach > LONGEST
+        here, there = (np.asarray(evaluate(self.landscape, q)[1]) for q in (self.q, self.ahead))
+        return not np.linalg.norm(there) <= ROUGH * np.linalg.norm(here)
+
+    @property
+    def _reach(self) -> float:
+        """Length of the Newton step as a part of the potential's range, never zero."""
+        longest = float(np.abs(self.newton_step).max(initial=0.0))
+        return max(longest / float(self.landscape.potential.interaction_range), 1e-300)
+
+    def _judged(
+        self, names: list[str], here: dict[str, Array], ahead: dict[str, Array]
+    ) -> tuple[list[float], dict[str, Array]]:
+        """Relative errors of tangents from what they are ahead, if they were computed there."""
+        if not ahead:
+            return [], {}
+        found = np.stack([np.asarray(here[name]) for name in names])
+        changes = _norms(np.stack([np.asarray(ahead[name]) for name in names]) - found)
+        return self._relative_errors(names, _norms(found), changes), ahead
 
     def _relative_errors(
         self,
@@ -112,13 +173,9 @@ class AssembledResponse(LinearResponse):
     def tangents(self, names: list[str], estimate: bool) -> Found:
         """As of every LinearResponse."""
         landscape, q, solver = self.landscape, self.q, self.solver
-        newton = None
-        if estimate:
-            gradient = np.asarray(evaluate(landscape, q)[1])[None]
-            newton = -solver.solve(gradient, ESTIMATE_RTOL)[0][0]
         tangents: dict[str, Array] = {}
+        ahead: dict[str, Array] = {}
         residuals: list[float] = []
-        changes: list[float] = []
         groups = [names[group] for group in column_groups(len(names), q.size)]
         told = "solving for derivatives"
         for group in track(groups, told, transient=True, disable=not self.progress):
@@ -128,27 +185,52 @@ class AssembledResponse(LinearResponse):
             self._require_solved(rights, found)
             residuals += [float(residual) for residual in solution.residuals]
             tangents |= {name: jnp.asarray(t) for name, t in zip(group, found, strict=True)}
-            if newton is not None:
-                turned = [
-                    -_change_along(landscape, q, newton, tangents[name], direction)
+            if estimate:
+                left = [
+                    np.asarray(_left_over(landscape, self.ahead, tangents[name], direction))
                     for name, direction in zip(group, directions, strict=True)
                 ]
-                off, _ = solver.solve(np.stack(turned), ESTIMATE_RTOL)
-                changes += list(_norms(off))
-        errors: list[float] = []
-        if newton is not None:
-            norms = _norms(np.stack([np.asarray(tangents[name]) for name in names]))
-            errors = self._relative_errors(names, norms, np.array(changes))
-        return tangents, residuals, errors
+                found -= solver.solve(np.stack(left), ESTIMATE_RTOL)[0]
+                ahead |= {name: jnp.asarray(t) for name, t in zip(group, found, strict=True)}
+        return Found(tangents, residuals, *self._judged(names, tangents, ahead))
 
     def cotangents(
         self, cotangents: Float[np.ndarray, "M R D"]
-    ) -> tuple[list[Potential], list[float]]:
+    ) -> tuple[list[Potential], list[float], Float[np.ndarray, "M R D"]]:
         """As of every LinearResponse."""
         found, solution = self.solver.solve(cotangents, RTOL)
         self._require_solved(cotangents, found)
         pulled = [_pull(self.landscape, self.q, -jnp.asarray(vector)) for vector in found]
-        return pulled, [float(residual) for residual in solution.residuals]
+        return pulled, [float(residual) for residual in solution.residuals], found
+
+    def cotangents_ahead(
+        self, cotangents: Float[np.ndarray, "M R D"], solutions: Float[np.ndarray, "M R D"]
+    ) -> list[Potential]:
+        """As of every LinearResponse."""
+        refined = []
+        for cotangent, solution in zip(cotangents, solutions, strict=True):
+            product = np.asarray(_product(self.landscape, self.ahead, jnp.asarray(solution)))
+            # Scaled to serve best here: the solution for the energy vanishes at the minimum.
+            part = np.vdot(product, cotangent) / max(np.vdot(product, product), 1e-300)
+            refined.append((part * solution, cotangent - part * product))
+        begun, left = (np.stack(parts) for parts in zip(*refined, strict=True))
+        found = begun + self.solver.solve(left, ESTIMATE_RTOL)[0]
+        return [_pull(self.landscape, self.ahead, -jnp.asarray(vector)) for vector in found]
+
+    @functools.cached_property
+    def newton_step(self) -> Float[np.ndarray, "R D"]:
+        """As of every LinearResponse."""
+        gradient = np.asarray(evaluate(self.landscape, self.q)[1])[None]
+        return -self.solver.solve(gradient, ESTIMATE_RTOL)[0][0]
+
+    @functools.cached_property
+    def stiffness(self) -> float:
+        """As of every LinearResponse."""
+        blocks = blocks_of(self.solver.matrix)
+        rows = np.repeat(np.arange(len(blocks.indptr) - 1), np.diff(blocks.indptr))
+        # What does not move has ones on the diagonal.
+        moving = ~self.solver.motionless[rows]
+        return float(np.abs(blocks.data[moving]).max(initial=0.0))
 
     def __str__(self) -> str:
         return str(self.solver.sparse)
@@ -184,22 +266,42 @@ class MatrixFreeResponse(LinearResponse):
         directions = [landscape.potential.direction(name) for name in names]
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *directions)
         found, residuals = _matrix_free_tangents(landscape, q, stacked)
-        errors: list[float] = []
+        named, ahead = dict(zip(names, found, strict=True)), {}
         if estimate:
-            corrected, _ = _matrix_free_tangents(
-                landscape, _newton_corrected(landscape, q), stacked
-            )
-            changes = _norms(np.asarray(corrected) - np.asarray(found))
-            errors = self._relative_errors(names, _norms(np.asarray(found)), changes)
-        named = dict(zip(names, found, strict=True))
-        return named, [float(residual) for residual in residuals], errors
+            further, _ = _matrix_free_tangents(landscape, self.ahead, stacked)
+            ahead = dict(zip(names, further, strict=True))
+        left = [float(residual) for residual in residuals]
+        return Found(named, left, *self._judged(names, named, ahead))
 
     def cotangents(
         self, cotangents: Float[np.ndarray, "M R D"]
-    ) -> tuple[list[Potential], list[float]]:
+    ) -> tuple[list[Potential], list[float], Float[np.ndarray, "M R D"]]:
         """As of every LinearResponse."""
         found = [_matrix_free_cotangent(self.landscape, self.q, jnp.asarray(c)) for c in cotangents]
-        return [pulled for pulled, _ in found], [float(residual) for _, residual in found]
+        # The point ahead has solutions of its own.
+        nothing = np.zeros(np.shape(cotangents))
+        return [pulled for pulled, _ in found], [float(r) for _, r in found], nothing
+
+    def cotangents_ahead(
+        self, cotangents: Float[np.ndarray, "M R D"], solutions: Float[np.ndarray, "M R D"]
+    ) -> list[Potential]:
+        """As of every LinearResponse."""
+        return [
+            _matrix_free_cotangent(self.landscape, self.ahead, jnp.asarray(one))[0]
+            for one in cotangents
+        ]
+
+    @functools.cached_property
+    def newton_step(self) -> Float[np.ndarray, "R D"]:
+        """As of every LinearResponse."""
+        return np.asarray(_newton_corrected(self.landscape, self.q)) - np.asarray(self.q)
+
+    @functools.cached_property
+    def stiffness(self) -> float:
+        """As of every LinearResponse, from one product with a random vector."""
+        vector = np.random.default_rng(0).normal(size=self.q.shape)
+        vector[np.asarray(self.landscape.held_rows(self.q)).ravel()] = 0.0
+        return float(np.abs(_product(self.landscape, self.q, jnp.asarray(vector))).max())
 
     def __str__(self) -> str:
         return f"conjugate gradients without a matrix ({self.q.size:,} unknowns)"
@@ -246,32 +348,6 @@ def _product(landscape: Landscape, q: Float[Array, "R D"], vector: Float[Array, 
     """The Hessian times a vector."""
     nothing = jax.tree.map(lambda leaf: jnp.asarray(np.zeros(leaf.shape)), landscape.potential)
     return _left_over(landscape, q, vector, nothing)
-
-
-def _change_along(
-    landscape: Landscape,
-    q: Float[Array, "R D"],
-    step: Float[np.ndarray, "R D"],
-    tangent: Float[Array, "R D"],
-    direction: Potential,
-) -> Float[np.ndarray, "R D"]:
-    """How the right-hand side that a tangent leaves, zero at q, changes along a step from q.
-
-    By a central difference over a distance at which its errors are a millionth of it: a third
-    derivative would take longer to compile than all else together.
-    """
-    longest = float(np.abs(step).max())
-    if not longest > 0:
-        return np.zeros(step.shape)
-    # In NumPy, of which nothing has to be compiled.
-    part = DIFFERENCE * float(landscape.potential.interaction_range) / longest
-    ahead, behind = (
-        np.asarray(
-            _left_over(landscape, jnp.asarray(np.asarray(q) + distance * step), tangent, direction)
-        )
-        for distance in (part, -part)
-    )
-    return (ahead - behind) / (2 * part)
 
 
 @eqx.filter_jit

@@ -4,13 +4,14 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from mdsens.digits import error_text, is_zero, with_digits
 from mdsens.errors import InputError
 from mdsens.observables.observable import Observable
 from mdsens.relaxation import Certificate, Equilibrium
@@ -20,11 +21,25 @@ if TYPE_CHECKING:
     import pandas
     import xarray
 
-#: Tangents by name, the residual of each linear solve, the estimated error of each if asked for.
-Found: TypeAlias = tuple[dict[str, Array], list[float], list[float]]
-
 #: What a derivative is: of one system, or with a first axis over many.
 Derivative = TypeVar("Derivative")
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """Tangents of the degrees of freedom along parameters.
+
+    Attributes:
+        tangents: by name, each (R, D).
+        residuals: relative residual of each linear solve.
+        errors: estimated relative error of each; empty if not estimated.
+        ahead: the same tangents at the point after one Newton step; empty if not estimated.
+    """
+
+    tangents: dict[str, Float[Array, "R D"]]
+    residuals: list[float]
+    errors: list[float]
+    ahead: dict[str, Float[Array, "R D"]] = dataclasses.field(default_factory=dict)
 
 
 class Tangents:
@@ -42,17 +57,22 @@ class Tangents:
     @property
     def q(self) -> dict[str, Float[Array, "R D"]]:
         """Tangent of the degrees of freedom for each parameter."""
-        return self._get()[0]
+        return self._get().tangents
 
     @property
     def residuals(self) -> list[float]:
         """Relative residual of each linear solve."""
-        return self._get()[1]
+        return self._get().residuals
 
     @property
     def errors(self) -> list[float]:
         """Estimated relative error of each tangent; empty if not estimated."""
-        return self._get()[2]
+        return self._get().errors
+
+    @property
+    def ahead(self) -> dict[str, Float[Array, "R D"]]:
+        """The tangents at the point after one Newton step; empty if not estimated."""
+        return self._get().ahead
 
 
 class DerivativesByName(Mapping[str, Mapping[str, Derivative]]):
@@ -84,6 +104,10 @@ class Sensitivity(DerivativesByName[Float[Array, "..."]]):
         derivatives: for each observable, its derivative in each parameter.
         parameters: names and values of the parameters.
         mode: ``"forward"`` or ``"reverse"``.
+        errors: for each derivative its absolute error, of the same shape and unit: what a Newton
+            step changes, with the linear solves refined, and rounding. A derivative no larger than
+            its error is not to be told from zero. NaN where errors were not asked for.
+        value_errors: for each observable the absolute error of its value, likewise.
         certificate: that of the equilibrium, with the residual and the error of these derivatives.
     """
 
@@ -93,6 +117,8 @@ class Sensitivity(DerivativesByName[Float[Array, "..."]]):
     derivatives: dict[str, dict[str, Float[Array, "..."]]]
     parameters: dict[str, float]
     mode: str
+    errors: dict[str, dict[str, Float[Array, "..."]]]
+    value_errors: dict[str, Float[Array, "..."]]
     certificate: Certificate
     tangents: Tangents = dataclasses.field(repr=False)
 
@@ -130,35 +156,56 @@ class Sensitivity(DerivativesByName[Float[Array, "..."]]):
     def logarithmic(self) -> dict[str, dict[str, Float[Array, "..."]]]:
         """D ln O / d ln theta = (theta / O) dO/dtheta: per cent of change per cent of parameter.
 
-        NaN where an observable is zero.
+        NaN where an observable is zero within its error: there is no such derivative.
         """
         result: dict[str, dict[str, Float[Array, ...]]] = {}
         for name, by_parameter in self.derivatives.items():
             value = self.observed[name]
-            divisor = jnp.where(value == 0.0, jnp.nan, value)
+            divisor = jnp.where(is_zero(value, self.value_errors[name]), jnp.nan, value)
             result[name] = {
                 parameter: derivative * self.parameters[parameter] / divisor
                 for parameter, derivative in by_parameter.items()
             }
         return result
 
+    def logarithmic_errors(self) -> dict[str, dict[str, Float[Array, "..."]]]:
+        """Absolute errors of `logarithmic`, from those of observables and derivatives."""
+        result: dict[str, dict[str, Float[Array, ...]]] = {}
+        for name, by_parameter in self.logarithmic().items():
+            value = self.observed[name]
+            off = self.value_errors[name] / jnp.abs(value)
+            result[name] = {
+                parameter: jnp.abs(logarithm) * off
+                + jnp.abs(self.errors[name][parameter] * self.parameters[parameter] / value)
+                for parameter, logarithm in by_parameter.items()
+            }
+        return result
+
     def _rows(self) -> Iterator[dict]:
         logarithms, system = self.logarithmic(), self.equilibrium.system
+        uncertain = self.logarithmic_errors()
         for name, by_parameter in self.derivatives.items():
             observable = self.observables[name]
-            value = np.asarray(self.observed[name])
+            value, off = (np.asarray(v[name]) for v in (self.observed, self.value_errors))
             for index in np.ndindex(value.shape):
                 for parameter, derivative in by_parameter.items():
+
+                    def entry(of: Mapping, at: tuple = (name, parameter, index)) -> float:
+                        return float(np.asarray(of[at[0]][at[1]])[at[2]])
+
                     yield {
                         "observable": name,
                         "component": component_label(observable, index, value.shape),
                         "value": float(value[index]),
+                        "value_error": float(off[index]),
                         "value_units": unit_name(observable.dimension, system.units),
                         "parameter": parameter,
                         "parameter_value": self.parameters[parameter],
                         "derivative": float(np.asarray(derivative)[index]),
+                        "derivative_error": entry(self.errors),
                         "derivative_units": self.units(name, parameter),
-                        "logarithmic": float(np.asarray(logarithms[name][parameter])[index]),
+                        "logarithmic": entry(logarithms),
+                        "logarithmic_error": entry(uncertain),
                     }
 
     def to_dataframe(self) -> "pandas.DataFrame":
@@ -168,7 +215,10 @@ class Sensitivity(DerivativesByName[Float[Array, "..."]]):
         return pandas.DataFrame(list(self._rows()))
 
     def to_xarray(self) -> "xarray.Dataset":
-        """Values and derivatives with named axes; positions under ``"positions"``."""
+        """Values and derivatives with named axes; positions under ``"positions"``.
+
+        Absolute errors are under ``"error_<observable>"`` and ``"error_d_<observable>"``.
+        """
         import xarray
 
         parameters, system = list(self.parameters), self.equilibrium.system
@@ -180,6 +230,9 @@ class Sensitivity(DerivativesByName[Float[Array, "..."]]):
             data[name] = (axes, value, units)
             stacked = np.stack([np.asarray(by_parameter[p]) for p in parameters])
             data[f"d_{name}"] = (["parameter", *axes], stacked)
+            stacked = np.stack([np.asarray(self.errors[name][p]) for p in parameters])
+            data[f"error_{name}"] = (axes, np.asarray(self.value_errors[name]), units)
+            data[f"error_d_{name}"] = (["parameter", *axes], stacked)
         if self.parameters:
             moved = np.stack([np.asarray(self.positions[p]) for p in parameters])
             data["d_positions"] = (["parameter", "atom", "axis"], moved)
@@ -207,12 +260,13 @@ class Sensitivity(DerivativesByName[Float[Array, "..."]]):
             raise InputError(f"cannot write {path.name!r}: allowed endings are .csv and .json")
 
     def __str__(self) -> str:
-        lines = [f"{'observable':28s} {'parameter':18s} {'derivative':>16s}  units"]
+        lines = [f"{'observable':28s} {'parameter':18s} {'derivative':>16s} {'error':>9s}  units"]
         for row in self._rows():
             label = row["observable"] + (f" {row['component']}" if row["component"] else "")
+            error = row["derivative_error"]
             lines.append(
-                f"{label:28s} {row['parameter']:18s} {row['derivative']:16.8g}  "
-                f"{row['derivative_units']}"
+                f"{label:28s} {row['parameter']:18s} {with_digits(row['derivative'], error):>16s} "
+                f"{error_text(error):>9s}  {row['derivative_units']}"
             )
         return "\n".join([*lines, str(self.certificate)])
 

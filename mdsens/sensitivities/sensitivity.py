@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Iterable
+from typing import TypeAlias
 
 import equinox as eqx
 import jax
@@ -11,18 +12,24 @@ import numpy as np
 from jaxtyping import Array, Float
 from rich.progress import track
 
-from mdsens.errors import InputError, UnreliableDerivativeError
+from mdsens.errors import UnreliableDerivativeError
 from mdsens.implicit.sparse_solver import column_groups
-from mdsens.observables.observable import Observable, parse
+from mdsens.observables.observable import Observable
 from mdsens.particles.precision import require_double_precision
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation import Certificate, Equilibrium, Landscape
+from mdsens.sensitivities.arguments import asked_observables, asked_parameters
 from mdsens.sensitivities.linear_response import (
     AssembledResponse,
     LinearResponse,
     MatrixFreeResponse,
 )
+from mdsens.sensitivities.noise import derivative_errors, noise_of, value_errors
 from mdsens.sensitivities.results import Sensitivity, Tangents
+from mdsens.values import boolean, choice, instance
+
+#: Derivatives by the names of observable and parameter.
+Derivatives: TypeAlias = dict[str, dict[str, Array]]
 
 #: Ways to compute a Jacobian.
 MODES = ("auto", "forward", "reverse")
@@ -44,32 +51,36 @@ def sensitivity(
 
     Arguments:
         equilibrium: a converged, stable relaxed structure.
-        observables: one or several, as objects or as text such as ``"distance(0,1)"``.
+        observables: one or several, as objects or as text such as ``"distance(0,1)"``; each once.
         wrt: names of parameters, e.g. ``["sigma"]`` or ``"sigma[Ar-Kr]"``; None: all.
         mode: ``"forward"``, ``"reverse"``, or ``"auto"``: the one with fewer solves.
         allow_unconverged: give derivatives where the structure is not a converged, stable minimum.
-        error_estimate: also estimate the derivatives' own error, by one more solve for each.
+        error_estimate: also estimate the error of each value and derivative, by one more solve of
+            low precision for each.
         progress: whether to show the linear solves of a large system as they go.
 
     Returns:
         The Sensitivity: ``sens["volume"]["sigma"]``, ``sens.positions["sigma"]``.
 
     Raises:
-        InputError: an unknown observable, parameter or mode.
+        InputError: an unknown observable, parameter or mode, one given twice, or anything else that
+            is not allowed.
         UnreliableDerivativeError: the structure is unconverged or unstable.
     """
     require_double_precision()
-    if mode not in MODES:
-        raise InputError(f"mode = {mode!r}: allowed are {', '.join(MODES)}")
-    given = [observables] if isinstance(observables, (Observable, str)) else list(observables)
-    asked = [parse(item) if isinstance(item, str) else item for item in given]
+    instance(equilibrium, "equilibrium", Equilibrium, "an Equilibrium, as from mdsens.relax")
+    choice(mode, "mode", MODES)
+    boolean(allow_unconverged, "allow_unconverged")
+    boolean(error_estimate, "error_estimate")
+    boolean(progress, "progress")
+    asked = asked_observables(observables)
     potential = equilibrium.potential
-    names = potential.expand_parameter_names(wrt if wrt is None or isinstance(wrt, str) else [*wrt])
+    names = potential.expand_parameter_names(asked_parameters(wrt))
     if not allow_unconverged:
         require_reliable(equilibrium.certificate)
     landscape = differentiable_landscape(equilibrium)
 
-    values = _values(tuple(asked), equilibrium)
+    values = _values(asked, equilibrium)
     outputs = sum(value.size for value in values.values())
     if mode == "auto":
         mode = "forward" if not asked or len(names) <= outputs else "reverse"
@@ -79,31 +90,71 @@ def sensitivity(
         response = AssembledResponse(landscape, equilibrium.q, equilibrium.hessian_solver, progress)
     solve_forward = functools.partial(response.tangents, names, error_estimate)
     tangents = Tangents(solve_forward)
-    residuals: list[float] = []
-    errors: list[float] = []
+    moved = None
+    if error_estimate and names and (asked or mode == "forward"):
+        moved = eqx.tree_at(lambda e: e.q, equilibrium, response.ahead)
+    derivatives: Derivatives
+    ahead: Derivatives
     if mode == "forward":
+        residuals = tangents.residuals
         derivatives = _push_forward(equilibrium, asked, tangents.q)
-        residuals, errors = tangents.residuals, tangents.errors
+        ahead = {} if moved is None else _push_forward(moved, asked, tangents.ahead)
     else:
-        derivatives, residuals = _pull_back(equilibrium, response, asked, names, values, progress)
+        derivatives, ahead, residuals = _pull_back(
+            equilibrium, moved, response, asked, names, values, progress
+        )
 
-    certificate = equilibrium.certificate
     certificate = dataclasses.replace(
-        certificate,
+        equilibrium.certificate,
         linear_residual=max(residuals, default=None),
-        derivative_error=max(errors, default=None),
         linear_solver=str(response),
     )
-    return Sensitivity(
+    parameters = {name: potential.parameters[name] for name in names}
+    by_name = {observable.name: observable for observable in asked}
+    unknown = {name: jnp.full(value.shape, jnp.nan) for name, value in values.items()}
+    found = Sensitivity(
         equilibrium=equilibrium,
-        observables={o.name: o for o in asked},
+        observables=by_name,
         observed=values,
         derivatives=derivatives,
-        parameters={name: potential.parameters[name] for name in names},
+        parameters=parameters,
         mode=mode,
+        errors={name: dict.fromkeys(names, nothing) for name, nothing in unknown.items()},
+        value_errors=unknown,
         certificate=certificate,
         tangents=tangents,
     )
+    if moved is None:
+        return found
+    noise = noise_of(
+        potential, equilibrium.positions, equilibrium.cell, certificate.lowest_eigenvalue,
+        response.stiffness,
+    )  # fmt: skip
+    solved = tangents.q if mode == "forward" else {}
+    motion = {name: float(np.abs(np.asarray(t)).max(initial=0.0)) for name, t in solved.items()}
+    errors = derivative_errors(noise, by_name, values, parameters, motion, derivatives, ahead)
+    relative = tangents.errors if mode == "forward" else _relative(found, errors)
+    return dataclasses.replace(
+        found,
+        errors=errors,
+        value_errors=value_errors(noise, by_name, values, _values(asked, moved)),
+        certificate=dataclasses.replace(
+            certificate, derivative_error=max(relative, default=None), rough=response.rough
+        ),
+    )
+
+
+def _relative(found: Sensitivity, errors: Derivatives) -> list[float]:
+    """Errors of theta dO/dtheta relative to the largest of these; none where all are zero."""
+    relative = []
+    for name, by_parameter in found.derivatives.items():
+        sizes, off = (
+            max(float(jnp.linalg.norm(of[p])) * abs(theta) for p, theta in found.parameters.items())
+            for of in (by_parameter, errors[name])
+        )
+        if sizes > off:
+            relative.append(off / sizes)
+    return relative
 
 
 def require_reliable(certificate: Certificate) -> None:
@@ -142,6 +193,8 @@ def _values(
     observables: tuple[Observable, ...], equilibrium: Equilibrium
 ) -> dict[str, Float[Array, "..."]]:
     """Values of observables by name."""
+    if not observables:
+        return {}
     traceable = tuple(observable for observable in observables if observable.traceable)
     found = dict(_compiled_values(traceable, equilibrium.for_compiled_code()))
     # In the order they were asked for.
@@ -156,11 +209,13 @@ def _compiled_values(
 
 
 def _push_forward(
-    equilibrium: Equilibrium, observables: list[Observable], tangents: dict[str, Array]
-) -> dict[str, dict[str, Array]]:
+    equilibrium: Equilibrium, observables: tuple[Observable, ...], tangents: dict[str, Array]
+) -> Derivatives:
     """Derivatives of observables from tangents of q, by name."""
     potential = equilibrium.potential
-    derivatives: dict[str, dict[str, Array]] = {observable.name: {} for observable in observables}
+    derivatives: Derivatives = {observable.name: {} for observable in observables}
+    if not observables:
+        return {}
     traceable = tuple(observable for observable in observables if observable.traceable)
     bare = equilibrium.for_compiled_code()
     for name, tangent in tangents.items():
@@ -195,45 +250,62 @@ def _compiled_changes(
 
 def _pull_back(
     equilibrium: Equilibrium,
+    moved: Equilibrium | None,
     response: LinearResponse,
-    observables: list[Observable],
+    observables: tuple[Observable, ...],
     names: list[str],
     values: dict[str, Array],
     progress: bool,
-) -> tuple[dict[str, dict[str, Array]], list[float]]:
-    """Derivatives of observables by one linear solve for each number, and its residuals."""
-    potential, bare = equilibrium.potential, equilibrium.for_compiled_code()
+) -> tuple[Derivatives, Derivatives, list[float]]:
+    """Derivatives of observables by one linear solve for each number, the same ahead, residuals."""
+    bare = equilibrium.for_compiled_code()
+    bare_ahead = None if moved is None else moved.for_compiled_code()
     entries = [
         (observable, index)
         for observable in observables
         for index in range(values[observable.name].size)
     ]
-    found: dict[str, list[Potential]] = {observable.name: [] for observable in observables}
+    here: dict[str, list[Potential]] = {observable.name: [] for observable in observables}
+    ahead: dict[str, list[Potential]] = {observable.name: [] for observable in observables}
     residuals: list[float] = []
+
+    def gradients(at: Equilibrium, group: list) -> tuple[np.ndarray, list[Potential]]:
+        found = []
+        for observable, index in group:
+            pull = _compiled_gradients if observable.traceable else _gradients
+            found.append(pull(observable, at, jnp.asarray(index)))
+        return np.stack([np.asarray(by_q) for by_q, _ in found]), [
+            explicit for _, explicit in found
+        ]
+
+    def add(to: dict, group: list, through_q: list[Potential], explicit: list[Potential]) -> None:
+        for (observable, _), *parts in zip(group, through_q, explicit, strict=True):
+            to[observable.name].append(jax.tree.map(jnp.add, *parts))
+
     groups = [entries[group] for group in column_groups(len(entries), equilibrium.q.size)]
     told = "solving for derivatives"
     for group in track(groups, told, transient=True, disable=not progress):
-        gradients = []
-        for observable, index in group:
-            pull = _compiled_gradients if observable.traceable else _gradients
-            gradients.append(pull(observable, bare, jnp.asarray(index)))
-        by_q = np.stack([np.asarray(gradient) for gradient, _ in gradients])
-        through_q, of_group = response.cotangents(by_q)
+        by_q, explicit = gradients(bare, group)
+        through_q, of_group, solutions = response.cotangents(by_q)
         residuals += of_group
-        for (observable, _), (_, by_potential), through in zip(
-            group, gradients, through_q, strict=True
-        ):
-            found[observable.name].append(jax.tree.map(jnp.add, through, by_potential))
-    derivatives = {
-        observable.name: {
-            name: jnp.stack(
-                [potential.derivative(one, name) for one in found[observable.name]]
-            ).reshape(values[observable.name].shape)
-            for name in names
+        add(here, group, through_q, explicit)
+        if bare_ahead is not None:
+            by_q, explicit = gradients(bare_ahead, group)
+            add(ahead, group, response.cotangents_ahead(by_q, solutions), explicit)
+
+    def named(found: dict[str, list[Potential]]) -> Derivatives:
+        potential = equilibrium.potential
+        return {
+            observable: {
+                name: jnp.stack([potential.derivative(one, name) for one in gradients]).reshape(
+                    values[observable].shape
+                )
+                for name in names
+            }
+            for observable, gradients in found.items()
         }
-        for observable in observables
-    }
-    return derivatives, residuals
+
+    return named(here), {} if moved is None else named(ahead), residuals
 
 
 def _gradients(

@@ -19,6 +19,7 @@ from mdsens.potentials.potential import Potential
 from mdsens.relaxation import FIRE, Landscape, Minimiser, State, first_state
 from mdsens.relaxation.landscape import largest_force
 from mdsens.relaxation.minimiser import approach, refresh
+from mdsens.values import boolean, instance, integer, real, shown, text
 
 #: Skin of the edges as a fraction of the potential's range: random starts move far at first.
 SKIN_FRACTION = 0.4
@@ -89,8 +90,13 @@ def unrolled_tangents(
         InputError: starts that differ in more than positions and cell, or anything not allowed.
         RelaxationError: energy or forces are not finite.
     """
-    if steps < 1 or every < 1:
-        raise InputError(f"steps = {steps}, every = {every}: give whole numbers above zero")
+    instance(potential, "potential", Potential, "a potential, as from mdsens.potentials")
+    if minimiser is not None:
+        instance(minimiser, "minimiser", Minimiser, "a minimiser such as mdsens.relaxation.FIRE()")
+    steps, every = integer(steps, "steps", at_least=1), integer(every, "every", at_least=1)
+    if skin is not None:
+        skin = real(skin, "skin", above=0.0)
+    boolean(progress, "progress")
     name = single_parameter(potential, parameter)
     unrolling = _Unrolling(_batch(systems), len(systems), potential, name, minimiser, skin)
     recorded = np.unique(np.append(np.arange(every, steps + 1, every), steps))
@@ -118,7 +124,7 @@ def single_parameter(potential: Potential, name: str) -> str:
     Raises:
         InputError: there is no such parameter, or the name means several.
     """
-    names = potential.expand_parameter_names(name)
+    names = potential.expand_parameter_names(text(name, "parameter"))
     if len(names) != 1:
         raise InputError(f"parameter = {name!r} means {', '.join(names)}: give one of these")
     return names[0]
@@ -156,9 +162,7 @@ class _Unrolling:
         self.range = float(potential.interaction_range)
         given = FIRE() if minimiser is None else minimiser
         enough = max(SKIN_FRACTION * self.range, 4.0 * given.trial_distance)
-        self.skin = enough if skin is None else float(skin)
-        if not self.skin > 0:
-            raise InputError(f"skin = {skin}: give a length above zero")
+        self.skin = enough if skin is None else skin
         self.minimiser = given.limited(self.skin / 4.0)
         self.allowed = jnp.asarray(self.skin - 2.0 * self.minimiser.trial_distance)
         self.capacity, self.taken = (1, 0), 0
@@ -222,8 +226,11 @@ class _Unrolling:
 
 def _batch(systems: Sequence[System]) -> System:
     """One System whose arrays have a first axis over the starts."""
-    if isinstance(systems, System) or not len(systems):
-        raise InputError("systems: give a list of at least one System")
+    if not isinstance(systems, (list, tuple)) or not systems:
+        raise InputError(f"systems = {shown(systems)}: give a list of at least one System")
+    for index, system in enumerate(systems):
+        kind = "a mdsens.System, as from System.from_ase"
+        instance(system, f"systems[{index}]", System, kind)
     first = systems[0]
     for index, system in enumerate(systems):
         if _kind(system) != _kind(first):

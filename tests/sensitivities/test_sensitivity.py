@@ -12,6 +12,7 @@ import pytest
 
 import mdsens
 from mdsens import mechanics, observables
+from mdsens.digits import is_zero
 from mdsens.errors import InputError, UnreliableDerivativeError
 
 LJ = cases.POTENTIALS["lj-smooth"]
@@ -27,6 +28,16 @@ def cluster():
 @pytest.fixture(scope="module")
 def crystal():
     return mdsens.relax(cases.vacancy_crystal(), LJ, cell="full", fmax=1e-11)
+
+
+@pytest.fixture(scope="module")
+def trimer():
+    corners = 1.1 * np.array([[0, 0, 0], [1, 0, 0], [0.5, np.sqrt(0.75), 0]])
+    return mdsens.relax(
+        mdsens.System(corners, units="reduced"),
+        mdsens.potentials.LennardJones(1.0, 1.0, 8.0),
+        fmax=1e-10,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -169,11 +180,29 @@ def test_a_table_s_name_means_all_of_it_and_pairs_have_no_order(cluster):
         ({"observables": "volum"}, "did you mean 'volume'"),
         ({"wrt": "sigm"}, r"did you mean 'sigma"),
         ({"mode": "backward"}, "allowed are auto, forward, reverse"),
+        ({"mode": 1}, "mode = 1: allowed are"),
+        ({"observables": ["energy", "energy"]}, "'energy' is given twice"),
+        ({"observables": ["distance(0,1)", observables.distance(0, 1)]}, "is given twice"),
+        ({"observables": 3}, "observables = 3: give an observable"),
+        ({"observables": ["energy", None]}, "observables: None is none"),
+        ({"wrt": ["sigma", "sigma"]}, "wrt = .*'sigma' is given twice"),
+        ({"wrt": 3}, "wrt = 3: give a name"),
+        ({"wrt": [True]}, "True is no name"),
+        ({"allow_unconverged": 1}, "allow_unconverged = 1: give True or False"),
+        ({"error_estimate": "no"}, "error_estimate = 'no': give True or False"),
+        ({"progress": None}, "progress = None: give True or False"),
     ],
 )
 def test_what_a_sensitivity_refuses(cluster, arguments, message):
     with pytest.raises(InputError, match=message):
         mdsens.sensitivity(cluster, **arguments)
+
+
+def test_a_sensitivity_is_that_of_an_equilibrium():
+    with pytest.raises(InputError, match="equilibrium is a System: give an Equilibrium"):
+        mdsens.sensitivity(cases.dimer())
+    with pytest.raises(InputError, match="equilibria is a System: give a BatchEquilibrium"):
+        mdsens.sensitivity_batch(cases.dimer())
 
 
 @pytest.mark.xdist_group("sensitivity-cluster")
@@ -193,7 +222,12 @@ def test_tables_and_files_hold_the_derivatives(forward, tmp_path):
     assert len(frame) == len(ASKED) * len(BINARY.parameters)
     row = frame[(frame.observable == "energy") & (frame.parameter == "sigma[A-B]")]
     assert row.derivative.item() == float(forward["energy"]["sigma[A-B]"])
+    assert row.derivative_error.item() == float(forward.errors["energy"]["sigma[A-B]"])
+    assert row.value_error.item() == float(forward.value_errors["energy"])
     dataset = forward.to_xarray()
+    error = dataset["error_d_distance(0,1)"].sel(parameter="epsilon[B-B]")
+    assert error.item() == float(forward.errors["distance(0,1)"]["epsilon[B-B]"])
+    assert dataset["error_energy"].item() == float(forward.value_errors["energy"])
     named = dataset["d_distance(0,1)"].sel(parameter="epsilon[B-B]")
     assert named.item() == float(forward["distance(0,1)"]["epsilon[B-B]"])
     assert dataset.d_positions.shape == (6, 5, 3)
@@ -236,15 +270,79 @@ def test_a_saddle_is_refused():
 
 @pytest.mark.xdist_group("sensitivity-error")
 def test_the_estimated_error_is_the_true_error_over_six_decades():
-    system = cases.vacancy_crystal()
-    exact = mdsens.sensitivity(mdsens.relax(system, LJ, fmax=1e-12), wrt="sigma")
+    system, asked = cases.vacancy_crystal(), ["pressure", "distance(0,1)"]
+    exact = mdsens.sensitivity(mdsens.relax(system, LJ, fmax=1e-12), asked, "sigma", "forward")
     truth = np.asarray(exact.positions["sigma"])
     for fmax in 10.0 ** -np.arange(2, 9):
         loose = mdsens.relax(system, LJ, method="fire", fmax=fmax)
-        sens = mdsens.sensitivity(loose, wrt="sigma")
+        sens = mdsens.sensitivity(loose, asked, wrt="sigma", mode="forward")
         true_error = numerical.relative_error(sens.positions["sigma"], truth)
         ratio = sens.certificate.derivative_error / true_error
         assert 1 / 3 < ratio < 3, fmax
+        assert not sens.certificate.rough
+        ways = (
+            [sens] if fmax < 1e-4 else [sens, mdsens.sensitivity(loose, asked, "sigma", "reverse")]
+        )
+        for way in ways:
+            for name in asked:
+                off = (
+                    way[name]["sigma"] - exact[name]["sigma"],
+                    way.observed[name] - exact.observed[name],
+                )
+                told = way.errors[name]["sigma"], way.value_errors[name]
+                for error, estimate in zip(off, told, strict=True):
+                    assert 1 / 3 < float(estimate) / abs(float(error)) < 3, (name, fmax, way.mode)
+
+
+@pytest.mark.xdist_group("sensitivity-cluster")
+def test_an_estimate_that_a_long_newton_step_makes_rough_is_called_so():
+    def found(fmax):
+        loose = mdsens.relax(cases.bipyramid(), BINARY, method="fire", fmax=fmax)
+        return mdsens.sensitivity(loose, wrt="sigma[A-B]", allow_unconverged=True).certificate
+
+    far, near = found(3.0), found(1e-2)
+    assert far.rough
+    assert "a rough estimate: relax to a smaller force" in str(far)
+    assert not near.rough
+    assert "rough" not in str(near)
+
+
+#: What is zero by symmetry or by definition, and so is noise however well it was relaxed.
+ZEROS = {
+    "crystal": [("pressure", "sigma"), ("pressure", "epsilon"), ("volume", "epsilon")],
+    "trimer": [("energy", "sigma"), ("distance(0,1)", "epsilon"), ("angle(0,1,2)", "sigma")],
+}
+
+
+@pytest.mark.parametrize("mode", ["forward", "reverse"])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.xdist_group(f"sensitivity-{name}")) for name in ZEROS],
+)
+def test_what_is_zero_is_below_its_error_and_all_else_is_above(request, name, mode):
+    system = request.getfixturevalue(name)
+    sens = mdsens.sensitivity(system, list(dict.fromkeys(o for o, _ in ZEROS[name])), mode=mode)
+    zeros = {(o, p) for o in sens for p in sens[o] if is_zero(sens[o][p], sens.errors[o][p])}
+    # A triangle of equal atoms: all angles are 60 degrees, whatever the parameters.
+    by_symmetry = {("angle(0,1,2)", "epsilon")} if name == "trimer" else set()
+    assert zeros == set(ZEROS[name]) | by_symmetry
+    for observable, parameter in zeros:
+        assert sens.errors[observable][parameter] < 1e-8
+        line = next(l for l in str(sens).splitlines() if l.split()[:2] == [observable, parameter])
+        assert line.split()[2] == "0"
+    if name == "crystal":
+        # Its pressure is zero too, and nothing is a per cent of that.
+        assert is_zero(sens.observed["pressure"], sens.value_errors["pressure"])
+        assert np.isnan(float(sens.logarithmic()["pressure"]["sigma"]))
+        assert float(sens.logarithmic()["volume"]["sigma"]) == pytest.approx(3.0, abs=1.0)
+
+
+@pytest.mark.xdist_group("sensitivity-cluster")
+def test_errors_that_were_not_asked_for_are_not_numbers(cluster):
+    sens = mdsens.sensitivity(cluster, "energy", "sigma[A-B]", error_estimate=False)
+    assert np.isnan(float(sens.errors["energy"]["sigma[A-B]"]))
+    assert np.isnan(float(sens.value_errors["energy"]))
+    assert sens.certificate.derivative_error is None
 
 
 @pytest.mark.xdist_group("sensitivity-crystal")

@@ -52,6 +52,15 @@ def test_each_structure_has_the_derivatives_that_it_has_alone(relaxed, derivativ
     )
     assert told.certificate.linear_residual < 1e-12
     assert told.certificate.derivative_error < 1e-9
+    for asked in ASKED:
+        for name in BINARY.parameter_names:
+            # Both are noise of some 1e-14 here.
+            assert float(told.errors[asked][name]) == pytest.approx(
+                float(alone.errors[asked][name]), rel=0.9
+            )
+        assert float(told.value_errors[asked]) == pytest.approx(
+            float(alone.value_errors[asked]), rel=0.9
+        )
     assert told["energy"]["sigma[A-B]"] == derivatives["energy"]["sigma[A-B]"][index]
 
 
@@ -108,6 +117,10 @@ def test_saddles_are_refused():
         ("pressure", {}, "needs a volume"),
         ("energy", {"wrt": "sigmaa"}, "did you mean"),
         ("energy", {"batch_size": 0}, "batch_size = 0"),
+        ("energy", {"batch_size": True}, "batch_size = True: give a whole number"),
+        (["energy", "energy"], {}, "'energy' is given twice"),
+        ("energy", {"wrt": ["sigma[A-B]"] * 2}, "is given twice"),
+        ("energy", {"progress": 1}, "progress = 1: give True or False"),
     ],
 )
 def test_what_is_not_allowed_is_said(relaxed, observables, options, message):

@@ -1,0 +1,65 @@
+"""What a sensitivity is asked for: observables and parameters, each once."""
+
+from collections.abc import Iterable
+
+from mdsens.errors import InputError
+from mdsens.observables.observable import Observable, parse
+from mdsens.values import distinct_names, shown
+
+
+def asked_observables(
+    given: Observable | str | Iterable[Observable | str],
+) -> tuple[Observable, ...]:
+    """The observables that are meant.
+
+    Arguments:
+        given: one or several, as objects or as text such as ``"distance(0,1)"``.
+
+    Returns:
+        The observables, whose names differ.
+
+    Raises:
+        InputError: anything else, an unknown observable, or two of one name.
+    """
+    items = _several(given, (Observable, str))
+    if items is None:
+        raise InputError(
+            f"observables = {shown(given)}: give an observable, a name such as 'distance(0,1)', or "
+            "a list of these"
+        )
+    for item in items:
+        if not isinstance(item, (Observable, str)):
+            raise InputError(
+                f"observables: {shown(item)} is none; give an observable, or a name such as "
+                "'distance(0,1)'"
+            )
+    asked = [parse(item) if isinstance(item, str) else item for item in items]
+    names = [observable.name for observable in asked]
+    if names:
+        distinct_names(names, "observables")
+    return tuple(asked)
+
+
+def asked_parameters(given: str | Iterable[str] | None) -> list[str] | None:
+    """The names of parameters that are meant.
+
+    Arguments:
+        given: a name, several, or None for all.
+
+    Returns:
+        The names, which differ, or None for all.
+
+    Raises:
+        InputError: anything else, or a name given twice.
+    """
+    if given is None:
+        return None
+    items = _several(given, str)
+    return list(distinct_names(given if items is None else items, "wrt"))
+
+
+def _several(given: object, one: type | tuple[type, ...]) -> list | None:
+    """One or several things as a list; None for what is neither."""
+    if isinstance(given, one):
+        return [given]
+    return list(given) if isinstance(given, Iterable) and not isinstance(given, bytes) else None

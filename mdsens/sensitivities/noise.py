@@ -1,0 +1,180 @@
+"""How much of a number is rounding: the level below which no structure can be known."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
+
+from mdsens.observables.observable import Observable
+from mdsens.potentials.potential import Potential
+
+#: A change that an estimate finds is taken for this much less than the error.
+MARGIN = 1.5
+#: Roundings that add up where one number is computed.
+ROUNDINGS = 8.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Noise:
+    """What rounding leaves uncertain of a structure, its observables and their derivatives.
+
+    Edge vectors are differences of coordinates of size X, and so have an error of u = eps X,
+    whatever a potential computes from them. Forces then have one of K u with the stiffness K, and
+    the positions at which they vanish are off by K u / lambda along a mode of stiffness lambda, of
+    which the lowest counts: with n modes that share the noise, by about
+    u (1 + K / (lambda_1 sqrt(n))). Relative to the range L of the potential, this is the relative
+    error of a quantity of the natural size of its kind, where lengths are L and energies K L^2:
+    that of the terms which cancel where the quantity itself is small or zero.
+
+    Attributes:
+        relative: uncertainty of the positions as a part of the range.
+        energy: natural size of an energy, K L^2.
+        length: natural size of a length, the range L of the potential.
+    """
+
+    relative: float
+    energy: float
+    length: float
+
+    def size(self, observable: Observable, value: ArrayLike) -> float:
+        """Size of the terms that an observable is computed from, in its unit."""
+        return max(
+            natural_size(observable.dimension, self.energy, self.length),
+            float(np.abs(np.asarray(value)).max(initial=0.0)),
+        )
+
+    def of_value(self, observable: Observable, value: ArrayLike) -> float:
+        """Error of an observable, in its unit."""
+        return self.relative * self.size(observable, value)
+
+    def of_derivative(
+        self,
+        observable: Observable,
+        value: ArrayLike,
+        parameter: float,
+        motion: float,
+    ) -> float:
+        """Error of an observable's derivative in a parameter.
+
+        Arguments:
+            observable: the observable.
+            value: its value.
+            parameter: value of the parameter; one that is zero counts as one.
+            motion: the largest derivative of a coordinate in the parameter, length/unit; 0 where
+                it is not known.
+
+        Returns:
+            The error, in the unit of the derivative.
+        """
+        rate = max(1.0 / (abs(parameter) or 1.0), motion / self.length)
+        return self.of_value(observable, value) * rate
+
+
+def value_errors(
+    noise: Noise,
+    observables: Mapping[str, Observable],
+    here: Mapping[str, Float[Array, "..."]],
+    ahead: Mapping[str, Float[Array, "..."]],
+) -> dict[str, Float[Array, "..."]]:
+    """Absolute errors of observables.
+
+    Arguments:
+        noise: of the structure.
+        observables: by name.
+        here: their values.
+        ahead: their values after one Newton step.
+
+    Returns:
+        The errors, shaped like the values.
+    """
+    return {
+        name: MARGIN * jnp.abs(ahead[name] - here[name]) + noise.of_value(observable, here[name])
+        for name, observable in observables.items()
+    }
+
+
+def derivative_errors(
+    noise: Noise,
+    observables: Mapping[str, Observable],
+    values: Mapping[str, Float[Array, "..."]],
+    parameters: Mapping[str, float],
+    motion: Mapping[str, float],
+    here: Mapping[str, Mapping[str, Any]],
+    ahead: Mapping[str, Mapping[str, Any]],
+) -> dict[str, dict[str, Float[Array, "..."]]]:
+    """Absolute errors of the derivatives of observables.
+
+    Arguments:
+        noise: of the structure.
+        observables: by name.
+        values: their values.
+        parameters: values of the parameters.
+        motion: for each parameter the largest derivative of a coordinate in it.
+        here: the derivatives.
+        ahead: the derivatives after one Newton step.
+
+    Returns:
+        The errors, shaped like the derivatives.
+    """
+    return {
+        name: {
+            p: MARGIN * jnp.abs(ahead[name][p] - here[name][p])
+            + noise.of_derivative(observable, values[name], theta, motion.get(p, 0.0))
+            for p, theta in parameters.items()
+        }
+        for name, observable in observables.items()
+    }
+
+
+def noise_of(
+    potential: Potential,
+    positions: Float[ArrayLike, "N D"],
+    cell: Float[ArrayLike, "D D"],
+    lowest_eigenvalue: float,
+    stiffness: float,
+) -> Noise:
+    """The noise of a relaxed structure.
+
+    Arguments:
+        potential: the potential.
+        positions: the relaxed positions, length.
+        cell: the relaxed cell, length.
+        lowest_eigenvalue: of the Hessian outside its null space, energy/length^2.
+        stiffness: largest second derivative of the energy in a position, energy/length^2.
+
+    Returns:
+        The Noise.
+    """
+    length = float(potential.interaction_range)
+    coordinates = [np.abs(np.asarray(one)).max(initial=length) for one in (positions, cell)]
+    softness = 0.0
+    if np.isfinite(lowest_eigenvalue):
+        modes = np.sqrt(max(np.size(positions), 1))
+        softness = stiffness / (max(abs(lowest_eigenvalue), 1e-300) * modes)
+    rounding = ROUNDINGS * float(np.finfo(float).eps) * float(max(coordinates)) / length
+    return Noise(rounding * (1.0 + softness), stiffness * length**2, length)
+
+
+def natural_size(dimension: str, energy: float, length: float) -> float:
+    """Size of a quantity by its dimension.
+
+    Arguments:
+        dimension: e.g. ``"energy/length^3"``, ``"angle"`` or ``"1"``.
+        energy: natural size of an energy.
+        length: natural size of a length.
+
+    Returns:
+        E.g. energy / length^3; a radian in degrees for angles, 1 for other pure numbers.
+    """
+    if dimension == "angle":
+        return 180.0 / np.pi
+    size, below = 1.0, False
+    for sign, unit, power in re.findall(r"(/?)(energy|length)(?:\^(\d+))?", dimension):
+        below = below or bool(sign)
+        base = energy if unit == "energy" else length
+        size *= base ** ((-1 if below else 1) * int(power or 1))
+    return size
