@@ -1,8 +1,10 @@
 """The mdsens command."""
 
+import contextlib
 import os
 import sys
-from pathlib import Path
+import tempfile
+import traceback
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +12,9 @@ import typer
 from mdsens import __version__
 from mdsens.compilation_cache import announce, keep_compiled_code
 from mdsens.errors import InputError, MdsensError
+from mdsens.markup import console, for_terminal, visible
 from mdsens.signals import INTERRUPTED, TERMINATED, hear_requests_to_end
+from mdsens.streams import OutputError, flush_output, prepare_streams
 
 app = typer.Typer(
     name="mdsens",
@@ -58,7 +62,6 @@ def _options(
 @app.command("list")
 def list_studies() -> None:
     """List the ready studies."""
-    from rich.console import Console
     from rich.table import Table
 
     from mdsens.study.find import ready_folder, ready_studies
@@ -70,15 +73,15 @@ def list_studies() -> None:
     table.add_column("study", style="bold", no_wrap=True)
     table.add_column("description")
     for name, description in found.items():
-        table.add_row(name, description)
-    Console().print(table)
+        table.add_row(for_terminal(name), for_terminal(description))
+    console().print(table)
 
 
 @app.command()
 def run(
     study: _StudyArgument,
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(help="Folder for the results.", show_default="results/<name of the study>"),
     ] = None,
     settings: _SetOption = None,
@@ -119,29 +122,30 @@ def verify(study: _StudyArgument, settings: _SetOption = None) -> None:
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that run has written.")],
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="Folder that run has written.")],
 ) -> None:
     """Make the figures and the report of a finished run anew."""
     from mdsens.study.report import write_report
 
     for path in write_report(folder):
-        print(path)
+        print(visible(str(path)))
 
 
 def main() -> None:
     """Run the command line and exit: 0 all well, 1 no trustworthy result, 2 wrong input."""
     hear_requests_to_end()
+    prepare_streams()
     try:
         status = _exit_status(sys.argv[1:])
     except SystemExit as asked:
-        if asked.code != TERMINATED:
-            raise
-        status = TERMINATED
+        status = asked.code if isinstance(asked.code, int) else 1
+    try:
+        flush_output()
+    except OutputError as error:
+        status = status or _complain(error, 1)
     if status in (INTERRUPTED, TERMINATED):
         # Compiled code may still be running in threads of its own, and crashes if the interpreter
         # is taken down under it.
-        sys.stdout.flush()
-        sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
 
@@ -168,11 +172,30 @@ def _exit_status(arguments: list[str]) -> int:
             return _complain(error, 1)
         if "KeyboardInterrupt" in str(error):
             return _complain("interrupted: nothing was written", INTERRUPTED)
-        raise
+        return _complain(_unexpected(error), 1)
+
+
+def _unexpected(error: Exception) -> str:
+    """A line about an error that nobody foresaw; its traceback goes to a file."""
+    text = " ".join(str(error).split())
+    what = type(error).__name__ + (f" ({text[:200]})" if text else "")
+    advice = "please report it with that file and your study"
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="mdsens-traceback-", suffix=".txt", encoding="utf-8",
+            errors="backslashreplace", delete=False,
+        ) as file:  # fmt: skip
+            traceback.print_exception(error, file=file)
+    except OSError as trouble:
+        traceback.print_exception(error)
+        return f"unexpected {what}: no file can be written for the traceback above: {trouble}"
+    return f"unexpected {what}: the traceback is in {file.name}; {advice}"
 
 
 def _complain(error: object, status: int) -> int:
     text = " ".join(str(error).split())
     text = text.replace("pass allow_unconverged=True", "give --allow-unconverged")
-    print(f"mdsens: {text}", file=sys.stderr)
+    # The stream may be closed, and there is nobody left to tell.
+    with contextlib.suppress(OSError):
+        print(f"mdsens: {visible(text)}", file=sys.stderr, flush=True)
     return status

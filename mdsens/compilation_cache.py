@@ -1,5 +1,6 @@
 """Compiled code that is kept on disk for the next run of the command."""
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -85,7 +86,11 @@ def processor_name(description: Path = Path("/proc/cpuinfo")) -> str:
 
 def forget_oldest(folder: Path, limit: int = CACHE_LIMIT) -> None:
     """Remove the oldest compiled code, down to half of the limit, if there is more than that."""
-    entries = [(path, path.stat()) for path in folder.glob("*-cache")]
+    entries = []
+    for path in folder.glob("*-cache"):
+        # Another run may be forgetting them at this moment.
+        with contextlib.suppress(FileNotFoundError):
+            entries.append((path, path.stat()))
     size = sum(status.st_size for _, status in entries)
     if size <= limit:
         return

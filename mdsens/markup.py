@@ -79,25 +79,22 @@ def console() -> "rich.console.Console":
     return Console(highlight=False, emoji=False)
 
 
-def in_encoding(text: str, encoding: str) -> str:
-    """Text that an encoding can carry: other characters become plain letters or escapes.
+def plain_letters(error: UnicodeError) -> tuple[str, int]:
+    """What stands for characters that an encoding does not have, for `codecs.register_error`.
 
     Arguments:
-        text: any text.
-        encoding: e.g. ``"ascii"``.
+        error: what could not be encoded.
 
     Returns:
-        The text with what cannot be encoded replaced, e.g. ``θ`` by ``theta``.
+        Plain letters, e.g. ``theta`` for ``θ``, or escapes; and where to go on.
+
+    Raises:
+        UnicodeError: the same, if it is of another kind.
     """
-
-    def carried(one: str) -> str:
-        try:
-            one.encode(encoding)
-        except UnicodeEncodeError:
-            return PLAIN_SIGNS.get(one) or _escaped(one)
-        return one
-
-    return "".join(map(carried, text))
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    return "".join(PLAIN_SIGNS.get(one) or _escaped(one) for one in text), error.end
 
 
 def _is_hidden(one: str) -> bool:

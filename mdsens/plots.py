@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Polygon
 
+from mdsens.markup import for_figure
 from mdsens.particles.system import SPECIES_ARRAY
 
 #: Fills of species, of falling lightness so that they differ in grey too (after Okabe and Ito).
@@ -135,7 +136,7 @@ def draw_structure(
     axes.set_ylabel("xyz"[up] + labels)
     handles = [
         Line2D([], [], marker="o", linestyle="", markersize=9, markerfacecolor=_color(i),
-               markeredgecolor="black", markeredgewidth=0.6, label=name)
+               markeredgecolor="black", markeredgewidth=0.6, label=for_figure(name))
         for i, name in enumerate(species)
     ]  # fmt: skip
     if fixed.any():
@@ -173,7 +174,7 @@ def sensitivities_figure(results: Mapping[str, Any]) -> Figure:
         axes = figure.add_subplot(rows, columns, index + 1)
         values, label = _bar_values(results, name, parameters)
         _draw_bars(axes, values, parameters, results["parameters"])
-        axes.set_title(name, loc="left", fontsize=10)
+        axes.set_title(for_figure(name), loc="left", fontsize=10)
         axes.set_xlabel(label, fontsize=9)
         if index % columns:
             axes.set_yticklabels([])
@@ -231,7 +232,8 @@ def ensemble_figure(curves: Mapping[str, np.ndarray], ensemble: Mapping[str, Any
     draw_ensemble(norms, distances, curves)
     unit = pretty_unit(ensemble["units"]["norms"])
     norms.set_title(f"unrolled {ensemble['minimiser']}", loc="left", fontsize=11)
-    norms.set_ylabel(f"L₁ norm of d x / d {ensemble['parameter']}" + f" ({unit})" * bool(unit))
+    parameter = for_figure(ensemble["parameter"])
+    norms.set_ylabel(f"L₁ norm of d x / d {parameter}" + f" ({unit})" * bool(unit))
     distances.set_ylabel("distance from the implicit derivative\n(L₁, relative)")
     for axes in (norms, distances):
         axes.set_xlabel("step of the minimiser")
@@ -418,7 +420,7 @@ def _draw_arrows(
 ) -> None:
     lengths = np.linalg.norm(vectors, axis=1)
     longest = lengths.max(initial=0.0)
-    title = f"d x / d {parameter}"
+    title = f"d x / d {for_figure(parameter)}"
     if longest <= 0.0:
         axes.set_title(title + ": no particle moves", fontsize=11, loc="left")
         return
@@ -477,7 +479,7 @@ def _draw_bars(
     shown = np.where(np.abs(shown) < 1e-9 * largest, 0.0, shown)
     axes.barh(places, shown, color=BAR_COLOR, height=0.62)
     axes.axvline(0.0, color="black", linewidth=0.8)
-    axes.set_yticks(places, parameters)
+    axes.set_yticks(places, list(map(for_figure, parameters)))
     axes.set_ylim(-0.6, len(parameters) - 0.4)
     reach = largest or 1.0
     low, high = min(shown.min(initial=0.0), 0.0), max(shown.max(initial=0.0), 0.0)

@@ -1,11 +1,11 @@
 """What the command prints of a finished run and of a verification."""
 
-from typing import Any
-
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from mdsens.markup import console as terminal
+from mdsens.markup import for_terminal, visible
 from mdsens.plots import pretty_unit
 from mdsens.study.run import FinishedRun
 from mdsens.study.verify import Verification
@@ -19,11 +19,12 @@ def show_run(finished: FinishedRun) -> None:
         finished: what `run_study` returned.
     """
     results, units = finished.results, finished.results["units"]
-    console = Console(highlight=False)
+    console = terminal()
     good = results["kind"] == "minimum"
     console.print()
-    console.print(f"[bold]{results['study']}[/]  {results['description']}", soft_wrap=True)
-    console.print(f"[{'green' if good else 'red'}]{finished.sensitivity.certificate}[/]")
+    title = for_terminal(results["study"], "bold")
+    console.print(Text.assemble(title, "  ", for_terminal(results["description"])), soft_wrap=True)
+    console.print(Text(str(finished.sensitivity.certificate), "green" if good else "red"))
     table = Table(box=None, pad_edge=False, header_style="bold")
     derivative_heading = "d ln O / d ln \u03b8" if results["logarithmic"] else "derivative"
     for heading in ("observable", "value", "parameter", derivative_heading, "unit"):
@@ -41,7 +42,8 @@ def show_run(finished: FinishedRun) -> None:
             if results["logarithmic"]:
                 derivative, unit = results["logarithmic_sensitivities"][name][parameter], ""
             table.add_row(
-                name if index == 0 else "", shown if index == 0 else "", escape(parameter),
+                for_terminal(name if index == 0 else ""), shown if index == 0 else "",
+                for_terminal(parameter),
                 f"{derivative:.6g}", unit,
             )  # fmt: skip
     console.print()
@@ -53,19 +55,24 @@ def show_run(finished: FinishedRun) -> None:
         f"\nrelaxed in {times['relax_s']:.1f} s, differentiated in {times['sensitivity_s']:.1f} s "
         f"(of both, {times['compile_s']:.1f} s compiling)"
     )
-    console.print(f"results in [bold]{finished.folder}[/], report: {finished.folder}/report.html",
-                  soft_wrap=True)  # fmt: skip
+    folder = str(finished.folder)
+    report = for_terminal(f"{folder}/report.html")
+    console.print(
+        Text.assemble("results in ", for_terminal(folder, "bold"), ", report: ", report),
+        soft_wrap=True,
+    )
 
 
-def _show_ensemble(console: Any, ensemble: dict) -> None:
+def _show_ensemble(console: Console, ensemble: dict) -> None:
     starts, last = ensemble["starts"], str(ensemble["marks"][-1])
     arrived = sum(start["distances"][last] < 0.01 for start in starts)
     rattling = sum(start["rattlers"] > 0 for start in starts)
     console.print(
         f"\n{len(starts)} random starts ({rattling} of them with rattlers): after {last} steps of "
-        f"{ensemble['minimiser']} the unrolled derivative in {ensemble['parameter']} is within 1 % "
-        f"of the implicit one for {arrived}",
+        f"{ensemble['minimiser']} the unrolled derivative in {visible(ensemble['parameter'])} is "
+        f"within 1 % of the implicit one for {arrived}",
         soft_wrap=True,
+        markup=False,
     )
 
 
@@ -80,17 +87,17 @@ def show_verification(verification: Verification, units: str) -> None:
         verification: what `verify_study` returned.
         units: ``"ase"`` or ``"reduced"``.
     """
-    console = Console(highlight=False)
+    console = terminal()
     comparisons = verification.comparisons
     observables = list(dict.fromkeys(comparison.observable for comparison in comparisons))
     table = Table(title="relative error of each derivative", box=None, pad_edge=False)
     table.add_column("parameter", style="bold", no_wrap=True)
     for observable in observables:
-        table.add_column(observable, justify="right", overflow="fold")
+        table.add_column(for_terminal(observable), justify="right", overflow="fold")
     for parameter in dict.fromkeys(comparison.parameter for comparison in comparisons):
         errors = {c.observable: c.error for c in comparisons if c.parameter == parameter}
         table.add_row(
-            escape(parameter),
+            for_terminal(parameter),
             *(
                 f"[{'green' if errors[o] <= verification.tolerance else 'red'}]{errors[o]:.1e}[/]"
                 for o in observables

@@ -1,6 +1,8 @@
 """The mdsens command: exit statuses, one-line errors, and what it prints."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 
@@ -41,6 +43,14 @@ def test_list_names_the_ready_studies(command):
         (["run"], ["STUDY"]),
         (["rum", "trimer"], ["rum"]),
         (["run", "trimer", "--fast"], ["--fast"]),
+        (["run", "trimer", "--out", ""], ["output folder", "''"]),
+        (["run", "trimer", "--out", "trimer/study.toml"], ["study.toml", "no folder"]),
+        (["run", "trimer", "--out", "a" * 255], ["too long", "--out"]),
+        (["run", ""], ["study", "''"]),
+        (["run", "a" * 5000], ["too long"]),
+        (["run", "/dev/null"], ["/dev/null", "no such folder or file"]),
+        (["report", ""], ["folder", "''"]),
+        (["report", "trimer/study.toml"], ["study.toml", "no results"]),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(trimer, tmp_path, command, arguments, words):
@@ -63,9 +73,18 @@ def test_an_unconverged_structure_is_status_1(trimer, tmp_path, command):
     assert not (tmp_path / "results").exists()
 
 
+#: Markup of the terminal and of pages, and characters that turn the text around or colour it.
+DESCRIPTION = "[/] [bold]<b>:warning:\u202e\x1b[31m"
+
+
 def test_run_prints_a_summary_and_says_where_the_files_are(trimer, tmp_path, command):
-    status, out, _ = command("run", "trimer", "--set", "potential.epsilon=0.02")
+    status, out, _ = command(
+        "run", "trimer", "--set", "potential.epsilon=0.02", "--set", f"description={DESCRIPTION}"
+    )
     assert status == 0
+    assert "[/] [bold]<b>:warning:\\u202e\\x1b" in out
+    page = (tmp_path / "results" / "trimer" / "report.html").read_text()
+    assert "[/] [bold]&lt;b&gt;:warning:\\u202e\\x1b" in page
     results = json.loads((tmp_path / "results" / "trimer" / "results.json").read_text())
     # Three pairs, each at the bottom of its well.
     assert results["energy"] == pytest.approx(-3 * 0.02, rel=1e-9)
@@ -90,3 +109,63 @@ def test_verify_has_status_0_or_1(trimer, command):
     status, out, _ = command("verify", "trimer", "--set", "verify.tolerance=1e-30")
     assert status == 1
     assert out.splitlines()[-1].startswith("FAILED")
+
+
+def _disk_full(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_what_nobody_foresaw_is_one_line_and_a_file(trimer, tmp_path, command, monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError("an\nerror \x1b[31m of ours")
+
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr("mdsens.study.load_study", broken)
+    status, out, errors = command("run", "trimer")
+    assert (status, out) == (1, "")
+    (file,) = (tmp_path / "temporary").iterdir()
+    line = errors.splitlines()[-1]
+    assert line.startswith("mdsens: unexpected ZeroDivisionError (an error \\x1b[31m of ours)")
+    assert str(file) in line
+    assert errors.count("mdsens: ") == 1
+    assert "Traceback" not in errors
+    assert "in broken" in file.read_text()
+    # Where no file can be written, the traceback is at least there.
+    monkeypatch.setattr("tempfile.NamedTemporaryFile", _disk_full)
+    status, _, errors = command("run", "trimer")
+    assert status == 1
+    assert "in broken" in errors
+    assert "ZeroDivisionError" in errors.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("streams", "status", "said"),
+    [
+        (">&-", 0, ""),
+        (">&- 2>&-", 0, ""),
+        ("<&- >&-", 0, ""),
+        ("> /dev/full", 1, "mdsens: the output cannot be written: No space left on device\n"),
+        ("| true", None, ""),
+    ],
+)
+def test_output_that_nobody_can_take_is_no_traceback(streams, status, said):
+    python = f"{sys.executable} -O -c 'from mdsens.cli import main; main()'"
+    done = subprocess.run(
+        ["sh", "-c", f"{python} --help {streams}"], capture_output=True, text=True, check=False
+    )
+    assert done.stderr == said
+    assert status in (None, done.returncode)
+
+
+def test_a_terminal_that_knows_ascii_alone_gets_plain_letters():
+    code = (
+        "from mdsens.streams import prepare_streams; prepare_streams()\n"
+        "from mdsens.markup import console; console().print('d ln O / d ln θ: 3 Å², α')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert done.stdout == b"d ln O / d ln theta: 3 Ang^2, \\u03b1\n"
+    assert done.stderr == b""
