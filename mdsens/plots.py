@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Polygon
 
+from mdsens.digits import is_zero, with_digits
 from mdsens.markup import for_figure
 from mdsens.particles.system import SPECIES_ARRAY
 
@@ -29,10 +30,10 @@ RATTLER_COLOR = "#D55E00"
 SHORTEST_ARROW = 0.02
 #: Most arrows that a projection of three dimensions shows, the longest ones.
 MOST_ARROWS = 150
-#: An observable below this part of its largest change per relative change counts as zero.
-VANISHING = 1e-6
-#: Logarithmic sensitivities below this are rounding and what the relaxation left over.
-NO_SENSITIVITY = 1e-7
+#: Numbers that are zero within their errors, and their errors.
+ZERO_COLOR = "#8A8A8A"
+#: What bars are of an observable that has a logarithm.
+LOGARITHMIC = "d ln O / d ln θ"
 
 
 def pretty_unit(unit: str) -> str:
@@ -153,7 +154,8 @@ def draw_structure(
 def sensitivities_figure(results: Mapping[str, Any]) -> Figure:
     """A bar for each scalar observable and parameter: per cent of change per per cent.
 
-    Where an observable vanishes there is no logarithm; theta dO/dtheta takes its place.
+    Where an observable is zero within its error there is no logarithm; theta dO/dtheta takes its
+    place. Whiskers are errors, and what is not above its error is a grey zero.
 
     Arguments:
         results: what results.json holds.
@@ -172,9 +174,11 @@ def sensitivities_figure(results: Mapping[str, Any]) -> Figure:
     figure = _new_figure((1.2 + 3.2 * columns, 0.4 + rows * (0.95 + 0.27 * len(parameters))))
     for index, name in enumerate(scalars):
         axes = figure.add_subplot(rows, columns, index + 1)
-        values, label = _bar_values(results, name, parameters)
-        _draw_bars(axes, values, parameters, results["parameters"])
+        values, errors, label = _bar_values(results, name, parameters)
+        _draw_bars(axes, values, errors, parameters, results["parameters"])
         axes.set_title(for_figure(name), loc="left", fontsize=10)
+        if label != LOGARITHMIC:
+            axes.set_title("O is zero", loc="right", fontsize=8, color=ZERO_COLOR)
         axes.set_xlabel(label, fontsize=9)
         if index % columns:
             axes.set_yticklabels([])
@@ -231,9 +235,10 @@ def ensemble_figure(curves: Mapping[str, np.ndarray], ensemble: Mapping[str, Any
     norms, distances = figure.subplots(1, 2)
     draw_ensemble(norms, distances, curves)
     unit = pretty_unit(ensemble["units"]["norms"])
-    norms.set_title(f"unrolled {ensemble['minimiser']}", loc="left", fontsize=11)
-    parameter = for_figure(ensemble["parameter"])
-    norms.set_ylabel(f"L₁ norm of d x / d {parameter}" + f" ({unit})" * bool(unit))
+    norms.set_title(for_figure(f"unrolled {ensemble['minimiser']}"), loc="left", fontsize=11)
+    norms.set_ylabel(
+        f"L₁ norm of d x / d {for_figure(ensemble['parameter'])}" + f" ({unit})" * bool(unit)
+    )
     distances.set_ylabel("distance from the implicit derivative\n(L₁, relative)")
     for axes in (norms, distances):
         axes.set_xlabel("step of the minimiser")
@@ -452,44 +457,66 @@ def _round_number(value: float) -> float:
 
 def _bar_values(
     results: Mapping[str, Any], name: str, parameters: list[str]
-) -> tuple[np.ndarray, str]:
-    value = results["observables"][name]["value"]
-    derivatives = np.array(
-        [_number(results["sensitivities"][name][parameter]) for parameter in parameters]
-    )
-    changes = derivatives * np.array([results["parameters"][p] for p in parameters])
-    if abs(value) > VANISHING * np.nanmax(np.abs(changes), initial=0.0):
-        logarithmic = changes / value
-        return np.where(np.abs(logarithmic) < NO_SENSITIVITY, 0.0, logarithmic), "d ln O / d ln θ"
-    unit = pretty_unit(results["observables"][name]["units"])
-    return changes, f"θ dO/dθ ({unit})" if unit else "θ dO/dθ"
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Bars of one observable, their errors, and what they are."""
+    given = results["observables"][name]
+    all_errors = results.get("sensitivity_errors") or {}
 
+    def numbers(of: Mapping[str, Any]) -> np.ndarray:
+        found = [of.get(parameter) for parameter in parameters]
+        return np.array([np.nan if number is None else number for number in found])
 
-def _number(value: float | None) -> float:
-    return np.nan if value is None else value
+    value, off = given["value"], given.get("error")
+    off = np.nan if off is None else off
+    sizes = np.array([results["parameters"][parameter] for parameter in parameters])
+    changes = numbers(results["sensitivities"][name]) * sizes
+    errors = numbers(all_errors.get(name, {})) * np.abs(sizes)
+    if not is_zero(value, off):
+        errors = errors / abs(value)
+        errors += np.abs(changes) * off / value**2
+        return changes / value, errors, LOGARITHMIC
+    unit = pretty_unit(given["units"])
+    return changes, errors, f"θ dO/dθ ({unit})" if unit else "θ dO/dθ"
 
 
 def _draw_bars(
-    axes: Axes, values: np.ndarray, parameters: list[str], sizes: Mapping[str, float]
+    axes: Axes,
+    values: np.ndarray,
+    errors: np.ndarray,
+    parameters: list[str],
+    sizes: Mapping[str, float],
 ) -> None:
     places = np.arange(len(parameters))[::-1]
-    shown = np.nan_to_num(values)
-    # Rounding is not a sensitivity.
-    largest = np.abs(shown).max(initial=0.0)
-    shown = np.where(np.abs(shown) < 1e-9 * largest, 0.0, shown)
+    zero = is_zero(values, errors) | np.isnan(values)
+    shown, known = np.where(zero, 0.0, values), np.nan_to_num(errors)
     axes.barh(places, shown, color=BAR_COLOR, height=0.62)
     axes.axvline(0.0, color="black", linewidth=0.8)
-    axes.set_yticks(places, list(map(for_figure, parameters)))
-    axes.set_ylim(-0.6, len(parameters) - 0.4)
-    reach = largest or 1.0
-    low, high = min(shown.min(initial=0.0), 0.0), max(shown.max(initial=0.0), 0.0)
+    low, high = (shown - known).min(initial=0.0), (shown + known).max(initial=0.0)
+    reach = max(high - low, 1e-300)
+    if not shown.any():
+        # Nothing but zeros: room for their errors, and a scale where these are none.
+        reach = reach if known.any() else 2.0
+        low, high = -reach / 2, reach / 2
     # Room for the numbers at the ends of the bars, whichever way these point.
     width = 0.32 * max(high - low, 0.6 * reach)
-    axes.set_xlim(low - (width if low < 0 else 0.06 * width), high + width)
-    for place, value, parameter in zip(places, shown, parameters, strict=True):
-        text = "0, as θ = 0" if sizes[parameter] == 0 else f"{value:.3g}"
+    axes.set_xlim(low - (width if shown.min(initial=0.0) < 0 else 0.06 * width), high + width)
+    # A whisker too short to be seen would only blur the end of its bar.
+    wide = known > 0.004 * np.ptp(axes.get_xlim())
+    for look, chosen in (("black", wide & ~zero), (ZERO_COLOR, wide & zero)):
+        axes.errorbar(shown[chosen], places[chosen], xerr=known[chosen], fmt="none", ecolor=look,
+                      elinewidth=1.1, capsize=2.5, capthick=1.1, zorder=3)  # fmt: skip
+    axes.set_yticks(places, [for_figure(parameter) for parameter in parameters])
+    axes.set_ylim(-0.6, len(parameters) - 0.4)
+    for index, (place, value, parameter) in enumerate(zip(places, shown, parameters, strict=True)):
+        text = with_digits(float(value), float(errors[index]), most=3)
+        if sizes[parameter] == 0:
+            text = "0, as θ = 0"
         side = -1 if value < 0 else 1
-        axes.annotate(text, (value, place), xytext=(3 * side, 0), textcoords="offset points",
-                      ha="left" if side > 0 else "right", va="center", fontsize=8)  # fmt: skip
+        end = value + side * known[index] * wide[index]
+        axes.annotate(text, (end, place), xytext=(4 * side, 0), textcoords="offset points",
+                      ha="left" if side > 0 else "right", va="center", fontsize=8,
+                      color=ZERO_COLOR if zero[index] else "black")  # fmt: skip
+    axes.locator_params(axis="x", nbins=5)
+    axes.xaxis.get_offset_text().set_fontsize(8)
     axes.tick_params(labelsize=9)
     _plain_frame(axes)

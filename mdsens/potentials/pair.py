@@ -143,6 +143,11 @@ class CutOffPotential(Potential):
         return self._onset, self.cutoff
 
     @property
+    def kink_distances(self) -> Float[Array, " M"]:
+        """Where the switch begins and ends: its third derivative jumps there."""
+        return jnp.asarray([self._onset, self.cutoff])
+
+    @property
     def _onset(self) -> float:
         return ONSET_FRACTION * self.cutoff if self.onset is None else self.onset
 
@@ -183,6 +188,11 @@ class TruncatedPairPotential(CutOffPotential, PairPotential):
     def switch_interval(self) -> tuple[float, float] | None:
         """Onset and cutoff of the smooth truncation, in units of length; None for another."""
         return super().switch_interval if self.truncation == "smooth" else None
+
+    @property
+    def kink_distances(self) -> Float[Array, " M"]:
+        """The cutoff, and where a smooth switch begins."""
+        return super().kink_distances if self.truncation == "smooth" else jnp.asarray([self.cutoff])
 
     def truncated_pair_energies(self, r: Float[Array, "K C"]) -> Float[Array, "K C"]:
         """Energy of each pair with the chosen truncation, zero from the cutoff on."""

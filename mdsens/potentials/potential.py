@@ -112,6 +112,16 @@ class Potential(eqx.Module):
         """Onset and cutoff of a smooth switch, in units of length; None where there is none."""
         return None
 
+    @property
+    def kink_distances(self) -> Float[Array, " M"] | Float[Array, "M S S"]:
+        """Distances of pairs at which some derivative of the energy jumps, in units of length.
+
+        M for all pairs, or M for each pair of its S species. Finite differences are kept from
+        crossing them; by default the one where the interaction ends.
+        """
+        ranges = self.pair_ranges
+        return jnp.reshape(self.interaction_range, (1,)) if ranges is None else ranges[None]
+
     # Parameters by name ------------------------------------------------------------------------
 
     def check_relations(self) -> None:

@@ -78,16 +78,12 @@ def sensitivity(
     names = potential.expand_parameter_names(asked_parameters(wrt))
     if not allow_unconverged:
         require_reliable(equilibrium.certificate)
-    landscape = differentiable_landscape(equilibrium)
-
     values = _values(asked, equilibrium)
     outputs = sum(value.size for value in values.values())
     if mode == "auto":
         mode = "forward" if not asked or len(names) <= outputs else "reverse"
 
-    response: LinearResponse = MatrixFreeResponse(landscape, equilibrium.q)
-    if equilibrium.hessian_solver is not None:
-        response = AssembledResponse(landscape, equilibrium.q, equilibrium.hessian_solver, progress)
+    response = linear_response(equilibrium, progress)
     solve_forward = functools.partial(response.tangents, names, error_estimate)
     tangents = Tangents(solve_forward)
     moved = None
@@ -171,6 +167,23 @@ def require_reliable(certificate: Certificate) -> None:
             f"the structure is a saddle: lowest eigenvalue {certificate.lowest_eigenvalue:.3g}; "
             f"displace the atoms a little and relax again, {override}"
         )
+
+
+def linear_response(equilibrium: Equilibrium, progress: bool = False) -> LinearResponse:
+    """How a structure follows its potential: from the Hessian if that fits into the memory.
+
+    Arguments:
+        equilibrium: a relaxed structure.
+        progress: whether to show the linear solves of a large system as they go.
+
+    Returns:
+        The LinearResponse.
+    """
+    landscape = differentiable_landscape(equilibrium)
+    solver = equilibrium.hessian_solver
+    if solver is None:
+        return MatrixFreeResponse(landscape, equilibrium.q)
+    return AssembledResponse(landscape, equilibrium.q, solver, progress)
 
 
 def differentiable_landscape(equilibrium: Equilibrium) -> Landscape:

@@ -13,8 +13,9 @@ from mdsens.potentials import Potential
 from mdsens.relaxation import METHODS, Equilibrium, Minimiser, relax
 from mdsens.sensitivities import UnrolledTangents, sensitivity, unrolled_tangents
 from mdsens.sensitivities.unrolled import progress_bar
+from mdsens.study.differences import determined, relax_on
 from mdsens.study.study import Study
-from mdsens.study.verify import determined, position_differences, relax_on
+from mdsens.study.verify import position_differences
 from mdsens.units import quotient_unit_name, unit_name
 
 #: Steps after which results.json tells how far the unrolled derivative is from the implicit one.

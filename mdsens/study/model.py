@@ -131,11 +131,12 @@ class Verify(Table):
     """How to compare derivatives with finite differences.
 
     Attributes:
-        step: change of a parameter relative to its value; absolute for a parameter that is zero.
+        step: change of a parameter to begin with, relative to its value; absolute for a parameter
+            that is zero; chosen for each parameter by default.
         tolerance: largest relative error allowed.
     """
 
-    step: Annotated[float, Field(gt=0, lt=0.5)] = 1e-3
+    step: Annotated[float, Field(gt=0, lt=0.5)] | None = None
     tolerance: Annotated[float, Field(gt=0)] = VERIFY_TOLERANCE
 
 

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pandas
 from matplotlib.figure import Figure
 
 from mdsens import plots
+from mdsens.digits import error_text, is_zero, with_digits
 from mdsens.errors import InputError
 from mdsens.markup import for_html
 from mdsens.study.column_names import vector_name
@@ -35,7 +36,7 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto
 h1 { margin-bottom: 0; } h2 { margin-top: 2.2rem; border-bottom: 1px solid #ccc; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .9rem .2rem 0; text-align: left; border-bottom: 1px solid #e4e4e4; }
-td.number { text-align: right; }
+td.number { text-align: right; } td.zero { color: #9a9a9a; }
 pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; }
 figure { display: inline-block; margin: .5rem; vertical-align: top; }
 img { max-width: 28rem; width: 100%; } .wide img { max-width: 56rem; }
@@ -182,47 +183,51 @@ def _page(folder: Path, results: dict[str, Any], figures: list[Path]) -> str:
             "sign.</p>"
         )
     kinds = ", ".join(f"{n} {kind}" for kind, n in certificate["null_modes_by_kind"].items() if n)
-    lowest = _digits(certificate["lowest_eigenvalue"])
+    lowest = with_digits(certificate["lowest_eigenvalue"])
     if certificate.get("lowest_eigenvalue_estimated"):
         lowest = f"about {certificate['lowest_eigenvalue']:.2g}"
     rows = [
         ("kind of structure", results["kind"], ""),
-        ("largest force", _digits(results["fmax"]), units["fmax"]),
-        ("asked for", _digits(results["fmax_asked"]), units["fmax"]),
+        ("largest force", error_text(results["fmax"]), units["fmax"]),
+        ("asked for", f"{results['fmax_asked']:g}", units["fmax"]),
         ("steps", str(results["steps"]), "1"),
         ("lowest eigenvalue", lowest, units["lowest_eigenvalue"]),
         ("null modes", kinds or "none", ""),
         ("linear solver", certificate.get("linear_solver") or "", ""),
-        ("linear residual (relative)", _digits(certificate["linear_residual"]), "1"),
-        ("estimated error of the derivatives (relative)",
-         _digits(certificate["derivative_error"]), "1"),
+        ("linear residual (relative)", error_text(certificate["linear_residual"]), "1"),
+        ("estimated error of the derivatives (relative)" +
+         ", rough: relax to a smaller force" * bool(certificate.get("derivative_error_rough")),
+         error_text(certificate["derivative_error"]), "1"),
     ]  # fmt: skip
     parts.append(_table(["", "", "unit"], rows))
     parts.append("<h2>Observables</h2>")
     parts.append(
         _table(
-            ["observable", "value", "unit"],
+            ["observable", "value", "error", "unit"],
             [
-                (name, _digits(given["value"]), given["units"])
+                (name, *_with_errors(given["value"], given.get("error")), given["units"])
                 for name, given in results["observables"].items()
             ],
         )
     )
     parts.append("<h2>Sensitivities</h2>")
     table = pandas.read_csv(folder / TABLE_NAME, keep_default_na=False)
-    derivatives = [
-        (
-            row["observable"] + (f" {row['component']}" if row["component"] else ""),
-            row["parameter"],
-            _digits(row["derivative"]),
-            row["derivative_units"],
-            _digits(row["logarithmic"]),
-        )
-        for _, row in table.iterrows()
-    ]
     parts.append(
-        _table(["observable O", "parameter θ", "dO/dθ", "unit", "d ln O / d ln θ"], derivatives)
+        _table(
+            ["observable O", "parameter θ", "dO/dθ", "error", "unit", "d ln O / d ln θ"],
+            [_derivative_row(row) for _, row in table.iterrows()],
+        )
     )
+    parts.append(
+        "<p>Errors are absolute; 0 stands for what is not above its error, and no digit is shown "
+        "below that.</p>"
+    )
+    vanishing = vanishing_observables(results)
+    if vanishing:
+        parts.append(
+            f"<p>d ln O / d ln θ is not defined for {for_html(', '.join(vanishing))}: the value "
+            "is zero within its error.</p>"
+        )
     parts.append("<h2>Figures</h2>")
     parts += [_image(path) for path in figures if path.stem != "ensemble"]
     drawn = {path.stem for path in figures}
@@ -302,6 +307,55 @@ def _ensemble(ensemble: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
+def vanishing_observables(results: Mapping[str, Any]) -> list[str]:
+    """The observables of which a number is zero within its error, so that it has no logarithm.
+
+    Arguments:
+        results: what results.json holds.
+
+    Returns:
+        Their names.
+    """
+    return [
+        name
+        for name, given in results["observables"].items()
+        if np.any(
+            is_zero(
+                np.array(given["value"], float),
+                np.nan if given.get("error") is None else np.array(given["error"], float),
+            )
+        )
+    ]
+
+
+def _derivative_row(row: pandas.Series) -> tuple[str, ...]:
+    """The cells of one row of sensitivities.csv, where numbers that are none are empty."""
+
+    def number(name: str) -> float | None:
+        return None if row.get(name, "") == "" else float(row[name])
+
+    error = number("derivative_error")
+    return (
+        row["observable"] + (f" {row['component']}" if row["component"] else ""),
+        row["parameter"],
+        with_digits(number("derivative"), error),
+        error_text(error),
+        row["derivative_units"],
+        with_digits(number("logarithmic"), number("logarithmic_error")),
+    )
+
+
+def _with_errors(value: Any, error: Any) -> tuple[str, str]:
+    """A number, or a list's first few, with the digits that are known, and the largest error."""
+    if value is None or not isinstance(value, list):
+        return with_digits(value, error), error_text(error)
+    flat = np.ravel(np.array(value, float))
+    errors = np.full(flat.shape, np.nan) if error is None else np.ravel(np.array(error, float))
+    shown = ", ".join(with_digits(*pair, most=6) for pair in zip(flat[:6], errors[:6], strict=True))
+    largest = np.nanmax(errors, initial=0.0) or np.nan
+    return shown + (" ..." if flat.size > 6 else ""), error_text(largest)
+
+
 def _few_digits(value: float | None) -> str:
     return "–" if value is None else f"{value:.3g}"
 
@@ -313,7 +367,7 @@ def _table(head: list[str], rows: Iterable[tuple[str, ...]]) -> str:
     ]
     for row in rows:
         cells = "".join(
-            f"<td class='number'>{for_html(cell)}</td>"
+            f"<td class='{'number zero' if cell == '0' else 'number'}'>{for_html(cell)}</td>"
             if re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?", cell)
             else f"<td>{for_html(plots.pretty_unit(cell) if cell != '1' else '')}</td>"
             for cell in row
@@ -326,13 +380,3 @@ def _image(path: Path) -> str:
     data = base64.b64encode(path.read_bytes()).decode("ascii")
     label = for_html(path.stem)
     return f"<figure><img alt='{label}' src='data:image/png;base64,{data}'></figure>"
-
-
-def _digits(value: Any) -> str:
-    """A number with the digits that a reader wants; a list's first few."""
-    if value is None or value == "":
-        return "–"
-    if isinstance(value, list):
-        flat = np.ravel(np.array(value, float))
-        return ", ".join(f"{x:.6g}" for x in flat[:6]) + (" ..." if flat.size > 6 else "")
-    return f"{float(value):.8g}"

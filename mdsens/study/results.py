@@ -89,13 +89,16 @@ def collect(
         "observables": {
             name: {
                 "value": np.asarray(sensitivity.observed[name]).tolist(),
+                "error": np.asarray(sensitivity.value_errors[name]).tolist(),
                 "units": unit_name(observable.dimension, units),
                 **_labels(observable, np.shape(sensitivity.observed[name])),
             }
             for name, observable in sensitivity.observables.items()
         },
         "sensitivities": _plain(sensitivity),
+        "sensitivity_errors": _plain(sensitivity.errors),
         "logarithmic_sensitivities": _plain(sensitivity.logarithmic()),
+        "logarithmic_sensitivity_errors": _plain(sensitivity.logarithmic_errors()),
         "certificate": {
             "lowest_eigenvalue": certificate.lowest_eigenvalue,
             "lowest_eigenvalue_estimated": certificate.estimated,
@@ -105,6 +108,7 @@ def collect(
                 [*sensitivity.tangents.residuals, certificate.linear_residual or 0.0]
             ),
             "derivative_error": max(errors) if errors else certificate.derivative_error,
+            "derivative_error_rough": certificate.rough,
             "linear_solver": certificate.linear_solver,
         },
         "timing": timing,

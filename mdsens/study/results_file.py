@@ -45,9 +45,10 @@ class UnitNames(Section):
 
 
 class ObservedValue(Section):
-    """An observable: its value, unit, and names of its entries."""
+    """An observable: its value, absolute error, unit, and names of its entries."""
 
     value: Value
+    error: Value = None
     units: str
     labels: list[str] | None = None
 
@@ -61,6 +62,7 @@ class CertificateSection(Section):
     null_modes_by_kind: dict[str, _Count]
     linear_residual: Number
     derivative_error: Number
+    derivative_error_rough: bool = False
     linear_solver: str | None
 
 
@@ -126,7 +128,9 @@ class Results(Section):
     parameters: dict[str, float]
     observables: dict[str, ObservedValue]
     sensitivities: ByBoth
+    sensitivity_errors: ByBoth | None = None
     logarithmic_sensitivities: ByBoth
+    logarithmic_sensitivity_errors: ByBoth | None = None
     certificate: CertificateSection
     timing: dict[str, float]
     vectors: dict[str, str]
@@ -147,9 +151,14 @@ class Results(Section):
             _require_same(name, by_parameter, self.parameters)
         for name, by_both in (
             ("sensitivities", self.sensitivities),
+            ("sensitivity_errors", self.sensitivity_errors),
             ("logarithmic_sensitivities", self.logarithmic_sensitivities),
+            ("logarithmic_sensitivity_errors", self.logarithmic_sensitivity_errors),
             ("units.sensitivities", units.sensitivities),
         ):
+            # Runs of earlier releases have told no errors.
+            if by_both is None:
+                continue
             _require_same(name, by_both, self.observables)
             for inner in by_both.values():
                 _require_same(name, inner, self.parameters)

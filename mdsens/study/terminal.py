@@ -1,14 +1,19 @@
 """What the command prints of a finished run and of a verification."""
 
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mdsens.markup import console as terminal
-from mdsens.markup import for_terminal, visible
+from mdsens.digits import UNKNOWN, error_text, with_digits
+from mdsens.markup import console, for_terminal
 from mdsens.plots import pretty_unit
+from mdsens.study.report import vanishing_observables
 from mdsens.study.run import FinishedRun
-from mdsens.study.verify import Verification
+from mdsens.study.verify import FAILED, NOT_JUDGED, PASSED, Comparison, Verification
 from mdsens.units import unit_name
 
 
@@ -19,61 +24,71 @@ def show_run(finished: FinishedRun) -> None:
         finished: what `run_study` returned.
     """
     results, units = finished.results, finished.results["units"]
-    console = terminal()
+    to = console()
     good = results["kind"] == "minimum"
-    console.print()
-    title = for_terminal(results["study"], "bold")
-    console.print(Text.assemble(title, "  ", for_terminal(results["description"])), soft_wrap=True)
-    console.print(Text(str(finished.sensitivity.certificate), "green" if good else "red"))
+    to.print()
+    to.print(for_terminal(results["study"], "bold"), "", for_terminal(results["description"]),
+             soft_wrap=True)  # fmt: skip
+    for line in str(finished.sensitivity.certificate).splitlines():
+        to.print(for_terminal(line, "green" if good else "red"))
     table = Table(box=None, pad_edge=False, header_style="bold")
-    derivative_heading = "d ln O / d ln \u03b8" if results["logarithmic"] else "derivative"
-    for heading in ("observable", "value", "parameter", derivative_heading, "unit"):
-        right = heading in ("value", derivative_heading)
+    logarithmic = results["logarithmic"]
+    heading = "d ln O / d ln \u03b8" if logarithmic else "derivative"
+    for title in ("observable", "value", "parameter", heading, "error", "unit"):
+        right = title in ("value", heading, "error")
         # Where the terminal is narrow, the names of observables give way, the numbers do not.
-        table.add_column(heading, justify="right" if right else "left",
-                         no_wrap=heading != "observable", overflow="fold")  # fmt: skip
-    for name, by_parameter in results["sensitivities"].items():
+        table.add_column(title, justify="right" if right else "left",
+                         no_wrap=title != "observable", overflow="fold")  # fmt: skip
+    kind = "logarithmic_" if logarithmic else ""
+    shown = results["sensitivities"] if not logarithmic else results["logarithmic_sensitivities"]
+    all_errors = results[f"{kind}sensitivity_errors"]
+    for name, by_parameter in shown.items():
         observable = results["observables"][name]
         if isinstance(observable["value"], list):
             continue
-        shown = f"{observable['value']:.6g} {_short_unit(observable['units'])}".strip()
+        value = _number(observable["value"], observable["error"], _short_unit(observable["units"]))
         for index, (parameter, derivative) in enumerate(by_parameter.items()):
-            unit = _short_unit(units["sensitivities"][name][parameter])
-            if results["logarithmic"]:
-                derivative, unit = results["logarithmic_sensitivities"][name][parameter], ""
+            unit = "" if logarithmic else _short_unit(units["sensitivities"][name][parameter])
+            error = all_errors[name][parameter]
             table.add_row(
-                for_terminal(name if index == 0 else ""), shown if index == 0 else "",
-                for_terminal(parameter),
-                f"{derivative:.6g}", unit,
+                for_terminal(name if index == 0 else ""), value if index == 0 else "",
+                for_terminal(parameter), _number(derivative, error),
+                for_terminal(error_text(error), "dim"), for_terminal(unit),
             )  # fmt: skip
-    console.print()
-    console.print(table)
+    to.print()
+    to.print(table)
+    vanishing = vanishing_observables(results)
+    if logarithmic and vanishing:
+        words = f"not defined: {', '.join(vanishing)} is zero within its error"
+        to.print(for_terminal(words, "dim"), soft_wrap=True)
     if "ensemble" in results:
-        _show_ensemble(console, results["ensemble"])
+        _show_ensemble(to, results["ensemble"])
     times = results["timing"]
-    console.print(
+    to.print(
         f"\nrelaxed in {times['relax_s']:.1f} s, differentiated in {times['sensitivity_s']:.1f} s "
         f"(of both, {times['compile_s']:.1f} s compiling)"
     )
     folder = str(finished.folder)
-    report = for_terminal(f"{folder}/report.html")
-    console.print(
-        Text.assemble("results in ", for_terminal(folder, "bold"), ", report: ", report),
-        soft_wrap=True,
-    )
+    to.print("results in", for_terminal(folder, "bold") + ",", "report:",
+             for_terminal(f"{folder}/report.html"), soft_wrap=True)  # fmt: skip
 
 
-def _show_ensemble(console: Console, ensemble: dict) -> None:
+def _number(value: float | None, error: float | None, unit: str = "") -> Text:
+    """A number with the digits that its error supports; grey where it is zero within it."""
+    text = with_digits(value, error, most=6)
+    return for_terminal(f"{text} {unit}".strip(), "dim" if text in ("0", UNKNOWN) else "")
+
+
+def _show_ensemble(to: Console, ensemble: dict[str, Any]) -> None:
     starts, last = ensemble["starts"], str(ensemble["marks"][-1])
     arrived = sum(start["distances"][last] < 0.01 for start in starts)
     rattling = sum(start["rattlers"] > 0 for start in starts)
-    console.print(
+    to.print(
         f"\n{len(starts)} random starts ({rattling} of them with rattlers): after {last} steps of "
-        f"{ensemble['minimiser']} the unrolled derivative in {visible(ensemble['parameter'])} is "
-        f"within 1 % of the implicit one for {arrived}",
+        f"{ensemble['minimiser']} the unrolled derivative in", for_terminal(ensemble["parameter"]),
+        f"is within 1 % of the implicit one for {arrived}",
         soft_wrap=True,
-        markup=False,
-    )
+    )  # fmt: skip
 
 
 def _short_unit(unit: str) -> str:
@@ -87,7 +102,7 @@ def show_verification(verification: Verification, units: str) -> None:
         verification: what `verify_study` returned.
         units: ``"ase"`` or ``"reduced"``.
     """
-    console = terminal()
+    to = console()
     comparisons = verification.comparisons
     observables = list(dict.fromkeys(comparison.observable for comparison in comparisons))
     table = Table(title="relative error of each derivative", box=None, pad_edge=False)
@@ -95,20 +110,39 @@ def show_verification(verification: Verification, units: str) -> None:
     for observable in observables:
         table.add_column(for_terminal(observable), justify="right", overflow="fold")
     for parameter in dict.fromkeys(comparison.parameter for comparison in comparisons):
-        errors = {c.observable: c.error for c in comparisons if c.parameter == parameter}
-        table.add_row(
-            for_terminal(parameter),
-            *(
-                f"[{'green' if errors[o] <= verification.tolerance else 'red'}]{errors[o]:.1e}[/]"
-                for o in observables
-            ),
-        )
-    console.print(table)
+        of = {c.observable: c for c in comparisons if c.parameter == parameter}
+        table.add_row(for_terminal(parameter), *(_judged(of[o]) for o in observables))
+    to.print(table)
+    for reason, left in _by_reason(verification.not_judged).items():
+        names = ", ".join(f"{c.observable} in {c.parameter}" for c in left)
+        finest = min(c.resolution for c in left)
+        known = f" (they resolve {finest:.0e})" if finest < np.inf else ""
+        words = f"not judged: {names}: differences are not reliable here{known}, because {reason}"
+        to.print(for_terminal(words, "yellow"), soft_wrap=True)
+    to.print(f"largest force left over {verification.fmax:.1e} {unit_name('energy/length', units)}")
+    count = len(verification.not_judged)
+    judged = len(comparisons) - count
     verdict = "passed" if verification.passed else "FAILED"
-    console.print(
-        f"largest force left over {verification.fmax:.1e} {unit_name('energy/length', units)}"
-    )
-    console.print(
+    if comparisons and not judged:
+        verdict = "FAILED, as nothing could be judged"
+    to.print(
         f"{verdict}: largest relative error {verification.largest_error:.1e}, "
-        f"allowed {verification.tolerance:.0e}"
+        f"allowed {verification.tolerance:.0e}; {judged} of {len(comparisons)} derivatives judged",
+        soft_wrap=True,
     )
+
+
+def _judged(comparison: Comparison) -> Text:
+    """The relative error of one derivative, in the colour of the verdict."""
+    colours = {PASSED: "green", FAILED: "red", NOT_JUDGED: "yellow"}
+    text = error_text(comparison.error)
+    if comparison.verdict == NOT_JUDGED:
+        text += "?"
+    return Text(text, colours[comparison.verdict])
+
+
+def _by_reason(comparisons: Iterable[Comparison]) -> dict[str, list[Comparison]]:
+    found: dict[str, list[Comparison]] = {}
+    for comparison in comparisons:
+        found.setdefault(comparison.reason, []).append(comparison)
+    return found

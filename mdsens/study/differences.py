@@ -1,0 +1,320 @@
+"""Finite differences of relaxed structures along one parameter, and what they can resolve."""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from mdsens.errors import RelaxationError
+from mdsens.observables import Observable
+from mdsens.particles import find_edges
+from mdsens.potentials import Potential
+from mdsens.relaxation import Equilibrium, relax
+from mdsens.study.study import Study
+from mdsens.units import unit_name
+
+#: What the relaxed positions are called beside the observables.
+POSITIONS = "positions"
+#: Largest force that structures are relaxed to for finite differences, energy/length.
+TIGHT_FMAX = 1e-12
+#: How far two displacements that should be opposite, or double, may be off.
+LINEARITY = 0.2
+#: Shortest and longest step as a part of the parameter that is chosen where nothing is known to be
+#: in the way, and the shortest that serves derivatives which vanish, too.
+SHORTEST, LONGEST, SERVING_ZEROS = 1e-8, 1e-3, 1e-5
+#: Pairs are looked for this much farther away than the potential reaches, as a part of its range.
+MARGIN = 0.02
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """A derivative by finite differences.
+
+    Attributes:
+        value: the derivative, extrapolated from two steps.
+        truncation: how much two steps disagree, of the same shape.
+        noise: what rounding and residual forces make of it, of the same shape.
+    """
+
+    value: np.ndarray
+    truncation: np.ndarray
+    noise: np.ndarray
+
+
+class Pairs:
+    """Pairs of atoms near enough to interact, and where each is beside the kinks of the energy.
+
+    Arguments:
+        base: a relaxed structure; pairs with loose atoms, which carry no load, are left out.
+    """
+
+    def __init__(self, base: Equilibrium) -> None:
+        system, potential = base.system, base.potential
+        reach = float(potential.interaction_range)
+        positions, cell = np.asarray(system.positions), np.asarray(system.cell)
+        edges = find_edges(positions, cell, system.pbc, reach, MARGIN * reach, with_reverse=False)
+        count = system.atom_count
+        neighbors = np.asarray(edges.neighbors)
+        blocks, _, sites = np.nonzero(np.asarray(edges.mask))
+        first = blocks * neighbors.shape[2] + sites
+        targets = neighbors[np.asarray(edges.mask)]
+        home = np.zeros((count, system.dimension))
+        owners = np.concatenate([np.arange(count), np.asarray(edges.ghost_owners)])
+        images = np.concatenate([home, np.asarray(edges.ghost_images)])
+        loose = np.asarray(base.landscape.loose)
+        held = np.asarray(system.fixed)
+        second = owners[targets]
+        kept = ~(loose[first] | loose[second]) & (first <= second) & ~(held[first] & held[second])
+        self.first, self.second = first[kept], second[kept]
+        self.images = images[targets][kept]
+        species = np.asarray(potential.species_index(system))
+        self.species = species[self.first], species[self.second]
+
+    def lengths(
+        self, positions: Float[np.ndarray, "N D"], cell: Float[np.ndarray, "D D"]
+    ) -> Float[np.ndarray, " P"]:
+        """Distance of each pair."""
+        ends = positions[self.second] + self.images @ cell
+        return np.linalg.norm(ends - positions[self.first], axis=1)
+
+    def beyond(
+        self,
+        positions: Float[np.ndarray, "N D"],
+        cell: Float[np.ndarray, "D D"],
+        potential: Potential,
+    ) -> Float[np.ndarray, "M P"]:
+        """How far each pair is beyond each of M kinks, length."""
+        kinks = np.asarray(potential.kink_distances)
+        if kinks.ndim == 3:
+            kinks = kinks[:, self.species[0], self.species[1]]
+        else:
+            kinks = np.broadcast_to(kinks[:, None], (len(kinks), len(self.first)))
+        return self.lengths(positions, cell) - kinks
+
+    def beyond_at(self, point: Equilibrium) -> Float[np.ndarray, "M P"]:
+        """The same for a relaxed structure."""
+        return self.beyond(np.asarray(point.positions), np.asarray(point.cell), point.potential)
+
+
+class Differences:
+    """Structures relaxed at a few values of one parameter, and differences between them.
+
+    Each parameter is changed by +h, -h, +h/2, -h/2, the structure relaxed anew from there, and the
+    central differences D(h) are extrapolated, (4 D(h/2) - D(h)) / 3, to an error of order h^4 (L.
+    F. Richardson, Phil. Trans. R. Soc. A 210, 307 (1911)). What is known of that error: the change
+    from D(h/2), and how far the even part E(h) = O(h) + O(-h) - 2 O(0) is from being a square, by
+    |E(h) - 4 E(h/2)| / 2h; the latter is half the jump of a derivative that jumps in between.
+
+    Arguments:
+        study: how to relax.
+        base: the structure at the parameter's own value.
+        name: the parameter.
+        observables: what to differentiate beside the positions.
+        tangents: derivatives of positions and cell in the parameter, which say how long a step may
+            be before a pair crosses a kink of the energy.
+        uncertainty: error of a relaxed coordinate, shape (N, D), length.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        base: Equilibrium,
+        name: str,
+        observables: Iterable[Observable],
+        tangents: tuple[Float[np.ndarray, "N D"], Float[np.ndarray, "D D"]],
+        uncertainty: Float[np.ndarray, "N D"],
+    ) -> None:
+        self.study, self.base, self.name = study, base, name
+        self.observables: dict[str, Callable] = {o.name: o for o in observables}
+        self.observables[POSITIONS] = lambda point: moves(point, base)
+        self.tangents, self.uncertainty = tangents, uncertainty
+        self.scale = abs(base.potential.parameters[name]) or 1.0
+        self.points: dict[float, Equilibrium] = {0.0: base}
+        self.pairs = Pairs(base)
+        self.fmax = 0.0
+
+    @property
+    def _noise(self) -> float:
+        """Error of the positions as a part of what they do when the parameter doubles."""
+        moved = self.scale * np.abs(self.tangents[0]).max(initial=0.0)
+        off = np.abs(self.uncertainty).max(initial=0.0)
+        return float(off / max(moved, off, 1e-300))
+
+    @property
+    def shortest(self) -> float:
+        """The shortest step at which what moves most still stands out from the noise."""
+        least = 10.0 * self._noise / self.study.file.verify.tolerance
+        return self.scale * float(np.clip(least, SHORTEST, SERVING_ZEROS))
+
+    def first_step(self) -> float:
+        """The step to begin with.
+
+        With noise e relative to the change, the error of two extrapolated steps of relative size x
+        is about e/x + x^4, and that of one about e/x + x^2: in between, x = e^(1/4) serves both
+        the value and the estimate of its error. It is shortened to half of that at which the first
+        pair crosses a kink, as far as derivatives that vanish can still be told from noise.
+        """
+        if self.study.file.verify.step is not None:
+            return self.study.file.verify.step * self.scale
+        step = self.scale * float(np.clip(self._noise**0.25, SERVING_ZEROS, LONGEST))
+        return min(step, max(0.5 * self._first_crossing(step), SERVING_ZEROS * self.scale))
+
+    def _first_crossing(self, step: float) -> float:
+        """About how far the parameter may change until a pair crosses a kink of the energy."""
+        base = self.base
+        positions, cell = np.asarray(base.positions), np.asarray(base.cell)
+        here = self.pairs.beyond(positions, cell, base.potential)
+        moved, strained = (np.asarray(tangent) * step for tangent in self.tangents)
+        there = self.pairs.beyond(positions + moved, cell + strained, self._changed(step))
+        change = np.abs(there - here)
+        # What moves by rounding crosses nothing.
+        moving = change > 1e-12 * float(base.potential.interaction_range)
+        return step * float((np.abs(here)[moving] / change[moving]).min(initial=np.inf))
+
+    def _changed(self, change: float) -> Potential:
+        # Not by with_parameters: one step out of a parameter's domain, as below q = 0 of
+        # Stillinger-Weber, the energy goes on smoothly.
+        potential = self.base.potential
+        return jax.tree.map(
+            lambda leaf, unit: leaf + change * unit, potential, potential.direction(self.name)
+        )
+
+    def at(self, change: float) -> Equilibrium:
+        """The structure with the parameter changed.
+
+        Raises:
+            RelaxationError: it does not relax.
+        """
+        if change not in self.points:
+            moved = eqx.tree_at(lambda e: e.landscape.potential, self.base, self._changed(change))
+            self.points[change] = relax_on(self.study, moved, self.base)
+            self.fmax = max(self.fmax, float(self.points[change].fmax))
+        return self.points[change]
+
+    def trouble(self, step: float) -> str:
+        """Why the points at this step do not all belong to the same minimum; empty if they do."""
+        try:
+            points = {change: self.at(change) for change in (step, -step, step / 2, -step / 2)}
+        except RelaxationError as error:
+            return str(error)
+        found = {change: moves(point, self.base) for change, point in points.items()}
+        up, down, half = found[step], found[-step], found[step / 2]
+        size = max(np.linalg.norm(up), np.linalg.norm(down))
+        # Displacements that are rounding have no direction.
+        nothing = 1e-9 * float(self.base.potential.interaction_range) * np.sqrt(up.size)
+        for off in (up + down, up - 2.0 * half):
+            if np.linalg.norm(off) > LINEARITY * size + nothing:
+                return "another minimum is reached"
+        return ""
+
+    def crossing(self, step: float) -> str:
+        """Which pair crosses a kink of the energy between the points; empty if none does."""
+        here = self.pairs.beyond_at(self.base)
+        crossed = np.zeros(here.shape, bool)
+        for change in (step, -step, step / 2, -step / 2):
+            crossed |= (self.pairs.beyond_at(self.at(change)) > 0) != (here > 0)
+        if not crossed.any():
+            return ""
+        kink, pair = np.unravel_index(
+            np.argmin(np.where(crossed, np.abs(here), np.inf)), here.shape
+        )
+        length = self.pairs.lengths(np.asarray(self.base.positions), np.asarray(self.base.cell))
+        apart, unit = length[pair], unit_name("length", self.study.file.units)
+        more = f" (and {crossed.sum() - 1} others do likewise)" if crossed.sum() > 1 else ""
+        return (
+            f"atoms {self.pairs.first[pair]} and {self.pairs.second[pair]}, {apart:.8g} {unit} "
+            f"apart, cross {apart - here[kink, pair]:.8g} {unit}, where the energy is not "
+            f"smooth{more}"
+        )
+
+    def of(self, observable: str, step: float, error: np.ndarray | float) -> Difference:
+        """The derivative of an observable, or of the positions.
+
+        Arguments:
+            observable: its name.
+            step: h.
+            error: absolute error of its value at the base.
+
+        Returns:
+            The Difference.
+        """
+        function = self.observables[observable]
+        values = {
+            change: np.asarray(function(self.at(change)), float)
+            for change in (0.0, step, -step, step / 2, -step / 2)
+        }
+
+        def central(h: float) -> np.ndarray:
+            return (values[h] - values[-h]) / (2.0 * h)
+
+        def even(h: float) -> np.ndarray:
+            return values[h] + values[-h] - 2.0 * values[0.0]
+
+        wide, narrow = central(step), central(step / 2)
+        uneven = np.abs(even(step) - 4.0 * even(step / 2)) / (2.0 * step)
+        # Structures that came down less far are less well known.
+        worse = max(1.0, self.fmax / max(float(self.base.fmax), 1e-300))
+        return Difference(
+            (4.0 * narrow - wide) / 3.0,
+            np.abs(narrow - wide) / 3.0 + uneven,
+            2.0 * worse * np.asarray(error) / step + np.zeros(wide.shape),
+        )
+
+
+def relax_on(study: Study, moved: Equilibrium, base: Equilibrium) -> Equilibrium:
+    """Relax from a structure in another potential, as far down as rounding allows.
+
+    Arguments:
+        study: what may move, and how far down at least.
+        moved: holds the potential.
+        base: the structure to begin at.
+
+    Returns:
+        The Equilibrium, by Newton's method, which stays in its valley.
+
+    Raises:
+        RelaxationError: the forces do not come down to what the study asks for.
+    """
+    options = {k: study.relaxation[k] for k in ("cell", "pressure", "max_step", "max_steps")}
+    found = relax(base.system, moved.potential, "newton", TIGHT_FMAX, **options)
+    if not float(found.fmax) <= max(study.relaxation["fmax"], TIGHT_FMAX):
+        raise RelaxationError(
+            "a structure with a parameter changed a little does not relax below a largest force "
+            f"of {float(found.fmax):.1e}: give a smaller verify.step or a larger relaxation.fmax"
+        )
+    # Displacements are measured from where the study itself began.
+    return eqx.tree_at(lambda e: e.start, found, base.start)
+
+
+def moves(point: Equilibrium, base: Equilibrium) -> Float[np.ndarray, "N D"]:
+    """Displacements of the atoms between two structures, without what moves nothing."""
+    return determined(np.asarray(point.positions - base.positions), base)
+
+
+def determined(displacements: np.ndarray, base: Equilibrium) -> np.ndarray:
+    """The part of displacements that the energy determines: no rattlers, no drift, no turning.
+
+    Arguments:
+        displacements: shape (..., N, D).
+        base: where they begin.
+
+    Returns:
+        The same shape, with zeros for loose atoms and without null modes.
+    """
+    count = base.system.atom_count
+    loose = np.asarray(base.landscape.loose)
+    displacements = np.where(loose[:, None], 0.0, displacements)
+    floppy = base.certificate.floppy_vectors
+    vectors = np.asarray(base.landscape.null_vectors(base.q))
+    size = count * displacements.shape[-1]
+    rows = np.concatenate([vectors, floppy])[:, :count].reshape(-1, size)
+    rows = rows[np.linalg.norm(rows, axis=1) > 1e-12]
+    if not len(rows):
+        return displacements
+    _, sizes, basis = np.linalg.svd(rows, full_matrices=False)
+    basis = basis[sizes > 1e-8 * sizes.max()]
+    flat = displacements.reshape(-1, size)
+    return (flat - (flat @ basis.T) @ basis).reshape(displacements.shape)
