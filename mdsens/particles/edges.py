@@ -176,6 +176,61 @@ def find_edges(
             edges than ``maximum_capacity``.
     """
     require_double_precision()
+    found = edge_arrays(
+        positions, cell, pbc, cutoff, skin, minimum_capacity, maximum_capacity, with_reverse,
+        pair_cutoffs,
+    )  # fmt: skip
+    return edge_list_of(jax.tree.map(jnp.asarray, found), len(positions))
+
+
+class EdgeArrays(NamedTuple):
+    """The arrays of an EdgeList, in NumPy as the host has found them or in JAX."""
+
+    neighbors: Any
+    reverse: Any
+    ghost_owners: Any
+    ghost_images: Any
+    reach: Any
+
+
+def edge_list_of(arrays: EdgeArrays, atom_count: int) -> EdgeList:
+    """The EdgeList of N atoms that has these arrays."""
+    return EdgeList(
+        arrays.neighbors, arrays.reverse, arrays.ghost_owners, arrays.ghost_images, arrays.reach,
+        atom_count,
+    )  # fmt: skip
+
+
+def edge_arrays(
+    positions: np.ndarray,
+    cell: np.ndarray,
+    pbc: tuple[bool, ...],
+    cutoff: float,
+    skin: float = 0.0,
+    minimum_capacity: tuple[int, int] = (1, 0),
+    maximum_capacity: tuple[int, int] | None = None,
+    with_reverse: bool = True,
+    pair_cutoffs: PairCutoffs | None = None,
+) -> EdgeArrays:
+    """What `find_edges` finds, without JAX, as what compiled code calls back must be.
+
+    Arguments:
+        positions: shape (N, D), in units of length.
+        cell: shape (D, D), lattice vectors as rows.
+        pbc: D values, whether each direction is periodic.
+        cutoff: length within which the potential acts.
+        skin: length by which the list reaches further.
+        minimum_capacity: slots per atom and ghosts that there must be room for at least.
+        maximum_capacity: likewise the most that there is room for.
+        with_reverse: whether to find which edges are one another's reverse.
+        pair_cutoffs: cutoffs of pairs of species, where they differ.
+
+    Returns:
+        The arrays of the EdgeList.
+
+    Raises:
+        InputError: as `find_edges`.
+    """
     positions, cell = np.asarray(positions, float), np.asarray(cell, float)
     count = len(positions)
     reach = float(cutoff) + float(skin)
@@ -233,13 +288,12 @@ def find_edges(
         on_all_cores(put_reverse, range(blocks))
     del by_atom, edges, place_of_edge
     unused = ghosts - len(owners)
-    return EdgeList(
-        neighbors=jnp.asarray(neighbors),
-        reverse=jnp.asarray(reverse) if with_reverse else None,
-        ghost_owners=jnp.asarray(np.pad(owners, (0, unused))),
-        ghost_images=jnp.asarray(np.pad(ghost_images, ((0, unused), (0, 0)))),
-        reach=jnp.asarray(reach),
-        atom_count=count,
+    return EdgeArrays(
+        neighbors,
+        reverse if with_reverse else None,
+        np.pad(owners, (0, unused)),
+        np.pad(ghost_images, ((0, unused), (0, 0))),
+        np.asarray(reach),
     )
 
 

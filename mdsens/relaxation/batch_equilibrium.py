@@ -130,7 +130,7 @@ class BatchEquilibrium(Sequence[Equilibrium]):
             np.asarray(moved.positions), self.cells[index], system.pbc,
             float(potential.interaction_range),
         )  # fmt: skip
-        loose = loose_atoms(moved, potential, edge_list, float(self.fmax[index]))
+        loose = loose_atoms(moved, potential, edge_list, jnp.asarray(self.fmax[index]))
         q = self.degrees[index]
         here = np.where(loose[:, None], q[: system.atom_count], np.asarray(system.positions))
         landscape = Landscape(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from mdsens.errors import RelaxationError
@@ -93,8 +94,7 @@ class Descent:
         callback: Callback | None = None,
     ):
         self.range = float(potential.interaction_range)
-        fraction = CONTACT_SKIN_FRACTION if potential.contact else SKIN_FRACTION
-        self.skin = fraction * self.range if skin is None else float(skin)
+        self.skin = skin_fraction(potential) * self.range if skin is None else float(skin)
         self.fmax, self.max_steps, self.callback = fmax, max_steps, callback
         self.capacity, self.with_reverse = (1, 0), not potential.pairwise
         self.pair_cutoffs, ranges = None, potential.pair_ranges
@@ -205,21 +205,11 @@ class Descent:
             self.callback(self.steps, enthalpy, force, positions)
 
     def _check(self, state: State) -> None:
-        count = self.landscape.system.atom_count
-        gradient = np.asarray(state.gradient)[:count]
-        bad = np.flatnonzero(~np.isfinite(gradient).all(axis=1))
-        if len(bad) or not np.isfinite(float(state.enthalpy)):
-            raise RelaxationError(
-                f"energy or forces are not finite after {self.steps} steps, on atoms "
-                f"{bad[:8].tolist()}: move overlapping atoms apart or check the potential there"
-            )
-        moved = np.linalg.norm(np.asarray(state.q - self.landscape.coordinates)[:count], axis=1)
-        if moved.max() > ESCAPE_RANGES * self.range:
-            atom = int(moved.argmax())
-            raise RelaxationError(
-                f"the structure flies apart: atom {atom} has moved by {moved[atom]:.3g} after "
-                f"{self.steps} steps; check the potential, the starting structure and max_step"
-            )
+        require_sound(
+            np.asarray(state.q), np.asarray(self.landscape.coordinates),
+            np.asarray(state.enthalpy), np.asarray(state.gradient), self.steps, self.range,
+            self.landscape.system.atom_count,
+        )  # fmt: skip
 
     def history(self) -> History:
         """The course so far."""
@@ -227,6 +217,46 @@ class Descent:
             np.concatenate(self.enthalpies), np.concatenate(self.forces),
             self.evaluations, self.methods,
         )  # fmt: skip
+
+
+def skin_fraction(potential: Potential) -> float:
+    """The length by which edges reach beyond a potential's range, as a fraction of that."""
+    return CONTACT_SKIN_FRACTION if potential.contact else SKIN_FRACTION
+
+
+def require_sound(
+    q: Float[np.ndarray, "R D"],
+    start: Float[np.ndarray, "R D"],
+    enthalpy: Float[np.ndarray, ""],
+    gradient: Float[np.ndarray, "R D"],
+    steps: int,
+    reach: float,
+    count: int,
+) -> None:
+    """Raise RelaxationError unless a relaxation has led to numbers, and not far away.
+
+    Arguments:
+        q: degrees of freedom, shape (R, D).
+        start: those at the beginning.
+        enthalpy: at q, energy.
+        gradient: at q, energy/length.
+        steps: steps taken.
+        reach: the potential's range, length.
+        count: number of atoms, N.
+    """
+    bad = np.flatnonzero(~np.isfinite(gradient[:count]).all(axis=1))
+    if len(bad) or not np.isfinite(float(enthalpy)):
+        raise RelaxationError(
+            f"energy or forces are not finite after {steps} steps, on atoms "
+            f"{bad[:8].tolist()}: move overlapping atoms apart or check the potential there"
+        )
+    moved = np.linalg.norm((q - start)[:count], axis=1)
+    if moved.max() > ESCAPE_RANGES * reach:
+        atom = int(moved.argmax())
+        raise RelaxationError(
+            f"the structure flies apart: atom {atom} has moved by {moved[atom]:.3g} after "
+            f"{steps} steps; check the potential, the starting structure and max_step"
+        )
 
 
 def descend_automatically(descent: Descent, max_step: float) -> State:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from mdsens.particles.system import is_concrete
 from mdsens.relaxation.landscape import Landscape, largest_force
 from mdsens.relaxation.minimiser import Minimiser, State
 
@@ -26,16 +27,18 @@ class LineSearchMinimiser(Minimiser):
         max_step: largest move of an atom in one trial, length.
     """
 
-    max_step: float = eqx.field(static=True, kw_only=True, default=0.2)
+    max_step: float | Float[Array, ""] = eqx.field(kw_only=True, default=0.2)
 
     @property
-    def trial_distance(self) -> float:
+    def trial_distance(self) -> float | Float[Array, ""]:
         """The largest move of an atom in one trial."""
         return self.max_step
 
-    def limited(self, distance: float) -> Self:
+    def limited(self, distance: float | Float[Array, ""]) -> Self:
         """The same with a smaller largest step."""
-        return dataclasses.replace(self, max_step=min(self.max_step, distance))
+        if is_concrete(distance):
+            return dataclasses.replace(self, max_step=min(self.max_step, float(distance)))
+        return dataclasses.replace(self, max_step=jnp.minimum(self.max_step, distance))
 
 
 class _Search(eqx.Module):

@@ -2,7 +2,6 @@
 
 import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from mdsens.particles.edges import EdgeList, Edges, edge_blocks
@@ -13,9 +12,10 @@ from mdsens.potentials.potential import Potential
 LOAD_FACTOR = 10.0
 
 
+@eqx.filter_jit
 def loose_atoms(
-    system: System, potential: Potential, edge_list: EdgeList, fmax: float
-) -> np.ndarray:
+    system: System, potential: Potential, edge_list: EdgeList, fmax: Float[Array, ""]
+) -> Bool[Array, " N"]:
     """Find the atoms whose positions the energy does not determine.
 
     An atom all of whose edges have no energy and no slope is loose. Where particles only push
@@ -36,10 +36,9 @@ def loose_atoms(
         held = _largest_load(system, potential, edge_list) > LOAD_FACTOR * fmax
     else:
         held = _interacting(system, potential, edge_list)
-    return ~np.asarray(held).reshape(-1)[: system.atom_count] & ~np.asarray(system.fixed)
+    return ~held.reshape(-1)[: system.atom_count] & ~system.fixed
 
 
-@eqx.filter_jit
 def _largest_load(system: System, potential: Potential, edge_list: EdgeList) -> Float[Array, "B C"]:
     def load(edges: Edges) -> Float[Array, " C"]:
         gradients = potential.site_energies_and_gradients(edges)[1]
@@ -52,7 +51,6 @@ def _largest_load(system: System, potential: Potential, edge_list: EdgeList) -> 
     )
 
 
-@eqx.filter_jit
 def _interacting(system: System, potential: Potential, edge_list: EdgeList) -> Bool[Array, "B C"]:
     def interacts(edges: Edges) -> Bool[Array, " C"]:
         energies, gradients = potential.site_energies_and_gradients(edges)

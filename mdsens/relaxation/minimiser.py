@@ -48,7 +48,7 @@ class Minimiser(eqx.Module):
         """One step: a new state, with enthalpy and gradient at its q."""
 
     @property
-    def trial_distance(self) -> float:
+    def trial_distance(self) -> float | Float[Array, ""]:
         """How far an atom may be moved within a step before the enthalpy is compared, length."""
         return 0.0
 
@@ -56,7 +56,7 @@ class Minimiser(eqx.Module):
         """Whether its steps for this many degrees of freedom are host code, and not compiled."""
         return False
 
-    def limited(self, distance: float) -> "Minimiser":
+    def limited(self, distance: float | Float[Array, ""]) -> "Minimiser":
         """This minimiser with trial moves of at most the given length, so that edges stay valid."""
         return self
 
@@ -141,8 +141,8 @@ def advance(
     return _advance_compiled(given, state.memory)
 
 
-def _unfinished(state: State, fmax: Float[Array, ""]) -> Bool[Array, ""]:
-    """Whether another step is to be taken."""
+def unfinished(state: State, fmax: float | Float[Array, ""]) -> Bool[Array, ""]:
+    """Whether another step is to be taken: not converged, finite, and still going down."""
     force = largest_force(state.gradient)
     return (force > fmax) & jnp.isfinite(state.enthalpy) & ~state.stalled
 
@@ -157,7 +157,7 @@ def _outlook(
 ) -> tuple[Bool[Array, ""], Bool[Array, ""], Float[Array, ""]]:
     """Whether another step is to be taken, whether the edges are outdated, the largest force."""
     outdated = approach(landscape, state.q, reference) >= allowed_distance
-    return _unfinished(state, fmax), outdated, largest_force(state.gradient)
+    return unfinished(state, fmax), outdated, largest_force(state.gradient)
 
 
 def _advance_on_host(
@@ -200,10 +200,10 @@ def _advance_compiled(given: tuple, memory: Any) -> Segment:
     def outdated(current: State) -> Bool[Array, ""]:
         return approach(landscape, current.q, reference) >= allowed_distance
 
-    def unfinished(carry: tuple) -> Bool[Array, ""]:
+    def going(carry: tuple) -> Bool[Array, ""]:
         current, steps, _, _ = carry
-        going = _unfinished(current, fmax) & ~outdated(current)
-        return going & (steps < jnp.minimum(step_limit, limit))
+        wanted = unfinished(current, fmax) & ~outdated(current)
+        return wanted & (steps < jnp.minimum(step_limit, limit))
 
     def one_step(carry: tuple) -> tuple:
         current, steps, enthalpies, forces = carry
@@ -216,7 +216,7 @@ def _advance_compiled(given: tuple, memory: Any) -> Segment:
         )
 
     blank = jnp.full(limit, jnp.nan)
-    end = jax.lax.while_loop(unfinished, one_step, (state, jnp.asarray(0), blank, blank))
+    end = jax.lax.while_loop(going, one_step, (state, jnp.asarray(0), blank, blank))
     return Segment(*end, outdated(end[0]))
 
 

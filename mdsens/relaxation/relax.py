@@ -20,7 +20,7 @@ from mdsens.relaxation.arguments import (
     checked_capacity,
     checked_options,
 )
-from mdsens.relaxation.descent import Callback, Descent, descend_automatically
+from mdsens.relaxation.descent import Callback, Descent, descend_automatically, skin_fraction
 from mdsens.relaxation.equilibrium import Equilibrium
 from mdsens.relaxation.hessian_solver import hessian_fits
 from mdsens.relaxation.landscape import Landscape
@@ -29,11 +29,12 @@ from mdsens.relaxation.minimiser import Minimiser
 from mdsens.relaxation.newton import Newton
 from mdsens.relaxation.preconditioned_lbfgs import PreconditionedLBFGS
 from mdsens.relaxation.switched_shells import warn_of_switched_shells
+from mdsens.relaxation.traced import TracedOptions, relax_traced
 from mdsens.relaxation.traced_solver import hessian_solver_at
 from mdsens.values import real
 
 #: Slots per atom that a traced relaxation has room for where the range is traced too.
-TRACED_SLOTS = {2: 32, 3: 80}
+TRACED_SLOTS = {2: 40, 3: 108}
 
 
 #: Minimisers that assemble the Hessian.
@@ -124,21 +125,28 @@ def relax(
 
     if is_concrete(inputs):
         q, descent = solve(inputs)
-        history, force = descent.history(), descent.history().forces[-1]
+        history = descent.history()
+        force = jnp.asarray(history.forces[-1])
         preconditioner = descent.preconditioner
         edge_list = descent.valid_edges()
         settled = descent.landscape.system_at(q)
-        loose = loose_atoms(settled, inputs[1], edge_list, float(force))
+        loose = loose_atoms(settled, inputs[1], edge_list, force)
         warn_of_switched_shells(settled, inputs[1], edge_list)
     else:
-        room = capacity or _traced_capacity(*inputs[:2])
-        q, edge_list, loose, force = _traced_solve(solve, inputs, cell, room)
+        minimiser = method
+        if isinstance(method, str) and method != "auto":
+            minimiser = METHODS[method](max_step=max_step)
+        options = TracedOptions(
+            minimiser, fmax, max_steps, cell, max_step, skin, callback,
+            capacity or _traced_capacity(*inputs[:2], skin),
+        )  # fmt: skip
+        q, edge_list, loose, force = relax_traced(*inputs, options)
         history = preconditioner = None
 
-    landscape = _landscape(system, potential, edge_list, pressure, cell, jnp.asarray(loose))
+    landscape = _landscape(system, potential, edge_list, pressure, cell, loose)
     q = _root(q, landscape.with_loose_at(q).backbone())
     return Equilibrium(
-        landscape.with_loose_at(q), q, inputs[0].positions, jnp.asarray(force), fmax,
+        landscape.with_loose_at(q), q, inputs[0].positions, force, fmax,
         history, preconditioner,
     )  # fmt: skip
 
@@ -197,60 +205,19 @@ def _root(q: Float[Array, "R D"], landscape: Landscape) -> Float[Array, "R D"]:
     return q
 
 
-def _edges_and_loose(
-    inputs: tuple,
-    q: Array,
-    cell: str | None,
-    force: float,
-    capacity: tuple[int, int],
-) -> tuple[EdgeList, np.ndarray]:
-    """Edges at the relaxed structure, without a skin, and the atoms that are loose there."""
-    system, potential, pressure = inputs
-    # Degrees of freedom are turned into positions without any edges.
-    reach = float(potential.interaction_range)
-    blank = no_edges(system.atom_count, system.dimension)
-    none_loose = jnp.zeros(system.atom_count, bool)
-    moved = _landscape(system, potential, blank, pressure, cell, none_loose).system_at(q)
-    edge_list = find_edges(
-        np.asarray(moved.positions), np.asarray(moved.cell), system.pbc, reach,
-        maximum_capacity=capacity,
-    )  # fmt: skip
-    return edge_list, loose_atoms(moved, potential, edge_list, float(force))
-
-
-def _traced_solve(solve: Any, inputs: tuple, cell: str | None, capacity: tuple[int, int]) -> tuple:
-    """The same under jit or vmap: the host relaxes behind a callback, into known shapes."""
-    system = inputs[0]
-    count, dimension = system.positions.shape
-    rows = count + (0 if cell is None else dimension)
-    edges = jax.tree.map(
-        lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype),
-        no_edges(count, dimension, capacity),
-    )
-
-    def shape(*sizes: int, dtype: Any = jnp.float64) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(sizes, dtype)
-
-    results = (shape(rows, dimension), edges, shape(count, dtype=jnp.bool_), shape())
-
-    def on_host(inputs: tuple) -> tuple:
-        inputs = jax.tree.map(jnp.asarray, inputs)
-        q, descent = solve(inputs)
-        force = descent.history().forces[-1]
-        edge_list, loose = _edges_and_loose(inputs, q, cell, force, capacity)
-        return jax.tree.map(np.asarray, (q, edge_list, loose, np.float64(force)))
-
-    return jax.pure_callback(on_host, results, inputs, vmap_method="sequential")
-
-
-def _traced_capacity(system: System, potential: Potential) -> tuple[int, int]:
+def _traced_capacity(system: System, potential: Potential, skin: float | None) -> tuple[int, int]:
     """Room for edges where shapes must be known beforehand: half as much again as at the start."""
     dimension = system.dimension
     if is_concrete(system.positions, system.cell):
         reach = potential.interaction_range
         if is_concrete(reach):
+            beyond = skin_fraction(potential) * float(reach) if skin is None else skin
             found = find_edges(
-                np.asarray(system.positions), np.asarray(system.cell), system.pbc, float(reach)
+                np.asarray(system.positions),
+                np.asarray(system.cell),
+                system.pbc,
+                float(reach),
+                beyond,
             ).capacity
             return int(1.5 * found[0]) + 8, int(1.5 * found[1]) + 64
     slots = TRACED_SLOTS[dimension]

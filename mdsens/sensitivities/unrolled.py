@@ -162,7 +162,7 @@ class _Unrolling:
         self.range = float(potential.interaction_range)
         given = FIRE() if minimiser is None else minimiser
         enough = max(SKIN_FRACTION * self.range, 4.0 * given.trial_distance)
-        self.skin = enough if skin is None else skin
+        self.skin = float(enough if skin is None else skin)
         self.minimiser = given.limited(self.skin / 4.0)
         self.allowed = jnp.asarray(self.skin - 2.0 * self.minimiser.trial_distance)
         self.capacity, self.taken = (1, 0), 0

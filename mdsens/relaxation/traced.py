@@ -1,0 +1,331 @@
+"""A relaxation inside a function that JAX traces: compiled steps, and a host that finds edges.
+
+What the host is called back for is done by NumPy and the neighbour search alone. A callback that
+starts compiled code of its own waits for the threads that wait for it, and where there is one core
+never returns.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from mdsens.errors import InputError
+from mdsens.particles.edges import (
+    EdgeArrays,
+    EdgeList,
+    PairCutoffs,
+    edge_arrays,
+    edge_list_of,
+    no_edges,
+)
+from mdsens.particles.system import System
+from mdsens.potentials.potential import Potential
+from mdsens.relaxation.dense_newton import DenseNewton
+from mdsens.relaxation.descent import (
+    CONTACT_NEWTON_FRACTION,
+    NEWTON_FRACTION,
+    SEGMENT_STEPS,
+    TRIAL_FRACTION,
+    Callback,
+    require_sound,
+    skin_fraction,
+)
+from mdsens.relaxation.landscape import Landscape, largest_force, typical_force
+from mdsens.relaxation.lbfgs import LBFGS
+from mdsens.relaxation.loose import loose_atoms
+from mdsens.relaxation.minimiser import Minimiser, State, approach, evaluate, unfinished
+from mdsens.relaxation.newton import DENSE_LIMIT, Newton
+
+
+@dataclasses.dataclass(frozen=True)
+class TracedOptions:
+    """How to relax; the names mean what they mean in `mdsens.relax`.
+
+    Attributes:
+        method: ``"auto"``, or a Minimiser.
+        fmax: largest force at which to stop, energy/length.
+        max_steps: steps to take at most.
+        cell: what of the cell relaxes.
+        max_step: largest move of an atom in one trial, length.
+        skin: length by which edges reach beyond the range; None: a fraction of it.
+        callback: told about the course.
+        capacity: edges per atom and periodic images that there is room for.
+    """
+
+    method: str | Minimiser
+    fmax: float
+    max_steps: int
+    cell: str | None
+    max_step: float
+    skin: float | None
+    callback: Callback | None
+    capacity: tuple[int, int]
+
+
+class Course(eqx.Module):
+    """Where a relaxation is, and its edges with the place at which they were found.
+
+    Attributes:
+        state: degrees of freedom, enthalpy, gradient, and the minimiser's memory.
+        edge_list: edges, those at ``reference``.
+        reference: degrees of freedom, shape (R, D).
+        steps: steps taken so far.
+        before: largest force before the last step, energy/length.
+    """
+
+    state: State
+    edge_list: EdgeList
+    reference: Float[Array, "R D"]
+    steps: Int[Array, ""]
+    before: Float[Array, ""]
+
+    @property
+    def force(self) -> Float[Array, ""]:
+        """The largest force, energy/length."""
+        return largest_force(self.state.gradient)
+
+
+def relax_traced(
+    start: System, potential: Potential, pressure: Float[Array, ""], options: TracedOptions
+) -> tuple[Float[Array, "R D"], EdgeList, Bool[Array, " N"], Float[Array, ""]]:
+    """Relax inside a traced function; `vmap` of it relaxes many side by side.
+
+    Arguments:
+        start: where to begin.
+        potential: the potential.
+        pressure: external pressure, energy/length^D.
+        options: how to relax.
+
+    Returns:
+        The degrees of freedom (R, D), the edges there, which of the N atoms are loose, and the
+        largest force.
+
+    Raises:
+        InputError: a method whose steps are host code.
+    """
+    descent = _TracedDescent(start, potential, pressure, options)
+    course = descent.begin()
+    method = options.method
+    if isinstance(method, Newton) and course.state.q.size <= DENSE_LIMIT:
+        method = DenseNewton(max_step=method.max_step)
+    if method == "auto":
+        course = _automatically(descent, course)
+    else:
+        assert isinstance(method, Minimiser)
+        if method.runs_on_host(course.state.q):
+            raise InputError(
+                f"method = {type(method).__name__}: its steps are host code for "
+                f"{course.state.q.size} degrees of freedom, and cannot be traced: use 'auto' or "
+                "'lbfgs', or relax outside jit and vmap"
+            )
+        course = descent.run(method, course, options.fmax, options.max_steps)
+    course = descent.checked(course)
+    q = course.state.q
+    landscape = descent.landscape(course.edge_list)
+    loose = loose_atoms(landscape.system_at(q), potential, course.edge_list, course.force)
+    return q, course.edge_list, loose, course.force
+
+
+def _automatically(descent: "_TracedDescent", course: Course) -> Course:
+    """L-BFGS until the forces are small, then Newton steps; as `descend_automatically`.
+
+    Systems too large for a dense Hessian go on with L-BFGS to the end.
+    """
+    options = descent.options
+    if course.state.q.size > DENSE_LIMIT:
+        return descent.run(
+            LBFGS(max_step=options.max_step), course, options.fmax, options.max_steps
+        )
+    contact = descent.potential.contact
+    fraction = CONTACT_NEWTON_FRACTION if contact else NEWTON_FRACTION
+    first, second = LBFGS(max_step=options.max_step), DenseNewton(max_step=options.max_step)
+
+    def going(carry: tuple) -> Bool[Array, ""]:
+        course, _, stuck = carry
+        return descent.going(course, options.fmax, options.max_steps) & ~stuck
+
+    def one_round(carry: tuple) -> tuple:
+        course, target, _ = carry
+        course = descent.run(first, course, jnp.maximum(target, options.fmax), options.max_steps)
+        stalled = course.state.stalled
+        course = descent.run(second, course, options.fmax, options.max_steps, halving=True)
+        stuck = stalled & (course.force > 0.5 * course.before)
+        return descent.without_memory(course), 0.1 * course.force, stuck
+
+    target = fraction * typical_force(course.state.gradient)
+    begin = (course, target, jnp.asarray(False))
+    return jax.lax.while_loop(going, one_round, begin)[0]
+
+
+class _TracedDescent:
+    """One relaxation on its way down, as a function of traced values."""
+
+    def __init__(
+        self, start: System, potential: Potential, pressure: Array, options: TracedOptions
+    ) -> None:
+        self.start, self.potential, self.pressure = start, potential, pressure
+        self.options = options
+        self.range = jnp.asarray(potential.interaction_range, float)
+        self.skin = jnp.asarray(
+            skin_fraction(potential) * self.range if options.skin is None else options.skin, float
+        )
+        self.rows = start.atom_count + (0 if options.cell is None else start.dimension)
+
+    def landscape(self, edge_list: EdgeList) -> Landscape:
+        """The function that is minimised, with some edges."""
+        start = self.start
+        return Landscape(
+            start, self.potential, edge_list, self.pressure, jnp.zeros(start.atom_count, bool),
+            jnp.zeros((0, self.rows, start.dimension)), self.options.cell,
+        )  # fmt: skip
+
+    def begin(self) -> Course:
+        """The start, with its edges."""
+        edge_list = self._edges(self.start)
+        landscape = self.landscape(edge_list)
+        q = landscape.coordinates
+        enthalpy, gradient = evaluate(landscape, q)
+        state = State(q, enthalpy, gradient, jnp.asarray(1), jnp.asarray(False), ())
+        return Course(state, edge_list, q, jnp.asarray(0), jnp.asarray(jnp.inf))
+
+    def going(self, course: Course, fmax: float | Array, step_limit: int | Array) -> Array:
+        """Whether another step is to be taken."""
+        return unfinished(course.state, fmax) & (course.steps < step_limit)
+
+    def run(
+        self,
+        minimiser: Minimiser,
+        course: Course,
+        fmax: float | Array,
+        step_limit: int,
+        halving: bool = False,
+    ) -> Course:
+        """Let a minimiser take steps until the largest force is ``fmax``.
+
+        Arguments:
+            minimiser: the algorithm.
+            course: where to begin.
+            fmax: largest force at which to stop, energy/length.
+            step_limit: steps of the whole relaxation at most.
+            halving: stop after a step that does not halve the largest force.
+
+        Returns:
+            The Course at the end, with the minimiser's memory.
+        """
+        minimiser = minimiser.limited(TRIAL_FRACTION * self.skin)
+        allowed = self.skin - 2.0 * minimiser.trial_distance
+        first = course.steps
+        state = dataclasses.replace(
+            course.state, stalled=jnp.asarray(False), memory=minimiser.start(course.state.q)
+        )
+        course = dataclasses.replace(course, state=state)
+
+        def going(course: Course) -> Bool[Array, ""]:
+            wanted = self.going(course, fmax, step_limit)
+            if halving:
+                wanted &= (course.steps == first) | (course.force <= 0.5 * course.before)
+            return wanted
+
+        def near(course: Course) -> Bool[Array, ""]:
+            landscape = self.landscape(course.edge_list)
+            return approach(landscape, course.state.q, course.reference) < allowed
+
+        def step(carry: tuple) -> tuple:
+            course, taken = carry
+            after = minimiser.step(self.landscape(course.edge_list), course.state)
+            moved = dataclasses.replace(
+                course, state=after, steps=course.steps + 1, before=course.force
+            )
+            return moved, taken + 1
+
+        def segment(course: Course) -> Course:
+            course, _ = jax.lax.while_loop(
+                lambda c: going(c[0]) & near(c[0]) & (c[1] < SEGMENT_STEPS),
+                step,
+                (course, jnp.asarray(0)),
+            )
+            course = self._told(course)
+            return jax.lax.cond(
+                going(course) & ~near(course), self._with_new_edges, lambda same: same, course
+            )
+
+        return jax.lax.while_loop(going, segment, course)
+
+    def without_memory(self, course: Course) -> Course:
+        """The same place, without what a minimiser remembers."""
+        return dataclasses.replace(course, state=course.state.without_memory())
+
+    def checked(self, course: Course) -> Course:
+        """The same course; an error when it runs, where it has led to nothing finite."""
+        start = self.landscape(course.edge_list).coordinates
+
+        def check(q: Any, start: Any, enthalpy: Any, gradient: Any, steps: Any, reach: Any) -> Any:
+            q, start, enthalpy, gradient = map(np.asarray, (q, start, enthalpy, gradient))
+            count = self.start.atom_count
+            require_sound(q, start, enthalpy, gradient, int(steps), float(reach), count)
+            return q
+
+        state = course.state
+        given = (state.q, start, state.enthalpy, state.gradient, course.steps, self.range)
+        q = _call_back(check, jax.ShapeDtypeStruct(state.q.shape, state.q.dtype), *given)
+        return dataclasses.replace(course, state=dataclasses.replace(state, q=q))
+
+    def _with_new_edges(self, course: Course) -> Course:
+        # Edges that were missing have neither energy nor force yet: both are as they were.
+        system = self.landscape(course.edge_list).system_at(course.state.q)
+        return dataclasses.replace(course, edge_list=self._edges(system), reference=course.state.q)
+
+    def _edges(self, system: System) -> EdgeList:
+        """Edges of a system whose positions are traced, found by the host."""
+        potential, pbc, capacity = self.potential, self.start.pbc, self.options.capacity
+        with_reverse = not potential.pairwise
+        ranges = potential.pair_ranges
+        table = jnp.zeros((0, 0)) if ranges is None else jnp.asarray(ranges)
+
+        def find(*values: Any) -> EdgeArrays:
+            positions, cell, reach, skin, species, table = map(np.asarray, values)
+            cutoffs = PairCutoffs(species, table) if table.size else None
+            return edge_arrays(
+                positions, cell, pbc, float(reach), float(skin), maximum_capacity=capacity,
+                with_reverse=with_reverse, pair_cutoffs=cutoffs,
+            )  # fmt: skip
+
+        blank = no_edges(system.atom_count, system.dimension, capacity)
+        reverse = blank.reverse if with_reverse else None
+        arrays = EdgeArrays(
+            blank.neighbors, reverse, blank.ghost_owners, blank.ghost_images, blank.reach
+        )
+        shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), arrays)
+        found = _call_back(
+            find, shapes, system.positions, system.cell, self.range, self.skin,
+            potential.species_index(system), table,
+        )  # fmt: skip
+        return edge_list_of(found, system.atom_count)
+
+    def _told(self, course: Course) -> Course:
+        """The same course, of which the callback has been told."""
+        tell = self.options.callback
+        if tell is None:
+            return course
+
+        def on_host(steps: Any, enthalpy: Any, force: Any, positions: Any) -> np.ndarray:
+            tell(int(steps), float(enthalpy), float(force), np.asarray(positions))
+            return np.asarray(steps)
+
+        positions = self.landscape(course.edge_list).system_at(course.state.q).positions
+        steps = _call_back(
+            on_host, jax.ShapeDtypeStruct((), course.steps.dtype),
+            course.steps, course.state.enthalpy, course.force, positions,
+        )  # fmt: skip
+        return dataclasses.replace(course, steps=steps)
+
+
+def _call_back(function: Callable, shapes: Any, *values: Array) -> Any:
+    """Call host code with numbers when the compiled code runs; for each of a batch in turn."""
+    return jax.pure_callback(function, shapes, *values, vmap_method="sequential")
