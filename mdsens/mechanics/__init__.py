@@ -8,7 +8,13 @@ from mdsens.mechanics.energy import (
 )
 from mdsens.mechanics.forces import forces
 from mdsens.mechanics.hessian import hessian, hessian_vector_product, pair_hessian
-from mdsens.mechanics.sparse_hessian import hessian_in_parts, sparse_hessian, sparse_hessian_bytes
+from mdsens.mechanics.sparse_hessian import (
+    hessian_in_parts,
+    matrix_of_entries,
+    sparse_hessian,
+    sparse_hessian_bytes,
+    traced_hessian_entries,
+)
 from mdsens.mechanics.stress import require_volume, stress, voigt
 
 __all__ = [
@@ -19,11 +25,13 @@ __all__ = [
     "hessian",
     "hessian_in_parts",
     "hessian_vector_product",
+    "matrix_of_entries",
     "pair_hessian",
     "require_volume",
     "site_energies",
     "sparse_hessian",
     "sparse_hessian_bytes",
     "stress",
+    "traced_hessian_entries",
     "voigt",
 ]

@@ -40,8 +40,8 @@ def pair_hessian_matrix(
         Shape (N D, N D), in units of energy/length^2.
     """
     geometry = edge_ends(system, potential, edge_list, jnp.asarray(free))
-    dimension = system.dimension
-    rows = _Rows(system, edge_list, (dimension, dimension), _upper_places(dimension))
+    edges = int(jnp.sum(edge_list.mask))
+    rows = _block_rows(system.atom_count, edges, system.dimension)
 
     def of_block(block: int) -> _Row:
         return _edge_block(potential, geometry, edge_list.neighbors, jnp.asarray(block))
@@ -64,11 +64,9 @@ class _Rows:
     ``expand`` tells which entry of a row is at each place of a block.
     """
 
-    def __init__(
-        self, system: System, edge_list: EdgeList, shape: tuple[int, int], expand: list[int]
-    ) -> None:
-        self.atoms, self.shape, self.expand = system.atom_count, shape, expand
-        room = int(jnp.sum(edge_list.mask)) + self.atoms
+    def __init__(self, atoms: int, edges: int, shape: tuple[int, int], expand: list[int]) -> None:
+        self.atoms, self.shape, self.expand = atoms, shape, expand
+        room = edges + atoms
         # Memory that is never written to is never taken: this is an upper bound.
         self.data = np.empty((room, shape[0] * shape[1]))
         self.columns = np.empty(room, np.int32)
@@ -101,6 +99,16 @@ class _Rows:
         data = self.data[: self.filled].reshape(-1, *self.shape)
         shape = (self.atoms * self.shape[0], self.atoms * self.shape[1])
         return scipy.sparse.bsr_array((data, self.columns[: self.filled], starts), shape=shape)
+
+
+def _block_rows(atoms: int, edges: int, dimension: int) -> _Rows:
+    """Rows of D x D blocks of which the upper triangle is given."""
+    return _Rows(atoms, edges, (dimension, dimension), _upper_places(dimension))
+
+
+def _gradient_rows(atoms: int, edges: int, dimension: int) -> _Rows:
+    """Rows of 1 x D blocks."""
+    return _Rows(atoms, edges, (1, dimension), list(range(dimension)))
 
 
 class _Row(NamedTuple):
@@ -195,9 +203,9 @@ def embedded_atom_hessian(
     geometry = edge_ends(system, potential, edge_list, jnp.asarray(free))
     slopes, weights = _embedding(system, potential, edge_list)
     extended = jnp.concatenate([slopes, slopes[edge_list.ghost_owners], jnp.zeros(1)])
-    dimension = system.dimension
-    blocks = _Rows(system, edge_list, (dimension, dimension), _upper_places(dimension))
-    gradients = _Rows(system, edge_list, (1, dimension), list(range(dimension)))
+    edges = int(jnp.sum(edge_list.mask))
+    blocks = _block_rows(system.atom_count, edges, system.dimension)
+    gradients = _gradient_rows(system.atom_count, edges, system.dimension)
 
     def of_block(block: int) -> tuple[_Row, _Row]:
         return _embedded_block(
@@ -261,3 +269,96 @@ def _embedded_block(
         _row_of(diagonal, -components, stored, own, columns),
         _row_of(own_gradient, gradients, leads & geometry.free[ends], own, columns),
     )
+
+
+# Inside a function that JAX traces: all blocks of atoms at once, and a matrix of them later -------
+
+
+def traced_pair_rows(
+    system: System, potential: PairPotential, edge_list: EdgeList, free: Bool[Array, " N"]
+) -> _Row:
+    """What `pair_hessian_matrix` puts into its rows, with a first axis of blocks of atoms.
+
+    Arguments:
+        system: N atoms in D dimensions.
+        potential: the potential.
+        edge_list: all edges within the potential's range.
+        free: shape (N,), atoms that may move.
+
+    Returns:
+        Entries, columns and which count, for `matrix_of_pair_rows`.
+    """
+    geometry = edge_ends(system, potential, edge_list, free)
+    return jax.lax.map(
+        lambda block: _edge_block(potential, geometry, edge_list.neighbors, block),
+        jnp.arange(len(edge_list.neighbors)),
+    )
+
+
+def traced_embedded_rows(
+    system: System, potential: EmbeddedAtomPotential, edge_list: EdgeList, free: Bool[Array, " N"]
+) -> tuple[_Row, _Row, Float[Array, " N"]]:
+    """What `embedded_atom_hessian` is made of, with a first axis of blocks of atoms.
+
+    Arguments:
+        system: N atoms in D dimensions.
+        potential: the potential.
+        edge_list: all edges within the potential's range.
+        free: shape (N,), atoms that may move.
+
+    Returns:
+        Rows of the sparse part and of the gradients, and the weights, for
+        `matrix_of_embedded_rows`.
+    """
+    geometry = edge_ends(system, potential, edge_list, free)
+    slopes, weights = _embedding(system, potential, edge_list)
+    extended = jnp.concatenate([slopes, slopes[edge_list.ghost_owners], jnp.zeros(1)])
+    blocks, gradients = jax.lax.map(
+        lambda block: _embedded_block(potential, geometry, extended, edge_list.neighbors, block),
+        jnp.arange(len(edge_list.neighbors)),
+    )
+    return blocks, gradients, weights
+
+
+def matrix_of_pair_rows(rows: _Row, atoms: int, dimension: int) -> scipy.sparse.bsr_array:
+    """The Hessian of the rows that `traced_pair_rows` has found; NumPy alone.
+
+    Arguments:
+        rows: with a first axis of blocks of atoms, as NumPy arrays.
+        atoms: N.
+        dimension: D.
+
+    Returns:
+        Shape (N D, N D), in units of energy/length^2.
+    """
+    return _filled(_block_rows(atoms, int(np.sum(rows.kept)), dimension), rows)
+
+
+def matrix_of_embedded_rows(
+    found: tuple[_Row, _Row, np.ndarray], atoms: int, dimension: int
+) -> SparsePlusLowRank:
+    """The Hessian of what `traced_embedded_rows` has found; NumPy alone.
+
+    Arguments:
+        found: as NumPy arrays.
+        atoms: N.
+        dimension: D.
+
+    Returns:
+        Shape (N D, N D), in units of energy/length^2.
+    """
+    blocks, gradients, weights = found
+    return SparsePlusLowRank(
+        matrix_of_pair_rows(blocks, atoms, dimension),
+        _filled(_gradient_rows(atoms, int(np.sum(gradients.kept)), dimension), gradients),
+        weights,
+    )
+
+
+def _filled(rows: _Rows, found: _Row) -> scipy.sparse.bsr_array:
+    """The matrix of rows that come with a first axis of blocks of atoms."""
+    rows.extend([_Row(*block) for block in zip(*found, strict=True)])
+    matrix = rows.matrix()
+    # Of several edges to images of one atom each has its own block.
+    matrix.sum_duplicates()
+    return matrix

@@ -6,17 +6,25 @@ twice with respect to its own edge vectors (forward over reverse, all atoms of a
 side), and the blocks of the pairs of its neighbours are added up.
 """
 
-from typing import TypeAlias
+from collections.abc import Iterable
+from typing import Any, TypeAlias
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mdsens.matrices import SparsePlusLowRank
-from mdsens.mechanics.closed_form_hessian import embedded_atom_hessian, pair_hessian_matrix
+from mdsens.mechanics.closed_form_hessian import (
+    embedded_atom_hessian,
+    matrix_of_embedded_rows,
+    matrix_of_pair_rows,
+    pair_hessian_matrix,
+    traced_embedded_rows,
+    traced_pair_rows,
+)
 from mdsens.mechanics.edge_ends import EdgeEnds, atoms_of_block, edge_ends
 from mdsens.particles.edges import (
     EdgeList,
@@ -125,27 +133,86 @@ def _has_duplicates(system: System, edge_list: EdgeList) -> bool:
     return bool(between_planes.min(initial=np.inf) <= 2.0 * float(edge_list.reach))
 
 
+def traced_hessian_entries(
+    system: System, potential: Potential, edge_list: EdgeList, free: Bool[Array, " N"]
+) -> PyTree[Array]:
+    """All that the sparse Hessian is made of, inside a function that JAX traces.
+
+    Arguments:
+        system: N atoms in D dimensions.
+        potential: the potential.
+        edge_list: all edges within the potential's range.
+        free: shape (N,), atoms that may move.
+
+    Returns:
+        Arrays for `matrix_of_entries`.
+    """
+    if isinstance(potential, EmbeddedAtomPotential):
+        return traced_embedded_rows(system, potential, edge_list, free)
+    if isinstance(potential, PairPotential):
+        return traced_pair_rows(system, potential, edge_list, free)
+    blocks, slots, _ = edge_list.neighbors.shape
+    geometry = edge_ends(system, potential, edge_list, free)
+    reach = jnp.asarray(potential.interaction_range)
+    return jax.lax.map(
+        lambda block: _site_block(potential, geometry, edge_list.neighbors, block, reach, slots),
+        jnp.arange(blocks),
+    )
+
+
+def matrix_of_entries(
+    potential: Potential, entries: PyTree[np.ndarray], free: Bool[np.ndarray, " N"], dimension: int
+) -> HessianMatrix:
+    """The Hessian of what `traced_hessian_entries` has found; NumPy and SciPy alone.
+
+    Arguments:
+        potential: the potential, of which only the kind matters.
+        entries: as NumPy arrays.
+        free: shape (N,), atoms that may move.
+        dimension: D.
+
+    Returns:
+        Shape (N D, N D), in units of energy/length^2.
+    """
+    count = len(free)
+    if isinstance(potential, EmbeddedAtomPotential):
+        return matrix_of_embedded_rows(entries, count, dimension)
+    if isinstance(potential, PairPotential):
+        return matrix_of_pair_rows(entries, count, dimension)
+    return _matrix_of_sites(zip(*entries, strict=True), free, dimension)
+
+
 def _from_sites(
     system: System, potential: Potential, edge_list: EdgeList, free: np.ndarray
 ) -> scipy.sparse.bsr_array:
-    count, dimension = system.positions.shape
-    blocks, _, size = edge_list.neighbors.shape
     geometry = edge_ends(system, potential, edge_list, jnp.asarray(free))
     reach = potential.interaction_range
     degrees = _degrees(geometry, edge_list.neighbors, jnp.asarray(reach))
     width = max(1, int(jnp.max(degrees)))
-    entries, rows, columns = [], [], []
-    for block in range(blocks):
-        atoms = min(size, count - block * size)
-        found = _site_block(
+    found = (
+        _site_block(
             potential, geometry, edge_list.neighbors, jnp.asarray(block), jnp.asarray(reach), width
         )
-        values, members = (np.asarray(array)[:atoms] for array in found)
-        first = np.repeat(members[:, :, None], width + 1, axis=2)
-        second = np.repeat(members[:, None, :], width + 1, axis=1)
+        for block in range(len(edge_list.neighbors))
+    )
+    return _matrix_of_sites(found, free, system.dimension)
+
+
+def _matrix_of_sites(
+    found: Iterable[tuple[Any, Any]], free: Bool[np.ndarray, " N"], dimension: int
+) -> scipy.sparse.bsr_array:
+    """The sum of the Hessians of site energies, given for one block of atoms after another."""
+    count, done = len(free), 0
+    moves = np.append(free, False)
+    entries, rows, columns = [], [], []
+    for block in found:
+        values, members = (np.asarray(array)[: count - done] for array in block)
+        done += len(values)
+        sites = members.shape[1]
+        first = np.repeat(members[:, :, None], sites, axis=2)
+        second = np.repeat(members[:, None, :], sites, axis=1)
         # An atom that is held shares no block with any other.
-        kept = (first < count) & (second < count)
-        kept &= np.append(free, False)[first] & np.append(free, False)[second]
+        kept = (first < count) & (second < count) & moves[first] & moves[second]
         entries.append(values[kept])
         rows.append(first[kept])
         columns.append(second[kept])

@@ -118,7 +118,7 @@ class Descent:
         self.steps, self.evaluations = 0, 0
         self.methods: list[tuple[str, int]] = []
         self.last: tuple[Minimiser, State] | None = None
-        self.bar = _progress_bar() if progress else None
+        self.bar = progress_bar() if progress else None
 
     def _edges(self, system: System, skin: float) -> EdgeList:
         edge_list = find_edges(
@@ -197,9 +197,7 @@ class Descent:
     def _report(self, state: State, force: float) -> None:
         enthalpy = float(state.enthalpy)
         if self.bar is not None:
-            self.bar.update(
-                self.bar.task_ids[0], completed=self.steps, energy=enthalpy, force=force
-            )
+            show_progress(self.bar, self.steps, enthalpy, force)
         if self.callback is not None:
             positions = np.asarray(self.landscape.system_at(self.q).positions)
             self.callback(self.steps, enthalpy, force, positions)
@@ -293,7 +291,8 @@ def descend_automatically(descent: Descent, max_step: float) -> State:
         target = 0.1 * force
 
 
-def _progress_bar() -> Progress:
+def progress_bar() -> Progress:
+    """What shows the course of a relaxation in a terminal."""
     bar = Progress(
         TextColumn("relaxing: step {task.completed:>6.0f}"),
         TextColumn("energy {task.fields[energy]:.10g}"),
@@ -302,3 +301,8 @@ def _progress_bar() -> Progress:
     )
     bar.add_task("relaxing", total=None, energy=float("nan"), force=float("nan"))
     return bar
+
+
+def show_progress(bar: Progress, steps: int, enthalpy: float, force: float) -> None:
+    """Show how many steps were taken, the energy, and the largest force, energy/length."""
+    bar.update(bar.task_ids[0], completed=steps, energy=enthalpy, force=force)

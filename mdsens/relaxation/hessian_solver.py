@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import warnings
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -87,27 +88,52 @@ class HessianSolver:
         method: str = "auto",
         preconditioner: HostPreconditioner | None = None,
     ) -> None:
-        count, dimension = landscape.system.positions.shape
-        self.landscape, self.q = landscape, q
-        self.method, self.given_preconditioner = method, preconditioner
-        self.shape, self.atom_rows = q.shape, count * dimension
-        system = landscape.system_at(q)
-        held = np.asarray(landscape.held_rows(q))[:count, 0]
-        self.matrix: HessianMatrix = hessian_in_parts(
-            system, landscape.potential, landscape.edge_list, held
+        surroundings = jax.tree.map(np.asarray, hessian_surroundings(landscape, q))
+        matrix = hessian_in_parts(
+            landscape.system_at(q), landscape.potential, landscape.edge_list, surroundings.held
         )
-        self.cell_columns: np.ndarray | None = None
-        if landscape.cell_mode is not None:
-            _refer_to_undeformed(self.matrix, np.asarray(landscape._deformation(q)), held)
-            self.cell_columns = np.asarray(_cell_columns(landscape, q))
-        self.unpushed = _without_stiffness(blocks_of(self.matrix), dimension)
-        self.motionless = np.zeros(len(q), bool)
-        self.motionless[:count] = held | self.unpushed
-        self._set_null_space(landscape)
+        self._set_up(matrix, surroundings, method, preconditioner)
 
-    def _set_null_space(self, landscape: Landscape) -> None:
-        vectors = np.asarray(landscape.null_vectors(self.q)) * ~self.motionless[:, None]
-        vectors = vectors.reshape(-1, self.q.size)
+    @classmethod
+    def of_arrays(cls, matrix: HessianMatrix, surroundings: "Surroundings") -> "HessianSolver":
+        """The same of a matrix that is there, by NumPy and SciPy alone.
+
+        Arguments:
+            matrix: the Hessian of the positions; it is changed.
+            surroundings: what `hessian_surroundings` has found, as NumPy arrays.
+
+        Returns:
+            The HessianSolver.
+        """
+        solver = cls.__new__(cls)
+        solver._set_up(matrix, surroundings, "auto", None)
+        return solver
+
+    def _set_up(
+        self,
+        matrix: HessianMatrix,
+        surroundings: "Surroundings",
+        method: str,
+        preconditioner: HostPreconditioner | None,
+    ) -> None:
+        self.method, self.given_preconditioner = method, preconditioner
+        self.matrix, self._surroundings = matrix, surroundings
+        held = surroundings.held
+        self.shape = surroundings.q.shape
+        count, dimension = len(held), self.shape[1]
+        self.atom_rows = count * dimension
+        self.cell_columns: np.ndarray | None = None
+        if surroundings.cell_columns is not None:
+            _refer_to_undeformed(matrix, surroundings.deformation, held)
+            self.cell_columns = surroundings.cell_columns
+        self.unpushed = _without_stiffness(blocks_of(matrix), dimension)
+        self.motionless = np.zeros(len(surroundings.q), bool)
+        self.motionless[:count] = held | self.unpushed
+        self._set_null_space(surroundings.null_vectors)
+
+    def _set_null_space(self, null_vectors: Float[np.ndarray, "M R D"]) -> None:
+        vectors = null_vectors * ~self.motionless[:, None]
+        vectors = vectors.reshape(len(vectors), -1)
         self.null_space = orthonormal_rows(vectors)
         # A null vector that moves the cell too is not one of the sparse part.
         of_cell = np.abs(vectors[:, self.atom_rows :]).max(axis=1, initial=0.0)
@@ -121,21 +147,18 @@ class HessianSolver:
         other = copy.copy(self)
         other.__dict__.pop("sparse", None)
         other.__dict__.pop("_schur", None)
-        other._set_null_space(
-            eqx.tree_at(lambda given: given.floppy, self.landscape, jnp.asarray(floppy))
-        )
+        other._set_null_space(np.concatenate([self._surroundings.null_vectors, floppy]))
         return other
 
     @functools.cached_property
     def sparse(self) -> SparseSolver:
         """Linear solves with the sparse part."""
-        count, dimension = self.landscape.system.positions.shape
         return SparseSolver(
             self.matrix,
             self._null_atoms,
-            _rigid_motions(self.landscape, self.q, self.motionless[:count]),
+            _rigid_motions(self._surroundings, self.motionless),
             self.method,
-            dimension,
+            self.shape[1],
             self.given_preconditioner,
         )
 
@@ -153,7 +176,8 @@ class HessianSolver:
 
     def dense(self) -> Float[np.ndarray, "RD RD"]:
         """The whole matrix, shape (R D, R D), in units of energy/length^2; symmetric."""
-        whole = np.zeros((self.q.size, self.q.size))
+        size = int(np.prod(self.shape))
+        whole = np.zeros((size, size))
         whole[: self.atom_rows, : self.atom_rows] = self.matrix.toarray()
         rows = np.flatnonzero(np.repeat(self.unpushed, self.shape[1]))
         whole[rows, rows] = 0.0
@@ -277,20 +301,58 @@ def _without_stiffness(matrix: scipy.sparse.bsr_array, dimension: int) -> Bool[n
 
 
 def _rigid_motions(
-    landscape: Landscape, q: Float[Array, "R D"], held: Bool[np.ndarray, " N"]
+    surroundings: "Surroundings", motionless: Bool[np.ndarray, " R"]
 ) -> Float[np.ndarray, "ND k"]:
     """Translations, and rotations where the boundaries allow them, of the atoms that move."""
-    count, dimension = landscape.system.positions.shape
-    positions = np.asarray(q)[:count]
+    count, dimension = len(surroundings.held), surroundings.q.shape[1]
+    positions = surroundings.q[:count]
     centred = positions - positions.mean(axis=0)
     motions = []
     for axis in range(dimension):
         motion = np.zeros((count, dimension))
         motion[:, axis] = 1.0
         motions.append(motion)
-    motions += [centred @ generator for generator in np.asarray(landscape.rotations())]
-    stacked = np.where(held[None, :, None], 0.0, np.stack(motions))
+    motions += [centred @ generator for generator in surroundings.rotations]
+    stacked = np.where(motionless[None, :count, None], 0.0, np.stack(motions))
     return stacked.reshape(len(motions), -1).T
+
+
+class Surroundings(NamedTuple):
+    """What linear solves need beside the Hessian of the positions, in JAX or as NumPy arrays.
+
+    Attributes:
+        q: degrees of freedom, shape (R, D).
+        held: shape (N,), atoms that are fixed or loose.
+        null_vectors: shape (M, R, D), those of `Landscape.null_vectors`.
+        rotations: shape (k, D, D), generators of the rotations that the boundaries allow.
+        deformation: shape (D, D), of the reference positions into those at q.
+        cell_columns: shape (R D, D^2), the columns that belong to the cell; None if it is fixed.
+    """
+
+    q: Any
+    held: Any
+    null_vectors: Any
+    rotations: Any
+    deformation: Any
+    cell_columns: Any
+
+
+def hessian_surroundings(landscape: Landscape, q: Float[Array, "R D"]) -> Surroundings:
+    """What linear solves with a landscape's Hessian need beside that of the positions.
+
+    Arguments:
+        landscape: the function; loose atoms without their edges.
+        q: degrees of freedom, shape (R, D).
+
+    Returns:
+        The Surroundings; q may be traced.
+    """
+    count = landscape.system.atom_count
+    columns = None if landscape.cell_mode is None else _cell_columns(landscape, q)
+    return Surroundings(
+        q, landscape.held_rows(q)[:count, 0], landscape.null_vectors(q), landscape.rotations(),
+        landscape._deformation(q), columns,
+    )  # fmt: skip
 
 
 @eqx.filter_jit

@@ -137,7 +137,7 @@ def relax(
         if isinstance(method, str) and method != "auto":
             minimiser = METHODS[method](max_step=max_step)
         options = TracedOptions(
-            minimiser, fmax, max_steps, cell, max_step, skin, callback,
+            minimiser, fmax, max_steps, cell, max_step, skin, callback, progress,
             capacity or _traced_capacity(*inputs[:2], skin),
         )  # fmt: skip
         q, edge_list, loose, force = relax_traced(*inputs, options)

@@ -33,7 +33,9 @@ from mdsens.relaxation.descent import (
     SEGMENT_STEPS,
     TRIAL_FRACTION,
     Callback,
+    progress_bar,
     require_sound,
+    show_progress,
     skin_fraction,
 )
 from mdsens.relaxation.landscape import Landscape, largest_force, typical_force
@@ -55,6 +57,7 @@ class TracedOptions:
         max_step: largest move of an atom in one trial, length.
         skin: length by which edges reach beyond the range; None: a fraction of it.
         callback: told about the course.
+        progress: whether to show it.
         capacity: edges per atom and periodic images that there is room for.
     """
 
@@ -65,6 +68,7 @@ class TracedOptions:
     max_step: float
     skin: float | None
     callback: Callback | None
+    progress: bool
     capacity: tuple[int, int]
 
 
@@ -175,6 +179,7 @@ class _TracedDescent:
         self.skin = jnp.asarray(
             skin_fraction(potential) * self.range if options.skin is None else options.skin, float
         )
+        self.bar = progress_bar() if options.progress else None
         self.rows = start.atom_count + (0 if options.cell is None else start.dimension)
 
     def landscape(self, edge_list: EdgeList) -> Landscape:
@@ -268,6 +273,8 @@ class _TracedDescent:
         def check(q: Any, start: Any, enthalpy: Any, gradient: Any, steps: Any, reach: Any) -> Any:
             q, start, enthalpy, gradient = map(np.asarray, (q, start, enthalpy, gradient))
             count = self.start.atom_count
+            if self.bar is not None:
+                self.bar.stop()
             require_sound(q, start, enthalpy, gradient, int(steps), float(reach), count)
             return q
 
@@ -310,12 +317,17 @@ class _TracedDescent:
 
     def _told(self, course: Course) -> Course:
         """The same course, of which the callback has been told."""
-        tell = self.options.callback
-        if tell is None:
+        tell, bar = self.options.callback, self.bar
+        if tell is None and bar is None:
             return course
 
         def on_host(steps: Any, enthalpy: Any, force: Any, positions: Any) -> np.ndarray:
-            tell(int(steps), float(enthalpy), float(force), np.asarray(positions))
+            news = int(steps), float(enthalpy), float(force)
+            if bar is not None:
+                bar.start()
+                show_progress(bar, *news)
+            if tell is not None:
+                tell(*news, np.asarray(positions))
             return np.asarray(steps)
 
         positions = self.landscape(course.edge_list).system_at(course.state.q).positions

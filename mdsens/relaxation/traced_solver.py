@@ -1,17 +1,22 @@
-"""The assembled Hessian as a lineax solver, so that grad, jacfwd, jacrev, jit and vmap reach it."""
+"""The assembled Hessian as a lineax solver, so that grad, jacfwd, jacrev, jit and vmap reach it.
+
+The callback that solves is SciPy's alone: one that started compiled code of its own would never
+return where there is one core.
+"""
 
 import collections
 import hashlib
 from typing import Any
 
-import equinox as eqx
 import jax
 import lineax
 import numpy as np
 from jaxtyping import Array, Float
 
 from mdsens.implicit import linear
-from mdsens.relaxation.hessian_solver import HessianSolver, hessian_fits
+from mdsens.mechanics import matrix_of_entries, traced_hessian_entries
+from mdsens.potentials.potential import Potential
+from mdsens.relaxation.hessian_solver import HessianSolver, hessian_fits, hessian_surroundings
 from mdsens.relaxation.landscape import Landscape
 
 #: Relative residual of the solves.
@@ -23,7 +28,9 @@ _recent: collections.OrderedDict[bytes, HessianSolver] = collections.OrderedDict
 
 
 class AssembledHessianSolver(lineax.AbstractLinearSolver):
-    """Solves with the derivative of a landscape's condition, assembled by the host at a callback.
+    """Solves with the derivative of a landscape's condition, by SciPy in a callback.
+
+    What the matrix is made of is computed where the solver is traced; the host puts it together.
 
     Arguments:
         landscape: the function, without loose atoms' edges.
@@ -34,23 +41,27 @@ class AssembledHessianSolver(lineax.AbstractLinearSolver):
     q: Float[Array, "R D"]
 
     def init(self, operator: lineax.AbstractLinearOperator, options: dict[str, Any]) -> tuple:
-        """Nothing: the host assembles the matrix when it is first needed."""
-        return ()
+        """All that the matrix is made of."""
+        landscape, q = jax.lax.stop_gradient((self.landscape, self.q))
+        surroundings = hessian_surroundings(landscape, q)
+        entries = traced_hessian_entries(
+            landscape.system_at(q), landscape.potential, landscape.edge_list, ~surroundings.held
+        )
+        return entries, surroundings
 
     def compute(
         self, state: tuple, vector: Float[Array, " RD"], options: dict[str, Any]
     ) -> tuple[Float[Array, " RD"], lineax.RESULTS, dict[str, Any]]:
         """The solution for one right-hand side."""
-        arrays, rest = eqx.partition((self.landscape, self.q), eqx.is_array)
+        potential, (rows, dimension) = self.landscape.potential, self.q.shape
 
-        def on_host(arrays: Any, right: np.ndarray) -> np.ndarray:
-            landscape, q = eqx.combine(arrays, rest)
-            solver = _solver_for(landscape, q)
-            return solver.solve(np.asarray(right).reshape(1, *q.shape), RTOL)[0].reshape(-1)
+        def on_host(state: tuple, right: Any) -> np.ndarray:
+            solver = _solver_of(potential, jax.tree.map(np.asarray, state))
+            return solver.solve(np.asarray(right).reshape(1, rows, dimension), RTOL)[0].reshape(-1)
 
         shape = jax.ShapeDtypeStruct(vector.shape, vector.dtype)
         # One after the other: each may have a Hessian of its own, and that of the last is kept.
-        value = jax.pure_callback(on_host, shape, arrays, vector, vmap_method="sequential")
+        value = jax.pure_callback(on_host, shape, state, vector, vmap_method="sequential")
         return value, lineax.RESULTS.successful, {}
 
     def transpose(self, state: tuple, options: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
@@ -86,15 +97,16 @@ def hessian_solver_at(
     return AssembledHessianSolver(landscape, q)
 
 
-def _solver_for(landscape: Landscape, q: Any) -> HessianSolver:
+def _solver_of(potential: Potential, state: tuple) -> HessianSolver:
     """The HessianSolver of these numbers, which may have been asked for before."""
     digest = hashlib.blake2b()
-    for leaf in jax.tree.leaves((landscape, q)):
+    for leaf in jax.tree.leaves(state):
         digest.update(np.ascontiguousarray(leaf).tobytes())
     key = digest.digest()
     if key not in _recent:
-        landscape, q = jax.tree.map(jax.numpy.asarray, (landscape, q))
-        _recent[key] = HessianSolver(landscape, q)
+        entries, surroundings = state
+        matrix = matrix_of_entries(potential, entries, ~surroundings.held, surroundings.q.shape[1])
+        _recent[key] = HessianSolver.of_arrays(matrix, surroundings)
         while len(_recent) > KEPT:
             _recent.popitem(last=False)
     _recent.move_to_end(key)
