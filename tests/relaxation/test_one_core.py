@@ -1,0 +1,103 @@
+"""Compiled code that calls the host back, in a process that has one core.
+
+A callback that started compiled code of its own would wait for the only thread there is, which
+waits for the callback: such a process never ends, and is killed here.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("taskset") is None, reason="there is no taskset to bind a process to one core"
+)
+#: Seconds after which a process has hung; it takes a tenth of that on a machine at rest.
+TIME_LIMIT = 400
+
+RELAXATIONS = """
+import jax, jax.numpy as jnp, numpy as np, mdsens, cases
+from mdsens.potentials import LennardJones
+
+def square(sigma, system=cases.dimer(1.2)):
+    # Of the length of a dimer, 2^(1/3) sigma^2.
+    relaxed = mdsens.relax(system, LennardJones(1.0, sigma, 3.0), fmax=1e-11)
+    return jnp.sum((relaxed.positions[1] - relaxed.positions[0])**2)
+
+def in_turn(values):
+    def one(carry, _):
+        return carry, jax.vmap(jax.value_and_grad(square))(carry)
+    return jax.lax.scan(one, values, None, 2)[1]
+
+sigma = jnp.array([1.0, 1.02])
+squares, slopes = jax.jit(in_turn)(sigma)
+np.testing.assert_allclose(squares, [2 ** (1 / 3) * sigma**2] * 2, rtol=1e-10)
+np.testing.assert_allclose(slopes, [2 ** (4 / 3) * sigma] * 2, rtol=1e-10)
+np.testing.assert_allclose(jax.jit(jax.jacfwd(square))(1.1), 2 ** (4 / 3) * 1.1, rtol=1e-10)
+np.testing.assert_allclose(jax.jit(jax.hessian(square))(1.1), 2 ** (4 / 3), rtol=1e-9)
+"""
+
+LARGE = """
+import ase.build, jax, numpy as np, mdsens
+from mdsens.potentials import SuttonChen
+
+atoms = ase.build.bulk("Cu", "fcc", 3.61, cubic=True) * 6
+del atoms[0]
+system = mdsens.System.from_ase(atoms)
+copper = SuttonChen(0.0124, 3.61, 39.432, 9.0, 6.0, 5.5)
+
+def length(potential):
+    relaxed = mdsens.relax(system, potential, fmax=1e-9)
+    return mdsens.observables.distance(0, 5)(relaxed)
+
+slope = jax.jit(jax.grad(length))(copper)
+relaxed = mdsens.relax(system, copper, fmax=1e-9)
+expected = mdsens.sensitivity(relaxed, "distance(0,5)", error_estimate=False)["distance(0,5)"]
+np.testing.assert_allclose(slope.a, expected["a"], rtol=1e-6)
+"""
+
+LAYERS = """
+import jax, jax.numpy as jnp, numpy as np, scipy.optimize
+from mdsens import layers
+from mdsens.implicit import custom_root
+
+jax.config.update("jax_enable_x64", True)
+
+def energy(x, stiffness):
+    return 0.1 * jnp.sum(x**2) + stiffness * (x[1] - x[0] - 1) ** 2
+
+@custom_root(jax.grad(energy), symmetric=True)
+def rest(start, stiffness):
+    return scipy.optimize.minimize(energy, start, float(stiffness), tol=1e-12).x
+
+def length(stiffness):
+    x = rest(np.zeros(2), stiffness)
+    return x[1] - x[0]
+
+# The length is k / (k + 0.05).
+values = jnp.array([1.0, 2.0])
+np.testing.assert_allclose(
+    jax.jit(jax.vmap(jax.hessian(length)))(values), -0.1 / (values + 0.05) ** 3, rtol=1e-6
+)
+"""
+
+
+def on_one_core(code):
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(
+        [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    ))  # fmt: skip
+    return subprocess.run(
+        ["taskset", "-c", "0", sys.executable, "-c", code],
+        capture_output=True, text=True, timeout=TIME_LIMIT, env=environment, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "code", [RELAXATIONS, LARGE, LAYERS], ids=["relaxations", "large", "layers"]
+)
+def test_compiled_derivatives_come_on_one_core(code):
+    done = on_one_core(code)
+    assert done.returncode == 0, done.stderr[-2000:]
