@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from mdsens.particles import read as read
     from mdsens.relaxation import BatchEquilibrium as BatchEquilibrium
     from mdsens.relaxation import Equilibrium as Equilibrium
-    from mdsens.relaxation import relax as relax
     from mdsens.relaxation import relax_batch as relax_batch
+    from mdsens.relaxation.relax import relax as relax
     from mdsens.sensitivities import BatchSensitivity as BatchSensitivity
     from mdsens.sensitivities import Sensitivity as Sensitivity
-    from mdsens.sensitivities import sensitivity as sensitivity
     from mdsens.sensitivities import sensitivity_batch as sensitivity_batch
+    from mdsens.sensitivities.sensitivity import sensitivity as sensitivity
 
 __version__ = "0.1.0"
 

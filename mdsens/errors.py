@@ -14,11 +14,19 @@ class RelaxationError(MdsensError, RuntimeError):
 
 
 class UnreliableDerivativeError(MdsensError, RuntimeError):
-    """A derivative was asked for at a structure that is not a converged, stable minimum."""
+    """A derivative was asked for at what is no solution, or no converged, stable minimum."""
 
 
 class ConvergenceError(MdsensError, RuntimeError):
     """An iterative solver ended without a solution; the message says how far it came."""
+
+
+class LinearSolveError(MdsensError, RuntimeError):
+    """A linear system could not be solved; the message says why and what to do.
+
+    Inside compiled code (`jax.jit`, and some derivatives of `custom_root`) the same message arrives
+    in the error that equinox or the runtime of JAX raises, a `RuntimeError` or a `ValueError`.
+    """
 
 
 class MdsensWarning(UserWarning):

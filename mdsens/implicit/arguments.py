@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
+from mdsens.errors import InputError
+
 
 def bind_arguments(
     function: Callable, sol: Any, args: tuple, kwargs: dict
@@ -17,13 +19,28 @@ def bind_arguments(
     try:
         bound = inspect.signature(function).bind(sol, *args, **kwargs)
     except TypeError as error:
-        raise TypeError(
+        raise InputError(
             f"the solver's keyword arguments {sorted(kwargs)} do not fit the signature of "
             f"{getattr(function, '__name__', function)} ({error}); pass a function with the "
             "solver's arguments as reference_signature."
         ) from None
     bound.apply_defaults()
     return bound
+
+
+def split_result(result: Any, has_aux: bool) -> tuple[Any, Any, Callable[[Any, Any], Any]]:
+    """What a solver returned: solution, aux, and what puts the two together again.
+
+    A named tuple, such as the one that JAXopt's solvers return, becomes one again.
+    """
+    if not has_aux:
+        return result, None, lambda sol, aux: sol
+    if not isinstance(result, tuple | list) or len(result) != 2:
+        raise InputError(
+            f"has_aux=True, but the solver returned a {type(result).__name__}: return (sol, aux)"
+        )
+    named = getattr(type(result), "_make", tuple)
+    return result[0], result[1], lambda sol, aux: named((sol, aux))
 
 
 def hashable(tree: Any) -> bool:
@@ -51,7 +68,7 @@ def is_differentiable(leaf: Any) -> bool:
 def directions_of(args: tuple, tangents: tuple) -> list[Any]:
     """One tangent per leaf of the arguments, None where nothing changes."""
     if len(args) != len(tangents):
-        raise ValueError(
+        raise InputError(
             f"{len(tangents)} tangents were given for {len(args)} arguments; give one for each "
             "(None: no change)."
         )

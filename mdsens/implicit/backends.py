@@ -3,7 +3,7 @@
 Each gives a `Backend`; `linear.py` adds the null space, the derivatives and the verdict.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import equinox.internal as eqxi
@@ -43,23 +43,37 @@ def materialise(matvec: Callable, size: int, dtype: Any) -> Array:
     return jax.lax.map(matvec, identity, batch_size=_COLUMNS_AT_ONCE).T
 
 
-def probe_matrix(
-    matvec: Callable, project: Callable, size: int, dtype: Any
-) -> tuple[Array, Array, Array]:
-    """Two products tell the scale of a matrix that is never formed, and whether it is symmetric.
+class Probed(NamedTuple):
+    """What a few products tell of a matrix A that is never formed.
 
-    Returns a Rayleigh quotient with its sign, |p'Aq - q'Ap| in units of |Ap| |q| for two probes p
-    and q, and whether the products are finite.
+    - `quotient`: a Rayleigh quotient, with its sign.
+    - `asymmetry`: |p'Aq - q'Ap| in units of |Ap| |q| for two probes p and q.
+    - `finite`: whether the products are.
+    - `stretch`: the largest |Av| / |v|, a lower bound of the norm of A.
     """
-    probes = jax.vmap(project)(jnp.stack([probe(size, dtype), probe(size, dtype, 0.7548776662)]))
+
+    quotient: Array
+    asymmetry: Array
+    finite: Array
+    stretch: Array
+
+
+def probe_matrix(
+    matvec: Callable, project: Callable, size: int, dtype: Any, others: Sequence[Array] = ()
+) -> Probed:
+    """Products with two probes, and other vectors that are of interest, tell of a matrix."""
+    probes = jnp.stack([probe(size, dtype), probe(size, dtype, 0.7548776662), *others])
+    probes = jax.vmap(project)(probes)
     # A loop: one copy of the product to compile.
     products = jax.lax.map(matvec, probes)
-    (first, second), (of_first, of_second) = probes, products
+    (first, second), (of_first, of_second) = probes[:2], products[:2]
     quotient = jnp.vdot(first, of_first) / jnp.maximum(jnp.vdot(first, first), 1e-30)
     scale = jnp.linalg.norm(of_first) * jnp.linalg.norm(second)
     difference = jnp.abs(jnp.vdot(second, of_first) - jnp.vdot(first, of_second))
     asymmetry = difference / jnp.where(scale > 0, scale, 1)
-    return quotient, asymmetry, jnp.all(jnp.isfinite(products))
+    lengths = jnp.linalg.norm(probes, axis=1)
+    stretches = jnp.linalg.norm(products, axis=1) / jnp.where(lengths > 0, lengths, 1)
+    return Probed(quotient, asymmetry, jnp.all(jnp.isfinite(products)), jnp.max(stretches))
 
 
 def probe(size: int, dtype: Any, ratio: float = 0.6180339887498949) -> Array:

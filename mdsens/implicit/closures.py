@@ -11,6 +11,8 @@ from typing import Any
 import equinox as eqx
 import jax
 
+from mdsens.errors import InputError
+
 
 def closes_over_tracers(*functions: Any) -> bool:
     """Whether any of the functions reads a value that JAX is tracing.
@@ -58,12 +60,12 @@ def hoist(
 
     **Returns:** the two callable pytrees.
 
-    **Raises:** `TypeError` if the solver is host code, which cannot be traced.
+    **Raises:** `InputError` if the solver is host code, which cannot be traced.
     """
     try:
         explicit_solver = eqx.filter_closure_convert(solver, init, dynamic)
     except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError):
-        raise TypeError(
+        raise InputError(
             "the solver or the condition closes over traced values, and the solver is not written "
             "in JAX; pass these values as arguments."
         ) from None

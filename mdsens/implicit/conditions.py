@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree, Scalar
 
+from mdsens.errors import InputError
 from mdsens.implicit.linear import Solver
 from mdsens.implicit.linear import solve as linear_solve
 
@@ -275,7 +276,7 @@ def block_proximal_gradient(
             blocks = [updated(*parts) for parts in zip(x, gradient, steps, proxes, strict=True)]
             return type(x)(blocks)
         if not callable(block_prox):
-            raise ValueError(
+            raise InputError(
                 "block_prox is a sequence, but x is one array; allowed is one function for the "
                 "blocks of an array: pass x as a list of blocks."
             )
@@ -332,12 +333,12 @@ def bellman(
     **Returns:** T(values, discount, *args), a contraction for a discount in [0, 1), with
     T(v)_s = max_a r_sa + discount sum_t P_sat v_t.
 
-    **Raises:** `ValueError` if the temperature is negative.
+    **Raises:** `InputError` if the temperature is negative.
 
     Bellman 1957; the soft maximum as in Haarnoja et al. 2017, arXiv 1702.08165, equation 3.
     """
     if temperature < 0:
-        raise ValueError(
+        raise InputError(
             f"temperature={temperature} is negative; allowed are 0 (the best action) and above."
         )
 

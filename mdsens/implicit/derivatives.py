@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from mdsens.errors import InputError
 from mdsens.implicit.arguments import directions_of, is_differentiable, zero_tangents
 from mdsens.implicit.linear import LinearSolution, Solver
 from mdsens.implicit.linear import solve as linear_solve
@@ -76,7 +77,7 @@ def root_jvp(
 
     **Returns:** the tangent J v of the solution, with the structure of `sol`.
 
-    **Raises:** `ValueError` if `args` and `tangents` differ in length or structure or F has not
+    **Raises:** `InputError` if `args` and `tangents` differ in length or structure or F has not
     the shape of `sol`; `LinearSolveError` as `mdsens.implicit.linear.solve`.
 
     Solves dF/dx (J v) = -dF/dtheta v: Blondel et al. 2021, arXiv 2105.15183, equation 2.
@@ -149,7 +150,7 @@ def directional_change(
 
     **Returns:** its tangent, with the structure of what it returns.
 
-    **Raises:** `ValueError` if `args` and `tangents` differ in length or structure.
+    **Raises:** `InputError` if `args` and `tangents` differ in length or structure.
     """
     leaves, structure = jax.tree.flatten(tuple(args))
     directions = directions_of(args, tangents)
@@ -271,16 +272,24 @@ def linearise(
     """The map v -> dF/dx v, and the vectors of the null space."""
     sol = jax.tree.map(jnp.asarray, sol)
     if not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(sol)):
-        raise ValueError(
+        raise InputError(
             f"the solution holds {sorted({str(leaf.dtype) for leaf in jax.tree.leaves(sol)})}; "
             "allowed are floating-point arrays: convert it in the solver, or return it as aux."
         )
     if matvec is None:
-        value, matvec = jax.linearize(lambda x: optimality_fun(x, *args), sol)
+        value, matvec = jax.linearize(
+            lambda x: jax.tree.map(jnp.asarray, optimality_fun(x, *args)), sol
+        )
         if shapes_of(value) != shapes_of(sol):
-            raise ValueError(
+            raise InputError(
                 f"optimality_fun returned {shapes_of(value)}, but the solution is "
                 f"{shapes_of(sol)}; they must have the same structure and shapes."
+            )
+        kinds = {str(leaf.dtype) for leaf in jax.tree.leaves(value)}
+        if not all(jnp.issubdtype(kind, jnp.floating) for kind in kinds):
+            raise InputError(
+                f"optimality_fun returned {', '.join(sorted(kinds))}; allowed are real "
+                "floating-point arrays: of complex numbers give real and imaginary parts."
             )
         # A condition that is not a number may yet have a derivative that is one, and a wrong
         # derivative would come of it: the factor carries the news into the linear system.

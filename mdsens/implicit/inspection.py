@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
+from mdsens.errors import UnreliableDerivativeError
 from mdsens.implicit import backends
 from mdsens.implicit.derivatives import linearise
-from mdsens.implicit.linear import raise_if
+from mdsens.implicit.linear import DENSE_FIRST, SINGULAR, raise_if
 from mdsens.implicit.null_space import flat_null_space, project_out
 from mdsens.implicit.pseudo_inverse import pseudo_inverse
 
@@ -18,15 +19,24 @@ __all__ = ["problem_of_condition", "raise_problem"]
 
 _TOLERANCE = 1e-6
 
+_NEAR_ZERO = 0.1
+"""Size of an unknown, in its own units, below which its error counts relative to this size."""
+
 _MESSAGES = [
     "the condition or its derivative holds NaN or infinity at the solution; look at what the "
     "condition returns there, and whether the solver has converged.",
+    "dF/dx is zero: the condition does not depend on the solution there; give a condition "
+    "F(sol, *args) that sol fulfils.",
+    "the solver returned no root: F(sol, *args) is far from zero; let the solver converge, give "
+    "the condition that its solutions fulfil, or pass a larger root_tol (None: do not look).",
     "symmetric=True was given, but dF/dx is not symmetric; pass symmetric=False.",
     "the vectors given as null_space are not in the null space of the condition's derivative; give "
     "those for which dF/dx v = 0 at the solution, and check that the solver has converged.",
     "an argument moves the condition out of the range of its singular derivative, so that no "
     "solution follows it; pass least_squares=True for the derivative of smallest residual.",
+    SINGULAR,
 ]
+_NOT_FINITE, _CONSTANT, _NO_ROOT, _ASYMMETRIC, _NOT_NULL, _OUT_OF_RANGE, _SINGULAR = range(7)
 
 
 def problem_of_condition(
@@ -37,6 +47,8 @@ def problem_of_condition(
     solve: Any,
     symmetric: bool,
     null_space: Any,
+    root_tol: float | None,
+    traced: bool,
 ) -> Array:
     """Which of the messages applies, or -1.
 
@@ -44,22 +56,46 @@ def problem_of_condition(
 
     - `condition`, `sol`, `args`, `solve`, `symmetric`, `null_space`: as in `root_jvp`.
     - `varied`: for every leaf of `args`, whether it changes.
+    - `root_tol`: as in `custom_root`.
+    - `traced`: leave out what the linear solve itself finds out in compiled code: whether dF/dx is
+      symmetric and, if it is small, regular.
 
     **Returns:** the index of a message, or -1.
     """
     matvec, vectors = linearise(condition, sol, args, null_space)
     flat, unravel = ravel_pytree(sol)
+    size, dtype = flat.size, flat.dtype
 
     def product(v: Array) -> Array:
-        return ravel_pytree(matvec(unravel(v)))[0]
+        return ravel_pytree(matvec(unravel(v)))[0].astype(dtype)
 
-    _, asymmetry, finite = backends.probe_matrix(product, lambda v: v, flat.size, flat.dtype)
-    asymmetric = symmetric & (asymmetry > jnp.finfo(flat.dtype).eps ** 0.5)
-    found = jnp.where(finite, jnp.where(asymmetric, 1, -1), 0)
-    if solve != "svd" and vectors is None:
-        return found
-    singular = _problem_of_range(condition, sol, args, varied, solve, product, vectors)
-    return jnp.where(found >= 0, found, singular)
+    value = ravel_pytree(condition(sol, *args))[0].astype(dtype)
+    # Along F the error of the solution is corrected, along the probe dF/dx has its usual size.
+    anywhere = backends.probe(size, dtype)
+    direction = _relative_to(value, value) + 0.5 * _relative_to(anywhere, anywhere)
+    singular = solve == "svd" or vectors is not None
+    found = jnp.asarray(-1)
+    if traced and not singular:
+        # One product, and no copy of it for a loop: compiling takes longer than computing.
+        moved = product(direction)
+        stretch, finite = _relative(moved, direction), jnp.all(jnp.isfinite(moved))
+    else:
+        if singular:
+            found = _problem_of_range(condition, sol, args, varied, solve, product, vectors)
+        elif size <= DENSE_FIRST and solve in (None, "auto", "dense"):
+            matrix = backends.materialise(product, size, dtype)
+            found = jnp.where(backends.dense(matrix, False).singular, _SINGULAR, found)
+        probed = backends.probe_matrix(product, lambda v: v, size, dtype, (direction,))
+        asymmetric = symmetric & (probed.asymmetry > jnp.finfo(dtype).eps ** 0.5)
+        found = jnp.where(asymmetric, _ASYMMETRIC, found)
+        stretch, finite = probed.stretch, probed.finite
+    if root_tol is not None:
+        # |F| / |dF/dx| is less than the distance to the root where dF/dx differs between
+        # directions: rather a wrong root that passes than one that is refused for no reason.
+        allowed = root_tol * (jnp.linalg.norm(flat) + _NEAR_ZERO * size**0.5)
+        found = jnp.where(jnp.linalg.norm(value) > allowed * stretch, _NO_ROOT, found)
+    found = jnp.where(stretch == 0, _CONSTANT, found)
+    return jnp.where(finite, found, _NOT_FINITE)
 
 
 def _problem_of_range(
@@ -79,6 +115,7 @@ def _problem_of_range(
     flat, _ = ravel_pytree(sol)
     size, dtype = flat.size, flat.dtype
     probe = backends.probe(size, dtype)
+    tolerance = max(_TOLERANCE, float(jnp.finfo(dtype).eps) ** 0.5)
     if solve == "svd":
         matrix = backends.materialise(product, size, dtype)
         loose = probe - matrix @ (pseudo_inverse(matrix) @ probe)
@@ -88,7 +125,7 @@ def _problem_of_range(
         loose = probe - project_out(basis, probe)
         moved, typical = jax.lax.map(product, jnp.stack([loose, probe]))
         # Relative to what the matrix does to a vector without structure.
-        wrong = _relative(moved, typical) * _relative(probe, loose) > _TOLERANCE
+        wrong = _relative(moved, typical) * _relative(probe, loose) > tolerance
     leaves, structure = jax.tree.flatten(args)
     chosen = [jnp.asarray(leaf) for leaf, moves in zip(leaves, varied, strict=True) if moves]
 
@@ -104,15 +141,21 @@ def _problem_of_range(
     pulled, typical = jax.lax.map(
         lambda w: ravel_pytree(pull_back(w)[0])[0], jnp.stack([loose, probe])
     )
-    outside = _relative(pulled, typical) * _relative(probe, loose) > _TOLERANCE
-    return jnp.where(wrong, 2, jnp.where(outside, 3, -1))
+    outside = _relative(pulled, typical) * _relative(probe, loose) > tolerance
+    return jnp.where(wrong, _NOT_NULL, jnp.where(outside, _OUT_OF_RANGE, -1))
 
 
 def raise_problem(sol: Any, problem: Array) -> Any:
     """The solution, or the error that the problem stands for."""
+    if not isinstance(problem, jax.core.Tracer) and problem == _NO_ROOT:
+        raise UnreliableDerivativeError(_MESSAGES[_NO_ROOT])
     return raise_if(sol, problem, _MESSAGES)
 
 
-def _relative(vector: Array, other: Array) -> Array:
+def _relative_to(vector: Array, other: Array) -> Array:
     size = jnp.linalg.norm(other)
-    return jnp.linalg.norm(vector) / jnp.where(size > 0, size, 1)
+    return vector / jnp.where(size > 0, size, 1)
+
+
+def _relative(vector: Array, other: Array) -> Array:
+    return jnp.linalg.norm(_relative_to(vector, other))

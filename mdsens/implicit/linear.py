@@ -14,8 +14,10 @@ import lineax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
+from mdsens.errors import InputError, LinearSolveError
 from mdsens.implicit import backends
 from mdsens.implicit.backends import MatrixVectorProduct, Solver
+from mdsens.implicit.host import raise_where
 from mdsens.implicit.null_space import (
     deflated_matrix,
     deflated_product,
@@ -42,14 +44,6 @@ DENSE_FIRST = 200
 
 _NAMES = ("auto", "dense", "svd", "cg", "minres", "gmres")
 _WORDS = f"{', '.join(map(repr, _NAMES))}, a lineax solver, or a function (matvec, b) -> x"
-
-
-class LinearSolveError(RuntimeError):
-    """A linear system could not be solved; the message says why and what to do.
-
-    Inside compiled code (`jax.jit`, and the derivatives of `custom_root`) the same message arrives
-    in the error that equinox or the runtime of JAX raises, a `RuntimeError` or a `ValueError`.
-    """
 
 
 class LinearSolution(eqx.Module):
@@ -120,7 +114,7 @@ def solve(
 
     **Raises:** `LinearSolveError` if A is singular and no null space was given, if the iterations
     did not converge, if the right-hand side leaves the range of a singular matrix, if the matrix is
-    not symmetric though `symmetric` says so, or if something is not finite; `ValueError` for
+    not symmetric though `symmetric` says so, or if something is not finite; `InputError` for
     arguments that do not go together.
 
     With V an orthonormal basis of the null space and P = 1 - V V^T the system solved is
@@ -132,11 +126,11 @@ def solve(
         return LinearSolution(b, zero, zero, jnp.zeros((), int))
     size, dtype = vector.size, vector.dtype
     if not jnp.issubdtype(dtype, jnp.floating):
-        raise ValueError(f"b holds {dtype} numbers; allowed are real floating-point arrays.")
+        raise InputError(f"b holds {dtype} numbers; allowed are real floating-point arrays.")
     method = _choose(solver, size, symmetric, definite)
     basis = flat_null_space(null_space, b)
     if basis is not None and not symmetric:
-        raise ValueError(
+        raise InputError(
             "null_space was given for a matrix that is not said to be symmetric, whose left null "
             "space may differ; pass symmetric=True if it is symmetric."
         )
@@ -154,7 +148,7 @@ def solve(
 
     if method == "svd":
         if basis is not None:
-            raise ValueError("solver='svd' finds the null space itself; leave out null_space.")
+            raise InputError("solver='svd' finds the null space itself; leave out null_space.")
         matrix = backends.materialise(flat_matvec, size, dtype)
         return _pseudo_inverse_solution(
             matrix, vector, unravel, symmetric, least_squares, tolerance, throw
@@ -165,8 +159,9 @@ def solve(
         matrix = backends.materialise(frozen, size, dtype)
         shift = jnp.mean(jnp.abs(jnp.diagonal(matrix)))
     else:
-        shift, asymmetry, finite = backends.probe_matrix(frozen, project, size, dtype)
-        asymmetric, not_finite = symmetric & (asymmetry > epsilon**0.5), ~finite
+        probed = backends.probe_matrix(frozen, project, size, dtype)
+        shift, not_finite = probed.quotient, ~probed.finite
+        asymmetric = symmetric & (probed.asymmetry > epsilon**0.5)
     shift = jnp.where((shift != 0) & jnp.isfinite(shift), shift, 1)
 
     def product(v: Array) -> Array:
@@ -220,7 +215,7 @@ def solve(
             residual = jnp.linalg.norm(multiply(x) - right) / safe_norm
             problem = _problem(norm, residual, tolerance, backend)
             if travels:
-                x = eqx.branched_error_if(x, problem >= 0, problem, _messages(tolerance))
+                x = raise_where(x, problem, _messages(tolerance), LinearSolveError)
             return x, (residual, steps, problem)
 
         return run
@@ -277,13 +272,13 @@ def _pseudo_inverse_solution(
 
 def _choose(solver: Solver | None, size: int, symmetric: bool, definite: bool) -> Any:
     if isinstance(solver, str) and solver not in _NAMES:
-        raise ValueError(f"solver={solver!r} is unknown; allowed are {_WORDS}.")
+        raise InputError(f"solver={solver!r} is unknown; allowed are {_WORDS}.")
     if not (
         solver is None or isinstance(solver, str | lineax.AbstractLinearSolver) or callable(solver)
     ):
-        raise ValueError(f"solver is a {type(solver).__name__}; allowed are {_WORDS}.")
+        raise InputError(f"solver is a {type(solver).__name__}; allowed are {_WORDS}.")
     if (solver in ("cg", "minres") or isinstance(solver, lineax.CG)) and not symmetric:
-        raise ValueError(
+        raise InputError(
             "conjugate gradients and MINRES need a symmetric matrix: pass symmetric=True, or "
             "solver='gmres'."
         )
@@ -300,7 +295,7 @@ def _choose(solver: Solver | None, size: int, symmetric: bool, definite: bool) -
 
 def _same_size(product: Array, size: int) -> Array:
     if product.size != size:
-        raise ValueError(
+        raise InputError(
             f"matvec returned {product.size} numbers for {size}; the matrix must be square."
         )
     return product
@@ -325,12 +320,17 @@ def _problem(norm: Array, residual: Array, tolerance: float, backend: backends.B
     return jnp.where(jnp.isfinite(norm), jnp.where(norm == 0, -1, found), 0)
 
 
+SINGULAR = (
+    "singular matrix: pass null_space with the vectors that span its null space, or solver='svd' "
+    "to find them, or remove the unknowns that nothing determines."
+)
+
+
 def _messages(tolerance: float) -> list[str]:
     return [
         "the right-hand side of the linear system is not finite; look at the solution and at the "
         "condition's derivatives there.",
-        "singular matrix: pass null_space with the vectors that span its null space, or "
-        "solver='svd' to find them, or remove the unknowns that nothing determines.",
+        SINGULAR,
         "symmetric=True was given, but the matrix is not symmetric; pass symmetric=False.",
         f"the linear solve did not converge: its relative residual is above {tolerance:.1e}; pass "
         "another solver, more max_steps, a preconditioner, or the null_space of the matrix.",
@@ -344,7 +344,7 @@ def _messages(tolerance: float) -> list[str]:
 def raise_if(value: Any, problem: Array, messages: list[str], remark: str = "") -> Any:
     """The value, or a `LinearSolveError` with the message of that index; -1: no problem."""
     if isinstance(problem, jax.core.Tracer):
-        return eqx.branched_error_if(value, problem >= 0, problem, messages)
+        return raise_where(value, problem, messages, LinearSolveError)
     if problem >= 0:
         raise LinearSolveError(messages[int(problem)] + remark)
     return value

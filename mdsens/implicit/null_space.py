@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
+from mdsens.errors import InputError
+
 __all__ = ["orthonormal_basis"]
 
 _DEPENDENT = 1e-7  # sine of the angle to the earlier vectors below which a vector adds nothing
@@ -26,13 +28,13 @@ def orthonormal_basis(vectors: Float[ArrayLike, "m n"]) -> Float[Array, "m n"]:
     **Returns:** an array of the same shape. Its rows that are not zero are orthonormal and span
     what the given rows span.
 
-    **Raises:** `ValueError` if `vectors` is not a matrix.
+    **Raises:** `InputError` if `vectors` is not a matrix.
 
     Cholesky QR done twice: Yamamoto et al. 2015, ETNA 44, 306, algorithm 2.
     """
     rows = jnp.asarray(vectors)
     if rows.ndim != 2:
-        raise ValueError(f"vectors has shape {rows.shape}; allowed is (m, n), one vector per row.")
+        raise InputError(f"vectors has shape {rows.shape}; allowed is (m, n), one vector per row.")
     if not jnp.issubdtype(rows.dtype, jnp.floating):
         rows = rows.astype(float)
     if rows.shape[0] == 0:
@@ -76,7 +78,7 @@ def flat_null_space(null_space: PyTree[ArrayLike] | None, like: Any) -> Array | 
     structure: Any = jax.tree.structure(null_space)
     expected: Any = jax.tree.structure(like)
     if structure != expected:
-        raise ValueError(
+        raise InputError(
             f"null_space has the structure {structure}; allowed is that of the unknowns, "
             f"{expected}, with an extra leading axis on every leaf."
         )
@@ -84,7 +86,7 @@ def flat_null_space(null_space: PyTree[ArrayLike] | None, like: Any) -> Array | 
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(like)]
     counts = {leaf.shape[:1] for leaf in leaves}
     if len(counts) != 1 or any(leaf.shape[1:] != s for leaf, s in zip(leaves, shapes, strict=True)):
-        raise ValueError(
+        raise InputError(
             f"null_space has leaves of shapes {[leaf.shape for leaf in leaves]}; allowed are the "
             f"shapes of the unknowns, {shapes}, each with the same leading axis."
         )

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
+from mdsens.errors import InputError
 from mdsens.implicit import backends
 from mdsens.implicit.derivatives import (
     NullSpace,
@@ -152,7 +153,7 @@ def jacobian_error_bound(
 
     **Returns:** a `JacobianBound`.
 
-    **Raises:** `ValueError` if there are too many unknowns, and what `root_jvp` raises.
+    **Raises:** `InputError` if there are too many unknowns, and what `root_jvp` raises.
 
     |J(x) - J(x*)| <= (beta / alpha + gamma R / alpha^2) |x - x*|: Blondel et al. 2021, arXiv
     2105.15183, theorem 1.
@@ -160,7 +161,7 @@ def jacobian_error_bound(
     sol = jax.tree.map(jnp.asarray, sol)
     flat, unravel = ravel_pytree(sol)
     if flat.size > DENSE_LIMIT:
-        raise ValueError(
+        raise InputError(
             f"sol has {flat.size} numbers; allowed are {DENSE_LIMIT}, since the bound needs a "
             "dense matrix: use jacobian_error_estimate."
         )

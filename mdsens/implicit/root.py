@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from mdsens.errors import InputError
 from mdsens.implicit.arguments import (
     bind_arguments,
     directions_of,
@@ -20,6 +21,7 @@ from mdsens.implicit.arguments import (
     hashable,
     is_differentiable,
     is_symbolic_zero,
+    split_result,
     without_zeros,
     zero_tangents,
 )
@@ -43,6 +45,7 @@ from mdsens.implicit.host import (
 from mdsens.implicit.inspection import problem_of_condition, raise_problem
 from mdsens.implicit.linear import Solver
 from mdsens.implicit.precision import newton_step
+from mdsens.values import real
 
 __all__ = ["custom_fixed_point", "custom_root", "root_jvp", "root_vjp"]
 
@@ -62,6 +65,7 @@ def custom_root(
     aux_fun: Callable[..., PyTree] | None = None,
     host: bool | None = None,
     result_shape: PyTree | Callable[..., PyTree] = None,
+    root_tol: float | None = 0.1,
 ) -> Callable[[Callable], Callable]:
     """Make a solver differentiable through the condition that its solutions fulfil.
 
@@ -88,8 +92,8 @@ def custom_root(
     - `null_space`: vectors that span the null space of a symmetric dF/dx, with the structure of
       `sol` and an extra leading axis on every leaf, or a function `(sol, *args)` that gives them;
       the derivative is then the one of smallest norm. `solve="svd"` finds them for any dF/dx.
-    - `least_squares`: do not look, before a derivative, whether F is finite and as symmetric as
-      said, `null_space` what it is said to be, and whether every argument moves the condition
+    - `least_squares`: do not look, before a derivative, whether F is finite, zero and as symmetric
+      as said, `null_space` what it is said to be, and whether every argument moves the condition
       within the range of a singular dF/dx.
     - `preconditioner`: a function `(sol, *args)` that returns v -> approximately (dF/dx)^-1 v, for
       iterative solvers; symmetric for a symmetric dF/dx.
@@ -101,15 +105,24 @@ def custom_root(
     - `result_shape`: what host code returns under `jit` and `vmap`: `sol`, or `(sol, aux)`, with
       leaves that have a shape and a dtype, or a function `(init_params, *args)` that gives it;
       `None`: the solution has the structure of `init_params`.
+    - `root_tol`: before a derivative, refuse a solution that is plainly no root: one whose distance
+      to it, estimated as |F| / |dF/dx| by a few products, is above `root_tol` (|sol| + 0.1), in
+      root mean squares over its numbers. What solvers give that stop at a loose tolerance passes
+      0.1. `None`: do not look.
 
     **Returns:** a decorator for `solver`.
 
-    **Raises:** `TypeError` if keyword arguments do not fit the signature or the result of host code
-    is not known, `ValueError` if F has not the shape of the solution; when a derivative is
-    evaluated, `LinearSolveError` or the runtime's error with the same message.
+    **Raises:** `InputError` if keyword arguments do not fit the signature, the result of host code
+    is not known, or F has not the shape of the solution; when a derivative is evaluated,
+    `LinearSolveError` where dF/dx is singular or not what it is said to be, and
+    `UnreliableDerivativeError` where the solver returned no root. Inside compiled code, and of a
+    singular dF/dx for more than `linear.DENSE_FIRST` unknowns, it is the runtime's error with the
+    same message.
     """
+    if root_tol is not None:
+        root_tol = real(root_tol, "root_tol", above=0.0)
     if aux_fun is not None and not has_aux:
-        raise ValueError("aux_fun was given with has_aux=False; pass has_aux=True.")
+        raise InputError("aux_fun was given with has_aux=False; pass has_aux=True.")
     signature_of = optimality_fun if reference_signature is None else reference_signature
 
     def bind(function: Callable) -> Callable:
@@ -156,15 +169,16 @@ def custom_root(
             preconditioner=inverse,
         )
 
-    def inspect(sol: Any, arguments: Any, varied: tuple[bool, ...]) -> Any:
+    def inspect(sol: Any, arguments: Any, varied: tuple[bool, ...], traced: bool) -> Any:
         return problem_of_condition(
-            condition, sol, arguments, varied, linear_solver, symmetric, vectors
+            condition, sol, arguments, varied, linear_solver, symmetric, vectors, root_tol, traced
         )
 
     # Compiled once per decorated solver and kind of arguments: the rule evaluates F many times.
     compiled_tangent = eqx.filter_jit(tangent_of_solution)
     compiled_inspection = eqx.filter_jit(inspect)
-    may_be_singular = null_space is not None or solve == "svd"
+    # What the linear solve itself finds out in compiled code.
+    looks_when_traced = root_tol is not None or null_space is not None or solve == "svd"
 
     def with_explicit_closures(solver: Callable, init_params: Any, arguments: Any) -> Any:
         """The same call with what solver and condition close over among the arguments."""
@@ -198,6 +212,7 @@ def custom_root(
             correct=correct,
             aux_fun=of_solution(auxiliary),
             host=False,
+            root_tol=root_tol,
         )
         def explicit(initial: Any, dynamic: Any, functions: Any) -> Any:
             return functions[0](initial, dynamic)
@@ -217,7 +232,7 @@ def custom_root(
             if kwargs:
                 bind_arguments(signature_of, init_params, args, kwargs)
             if closes_over_tracers(null_space, preconditioner, aux_fun):
-                raise ValueError(
+                raise InputError(
                     "null_space, preconditioner or aux_fun closes over traced values; pass a "
                     "function (sol, *args) of the solver's arguments instead."
                 )
@@ -225,34 +240,41 @@ def custom_root(
                 return with_explicit_closures(solver, init_params, (args, kwargs))
             # Whatever is not a JAX array cannot carry a derivative and reaches the solver as is.
             dynamic, static = eqx.partition((init_params, args, kwargs), eqx.is_array)
-            # What the solver reports beside arrays (words, objects) travels around JAX.
+            # What the solver reports beside arrays (words, objects) travels around JAX, and so does
+            # the kind of tuple that it returns.
             remarks: list[Any] = [None]
+            assemble: list[Callable[[Any, Any], Any]] = []
 
             def call_solver(dynamic: Any) -> Any:
                 init, run_args, run_kwargs = eqx.combine(dynamic, static)
                 result = solver(init, *run_args, **run_kwargs)
-                sol, aux = result if has_aux else (result, None)
+                sol, aux, together = split_result(result, has_aux)
+                assemble.append(together)
                 aux, remarks[0] = arrays_only(aux)
                 return sol, aux
 
             @jax.custom_jvp
             def run(dynamic: Any) -> Any:
                 if not is_traced(dynamic):
-                    return jax.tree.map(jnp.asarray, call_solver(dynamic))
+                    return numbers(call_solver(dynamic))
                 if not host:
                     try:
-                        return jax.tree.map(jnp.asarray, call_solver(dynamic))
+                        return numbers(call_solver(dynamic))
                     except HOST_CODE_ERRORS:
                         if host is not None:
                             raise
                 init, run_args, run_kwargs = eqx.combine(dynamic, static)
                 shape = announced_shape(result_shape, has_aux, init, run_args, run_kwargs)
-                return call_on_host(call_solver, dynamic, shape)
+                *shapes, together = split_result(shape, True)
+                assemble.append(together)
+                return call_on_host(call_solver, dynamic, tuple(shapes))
 
             @functools.partial(run.defjvp, symbolic_zeros=True)
             def rule(primals: Any, tangents: Any) -> Any:
                 (dynamic,), ((_, *directions),) = primals, tangents
-                sol, aux = run(dynamic)
+                # Without `run` what is known stays known, also inside an eager vmap (jax.jacfwd).
+                known = not is_traced(dynamic)
+                sol, aux = numbers(call_solver(dynamic)) if known else run(dynamic)
                 _, *arguments = eqx.combine(dynamic, static)
                 directions = jax.tree.map(without_zeros, directions, is_leaf=is_symbolic_zero)
                 cached = hashable(static)
@@ -260,12 +282,13 @@ def custom_root(
                     return (sol, aux), (zero_tangents(sol), zero_tangents(aux))
                 primals_of_rule = tuple(jax.tree.map(floats_to_arrays, arguments))
                 of_solution = (primals_of_rule, tuple(directions))
-                # In compiled code the linear solve makes the other checks, and its error arrives
-                # in that of the runtime; here there can be a plain one.
-                if not least_squares and (may_be_singular or not is_traced(sol)):
+                # In compiled code the error arrives in that of the runtime; here there can be a
+                # plain one.
+                traced = is_traced(sol)
+                if not least_squares and (looks_when_traced or not traced):
                     look = compiled_inspection if cached else inspect
                     varied = tuple(leaf is not None for leaf in directions_of(*of_solution))
-                    sol = raise_problem(sol, look(sol, primals_of_rule, varied))
+                    sol = raise_problem(sol, look(sol, primals_of_rule, varied, traced))
                 evaluate = compiled_tangent if cached else tangent_of_solution
                 sol_dot = evaluate(sol, *of_solution)
                 aux_dot = zero_tangents(aux)
@@ -276,11 +299,16 @@ def custom_root(
                 return (sol, aux), (sol_dot, aux_dot)
 
             sol, aux = run(dynamic)
-            return (sol, eqx.combine(aux, remarks[0])) if has_aux else sol
+            return assemble[0](sol, eqx.combine(aux, remarks[0])) if has_aux else sol
 
         return differentiable_solver
 
     return decorate
+
+
+def numbers(tree: PyTree) -> PyTree:
+    """The same with arrays of JAX for leaves."""
+    return jax.tree.map(jnp.asarray, tree)
 
 
 def tangent_of_aux(
@@ -296,12 +324,12 @@ def tangent_of_aux(
 
     **Returns:** tangents of `aux`, zero for what is not a floating-point number.
 
-    **Raises:** `ValueError` if `aux_fun` gives something of another structure or shape.
+    **Raises:** `InputError` if `aux_fun` gives something of another structure or shape.
     """
     change = directional_change(lambda _, *inputs: aux_fun(*inputs), None, primals, tangents)
     computed = jax.eval_shape(aux_fun, *primals)
     if shapes_of(computed) != shapes_of(aux):
-        raise ValueError(
+        raise InputError(
             f"aux_fun returned {shapes_of(computed)}, but aux is {shapes_of(aux)}; they must have "
             "the same structure and shapes."
         )

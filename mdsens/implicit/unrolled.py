@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from mdsens.implicit.arguments import bind_arguments, is_differentiable
+from mdsens.errors import InputError
+from mdsens.implicit.arguments import bind_arguments, is_differentiable, split_result
 from mdsens.implicit.root import custom_root
 
 __all__ = ["one_step", "unrolled"]
@@ -51,21 +52,21 @@ def unrolled(
 
     **Returns:** a decorator for `solver(init_params, *args, **kwargs)`.
 
-    **Raises:** `ValueError` if `steps` is negative or `start` is unknown, `TypeError` if T returns
+    **Raises:** `InputError` if `steps` is negative or `start` is unknown, `InputError` if T returns
     something of another structure, shape or type than x.
 
     Truncation: Shaban et al. 2019, arXiv 1810.10667. Its error shrinks by the contraction of T with
     every step.
     """
     if steps < 0:
-        raise ValueError(f"steps={steps} is negative; allowed are 0 and above.")
+        raise InputError(f"steps={steps} is negative; allowed are 0 and above.")
     if start not in ("init", "solution"):
-        raise ValueError(f"start={start!r} is unknown; allowed are 'init' and 'solution'.")
+        raise InputError(f"start={start!r} is unknown; allowed are 'init' and 'solution'.")
     signature_of = fixed_point_fun if reference_signature is None else reference_signature
 
     def decorate(solver: Callable | None) -> Callable:
         if solver is None and (has_aux or start == "solution"):
-            raise ValueError(
+            raise InputError(
                 "there is no solver, but has_aux or start='solution' needs one; give a solver."
             )
 
@@ -78,7 +79,7 @@ def unrolled(
             if start == "solution" or has_aux:
                 begin, constants, named_constants = _constant((init_params, args, kwargs))
                 result = without_derivative(begin, *constants, **named_constants)
-                found, aux = result if has_aux else (result, None)
+                found, aux, together = split_result(result, has_aux)
                 sol = found if start == "solution" else init_params
             sol = _constant(jax.tree.map(jnp.asarray, sol))
             if kwargs:
@@ -87,7 +88,7 @@ def unrolled(
             else:
                 rest, named = args, {}
             sol = iterate(lambda x: fixed_point_fun(x, *rest, **named), sol, steps, checkpoints)
-            return (sol, _constant(aux)) if has_aux else sol
+            return together(sol, _constant(aux)) if has_aux else sol
 
         return unrolled_solver if solver is None else functools.wraps(solver)(unrolled_solver)
 
@@ -138,7 +139,7 @@ def iterate(
 
     **Returns:** the last x.
 
-    **Raises:** `TypeError` if `step` returns something of another kind than it gets.
+    **Raises:** `InputError` if `step` returns something of another kind than it gets.
     """
 
     def several(x: Any, count: int) -> Any:

@@ -16,8 +16,9 @@ from jaxtyping import Float, PyTree, Scalar
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mdsens.errors import InputError
-from mdsens.layers.checks import float_array
+from mdsens.layers.checks import float_array, members
 from mdsens.layers.solution import OptStep
+from mdsens.values import boolean, integer, real
 
 __all__ = ["BilevelResult", "minimise"]
 
@@ -106,6 +107,10 @@ def minimise(
 
     Gradient: Blondel et al. 2021, arXiv 2105.15183, section 2.1.
     """
+    integer(maxiter, "maxiter", at_least=0)
+    real(tol, "tol", at_least=0.0)
+    for name, value in (("warm_start", warm_start), ("progress", progress), ("jit", jit)):
+        boolean(value, name)
     hyperparams = jax.tree.map(lambda leaf: float_array("init_hyperparams", leaf), init_hyperparams)
     flat, unravel = ravel_pytree(hyperparams)
     lower, upper = _flat_bounds(bounds, hyperparams, flat)
@@ -287,16 +292,23 @@ def _flat_bounds(bounds: Any, hyperparams: Any, flat: Any) -> tuple[np.ndarray, 
     if bounds is None:
         return np.full(flat.size, -np.inf), np.full(flat.size, np.inf)
     sides = []
-    for side in bounds:
+    for side in members("bounds", bounds, ("lower", "upper")):
         structures: tuple[Any, Any] = jax.tree.structure(side), jax.tree.structure(hyperparams)
         if structures[0] == structures[1]:
+            side = jax.tree.map(lambda s: float_array("a bound", s), side)
             side = jax.tree.map(lambda s, h: jnp.broadcast_to(s, jnp.shape(h)), side, hyperparams)
             sides.append(np.asarray(ravel_pytree(side)[0], float))
         else:
-            sides.append(np.broadcast_to(np.asarray(side, float), (flat.size,)))
+            one = np.asarray(float_array("a bound", side), float)
+            if one.shape not in ((), (flat.size,)):
+                raise InputError(
+                    f"a bound has shape {one.shape}: give one number, {flat.size}, or the "
+                    "structure of the hyperparameters"
+                )
+            sides.append(np.broadcast_to(one, (flat.size,)))
     lower, upper = sides
-    if np.any(lower > upper):
-        index = int(np.argmax(lower > upper))
+    if not np.all(lower <= upper):
+        index = int(np.argmin(lower <= upper))
         raise InputError(
             f"the lower bound {lower[index]:g} of hyperparameter {index} is above its upper bound "
             f"{upper[index]:g}; exchange them."

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mdsens.implicit import conditions
+from mdsens.layers.checks import callables
 from mdsens.layers.losses import CompositeLinearFunction
 from mdsens.layers.objective import Minimiser
 from mdsens.layers.proximal_gradient import search_stepsize
@@ -54,6 +55,9 @@ class BlockCoordinateDescent(Minimiser):
 
     block_prox: Callable
 
+    def __check_init__(self) -> None:
+        callables(self, "block_prox")
+
     def init_state(
         self,
         init_params: Float[Array, "blocks ..."],
@@ -93,7 +97,7 @@ class BlockCoordinateDescent(Minimiser):
     def _composite_pass(
         self, fun: Any, params: Array, state: Any, hyperparams_prox: Any, args: tuple, kwargs: dict
     ) -> tuple[Array, Array, Array]:
-        matrix = fun.matrix(*args, **kwargs)
+        matrix = fun.matrix_for(params, *args, **kwargs)
         linear = fun.b(*args, **kwargs)
         bounds = fun.columnwise_lipschitz_const(*args, **kwargs)
         # A column of zeros has no curvature: any step size does.

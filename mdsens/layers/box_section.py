@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from mdsens.errors import InputError
-from mdsens.layers.checks import require
+from mdsens.layers.checks import members, require
 from mdsens.layers.parameters import number, vector
 
 __all__ = ["clip", "projection_box_section"]
@@ -36,9 +36,10 @@ def projection_box_section(
     p = min(max(x + tau w, alpha_lower), alpha_upper) with the tau that gives the sum.
     """
     x = vector("x", x)
+    parts = ("alpha_lower", "alpha_upper", "w", "c")
     lower, upper, w, c = (
         number(name, value, x.dtype)
-        for name, value in zip(("alpha_lower", "alpha_upper", "w", "c"), hyperparams, strict=True)
+        for name, value in zip(parts, members("hyperparams", hyperparams, parts), strict=True)
     )
     for name, value, shape in (
         ("alpha_lower", lower, x.shape),

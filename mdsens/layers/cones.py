@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from mdsens.errors import InputError
 from mdsens.layers.parameters import norm, vector
+from mdsens.values import integer, shown
 
 __all__ = [
     "Cones",
@@ -40,12 +41,15 @@ class Cones:
     exponential: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "second_order", tuple(self.second_order))
         for name in ("zero", "nonnegative", "exponential"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name}={getattr(self, name)}; allowed are numbers >= 0.")
-        if any(length < 1 for length in self.second_order):
-            raise InputError(f"second_order={self.second_order}; allowed are lengths >= 1.")
+            object.__setattr__(self, name, integer(getattr(self, name), name, at_least=0))
+        lengths = self.second_order
+        if isinstance(lengths, str) or not isinstance(lengths, Iterable):
+            raise InputError(f"second_order = {shown(lengths)}: give the lengths in a tuple")
+        lengths = tuple(
+            integer(length, "a length of second_order", at_least=1) for length in lengths
+        )
+        object.__setattr__(self, "second_order", lengths)
 
     @property
     def dimension(self) -> int:

@@ -32,8 +32,9 @@ from mdsens.layers.program import (
     largest,
     raise_unless_solved,
 )
-from mdsens.layers.quadratic_program import require_shape
+from mdsens.layers.quadratic_program import check_options, require_shape
 from mdsens.layers.solution import OptStep
+from mdsens.values import instance, real
 
 __all__ = ["ConicProgram", "ConicSolution", "ConicState"]
 
@@ -93,10 +94,9 @@ class ConicProgram(eqx.Module):
     maxiter: int | None = None
 
     def __check_init__(self) -> None:
-        if self.solver not in _SOLVERS:
-            raise InputError(
-                f"solver={self.solver!r} is unknown; allowed are 'clarabel' and 'scs'."
-            )
+        instance(self.cones, "cones", Cones, "a mdsens.layers.Cones")
+        real(self.tol, "tol", above=0.0)
+        check_options(self.solver, self.tol, self.maxiter, _SOLVERS)
 
     def run(
         self,

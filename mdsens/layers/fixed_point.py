@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from mdsens.errors import InputError
+from mdsens.layers.checks import booleans, callables, counts, known_real
 from mdsens.layers.solution import OptStep
 from mdsens.layers.solver import IterativeSolver
 from mdsens.layers.trees import difference, dtype_of, norm
@@ -38,6 +38,10 @@ class _FixedPointSolver(IterativeSolver):
 
     fixed_point_fun: Callable
     has_aux: bool = eqx.field(kw_only=True, default=False)
+
+    def __check_init__(self) -> None:
+        callables(self, "fixed_point_fun")
+        booleans(self, "has_aux")
 
     def evaluate(self, params: PyTree, *args: Any, **kwargs: Any) -> tuple[PyTree, Any]:
         """T(params) and the auxiliary output."""
@@ -138,11 +142,9 @@ class AndersonAcceleration(_FixedPointSolver):
     ridge: float = eqx.field(kw_only=True, default=1e-10)
 
     def __check_init__(self) -> None:
-        if self.history_size < 1 or self.mixing_frequency < 1:
-            raise InputError(
-                f"history_size={self.history_size}, mixing_frequency={self.mixing_frequency}; "
-                "allowed are integers from 1."
-            )
+        counts(self, "history_size", "mixing_frequency")
+        known_real(self.beta, "beta", above=0.0)
+        known_real(self.ridge, "ridge", at_least=0.0)
 
     def init_state(self, init_params: PyTree, *args: Any, **kwargs: Any) -> AndersonState:
         """The state before the first iteration."""

@@ -10,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mdsens.implicit import conditions
+from mdsens.layers.checks import counts
 from mdsens.layers.line_search import wolfe_search
 from mdsens.layers.objective import Minimiser
 from mdsens.layers.solution import OptStep
@@ -128,6 +129,9 @@ class LBFGS(Minimiser):
 
     derivatives: ClassVar[tuple[str, ...]] = ("implicit",)
     symmetric: ClassVar[bool] = True
+
+    def __check_init__(self) -> None:
+        counts(self, "history_size", "maxls")
 
     def init_state(self, init_params: PyTree, *args: Any, **kwargs: Any) -> LBFGSState:
         """The state before the first iteration."""

@@ -9,10 +9,11 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
 from mdsens.implicit import conditions
-from mdsens.layers.checks import float_array, require
+from mdsens.layers.checks import counts, float_array, members, require
 from mdsens.layers.lbfgs import CurvatureHistory, LBFGSState, flat_value_and_gradient
 from mdsens.layers.line_search import DECREASE
 from mdsens.layers.objective import Minimiser
+from mdsens.layers.parameters import leafwise, number
 from mdsens.layers.solution import OptStep
 from mdsens.layers.trees import difference
 
@@ -45,6 +46,9 @@ class LBFGSB(Minimiser):
 
     derivatives: ClassVar[tuple[str, ...]] = ("implicit",)
 
+    def __check_init__(self) -> None:
+        counts(self, "history_size", "maxls")
+
     def run(
         self, init_params: PyTree, bounds: tuple[PyTree, PyTree], *args: Any, **kwargs: Any
     ) -> OptStep:
@@ -54,7 +58,8 @@ class LBFGSB(Minimiser):
             InputError: also if a lower bound is above its upper bound.
         """
         init_params = jax.tree.map(lambda leaf: float_array("init_params", leaf), init_params)
-        lower, upper = (_like(bound, init_params) for bound in bounds)
+        pair = members("bounds", bounds, ("lower", "upper"))
+        lower, upper = (_like(bound, init_params) for bound in pair)
         ordered = ravel_pytree(lower)[0] <= ravel_pytree(upper)[0]
         message = "a lower bound is above its upper bound; allowed are lower <= upper: swap them."
         lower = require(lower, ordered, message)
@@ -163,11 +168,12 @@ class LBFGSB(Minimiser):
 
 def _like(bound: PyTree, params: PyTree) -> PyTree:
     """The bound with the structure and the shapes of the parameters."""
-    given: Any = jax.tree.structure(bound)
-    if given != jax.tree.structure(params):
-        bound = jax.tree.map(lambda _: bound, params)
-    return jax.tree.map(
-        lambda b, x: jnp.broadcast_to(float_array("bounds", b).astype(x.dtype), x.shape),
-        bound,
-        params,
+    leaves, structure = jax.tree.flatten(params)
+    bounds = leafwise("a bound", bound, params)
+    return jax.tree.unflatten(
+        structure,
+        [
+            jnp.broadcast_to(number("a bound", b, x.dtype).astype(x.dtype), x.shape)
+            for b, x in zip(bounds, leaves, strict=True)
+        ],
     )

@@ -7,6 +7,7 @@ import optimistix
 from jaxtyping import Array, Float, PyTree
 
 from mdsens.implicit import conditions
+from mdsens.layers.checks import callables
 from mdsens.layers.optimistix_solver import OptimistixSolver
 from mdsens.layers.trees import inner
 
@@ -20,6 +21,9 @@ class _LeastSquaresSolver(OptimistixSolver):
 
     derivatives: ClassVar[tuple[str, ...]] = ("implicit",)
     symmetric: ClassVar[bool] = True
+
+    def __check_init__(self) -> None:
+        callables(self, "residual_fun")
 
     def evaluate(self, params: PyTree, *args: Any, **kwargs: Any) -> tuple[PyTree, Any]:
         """The residuals and the auxiliary output."""

@@ -12,7 +12,7 @@ from mdsens.layers.quadratic_program import (
     Pair,
     SolverName,
     as_program,
-    check_solver,
+    check_options,
     kkt_solution,
     linear_rows,
     solve_program,
@@ -46,7 +46,7 @@ class LinearProgram(eqx.Module):
     maxiter: int | None = None
 
     def __check_init__(self) -> None:
-        check_solver(self.solver)
+        check_options(self.solver, self.tol, self.maxiter)
 
     def run(
         self,

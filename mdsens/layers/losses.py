@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from mdsens.errors import InputError
+
 __all__ = [
     "BinaryLogisticRegression",
     "CompositeLinearFunction",
@@ -24,6 +26,15 @@ __all__ = [
     "multiclass_logreg_with_intercept",
     "ridge_regression",
 ]
+
+
+def _check_labels(name: str, labels: Array, shape: tuple[int, ...], whole: bool = False) -> None:
+    """An error for labels of another shape, which would be combined with every prediction."""
+    if jnp.shape(labels) != shape:
+        raise InputError(f"{name} has shape {jnp.shape(labels)}: give {shape}, one per sample")
+    if whole and not jnp.issubdtype(jnp.result_type(labels), jnp.integer):
+        raise InputError(f"{name} holds {jnp.result_type(labels)}: give whole numbers")
+
 
 Data = tuple[Float[Array, "samples features"], Array]
 
@@ -47,31 +58,49 @@ class CompositeLinearFunction(abc.ABC):
     """A function h(X w) + <b, w>, of which coordinate descent needs only columns of X.
 
     Subclasses define `subfun` (h), `matrix` (X), `columnwise_lipschitz_const`, and `b` where there
-    is one. Call it as `fun(params, *args)`.
+    is one. Call it as `fun(params, *args, **kwargs)`.
     """
 
     @abc.abstractmethod
-    def subfun(self, predictions: Float[Array, "samples ..."], *args: Any) -> Float[Array, ""]:
+    def subfun(
+        self, predictions: Float[Array, "samples ..."], *args: Any, **kwargs: Any
+    ) -> Float[Array, ""]:
         """h, the function of the predictions X w."""
 
     @abc.abstractmethod
-    def matrix(self, *args: Any) -> Float[Array, "samples blocks"]:
+    def matrix(self, *args: Any, **kwargs: Any) -> Float[Array, "samples blocks"]:
         """X, whose column j belongs to the block j of the parameters."""
 
     @abc.abstractmethod
-    def columnwise_lipschitz_const(self, *args: Any) -> Float[Array, " blocks"]:
+    def columnwise_lipschitz_const(self, *args: Any, **kwargs: Any) -> Float[Array, " blocks"]:
         """For every block a Lipschitz constant of the gradient in that block."""
 
-    def b(self, *args: Any) -> Float[Array, "blocks ..."] | None:
+    def b(self, *args: Any, **kwargs: Any) -> Float[Array, "blocks ..."] | None:
         """The linear part, None if there is none."""
-        del args
+        del args, kwargs
         return None
 
-    def __call__(self, params: Float[Array, "blocks ..."], *args: Any) -> Float[Array, ""]:
+    def __call__(
+        self, params: Float[Array, "blocks ..."], *args: Any, **kwargs: Any
+    ) -> Float[Array, ""]:
         """The function's value."""
-        value = self.subfun(jnp.tensordot(self.matrix(*args), params, 1), *args)
-        linear = self.b(*args)
+        matrix = self.matrix_for(params, *args, **kwargs)
+        predictions = jnp.tensordot(matrix, params, 1)
+        value = self.subfun(predictions, *args, **kwargs)
+        linear = self.b(*args, **kwargs)
         return value if linear is None else value + jnp.vdot(linear, params)
+
+    def matrix_for(
+        self, params: Float[Array, "blocks ..."], *args: Any, **kwargs: Any
+    ) -> Float[Array, "samples blocks"]:
+        """X, with the check that it has a column per block of the parameters."""
+        matrix = self.matrix(*args, **kwargs)
+        if jnp.ndim(matrix) != 2 or jnp.shape(params)[:1] != jnp.shape(matrix)[1:]:
+            raise InputError(
+                f"data[0] has shape {jnp.shape(matrix)} as a matrix of {type(self).__name__}, and "
+                f"params {jnp.shape(params)}: give params with one row per column"
+            )
+        return matrix
 
     def __eq__(self, other: object) -> bool:
         # Functions of the same class are the same function, so that they compile once.
@@ -86,6 +115,7 @@ class LeastSquares(CompositeLinearFunction):
 
     def subfun(self, predictions: Float[Array, "samples ..."], data: Data) -> Float[Array, ""]:
         """h, the function of the predictions X w."""
+        _check_labels("data[1]", data[1], predictions.shape)
         return 0.5 * jnp.mean((predictions - data[1]) ** 2)
 
     def matrix(self, data: Data) -> Float[Array, "samples blocks"]:
@@ -105,6 +135,7 @@ class MulticlassLogisticRegression(CompositeLinearFunction):
 
     def subfun(self, predictions: Float[Array, "samples ..."], data: Data) -> Float[Array, ""]:
         """h, the function of the predictions X w."""
+        _check_labels("data[1]", data[1], predictions.shape[:1], whole=True)
         return jnp.mean(multiclass_logistic_loss(data[1], predictions))
 
     def matrix(self, data: Data) -> Float[Array, "samples blocks"]:
@@ -121,6 +152,7 @@ class BinaryLogisticRegression(CompositeLinearFunction):
 
     def subfun(self, predictions: Float[Array, "samples ..."], data: Data) -> Float[Array, ""]:
         """h, the function of the predictions X w."""
+        _check_labels("data[1]", data[1], predictions.shape)
         return jnp.mean(binary_logistic_loss(data[1], predictions))
 
     def matrix(self, data: Data) -> Float[Array, "samples blocks"]:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from mdsens.layers.checks import callables, known_real
 from mdsens.layers.objective import Minimiser
 from mdsens.layers.solution import OptStep
 from mdsens.layers.trees import difference, dtype_of, norm
@@ -49,6 +50,11 @@ class MirrorDescent(Minimiser):
 
     projection_grad: Callable
     stepsize: float | Callable
+
+    def __check_init__(self) -> None:
+        callables(self, "projection_grad")
+        if not callable(self.stepsize):
+            known_real(self.stepsize, "stepsize", above=0.0)
 
     @staticmethod
     def make_projection_grad(

@@ -6,6 +6,7 @@ from typing import Any
 import optimistix
 from jaxtyping import PyTree
 
+from mdsens.layers.checks import callables
 from mdsens.layers.optimistix_solver import OptimistixSolver
 
 __all__ = ["Newton"]
@@ -28,6 +29,9 @@ class Newton(OptimistixSolver):
     """
 
     optimality_fun: Callable
+
+    def __check_init__(self) -> None:
+        callables(self, "optimality_fun")
 
     @property
     def solver(self) -> optimistix.Newton:

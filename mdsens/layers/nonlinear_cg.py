@@ -7,12 +7,13 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from mdsens.errors import InputError
 from mdsens.implicit import conditions
+from mdsens.layers.checks import counts
 from mdsens.layers.lbfgs import flat_value_and_gradient
 from mdsens.layers.line_search import wolfe_search
 from mdsens.layers.objective import Minimiser
 from mdsens.layers.solution import OptStep
+from mdsens.values import choice
 
 __all__ = ["NonlinearCG", "NonlinearCGState"]
 
@@ -67,11 +68,8 @@ class NonlinearCG(Minimiser):
     symmetric: ClassVar[bool] = True
 
     def __check_init__(self) -> None:
-        allowed = ("polak-ribiere", "fletcher-reeves", "hestenes-stiefel")
-        if self.method not in allowed:
-            raise InputError(
-                f"method={self.method!r}; allowed are {', '.join(map(repr, allowed))}."
-            )
+        choice(self.method, "method", ("polak-ribiere", "fletcher-reeves", "hestenes-stiefel"))
+        counts(self, "maxls")
 
     def init_state(self, init_params: PyTree, *args: Any, **kwargs: Any) -> NonlinearCGState:
         """The state before the first iteration."""

@@ -34,7 +34,7 @@ def prox_nuclear_norm(
     Derivative: Candes, Sing-Long and Trzasko 2013, arXiv 1210.4139, theorem 4.3, in a form that
     holds where singular values coincide.
     """
-    x = float_array("x", x)
+    x = float_array("x", x, finite=True)
     if x.ndim != 2 or x.size == 0:
         raise InputError(
             f"x has shape {x.shape}; allowed is (m, n): use jax.vmap for many matrices."

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from mdsens.errors import InputError
+from mdsens.layers.checks import booleans, callables
 from mdsens.layers.solver import IterativeSolver
 
 __all__ = ["Minimiser"]
@@ -28,6 +29,12 @@ class Minimiser(IterativeSolver):
     fun: Callable
     value_and_grad: bool | Callable = eqx.field(kw_only=True, default=False)
     has_aux: bool = eqx.field(kw_only=True, default=False)
+
+    def __check_init__(self) -> None:
+        callables(self, "fun")
+        booleans(self, "has_aux")
+        if not callable(self.value_and_grad):
+            booleans(self, "value_and_grad")
 
     def objective(self, params: PyTree, *args: Any, **kwargs: Any) -> tuple[Array, Any]:
         """The value and the auxiliary output, None without; `jax.grad` gives the gradient."""

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import optimistix
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from mdsens.implicit.host import arrays_only
+from mdsens.layers.checks import booleans
 from mdsens.layers.solution import OptStep
 from mdsens.layers.solver import IterativeSolver
 from mdsens.layers.trees import dtype_of
@@ -48,6 +50,9 @@ class OptimistixSolver(IterativeSolver):
 
     has_aux: bool = eqx.field(kw_only=True, default=False)
 
+    def __check_init__(self) -> None:
+        booleans(self, "has_aux")
+
     @property
     @abc.abstractmethod
     def solver(self) -> optimistix.AbstractRootFinder | optimistix.AbstractLeastSquaresSolver:
@@ -59,7 +64,7 @@ class OptimistixSolver(IterativeSolver):
 
     def init_state(self, init_params: PyTree, *args: Any, **kwargs: Any) -> OptimistixState:
         """The state before the first iteration."""
-        evaluate = self._for_optimistix(args, kwargs)
+        evaluate, words = self._for_optimistix(args, kwargs)
         value, aux = jax.eval_shape(lambda params: evaluate(params, None), init_params)
         internal = self.solver.init(evaluate, init_params, None, {}, value, aux, frozenset())
         return OptimistixState(
@@ -67,22 +72,33 @@ class OptimistixSolver(IterativeSolver):
             error=jnp.asarray(jnp.inf, dtype_of(init_params)),
             converged=jnp.asarray(False),
             internal_state=internal,
-            aux=jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), aux),
+            aux=eqx.combine(jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), aux), words[0]),
         )
 
     def update(self, params: PyTree, state: OptimistixState, *args: Any, **kwargs: Any) -> OptStep:
         """The parameters and the state after one more iteration."""
+        evaluate, words = self._for_optimistix(args, kwargs)
         params, internal, aux = self.solver.step(
-            self._for_optimistix(args, kwargs), params, None, {}, state.internal_state, frozenset()
+            evaluate, params, None, {}, state.internal_state, frozenset()
         )
         state = OptimistixState(
             iter_num=state.iter_num + 1,
             error=self.l2_optimality_error(params, *args, **kwargs),
             converged=state.converged,
             internal_state=internal,
-            aux=aux,
+            aux=eqx.combine(aux, words[0]),
         )
         return OptStep(params, state)
 
-    def _for_optimistix(self, args: tuple, kwargs: dict) -> Callable[[Any, Any], Any]:
-        return lambda params, _: self.evaluate(params, *args, **kwargs)
+    def _for_optimistix(
+        self, args: tuple, kwargs: dict
+    ) -> tuple[Callable[[Any, Any], Any], list[Any]]:
+        """The function as Optimistix calls it, and what of its auxiliary output is no array."""
+        words: list[Any] = [None]
+
+        def evaluate(params: PyTree, _: Any) -> tuple[PyTree, Any]:
+            value, aux = self.evaluate(params, *args, **kwargs)
+            aux, words[0] = arrays_only(aux)
+            return value, jax.tree.map(jnp.asarray, aux)
+
+        return evaluate, words

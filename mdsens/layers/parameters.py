@@ -32,12 +32,12 @@ def point(x: PyTree) -> PyTree:
     """The point to project, with floating-point arrays for leaves; it has at least one."""
     if not jax.tree.leaves(x):
         raise InputError("x has no arrays; allowed is an array or a pytree of at least one array.")
-    return jax.tree.map(lambda leaf: float_array("x", leaf), x)
+    return jax.tree.map(lambda leaf: float_array("x", leaf, finite=True), x)
 
 
 def vector(name: str, x: ArrayLike) -> Float[Array, "n"]:
     """The value as a vector with at least one entry."""
-    array = float_array(name, x)
+    array = float_array(name, x, finite=True)
     if array.ndim != 1 or array.size == 0:
         raise InputError(
             f"{name} has shape {array.shape}; allowed is a vector of one or more entries: use "
@@ -46,25 +46,30 @@ def vector(name: str, x: ArrayLike) -> Float[Array, "n"]:
     return array
 
 
-def number(name: str, value: ArrayLike, dtype: Any) -> Float[Array, "..."]:
+def number(name: str, value: ArrayLike, dtype: Any, finite: bool = False) -> Float[Array, "..."]:
     """The value as an array; Python numbers take the given precision."""
-    return jnp.asarray(value, dtype) if is_number(value) else float_array(name, value)
+    if is_number(value):
+        value = jnp.asarray(value, dtype)
+    return float_array(name, value, finite)
 
 
 def nonnegative(
-    name: str, value: ArrayLike, dtype: Any, single: bool = True
+    name: str, value: ArrayLike, dtype: Any, single: bool = True, finite: bool = True
 ) -> Float[Array, "..."]:
     """As `number`, with the check that nothing is negative; one number unless `single` is false."""
-    if single and np.shape(value) != ():
-        raise InputError(f"{name} has shape {np.shape(value)}; allowed is one number.")
+    array = number(name, value, dtype)
+    if single and array.shape != ():
+        raise InputError(f"{name} has shape {array.shape}; allowed is one number.")
     known = is_number(value) or isinstance(value, np.ndarray)
     # A known number is judged before JAX sees it: under jit that saves a check at run time.
-    allowed = np.asarray(value) >= 0 if known else jnp.asarray(value) >= 0
+    given = np.asarray(value) if known else array
     shown = f" = {value}" if is_number(value) else ""
     return require(
-        number(name, value, dtype),
-        allowed,
-        f"{name}{shown} is negative or not a number; allowed are numbers >= 0.",
+        array,
+        (given >= 0) & (given < np.inf) if finite else given >= 0,
+        f"{name}{shown} is negative, infinite or not a number; allowed are finite numbers >= 0."
+        if finite
+        else f"{name}{shown} is negative or not a number; allowed are numbers >= 0.",
     )
 
 
@@ -89,6 +94,7 @@ def leafwise(name: str, value: PyTree, x: PyTree) -> list[Any]:
             f"structure of x, {structure}."
         )
     for one, leaf in zip(values, jax.tree.leaves(x), strict=True):
+        one = one if is_number(one) else float_array(name, one)
         try:
             fits = np.broadcast_shapes(np.shape(one), np.shape(leaf)) == np.shape(leaf)
         except ValueError:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mdsens.errors import InputError
-from mdsens.layers.checks import float_array
+from mdsens.layers.checks import float_array, members
 from mdsens.layers.quadratic_program import QuadraticProgram
 
 __all__ = ["projection_polyhedron"]
@@ -32,9 +32,7 @@ def projection_polyhedron(
     Solves min |y - x|^2 / 2 by `QuadraticProgram`.
     """
     x = float_array("x", x)
-    if not isinstance(hyperparams, tuple | list) or len(hyperparams) != 4:
-        raise InputError("hyperparams is not (A, b, G, h); give None for what is absent.")
-    A, b, G, h = hyperparams
+    A, b, G, h = members("hyperparams", hyperparams, ("A", "b", "G", "h"))
     if (A is None) != (b is None) or (G is None) != (h is None):
         raise InputError("hyperparams has a matrix without bounds, or bounds without a matrix.")
     identity = jnp.eye(x.shape[0] if x.ndim else 1, dtype=x.dtype)

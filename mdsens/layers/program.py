@@ -1,13 +1,13 @@
 """A convex program with bounded rows: its normal form, its optimality, and its errors."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mdsens.errors import InputError
+from mdsens.implicit.host import raise_where
 
 __all__ = [
     "INFEASIBLE",
@@ -213,8 +213,7 @@ def raise_unless_solved(value: PyTree, status: Int[Array, ""], name: str) -> PyT
     ]
     if isinstance(status, jax.core.Tracer):
         messages = [message for _, message in errors]
-        checked: Any = eqx.branched_error_if(value, status > 0, status - 1, messages)
-        return checked
+        return raise_where(value, status - 1, messages)
     if status > 0:
         error, message = errors[int(status) - 1]
         raise error(message)

@@ -5,6 +5,7 @@ from typing import Any
 
 from jaxtyping import PyTree
 
+from mdsens.layers.checks import callables
 from mdsens.layers.proximal_gradient import ProximalDescent
 from mdsens.layers.solution import OptStep
 
@@ -28,6 +29,9 @@ class ProjectedGradient(ProximalDescent):
     """
 
     projection: Callable
+
+    def __check_init__(self) -> None:
+        callables(self, "projection")
 
     def run(
         self, init_params: PyTree, hyperparams_proj: Any = None, *args: Any, **kwargs: Any

@@ -15,8 +15,9 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from mdsens.errors import InputError
 from mdsens.layers.box_section import clip, projection_box_section
-from mdsens.layers.checks import float_array, require
+from mdsens.layers.checks import float_array, members, require
 from mdsens.layers.parameters import leafwise, nonnegative, norm, number, point, vdot, vector
+from mdsens.values import boolean, integer
 
 __all__ = [
     "kl_projection_simplex",
@@ -72,27 +73,28 @@ def projection_box(
     """
     x = point(x)
     leaves = jax.tree.leaves(x)
-    bounds = zip(*(leafwise("a bound", bound, x) for bound in hyperparams), strict=True)
+    pair = members("hyperparams", hyperparams, ("lower", "upper"))
+    bounds = zip(*(leafwise("a bound", bound, x) for bound in pair), strict=True)
     return jax.tree.unflatten(
         jax.tree.structure(x),
         [clip(leaf, *_bounds(leaf, *bound)) for leaf, bound in zip(leaves, bounds, strict=True)],
     )
 
 
-def projection_hypercube(x: PyTree[ArrayLike], hyperparams: ArrayLike = 1.0) -> PyTree[Array]:
+def projection_hypercube(x: PyTree[ArrayLike], unit: ArrayLike = 1.0) -> PyTree[Array]:
     """The nearest point with entries between 0 and an edge length.
 
     Arguments:
         x: a pytree of arrays of any shape.
-        hyperparams: the edge length, one number or array for all leaves or a pytree like `x`.
+        unit: the edge length, one number or array for all leaves or a pytree like `x`.
 
     Returns:
-        min(max(x, 0), edge), with the structure of `x`.
+        min(max(x, 0), unit), with the structure of `x`.
 
     Raises:
         InputError: if the edge is negative.
     """
-    return projection_box(x, (0.0, hyperparams))
+    return projection_box(x, (0.0, unit))
 
 
 def projection_simplex(x: Float[ArrayLike, "n"], value: ArrayLike = 1.0) -> Float[Array, "n"]:
@@ -138,8 +140,8 @@ def projection_sparse_simplex(
     The projection of the largest entries alone: Kyrillidis et al. 2013, arXiv 1206.1529, theorem 1.
     """
     x = vector("x", x)
-    if not 1 <= max_nz <= x.size:
-        raise InputError(f"max_nz={max_nz}; allowed are whole numbers from 1 to {x.size}.")
+    max_nz = integer(max_nz, "max_nz", at_least=1, at_most=x.size)
+    boolean(use_approx_max_nz, "use_approx_max_nz")
     find = jax.lax.approx_max_k if use_approx_max_nz else jax.lax.top_k
     largest, index = find(x, max_nz)
     return jnp.zeros_like(x).at[index].set(projection_simplex(largest, value))
@@ -197,8 +199,9 @@ def projection_l1_ball(x: Float[ArrayLike, "n"], max_value: ArrayLike = 1.0) -> 
     Duchi et al. 2008, section 4.
     """
     x = vector("x", x)
-    max_value = nonnegative("max_value", max_value, x.dtype)
-    return jnp.where(jnp.sum(jnp.abs(x)) < max_value, x, projection_l1_sphere(x, max_value))
+    max_value = nonnegative("max_value", max_value, x.dtype, finite=False)
+    inside = jnp.sum(jnp.abs(x)) < max_value
+    return jnp.where(inside, x, projection_l1_sphere(x, jnp.where(inside, 0, max_value)))
 
 
 def projection_l2_sphere(x: PyTree[ArrayLike], value: ArrayLike = 1.0) -> PyTree[Array]:
@@ -242,12 +245,11 @@ def projection_l2_ball(x: PyTree[ArrayLike], max_value: ArrayLike = 1.0) -> PyTr
         InputError: if `max_value` is negative.
     """
     x = point(x)
-    max_value = nonnegative("max_value", max_value, jax.tree.leaves(x)[0].dtype)
+    max_value = nonnegative("max_value", max_value, jax.tree.leaves(x)[0].dtype, finite=False)
     length = norm(x)
-    safe = jnp.where(length == 0, 1, length)
-    return jax.tree.map(
-        lambda leaf: jnp.where(length < max_value, leaf, max_value * (leaf / safe)), x
-    )
+    inside, safe = length < max_value, jnp.where(length == 0, 1, length)
+    radius = jnp.where(inside, 0, max_value)
+    return jax.tree.map(lambda leaf: jnp.where(inside, leaf, radius * (leaf / safe)), x)
 
 
 def projection_linf_ball(x: PyTree[ArrayLike], max_value: ArrayLike = 1.0) -> PyTree[Array]:
@@ -330,7 +332,10 @@ def projection_affine_set(
     equation 4.12.
     """
     x = vector("x", x)
-    A, b = float_array("A", hyperparams[0]), float_array("b", hyperparams[1])
+    A, b = (
+        float_array(name, value, finite=True)
+        for name, value in zip("Ab", members("hyperparams", hyperparams, ("A", "b")), strict=True)
+    )
     if A.ndim != 2 or A.shape[1] != x.size or b.shape != A.shape[:1]:
         raise InputError(
             f"A and b have shapes {A.shape} and {b.shape}; allowed are (m, {x.size}) and (m,)."
@@ -356,11 +361,12 @@ def _bounds(leaf: Array, lower: ArrayLike, upper: ArrayLike) -> tuple[Array, Arr
 def _excess(x: PyTree, hyperparams: tuple[PyTree, ArrayLike]) -> tuple[PyTree, PyTree, Array]:
     """The point, the normal in a safe scale, and (a . x - b) / |a|^2 in that scale."""
     x = point(x)
-    a = jax.tree.map(lambda leaf: float_array("a", leaf), hyperparams[0])
+    a, b = members("hyperparams", hyperparams, ("a", "b"))
+    a = jax.tree.map(lambda leaf: float_array("a", leaf, finite=True), a)
     shapes = [jax.tree.map(jnp.shape, tree) for tree in (a, x)]
     if shapes[0] != shapes[1]:
         raise InputError(f"a has the shapes {shapes[0]}; allowed are those of x, {shapes[1]}.")
-    b = number("b", hyperparams[1], jax.tree.leaves(x)[0].dtype)
+    b = number("b", b, jax.tree.leaves(x)[0].dtype, finite=True)
     if b.shape != ():
         raise InputError(f"b has shape {b.shape}; allowed is one number.")
     largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(a)]))

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, PyTree
 
+from mdsens.layers.checks import members
 from mdsens.layers.nuclear_norm import prox_nuclear_norm
 from mdsens.layers.parameters import leafwise, nonnegative, norm, point, step_size
 from mdsens.layers.total_variation import prox_total_variation_1d
@@ -109,7 +110,8 @@ def prox_elastic_net(
     Raises:
         InputError: if a regulariser or `scaling` is negative.
     """
-    l1reg, ratio = (1.0, 1.0) if hyperparams is None else hyperparams
+    given = (1.0, 1.0) if hyperparams is None else hyperparams
+    l1reg, ratio = members("hyperparams", given, ("l1reg", "ratio"))
     return _entrywise(
         lambda x, scaling, l1reg, ratio: (
             _soft_threshold(x, scaling, l1reg) / (1 + scaling * l1reg * ratio)

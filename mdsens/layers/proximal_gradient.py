@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mdsens.implicit import conditions
+from mdsens.layers.checks import booleans, callables, counts, known_real
 from mdsens.layers.objective import Minimiser
 from mdsens.layers.solution import OptStep
 from mdsens.layers.solver import without_derivatives
@@ -58,6 +59,13 @@ class ProximalDescent(Minimiser):
     maxls: int = eqx.field(kw_only=True, default=50)
     acceleration: bool = eqx.field(kw_only=True, default=True)
     decrease_factor: float = eqx.field(kw_only=True, default=0.5)
+
+    def __check_init__(self) -> None:
+        if not callable(self.stepsize):
+            known_real(self.stepsize, "stepsize")
+        counts(self, "maxls")
+        booleans(self, "acceleration")
+        known_real(self.decrease_factor, "decrease_factor", above=0.0, below=1.0)
 
     @abc.abstractmethod
     def proximal(self, point: PyTree, hyperparams: Any, stepsize: Any) -> PyTree:
@@ -170,6 +178,9 @@ class ProximalGradient(ProximalDescent):
     """
 
     prox: Callable
+
+    def __check_init__(self) -> None:
+        callables(self, "prox")
 
     def proximal(self, point: PyTree, hyperparams: Any, stepsize: Any) -> PyTree:
         """The proximal operator of `stepsize` times the part that is not smooth."""

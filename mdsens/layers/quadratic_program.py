@@ -1,6 +1,7 @@
 """Quadratic programs as layers; names and arguments follow JAXopt 0.8."""
 
 import functools
+from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import equinox as eqx
@@ -11,7 +12,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int
 from mdsens.errors import InputError
 from mdsens.implicit.conditions import KKTSolution
 from mdsens.layers.active_set import solve_on_active_set
-from mdsens.layers.checks import float_array
+from mdsens.layers.checks import float_array, members
 from mdsens.layers.host_solvers import host_program
 from mdsens.layers.interior_point import interior_point
 from mdsens.layers.program import (
@@ -26,6 +27,7 @@ from mdsens.layers.program import (
     rescale,
 )
 from mdsens.layers.solution import OptStep
+from mdsens.values import choice, integer, real
 
 __all__ = [
     "BoxConstrainedQP",
@@ -83,7 +85,7 @@ class QuadraticProgram(eqx.Module):
     maxiter: int | None = None
 
     def __check_init__(self) -> None:
-        check_solver(self.solver)
+        check_options(self.solver, self.tol, self.maxiter)
 
     def run(
         self,
@@ -178,7 +180,7 @@ class BoxQP(eqx.Module):
     maxiter: int | None = None
 
     def __check_init__(self) -> None:
-        check_solver(self.solver)
+        check_options(self.solver, self.tol, self.maxiter)
 
     def run(
         self,
@@ -223,7 +225,7 @@ class BoxConstrainedQP(eqx.Module):
     maxiter: int | None = None
 
     def __check_init__(self) -> None:
-        check_solver(self.solver)
+        check_options(self.solver, self.tol, self.maxiter)
 
     def run(
         self,
@@ -255,7 +257,8 @@ class BoxConstrainedQP(eqx.Module):
         A = float_array("params_eq", params_eq)
         require_shape("params_eq", A, (len(A) if A.ndim else 0, len(c)))
         bounds = []
-        for name, value in zip(("lower", "upper"), pair("params_ineq", params_ineq), strict=True):
+        parts = ("lower", "upper")
+        for name, value in zip(parts, members("params_ineq", params_ineq, parts), strict=True):
             bound = float_array(name, value)
             bounds.append(jnp.full(len(A), bound) if bound.ndim == 0 else bound)
             require_shape(name, bounds[-1], (len(A),))
@@ -263,8 +266,8 @@ class BoxConstrainedQP(eqx.Module):
         x, y, state = solve_program(
             program, "quadratic program", self.solver, self.tol, self.maxiter
         )
-        parts = (jnp.where(y > 0, y, 0), jnp.where(y < 0, -y, 0))
-        return OptStep(KKTSolution((x, program.A @ x), y, parts), state)
+        signs = (jnp.where(y > 0, y, 0), jnp.where(y < 0, -y, 0))
+        return OptStep(KKTSolution((x, program.A @ x), y, signs), state)
 
 
 def solve_program(
@@ -353,13 +356,15 @@ def _finish(
     return x, rows * y / objective, state, status
 
 
-def check_solver(solver: str) -> None:
-    """An error if there is no solver of this name."""
-    if solver not in ("auto", *_MAXITER):
-        raise InputError(
-            f"solver={solver!r} is unknown; allowed are 'auto', 'interior-point', 'clarabel' and "
-            "'osqp'."
-        )
+def check_options(
+    solver: Any, tol: Any, maxiter: Any, allowed: Iterable[str] = ("auto", *_MAXITER)
+) -> None:
+    """An error if there is no solver of this name, or tol or maxiter are no such numbers."""
+    choice(solver, "solver", allowed)
+    if tol is not None:
+        real(tol, "tol", above=0.0)
+    if maxiter is not None:
+        integer(maxiter, "maxiter", at_least=1)
 
 
 def as_program(
@@ -377,7 +382,7 @@ def as_program(
 
 def quadratic_objective(params_obj: Pair | None) -> tuple[Array, Array]:
     """Q and c, of shapes that go together."""
-    quadratic, linear = pair("params_obj", params_obj)
+    quadratic, linear = members("params_obj", params_obj, ("Q", "c"))
     Q, c = float_array("Q", quadratic), float_array("c", linear)
     if c.ndim != 1 or not c.size:
         raise InputError(f"c has the shape {c.shape}; allowed is (n,) with n at least 1.")
@@ -390,7 +395,7 @@ def linear_rows(name: str, params: Pair | None, like: Array) -> tuple[Array, Arr
     size = len(like)
     if params is None:
         return jnp.zeros((0, size), like.dtype), jnp.zeros(0, like.dtype)
-    first, second = pair(name, params)
+    first, second = members(name, params, ("matrix", "bounds"))
     matrix, bounds = float_array(f"{name}[0]", first), float_array(f"{name}[1]", second)
     if bounds.ndim != 1:
         raise InputError(f"{name}[1] has the shape {bounds.shape}; allowed is (rows,).")
@@ -415,13 +420,6 @@ def kkt_solution(
         None if params_eq is None else y[:equations],
         None if params_ineq is None else y[equations:],
     )
-
-
-def pair(name: str, value: Any) -> tuple[Any, Any]:
-    """The two members of a pair, or an error."""
-    if not isinstance(value, tuple | list) or len(value) != 2:
-        raise InputError(f"{name} is a {type(value).__name__}; allowed is a pair of arrays.")
-    return value[0], value[1]
 
 
 def require_shape(name: str, value: Array, shape: tuple[int, ...]) -> None:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mdsens.errors import InputError
-from mdsens.layers.checks import float_array, require
+from mdsens.layers.checks import booleans, callables, float_array, known_real, require
 from mdsens.layers.solution import OptStep
 from mdsens.layers.solver import IterativeSolver
 
@@ -21,7 +21,8 @@ class BisectionState(NamedTuple):
 
     Attributes:
         iter_num: iterations done.
-        error: magnitude of the function at the last point.
+        error: magnitude of the function at the last point; 0 once no floating-point number lies
+            between the ends, where nothing nearer to the root can be found.
         converged: whether the error is at most the tolerance, once the iterations have ended.
         value: the function at the last point.
         low: lower end of the interval.
@@ -65,6 +66,12 @@ class Bisection(IterativeSolver):
     has_aux: bool = eqx.field(kw_only=True, default=False)
 
     derivatives: ClassVar[tuple[str, ...]] = ("implicit",)
+
+    def __check_init__(self) -> None:
+        callables(self, "optimality_fun")
+        booleans(self, "check_bracket", "has_aux")
+        known_real(self.lower, "lower")
+        known_real(self.upper, "upper")
 
     def run(self, init_params: Any = None, *args: Any, **kwargs: Any) -> OptStep:
         """As `IterativeSolver.run`, beginning in the middle of the interval.
@@ -112,7 +119,7 @@ class Bisection(IterativeSolver):
         beyond = state.sign * value > 0
         state = BisectionState(
             iter_num=state.iter_num + 1,
-            error=jnp.abs(value),
+            error=jnp.where((middle == state.low) | (middle == state.high), 0, jnp.abs(value)),
             converged=state.converged,
             value=value,
             low=jnp.where(beyond, state.low, middle),

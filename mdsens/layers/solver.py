@@ -16,10 +16,12 @@ from mdsens.errors import ConvergenceError, InputError
 from mdsens.implicit import custom_root
 from mdsens.implicit.arguments import floats_to_arrays
 from mdsens.implicit.closures import closes_over_tracers
+from mdsens.implicit.host import raise_where
 from mdsens.implicit.linear import Solver
-from mdsens.layers.checks import float_array
+from mdsens.layers.checks import booleans, counts, float_array, known_real
 from mdsens.layers.solution import OptStep
 from mdsens.layers.trees import dtype_of, norm
+from mdsens.values import choice
 
 __all__ = ["Derivative", "IterativeSolver", "without_derivatives"]
 
@@ -56,17 +58,11 @@ class IterativeSolver(eqx.Module):
     symmetric: ClassVar[bool] = False
 
     def __check_init__(self) -> None:
-        if self.derivative not in self.derivatives:
-            raise InputError(
-                f"derivative={self.derivative!r} was given to {type(self).__name__}; allowed are "
-                f"{', '.join(map(repr, self.derivatives))}."
-            )
-        if isinstance(self.maxiter, bool) or not isinstance(self.maxiter, int) or self.maxiter < 1:
-            raise InputError(f"maxiter={self.maxiter!r}; allowed are integers from 1.")
-        if self.tol is not None and not self.tol >= 0:
-            raise InputError(
-                f"tol={self.tol!r}; allowed are None and numbers that are not negative."
-            )
+        choice(self.derivative, f"derivative of {type(self).__name__}", self.derivatives)
+        counts(self, "maxiter")
+        booleans(self, "throw")
+        if self.tol is not None:
+            known_real(self.tol, "tol", at_least=0.0)
 
     @abc.abstractmethod
     def init_state(self, init_params: PyTree, *args: Any, **kwargs: Any) -> Any:
@@ -118,6 +114,8 @@ class IterativeSolver(eqx.Module):
                 number, with `throw`; inside compiled code the runtime's error with this message.
         """
         init_params = jax.tree.map(lambda leaf: float_array("init_params", leaf), init_params)
+        if not any(leaf.size for leaf in jax.tree.leaves(init_params)):
+            raise InputError("init_params holds no numbers: give a start with at least one")
         args, kwargs = jax.tree.map(_to_array, (args, kwargs))
         if self.derivative == "implicit":
             return OptStep(*_differentiable(self)(init_params, args, kwargs))
@@ -153,9 +151,11 @@ def without_derivatives(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def _to_array(leaf: Any) -> Any:
-    return (
-        jnp.asarray(leaf) if isinstance(leaf, np.ndarray | np.generic) else floats_to_arrays(leaf)
-    )
+    if isinstance(leaf, complex) or (eqx.is_array(leaf) and jnp.iscomplexobj(leaf)):
+        raise InputError("an argument is complex: give its real and imaginary parts")
+    if isinstance(leaf, np.ndarray | np.generic) and leaf.dtype.kind in "fiub":
+        return jnp.asarray(leaf)
+    return floats_to_arrays(leaf)
 
 
 def _differentiable(solver: IterativeSolver) -> Callable[[Any, tuple, dict], tuple[Any, Any]]:
@@ -226,9 +226,9 @@ def _checked(solver: IterativeSolver, params: Any, state: Any) -> tuple[Any, Any
         return params, state
     name, tol = type(solver).__name__, solver.tolerance(params)
     if isinstance(state.converged, jax.core.Tracer):
-        problem = jnp.where(jnp.isnan(state.error), 0, 1)
+        problem = jnp.where(state.converged, -1, jnp.where(jnp.isnan(state.error), 0, 1))
         messages = [_not_a_number(name, ""), _not_converged(name, "", tol, solver.maxiter)]
-        return eqx.branched_error_if(params, ~state.converged, problem, messages), state
+        return raise_where(params, problem, messages, ConvergenceError), state
     if np.any(np.isnan(state.error)):
         raise ConvergenceError(_not_a_number(name, f" in iteration {int(state.iter_num)}"))
     if not np.all(state.converged):

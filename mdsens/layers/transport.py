@@ -17,7 +17,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from mdsens.errors import InputError
 from mdsens.implicit import custom_root
-from mdsens.layers.checks import float_array, require
+from mdsens.layers.checks import float_array, members, require
 from mdsens.layers.projections import projection_simplex
 
 __all__ = [
@@ -129,14 +129,16 @@ def _square(sim_matrix: ArrayLike) -> tuple[Array, tuple[Array, Array]]:
 
 def _checked(sim_matrix: ArrayLike, marginals: Marginals) -> tuple[Array, Array, Array]:
     S = float_array("sim_matrix", sim_matrix)
-    a, b = (float_array("a marginal", marginal) for marginal in marginals)
+    pair = members("marginals", marginals, ("a", "b"))
+    a, b = (float_array("a marginal", marginal) for marginal in pair)
     if S.ndim != 2 or S.size == 0 or a.shape != S.shape[:1] or b.shape != S.shape[1:]:
         raise InputError(
             f"sim_matrix and marginals have shapes {S.shape}, {a.shape} and {b.shape}; allowed are "
             "(m, n), (m,) and (n,)."
         )
-    message = "a marginal has a negative entry; allowed are sums >= 0."
-    a, b = require(a, a >= 0, message), require(b, b >= 0, message)
+    S = require(S, jnp.isfinite(S), "sim_matrix holds NaN or infinity; allowed are finite numbers.")
+    message = "a marginal has a negative entry, or one that is not finite; allowed are sums >= 0."
+    a, b = (require(m, (m >= 0) & (m < jnp.inf), message) for m in (a, b))
     total = jnp.sum(a)
     balanced = jnp.abs(total - jnp.sum(b)) <= _BALANCE * jnp.finfo(S.dtype).eps * total
     return S, a, require(b, balanced, "the marginals have different totals; allowed are equal ones")

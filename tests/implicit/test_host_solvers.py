@@ -250,7 +250,7 @@ def test_an_ase_relaxation_with_emt_changes_as_if_relaxed_again(transform):
 
 def test_the_result_of_host_code_must_be_known_under_jit():
     solver = custom_root(lambda x, t: x - t)(lambda init, t: np.asarray(t) + 0)
-    with pytest.raises(TypeError, match="pass result_shape"):
+    with pytest.raises(InputError, match="pass result_shape"):
         jax.jit(lambda t: solver(None, t))(jnp.ones(3))
 
 

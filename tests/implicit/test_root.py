@@ -11,6 +11,7 @@ import scipy.optimize
 import scipy.sparse
 import scipy.sparse.linalg
 
+from mdsens.errors import InputError
 from mdsens.implicit import custom_fixed_point, custom_root, root_jvp, root_vjp
 
 RANDOM = np.random.default_rng(2)
@@ -207,7 +208,7 @@ def test_keyword_arguments_go_by_the_reference_signature():
 
 def test_keyword_arguments_that_fit_no_signature_are_named():
     solver = custom_root(lambda x, t: x - t)(lambda init, **options: options["t"])
-    with pytest.raises(TypeError, match=r"\['t', 'verbose'\] do not fit.*reference_signature"):
+    with pytest.raises(InputError, match=r"\['t', 'verbose'\] do not fit.*reference_signature"):
         solver(None, t=1.0, verbose=True)
 
 
@@ -372,7 +373,7 @@ def test_a_host_solver_that_closes_over_traced_values_is_an_error():
     def solution(t):
         return custom_root(lambda x: x**2 - t)(lambda init: np.sqrt(np.asarray(t)))(None)
 
-    with pytest.raises(TypeError, match="pass these values as arguments"):
+    with pytest.raises(InputError, match="pass these values as arguments"):
         jax.grad(solution)(4.0)
 
 
