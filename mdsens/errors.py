@@ -1,8 +1,31 @@
 """The errors and warnings that a user can meet, each with one line that says what to do."""
 
+#: Longest line that an error says; what a message quotes may have any length.
+LONGEST_LINE = 400
+
+
+def one_line(text: str, limit: int = LONGEST_LINE) -> str:
+    """Text as one line that a terminal can show: its beginning and its end, if it is too long.
+
+    Arguments:
+        text: anything.
+        limit: number of characters from which on something is left out in the middle.
+
+    Returns:
+        The line; characters that cannot be printed are escaped.
+    """
+    line = " ".join(text.split())
+    if not line.isprintable():
+        line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    half = (limit - 5) // 2
+    return line if len(line) <= limit else f"{line[:half]} ... {line[-half:]}"
+
 
 class MdsensError(Exception):
-    """Base class of every error that mdsens raises on purpose."""
+    """Base class of every error that mdsens raises on purpose; it is said in one line."""
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class InputError(MdsensError, ValueError):

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mdsens.errors import InputError
+from mdsens.particles.frames import require_whole_frames
 from mdsens.particles.precision import require_double_precision
 from mdsens.units import check_unit_system
 from mdsens.values import (
@@ -267,6 +268,7 @@ def read(path: str | Path, dimension: int = 3, units: str = "ase", index: int = 
         found = False
     if not found:
         raise InputError(f"structure file {shown(str(path))} does not exist: give a file's path")
+    require_whole_frames(Path(path))
     try:
         # Never what ASE reads out of a name: an index after "@", or standard input from "-".
         atoms = ase.io.read(Path(path).absolute(), index=index, do_not_split_by_at_sign=True)

@@ -98,6 +98,8 @@ def work(options: argparse.Namespace) -> None:
         include=[f"mdsens.{room}" for room in ("study", "particles", "observables", "potentials",
                  "values", "units")] + ["ase.io", "ase.cell", "ase.spacegroup"]
     )  # fmt: skip
+    # What all tests share lies a folder above.
+    sys.path.insert(1, str(Path(__file__).parents[1]))
     with instrumented:
         import mutations
         import readers

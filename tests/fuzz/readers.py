@@ -12,14 +12,12 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from refusals import BrokenRuleError, refusal
 
-from mdsens.errors import MdsensError
 from mdsens.particles import read
 from mdsens.study import load_study
 
 SYSTEMS = Path(__file__).parents[2] / "systems"
-#: Longest line that an error may be.
-LONGEST_LINE = 400
 #: Lines of a study that stand for an option of the command.
 SETTING = "#--set "
 #: Kinds of structure files, by their names.
@@ -28,10 +26,6 @@ STRUCTURE_NAMES = (
     "a.gen", "geometry.in", "a.res", "a.pwi", "a.cube", "a.cell", "a.gro", "a.mol", "a.sdf",
     "a.cfg", "CONTCAR",
 )  # fmt: skip
-
-
-class BrokenRuleError(AssertionError):
-    """An input was neither read nor refused in a line."""
 
 
 def study_folder() -> Path:
@@ -75,18 +69,10 @@ def read_structure(data: bytes, folder: Path, name: str | None = None) -> str:
 
 
 def _outcome(use) -> str:
-    """The line that refuses, or an empty text; whatever else happens goes on its way."""
-    try:
-        # Readers of ASE warn and print; neither is an answer.
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            use()
-    except MdsensError as error:
-        line = str(error)
-        if not line.strip() or not line.isprintable() or len(line) > LONGEST_LINE:
-            raise BrokenRuleError(f"not one short line ({len(line)}): {line[:600]!r}") from error
-        return line
-    return ""
+    """The line that refuses, or an empty text. Readers of ASE warn and print: no answer."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        return refusal(use)
 
 
 def _check_system(system) -> None:

@@ -1,0 +1,606 @@
+"""Inputs that are refused, each with words that its one line must hold: the table.
+
+Printed as a page of the documentation: python tests/bad_inputs.py > docs/bad_inputs.md.
+"""
+
+import contextlib
+import copy
+import dataclasses
+import functools
+import io
+import json
+import os
+import sys
+import tempfile
+import tomllib
+import warnings
+from pathlib import Path
+
+import ase
+import ase.constraints
+import ase.io
+import jax.numpy as jnp
+import numpy as np
+
+import mdsens
+from mdsens.errors import MdsensError
+from mdsens.study import load_study
+from mdsens.study.toml import to_toml
+
+#: Where the page is, and how it is made.
+PAGE = Path(__file__).parents[1] / "docs" / "bad_inputs.md"
+
+#: A study that is right; rows of the table change it.
+STUDY = {
+    "units": "ase",
+    "structure": {"file": "argon.xyz"},
+    "potential": {"type": "lennard-jones", "epsilon": 0.01, "sigma": 3.4, "cutoff": 8.5},
+    "relaxation": {"method": "lbfgs", "fmax": 1e-8},
+    "sensitivity": {"observables": ["energy", "distance(0,1)"]},
+}
+ARGON = "4\nargon\nAr 0 0 0\nAr 3.7 0 0\nAr 0 3.7 0\nAr 0 0 3.7\n"
+
+
+@dataclasses.dataclass(frozen=True)
+class BadInput:
+    """One kind of bad input.
+
+    Attributes:
+        given: a Python expression, lines of a study, text of a file, or arguments of the command.
+        words: what the line must hold.
+        kind: "python", "study", "file" or "command".
+        name: of the file, where the input is one.
+        quotes: whether the line quotes another library, whose words change between its versions.
+    """
+
+    given: str | bytes
+    words: tuple[str, ...]
+    kind: str = "python"
+    name: str = ""
+    quotes: bool = False
+
+
+def _python(*rows):
+    return [BadInput(given, words) for given, *words in rows]
+
+
+def _study(*rows):
+    return [BadInput(given, words, "study", "study.toml") for given, *words in rows]
+
+
+def _file(*rows, quotes=False):
+    return [BadInput(given, words, "file", name, quotes) for name, given, *words in rows]
+
+
+def _command(*rows):
+    return [BadInput(given, words, "command") for given, *words in rows]
+
+
+TABLE = {
+    "Structures": _python(
+        ("System(np.zeros((0, 3)))", "empty"),
+        ("System(None)", "positions"),
+        ("System('Ar')", "positions", "Ar"),
+        ("System([['a', 'b', 'c']])", "positions"),
+        ("System([[True, False, True]])", "positions"),
+        ("System([[0.0, 1j, 0.0]])", "positions"),
+        ("System([[0.0, 0.0, 0.0], [1.0, 0.0]])", "positions"),
+        ("System([[0.0, np.nan, 0.0]])", "positions", "not finite"),
+        ("System([[0.0, np.inf, 0.0]])", "positions", "not finite"),
+        ("System([[0.0, 0.0, 0.0, 0.0]])", "positions", "(1, 4)"),
+        ("System([0.0, 0.0, 0.0])", "positions", "(3,)"),
+        ("System(atoms)", "positions", "from_ase"),
+        ("System(places, cell=[5, 5, 5])", "cell", "(3,)"),
+        ("System(places, cell='cubic')", "cell"),
+        ("System(places, cell=np.eye(2))", "cell", "(2, 2)"),
+        ("System(places, cell=np.full((3, 3), np.nan))", "cell", "finite"),
+        ("System(places, cell=np.zeros((3, 3)), pbc=True)", "cell", "no volume"),
+        ("System(places, cell=np.ones((3, 3)), pbc=True)", "cell", "no volume"),
+        ("System(places, cell=np.diag([5.0, 5, 0]), pbc=(False, False, True))", "cell"),
+        ("System(places, cube, pbc='FFF')", "pbc", "FFF"),
+        ("System(places, cube, pbc=['F', 'F', 'F'])", "pbc", "'F'"),
+        ("System(places, cube, pbc=np.nan)", "pbc", "nan"),
+        ("System(places, cube, pbc=1)", "pbc", "1"),
+        ("System(places, cube, pbc=None)", "pbc", "None"),
+        ("System(places, cube, pbc=[1, 1, 0])", "pbc"),
+        ("System(places, cube, pbc=[True, True])", "pbc"),
+        ("System(places, cube, symbols='ArKr', species=[0, 0, 1, 1])", "species"),
+        ("System(places, cube, symbols=('Ar', 'Ar'))", "Ar", "twice"),
+        ("System(places, cube, symbols=[1, 2])", "symbols"),
+        ("System(places, cube, symbols=())", "symbols"),
+        ("System(places, cube, symbols=('Ar', ''))", "symbols"),
+        ("System(places, cube, ('Ar', 'Kr'), [0, 0.9, 1, 1])", "species", "whole"),
+        ("System(places, cube, ('Ar', 'Kr'), [0, 2**32, 1, 1])", "species", "4294967296"),
+        ("System(places, cube, ('Ar', 'Kr'), [0, 1, 2, 1])", "species", "2"),
+        ("System(places, cube, ('Ar', 'Kr'), [0, 1])", "species", "(2,)"),
+        ("System(places, cube, ('Ar', 'Kr'), [True, False, True, True])", "species"),
+        ("System(places, cube, ('Ar', 'Kr'), ['Ar', 'Kr', 'Xe', 'Ar'])", "species"),
+        ("System(places, cube, fixed=[0.0, 1.0, 0.0, 0.0])", "fixed"),
+        ("System(places, cube, fixed=[True])", "fixed"),
+        ("System(places, cube, fixed=[0, 9])", "fixed", "9"),
+        ("System(places, cube, fixed='all')", "fixed"),
+        ("System(places, cube, units=[])", "units", "[]"),
+        ("System(places, cube, units='SI')", "units", "SI", "reduced"),
+        ("system.with_fixed(np.array([0, 0, 1, 1]))", "fixed", "twice"),
+        ("system.with_fixed([0, 4])", "fixed", "4"),
+        ("system.with_fixed([0.5])", "fixed"),
+        ("system.with_positions(np.zeros((2, 3)))", "positions", "(2, 3)"),
+        ("system.with_positions(places * np.nan)", "positions", "not finite"),
+        ("system.with_positions('origin')", "positions"),
+        ("system.with_cell(np.eye(2))", "cell", "(2, 2)"),
+        ("system.with_cell(np.zeros((3, 3)))", "cell", "no volume"),
+        ("system.with_cell(np.eye(3) * np.nan)", "cell"),
+        ("System.from_ase(places)", "atoms", "ase.Atoms"),
+        ("System.from_ase(ase.Atoms())", "empty"),
+        ("System.from_ase(atoms, dimension=1)", "dimension", "1"),
+        ("System.from_ase(atoms, dimension='2')", "dimension", "'2'"),
+        ("System.from_ase(atoms, dimension=2)", "dimension", "plane"),
+        ("System.from_ase(constrained)", "FixBondLength", "FixAtoms"),
+        ("System.from_ase(twice_fixed)", "twice"),
+    ),
+    "Files of structures": [
+        *_python(
+            ("read('nowhere.xyz')", "nowhere.xyz", "does not exist"),
+            ("read('.')", "'.'"),
+            ("read(3)", "path", "3"),
+            ("read('argon.xyz', index='last')", "index", "last"),
+            ("read('argon.xyz', index=7)", "index", "7"),
+            ("read('argon.xyz', dimension=4)", "dimension", "4"),
+            ("read('argon.xyz', units='nm')", "units", "nm"),
+        ),
+        *_file(
+            ("empty.xyz", "", "cannot be read"),
+            ("words.txt", "no structure at all\n", "cannot be read"),
+            ("letters.xyz", "1\n\nAr zero 0 0\n", "cannot be read"),
+            ("nothing.xyz", "0\n\n", "empty"),
+            ("infinite.xyz", "1\n\nAr inf 0 0\n", "positions", "finite"),
+            ("nan.extxyz", "1\nLattice='5 0 0 0 nan 0 0 0 5'\nAr 0 0 0\n", "cell"),
+            ("endless.xyz", "1000000000\n\nAr 0 0 0\n", "1000000000"),
+            ("bytes.cif", b"\xff\xfe\x00data_\n", "cannot be read"),
+            ("short.lammps-data", "a\n\n9 atoms\n", "cannot be read"),
+            ("POSCAR", "Ar\n1.0\n1 0 0\n0 1 0\n", "cannot be read"),
+            ("json.json", '{"a": 1}', "cannot be read"),
+            quotes=True,
+        ),
+        *_file(
+            (
+                "shared.cif",
+                "data_a\n_cell_length_a 5\n_cell_length_b 5\n_cell_length_c 5\n_cell_angle_alpha 90\n"
+                "_cell_angle_beta 90\n_cell_angle_gamma 90\n_space_group_name_H-M_alt 'P 1'\nloop_\n"
+                "_atom_site_type_symbol\n_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\n"
+                "_atom_site_occupancy\nCu 0 0 0 0.5\nAu 0 0 0 0.5\n",
+                "occupan",
+            ),
+            (
+                "flat.extxyz",
+                '1\nLattice="5 0 0 0 0 0 0 0 5" pbc="T T T"\nAr 0 0 0\n',
+                "no volume",
+            ),
+        ),
+    ],
+    "Potentials": _python(
+        ("LennardJones(epsilon=None, sigma=3.4, cutoff=8.5)", "epsilon", "None"),
+        ("LennardJones(epsilon='0.01', sigma=3.4, cutoff=8.5)", "epsilon", "'0.01'"),
+        ("LennardJones(epsilon=0.01, sigma=True, cutoff=8.5)", "sigma", "True"),
+        ("LennardJones(epsilon=0.01, sigma=-3.4, cutoff=8.5)", "sigma", "-3.4"),
+        ("LennardJones(epsilon=0.01, sigma=np.nan, cutoff=8.5)", "sigma"),
+        ("LennardJones(epsilon=0.01, sigma=3.4, cutoff=0)", "cutoff", "0"),
+        ("LennardJones(epsilon=0.01, sigma=3.4, cutoff=np.inf)", "cutoff", "inf"),
+        ("LennardJones(epsilon=0.01, sigma=3.4, cutoff='8.5')", "cutoff", "'8.5'"),
+        ("LennardJones(epsilon=0.01, sigma=3.4, cutoff=True)", "cutoff", "True"),
+        ("LennardJones(0.01, 3.4, 8.5, 'smoth')", "truncation", "'smooth'"),
+        ("LennardJones(0.01, 3.4, 8.5, [])", "truncation", "[]"),
+        ("LennardJones(0.01, 3.4, 8.5, onset=9.0)", "onset", "9"),
+        ("LennardJones(0.01, 3.4, 8.5, onset='a')", "onset", "'a'"),
+        ("LennardJones([[0.01, 0.02], [0.03, 0.01]], 3.4, 8.5, species=kinds)", "symmetric"),
+        ("LennardJones([[0.01, 0.02], [0.02, 0.01]], 3.4, 8.5)", "species"),
+        ("LennardJones([0.01, 0.02], 3.4, 8.5, species=kinds)", "epsilon", "(2,)"),
+        ("LennardJones({'Ar-Ar': 0.01}, 3.4, 8.5, species=kinds)", "Ar-Kr"),
+        ("LennardJones({'Ar-Xe': 0.01}, 3.4, 8.5, species=kinds)", "Ar-Xe"),
+        ("LennardJones({0: 0.01}, 3.4, 8.5, species=kinds)", "0"),
+        (
+            "LennardJones(0.01, {'Ar-Ar': 3.4, 'Kr-Kr': 3.6, 'Ar-Kr': 3.2, 'Kr-Ar': 3.5}, 8.5, "
+            "species=kinds)",
+            "Kr-Ar",
+        ),
+        ("LennardJones(0.01, 3.4, 8.5, species=('Ar', 'Ar'))", "Ar", "twice"),
+        ("LennardJones(0.01, 3.4, 8.5, species=3)", "species", "3"),
+        ("LennardJones(0.01, 3.4, 8.5, species=())", "species"),
+        ("potential.with_parameters({'sigma': np.nan})", "sigma"),
+        ("potential.with_parameters({'sigma': -1.0})", "sigma", "-1"),
+        ("potential.with_parameters({'sigma': True})", "sigma", "True"),
+        ("potential.with_parameters({'sigma': '3.4'})", "sigma", "'3.4'"),
+        ("potential.with_parameters({'sgima': 3.4})", "sgima", "'sigma'"),
+        ("potential.with_parameters([3.4])", "[3.4]"),
+        ("potential.with_parameters({1: 3.4})", "1"),
+        ("Morse(0.1, 1.5, 3.4, -8.5)", "cutoff", "-8.5"),
+        ("Morse(0.0, 1.5, 3.4, 8.5)", "epsilon", "0"),
+        ("SoftSphere(0.0)", "diameter", "0"),
+        ("SoftSphere(1.0, alpha=1.5)", "alpha", "1.5"),
+        ("SoftSphere(1.0, alpha={})", "alpha", "{}"),
+        ("SoftSphere(1.0, alpha='hertz')", "alpha", "'hertz'"),
+        ("SoftSphere(1.0, alpha=np.nan)", "alpha", "nan"),
+        ("SoftSphere([1.0, 2.0])", "species"),
+        ("WCA(0.01, np.inf)", "sigma"),
+        ("SuttonChen(0.01, 5.0, -30.0, 9.0, 6.0, 8.5)", "c", "-30"),
+        ("silicon(p=0.0)", "p"),
+        ("silicon(costheta0=5.0)", "costheta0", "5"),
+        ("silicon(a=-1.8)", "a", "-1.8"),
+        ("silicon(p=0.0, q=4.0)", "p", "q"),
+        ("relax(krypton, binary_without_krypton)", "Kr"),
+    ),
+    "Relaxations": _python(
+        ("relax(atoms, potential)", "system", "from_ase"),
+        ("relax(system, 'lennard-jones')", "potential"),
+        ("relax(system, potential, method='bfgs')", "method", "'lbfgs'"),
+        ("relax(system, potential, method=None)", "method"),
+        ("relax(system, potential, method=[])", "method"),
+        ("relax(system, potential, fmax=0)", "fmax", "0"),
+        ("relax(system, potential, fmax=np.nan)", "fmax", "nan"),
+        ("relax(system, potential, fmax='1e-8')", "fmax", "'1e-8'"),
+        ("relax(system, potential, fmax=True)", "fmax", "True"),
+        ("relax(system, potential, max_steps=-1)", "max_steps", "-1"),
+        ("relax(system, potential, max_steps=1.5)", "max_steps", "1.5"),
+        ("relax(system, potential, max_steps='many')", "max_steps", "'many'"),
+        ("relax(system, potential, max_step=0)", "max_step", "0"),
+        ("relax(system, potential, max_step=np.nan)", "max_step", "nan"),
+        ("relax(system, potential, cell='cubic')", "cell", "'cubic'"),
+        ("relax(system, potential, cell=True)", "cell", "True"),
+        ("relax(system, potential, cell=[])", "cell"),
+        ("relax(cluster, potential, cell='full')", "cell", "periodic"),
+        ("relax(system, potential, cell='full', pressure=np.nan)", "pressure", "nan"),
+        ("relax(system, potential, cell='full', pressure='1 GPa')", "pressure", "'1 GPa'"),
+        ("relax(system, potential, pressure=0.1)", "pressure", "cell"),
+        ("relax(system, potential, fixed=[7])", "fixed", "7"),
+        ("relax(system, potential, fixed='none')", "fixed", "none"),
+        ("relax(system, potential, skin=0)", "skin", "0"),
+        ("relax(system, potential, skin='a')", "skin", "'a'"),
+        ("relax(system, potential, skin=-1.0)", "skin", "-1"),
+        ("relax(system, potential, callback=3)", "callback"),
+        ("relax(system, potential, progress='yes')", "progress"),
+        ("relax(system.with_positions(places * 0), potential)", "same point"),
+        ("relax_batch([], potential)", "systems", "empty"),
+        ("relax_batch([system, atoms], potential)", "systems[1]"),
+        ("relax_batch([system, flat], potential)", "systems[1]", "dimension"),
+        ("relax_batch([system], [potential, potential])", "potentials"),
+        ("relax_batch([system, system], potential, fmax=[1e-8])", "fmax"),
+        ("relax_batch([system, system], potential, fmax=[1e-8, np.nan])", "fmax", "nan"),
+        ("relax_batch([system], potential, batch_size=0)", "batch_size", "0"),
+        ("relax_batch([system], potential, batch_size=1.5)", "batch_size", "1.5"),
+        ("relax_batch([system], potential, skin=0)", "skin", "0"),
+        ("relax_batch(system, potential)", "systems", "list"),
+    ),
+    "Observables and sensitivities": _python(
+        ("parse('energi')", "energi", "'energy'"),
+        ("parse('')", "observable"),
+        ("parse(3)", "3"),
+        ("parse('distance(0,1')", "distance"),
+        ("parse('distance(0)')", "distance", "j"),
+        ("parse('distance(0,1.5)')", "distance", "1.5"),
+        ("parse('distance(0,0)')", "distance", "0"),
+        ("parse('distance(0,True)')", "distance", "True"),
+        ("parse('angle(0,1,0)')", "angle"),
+        ("parse('angle(0,1)')", "angle", "k"),
+        ("parse('coordination(\"a\")')", "coordination", "'a'"),
+        ("parse('coordination(-1)')", "coordination", "-1"),
+        ("parse('coordination(1e999)')", "coordination", "inf"),
+        ("parse('coordination(4, 9)')", "coordination", "9"),
+        ("parse('radial_distribution(5, bins=\"a\")')", "bins", "'a'"),
+        ("parse('radial_distribution(5, bins=1.5)')", "bins", "1.5"),
+        ("parse('radial_distribution(5, bins=0)')", "bins", "0"),
+        ("parse('radial_distribution(0)')", "r_max", "0"),
+        ("parse('radial_distribution(5, width=-1)')", "width", "-1"),
+        ("parse('mean_squared_displacement(\"a\")')", "mean_squared_displacement"),
+        ("parse('__import__(\"os\")')", "__import__"),
+        ("parse('energy()()')", "energy()()"),
+        ("observables.distance(0, 9)(start)", "9"),
+        ("observables.distance(0, -5)(start)", "-5"),
+        ("observables.distance(0, -4)(start)", "-4"),
+        ("observables.angle(0, 1, 9)(start)", "9"),
+        ("observables.distance('a', 1)", "'a'"),
+        ("observables.distance(None, 1)", "None"),
+        ("observables.coordination(1e6)(start)", "coordination", "1e+06"),
+        ("observables.volume()(unrelaxed(cluster, potential))", "volume"),
+        ("observables.pressure()(unrelaxed(cluster, potential))", "pressure"),
+        ("observables.stress()(unrelaxed(cluster, potential))", "stress"),
+        ("observables.mean_squared_displacement(places[:2])(start)", "(2, 3)"),
+        ("observables.mean_squared_displacement([[np.nan] * 3] * 4)", "reference"),
+        ("sensitivity(system, ['energy'])", "equilibrium", "relax"),
+        ("sensitivity(start, ['energy'], mode='backward')", "mode", "backward"),
+        ("sensitivity(start, [3])", "3"),
+        ("sensitivity(start, ['energy', 'energy'])", "energy", "twice"),
+        ("sensitivity(start, [])", "observables"),
+        ("sensitivity(start, ['energy'], wrt=['sgima'])", "sgima", "'sigma'"),
+        ("sensitivity(start, ['energy'], wrt=[3])", "3"),
+        ("sensitivity(start, ['energy'], wrt=[])", "wrt"),
+        ("sensitivity(start, ['energy'], allow_unconverged='yes')", "allow_unconverged"),
+        ("sensitivity_batch([start], ['energy'])", "equilibria", "relax_batch"),
+    ),
+    "Study files": _study(
+        ("potential.type = []", "potential.type", "[]"),
+        ("potential.type = 'lenard-jones'", "potential.type", "'lennard-jones'"),
+        ("potential.sgima = 3.4", "sgima", "'sigma'"),
+        ("potential.sigma = 'three'", "potential.sigma", "three"),
+        ("potential.sigma = '3.4 eV'", "potential.sigma", "eV", "length"),
+        ("potential.sigma = 'nan'", "potential.sigma", "nan"),
+        ("potential.sigma = nan", "potential.sigma", "nan"),
+        ("potential.sigma = true", "potential.sigma", "True"),
+        ("potential.sigma = []", "potential.sigma", "[]"),
+        ("potential.sigma = { Ar = 3.4 }", "potential.sigma", "species"),
+        ("potential.species = 'Ar'", "potential.species", "Ar"),
+        ("potential.species = ['Ar', 'Ar']", "species", "twice"),
+        ("potential.species = ['Kr']", "Ar"),
+        ("potential.species = ['Ar']\npotential.sigma = { Ar-Kr = 3.4 }", "Ar-Kr"),
+        ("potential.truncation = 1", "truncation", "1"),
+        ("structure.file = 'nowhere.xyz'", "structure.file", "nowhere.xyz"),
+        ("structure.file = 'agron.xyz'", "structure.file", "'argon.xyz'"),
+        ("structure.file = ''", "structure.file"),
+        ("structure.file = 7", "structure.file", "7"),
+        ("structure.dimension = 1", "structure.dimension", "1"),
+        ("structure.dimension = true", "structure.dimension", "True"),
+        ("structure.builder = 'soft-sphere-packing'", "file and builder"),
+        ("structure.colour = 'red'", "colour"),
+        ("structure.rattle.amplitude = -1", "amplitude", "-1"),
+        ("structure.rattle.amplitude = nan", "amplitude", "nan"),
+        ("structure.rattle.amplitude = 1e300", "amplitude", "1e+300"),
+        ("structure.rattle.amplitude = '1 eV'", "amplitude", "eV"),
+        ("structure.rattle = { amplitude = 0.1, seed = -1 }", "seed", "-1"),
+        ("structure.rattle = { seed = 1 }", "amplitude", "missing"),
+        ("units = 'SI'", "units", "SI"),
+        ("units = 'reduced'\nrelaxation.fmax = '1 eV/Ang'", "relaxation.fmax", "reduced"),
+        ("name = '../elsewhere'", "name", "elsewhere"),
+        ("name = 3", "name", "3"),
+        ("description = 3", "description", "3"),
+        ("relaxation.method = 'bfgs'", "relaxation.method", "'lbfgs'"),
+        ("relaxation.methd = 'fire'", "methd", "'method'"),
+        ("relaxation.fmax = 0", "relaxation.fmax", "0"),
+        ("relaxation.fmax = nan", "relaxation.fmax", "nan"),
+        ("relaxation.fmax = 'inf'", "relaxation.fmax", "inf"),
+        ("relaxation.max_steps = 1.5", "relaxation.max_steps", "1.5"),
+        ("relaxation.max_steps = -1", "relaxation.max_steps", "-1"),
+        ("relaxation.cell = 'cubic'", "relaxation.cell", "cubic"),
+        ("relaxation.cell = 'full'", "cell", "periodic"),
+        ("relaxation.pressure = nan", "relaxation.pressure", "nan"),
+        ("relaxation.pressure = '1 GPa'", "pressure", "cell"),
+        ("relaxation.max_step = 0", "relaxation.max_step", "0"),
+        ("relaxation = 3", "relaxation", "3"),
+        ("sensitivity.observables = []", "sensitivity.observables"),
+        ("sensitivity.observables = 'energy'", "sensitivity.observables", "energy"),
+        ("sensitivity.observables = ['energi']", "energi", "'energy'"),
+        ("sensitivity.observables = ['energy', 'energy']", "energy", "twice"),
+        ("sensitivity.observables = ['distance(0,9)']", "distance(0,9)", "9"),
+        ("sensitivity.observables = ['volume']", "volume"),
+        ("sensitivity.observables = ['coordination(1e6)']", "coordination"),
+        ("sensitivity.parameters = ['sgima']", "sgima", "'sigma'"),
+        ("sensitivity.parameters = []", "sensitivity.parameters"),
+        ("sensitivity.mode = 'sideways'", "sensitivity.mode", "sideways"),
+        ("sensitivity.logarithmic = 1", "sensitivity.logarithmic", "1"),
+        ("verify.step = 0", "verify.step", "0"),
+        ("verify.tolerance = -1", "verify.tolerance", "-1"),
+        ("ensemble.seeds = 3", "ensemble.seeds", "rattle"),
+        ("ensemble.parameter = 'sgima'", "ensemble.parameter", "'sigma'"),
+        ("extra = 1", "extra"),
+    )
+    + [
+        BadInput(given, words, "file", "study.toml", quotes)
+        for given, quotes, *words in (
+            ("", False, "structure", "missing"),
+            ("structure = [", True, "study.toml", "TOML"),
+            (b"name = '\xff'\n", True, "study.toml", "TOML"),
+            ("a = " + "[" * 3000 + "]" * 3000, True, "study.toml", "TOML"),
+            ("[structure]\nfile = 'argon.xyz'\n", False, "potential", "missing"),
+            ("structure = 3\npotential = 3\n", False, "structure", "3"),
+            (
+                "[structure]\nfile = 'argon.xyz'\n[potential]\nepsilon = 0.01\n",
+                False,
+                "potential.type",
+                "missing",
+            ),
+            *(
+                (
+                    "units = 'reduced'\n[potential]\ntype = 'soft-sphere'\ndiameter = 1.0\n"
+                    f"[structure]\nbuilder = 'soft-sphere-packing'\n{lines}\n",
+                    False,
+                    *words,
+                )
+                for lines, *words in (
+                    ("count = 8", "structure.diameters", "missing"),
+                    ("count = 0\ndiameters = { a = 1.0 }\npacking_fraction = 0.9", "count", "0"),
+                    ("count = 7\ndiameters = { a = 1, b = 2 }\npacking_fraction = 0.9", "count"),
+                    (
+                        "count = 1000000000000\ndiameters = { a = 1 }\npacking_fraction = 0.9",
+                        "count",
+                        "1000000000000",
+                    ),
+                    (
+                        "count = { a = 4 }\ndiameters = { a = 1, b = 2 }\npacking_fraction = 0.9",
+                        "'b'",
+                    ),
+                    ("count = 8\ndiameters = { a = -1 }\npacking_fraction = 0.9", "diameters"),
+                    ("count = 8\ndiameters = { a = nan }\npacking_fraction = 0.9", "diameters"),
+                    ("count = 8\ndiameters = {}\npacking_fraction = 0.9", "diameters"),
+                    (
+                        "count = 8\ndiameters = { a = 1 }\npacking_fraction = inf",
+                        "packing_fraction",
+                    ),
+                )
+            ),
+        )
+    ],
+    "The command": _command(
+        ("run nowhere", "nowhere", "no such folder or file"),
+        ("run argon-vacansy", "argon-vacansy", "'argon-vacancy'"),
+        ("run", "STUDY"),
+        ("runn argon-vacancy", "runn"),
+        ("run study.toml --sett a=1", "--sett"),
+        ("run study.toml --set relaxation.fmax", "key=value"),
+        ("run study.toml --set =3", "key=value"),
+        ("run study.toml --set units.deep=3", "units"),
+        ("run study.toml --set relaxation.fmax=small", "relaxation.fmax", "small"),
+        ("run study.toml --set relaxation.fmax=1e-6\\npotential.sigma=3", "--set"),
+        ("run study.toml --out argon.xyz", "argon.xyz", "--out"),
+        ("run study.toml --out .", "'.'", "--out"),
+        ("run study.toml --out foreign", "foreign", "--out"),
+        ("verify nowhere", "nowhere"),
+        ("report nowhere", "nowhere"),
+        ("report schema", "schema"),
+        ("report damaged", "damaged"),
+    ),
+}
+
+
+@functools.cache
+def _names() -> dict:
+    """What the expressions of the table may name."""
+    from mdsens import observables, potentials
+    from mdsens.relaxation import unrelaxed
+
+    places = np.array([[0.0, 0.0, 0.0], [3.7, 0.0, 0.0], [0.0, 3.7, 0.0], [0.0, 0.0, 3.7]])
+    cube = 8.0 * np.eye(3)
+    atoms = ase.Atoms("Ar4", places, cell=cube, pbc=True)
+    constrained, twice_fixed = atoms.copy(), atoms.copy()
+    constrained.set_constraint(ase.constraints.FixBondLength(0, 1))
+    twice_fixed.set_constraint(ase.constraints.FixAtoms([0, 1]))
+    twice_fixed.constraints[0].index = np.array([0, 0])
+    system = mdsens.System.from_ase(atoms)
+    potential = potentials.LennardJones(0.01, 3.4, 8.5)
+    stillinger_weber = {
+        "epsilon": 2.1683, "sigma": 2.0951, "a": 1.8, "lambda_": 21.0, "gamma": 1.2,
+        "costheta0": -1 / 3, "A": 7.049556277, "B": 0.6022245584, "p": 4.0, "q": 0.0,
+    }  # fmt: skip
+    return {
+        **{name: getattr(potentials, name) for name in potentials.__all__},
+        **{name: getattr(mdsens, name) for name in mdsens.__all__},
+        "np": np, "jnp": jnp, "ase": ase, "places": places, "cube": cube, "atoms": atoms,
+        "constrained": constrained, "twice_fixed": twice_fixed, "system": system,
+        "cluster": mdsens.System(places, None, ("Ar",)),
+        "flat": mdsens.System(places[:3, :2], 8.0 * np.eye(2), ("Ar",)),
+        "krypton": mdsens.System(places, cube, ("Kr",)),
+        "potential": potential, "kinds": ("Ar", "Kr"),
+        "binary_without_krypton": potentials.LennardJones(0.01, 3.4, 8.5, species=("Ar", "Xe")),
+        "silicon": lambda **changes: potentials.StillingerWeber(**(stillinger_weber | changes)),
+        "observables": observables, "parse": observables.parse, "unrelaxed": unrelaxed,
+        "start": unrelaxed(system, potential),
+    }  # fmt: skip
+
+
+def answer(bad: BadInput) -> str:
+    """What is said to an input: the line of its error.
+
+    Raises:
+        AssertionError: it is taken.
+        Exception: what is raised instead of an error of mdsens.
+    """
+    with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
+        folder = Path(name).resolve()
+        _furnish(folder)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                line = _said(bad)
+        except MdsensError as error:
+            line = str(error)
+        return line.replace(str(folder), "FOLDER")
+
+
+def _furnish(folder: Path) -> None:
+    """A folder with a study, a structure, and folders that others have written."""
+    (folder / "argon.xyz").write_text(ARGON)
+    (folder / "study.toml").write_text(to_toml(STUDY))
+    for name, results in (
+        ("foreign", {"schema": 7, "rows": []}), ("schema", {"schema": 1}), ("damaged", None),
+    ):  # fmt: skip
+        (folder / name).mkdir()
+        text = "{" if results is None else json.dumps(results)
+        (folder / name / "results.json").write_text(text)
+
+
+def _said(bad: BadInput) -> str:
+    if bad.kind == "command":
+        return _command_line(bad.given)
+    if bad.kind == "python":
+        eval(bad.given, dict(_names()))
+    elif bad.name == "study.toml":
+        text = bad.given if bad.kind == "file" else to_toml(_changed(STUDY, bad.given))
+        Path(bad.name).write_bytes(text if isinstance(text, bytes) else text.encode())
+        study = load_study(bad.name)
+        study.check()
+    else:
+        Path(bad.name).write_bytes(
+            bad.given if isinstance(bad.given, bytes) else bad.given.encode()
+        )
+        mdsens.read(bad.name)
+    raise AssertionError(f"{bad.given!r} is taken")
+
+
+def _command_line(arguments: str) -> str:
+    """The line that the command prints."""
+    from mdsens import cli
+
+    written = io.StringIO()
+    before = sys.argv
+    sys.argv = ["mdsens", *(word.replace("\\n", "\n") for word in arguments.split())]
+    os.environ["MDSENS_CACHE"] = "off"
+    try:
+        with contextlib.redirect_stderr(written), contextlib.redirect_stdout(io.StringIO()):
+            cli.main()
+    except SystemExit as end:
+        assert end.code in (1, 2), f"the status is {end.code}"
+    finally:
+        sys.argv = before
+    # Before it, the command says what it is about to do.
+    line = written.getvalue().splitlines()[-1]
+    assert line.startswith("mdsens: "), f"the last line is {line!r}"
+    return line.removeprefix("mdsens: ")
+
+
+def _changed(table: dict, lines: str) -> dict:
+    """A study with the values of some lines in the place of its own."""
+
+    def merge(old: dict, new: dict) -> dict:
+        for key, value in new.items():
+            both = isinstance(value, dict) and isinstance(old.get(key), dict)
+            old[key] = merge(old[key], value) if both else value
+        return old
+
+    return merge(copy.deepcopy(table), tomllib.loads(lines))
+
+
+def page() -> str:
+    """The page of the documentation."""
+    count = sum(map(len, TABLE.values()))
+    lines = [
+        "# What is refused, and in what words",
+        "",
+        f"{count} kinds of bad input and the one line that each gives. This page is made from the "
+        "table in `tests/bad_inputs.py`, which the tests go through, by "
+        "`python tests/bad_inputs.py > docs/bad_inputs.md`.",
+        "",
+        f"Lines of a study stand in the place of those of this one:\n\n```toml\n{to_toml(STUDY)}```",
+    ]
+    for title, rows in TABLE.items():
+        lines += ["", f"## {title}", "", "| input | line |", "|---|---|"]
+        for bad in rows:
+            lines.append(f"| {_cell(_shown(bad))} | {_cell(answer(bad))} |")
+    return "\n".join(lines) + "\n"
+
+
+def _shown(bad: BadInput) -> str:
+    """An input as it can stand in a table."""
+    text = bad.given.decode("latin-1") if isinstance(bad.given, bytes) else bad.given
+    text = text if len(text) <= 300 else text[:120] + " ... " + text[-40:]
+    if bad.kind == "command":
+        return f"mdsens {text}"
+    return f"{bad.name}: {text or '(nothing)'}" if bad.kind == "file" else text
+
+
+def _cell(text: str) -> str:
+    """Text as code in a cell of a table of Markdown."""
+    text = text.replace("\n", " ⏎ ").replace("|", "\\|")
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    fence = "``" if "`" in text else "`"
+    return f"{fence}{text}{fence}"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())
