@@ -2,6 +2,7 @@
 
 import json
 
+import numerical
 import numpy as np
 import pytest
 import scipy.sparse
@@ -148,20 +149,23 @@ def test_forces_of_discs_in_closed_form_are_those_of_mdsens(packing):
 def test_derivatives_of_discs_in_closed_form_are_finite_differences(packing, monkeypatch):
     case, positions = packing
     kept = np.ones(case.atom_count, bool)
-    contacts, step = Contacts(case, positions, kept), 1e-6
+    contacts = Contacts(case, positions, kept)
+    # Forces are sums of up to six overlaps of one each.
+    noise, scale = 6 * np.finfo(float).eps, 1.0
     direction = np.random.default_rng(0).normal(size=positions.shape)
-    there, back = (
-        Contacts(case, positions + sign * step * direction, kept).forces() for sign in (1, -1)
+    expected = numerical.derivative(
+        lambda t: Contacts(case, positions + t * direction, kept).forces(), 0.0, 1e-5, noise=noise
     )
-    product = contacts.hessian() @ direction.reshape(-1)
-    np.testing.assert_allclose(product, -((there - back) / (2 * step)).reshape(-1), atol=1e-7)
-    wider = {}
-    for sign in (1, -1):
-        monkeypatch.setattr("benchmarks.discs.DISCS", {"large": 1.0, "small": 0.6 + sign * step})
+    product = (contacts.hessian() @ direction.reshape(-1)).reshape(positions.shape)
+    numerical.agrees(-product, expected, rtol=1e-7, scale=scale, each=True)
+
+    def forces(small):
         # The box stays as it is.
-        wider[sign] = Contacts(case, positions, kept).forces()
-    change = (wider[1] - wider[-1]) / (2 * step)
-    np.testing.assert_allclose(contacts.force_change(), change, atol=1e-7)
+        monkeypatch.setattr("benchmarks.discs.DISCS", {"large": 1.0, "small": small})
+        return Contacts(case, positions, kept).forces()
+
+    expected = numerical.derivative(forces, 0.6, 1e-5, noise=noise)
+    numerical.agrees(contacts.force_change(), expected, rtol=1e-7, scale=scale, each=True)
 
 
 def test_a_translation_is_no_error():

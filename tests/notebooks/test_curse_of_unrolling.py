@@ -27,7 +27,7 @@ def test_unrolling_in_one_dimension_has_the_closed_form(curse):
 def test_unrolling_in_fifty_dimensions_has_the_closed_form_of_every_mode(curse):
     names, _ = curse
     overshoots = names["fast"] * names["spectrum"]
-    for step in (1, 47, 1000):
+    for step in (1, 47, 500):
         modes = names["closed_form"](overshoots, step) * names["jacobian"]
         expected = np.linalg.norm(modes) / np.linalg.norm(names["jacobian"])
         np.testing.assert_allclose(names["long"][1][step], expected, rtol=1e-8)

@@ -1,5 +1,6 @@
 """The notebook on hyperparameter optimisation runs, and what its text claims is true."""
 
+import numerical
 import numpy as np
 import pytest
 from notebook_scripts import figure_is_drawn, run_notebook
@@ -21,7 +22,14 @@ def optimisation(tmp_path_factory):
 
 
 def test_both_derivatives_agree_with_finite_differences(optimisation):
-    errors = optimisation[0]["errors"]
+    names, errors = optimisation[0], optimisation[0]["errors"]
+
+    def loss(penalty):
+        return names["judge"](penalty, names["middle_data"])[0]
+
+    noise = numerical.rounding(lambda batch: [loss(penalty) for penalty in batch], 2.0)
+    judge = numerical.derivative(loss, 2.0, names["STEP"], noise=noise)
+    numerical.agrees(names["reference"], judge, rtol=1e-6)
     assert len(errors) == 2
     assert max(errors.values()) < 1e-5
 

@@ -24,7 +24,8 @@ def test_the_solver_finds_the_root_of_the_closed_form(tour):
 def test_the_implicit_derivative_is_exact_and_the_others_are_not(tour):
     errors = tour[0]["errors"]
     assert errors["implicit"] < 1e-14
-    assert 1e-12 < errors["finite differences"] < 1e-7
+    # Over a step of 1e-6, rounding alone is some 1e-10: by luck it may be less.
+    assert 1e-14 < errors["finite differences"] < 1e-7
     assert errors["unrolled, 5 steps"] > 0.1
     assert 1e-12 < errors["unrolled, 40 steps"] < 1e-7
 
