@@ -17,6 +17,8 @@ import numpy as np
 
 from mdsens.errors import InputError
 
+#: So many numbers are shown where some of them are not finite.
+FEW = 8
 #: A shape as it is asked for: sizes, or names of sizes that may be anything.
 Shape = tuple[int | str, ...]
 
@@ -269,9 +271,9 @@ def real_array(
     bounds = (above, at_least, below, at_most)
     wanted = ("finite numbers" if array.ndim else "a finite number") + _bounds(*bounds)
     if finite and not np.isfinite(array).all():
-        rows = _rows(~np.isfinite(array))
-        what = f"{name} is not finite{rows}" if array.ndim else f"{name} = {array} is not finite"
-        raise InputError(f"{what}: give {wanted}")
+        # Of many numbers, those that are not finite would hardly be among the few that are shown.
+        few = f" = {shown(array.tolist())}" if array.size <= FEW else ""
+        raise InputError(f"{name}{few} is not finite{_rows(~np.isfinite(array))}: give {wanted}")
     allowed = _allowed(array, *bounds)
     if not allowed.all():
         raise InputError(f"{name} = {shown(array.tolist())}{_rows(~allowed)}: give {wanted}")

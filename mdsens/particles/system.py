@@ -7,7 +7,6 @@ from typing import Any
 import ase
 import ase.constraints
 import ase.data
-import ase.geometry
 import ase.io
 import equinox as eqx
 import jax
@@ -17,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mdsens.errors import InputError
 from mdsens.particles.frames import require_whole_frames
+from mdsens.particles.lattice import completed_cell
 from mdsens.particles.precision import require_double_precision
 from mdsens.units import check_unit_system
 from mdsens.values import (
@@ -273,8 +273,12 @@ def read(path: str | Path, dimension: int = 3, units: str = "ase", index: int = 
         # Never what ASE reads out of a name: an index after "@", or standard input from "-".
         atoms = ase.io.read(Path(path).absolute(), index=index, do_not_split_by_at_sign=True)
     except Exception as error:
-        why = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"structure file {shown(str(path))} cannot be read: {why}") from error
+        # ASE looks for a structure that is not there until there are no more.
+        gone = isinstance(error, (StopIteration, IndexError))
+        why = f"there is no structure index = {index}" if gone else " ".join(str(error).split())
+        raise InputError(
+            f"structure file {shown(str(path))} cannot be read: {why or type(error).__name__}"
+        ) from error
     if not isinstance(atoms, ase.Atoms):
         raise InputError(f"structure file {shown(str(path))} holds no structure of atoms")
     return System.from_ase(atoms, dimension, units)
@@ -291,6 +295,7 @@ def _species(symbols: Any, species: Any, count: int) -> tuple[tuple[str, ...], A
                 f"symbols = {shown(symbols)}, and no species: name each species once and say "
                 f"which atom is which, as in symbols={shown(names)}, species={listed}"
             )
+        distinct_names(symbols, "symbols")
         raise InputError(
             f"symbols = {shown(symbols)}, and no species: give the index of each atom's among them"
         )
@@ -342,17 +347,14 @@ def _both_complete(reference: Array, cell: Array) -> tuple[Array, Array]:
     """A cell and another, each with the same unit vectors where the first has no lattice vector."""
     if not is_concrete(reference):
         return reference, cell
-    dimension = len(reference)
-    spatial = np.diag([0.0] * dimension + [1.0] * (3 - dimension))
-    spatial[:dimension, :dimension] = np.asarray(reference)
-    missing = np.all(spatial[:dimension] == 0.0, axis=1)
-    if is_concrete(cell) and (missing == np.any(np.asarray(cell) != 0.0, axis=1)).any():
+    present = np.any(np.asarray(reference) != 0.0, axis=1)
+    if is_concrete(cell) and (present != np.any(np.asarray(cell) != 0.0, axis=1)).any():
         raise InputError(
             f"cell = {np.asarray(cell).tolist()} and the present cell have different vectors of "
             "zeros: to scale positions give a vector where there is one, and zeros elsewhere"
         )
-    complete = ase.geometry.complete_cell(spatial)[:dimension, :dimension]
-    return jnp.asarray(complete), jnp.where(missing[:, None], complete, cell)
+    complete = completed_cell(np.asarray(reference), tuple(present))
+    return jnp.asarray(complete), jnp.where(present[:, None], cell, complete)
 
 
 def _require_whole_atoms(atoms: ase.Atoms) -> None:

@@ -17,7 +17,7 @@ from mdsens.errors import InputError
 from mdsens.particles.edges import Edges
 from mdsens.particles.system import System, is_concrete
 from mdsens.units import unit_name
-from mdsens.values import distinct_names, instance, listing, real_array, shown
+from mdsens.values import distinct_names, listing, real_array, shown
 
 #: One value for all species, a value per species (S,), or a symmetric table per pair (S, S).
 Parameter: TypeAlias = Float[Array, "..."]
@@ -226,7 +226,8 @@ class Potential(eqx.Module):
         Raises:
             InputError: there is no such parameter, one is named twice, or its value is not allowed.
         """
-        instance(values, "values", Mapping, "a dict of parameters' names and values")
+        if not isinstance(values, Mapping):
+            raise InputError(f"values = {shown(values)}: give a dict of names and numbers")
         label, changed, given = type(self).__name__, self, dict[tuple, str]()
         for name, value in values.items():
             field, index = self._entry(name)

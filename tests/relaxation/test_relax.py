@@ -210,7 +210,7 @@ def broken_system():
         ({"potential": "lennard-jones"}, "potential is a str: give a mdsens.potentials one"),
         ({"potential": LennardJones}, "potential is a .*: give a mdsens.potentials one"),
         ({"system": ase.Atoms("Ar")}, "system is a Atoms: give a mdsens.System, as from System.f"),
-        ({"system": broken_system()}, "positions is not finite in rows 0, 1"),
+        ({"system": broken_system()}, "positions .*is not finite in rows 0, 1"),
         ({"potential": cases.POTENTIALS["lj-binary"]}, "no parameters for species X"),
     ],
     ids=range(43),
