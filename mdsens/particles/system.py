@@ -274,7 +274,7 @@ def read(path: str | Path, dimension: int = 3, units: str = "ase", index: int = 
         atoms = ase.io.read(Path(path).absolute(), index=index, do_not_split_by_at_sign=True)
     except Exception as error:
         # ASE looks for a structure that is not there until there are no more.
-        gone = isinstance(error, (StopIteration, IndexError))
+        gone = isinstance(error, StopIteration)
         why = f"there is no structure index = {index}" if gone else " ".join(str(error).split())
         raise InputError(
             f"structure file {shown(str(path))} cannot be read: {why or type(error).__name__}"
