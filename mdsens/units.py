@@ -1,12 +1,17 @@
 """Units: ASE's (eV, Angstrom) for materials, reduced ones for model systems.
 
-A physical dimension is written as powers of energy and length, e.g. ``"energy/length^3"``.
+A physical dimension is written as powers of energy and length, e.g. ``"energy/length^2"``, or of
+volume, which is an area in two dimensions, e.g. ``"energy/volume"``.
 """
+
+import math
+import re
+from typing import Any
 
 import ase.units
 
 from mdsens.errors import InputError
-from mdsens.values import choice
+from mdsens.values import choice, real, shown
 
 #: Systems of units and the names of their base units.
 UNIT_SYSTEMS = {"ase": {"energy": "eV", "length": "Ang"}, "reduced": {}}
@@ -27,7 +32,14 @@ ACCEPTED_UNITS = {
     "energy": _ENERGIES,
     "1/length": {f"1/{name}": 1.0 / factor for name, factor in _LENGTHS.items()},
     "energy/length": {"eV/Ang": 1.0, "meV/Ang": 1e-3, "eV/nm": 1.0 / ase.units.nm},
-    "energy/length^2": {"eV/Ang^2": 1.0},
+    "energy/length^2": {
+        "eV/Ang^2": 1.0,
+        "meV/Ang^2": 1e-3,
+        "J/m^2": ase.units.J / ase.units.m**2,
+        "N/m": ase.units.J / ase.units.m**2,
+    },
+    "length^2": {f"{name}^2": factor**2 for name, factor in _LENGTHS.items()},
+    "length^3": {f"{name}^3": factor**3 for name, factor in _LENGTHS.items()},
     "energy/length^3": {
         "eV/Ang^3": 1.0,
         "GPa": ase.units.GPa,
@@ -39,13 +51,74 @@ ACCEPTED_UNITS = {
     "angle": {"degree": 1.0},
     "1": {},
 }
+#: A number as it may stand before a unit: the digits 0 to 9 and no others.
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+#: One factor of a physical dimension.
+_FACTOR = re.compile(r"(energy|length|volume)(?:\^([1-9]))?")
+
+
+def powers(dimension: str, spatial: int = 3) -> dict[str, int]:
+    """The powers of energy and length in a physical dimension.
+
+    Arguments:
+        dimension: e.g. ``"energy/volume"``; ``"1"`` and ``"angle"`` have none.
+        spatial: number of spatial dimensions, for what a volume is.
+
+    Returns:
+        E.g. ``{"energy": 1, "length": -3}``.
+
+    Raises:
+        InputError: it is none.
+    """
+    found = {"energy": 0, "length": 0}
+    if dimension == "angle":
+        return found
+    refused = InputError(
+        f"dimension = {shown(dimension)}: give powers of energy, length and volume such as "
+        "'energy/length' or 'length^2', 'angle', or '1' for a pure number"
+    )
+    if not isinstance(dimension, str):
+        raise refused
+    sign = 1
+    for place, part in enumerate(re.split(r"([*/])", dimension)):
+        if place % 2:
+            sign = 1 if part == "*" else -1
+        elif factor := _FACTOR.fullmatch(part):
+            base, power = factor.group(1), sign * int(factor.group(2) or 1)
+            if base == "volume":
+                base, power = "length", spatial * power
+            found[base] += power
+        elif part != "1" or place:
+            raise refused
+    return found
+
+
+def in_dimensions(dimension: str, spatial: int) -> str:
+    """A physical dimension in powers of energy and length, for two or three spatial dimensions.
+
+    Arguments:
+        dimension: e.g. ``"energy/volume"``.
+        spatial: number of spatial dimensions, 2 or 3.
+
+    Returns:
+        E.g. ``"energy/length^2"``.
+
+    Raises:
+        InputError: it is no physical dimension.
+    """
+    powers(dimension, spatial)
+
+    def length(found: re.Match[str]) -> str:
+        return f"length^{spatial * int(found.group(1) or 1)}"
+
+    return re.sub(r"volume(?:\^([1-9]))?", length, dimension)
 
 
 def unit_name(dimension: str, units: str = "ase") -> str:
     """Name the unit of a physical dimension in a system of units.
 
     Arguments:
-        dimension: powers of energy and length such as ``"energy/length^3"``, or ``"1"``.
+        dimension: e.g. ``"energy/length"``, or ``"1"``; a volume is that of three dimensions.
         units: ``"ase"`` or ``"reduced"``.
 
     Returns:
@@ -56,7 +129,7 @@ def unit_name(dimension: str, units: str = "ase") -> str:
         return "1" if dimension == "1" else "degree"
     if units == "reduced":
         return "reduced"
-    return dimension.replace("energy", "eV").replace("length", "Ang")
+    return in_dimensions(dimension, 3).replace("energy", "eV").replace("length", "Ang")
 
 
 def quotient_unit_name(numerator: str, denominator: str, units: str = "ase") -> str:
@@ -81,7 +154,7 @@ def quotient_unit_name(numerator: str, denominator: str, units: str = "ase") -> 
     return f"({above})/{compound}" if "/" in above else f"{above}/{compound}"
 
 
-def to_ase_units(value: float | str, dimension: str, what: str) -> float:
+def to_ase_units(value: Any, dimension: str, what: str) -> float:
     """Read a value such as ``3.405`` or ``"0.3405 nm"``.
 
     Arguments:
@@ -93,30 +166,30 @@ def to_ase_units(value: float | str, dimension: str, what: str) -> float:
         The number in ASE's units.
 
     Raises:
-        InputError: the unit does not measure that dimension, or the text is no number.
+        InputError: the unit does not measure that dimension, or there is no finite number.
     """
     if not isinstance(value, str):
-        return float(value)
-    number, _, unit = value.strip().partition(" ")
-    allowed = ACCEPTED_UNITS.get(dimension, {unit_name(dimension): 1.0})
+        return real(value, what)
+    number, unit = (*value.split(maxsplit=1), "", "")[:2]
     unit = unit.strip()
-    try:
-        amount = float(number)
-    except ValueError:
+    allowed = ACCEPTED_UNITS.get(dimension, {unit_name(dimension): 1.0})
+    if not _NUMBER.fullmatch(number):
         raise InputError(
-            f"{what} = {value!r}: not a number; give one, or a number and a unit of "
+            f"{what} = {shown(value)}: not a number; give one, or a number and a unit of "
             f"{_listing(allowed)}"
-        ) from None
-    if not unit:
-        return amount
-    if unit not in allowed:
-        raise InputError(
-            f"{what} = {value!r}: {unit!r} is no unit of {dimension}; allowed: {_listing(allowed)}"
         )
-    return amount * allowed[unit]
+    if unit and unit not in allowed:
+        raise InputError(
+            f"{what} = {shown(value)}: {shown(unit)} is no unit of {dimension}; allowed: "
+            f"{_listing(allowed)}"
+        )
+    amount = float(number) * (allowed[unit] if unit else 1.0)
+    if not math.isfinite(amount):
+        raise InputError(f"{what} = {shown(value)}: give a finite number")
+    return amount
 
 
-def check_unit_system(units: str) -> None:
+def check_unit_system(units: Any) -> None:
     """Raise InputError unless ``units`` names a known system of units."""
     choice(units, "units", UNIT_SYSTEMS)
 

@@ -1,7 +1,7 @@
 """Distances, angles and displacements of atoms."""
 
 import functools
-import itertools
+import hashlib
 from typing import Any
 
 import jax
@@ -10,46 +10,82 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mdsens.errors import InputError
-from mdsens.observables.observable import Observable
+from mdsens.observables.nearest_image import nearest_image
+from mdsens.observables.observable import Observable, name_of
 from mdsens.relaxation import Equilibrium
+from mdsens.values import integer, real_array
+
+#: Sine of an angle below which the three atoms are in line: beyond what a relaxation determines.
+IN_LINE = 1e-7
 
 
-@functools.cache
 def distance(i: int, j: int) -> Observable:
     """Distance between two atoms, to the nearest image.
 
     Arguments:
-        i: index of one atom.
+        i: index of one atom; a negative one counts from the last.
         j: index of the other.
+
+    Returns:
+        The Observable.
+
+    Raises:
+        InputError: no whole numbers, or the same atom twice.
     """
-    _check_different("distance", i, j)
-    return Observable(
-        f"distance({i},{j})",
-        "length",
-        lambda equilibrium: jnp.linalg.norm(_nearest_vector(equilibrium, i, j)),
-    )
+    return _distance(*_different_atoms("distance", i=i, j=j))
 
 
 @functools.cache
+def _distance(i: int, j: int) -> Observable:
+    name = name_of("distance", i, j)
+
+    def value(equilibrium: Equilibrium) -> Float[Array, ""]:
+        first, second = _atoms(name, equilibrium, i, j)
+        return jnp.linalg.norm(_nearest_vector(equilibrium, first, second))
+
+    return Observable(name, "length", value)
+
+
 def angle(i: int, j: int, k: int) -> Observable:
     """Angle at atom j between atoms i and k, to their nearest images, in degrees.
 
+    Three atoms in line, to 1e-7 of a radian, are where the angle has a kink: it falls whichever
+    way an atom leaves the line. The derivative is 0 there. That is right wherever the atoms stay in
+    line, as by symmetry; and elsewhere it is the mean of the derivatives of both sides.
+
     Arguments:
-        i: index of one end.
+        i: index of one end; a negative one counts from the last.
         j: index of the corner.
         k: index of the other end.
+
+    Returns:
+        The Observable.
+
+    Raises:
+        InputError: no whole numbers, or an atom twice.
     """
-    _check_different("angle", i, j, k)
+    return _angle(*_different_atoms("angle", i=i, j=j, k=k))
+
+
+@functools.cache
+def _angle(i: int, j: int, k: int) -> Observable:
+    name = name_of("angle", i, j, k)
 
     def value(equilibrium: Equilibrium) -> Float[Array, ""]:
-        u, v = _nearest_vector(equilibrium, j, i), _nearest_vector(equilibrium, j, k)
-        # atan2 of sine and cosine keeps its derivative at right and nearly straight angles.
+        first, corner, second = _atoms(name, equilibrium, i, j, k)
+        u = _nearest_vector(equilibrium, corner, first)
+        v = _nearest_vector(equilibrium, corner, second)
         cosine = jnp.dot(u, v)
-        square = jnp.dot(u, u) * jnp.dot(v, v) - cosine**2
-        sine = jnp.sqrt(jnp.where(square > 0, square, 1.0)) * (square > 0)
-        return jnp.degrees(jnp.arctan2(sine, cosine))
+        # The area between them; a difference of squares would lose half the digits near a line.
+        normal = jnp.atleast_1d(jnp.cross(u, v)) if len(u) == 3 else u[:1] * v[1:] - u[1:] * v[:1]
+        square = jnp.dot(normal, normal)
+        in_line = square <= IN_LINE**2 * jnp.dot(u, u) * jnp.dot(v, v)
+        sine = jnp.sqrt(jnp.where(in_line, 1.0, square))
+        # atan2 of sine and cosine keeps its derivative at right and nearly straight angles.
+        kink = jnp.arctan2(*jax.lax.stop_gradient((jnp.sqrt(square), cosine)))
+        return jnp.degrees(jnp.where(in_line, kink, jnp.arctan2(sine, cosine)))
 
-    return Observable(f"angle({i},{j},{k})", "angle", value)
+    return Observable(name, "angle", value)
 
 
 def mean_squared_displacement(reference: Any = None) -> Observable:
@@ -57,37 +93,61 @@ def mean_squared_displacement(reference: Any = None) -> Observable:
 
     Arguments:
         reference: shape (N, D), length; None: the structure that the relaxation began at.
+
+    Returns:
+        The Observable; a part of the SHA-256 digest of a reference is in its name.
+
+    Raises:
+        InputError: the reference is no array of finite numbers of shape (N, D).
     """
+    if reference is None:
+        return _displacement(None, b"")
+    given = real_array(reference, "mean_squared_displacement: reference", ("N", "D"))
+    # Zeros of either sign are the same place.
+    return _displacement(given.shape, (given + 0.0).tobytes())
+
+
+@functools.lru_cache(maxsize=64)
+def _displacement(shape: tuple[int, int] | None, data: bytes) -> Observable:
+    name = "mean_squared_displacement"
+    if shape is not None:
+        digest = hashlib.sha256(repr(shape).encode() + data).hexdigest()[:12]
+        name = f"{name}(reference={digest})"
 
     def value(equilibrium: Equilibrium) -> Float[Array, ""]:
-        given = equilibrium.start if reference is None else jnp.asarray(reference, float)
-        if given.shape != equilibrium.positions.shape:
-            raise InputError(
-                f"the reference has shape {given.shape}: give {equilibrium.positions.shape}"
-            )
+        if shape is None:
+            given = equilibrium.start
+        elif shape == equilibrium.positions.shape:
+            given = jnp.asarray(np.frombuffer(data).reshape(shape))
+        else:
+            raise InputError(f"the reference has shape {shape}: give {equilibrium.positions.shape}")
         return jnp.mean(jnp.sum((equilibrium.positions - given) ** 2, axis=1))
 
-    return Observable("mean_squared_displacement", "length^2", value)
+    return Observable(name, "length^2", value)
 
 
 def _nearest_vector(equilibrium: Equilibrium, i: int, j: int) -> Float[Array, " D"]:
     """From atom i to the nearest image of atom j, shape (D,)."""
     system = equilibrium.system
-    for index in (i, j):
-        if not -system.atom_count <= index < system.atom_count:
-            raise InputError(f"there is no atom {index}: allowed are 0 to {system.atom_count - 1}")
     vector = system.positions[j] - system.positions[i]
-    lattice = system.cell[np.array(system.pbc, bool)]
-    if not len(lattice):
-        return vector
-    # The image is chosen once; the distance then follows positions and cell.
-    still, rows = jax.lax.stop_gradient((vector, lattice))
-    home = jnp.round(jnp.linalg.lstsq(rows.T, still)[0])
-    around = jnp.asarray(list(itertools.product((-1.0, 0.0, 1.0), repeat=len(lattice)))) - home
-    lengths = jnp.sum((still + around @ rows) ** 2, axis=1)
-    return vector + around[jnp.argmin(lengths)] @ lattice
+    return nearest_image(vector, system.cell[np.flatnonzero(system.pbc)])
 
 
-def _check_different(name: str, *indices: int) -> None:
-    if len(set(indices)) < len(indices):
-        raise InputError(f"{name}{indices}: give different atoms")
+def _different_atoms(kind: str, **indices: Any) -> list[int]:
+    """Whole numbers, all different."""
+    atoms = [integer(index, f"{kind}: {name}") for name, index in indices.items()]
+    if len(set(atoms)) < len(atoms):
+        raise InputError(f"{name_of(kind, *atoms)}: give different atoms")
+    return atoms
+
+
+def _atoms(name: str, equilibrium: Equilibrium, *indices: int) -> list[int]:
+    """Indices from 0 on of different atoms that there are."""
+    count = equilibrium.system.atom_count
+    for index in indices:
+        if not -count <= index < count:
+            raise InputError(f"{name}: there is no atom {index}; allowed are 0 to {count - 1}")
+    atoms = [index % count for index in indices]
+    if len(set(atoms)) < len(atoms):
+        raise InputError(f"{name} of {count} atoms: two of them are the same; give different atoms")
+    return atoms

@@ -24,7 +24,7 @@ def energy_per_atom() -> Observable:
 @functools.cache
 def pressure() -> Observable:
     """Pressure, minus the mean of the normal stresses."""
-    return Observable("pressure", "energy/length^3", lambda equilibrium: equilibrium.pressure)
+    return Observable("pressure", "energy/volume", lambda equilibrium: equilibrium.pressure)
 
 
 @functools.cache
@@ -32,7 +32,7 @@ def stress() -> Observable:
     """Stress in Voigt order (xx yy zz yz xz xy; xx yy xy in 2D), positive under tension."""
     return Observable(
         "stress",
-        "energy/length^3",
+        "energy/volume",
         lambda equilibrium: equilibrium.stress,
         labels=("xx", "yy", "zz", "yz", "xz", "xy"),
     )
@@ -41,4 +41,4 @@ def stress() -> Observable:
 @functools.cache
 def volume() -> Observable:
     """Volume of the cell; its area in two dimensions."""
-    return Observable("volume", "length^3", lambda equilibrium: equilibrium.volume)
+    return Observable("volume", "volume", lambda equilibrium: equilibrium.volume)

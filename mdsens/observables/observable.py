@@ -5,14 +5,18 @@ import dataclasses
 import difflib
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from mdsens.errors import InputError
-from mdsens.units import unit_name
+from mdsens.units import in_dimensions, unit_name
+from mdsens.values import is_traced, shown, text
 
 if TYPE_CHECKING:
+    from mdsens.particles import System
     from mdsens.relaxation import Equilibrium
 
 
@@ -20,12 +24,20 @@ if TYPE_CHECKING:
 class Observable:
     """A differentiable function of an Equilibrium.
 
-    Attributes:
+    The name stands for all that the observable is: it is made from every argument at full
+    precision, and two of one name are the same. Those of this package that are asked for alike are
+    equal, and so are those that hold the same function.
+
+    Arguments:
         name: what it is called in results, e.g. ``"distance(0,1)"``.
-        dimension: its physical dimension, e.g. ``"energy/length^3"``.
-        function: takes an Equilibrium, returns a scalar or an array.
+        dimension: its physical dimension, e.g. ``"energy/length"``, or ``"energy/volume"``, which
+            is energy/length^2 in two dimensions.
+        function: takes an Equilibrium, returns a scalar or an array of real numbers.
         labels: names of the entries of an array, e.g. ``("xx", "yy", "xy")``; empty for numbers.
         traceable: whether the function may be compiled; False if it searches for edges.
+
+    Raises:
+        InputError: no name, no physical dimension, or no function.
     """
 
     name: str
@@ -34,24 +46,104 @@ class Observable:
     labels: tuple[str, ...] = ()
     traceable: bool = True
 
+    def __post_init__(self) -> None:
+        text(self.name, "the name of an observable")
+        if not callable(self.function):
+            raise InputError(
+                f"observable {self.name}: function = {shown(self.function)}: give a function of an "
+                "Equilibrium"
+            )
+        try:
+            hash(self.function)
+        except TypeError:
+            raise InputError(
+                f"observable {self.name}: function = {shown(self.function)}: give one that can be "
+                "told from others, as functions can, by hash and equality"
+            ) from None
+        object.__setattr__(self, "labels", tuple(self.labels))
+        try:
+            in_dimensions(self.dimension, 3)
+        except InputError as error:
+            raise InputError(f"observable {self.name}: {error}") from None
+
     def __call__(self, equilibrium: "Equilibrium") -> Float[Array, "..."]:
-        """The value at an equilibrium, in the units of its system."""
-        return self.function(equilibrium)
+        """The value at an equilibrium, in the units of its system.
+
+        Raises:
+            InputError: the function returns no real numbers, or numbers that are not finite.
+        """
+        value = self.function(equilibrium)
+        try:
+            array = None if isinstance(value, (str, bytes)) else jnp.asarray(value)
+        except (TypeError, ValueError):
+            array = None
+        if array is None or array.dtype.kind not in "fiu":
+            raise InputError(
+                f"observable {self.name} returned {shown(value)}: give a function that returns a "
+                "real number, or an array of them"
+            )
+        if self.labels and array.ndim == 1 and len(array) > len(self.labels):
+            raise InputError(
+                f"observable {self.name} returned {len(array)} numbers and has {len(self.labels)} "
+                "labels: give one label for each, or none"
+            )
+        if not is_traced(array) and not np.isfinite(np.asarray(array)).all():
+            raise InputError(
+                f"observable {self.name} is not finite at this structure: {shown(array.tolist())}; "
+                "leave it out, or mend its function"
+            )
+        return array.astype(jnp.float64)
+
+    def dimension_in(self, spatial: int) -> str:
+        """The physical dimension in a system of two or three dimensions.
+
+        Arguments:
+            spatial: number of spatial dimensions.
+
+        Returns:
+            In powers of energy and length, e.g. ``"energy/length^2"`` for a pressure in two.
+        """
+        return in_dimensions(self.dimension, spatial)
+
+    def units_of(self, system: "System") -> str:
+        """Unit of the value for a system: by its dimensions, in its system of units."""
+        return unit_name(self.dimension_in(system.dimension), system.units)
 
     @property
     def units(self) -> str:
-        """Unit of the value for a system in ASE's units."""
+        """Unit of the value for a system of three dimensions in ASE's units."""
         return unit_name(self.dimension)
 
     def __repr__(self) -> str:
         return f"Observable({self.name!r}, units={self.units!r})"
 
 
-def parse(text: str) -> Observable:
+def name_of(kind: str, *arguments: Any) -> str:
+    """The name of an observable, from all its arguments at full precision.
+
+    Arguments:
+        kind: e.g. ``"coordination"``.
+        arguments: numbers; those that are None at the end are left out.
+
+    Returns:
+        E.g. ``"coordination(4.5,0.25)"``; `parse` reads it again.
+    """
+    given = list(arguments)
+    while given and given[-1] is None:
+        given.pop()
+    return f"{kind}({','.join(map(exact, given))})" if given else kind
+
+
+def exact(number: Any) -> str:
+    """A number in as few digits as tell it from all others: 4 for 4.0, and 4.5 for 4.5."""
+    return repr(number).removesuffix(".0")
+
+
+def parse(name: str) -> Observable:
     """Read an observable from text such as ``"volume"`` or ``"distance(0, 1)"``.
 
     Arguments:
-        text: the observable's name, with arguments as in Python; numbers and lists are allowed.
+        name: the observable's name, with arguments as in Python; numbers and lists are allowed.
 
     Returns:
         The Observable.
@@ -61,23 +153,26 @@ def parse(text: str) -> Observable:
     """
     from mdsens.observables import BY_NAME
 
+    given = shown(text(name, "observable"))
     try:
-        expression = ast.parse(text.strip(), mode="eval").body
+        expression = ast.parse(name.strip(), mode="eval").body
         call = expression if isinstance(expression, ast.Call) else None
         target = call.func if call is not None else expression
         if not isinstance(target, ast.Name):
             raise ValueError
         arguments = [ast.literal_eval(node) for node in call.args] if call else []
         options = {k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg} if call else {}
-    except (SyntaxError, ValueError):
+        if call and len(options) < len(call.keywords):
+            raise ValueError
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         raise InputError(
-            f"observable {text!r} cannot be read: write a name, or a name with numbers as in "
+            f"observable {given} cannot be read: write a name, or a name with numbers as in "
             "distance(0,1)"
         ) from None
     if target.id not in BY_NAME:
         near = difflib.get_close_matches(target.id, BY_NAME, 1, 0.0)[0]
         raise InputError(
-            f"observable {text!r} does not exist: allowed are {', '.join(BY_NAME)}; "
+            f"observable {given} does not exist: allowed are {', '.join(BY_NAME)}; "
             f"did you mean {near!r}?"
         )
     factory: Callable[..., Observable] = BY_NAME[target.id]
@@ -85,6 +180,16 @@ def parse(text: str) -> Observable:
         inspect.signature(factory).bind(*arguments, **options)
     except TypeError as error:
         raise InputError(
-            f"observable {text!r}: {error}; write {target.id}{inspect.signature(factory)}"
+            f"observable {given}: {error}; write {target.id}{_arguments(factory)}"
         ) from None
     return factory(*arguments, **options)
+
+
+def _arguments(factory: Callable[..., Observable]) -> str:
+    """How a factory is called, e.g. ``"(i, j)"``."""
+    signature = inspect.signature(factory)
+    bare = [
+        parameter.replace(annotation=inspect.Parameter.empty)
+        for parameter in signature.parameters.values()
+    ]
+    return str(signature.replace(parameters=bare, return_annotation=inspect.Signature.empty))

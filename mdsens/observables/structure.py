@@ -9,14 +9,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mdsens.errors import InputError
-from mdsens.observables.observable import Observable
+from mdsens.observables.observable import Observable, name_of
 from mdsens.particles import EdgeList, Edges, System, edge_blocks, find_edges
 from mdsens.particles.system import is_concrete
 from mdsens.potentials.pair import smooth_switch
 from mdsens.relaxation import Equilibrium
+from mdsens.values import integer, real
 
 
-@functools.cache
 def coordination(cutoff: float, width: float | None = None) -> Observable:
     """Mean number of neighbours, counted smoothly.
 
@@ -25,24 +25,33 @@ def coordination(cutoff: float, width: float | None = None) -> Observable:
 
     Arguments:
         cutoff: distance at which a neighbour counts one half, length.
-        width: length over which the count falls from 1 to 0; a fifth of the cutoff by default.
+        width: length over which the count falls from 1 to 0, at most twice the cutoff; a fifth of
+            the cutoff by default.
+
+    Returns:
+        The Observable.
+
+    Raises:
+        InputError: no numbers, or not positive.
     """
+    cutoff = real(cutoff, "coordination: cutoff", above=0.0)
+    if width is not None:
+        width = real(width, "coordination: width", above=0.0, at_most=2.0 * cutoff)
+    return _coordination(cutoff, width)
+
+
+@functools.cache
+def _coordination(cutoff: float, width: float | None) -> Observable:
     spread = 0.2 * cutoff if width is None else width
-    if not (cutoff > 0 and 0 < spread <= 2 * cutoff):
-        raise InputError(
-            f"coordination(cutoff={cutoff}, width={spread}): give a positive cutoff and a width "
-            "between 0 and twice the cutoff"
-        )
 
     def value(equilibrium: Equilibrium) -> Float[Array, ""]:
         edge_list = _edges_within(equilibrium.system, cutoff + spread / 2)
         total = _smooth_count(equilibrium.system, edge_list, cutoff, spread)
         return total / equilibrium.system.atom_count
 
-    return Observable(f"coordination({cutoff:g})", "1", value, traceable=False)
+    return Observable(name_of("coordination", cutoff, width), "1", value, traceable=False)
 
 
-@functools.cache
 def radial_distribution(r_max: float, bins: int = 50, width: float | None = None) -> Observable:
     """Radial distribution function g(r) at the centres of bins, smoothed by a Gaussian.
 
@@ -52,13 +61,24 @@ def radial_distribution(r_max: float, bins: int = 50, width: float | None = None
 
     Arguments:
         r_max: where the last bin ends, length.
-        bins: number of bins.
+        bins: number of bins, up to a million.
         width: standard deviation of the Gaussian, length; one bin by default.
+
+    Returns:
+        The Observable.
+
+    Raises:
+        InputError: no numbers, or not positive.
     """
-    if not (r_max > 0 and bins > 0 and (width is None or width > 0)):
-        raise InputError(
-            f"radial_distribution(r_max={r_max}, bins={bins}, width={width}): give positive numbers"
-        )
+    r_max = real(r_max, "radial_distribution: r_max", above=0.0)
+    bins = integer(bins, "radial_distribution: bins", at_least=1, at_most=1_000_000)
+    if width is not None:
+        width = real(width, "radial_distribution: width", above=0.0)
+    return _radial_distribution(r_max, bins, width)
+
+
+@functools.cache
+def _radial_distribution(r_max: float, bins: int, width: float | None) -> Observable:
     centres = (np.arange(bins) + 0.5) * r_max / bins
     spread = r_max / bins if width is None else width
     # A Gaussian's tail beyond six standard deviations is below 1e-9 of its area.
@@ -74,12 +94,22 @@ def radial_distribution(r_max: float, bins: int = 50, width: float | None = None
         return counts / (system.atom_count * density * surface)
 
     return Observable(
-        f"radial_distribution({r_max:g})",
+        name_of("radial_distribution", r_max, None if (bins, width) == (50, None) else bins, width),
         "1",
         value,
-        labels=tuple(f"r={r:.4g}" for r in centres),
+        labels=_bin_labels(centres),
         traceable=False,
     )
+
+
+def _bin_labels(centres: Float[np.ndarray, " bins"]) -> tuple[str, ...]:
+    """Names of bins by their centres, with as many digits as tell them apart."""
+    labels: tuple[str, ...] = ()
+    for digits in range(4, 18):
+        labels = tuple(f"r={r:.{digits}g}" for r in centres)
+        if len(set(labels)) == len(labels):
+            break
+    return labels
 
 
 @eqx.filter_jit

@@ -1,7 +1,6 @@
 """How much of a number is rounding: the level below which no structure can be known."""
 
 import dataclasses
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from mdsens.observables.observable import Observable
 from mdsens.potentials.potential import Potential
+from mdsens.units import powers
 
 #: A change that an estimate finds is taken for this much less than the error.
 MARGIN = 1.5
@@ -34,16 +34,18 @@ class Noise:
         relative: uncertainty of the positions as a part of the range.
         energy: natural size of an energy, K L^2.
         length: natural size of a length, the range L of the potential.
+        dimension: number of spatial dimensions, for what a volume is.
     """
 
     relative: float
     energy: float
     length: float
+    dimension: int = 3
 
     def size(self, observable: Observable, value: ArrayLike) -> float:
         """Size of the terms that an observable is computed from, in its unit."""
         return max(
-            natural_size(observable.dimension, self.energy, self.length),
+            natural_size(observable.dimension_in(self.dimension), self.energy, self.length),
             float(np.abs(np.asarray(value)).max(initial=0.0)),
         )
 
@@ -156,7 +158,8 @@ def noise_of(
         modes = np.sqrt(max(np.size(positions), 1))
         softness = stiffness / (max(abs(lowest_eigenvalue), 1e-300) * modes)
     rounding = ROUNDINGS * float(np.finfo(float).eps) * float(max(coordinates)) / length
-    return Noise(rounding * (1.0 + softness), stiffness * length**2, length)
+    dimension = np.shape(cell)[-1]
+    return Noise(rounding * (1.0 + softness), stiffness * length**2, length, dimension)
 
 
 def natural_size(dimension: str, energy: float, length: float) -> float:
@@ -172,9 +175,5 @@ def natural_size(dimension: str, energy: float, length: float) -> float:
     """
     if dimension == "angle":
         return 180.0 / np.pi
-    size, below = 1.0, False
-    for sign, unit, power in re.findall(r"(/?)(energy|length)(?:\^(\d+))?", dimension):
-        below = below or bool(sign)
-        base = energy if unit == "energy" else length
-        size *= base ** ((-1 if below else 1) * int(power or 1))
-    return size
+    found = powers(dimension)
+    return float(energy ** found["energy"] * length ** found["length"])

@@ -15,7 +15,7 @@ from mdsens.digits import error_text, is_zero, with_digits
 from mdsens.errors import InputError
 from mdsens.observables.observable import Observable
 from mdsens.relaxation import Certificate, Equilibrium
-from mdsens.units import quotient_unit_name, unit_name
+from mdsens.units import quotient_unit_name
 
 if TYPE_CHECKING:
     import pandas
@@ -148,7 +148,7 @@ class Sensitivity(DerivativesByName[Float[Array, "..."]]):
     def units(self, observable: str, parameter: str) -> str:
         """Unit of one derivative, e.g. ``"Ang^3/eV"``."""
         return quotient_unit_name(
-            self.observables[observable].dimension,
+            self.observables[observable].dimension_in(self.equilibrium.system.dimension),
             self.equilibrium.potential.parameter_dimension(parameter),
             self.equilibrium.system.units,
         )
@@ -198,7 +198,7 @@ class Sensitivity(DerivativesByName[Float[Array, "..."]]):
                         "component": component_label(observable, index, value.shape),
                         "value": float(value[index]),
                         "value_error": float(off[index]),
-                        "value_units": unit_name(observable.dimension, system.units),
+                        "value_units": observable.units_of(system),
                         "parameter": parameter,
                         "parameter_value": self.parameters[parameter],
                         "derivative": float(np.asarray(derivative)[index]),
@@ -226,7 +226,7 @@ class Sensitivity(DerivativesByName[Float[Array, "..."]]):
         for name, by_parameter in self.derivatives.items():
             value = np.asarray(self.observed[name])
             axes = [f"{name}_component"] if value.ndim else []
-            units = {"units": unit_name(self.observables[name].dimension, system.units)}
+            units = {"units": self.observables[name].units_of(system)}
             data[name] = (axes, value, units)
             stacked = np.stack([np.asarray(by_parameter[p]) for p in parameters])
             data[f"d_{name}"] = (["parameter", *axes], stacked)

@@ -97,7 +97,7 @@ class Relaxation(Table):
         fmax: largest force at which to stop, energy/length.
         max_steps: steps to take at most.
         cell: what of the cell relaxes; ``"none"`` for nothing.
-        pressure: external pressure, energy/length^3.
+        pressure: external pressure, energy/length^3; energy/length^2 in two dimensions.
         max_step: largest move in one step, length.
     """
 

@@ -90,7 +90,7 @@ def collect(
             name: {
                 "value": np.asarray(sensitivity.observed[name]).tolist(),
                 "error": np.asarray(sensitivity.value_errors[name]).tolist(),
-                "units": unit_name(observable.dimension, units),
+                "units": observable.units_of(equilibrium.system),
                 **_labels(observable, np.shape(sensitivity.observed[name])),
             }
             for name, observable in sensitivity.observables.items()

@@ -21,6 +21,7 @@ from mdsens.study.messages import from_pydantic, no_such_key, not_allowed
 from mdsens.study.model import FileStructure, PackingStructure, StudyFile
 from mdsens.study.reading import read_study_table
 from mdsens.study.toml import with_settings
+from mdsens.units import in_dimensions
 from mdsens.values import distinct_names, real
 
 #: A diameter at which no two particles touch, length.
@@ -155,7 +156,7 @@ def load_study(study: str | Path, settings: Iterable[str] = ()) -> Study:
         potential=potential,
         observables=observables,
         parameters=parameters,
-        relaxation=_relaxation(file),
+        relaxation=_relaxation(file, structure.dimension),
         ensemble_parameter=_ensemble_parameter(file, structure, potential, parameters),
     )
 
@@ -236,11 +237,11 @@ def _ensemble_parameter(
     return parameters[0]
 
 
-def _relaxation(file: StudyFile) -> dict[str, Any]:
+def _relaxation(file: StudyFile, dimension: int) -> dict[str, Any]:
     table, units = file.relaxation, file.units
 
-    def number(name: str, dimension: str) -> float:
-        return quantity(getattr(table, name), dimension, units, f"relaxation.{name}")
+    def number(name: str, measure: str) -> float:
+        return quantity(getattr(table, name), measure, units, f"relaxation.{name}")
 
     fmax, max_step = number("fmax", "energy/length"), number("max_step", "length")
     for name, value in (("fmax", fmax), ("max_step", max_step)):
@@ -250,7 +251,7 @@ def _relaxation(file: StudyFile) -> dict[str, Any]:
         "fmax": fmax,
         "max_steps": table.max_steps,
         "cell": None if table.cell == "none" else table.cell,
-        "pressure": number("pressure", "energy/length^3"),
+        "pressure": number("pressure", in_dimensions("energy/volume", dimension)),
         "max_step": max_step,
     }
 

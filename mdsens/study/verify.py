@@ -340,5 +340,6 @@ def _natural_size(observable: str, implicit: Sensitivity, base: Equilibrium) -> 
     if observable == POSITIONS:
         return length
     energy = abs(float(base.energy)) / base.system.atom_count
-    size = natural_size(implicit.observables[observable].dimension, energy, length)
+    asked = implicit.observables[observable].dimension_in(base.system.dimension)
+    size = natural_size(asked, energy, length)
     return size * float(np.sqrt(np.size(implicit.observed[observable])))
