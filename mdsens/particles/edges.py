@@ -22,15 +22,21 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from scipy.sparse import csr_array
 
 from mdsens.errors import InputError
-from mdsens.particles.lattice import completed_cell
+from mdsens.particles.lattice import completed_cell, expected_edges
 from mdsens.particles.precision import require_double_precision
-from mdsens.resources import available_cores, on_all_cores
+from mdsens.resources import available_cores, available_memory, on_all_cores
 
 #: Atoms per block: one slot of them all, with what is computed from it, stays in a core's cache.
 BLOCK_SIZE = 4096
 #: Cells that the search for pairs divides a box into at most, and how many must be left of each
 #: direction, with some to spare, where it makes them fewer.
 SEARCH_CELLS, SAFE_CELLS = 1e5, 4.0
+#: Distance of atoms from the origin, in cutoffs or cells, at most.
+FARTHEST = 1e12
+#: Cutoff, in units of length, from which on a search across the lattice would take long.
+LONG_REACH = 50.0
+#: Memory that an edge takes at least while edges are found, and a number that fits anywhere.
+BYTES_PER_EDGE, FEW_EDGES = 24, 1e6
 
 
 class Edges(eqx.Module):
@@ -173,7 +179,7 @@ def find_edges(
 
     Raises:
         InputError: cutoff not positive, positions not finite, two atoms at one point, or more
-            edges than ``maximum_capacity``.
+            edges than ``maximum_capacity`` or than there is room for.
     """
     require_double_precision()
     found = edge_arrays(
@@ -240,6 +246,13 @@ def edge_arrays(
         rows = np.flatnonzero(~np.isfinite(positions).all(axis=1))
         raise InputError(f"positions of atoms {rows[:8].tolist()} are not finite: mend them")
 
+    farthest = float(np.abs(positions).max(initial=0.0))
+    if farthest > FARTHEST * max(reach, float(np.abs(cell).max(initial=0.0))):
+        raise InputError(
+            f"atoms are up to {farthest:.1e} from the origin, where distances have no digits left: "
+            "move them to where the others are"
+        )
+    _refuse_too_many(positions, cell, pbc, reach)
     ends, crossing, images = _pairs(positions, cell, pbc, reach, skin, pair_cutoffs)
     # Each pair once as found and once from its other end: edges 2p and 2p + 1 are one another's
     # reverse. Numbers are 32 bits wide throughout, for there are a hundred edges to an atom.
@@ -315,7 +328,16 @@ def _pairs(
     box = np.eye(3)
     box[:dimension, :dimension] = completed_cell(cell, pbc)
     periodic = np.array([*pbc, *([False] * (3 - dimension))])
+    diameter = float(np.linalg.norm(np.ptp(spatial, axis=0)))
+    if not periodic.any():
+        # No further than there are atoms: a search over any distance would take for ever.
+        reach = min(reach, 2.0 * diameter if diameter > 0.0 else 1.0)
     wider = _reach_of_search(spatial, box, periodic, reach)
+    # Across the lattice the search looks as many boxes of unit length away as the cutoff is long;
+    # in a box that no image reaches out of, it looks for images in the next one only.
+    if wider > LONG_REACH:
+        box[~periodic] *= 1.01 * (diameter + wider)
+        periodic = np.ones(3, bool)
     search = vesin.NeighborList(cutoff=wider, full_list=False, n_threads=available_cores())
     # Without copies: these arrays live as long as the search.
     pairs, shifts, lengths = search.compute(spatial, box, periodic, "PSd", copy=False)
@@ -342,7 +364,8 @@ def _reach_of_search(
     none at all, where a direction has few (vesin up to 0.6.2; large flat packings, long chains).
     """
     heights = 1.0 / np.linalg.norm(np.linalg.inv(box), axis=0)
-    extents = np.where(periodic, heights, np.ptp(spatial, axis=0) if len(spatial) else 0.0)
+    along = spatial @ (box / np.linalg.norm(box, axis=1, keepdims=True)).T
+    extents = np.where(periodic, heights, np.ptp(along, axis=0) if len(spatial) else 0.0)
     while True:
         cells = np.maximum(np.trunc(extents / reach), 1.0)
         fewer = np.cbrt(SEARCH_CELLS / cells.prod())
@@ -368,6 +391,22 @@ def _put_ghosts(
         chosen, shift = np.divmod(chosen, bases[axis])
         ghost_images[:, axis] = shift - bases[axis] // 2
     return chosen.astype(np.int32), ghost_images
+
+
+def _refuse_too_many(
+    positions: np.ndarray, cell: np.ndarray, pbc: tuple[bool, ...], reach: float
+) -> None:
+    """Raise InputError for edges that nobody could keep, before the search takes minutes."""
+    expected = expected_edges(positions, cell, pbc, reach)
+    if expected < FEW_EDGES:
+        return
+    room = min(2.0**31, available_memory() / BYTES_PER_EDGE)
+    # The estimate is of atoms that are spread evenly, and some are not.
+    if expected > 2.0 * room:
+        raise InputError(
+            f"a cutoff of {reach:.6g} would make about {expected:.1e} edges, and there is memory "
+            f"for {room:.1e}: choose a shorter cutoff or fewer atoms"
+        )
 
 
 def _check_representable(entries: int) -> None:
