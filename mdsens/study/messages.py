@@ -89,13 +89,16 @@ def _is_type_tag(part: Any) -> bool:
 
 def _in_words(message: str) -> str:
     for before, after in (
+        ("Input should be a finite number", "give a finite number"),
+        (" or instance of Rattle", ""),
+        ("String should", "it should"),
         ("Input should be a valid ", "give a "),
         ("Input should be ", "give a value "),
         ("Value error, ", ""),
     ):
         message = message.replace(before, after)
-    return message.replace("give a integer", "give an integer").replace(
-        "give a dictionary", "give a table"
+    return message.replace("give a dictionary", "give a table").replace(
+        "give a integer", "give an integer"
     )
 
 

@@ -18,6 +18,7 @@ LARGEST_RATTLE = 1000.0
 #: Longest name of a study: its results go to a folder of that name.
 LONGEST_NAME = 100
 
+_ShortText = Annotated[str, Field(min_length=1, max_length=200)]
 _Count = Annotated[int, Field(gt=0, le=MOST_PARTICLES)]
 
 
@@ -80,7 +81,7 @@ class PackingStructure(Table):
     """
 
     builder: Literal["soft-sphere-packing"]
-    count: _Count | dict[str, _Count]
+    count: _Count | Annotated[dict[str, _Count], Field(min_length=1)]
     diameters: dict[str, Annotated[float, Field(ge=1e-6, le=1e6)]]
     packing_fraction: Annotated[float, Field(ge=1e-6, le=10)]
     dimension: Literal[2, 3] = 2
@@ -121,8 +122,8 @@ class SensitivityTable(Table):
         logarithmic: whether the summary shows d ln O / d ln theta instead of dO/dtheta.
     """
 
-    observables: list[str] = ["energy"]
-    parameters: list[str] | None = None
+    observables: list[_ShortText] = ["energy"]
+    parameters: list[_ShortText] | None = None
     mode: Literal["auto", "forward", "reverse"] = "auto"
     logarithmic: bool = False
 

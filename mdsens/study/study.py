@@ -146,7 +146,8 @@ def load_study(study: str | Path, settings: Iterable[str] = ()) -> Study:
     with _naming("sensitivity.observables"):
         observables = tuple(parse(text) for text in wanted.observables)
         if observables:
-            distinct_names([observable.name for observable in observables], "names")
+            names = [observable.name for observable in observables]
+            distinct_names(names, "sensitivity.observables")
     return Study(
         name=file.name or default_name(folder.resolve()),
         folder=folder,
@@ -178,7 +179,7 @@ def _each_once(
     if not names:
         return expanded(names)
     every = [one for name in names for one in expanded([name])]
-    return list(distinct_names(every, "names"))
+    return list(distinct_names(every, "sensitivity.parameters"))
 
 
 def _seed(structure: FileStructure | PackingStructure) -> int | None:

@@ -10,6 +10,7 @@ from mdsens.errors import InputError
 from mdsens.study import load_study, run_study, write_report
 from mdsens.study.ensemble import run_ensemble, summary
 from mdsens.study.results import finite
+from mdsens.study.results_file import Results
 
 pytestmark = pytest.mark.xdist_group("ensemble")
 
@@ -35,6 +36,13 @@ def finished(study, tmp_path_factory):
 def arrays(finished):
     with np.load(finished.folder / "ensemble.npz") as file:
         return dict(file)
+
+
+def test_results_have_the_keys_that_are_read(finished):
+    results = Results.model_validate_json((finished.folder / "results.json").read_bytes())
+    assert results.ensemble is not None
+    sections = [results, results.ensemble, results.ensemble.units, *results.ensemble.starts]
+    assert [section.model_extra for section in sections] == [{}] * len(sections)
 
 
 def test_results_tell_about_every_start(finished):

@@ -18,6 +18,7 @@ from mdsens.errors import InputError, UnreliableDerivativeError
 from mdsens.study import load_study, run_study, write_report
 from mdsens.study.output import output_folder
 from mdsens.study.results import finite
+from mdsens.study.results_file import Results
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +30,17 @@ def finished(tmp_path_factory):
         ["structure.count=16", "relaxation.method=auto", "name=small packing", "structure.seed=1"],
     )
     return study, run_study(study, folder, allow_unconverged=False)
+
+
+def unknown_keys(section) -> list[str]:
+    """Keys that the model of results.json does not know, in this part of it and those within."""
+    found = list(section.model_extra)
+    for value in vars(section).values():
+        several = value.values() if isinstance(value, dict) else value
+        for inner in several if isinstance(value, (dict, list)) else [value]:
+            if hasattr(inner, "model_extra"):
+                found += unknown_keys(inner)
+    return found
 
 
 def strict(path):
@@ -57,6 +69,12 @@ def test_results_hold_what_was_promised(finished):
     assert results["observables"]["pressure"]["units"] == "reduced"
     assert len(results["observables"]["stress"]["value"]) == 3
     assert results["versions"]["mdsens"] == mdsens.__version__
+
+
+def test_results_have_the_keys_that_are_read(finished):
+    _, run = finished
+    results = Results.model_validate_json((run.folder / "results.json").read_bytes())
+    assert unknown_keys(results) == []
 
 
 def test_results_agree_with_the_library(finished):
@@ -98,6 +116,13 @@ def test_the_report_is_made_anew_from_the_files(finished):
     assert "diameter[large]" in page
     with pytest.raises(InputError, match="no results"):
         write_report(run.folder.parent)
+    (run.folder / "relaxed.extxyz").rename(run.folder / "kept")
+    with pytest.raises(InputError, match=r"lacks relaxed\.extxyz"):
+        write_report(run.folder)
+    (run.folder / "relaxed.extxyz").write_text("damaged")
+    with pytest.raises(InputError, match=r"'relaxed\.extxyz' was changed"):
+        write_report(run.folder)
+    (run.folder / "kept").rename(run.folder / "relaxed.extxyz")
 
 
 def test_results_can_be_run_again(trimer, tmp_path):

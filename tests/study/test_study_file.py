@@ -1,5 +1,6 @@
 """A mistake in a study is one line: the key, the value, what is allowed, the nearest match."""
 
+import json
 import tomllib
 
 import pytest
@@ -51,10 +52,45 @@ def mistake(trimer, *settings: str) -> str:
         ("sensitivity.observables=energy", ["sensitivity.observables", "'energy'", "list"]),
         ("verify.step=2.0", ["verify.step", "2.0", "less than 0.5"]),
         ("verify.step=small", ["verify.step", "'small'", "number"]),
+        ("verify.step=nan", ["verify.step", "nan", "finite"]),
+        ("verify.tolerance=inf", ["verify.tolerance", "inf", "finite"]),
+        ("relaxation.fmax=nan", ["relaxation.fmax", "nan", "finite"]),
+        ('relaxation.pressure="1e400"', ["relaxation.pressure", "'1e400'", "finite"]),
+        ("relaxation.max_steps=1979-05-27", ["1979-05-27", "no dates"]),
+        ("relaxation.max_steps=9223372036854775808", ["more than 64 bits"]),
+        ("potential.type=[]", ["potential.type = []", "lennard-jones"]),
+        ("potential.epsilon=1979-05-27", ["1979-05-27", "no dates"]),
+        ("potential.epsilon=[0.1]", ["potential.epsilon", "[0.1]", "number"]),
+        ("potential.epsilon=nan", ["potential.epsilon", "nan", "finite"]),
+        ("potential.epsilon=" + "9" * 5000, ["64 bits"]),
+        ('potential.species=["Ar", "Ar"]', ["potential.species", "'Ar' is given twice"]),
+        ("potential.x\u202e=1", ["potential.x\\u202e", "no key"]),
+        ("structure.file=.", ["structure.file", "'.'", "is a folder"]),
+        ("structure.file=study.toml", ["structure file", "cannot be read"]),
+        ("structure.file=" + "a" * 5000, ["structure.file", "aaa...", "too long"]),
+        ('structure.file="a\\u0000b"', ["structure.file", r"a\x00b", "no path"]),
+        ("structure.file=\udce4", ["structure.file", r"\udce4", "no Unicode text"]),
+        ("structure.rattle.amplitude=-1", ["structure.rattle.amplitude", "-1.0", "at least 0"]),
+        ("structure.rattle.amplitude=nan", ["structure.rattle.amplitude", "nan", "finite"]),
+        ("structure.rattle.amplitude=1e300", ["structure.rattle.amplitude", "1e+300", "1000"]),
+        ('sensitivity.observables=["energy", "energy()"]', ["'energy' is given twice"]),
+        ('sensitivity.observables=["distance(0,1)", "distance(0, 1)"]', ["twice"]),
+        ('sensitivity.observables=["' + "(" * 3000 + '"]', ["sensitivity.observables", "200"]),
+        ('sensitivity.parameters=["sigma", "sigma"]', ["'sigma' is given twice"]),
+        ("ensemble.seeds=1000000000", ["ensemble.seeds", "1000000000", "100000"]),
+        ("name=..", ["name = '..'", "name for a folder"]),
+        ("name=" + "a" * 200, ["name", "at most 100 characters"]),
+        ("relaxation.max_steps=5\nname='a'", ["--set", "more than one value"]),
+        ("relaxation.fmax=1e-3 # for now", ["--set", "more than one value"]),
+        ("a=" + "[" * 3000, ["--set", "16 deep"]),
+        ("a." * 3000 + "b=1", ["--set", "so many parts"]),
+        ("potential.sigma[0=1", ["--set", "key=value"]),
+        ("sensitivity.observables[0]=energy", ["sensitivity.observables", "not a table"]),
     ],
 )
 def test_a_mistake_is_one_line(trimer, setting, words):
     message = mistake(trimer, setting)
+    assert len(message) < 1000
     for word in words:
         assert word in message
 
@@ -79,11 +115,60 @@ def test_a_missing_table_is_named(trimer):
     assert "structure" in mistake(trimer)
 
 
-@pytest.mark.parametrize("text", ["[structure", b"\xff\xfe"])
-def test_a_file_that_is_not_toml_is_named(trimer, text):
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"[structure", "not a TOML file"),
+        (b"description = 'a'\nname = '\xff'", "line 2 is no text in UTF-8"),
+        (bytes(100), "not a TOML file"),
+        (b"a = " + b"[" * 3000, "16 deep"),
+        (b"a = " + b"{b = " * 3000, "16 deep"),
+        (b"[a" + b".b" * 400_000 + b"]", "16 deep"),
+        (b"a" + b" . 'b'" * 100_000 + b" = 1", "16 deep"),
+        (b"a = 0x" + b"f" * 5000, "more than 64 bits"),
+        (b"a = 1979-05-27", "no dates"),
+        (b"#" * 1_000_001, "more than 1,000,000 bytes"),
+    ],
+    ids=[
+        "open",
+        "encoding",
+        "zeros",
+        "lists",
+        "tables",
+        "header",
+        "key",
+        "integer",
+        "date",
+        "huge",
+    ],
+)
+def test_a_file_that_is_no_study_is_named(trimer, content, words):
+    (trimer / "study.toml").write_bytes(content)
+    message = mistake(trimer)
+    assert "study.toml" in message
+    assert words in message
+
+
+def test_a_byte_order_mark_is_no_part_of_a_study(trimer):
     path = trimer / "study.toml"
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    assert "study.toml" in mistake(trimer)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert load_study(trimer).file.description == "three argon atoms"
+
+
+def test_a_study_that_is_a_folder_is_named(trimer):
+    (trimer / "study.toml").unlink()
+    (trimer / "study.toml").mkdir()
+    assert "holds no study.toml" in mistake(trimer)
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"), [("a (2)", "a (2)"), (".hidden", "_hidden"), ("a\n\u202eb", "a__b")]
+)
+def test_a_folder_names_a_study_so_that_it_can_be_run_again(trimer, tmp_path, folder, name):
+    trimer.rename(tmp_path / folder)
+    study = load_study(tmp_path / folder)
+    assert study.name == name
+    assert load_study(tmp_path / folder, [f"name={json.dumps(study.name)}"]).name == name
 
 
 def test_a_missing_study_names_the_nearest(tmp_path):
@@ -113,7 +198,27 @@ def test_set_reaches_an_entry_of_a_table(trimer):
         assert found["sigma[Ar-Ar]"] == 3.0
 
 
-@pytest.mark.parametrize("setting", ["potential.sigma", "=3", "potential..sigma=3", "name.x=3"])
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("a.b = 3", {"a": {"b": 3}}),
+        ("a[Ar-Kr].c=3", {"a": {"Ar-Kr": {"c": 3}}}),
+        ("a.\"x.y=z\"['[']=3", {"a": {"x.y=z": {"[": 3}}}),
+        ("a=x=y", {"a": "x=y"}),
+        ("a='x # y'", {"a": "x # y"}),
+        ("a=[1,\n2]", {"a": [1, 2]}),
+        ("a=energy,volume", {"a": "energy,volume"}),
+        ("a=two\nlines", {"a": "two\nlines"}),
+    ],
+)
+def test_a_setting_is_one_key_and_one_value(setting, expected):
+    assert with_settings({}, [setting]) == expected
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["potential.sigma", "=3", "potential..sigma=3", "name.x=3", "a[]=3", "a]=3", 'a"b"=3', 3],
+)
 def test_a_setting_that_cannot_be_read_is_an_error(trimer, setting):
     with pytest.raises(InputError, match="--set"):
         with_settings({"name": "a"}, [setting])
@@ -148,6 +253,12 @@ def test_a_packing_has_the_packing_fraction_and_counts_asked_for():
         ("structure.count=7", ["structure.count = 7", "multiple of 2"]),
         ("structure.count={large=4, smal=4}", ["structure.count", "'smal'", "'small'?"]),
         ("structure.builder=packing", ["structure.builder", "soft-sphere-packing"]),
+        ("structure.count=1000000000", ["structure.count", "10000000"]),
+        ("structure.count={large=9999999, small=9999999}", ["19999998 particles", "10,000,000"]),
+        ("structure.count={}", ["structure.count = {}"]),
+        ("structure.packing_fraction=1e-300", ["structure.packing_fraction", "0.000001"]),
+        ("structure.packing_fraction=nan", ["structure.packing_fraction", "nan", "finite"]),
+        ("structure.diameters={large=1e300, small=1}", ["structure.diameters.large", "1e+300"]),
         ("structure.packing_fraction=-1", ["structure.packing_fraction = -1", "equal to 0.000001"]),
         ("potential.alpha=cubic", ["alpha", "'cubic'", "harmonic"]),
         ("potential.diameter.larg=1", ["potential.diameter.larg", "'large'?"]),
