@@ -18,7 +18,7 @@ from matplotlib.patches import Circle, Polygon
 
 from mdsens.digits import is_zero, with_digits
 from mdsens.markup import for_figure
-from mdsens.particles.system import SPECIES_ARRAY
+from mdsens.particles.species_names import species_names
 
 #: Fills of species, of falling lightness so that they differ in grey too (after Okabe and Ito).
 SPECIES_COLORS = ("#C9DFF1", "#E8A33D", "#3C8D6E", "#7A4E8A")
@@ -117,7 +117,7 @@ def draw_structure(
     # Seen from -y, x points right and z up; seen from x or z, the other two do so likewise.
     toward = -1.0 if view == 1 else 1.0
     positions = _shown_positions(atoms)
-    names = np.asarray(atoms.arrays.get(SPECIES_ARRAY, atoms.get_chemical_symbols())).astype(str)
+    names = np.array(species_names(atoms))
     species = list(dict.fromkeys(names))
     radii = np.array([_radius(name, diameters or {}) for name in names])
     fixed = np.zeros(len(atoms), bool)

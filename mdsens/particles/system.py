@@ -18,6 +18,7 @@ from mdsens.errors import InputError
 from mdsens.particles.frames import require_whole_frames
 from mdsens.particles.lattice import completed_cell
 from mdsens.particles.precision import require_double_precision
+from mdsens.particles.species_names import keep_species_names, species_names
 from mdsens.units import check_unit_system
 from mdsens.values import (
     Shape,
@@ -30,9 +31,6 @@ from mdsens.values import (
     real_array,
     shown,
 )
-
-#: Name of the ASE array that keeps species which are no chemical elements.
-SPECIES_ARRAY = "species_name"
 
 
 def is_concrete(*trees: Any) -> bool:
@@ -187,8 +185,8 @@ class System(eqx.Module):
         if len(atoms) == 0:
             raise InputError("the structure is empty: give at least one atom")
         _require_whole_atoms(atoms)
-        names = atoms.arrays.get(SPECIES_ARRAY, np.array(atoms.get_chemical_symbols()))
-        symbols = tuple(dict.fromkeys(str(name) for name in names))
+        names = species_names(atoms)
+        symbols = tuple(dict.fromkeys(names))
         order = {name: index for index, name in enumerate(symbols)}
         cell, positions = atoms.cell[:], real_array(atoms.positions, "positions")
         flat = np.ptp(positions[:, 2]) < 1e-9 and np.all(np.abs(cell[:2, 2]) < 1e-9)
@@ -201,7 +199,7 @@ class System(eqx.Module):
             positions[:, :dimension],
             cell[:dimension, :dimension],
             symbols,
-            np.array([order[str(name)] for name in names]),
+            np.array([order[name] for name in names]),
             atoms.pbc[:dimension],
             _fixed_atoms(atoms),
             units,
@@ -226,7 +224,7 @@ class System(eqx.Module):
             pbc=list(self.pbc) + [False] * (3 - self.dimension),
         )
         if not elements:
-            atoms.set_array(SPECIES_ARRAY, np.array(names))
+            keep_species_names(atoms, names)
         fixed = np.flatnonzero(np.asarray(self.fixed))
         if len(fixed):
             atoms.set_constraint(ase.constraints.FixAtoms(indices=fixed))
