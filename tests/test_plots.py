@@ -79,6 +79,36 @@ def test_bars_are_logarithmic_where_there_is_a_logarithm():
     assert pressure.get_xlabel() == "θ dO/dθ (eV/Å³)"
 
 
+def test_bars_have_their_errors_and_what_is_below_them_is_a_grey_zero():
+    results = {
+        "parameters": {"epsilon": 2.0, "sigma": 3.0},
+        "observables": {
+            "energy": {"value": -4.0, "error": 0.0, "units": "eV"},
+            "pressure": {"value": 9e-15, "error": 1e-13, "units": "eV/Ang^3"},
+        },
+        "sensitivities": {
+            "energy": {"epsilon": -2.0, "sigma": 0.1},
+            "pressure": {"epsilon": 1e-16, "sigma": -1e-15},
+        },
+        "sensitivity_errors": {
+            "energy": {"epsilon": 0.4, "sigma": 0.2},
+            "pressure": {"epsilon": 1e-14, "sigma": 2e-14},
+        },
+    }
+    energy, pressure = plots.sensitivities_figure(results).axes
+    assert [bar.get_width() for bar in energy.patches] == [1.0, 0.0]
+    texts = {text.get_text(): text.get_color() for text in energy.texts}
+    assert texts == {"1": "black", "0": plots.ZERO_COLOR}
+    # theta / O times the errors: 0.4 * 2 / 4 above and below 1, and 0.2 * 3 / 4 around 0.
+    whiskers = [c.get_segments()[0][:, 0] for c in energy.collections if c.get_segments()]
+    np.testing.assert_allclose(whiskers, [[0.8, 1.2], [-0.15, 0.15]])
+    # No logarithm of a pressure that is zero, and no bar of its noise.
+    assert pressure.get_xlabel() == "θ dO/dθ (eV/Å³)"
+    assert [bar.get_width() for bar in pressure.patches] == [0.0, 0.0]
+    assert {text.get_text() for text in pressure.texts} == {"0"}
+    assert pressure.get_title(loc="right") == "O is zero"
+
+
 def test_convergence_is_logarithmic_and_shows_what_was_asked_for():
     axes = plots.convergence_figure([0, 1, 2], [1.0, 1e-4, 1e-9], 1e-8).axes[0]
     assert axes.get_yscale() == "log"

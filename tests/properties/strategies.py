@@ -16,7 +16,9 @@ numbers = st.one_of(
     st.sampled_from(STRANGE_NUMBERS), st.floats(-10, 10), st.integers(-10, 10), st.floats()
 )
 texts = st.one_of(
-    st.sampled_from(["", " ", "Ar", "Ar-Kr", "a", "3.4", "nan", "1e999", "3.4 Ang", "[/]", "\0", "α"]),
+    st.sampled_from(
+        ["", " ", "Ar", "Ar-Kr", "a", "3.4", "nan", "1e999", "3.4 Ang", "[/]", "\0", "α"]
+    ),
     st.text(max_size=12),
     st.integers(300, 3000).map(lambda count: "x" * count),
 )
@@ -39,7 +41,9 @@ def junk():
 @st.composite
 def arrays(draw):
     """An array of NumPy of any shape and of many types, some of its numbers strange."""
-    shape = draw(st.sampled_from([(), (0,), (1,), (2,), (3,), (4,), (3, 3), (4, 3), (4, 2), (2, 2)]))
+    shape = draw(
+        st.sampled_from([(), (0,), (1,), (2,), (3,), (4,), (3, 3), (4, 3), (4, 2), (2, 2)])
+    )
     kind = draw(st.sampled_from(["float64", "float32", "int64", "bool", "complex128", "U3", "O"]))
     values = np.full(shape, draw(st.sampled_from([0, 1, 2, -1, 5])), dtype=kind)
     if values.size and kind == "float64" and draw(st.booleans()):

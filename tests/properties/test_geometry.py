@@ -62,9 +62,7 @@ def test_an_angle_is_that_of_the_nearest_images_in_any_basis_of_the_lattice(dime
 @given(data=st.data())
 def test_geometry_does_not_know_which_image_of_an_atom_it_was_given(dimension, data):
     system = data.draw(strategies.systems(dimension))
-    steps = data.draw(
-        st.lists(st.integers(-3, 3), min_size=4 * dimension, max_size=4 * dimension)
-    )
+    steps = data.draw(st.lists(st.integers(-3, 3), min_size=4 * dimension, max_size=4 * dimension))
     images = np.reshape(steps, (4, dimension)) * np.array(system.pbc)
     moved = system.with_positions(np.asarray(system.positions) + images @ np.asarray(system.cell))
     np.testing.assert_allclose(

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -75,6 +76,31 @@ def test_results_have_the_keys_that_are_read(finished):
     _, run = finished
     results = Results.model_validate_json((run.folder / "results.json").read_bytes())
     assert unknown_keys(results) == []
+
+
+def test_every_number_has_an_error_and_noise_is_shown_as_zero(trimer, tmp_path, command):
+    status, output, _ = command("run", trimer, "--out", tmp_path / "out")
+    assert status == 0
+    results = strict(tmp_path / "out" / "results.json")
+    # No length in three equal atoms depends on the depth of the well, nor the energy on sigma.
+    zeros = {("energy", "sigma"), ("distance(0,1)", "epsilon")}
+    table = pandas.read_csv(tmp_path / "out" / "sensitivities.csv")
+    for _, row in table.iterrows():
+        name, parameter = row["observable"], row["parameter"]
+        error = results["sensitivity_errors"][name][parameter]
+        assert error == row["derivative_error"]
+        assert results["observables"][name]["error"] == row["value_error"] > 0
+        is_zero = abs(results["sensitivities"][name][parameter]) <= error
+        assert is_zero == ((name, parameter) in zeros)
+    report = (tmp_path / "out" / "report.html").read_text("utf-8")
+    rows = re.findall(r"<tr>(.*?)</tr>", report)
+    for name, parameter in zeros:
+        (row,) = (r for r in rows if r.startswith(f"<td>{name}</td><td>{parameter}</td>"))
+        assert row.split("</td>")[2] == "<td class='number zero'>0"
+    # In the terminal, too: the observable stands in the first of its rows.
+    lines = [line.split() for line in output.splitlines()]
+    assert any(line[:1] == ["distance(0,1)"] and line[3:5] == ["epsilon", "0"] for line in lines)
+    assert any(line[:2] == ["sigma", "0"] for line in lines)
 
 
 def test_results_agree_with_the_library(finished):
