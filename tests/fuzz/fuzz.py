@@ -24,7 +24,7 @@ from pathlib import Path
 #: CPU time that one input may take, seconds; JAX compiles in it.
 SLOW = 10.0
 #: Real time after which a process counts as hung, seconds.
-HUNG = 120.0
+HUNG = 600.0
 #: Memory beyond what the process begins with, bytes.
 MEMORY = 3 * 2**30
 #: Inputs after which a process makes room for a new one.
@@ -52,8 +52,8 @@ def main() -> None:
     readers = ("study", "structure") if options.reader == "both" else (options.reader,)
     turn = 0
     while (left := end - time.monotonic()) > 10:
-        # Turns of a few minutes, so that both readers get half of the time.
-        watch(options, readers[turn % len(readers)], min(left, 300.0), options.seed + turn)
+        # Turns of a quarter of an hour, so that both readers get half of the time.
+        watch(options, readers[turn % len(readers)], min(left, 900.0), options.seed + turn)
         turn += 1
     found = sorted(options.findings.glob("*.txt"))
     tallies = [json.loads(path.read_text()) for path in options.findings.glob("*.json")]
