@@ -101,11 +101,10 @@ TABLE = {
         ("System(places, cube, pbc=['F', 'F', 'F'])", "pbc", "'F'"),
         ("System(places, cube, pbc=np.nan)", "pbc", "nan"),
         ("System(places, cube, pbc=1)", "pbc", "1"),
-        ("System(places, cube, pbc=None)", "pbc", "None"),
         ("System(places, cube, pbc=[1, 1, 0])", "pbc"),
         ("System(places, cube, pbc=[True, True])", "pbc"),
         ("System(places, cube, symbols='ArKr', species=[0, 0, 1, 1])", "species"),
-        ("System(places, cube, symbols=('Ar', 'Ar'))", "Ar", "twice"),
+        ("System(places, cube, ('Ar', 'Ar'), [0, 0, 1, 1])", "Ar", "twice"),
         ("System(places, cube, symbols=[1, 2])", "symbols"),
         ("System(places, cube, symbols=())", "symbols"),
         ("System(places, cube, symbols=('Ar', ''))", "symbols"),
@@ -136,7 +135,6 @@ TABLE = {
         ("System.from_ase(atoms, dimension='2')", "dimension", "'2'"),
         ("System.from_ase(atoms, dimension=2)", "dimension", "plane"),
         ("System.from_ase(constrained)", "FixBondLength", "FixAtoms"),
-        ("System.from_ase(twice_fixed)", "twice"),
     ),
     "Files of structures": [
         *_python(
@@ -144,7 +142,7 @@ TABLE = {
             ("read('.')", "'.'"),
             ("read(3)", "path", "3"),
             ("read('argon.xyz', index='last')", "index", "last"),
-            ("read('argon.xyz', index=7)", "index", "7"),
+            ("read('argon.xyz', index=7)", "argon.xyz", "index"),
             ("read('argon.xyz', dimension=4)", "dimension", "4"),
             ("read('argon.xyz', units='nm')", "units", "nm"),
         ),
@@ -165,9 +163,10 @@ TABLE = {
         *_file(
             (
                 "shared.cif",
-                "data_a\n_cell_length_a 5\n_cell_length_b 5\n_cell_length_c 5\n_cell_angle_alpha 90\n"
-                "_cell_angle_beta 90\n_cell_angle_gamma 90\n_space_group_name_H-M_alt 'P 1'\nloop_\n"
-                "_atom_site_type_symbol\n_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\n"
+                "data_a\n_cell_length_a 5\n_cell_length_b 5\n_cell_length_c 5\n"
+                "_cell_angle_alpha 90\n_cell_angle_beta 90\n_cell_angle_gamma 90\n"
+                "_space_group_name_H-M_alt 'P 1'\nloop_\n_atom_site_type_symbol\n"
+                "_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\n"
                 "_atom_site_occupancy\nCu 0 0 0 0.5\nAu 0 0 0 0.5\n",
                 "occupan",
             ),
@@ -211,7 +210,7 @@ TABLE = {
         ("potential.with_parameters({'sigma': True})", "sigma", "True"),
         ("potential.with_parameters({'sigma': '3.4'})", "sigma", "'3.4'"),
         ("potential.with_parameters({'sgima': 3.4})", "sgima", "'sigma'"),
-        ("potential.with_parameters([3.4])", "[3.4]"),
+        ("potential.with_parameters([3.4])", "list", "dict"),
         ("potential.with_parameters({1: 3.4})", "1"),
         ("Morse(0.1, 1.5, 3.4, -8.5)", "cutoff", "-8.5"),
         ("Morse(0.0, 1.5, 3.4, 8.5)", "epsilon", "0"),
@@ -264,7 +263,7 @@ TABLE = {
         ("relax_batch([system, flat], potential)", "systems[1]", "dimension"),
         ("relax_batch([system], [potential, potential])", "potentials"),
         ("relax_batch([system, system], potential, fmax=[1e-8])", "fmax"),
-        ("relax_batch([system, system], potential, fmax=[1e-8, np.nan])", "fmax", "nan"),
+        ("relax_batch([system, system], potential, fmax=[1e-8, np.nan])", "fmax", "not finite"),
         ("relax_batch([system], potential, batch_size=0)", "batch_size", "0"),
         ("relax_batch([system], potential, batch_size=1.5)", "batch_size", "1.5"),
         ("relax_batch([system], potential, skin=0)", "skin", "0"),
@@ -386,8 +385,8 @@ TABLE = {
         for given, quotes, *words in (
             ("", False, "structure", "missing"),
             ("structure = [", True, "study.toml", "TOML"),
-            (b"name = '\xff'\n", True, "study.toml", "TOML"),
-            ("a = " + "[" * 3000 + "]" * 3000, True, "study.toml", "TOML"),
+            (b"name = '\xff'\n", False, "study.toml", "UTF-8"),
+            ("a = " + "[" * 3000 + "]" * 3000, False, "study.toml", "flatter"),
             ("[structure]\nfile = 'argon.xyz'\n", False, "potential", "missing"),
             ("structure = 3\npotential = 3\n", False, "structure", "3"),
             (
@@ -458,10 +457,8 @@ def _names() -> dict:
     places = np.array([[0.0, 0.0, 0.0], [3.7, 0.0, 0.0], [0.0, 3.7, 0.0], [0.0, 0.0, 3.7]])
     cube = 8.0 * np.eye(3)
     atoms = ase.Atoms("Ar4", places, cell=cube, pbc=True)
-    constrained, twice_fixed = atoms.copy(), atoms.copy()
+    constrained = atoms.copy()
     constrained.set_constraint(ase.constraints.FixBondLength(0, 1))
-    twice_fixed.set_constraint(ase.constraints.FixAtoms([0, 1]))
-    twice_fixed.constraints[0].index = np.array([0, 0])
     system = mdsens.System.from_ase(atoms)
     potential = potentials.LennardJones(0.01, 3.4, 8.5)
     stillinger_weber = {
@@ -472,7 +469,7 @@ def _names() -> dict:
         **{name: getattr(potentials, name) for name in potentials.__all__},
         **{name: getattr(mdsens, name) for name in mdsens.__all__},
         "np": np, "jnp": jnp, "ase": ase, "places": places, "cube": cube, "atoms": atoms,
-        "constrained": constrained, "twice_fixed": twice_fixed, "system": system,
+        "constrained": constrained, "system": system,
         "cluster": mdsens.System(places, None, ("Ar",)),
         "flat": mdsens.System(places[:3, :2], 8.0 * np.eye(2), ("Ar",)),
         "krypton": mdsens.System(places, cube, ("Kr",)),
@@ -534,23 +531,17 @@ def _said(bad: BadInput) -> str:
 
 
 def _command_line(arguments: str) -> str:
-    """The line that the command prints."""
+    """The line that the command prints, whose status says that something is wrong."""
     from mdsens import cli
 
     written = io.StringIO()
-    before = sys.argv
-    sys.argv = ["mdsens", *(word.replace("\\n", "\n") for word in arguments.split())]
     os.environ["MDSENS_CACHE"] = "off"
-    try:
-        with contextlib.redirect_stderr(written), contextlib.redirect_stdout(io.StringIO()):
-            cli.main()
-    except SystemExit as end:
-        assert end.code in (1, 2), f"the status is {end.code}"
-    finally:
-        sys.argv = before
+    with contextlib.redirect_stderr(written), contextlib.redirect_stdout(io.StringIO()):
+        status = cli._exit_status([word.replace("\\n", "\n") for word in arguments.split()])
     # Before it, the command says what it is about to do.
     line = written.getvalue().splitlines()[-1]
-    assert line.startswith("mdsens: "), f"the last line is {line!r}"
+    if status not in (1, 2) or not line.startswith("mdsens: "):
+        raise AssertionError(f"status {status}, and the last line is {line!r}")
     return line.removeprefix("mdsens: ")
 
 
@@ -576,7 +567,9 @@ def page() -> str:
         "table in `tests/bad_inputs.py`, which the tests go through, by "
         "`python tests/bad_inputs.py > docs/bad_inputs.md`.",
         "",
-        f"Lines of a study stand in the place of those of this one:\n\n```toml\n{to_toml(STUDY)}```",
+        "Lines of a study stand in the place of those of this one:",
+        "",
+        f"```toml\n{to_toml(STUDY)}```",
     ]
     for title, rows in TABLE.items():
         lines += ["", f"## {title}", "", "| input | line |", "|---|---|"]
