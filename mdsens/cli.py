@@ -5,13 +5,14 @@ import os
 import sys
 import tempfile
 import traceback
+import warnings
 from typing import Annotated, Any
 
 import typer
 
 from mdsens import __version__
 from mdsens.compilation_cache import announce, keep_compiled_code
-from mdsens.errors import InputError, MdsensError
+from mdsens.errors import InputError, MdsensError, MdsensWarning
 from mdsens.markup import console, for_terminal, visible
 from mdsens.signals import INTERRUPTED, TERMINATED, hear_requests_to_end
 from mdsens.streams import OutputError, flush_output, prepare_streams
@@ -135,6 +136,7 @@ def main() -> None:
     """Run the command line and exit: 0 all well, 1 no trustworthy result, 2 wrong input."""
     hear_requests_to_end()
     prepare_streams()
+    warnings.showwarning = _warn_in_a_line
     try:
         status = _exit_status(sys.argv[1:])
     except SystemExit as asked:
@@ -148,6 +150,12 @@ def main() -> None:
         # is taken down under it.
         os._exit(status)
     sys.exit(status)
+
+
+def _warn_in_a_line(message: Warning | str, category: type[Warning], *_: Any) -> None:
+    """Say a warning as the command says all else: without the line of code that it came from."""
+    kind = "" if issubclass(category, MdsensWarning) else f"{category.__name__}: "
+    announce(f"mdsens: warning: {visible(' '.join(f'{kind}{message}'.split()))}")
 
 
 def _exit_status(arguments: list[str]) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Bool, Float
 
+from mdsens.errors import MdsensWarning
 from mdsens.implicit.multigrid import HostPreconditioner
 from mdsens.implicit.sparse_solver import (
     MULTIGRID_STEPS,
@@ -51,7 +52,7 @@ def hessian_fits(landscape: Landscape) -> bool:
     warnings.warn(
         f"the sparse Hessian would take up to {needed / gib:.3g} GiB of {free / gib:.3g} GiB free: "
         "it is not built, and what needs no matrix is done in its place, which is slower",
-        ResourceWarning,
+        MdsensWarning,
         stacklevel=3,
     )
     return False

@@ -11,6 +11,7 @@ import pytest
 from ase.build import bulk
 
 import mdsens
+from mdsens.errors import MdsensWarning
 from mdsens.relaxation.hessian_solver import HessianSolver
 from mdsens.relaxation.newton import Newton
 
@@ -192,12 +193,12 @@ def test_a_preconditioner_saves_most_steps():
 
 def test_without_memory_for_a_hessian_auto_goes_on_without_and_newton_says_so(monkeypatch):
     monkeypatch.setattr("mdsens.relaxation.hessian_solver.available_memory", lambda: 1024)
-    with pytest.warns(ResourceWarning, match="sparse Hessian would take up to"):
+    with pytest.warns(MdsensWarning, match="sparse Hessian would take up to"):
         equilibrium = mdsens.relax(vacancy(3, 0.05), ARGON)
     assert {method for method, _ in equilibrium.history.methods} == {"LBFGS"}
     assert equilibrium.fmax <= 1e-8
     with (
-        pytest.warns(ResourceWarning, match="GiB free"),
+        pytest.warns(MdsensWarning, match="GiB free"),
         pytest.raises(mdsens.errors.InputError, match="no memory for the Hessian; use 'lbfgs'"),
     ):
         mdsens.relax(vacancy(3, 0.05), ARGON, method="newton")

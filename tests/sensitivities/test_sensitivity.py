@@ -13,7 +13,7 @@ import pytest
 import mdsens
 from mdsens import mechanics, observables
 from mdsens.digits import is_zero
-from mdsens.errors import InputError, UnreliableDerivativeError
+from mdsens.errors import InputError, MdsensWarning, UnreliableDerivativeError
 
 LJ = cases.POTENTIALS["lj-smooth"]
 BINARY = cases.POTENTIALS["lj-binary"]
@@ -91,7 +91,7 @@ def test_every_way_to_solve_agrees_with_the_factorisation(crystal, monkeypatch, 
     monkeypatch.setattr("mdsens.relaxation.equilibrium.DENSE_LIMIT", 1)
     if way == "matrix-free":
         monkeypatch.setattr("mdsens.relaxation.hessian_solver.available_memory", lambda: 1024)
-        with pytest.warns(ResourceWarning, match="sparse Hessian would take up to"):
+        with pytest.warns(MdsensWarning, match="sparse Hessian would take up to"):
             assert fresh.hessian_solver is None
     else:
         monkeypatch.setattr("mdsens.implicit.sparse_solver.DIRECT_LIMIT", {3: 0})

@@ -9,6 +9,8 @@ import sys
 import pytest
 
 import mdsens
+from mdsens.cli import _warn_in_a_line
+from mdsens.errors import MdsensWarning
 
 
 def test_help_and_version_import_nothing_heavy():
@@ -169,3 +171,15 @@ def test_a_terminal_that_knows_ascii_alone_gets_plain_letters():
     )  # fmt: skip
     assert done.stdout == b"d ln O / d ln theta: 3 Ang^2, \\u03b1\n"
     assert done.stderr == b""
+
+
+@pytest.mark.parametrize(
+    ("warning", "line"),
+    [
+        (MdsensWarning("a shell\nof \x1b[1m"), "mdsens: warning: a shell of \\x1b[1m\n"),
+        (DeprecationWarning("old"), "mdsens: warning: DeprecationWarning: old\n"),
+    ],
+)
+def test_a_warning_is_one_line(warning, line, capfd):
+    _warn_in_a_line(warning, type(warning), "file.py", 3)
+    assert capfd.readouterr().err == line
