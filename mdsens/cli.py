@@ -152,7 +152,9 @@ def main() -> None:
     sys.exit(status)
 
 
-def _warn_in_a_line(message: Warning | str, category: type[Warning], *_: Any) -> None:
+def _warn_in_a_line(
+    message: Warning | str, category: type[Warning], *_: object, **__: object
+) -> None:
     """Say a warning as the command says all else: without the line of code that it came from."""
     kind = "" if issubclass(category, MdsensWarning) else f"{category.__name__}: "
     announce(f"mdsens: warning: {visible(' '.join(f'{kind}{message}'.split()))}")
