@@ -28,7 +28,7 @@ def shown(value: Any, limit: int = 80) -> str:
 
     Arguments:
         value: anything.
-        limit: length from which on it is cut.
+        limit: length from which on something in the middle is left out.
 
     Returns:
         Its representation, on one line.
@@ -38,7 +38,9 @@ def shown(value: Any, limit: int = 80) -> str:
     except Exception:
         # An integer of thousands of digits has none, for one.
         text = f"a {type(value).__name__}"
-    return text if len(text) <= limit else text[: limit - 3] + "..."
+    # The end tells as much as the beginning: of a path it is the file's name.
+    end = limit // 3
+    return text if len(text) <= limit else f"{text[: limit - end - 3]}...{text[-end:]}"
 
 
 def nearest(name: Any, allowed: Iterable[str]) -> str:

@@ -316,6 +316,7 @@ def test_what_is_shown_is_one_short_line():
     assert values.shown("a\nb") == r"'a\nb'"
     assert values.shown(np.eye(2)).count("\n") == 0
     assert len(values.shown(["x" * 100] * 10)) == 80
+    assert values.shown("/folder" * 30 + "/study.toml").endswith("/study.toml'")
     assert values.listing(range(10), 3) == "0, 1, 2 and 7 more"
     assert values.nearest("sigm", ["sigma", "epsilon"]) == "; did you mean 'sigma'?"
     assert values.nearest("q", ["sigma"]) == ""
