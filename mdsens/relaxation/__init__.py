@@ -1,6 +1,6 @@
 """From a system and a potential to an Equilibrium."""
 
-from mdsens.relaxation.arguments import METHODS
+from mdsens.relaxation.arguments import METHODS, check_relaxation
 from mdsens.relaxation.batch import relax_batch
 from mdsens.relaxation.batch_equilibrium import BatchEquilibrium
 from mdsens.relaxation.certificate import Certificate
@@ -31,6 +31,7 @@ __all__ = [
     "Newton",
     "PreconditionedLBFGS",
     "State",
+    "check_relaxation",
     "first_state",
     "relax",
     "relax_batch",

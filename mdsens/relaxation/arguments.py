@@ -120,6 +120,34 @@ def check_structure(system: Any, potential: Any, cell: str | None) -> None:
         real(np.asarray(potential.interaction_range), "the potential's range", above=0.0)
 
 
+def check_relaxation(
+    system: Any,
+    potential: Any,
+    *,
+    method: Any,
+    fmax: Any,
+    max_steps: Any,
+    cell: Any,
+    pressure: Any,
+    max_step: Any,
+) -> None:
+    """Raise InputError for what relax would refuse, without relaxing anything.
+
+    Arguments:
+        system: as relax takes it, as are all that follow.
+        potential: the potential.
+        method: name of a minimiser, or a Minimiser.
+        fmax: largest norm of a force on an atom at which to stop, energy/length.
+        max_steps: steps to take at most.
+        cell: what of the cell relaxes, or None.
+        pressure: external pressure, energy/length^D.
+        max_step: largest move in one step, length.
+    """
+    checked_options(method, max_steps, cell, pressure, False, max_step, None)
+    check_structure(system, potential, cell)
+    real(fmax, "fmax", above=0.0)
+
+
 def checked_capacity(capacity: Any) -> tuple[int, int] | None:
     """Edges per atom and periodic images that a traced relaxation has room for, or None.
 

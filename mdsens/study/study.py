@@ -13,7 +13,7 @@ from mdsens.errors import InputError, MdsensError
 from mdsens.observables import Observable, parse
 from mdsens.particles import System
 from mdsens.potentials import Potential, SoftSphere
-from mdsens.relaxation import METHODS, Equilibrium, relax, unrelaxed
+from mdsens.relaxation import METHODS, Equilibrium, check_relaxation, relax, unrelaxed
 from mdsens.sensitivities.unrolled import single_parameter
 from mdsens.study.build import build_potential, build_system, quantity
 from mdsens.study.find import default_name, find_study
@@ -92,7 +92,7 @@ class Study:
             InputError: a species without parameters, an atom that does not exist, a volume or a
                 pressure where there is no cell, and the like.
         """
-        self.potential.species_index(self.system)
+        check_relaxation(self.system, self.potential, **self.relaxation)
         # What an observable needs of atoms, cell and boundaries shows with any potential.
         tiny = SoftSphere(diameter=NEGLIGIBLE_LENGTH)
         start = unrelaxed(self.system, tiny, self.relaxation["cell"])

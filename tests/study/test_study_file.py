@@ -28,6 +28,8 @@ def mistake(trimer, *settings: str) -> str:
         ("relaxation.fmax=1 GPa", ["relaxation.fmax", "'GPa'", "eV/Ang"]),
         ("relaxation.fmax=0", ["relaxation.fmax", "0.0", "above 0"]),
         ("relaxation.cell=ful", ["relaxation.cell", "'ful'", "isotropic", "'full'?"]),
+        ("relaxation.cell=full", ["cell", "'full'", "periodic"]),
+        ("relaxation.pressure=1 GPa", ["pressure", "cell"]),
         ("relaxation=3", ["relaxation", "3", "table"]),
         ("units=si", ["units", "'si'", "ase, reduced"]),
         ("potental.sigma=3", ["potental", "potential", "did you mean 'potential'?"]),
