@@ -499,7 +499,7 @@ def _draw_bars(
         low, high = -reach / 2, reach / 2
     # Room for the numbers at the ends of the bars, whichever way these point.
     width = 0.32 * max(high - low, 0.6 * reach)
-    axes.set_xlim(low - (width if shown.min(initial=0.0) < 0 else 0.06 * width), high + width)
+    axes.set_xlim(low - (width if shown.min(initial=0.0) < 0 else 0.12 * width), high + width)
     # A whisker too short to be seen would only blur the end of its bar.
     wide = known > 0.004 * np.ptp(axes.get_xlim())
     for look, chosen in (("black", wide & ~zero), (ZERO_COLOR, wide & zero)):

@@ -107,11 +107,11 @@ class BatchSensitivity(DerivativesByName[np.ndarray]):
             parameters={name: float(value[index]) for name, value in self.parameters.items()},
             mode="forward",
             errors={
-                name: {p: jnp.asarray(error[index]) for p, error in by_parameter.items()}
+                name: {p: np.asarray(error[index]) for p, error in by_parameter.items()}
                 for name, by_parameter in self.errors.items()
             },
             value_errors={
-                name: jnp.asarray(error[index]) for name, error in self.value_errors.items()
+                name: np.asarray(error[index]) for name, error in self.value_errors.items()
             },
             certificate=certificate,
             tangents=Tangents(lambda: found),

@@ -4,9 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import ArrayLike, Float
 
 from mdsens.observables.observable import Observable
 from mdsens.potentials.potential import Potential
@@ -79,9 +78,9 @@ class Noise:
 def value_errors(
     noise: Noise,
     observables: Mapping[str, Observable],
-    here: Mapping[str, Float[Array, "..."]],
-    ahead: Mapping[str, Float[Array, "..."]],
-) -> dict[str, Float[Array, "..."]]:
+    here: Mapping[str, ArrayLike],
+    ahead: Mapping[str, ArrayLike],
+) -> dict[str, Float[np.ndarray, "..."]]:
     """Absolute errors of observables.
 
     Arguments:
@@ -94,7 +93,7 @@ def value_errors(
         The errors, shaped like the values.
     """
     return {
-        name: MARGIN * jnp.abs(ahead[name] - here[name]) + noise.of_value(observable, here[name])
+        name: _change(here[name], ahead[name]) + noise.of_value(observable, here[name])
         for name, observable in observables.items()
     }
 
@@ -102,12 +101,12 @@ def value_errors(
 def derivative_errors(
     noise: Noise,
     observables: Mapping[str, Observable],
-    values: Mapping[str, Float[Array, "..."]],
+    values: Mapping[str, ArrayLike],
     parameters: Mapping[str, float],
     motion: Mapping[str, float],
     here: Mapping[str, Mapping[str, Any]],
     ahead: Mapping[str, Mapping[str, Any]],
-) -> dict[str, dict[str, Float[Array, "..."]]]:
+) -> dict[str, dict[str, Float[np.ndarray, "..."]]]:
     """Absolute errors of the derivatives of observables.
 
     Arguments:
@@ -124,12 +123,17 @@ def derivative_errors(
     """
     return {
         name: {
-            p: MARGIN * jnp.abs(ahead[name][p] - here[name][p])
+            p: _change(here[name][p], ahead[name][p])
             + noise.of_derivative(observable, values[name], theta, motion.get(p, 0.0))
             for p, theta in parameters.items()
         }
         for name, observable in observables.items()
     }
+
+
+def _change(here: ArrayLike, ahead: ArrayLike) -> Float[np.ndarray, "..."]:
+    # In NumPy, of which nothing has to be compiled.
+    return MARGIN * np.abs(np.asarray(ahead) - np.asarray(here))
 
 
 def noise_of(

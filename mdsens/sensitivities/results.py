@@ -117,8 +117,8 @@ class Sensitivity(DerivativesByName[Float[Array, "..."]]):
     derivatives: dict[str, dict[str, Float[Array, "..."]]]
     parameters: dict[str, float]
     mode: str
-    errors: dict[str, dict[str, Float[Array, "..."]]]
-    value_errors: dict[str, Float[Array, "..."]]
+    errors: dict[str, dict[str, Float[np.ndarray, "..."]]]
+    value_errors: dict[str, Float[np.ndarray, "..."]]
     certificate: Certificate
     tangents: Tangents = dataclasses.field(repr=False)
 
@@ -168,15 +168,15 @@ class Sensitivity(DerivativesByName[Float[Array, "..."]]):
             }
         return result
 
-    def logarithmic_errors(self) -> dict[str, dict[str, Float[Array, "..."]]]:
+    def logarithmic_errors(self) -> dict[str, dict[str, Float[np.ndarray, "..."]]]:
         """Absolute errors of `logarithmic`, from those of observables and derivatives."""
-        result: dict[str, dict[str, Float[Array, ...]]] = {}
+        result: dict[str, dict[str, Float[np.ndarray, ...]]] = {}
         for name, by_parameter in self.logarithmic().items():
-            value = self.observed[name]
-            off = self.value_errors[name] / jnp.abs(value)
+            value = np.abs(np.asarray(self.observed[name]))
+            size = np.where(value > 0.0, value, np.nan)
             result[name] = {
-                parameter: jnp.abs(logarithm) * off
-                + jnp.abs(self.errors[name][parameter] * self.parameters[parameter] / value)
+                parameter: np.abs(np.asarray(logarithm)) * self.value_errors[name] / size
+                + self.errors[name][parameter] * abs(self.parameters[parameter]) / size
                 for parameter, logarithm in by_parameter.items()
             }
         return result

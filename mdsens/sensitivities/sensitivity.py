@@ -107,7 +107,7 @@ def sensitivity(
     )
     parameters = {name: potential.parameters[name] for name in names}
     by_name = {observable.name: observable for observable in asked}
-    unknown = {name: jnp.full(value.shape, jnp.nan) for name, value in values.items()}
+    unknown = {name: np.full(np.shape(value), np.nan) for name, value in values.items()}
     found = Sensitivity(
         equilibrium=equilibrium,
         observables=by_name,
@@ -140,16 +140,19 @@ def sensitivity(
     )
 
 
-def _relative(found: Sensitivity, errors: Derivatives) -> list[float]:
+def _relative(found: Sensitivity, errors: dict[str, dict[str, np.ndarray]]) -> list[float]:
     """Errors of theta dO/dtheta relative to the largest of these; none where all are zero."""
     relative = []
     for name, by_parameter in found.derivatives.items():
-        sizes, off = (
-            max(float(jnp.linalg.norm(of[p])) * abs(theta) for p, theta in found.parameters.items())
+        leading, off = (
+            max(
+                abs(theta) * float(np.linalg.norm(np.asarray(of[parameter])))
+                for parameter, theta in found.parameters.items()
+            )
             for of in (by_parameter, errors[name])
         )
-        if sizes > off:
-            relative.append(off / sizes)
+        if leading > off:
+            relative.append(off / leading)
     return relative
 
 

@@ -190,22 +190,22 @@ def _page(folder: Path, results: dict[str, Any], figures: list[Path]) -> str:
         ("kind of structure", results["kind"], ""),
         ("largest force", error_text(results["fmax"]), units["fmax"]),
         ("asked for", f"{results['fmax_asked']:g}", units["fmax"]),
-        ("steps", str(results["steps"]), "1"),
+        ("steps", str(results["steps"]), ""),
         ("lowest eigenvalue", lowest, units["lowest_eigenvalue"]),
         ("null modes", kinds or "none", ""),
         ("linear solver", certificate.get("linear_solver") or "", ""),
-        ("linear residual (relative)", error_text(certificate["linear_residual"]), "1"),
+        ("linear residual (relative)", error_text(certificate["linear_residual"]), ""),
         ("estimated error of the derivatives (relative)" +
          ", rough: relax to a smaller force" * bool(certificate.get("derivative_error_rough")),
-         error_text(certificate["derivative_error"]), "1"),
+         error_text(certificate["derivative_error"]), ""),
     ]  # fmt: skip
-    parts.append(_table(["", "", "unit"], rows))
+    parts.append(_table(["", "", "unit"], [(*row, _unit(unit)) for *row, unit in rows]))
     parts.append("<h2>Observables</h2>")
     parts.append(
         _table(
             ["observable", "value", "error", "unit"],
             [
-                (name, *_with_errors(given["value"], given.get("error")), given["units"])
+                (name, *_with_errors(given["value"], given.get("error")), _unit(given["units"]))
                 for name, given in results["observables"].items()
             ],
         )
@@ -340,7 +340,7 @@ def _derivative_row(row: pandas.Series) -> tuple[str, ...]:
         row["parameter"],
         with_digits(number("derivative"), error),
         error_text(error),
-        row["derivative_units"],
+        _unit(row["derivative_units"]),
         with_digits(number("logarithmic"), number("logarithmic_error")),
     )
 
@@ -360,6 +360,10 @@ def _few_digits(value: float | None) -> str:
     return "–" if value is None else f"{value:.3g}"
 
 
+def _unit(unit: str) -> str:
+    return plots.pretty_unit(unit)
+
+
 def _table(head: list[str], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [
         "<table>",
@@ -369,7 +373,7 @@ def _table(head: list[str], rows: Iterable[tuple[str, ...]]) -> str:
         cells = "".join(
             f"<td class='{'number zero' if cell == '0' else 'number'}'>{for_html(cell)}</td>"
             if re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?", cell)
-            else f"<td>{for_html(plots.pretty_unit(cell) if cell != '1' else '')}</td>"
+            else f"<td>{for_html(cell)}</td>"
             for cell in row
         )
         lines.append(f"<tr>{cells}</tr>")
