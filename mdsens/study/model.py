@@ -122,8 +122,8 @@ class SensitivityTable(Table):
         logarithmic: whether the summary shows d ln O / d ln theta instead of dO/dtheta.
     """
 
-    observables: list[_ShortText] = ["energy"]
-    parameters: list[_ShortText] | None = None
+    observables: Annotated[list[_ShortText], Field(min_length=1)] = ["energy"]
+    parameters: Annotated[list[_ShortText], Field(min_length=1)] | None = None
     mode: Literal["auto", "forward", "reverse"] = "auto"
     logarithmic: bool = False
 
