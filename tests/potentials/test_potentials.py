@@ -350,7 +350,7 @@ def test_a_dash_in_a_name_is_no_pair():
 
 def test_a_potential_of_one_s_own_relaxes_and_has_sensitivities():
     def relaxed(potential):
-        return mdsens.relax(cases.dimer(2.0), potential, fmax=1e-11)
+        return mdsens.relax(cases.dimer(2.0), potential, fmax=1e-13)
 
     potential = Buckingham(A=1e5, rho=0.13, C=2.5, cutoff=4.0)
 

@@ -226,7 +226,7 @@ def test_the_cell_changes_as_if_relaxed_again(cell):
 
     def relaxed(inputs):
         potential = with_value(case.potential, "gamma", inputs[0])
-        return mdsens.relax(near, potential, cell=cell, pressure=inputs[1], fmax=1e-10)
+        return mdsens.relax(near, potential, cell=cell, pressure=inputs[1], fmax=1e-12)
 
     def shape(equilibrium):
         lattice = equilibrium.cell
@@ -240,7 +240,7 @@ def test_the_cell_changes_as_if_relaxed_again(cell):
         def along(value, column=column):
             return shape(relaxed(point.at[column].set(value)))
 
-        expected = numerical.derivative(along, at, 5e-4, noise=noise)
+        expected = numerical.derivative(along, at, 1e-3, noise=noise)
         numerical.agrees(slopes[:, column], expected, rtol=1e-6)
 
 
@@ -259,9 +259,10 @@ def test_a_packing_changes_as_if_relaxed_again_and_its_rattler_stays():
 
     noise = numerical.left_over(relaxed(1.0), held)
     expected = numerical.derivative(lambda d: held(relaxed(d)), 1.0, 5e-4, noise=noise)
-    slope, rattler = jax.jacfwd(lambda d: (held(relaxed(d)), relaxed(d).positions[5]))(1.0)
-    numerical.agrees(slope, expected, rtol=1e-6)
-    assert not np.any(rattler)
+    slope = jax.jacfwd(lambda d: relaxed(d).positions)(1.0)
+    others = np.delete(slope, 5, axis=0)
+    numerical.agrees(others - others.mean(axis=0), expected, rtol=1e-6)
+    assert not np.any(slope[5])
 
 
 @pytest.mark.xdist_group("closed-forms")
