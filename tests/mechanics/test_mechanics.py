@@ -46,6 +46,11 @@ def hessian_of(system, potential, edge_list):
 
 
 @eqx.filter_jit
+def pair_hessian_of(system, potential, edge_list):
+    return mechanics.pair_hessian(system, potential, edge_list)
+
+
+@eqx.filter_jit
 def site_energies_of(system, potential, edge_list):
     return mechanics.site_energies(system, potential, edge_list)
 
@@ -111,7 +116,7 @@ def test_held_atoms_have_the_rows_of_the_identity():
 @cases.every(OF_PAIRS)
 def test_the_closed_form_of_pairs_is_the_hessian_by_autodiff(case):
     expected = np.asarray(hessian_of(case.system, case.potential, case.edges()))
-    found = np.asarray(mechanics.pair_hessian(case.system, case.potential, case.edges()))
+    found = np.asarray(pair_hessian_of(case.system, case.potential, case.edges()))
     assert np.abs(found - expected).max() < 1e-12 * np.abs(expected).max()
 
 
