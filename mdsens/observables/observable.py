@@ -134,9 +134,12 @@ def name_of(kind: str, *arguments: Any) -> str:
     return f"{kind}({','.join(map(exact, given))})" if given else kind
 
 
-def exact(number: Any) -> str:
+def exact(number: float) -> str:
     """A number in as few digits as tell it from all others: 4 for 4.0, and 4.5 for 4.5."""
-    return repr(number).removesuffix(".0")
+    if isinstance(number, int):
+        return str(number)
+    short = f"{number:g}"
+    return short if float(short) == number else repr(number)
 
 
 def parse(name: str) -> Observable:

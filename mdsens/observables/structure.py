@@ -43,13 +43,14 @@ def coordination(cutoff: float, width: float | None = None) -> Observable:
 @functools.cache
 def _coordination(cutoff: float, width: float | None) -> Observable:
     spread = 0.2 * cutoff if width is None else width
+    name = name_of("coordination", cutoff, width)
 
     def value(equilibrium: Equilibrium) -> Float[Array, ""]:
-        edge_list = _edges_within(equilibrium.system, cutoff + spread / 2)
+        edge_list = _edges_within(equilibrium.system, cutoff + spread / 2, name)
         total = _smooth_count(equilibrium.system, edge_list, cutoff, spread)
         return total / equilibrium.system.atom_count
 
-    return Observable(name_of("coordination", cutoff, width), "1", value, traceable=False)
+    return Observable(name, "1", value, traceable=False)
 
 
 def radial_distribution(r_max: float, bins: int = 50, width: float | None = None) -> Observable:
@@ -83,18 +84,20 @@ def _radial_distribution(r_max: float, bins: int, width: float | None) -> Observ
     spread = r_max / bins if width is None else width
     # A Gaussian's tail beyond six standard deviations is below 1e-9 of its area.
     reach = r_max + 6.0 * spread
+    default = (bins, width) == (50, None)
+    name = name_of("radial_distribution", r_max, None if default else bins, width)
 
     def value(equilibrium: Equilibrium) -> Float[Array, " bins"]:
         system = equilibrium.system
 
-        edge_list = _edges_within(system, reach)
+        edge_list = _edges_within(system, reach, name)
         counts = _smooth_histogram(system, edge_list, jnp.asarray(centres), spread)
         surface = 2 * jnp.pi * centres if system.dimension == 2 else 4 * jnp.pi * centres**2
         density = system.atom_count / equilibrium.volume
         return counts / (system.atom_count * density * surface)
 
     return Observable(
-        name_of("radial_distribution", r_max, None if (bins, width) == (50, None) else bins, width),
+        name,
         "1",
         value,
         labels=_bin_labels(centres),
@@ -142,11 +145,14 @@ def _smooth_histogram(
     return jnp.sum(blocks, axis=0)
 
 
-def _edges_within(system: System, reach: float) -> EdgeList:
+def _edges_within(system: System, reach: float, name: str) -> EdgeList:
     """Edges of a system whose positions may carry derivatives but must be numbers."""
     positions, cell = jax.lax.stop_gradient((system.positions, system.cell))
     if not is_concrete(positions, cell):
         raise InputError(
-            "this observable counts pairs, which needs numbers: ask for it outside jit and vmap"
+            f"{name} counts pairs, which needs numbers: ask for it outside jit and vmap"
         )
-    return find_edges(np.asarray(positions), np.asarray(cell), system.pbc, reach)
+    try:
+        return find_edges(np.asarray(positions), np.asarray(cell), system.pbc, reach)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None

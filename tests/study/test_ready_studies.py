@@ -1,0 +1,196 @@
+"""Every ready study as its reader runs it: the installed command, in a process of its own."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import ase.io
+import numerical
+import numpy as np
+import pytest
+
+from mdsens.study.find import ready_folder
+
+#: All folders of systems/, whatever they are called: also those that come later.
+STUDIES = sorted(path.parent for path in ready_folder().glob("*/study.toml"))
+#: What of the environment a command gets to see.
+PASSED_ON = (
+    "PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "XLA_FLAGS", "OPENBLAS_NUM_THREADS", "MDSENS_CACHE",
+    "TF_CPP_MIN_LOG_LEVEL", "JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES",
+)  # fmt: skip
+
+pytestmark = pytest.mark.xdist_group("ready studies")
+
+
+def mdsens(folder, *arguments, before=()):
+    """Run the command; its exit status has to be 0."""
+    beside = Path(sys.executable).parent / "mdsens"
+    command = str(beside) if beside.is_file() else shutil.which("mdsens")
+    assert command, "the command mdsens is not installed"
+    home = folder / "home"
+    home.mkdir(exist_ok=True)
+    environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    ended = subprocess.run(
+        [*before, command, *map(str, arguments)], cwd=folder, text=True, capture_output=True,
+        env=environment | {"HOME": str(home), "COLUMNS": "120"}, timeout=900,
+    )  # fmt: skip
+    assert ended.returncode == 0, (
+        f"{arguments}: status {ended.returncode}\n{ended.stdout[-3000:]}\n{ended.stderr[-3000:]}"
+    )
+    assert "Traceback" not in ended.stdout + ended.stderr
+    return ended.stdout
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """The folder of results of a study, which is run once."""
+    found = {}
+
+    def of(study):
+        if study not in found:
+            folder = tmp_path_factory.mktemp(study.name)
+            mdsens(folder, "run", study, "--out", folder / "results")
+            found[study] = folder / "results"
+        return found[study]
+
+    return of
+
+
+def each(studies=STUDIES):
+    return pytest.mark.parametrize("study", studies, ids=lambda study: study.name)
+
+
+def test_there_are_ready_studies():
+    assert len(STUDIES) >= 5
+
+
+@each()
+def test_a_ready_study_runs_and_writes_all_that_it_should(study, results):
+    folder = results(study)
+    for name in (
+        "results.json",
+        "relaxed.extxyz",
+        "sensitivities.csv",
+        "report.html",
+        "study.toml",
+    ):
+        assert (folder / name).stat().st_size > 0, name
+    assert list(folder.glob("*.png"))
+    found = json.loads((folder / "results.json").read_text())
+    assert found["converged"]
+    assert found["kind"] == "minimum"
+    assert len(ase.io.read(folder / "relaxed.extxyz")) == found["atoms"]
+    asked = tomllib.loads((study / "study.toml").read_text())["sensitivity"]["observables"]
+    assert [name.replace(" ", "") for name in asked] == list(found["sensitivities"])
+
+
+@each()
+def test_the_energy_is_proportional_to_energies(study, results):
+    """By Euler's theorem, sum theta dE/dtheta = E over all parameters that are energies.
+
+    Lengths and angles do not depend on them at all.
+    """
+    found = json.loads((results(study) / "results.json").read_text())
+    energies = [p for p, unit in found["units"]["parameters"].items() if is_energy(p, unit)]
+    assert energies
+    for name, observable in found["observables"].items():
+        degree = 1.0 if name in ("energy", "pressure", "stress") else 0.0
+        value = np.asarray(observable["value"])
+        changes = sum(
+            found["parameters"][p] * np.asarray(found["sensitivities"][name][p]) for p in energies
+        )
+        size = max(np.abs(value).max(), abs(found["energy"]) / found["atoms"])
+        np.testing.assert_allclose(changes, degree * value, atol=1e-7 * size, err_msg=name)
+
+
+def is_energy(parameter, unit):
+    """In reduced units every unit has one name; energies are called epsilon there."""
+    return unit == "eV" or (unit == "reduced" and parameter.startswith("epsilon"))
+
+
+@each()
+def test_a_structure_without_a_length_of_its_own_follows_the_lengths(study, results):
+    """Where no cell is given, or it relaxes: distances are of first degree in all lengths."""
+    found = json.loads((results(study) / "results.json").read_text())
+    table = tomllib.loads((study / "study.toml").read_text())
+    free = table["relaxation"].get("cell", "none") != "none"
+    if not free and any(found["pbc"]):
+        # Its cell is a length that is no parameter. All else is as in the other studies.
+        return
+    lengths = {
+        p: {"Ang": 1, "1/Ang": -1}.get(u, 0) for p, u in found["units"]["parameters"].items()
+    }
+    assert any(lengths.values())
+    for name, observable in found["observables"].items():
+        degree = {"Ang": 1.0, "Ang^3": 3.0, "eV": 0.0, "degree": 0.0}[observable["units"]]
+        value = np.asarray(observable["value"])
+        changes = sum(
+            power * found["parameters"][p] * np.asarray(found["sensitivities"][name][p])
+            for p, power in lengths.items()
+        )
+        size = max(np.abs(value).max(), 1.0)
+        np.testing.assert_allclose(changes, degree * value, atol=1e-6 * size, err_msg=name)
+
+
+def switch(t):
+    t = np.clip(t, 0.0, 1.0)
+    return 1.0 - 10.0 * t**3 + 15.0 * t**4 - 6.0 * t**5
+
+
+#: Pair energies, written once more in NumPy, by the potential's type.
+PAIRS = {
+    "lennard-jones": lambda r, p: 4 * p["epsilon"] * ((p["sigma"] / r) ** 12 - (p["sigma"] / r) ** 6),
+    "morse": lambda r, p: p["epsilon"] * (
+        np.exp(-2 * p["alpha"] * (r - p["r0"])) - 2 * np.exp(-p["alpha"] * (r - p["r0"]))
+    ),
+}  # fmt: skip
+
+
+@each()
+def test_the_energy_follows_the_parameters_as_at_rest(study, results):
+    """Hellmann and Feynman: dE/dtheta is that of the atoms where they are, with the cell fixed."""
+    folder = results(study)
+    table = tomllib.loads((study / "study.toml").read_text())["potential"]
+    pair = PAIRS.get(table["type"])
+    if pair is None:
+        # No energy of two atoms alone, or of kinds of atoms: the other tests are of all studies.
+        return
+    found = json.loads((folder / "results.json").read_text())
+    atoms, cutoff = ase.io.read(folder / "relaxed.extxyz"), float(table["cutoff"])
+    vectors = numerical.images(atoms.positions, atoms.cell[:], atoms.pbc, cutoff)[3]
+    r = np.linalg.norm(vectors, axis=1)
+    tapered = switch((r / cutoff - 0.9) / 0.1)
+
+    def energy(parameters):
+        return 0.5 * np.sum(tapered * pair(r, parameters))
+
+    values = found["parameters"]
+    # The file has positions to 1e-8, at which the energy is stationary.
+    assert energy(values) == pytest.approx(found["energy"], rel=1e-9)
+    for name, value in values.items():
+        slope = numerical.derivative(
+            lambda t, name=name: energy(values | {name: t}), value, 1e-3 * value
+        )
+        assert found["sensitivities"]["energy"][name] == pytest.approx(slope, rel=1e-6), name
+
+
+@each()
+def test_the_derivatives_of_a_ready_study_pass_verification(study, tmp_path):
+    shown = mdsens(tmp_path, "verify", study)
+    assert "FAILED" not in shown
+
+
+def test_a_ready_study_runs_on_one_core(tmp_path):
+    """A process that waits for a second thread would wait for ever."""
+    taskset = shutil.which("taskset")
+    if taskset is None:
+        pytest.skip("there is no taskset, which binds a process to a core: Linux has it")
+    core = str(min(os.sched_getaffinity(0)))
+    study = next(study for study in STUDIES if study.name == "argon-cluster")
+    mdsens(tmp_path, "run", study, "--out", tmp_path / "results", before=(taskset, "-c", core))
+    assert json.loads((tmp_path / "results" / "results.json").read_text())["converged"]
