@@ -92,8 +92,9 @@ class Study:
             InputError: a species without parameters, an atom that does not exist, a volume or a
                 pressure where there is no cell, and the like.
         """
+        system = self.system
         with _naming("relaxation"):
-            check_relaxation(self.system, self.potential, **self.relaxation)
+            check_relaxation(system, self.potential, **self.relaxation)
         # What an observable needs of atoms, cell and boundaries shows with any potential.
         tiny = SoftSphere(diameter=NEGLIGIBLE_LENGTH)
         start = unrelaxed(self.system, tiny, self.relaxation["cell"])

@@ -69,7 +69,7 @@ def mistake(trimer, *settings: str) -> str:
         ("potential.x\u202e=1", ["potential.x\\u202e", "no key"]),
         ("structure.file=.", ["structure.file", "'.'", "is a folder"]),
         ("structure.file=study.toml", ["structure file", "cannot be read"]),
-        ("structure.file=" + "a" * 5000, ["structure.file", "aaa...", "too long"]),
+        ("structure.file=" + "a" * 5000, ["structure.file", "...aaa", "too long"]),
         ('structure.file="a\\u0000b"', ["structure.file", r"a\x00b", "no path"]),
         ("structure.file=\udce4", ["structure.file", r"\udce4", "no Unicode text"]),
         ("structure.rattle.amplitude=-1", ["structure.rattle.amplitude", "-1.0", "at least 0"]),
