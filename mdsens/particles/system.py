@@ -266,6 +266,7 @@ def read(path: str | Path, dimension: int = 3, units: str = "ase", index: int = 
         found = False
     if not found:
         raise InputError(f"structure file {shown(str(path))} does not exist: give a file's path")
+    require_assertions()
     require_whole_frames(Path(path))
     try:
         # Never what ASE reads out of a name: an index after "@", or standard input from "-".
@@ -280,6 +281,19 @@ def read(path: str | Path, dimension: int = 3, units: str = "ase", index: int = 
     if not isinstance(atoms, ase.Atoms):
         raise InputError(f"structure file {shown(str(path))} holds no structure of atoms")
     return System.from_ase(atoms, dimension, units)
+
+
+def require_assertions() -> None:
+    """Raise InputError where Python leaves assertions out.
+
+    ASE reads and checks structure files in assertions: without them, its reader of XYZ takes each
+    comment for an atom, and others take whatever they find.
+    """
+    if not __debug__:
+        raise InputError(
+            "ASE reads no structure files where Python leaves assertions out: run it without -O "
+            "and without PYTHONOPTIMIZE"
+        )
 
 
 def _species(symbols: Any, species: Any, count: int) -> tuple[tuple[str, ...], Array]:

@@ -15,6 +15,7 @@ from mdsens import plots
 from mdsens.digits import error_text, is_zero, with_digits
 from mdsens.errors import InputError
 from mdsens.markup import for_html
+from mdsens.particles.system import require_assertions
 from mdsens.study.column_names import vector_name
 from mdsens.study.ensemble import ARRIVED
 from mdsens.study.find import FILE_NAME
@@ -56,6 +57,7 @@ def write_report(folder: str | Path) -> list[Path]:
     Raises:
         InputError: the folder holds no results, somebody has changed them, or it cannot be written.
     """
+    require_assertions()
     folder = path_of(folder, "folder")
     _require_as_written(folder)
     with output_folder(folder, replaces=_is_of_report) as new, writing(folder):

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from mdsens.particles.system import require_assertions
 from mdsens.sensitivities import Sensitivity, sensitivity
 from mdsens.sensitivities.sensitivity import require_reliable
 from mdsens.study.compilation import CompilationClock
@@ -69,6 +70,8 @@ def run_study(
         RelaxationError: energy or forces are not finite, or the structure flies apart.
         UnreliableDerivativeError: the structure is unconverged or unstable.
     """
+    # The report is made from the files, at the very end.
+    require_assertions()
     target = Path(RESULTS_FOLDER) / study.name if out is None else path_of(out, "output folder")
     names = [*possible_files(study), *possible_figures(study.parameters)]
     inputs = [study.folder / FILE_NAME]

@@ -183,3 +183,15 @@ def test_a_terminal_that_knows_ascii_alone_gets_plain_letters():
 def test_a_warning_is_one_line(warning, line, capfd):
     _warn_in_a_line(warning, type(warning), "file.py", 3)
     assert capfd.readouterr().err == line
+
+
+def test_without_assertions_nothing_is_begun(trimer, tmp_path):
+    """ASE reads the lines of XYZ files in assertions."""
+    code = "from mdsens.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-O", "-c", code, "run", "soft-spheres-2d"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "without -O" in done.stderr.splitlines()[-1]
+    assert [path.name for path in tmp_path.iterdir()] == ["trimer"]
