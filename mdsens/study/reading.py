@@ -74,9 +74,9 @@ def read_bytes(path: Path, limit: int) -> bytes:
         with path.open("rb") as file:
             content = file.read(limit + 1)
     except OSError as error:
-        raise InputError(f"{_named(path)} cannot be read: {error.strerror}") from None
+        raise InputError(f"{shown(str(path))} cannot be read: {error.strerror}") from None
     if len(content) > limit:
-        raise InputError(f"{_named(path)} has more than {limit:,} bytes: give a shorter file")
+        raise InputError(f"{shown(str(path))} has more than {limit:,} bytes: give a shorter file")
     return content
 
 
@@ -99,7 +99,7 @@ def read_text(path: Path, limit: int) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise InputError(
-            f"{_named(path)}: line {line} is no text in UTF-8; write it in that encoding"
+            f"{shown(str(path))}: line {line} is no text in UTF-8; write it in that encoding"
         ) from None
 
 
@@ -120,7 +120,7 @@ def read_study_table(path: Path) -> dict[str, Any]:
         return parse(text)
     except ValueError as error:
         what = "" if isinstance(error, InputError) else "not a TOML file: "
-        raise InputError(f"{_named(path)}: {what}{' '.join(str(error).split())}") from None
+        raise InputError(f"{shown(str(path))}: {what}{' '.join(str(error).split())}") from None
 
 
 def parse(text: str) -> dict[str, Any]:
@@ -180,11 +180,6 @@ def require_plain(table: dict[str, Any]) -> None:
             raise InputError(f"{key} = {value}: a study has no dates; give a number, or quote text")
         elif isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise _too_large(key)
-
-
-def _named(path: Path) -> str:
-    # Paths are long, and their end says most.
-    return shown(str(path), 1000)
 
 
 def _require_unicode(key: str, text: str) -> None:
