@@ -35,6 +35,8 @@ SEARCH_CELLS, SAFE_CELLS = 1e5, 4.0
 FARTHEST = 1e12
 #: Cutoff, in units of length, from which on a search across the lattice would take long.
 LONG_REACH = 50.0
+#: Cutoff, in units of length, below which vesin refuses to search.
+SHORT_REACH = 1e-6
 #: Memory that an edge takes at least while edges are found, and a number that fits anywhere.
 BYTES_PER_EDGE, FEW_EDGES = 24, 1e6
 
@@ -329,9 +331,14 @@ def _pairs(
     box[:dimension, :dimension] = completed_cell(cell, pbc)
     periodic = np.array([*pbc, *([False] * (3 - dimension))])
     diameter = float(np.linalg.norm(np.ptp(spatial, axis=0)))
-    if not periodic.any():
+    if not periodic.any() and reach > LONG_REACH:
         # No further than there are atoms: a search over any distance would take for ever.
-        reach = min(reach, 2.0 * diameter if diameter > 0.0 else 1.0)
+        reach = min(reach, max(2.0 * diameter, 1.0))
+    if reach < SHORT_REACH:
+        raise InputError(
+            f"a range of {reach:.3g} is too short to search for pairs: give all lengths in a "
+            "smaller unit"
+        )
     wider = _reach_of_search(spatial, box, periodic, reach)
     # Across the lattice the search looks as many boxes of unit length away as the cutoff is long;
     # in a box that no image reaches out of, it looks for images in the next one only.

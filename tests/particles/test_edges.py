@@ -214,3 +214,13 @@ def test_atoms_out_of_reach_have_no_edges():
         np.array([[0.0, 0, 0], [9.0, 0, 0]]), np.zeros((3, 3)), (False,) * 3, 2.0
     )
     assert not jnp.any(edge_list.mask)
+
+
+def test_atoms_of_a_cluster_may_be_as_near_as_numbers_go():
+    near = [[0.0, 0.0, 0.0], [1e-30, 0.0, 0.0]]
+    assert find_edges(near, np.zeros((3, 3)), (False,) * 3, 2.5).mask.sum() == 2
+
+
+def test_a_range_that_no_search_takes_is_one_line():
+    with pytest.raises(InputError, match=r"too short to search.*smaller unit"):
+        find_edges(np.eye(3) * 3e-10, np.zeros((3, 3)), (False,) * 3, 8e-10)
