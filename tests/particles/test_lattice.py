@@ -2,14 +2,10 @@
 
 import itertools
 
-import cases
-import equinox as eqx
-import jax.numpy as jnp
 import numerical
 import numpy as np
 import pytest
 
-from mdsens import System, mechanics
 from mdsens.errors import InputError
 from mdsens.particles import find_edges
 from mdsens.particles.lattice import completed_cell, expected_edges, heights
@@ -19,11 +15,6 @@ BOUNDARIES = [
     *(pytest.param(TRICLINIC, pbc) for pbc in itertools.product((True, False), repeat=3)),
     *(pytest.param(TRICLINIC[:2, :2], pbc) for pbc in itertools.product((True, False), repeat=2)),
 ]
-
-
-@eqx.filter_jit
-def forces_of(system, potential, edge_list):
-    return mechanics.forces(system, potential, edge_list)
 
 
 @pytest.mark.parametrize(("cell", "pbc"), BOUNDARIES)
@@ -89,23 +80,3 @@ def test_all_pairs_are_found_however_long_the_cutoff(cutoff):
 def test_atoms_that_are_too_far_for_digits_are_refused(far):
     with pytest.raises(InputError, match="distances have no digits left"):
         find_edges(np.array([[0.0, 0, 0], [far, 0, 0]]), np.eye(3), (True,) * 3, 2.0)
-
-
-@pytest.mark.parametrize("periodic", [(True, True, False)])
-def test_the_hessian_needs_no_vector_where_nothing_is_periodic(periodic):
-    """Against differences of the forces."""
-    potential = cases.POTENTIALS["lj-smooth"]
-    cell = np.diag([2.3, 2.4, 0.0]) * np.array(periodic)[:, None]
-    positions = np.random.default_rng(5).normal(scale=0.05, size=(3, 3))
-    positions += np.array([[0, 0, 0], [1.1, 0.2, 0.1], [0.3, 1.2, 0.6]])
-    system = System(positions, cell, pbc=periodic, units="reduced")
-    reach = float(potential.interaction_range)
-    edge_list = find_edges(positions, cell, periodic, reach, 0.05)
-    found = mechanics.sparse_hessian(system, potential, edge_list).toarray()
-
-    def forces(batch):
-        where = [system.with_positions(jnp.asarray(positions)) for positions in batch]
-        return [forces_of(moved, potential, edge_list) for moved in where]
-
-    expected = numerical.hessian(forces, positions)
-    np.testing.assert_allclose(found, expected, atol=1e-6 * np.abs(expected).max())
