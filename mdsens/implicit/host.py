@@ -88,8 +88,8 @@ def raise_where(
         failed: Array = jax.pure_callback(report, shape, problem, vmap_method="expand_dims")
         return failed
 
-    # One condition for all members of a batch, so that the host is only called if there is need, and
-    # one outcome, so that a value that is the same for all of them stays so.
+    # One condition for all members of a batch, so that the host is only called if there is need,
+    # and one outcome, so that a value that is the same for all of them stays so.
     any_problem = eqxi.unvmap_any(problem >= 0)
     failed = jax.lax.cond(any_problem, fail, lambda p: jnp.zeros_like(p, bool), problem)
     failed = eqxi.unvmap_any(failed)
