@@ -77,7 +77,12 @@ def is_traced(value: Any) -> bool:
     jax = sys.modules.get("jax")
     if jax is None:
         return False
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
+    try:
+        leaves = jax.tree.leaves(value)
+    except ValueError:
+        # A table whose keys have no order, which is none that JAX knows.
+        return False
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
 
 
 def real(

@@ -329,3 +329,11 @@ def test_what_cannot_be_shown_is_named_by_its_kind():
 
     assert refused(values.real, Broken(), "x") == "x = a Broken: give a finite number"
     assert refused(values.integer, 10**5000, "n", at_most=9).startswith("n = a int: give")
+
+
+def test_a_table_whose_keys_have_no_order_is_refused_like_any_other():
+    # JAX sorts the keys of a table to look into it.
+    with pytest.raises(InputError, match="name"):
+        values.mask({"a": 0, 0: 0}, "name", 3)
+    with pytest.raises(InputError, match="name"):
+        values.real({"a": 0, 0: 0}, "name")

@@ -4,7 +4,10 @@ import urllib.parse
 from collections.abc import Sequence
 
 import ase
+import ase.data
 import numpy as np
+
+from mdsens.values import index_array
 
 #: Name of the ASE array that keeps species which are no chemical elements.
 SPECIES_ARRAY = "species_name"
@@ -36,7 +39,11 @@ def species_names(atoms: ase.Atoms) -> list[str]:
 
     Returns:
         One name for each atom.
+
+    Raises:
+        InputError: an atomic number that is no element's.
     """
+    index_array(atoms.numbers, "atomic numbers", len(ase.data.chemical_symbols), from_end=False)
     if QUOTED_SPECIES_ARRAY in atoms.arrays:
         return [urllib.parse.unquote(str(name)) for name in atoms.arrays[QUOTED_SPECIES_ARRAY]]
     return [str(name) for name in atoms.arrays.get(SPECIES_ARRAY, atoms.get_chemical_symbols())]

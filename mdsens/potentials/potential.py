@@ -201,7 +201,7 @@ class Potential(eqx.Module):
         if names is None:
             return list(self.parameter_names)
         expanded: list[str] = []
-        for name in [names] if isinstance(names, str) else names:
+        for name in distinct_names(names, "names"):
             of_field = [entry for entry, (field, _) in self._entries().items() if field == name]
             expanded += of_field or [self._canonical(name)]
         return list(dict.fromkeys(expanded))

@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -56,9 +55,10 @@ def quantity(value: Any, dimension: str, units: str, key: str) -> float:
         number = to_ase_units(value, dimension, key)
     else:
         number = value
-    if not math.isfinite(number):
-        raise InputError(f"{key} = {shown(value)}: give a finite number")
-    return float(number)
+    try:
+        return real(number, key)
+    except InputError:
+        raise InputError(f"{key} = {shown(value)}: give a finite number") from None
 
 
 def build_system(structure: FileStructure | PackingStructure, units: str, folder: Path) -> System:
