@@ -1,6 +1,7 @@
 """Inputs that are refused, each with words that its one line must hold: the table.
 
-Printed as a page of the documentation: python tests/bad_inputs.py > docs/bad_inputs.md.
+Printed as a page of the documentation: python tests/bad_inputs.py > docs/bad_inputs.md. Layers and
+conditions have a table of their own, tests/layers/refusals.py.
 """
 
 import contextlib
@@ -50,30 +51,31 @@ class BadInput:
         words: what the line must hold.
         kind: "python", "study", "file" or "command".
         name: of the file, where the input is one.
-        quotes: whether the line quotes another library, whose words change between its versions.
+        varies: whether the line varies another library, whose words change between its versions, or
+            the machine's memory.
     """
 
     given: str | bytes
     words: tuple[str, ...]
     kind: str = "python"
     name: str = ""
-    quotes: bool = False
+    varies: bool = False
 
 
-def _python(*rows):
-    return [BadInput(given, words) for given, *words in rows]
+def _python(*rows, varies=False):
+    return [BadInput(given, tuple(words), varies=varies) for given, *words in rows]
 
 
 def _study(*rows):
-    return [BadInput(given, words, "study", "study.toml") for given, *words in rows]
+    return [BadInput(given, tuple(words), "study", "study.toml") for given, *words in rows]
 
 
-def _file(*rows, quotes=False):
-    return [BadInput(given, words, "file", name, quotes) for name, given, *words in rows]
+def _file(*rows, varies=False):
+    return [BadInput(given, tuple(words), "file", name, varies) for name, given, *words in rows]
 
 
-def _command(*rows):
-    return [BadInput(given, words, "command") for given, *words in rows]
+def _command(*rows, varies=False):
+    return [BadInput(given, tuple(words), "command", varies=varies) for given, *words in rows]
 
 
 TABLE = {
@@ -158,7 +160,7 @@ TABLE = {
             ("short.lammps-data", "a\n\n9 atoms\n", "cannot be read"),
             ("POSCAR", "Ar\n1.0\n1 0 0\n0 1 0\n", "cannot be read"),
             ("json.json", '{"a": 1}', "cannot be read"),
-            quotes=True,
+            varies=True,
         ),
         *_file(
             (
@@ -210,7 +212,7 @@ TABLE = {
         ("potential.with_parameters({'sigma': True})", "sigma", "True"),
         ("potential.with_parameters({'sigma': '3.4'})", "sigma", "'3.4'"),
         ("potential.with_parameters({'sgima': 3.4})", "sgima", "'sigma'"),
-        ("potential.with_parameters([3.4])", "list", "dict"),
+        ("potential.with_parameters([3.4])", "values", "dict"),
         ("potential.with_parameters({1: 3.4})", "1"),
         ("Morse(0.1, 1.5, 3.4, -8.5)", "cutoff", "-8.5"),
         ("Morse(0.0, 1.5, 3.4, 8.5)", "epsilon", "0"),
@@ -267,7 +269,7 @@ TABLE = {
         ("relax_batch([system], potential, batch_size=0)", "batch_size", "0"),
         ("relax_batch([system], potential, batch_size=1.5)", "batch_size", "1.5"),
         ("relax_batch([system], potential, skin=0)", "skin", "0"),
-        ("relax_batch(system, potential)", "systems", "list"),
+        ("relax_batch(3, potential)", "systems", "int"),
     ),
     "Observables and sensitivities": _python(
         ("parse('energi')", "energi", "'energy'"),
@@ -298,7 +300,6 @@ TABLE = {
         ("observables.angle(0, 1, 9)(start)", "9"),
         ("observables.distance('a', 1)", "'a'"),
         ("observables.distance(None, 1)", "None"),
-        ("observables.coordination(1e6)(start)", "coordination", "1e+06"),
         ("observables.volume()(unrelaxed(cluster, potential))", "volume"),
         ("observables.pressure()(unrelaxed(cluster, potential))", "pressure"),
         ("observables.stress()(unrelaxed(cluster, potential))", "stress"),
@@ -308,13 +309,14 @@ TABLE = {
         ("sensitivity(start, ['energy'], mode='backward')", "mode", "backward"),
         ("sensitivity(start, [3])", "3"),
         ("sensitivity(start, ['energy', 'energy'])", "energy", "twice"),
-        ("sensitivity(start, [])", "observables"),
+        ("potential.expand_parameter_names(3)", "names", "3"),
         ("sensitivity(start, ['energy'], wrt=['sgima'])", "sgima", "'sigma'"),
         ("sensitivity(start, ['energy'], wrt=[3])", "3"),
         ("sensitivity(start, ['energy'], wrt=[])", "wrt"),
         ("sensitivity(start, ['energy'], allow_unconverged='yes')", "allow_unconverged"),
         ("sensitivity_batch([start], ['energy'])", "equilibria", "relax_batch"),
-    ),
+    )
+    + _python(("observables.coordination(1e6)(start)", "edges", "memory"), varies=True),
     "Study files": _study(
         ("potential.type = []", "potential.type", "[]"),
         ("potential.type = 'lenard-jones'", "potential.type", "'lennard-jones'"),
@@ -363,13 +365,11 @@ TABLE = {
         ("relaxation.pressure = '1 GPa'", "pressure", "cell"),
         ("relaxation.max_step = 0", "relaxation.max_step", "0"),
         ("relaxation = 3", "relaxation", "3"),
-        ("sensitivity.observables = []", "sensitivity.observables"),
         ("sensitivity.observables = 'energy'", "sensitivity.observables", "energy"),
         ("sensitivity.observables = ['energi']", "energi", "'energy'"),
         ("sensitivity.observables = ['energy', 'energy']", "energy", "twice"),
         ("sensitivity.observables = ['distance(0,9)']", "distance(0,9)", "9"),
         ("sensitivity.observables = ['volume']", "volume"),
-        ("sensitivity.observables = ['coordination(1e6)']", "coordination"),
         ("sensitivity.parameters = ['sgima']", "sgima", "'sigma'"),
         ("sensitivity.parameters = []", "sensitivity.parameters"),
         ("sensitivity.mode = 'sideways'", "sensitivity.mode", "sideways"),
@@ -381,8 +381,8 @@ TABLE = {
         ("extra = 1", "extra"),
     )
     + [
-        BadInput(given, words, "file", "study.toml", quotes)
-        for given, quotes, *words in (
+        BadInput(given, tuple(words), "file", "study.toml", varies)
+        for given, varies, *words in (
             ("", False, "structure", "missing"),
             ("structure = [", True, "study.toml", "TOML"),
             (b"name = '\xff'\n", False, "study.toml", "UTF-8"),
@@ -429,21 +429,24 @@ TABLE = {
     "The command": _command(
         ("run nowhere", "nowhere", "no such folder or file"),
         ("run argon-vacansy", "argon-vacansy", "'argon-vacancy'"),
-        ("run", "STUDY"),
-        ("runn argon-vacancy", "runn"),
-        ("run study.toml --sett a=1", "--sett"),
         ("run study.toml --set relaxation.fmax", "key=value"),
         ("run study.toml --set =3", "key=value"),
         ("run study.toml --set units.deep=3", "units"),
         ("run study.toml --set relaxation.fmax=small", "relaxation.fmax", "small"),
         ("run study.toml --set relaxation.fmax=1e-6\\npotential.sigma=3", "--set"),
         ("run study.toml --out argon.xyz", "argon.xyz", "--out"),
-        ("run study.toml --out .", "'.'", "--out"),
+        ("run study.toml --out .", "FOLDER", "--out"),
         ("run study.toml --out foreign", "foreign", "--out"),
         ("verify nowhere", "nowhere"),
         ("report nowhere", "nowhere"),
         ("report schema", "schema"),
+    )
+    + _command(
+        ("run", "STUDY"),
+        ("runn argon-vacancy", "runn"),
+        ("run study.toml --sett a=1", "--sett"),
         ("report damaged", "damaged"),
+        varies=True,
     ),
 }
 
@@ -481,6 +484,7 @@ def _names() -> dict:
     }  # fmt: skip
 
 
+@functools.cache
 def answer(bad: BadInput) -> str:
     """What is said to an input: the line of its error.
 
@@ -574,17 +578,17 @@ def page() -> str:
     for title, rows in TABLE.items():
         lines += ["", f"## {title}", "", "| input | line |", "|---|---|"]
         for bad in rows:
-            lines.append(f"| {_cell(_shown(bad))} | {_cell(answer(bad))} |")
+            lines.append(f"| {shown_in_a_table(bad)} | {_cell(answer(bad))} |")
     return "\n".join(lines) + "\n"
 
 
-def _shown(bad: BadInput) -> str:
-    """An input as it can stand in a table."""
+def shown_in_a_table(bad: BadInput) -> str:
+    """An input as it can stand in a table of Markdown."""
     text = bad.given.decode("latin-1") if isinstance(bad.given, bytes) else bad.given
     text = text if len(text) <= 300 else text[:120] + " ... " + text[-40:]
     if bad.kind == "command":
-        return f"mdsens {text}"
-    return f"{bad.name}: {text or '(nothing)'}" if bad.kind == "file" else text
+        text = f"mdsens {text}"
+    return _cell(f"{bad.name}: {text or '(nothing)'}" if bad.kind == "file" else text)
 
 
 def _cell(text: str) -> str:

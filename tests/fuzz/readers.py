@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from refusals import BrokenRuleError, refusal
+from one_line import BrokenRuleError, refusal
 
 from mdsens.particles import read
 from mdsens.study import load_study
