@@ -70,5 +70,5 @@ def test_a_map_that_is_no_contraction_does_not_converge():
 
 
 def test_a_history_of_nothing_is_an_error():
-    with pytest.raises(InputError, match="history_size=0"):
+    with pytest.raises(InputError, match="history_size = 0"):
         AndersonAcceleration(affine, history_size=0)

@@ -336,8 +336,8 @@ def test_too_few_iterations_are_an_error():
         ((jnp.eye(3), jnp.ones(2)), None, r"Q has the shape \(3, 3\)"),
         ((jnp.eye(2), jnp.ones((2, 1))), None, r"c has the shape \(2, 1\)"),
         (ROUND, (jnp.eye(3), jnp.ones(3)), r"params_ineq\[0\] has the shape \(3, 3\)"),
-        (ROUND, jnp.ones(2), "params_ineq is a "),
-        (None, None, "params_obj is a NoneType"),
+        (ROUND, jnp.ones(2), "params_ineq = "),
+        (None, None, "params_obj = None: give a tuple"),
     ],
 )
 def test_wrong_arguments_are_named(objective, inequality, words):
@@ -346,5 +346,5 @@ def test_wrong_arguments_are_named(objective, inequality, words):
 
 
 def test_an_unknown_solver_is_an_error():
-    with pytest.raises(InputError, match="solver='simplex' is unknown"):
+    with pytest.raises(InputError, match="solver = 'simplex': allowed are auto"):
         QuadraticProgram("simplex")

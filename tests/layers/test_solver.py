@@ -272,10 +272,10 @@ def test_numbers_that_are_not_finite_are_named(solver):
     [
         (lambda: LBFGS(ridge_regression).run(jnp.arange(10), 0.1, DATA), "init_params holds int"),
         (lambda: LBFGS(lambda w: w).run(START), r"a value of shape \(10,\); allowed is a scalar"),
-        (lambda: LBFGS(ridge_regression, derivative="exact"), "allowed are 'implicit'"),
-        (lambda: LBFGS(ridge_regression, maxiter=0), "maxiter=0; allowed are integers from 1"),
-        (lambda: LBFGS(ridge_regression, tol=-1.0), "tol=-1.0; allowed"),
-        (lambda: NonlinearCG(ridge_regression, method="other"), "allowed are 'polak-ribiere'"),
+        (lambda: LBFGS(ridge_regression, derivative="exact"), "allowed are implicit"),
+        (lambda: LBFGS(ridge_regression, maxiter=0), "maxiter = 0: give a whole number"),
+        (lambda: LBFGS(ridge_regression, tol=-1.0), "tol = -1.0: give a finite number"),
+        (lambda: NonlinearCG(ridge_regression, method="other"), "allowed are polak-ribiere"),
     ],
 )
 def test_what_is_not_allowed_is_said_in_one_line(call, message):
