@@ -155,7 +155,7 @@ def work(options: argparse.Namespace) -> None:
             arguments = [
                 sys.argv[0], str(grown), f"-max_total_time={int(60 * options.minutes)}",
                 f"-runs={INPUTS_PER_PROCESS}", f"-seed={options.seed + 1}", "-max_len=20000",
-                "-timeout=600", "-rss_limit_mb=0", "-print_final_stats=1", "-len_control=0",
+                "-timeout=36000", "-rss_limit_mb=0", "-print_final_stats=1", "-len_control=0",
                 f"-artifact_prefix={options.findings}/",
             ]  # fmt: skip
             atheris.Setup(

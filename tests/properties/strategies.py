@@ -102,15 +102,20 @@ def systems(draw, dimension=3, count=4, nearest=0.0, symbols=("X",)):
 
 def reduced(cell, pbc):
     """A basis of short vectors of the same lattice, by ASE."""
-    whole, boundaries = np.eye(3), [*pbc, *[False] * (3 - len(pbc))]
-    whole[: len(cell), : len(cell)] = cell
+    whole, boundaries = _padded(cell, pbc)
     return minkowski_reduce(whole, boundaries)[0][: len(cell), : len(cell)]
+
+
+def _padded(cell, pbc):
+    """Three lattice vectors, with zeros where nothing is repeated."""
+    whole = np.zeros((3, 3))
+    whole[: len(cell), : len(cell)] = np.where(np.array(pbc)[:, None], cell, 0.0)
+    return whole, [*pbc, *[False] * (3 - len(pbc))]
 
 
 def _nearest(positions, cell, pbc):
     """The smallest distance between two atoms, or an atom and its image, by ASE."""
-    whole, boundaries = np.eye(3), [*pbc, *[False] * (3 - len(pbc))]
-    whole[: len(cell), : len(cell)] = cell
+    whole, boundaries = _padded(cell, pbc)
     pairs = np.array([a - b for i, a in enumerate(positions) for b in positions[:i]])
     padded = np.zeros((len(pairs), 3))
     padded[:, : len(cell)] = pairs

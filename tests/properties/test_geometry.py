@@ -19,6 +19,16 @@ def value(observable, system):
     return float(observable(unrelaxed(system, TINY)))
 
 
+def in_ase(system):
+    """The same for ASE, without the vectors along which nothing is repeated.
+
+    ASE 3.29 takes these for part of the basis, and then misses nearest images.
+    """
+    atoms = system.to_ase()
+    atoms.cell[~atoms.pbc] = 0.0
+    return atoms
+
+
 def lengths_of_images(vector, cell, pbc):
     """Lengths of a vector to many images, sorted, by a sum over a reduced lattice."""
     basis = strategies.reduced(cell, pbc)[list(pbc)]
@@ -34,9 +44,9 @@ def lengths_of_images(vector, cell, pbc):
 @given(data=st.data())
 def test_a_distance_is_that_of_the_nearest_image_in_any_basis_of_the_lattice(dimension, data):
     system = data.draw(strategies.systems(dimension))
-    atoms = system.to_ase()
     ours = value(observables.distance(0, 1), system)
-    np.testing.assert_allclose(ours, atoms.get_distance(0, 1, mic=True), rtol=1e-12, atol=1e-12)
+    theirs = in_ase(system).get_distance(0, 1, mic=True)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)
     between = np.asarray(system.positions[1] - system.positions[0])
     nearest = lengths_of_images(between, np.asarray(system.cell), system.pbc)[0]
     np.testing.assert_allclose(ours, nearest, rtol=1e-11)
@@ -52,7 +62,7 @@ def test_an_angle_is_that_of_the_nearest_images_in_any_basis_of_the_lattice(dime
         images = lengths_of_images(positions[end] - positions[1], cell, system.pbc)
         assume(len(images) < 2 or images[1] - images[0] > 1e-6)
     ours = value(observables.angle(0, 1, 2), system)
-    theirs = system.to_ase().get_angle(0, 1, 2, mic=True)
+    theirs = in_ase(system).get_angle(0, 1, 2, mic=True)
     # An angle near 0 or 180 is ill-conditioned in the cosine that ASE takes.
     tolerance = 1e-8 if 1.0 < theirs < 179.0 else 1e-5
     np.testing.assert_allclose(ours, theirs, atol=tolerance)
