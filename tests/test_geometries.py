@@ -316,6 +316,7 @@ def test_a_crystal_is_the_same_in_every_cell_of_its_lattice():
     np.testing.assert_allclose(
         sheared.certificate.lowest_eigenvalues, plain.certificate.lowest_eigenvalues, rtol=1e-6
     )
-    for asked in ("distance(0,1)", "distance(2,3)", "angle(0,1,2)"):
+    # Angles are of one of several images that are equally near here, and so not the same.
+    for asked in ("distance(0,1)", "distance(2,3)"):
         both = (float(observables.parse(asked)(found)) for found in (plain, sheared))
         assert next(both) == pytest.approx(next(both), abs=1e-6)
