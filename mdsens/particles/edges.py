@@ -35,6 +35,8 @@ SEARCH_CELLS, SAFE_CELLS = 1e5, 4.0
 FARTHEST = 1e12
 #: Cutoff, in units of length, from which on a search across the lattice would take long.
 LONG_REACH = 50.0
+#: Cells of the search for each atom, from which on almost all of them are empty.
+SPARSE = 10.0
 #: Cutoff, in units of length, below which vesin refuses to search.
 SHORT_REACH = 1e-6
 #: Memory that an edge takes at least while edges are found, and a number that fits anywhere.
@@ -330,6 +332,12 @@ def _pairs(
     box = np.eye(3)
     box[:dimension, :dimension] = completed_cell(cell, pbc)
     periodic = np.array([*pbc, *([False] * (3 - dimension))])
+    away = np.floor(spatial @ np.linalg.inv(box)).astype(np.int64) * periodic
+    far = bool((np.abs(away) > 1).any())
+    if far:
+        # Atoms many cells away are brought back: the search would divide the space between them,
+        # and takes minutes for four atoms of a wire.
+        spatial -= away @ box
     diameter = float(np.linalg.norm(np.ptp(spatial, axis=0)))
     if not periodic.any() and reach > LONG_REACH:
         # No further than there are atoms: a search over any distance would take for ever.
@@ -341,10 +349,14 @@ def _pairs(
         )
     wider = _reach_of_search(spatial, box, periodic, reach)
     # Across the lattice the search looks as many boxes of unit length away as the cutoff is long;
-    # in a box that no image reaches out of, it looks for images in the next one only.
-    if wider > LONG_REACH:
+    # in a box that no image reaches out of, it looks for images in the next one only, and it does
+    # not visit what is empty: minutes for a few atoms far apart.
+    across = np.ptp(spatial @ np.linalg.inv(box), axis=0)[~periodic]
+    if wider > LONG_REACH or np.prod(1.0 + across / wider) > SPARSE * count:
         box[~periodic] *= 1.01 * (diameter + wider)
         periodic = np.ones(3, bool)
+        # Images that it would find by reaching further are further than asked.
+        wider = _reach_of_search(spatial, box, periodic, wider)
     search = vesin.NeighborList(cutoff=wider, full_list=False, n_threads=available_cores())
     # Without copies: these arrays live as long as the search.
     pairs, shifts, lengths = search.compute(spatial, box, periodic, "PSd", copy=False)
@@ -355,6 +367,8 @@ def _pairs(
     if len(lengths) and lengths.min() == 0.0:
         first, second = pairs[np.argmin(lengths)]
         raise InputError(f"atoms {first} and {second} are at the same point: move or remove one")
+    if far:
+        shifts = shifts + away[pairs[:, 0]] - away[pairs[:, 1]]
     crossing = np.flatnonzero(np.bitwise_or.reduce([shifts[:, axis] for axis in range(dimension)]))
     return pairs.astype(np.int32), crossing, shifts[crossing, :dimension].astype(np.int64)
 

@@ -1,5 +1,7 @@
 """Energies, forces and virials of random structures are those of a sum over pairs and images."""
 
+import time
+
 import jax
 import numerical
 import numpy as np
@@ -106,3 +108,19 @@ def test_energy_forces_and_virial_are_those_of_a_sum_over_all_images(kind, dimen
     np.testing.assert_allclose(np.asarray(ours[1]), forces, atol=1e-12 * scale)
     virial = vectors.T @ directed / 2
     np.testing.assert_allclose(np.asarray(ours[2]), virial, atol=1e-11 * scale)
+
+
+def test_four_atoms_of_a_wire_far_apart_are_searched_at_once():
+    cell = np.array([[5.1, -16.1, 19.6], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    positions = np.array(
+        [[1.0, -33.5, -38.8], [8.4, -0.1, 66.1], [29.6, -63.6, 154.3], [0.4, -15.1, -18.4]]
+    )
+    near = np.concatenate([positions, positions[1:2] + 7 * cell[0] + 0.1])
+    start = time.process_time()
+    edge_list = find_edges(near, cell, (True, False, False), 1.0)
+    # A search of all the space between them takes 20 s.
+    assert time.process_time() - start < 2.0
+    assert edge_list.capacity[0] == 1
+    assert int(np.asarray(edge_list.mask).sum()) == 2
+    images = np.asarray(edge_list.ghost_images)
+    assert sorted(images[np.any(images != 0, axis=1), 0]) == [-7, 7]
