@@ -62,4 +62,7 @@ def _several(given: object, one: type | tuple[type, ...]) -> list | None:
     """One or several things as a list; None for what is neither."""
     if isinstance(given, one):
         return [given]
-    return list(given) if isinstance(given, Iterable) and not isinstance(given, bytes) else None
+    # An array without dimensions passes for an iterable.
+    if not isinstance(given, Iterable) or isinstance(given, bytes):
+        return None
+    return list(given) if getattr(given, "ndim", 1) > 0 else None
