@@ -72,6 +72,21 @@ def listing(items: Iterable[Any], limit: int = 8) -> str:
     return text + (f" and {len(given) - limit} more" if len(given) > limit else "")
 
 
+def items(value: Any) -> list | None:
+    """What something holds, if it holds several things.
+
+    Arguments:
+        value: anything; a list, a tuple, an array with dimensions, a generator.
+
+    Returns:
+        Its items; None for text, bytes, and whatever holds none.
+    """
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        return None
+    # An array without dimensions passes for an iterable.
+    return list(value) if getattr(value, "ndim", 1) > 0 else None
+
+
 def is_traced(value: Any) -> bool:
     """Whether JAX is tracing the value, or one in a list of values, so that it has no number."""
     jax = sys.modules.get("jax")

@@ -339,3 +339,18 @@ def test_a_table_whose_keys_have_no_order_is_refused_like_any_other():
         values.mask({"a": 0, 0: 0}, "name", 3)
     with pytest.raises(InputError, match="name"):
         values.real({"a": 0, 0: 0}, "name")
+
+
+@pytest.mark.parametrize(
+    ("value", "held"),
+    [
+        ([1, 2], [1, 2]),
+        ((), []),
+        (np.array([3]), [3]),
+        (np.array(3), None),
+        ("ab", None),
+        (3, None),
+    ],
+)
+def test_items_are_what_something_holds_if_it_holds_several(value, held):
+    assert values.items(value) == held

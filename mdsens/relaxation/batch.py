@@ -1,7 +1,7 @@
 """relax_batch: many small systems relaxed side by side, each stopping by its own tolerance."""
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -27,7 +27,7 @@ from mdsens.relaxation.side_by_side import (
     all_devices,
     kinds,
 )
-from mdsens.values import integer, is_traced, real_array
+from mdsens.values import integer, is_traced, items, real_array
 
 #: Systems side by side on one processor: what they remember should fit its cache.
 LANES_PER_CPU = 32
@@ -334,9 +334,10 @@ def _listed(value: Any, kind: type, name: str, what: str) -> list:
     """One thing of a kind, or many, in a list."""
     if isinstance(value, kind):
         return [value]
-    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+    found = items(value)
+    if found is None:
         raise InputError(f"{name} is a {type(value).__name__}: give {what}")
-    return list(value)
+    return found
 
 
 def _check(systems: list[System], potentials: list[Potential], method: Any, cell: Any) -> None:

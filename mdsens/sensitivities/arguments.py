@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from mdsens.errors import InputError
 from mdsens.observables.observable import Observable, parse
-from mdsens.values import distinct_names, shown
+from mdsens.values import distinct_names, items, shown
 
 
 def asked_observables(
@@ -21,19 +21,19 @@ def asked_observables(
     Raises:
         InputError: anything else, an unknown observable, or two of one name.
     """
-    items = _several(given, (Observable, str))
-    if items is None:
+    several = _several(given, (Observable, str))
+    if several is None:
         raise InputError(
             f"observables = {shown(given)}: give an observable, a name such as 'distance(0,1)', or "
             "a list of these"
         )
-    for item in items:
+    for item in several:
         if not isinstance(item, (Observable, str)):
             raise InputError(
                 f"observables: {shown(item)} is none; give an observable, or a name such as "
                 "'distance(0,1)'"
             )
-    asked = [parse(item) if isinstance(item, str) else item for item in items]
+    asked = [parse(item) if isinstance(item, str) else item for item in several]
     names = [observable.name for observable in asked]
     if names:
         distinct_names(names, "observables")
@@ -54,8 +54,8 @@ def asked_parameters(given: str | Iterable[str] | None) -> list[str] | None:
     """
     if given is None:
         return None
-    items = _several(given, str)
-    return list(distinct_names(given if items is None else items, "wrt"))
+    several = _several(given, str)
+    return list(distinct_names(given if several is None else several, "wrt"))
 
 
 def _several(given: object, one: type | tuple[type, ...]) -> list | None:
@@ -63,6 +63,4 @@ def _several(given: object, one: type | tuple[type, ...]) -> list | None:
     if isinstance(given, one):
         return [given]
     # An array without dimensions passes for an iterable.
-    if not isinstance(given, Iterable) or isinstance(given, bytes):
-        return None
-    return list(given) if getattr(given, "ndim", 1) > 0 else None
+    return items(given)
