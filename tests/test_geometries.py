@@ -1,10 +1,12 @@
 """Every mechanism on every geometry: slabs, wires, clusters, ribbons, skewed and small cells.
 
-The oracle is a few lines of NumPy: energy, gradient and Hessian of all pairs and their images.
+The oracle is a few lines of NumPy: energy, gradient and Hessian of all pairs and their images. What
+is compiled for each structure is tried on one of each kind; with MDSENS_EVERY_GEOMETRY set, on all.
 """
 
 import functools
 import itertools
+import os
 
 import ase.build
 import jax
@@ -197,8 +199,12 @@ def test_without_cholmod_a_factor_is_as_good(monkeypatch):
         test_systems_are_solved_as_by_a_pseudo_inverse(name, "direct")
 
 
-#: Where whatever has to be compiled for it is compiled: one of each kind.
-SOME = ["slab", "turned wire", "cluster", "ribbon"]
+def some(*names):
+    """A few geometries, where each is compiled anew; all where MDSENS_EVERY_GEOMETRY is set."""
+    chosen = NAMES if os.environ.get("MDSENS_EVERY_GEOMETRY") else names
+    return pytest.mark.parametrize("name", chosen)
+
+
 ASKED = ["energy", "distance(0,1)", "angle(0,1,2)", "mean_squared_displacement",
          "coordination(1.3,0.4)"]  # fmt: skip
 
@@ -217,7 +223,7 @@ def response(name):
     return moved.reshape(system.positions.shape)
 
 
-@pytest.mark.parametrize("name", SOME)
+@some("slab", "turned wire", "cluster", "ribbon")
 def test_derivatives_are_those_of_a_pseudo_inverse_in_both_modes(name):
     equilibrium = relaxed(name)
     forward, reverse = (
@@ -235,7 +241,7 @@ def test_derivatives_are_those_of_a_pseudo_inverse_in_both_modes(name):
     assert found == pytest.approx(expected, rel=1e-7, abs=1e-10)
 
 
-@pytest.mark.parametrize("name", ["slab", "turned wire"])
+@some("slab", "turned wire")
 def test_derivatives_need_no_matrix(name):
     equilibrium = relaxed(name)
     response_of = MatrixFreeResponse(equilibrium.backbone, equilibrium.q)
@@ -261,7 +267,7 @@ def test_what_needs_a_volume_has_one_or_says_that_there_is_none(name):
         assert float(equilibrium.pressure) == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
-@pytest.mark.parametrize("name", ["turned wire", "ribbon"])
+@some("turned wire", "ribbon")
 def test_a_compiled_gradient_of_a_relaxation_is_the_same(name):
     equilibrium = relaxed(name)
 
@@ -277,7 +283,7 @@ def test_a_compiled_gradient_of_a_relaxation_is_the_same(name):
     assert found == pytest.approx(2 * np.sum(centred * response(name)), rel=1e-6)
 
 
-@pytest.mark.parametrize("name", ["slab", "turned wire"])
+@some("slab", "turned wire")
 def test_a_batch_finds_the_same(name):
     equilibrium = relaxed(name)
     shaken = np.random.default_rng(1).normal(scale=1e-3, size=equilibrium.positions.shape)
