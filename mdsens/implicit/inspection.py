@@ -115,17 +115,22 @@ def _problem_of_range(
     flat, _ = ravel_pytree(sol)
     size, dtype = flat.size, flat.dtype
     probe = backends.probe(size, dtype)
-    tolerance = max(_TOLERANCE, float(jnp.finfo(dtype).eps) ** 0.5)
+    half_the_digits = float(jnp.finfo(dtype).eps) ** 0.5
+    tolerance = max(_TOLERANCE, half_the_digits)
     if solve == "svd":
         matrix = backends.materialise(product, size, dtype)
         loose = probe - matrix @ (pseudo_inverse(matrix) @ probe)
-        wrong = jnp.zeros((), bool)
     else:
         basis = flat_null_space(vectors, sol)
         loose = probe - project_out(basis, probe)
+    # What a regular matrix leaves is rounding, and no direction.
+    loose = jnp.where(_relative(loose, probe) > half_the_digits, loose, 0)
+    if solve != "svd":
         moved, typical = jax.lax.map(product, jnp.stack([loose, probe]))
         # Relative to what the matrix does to a vector without structure.
         wrong = _relative(moved, typical) * _relative(probe, loose) > tolerance
+    else:
+        wrong = jnp.zeros((), bool)
     leaves, structure = jax.tree.flatten(args)
     chosen = [jnp.asarray(leaf) for leaf, moves in zip(leaves, varied, strict=True) if moves]
 

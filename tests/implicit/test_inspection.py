@@ -99,6 +99,21 @@ def test_what_a_loose_tolerance_gives_is_a_root(name):
     np.testing.assert_allclose(found, exact, rtol=1e-12)
 
 
+@pytest.mark.parametrize("kind", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("solve", ["dense", "svd"])
+def test_a_regular_condition_is_solved_in_either_precision(solve, kind):
+    """Also by a solver that would find null spaces, where rounding is none."""
+    matrix = np.random.default_rng(3).normal(size=(8, 8))
+    matrix = jnp.asarray(matrix @ matrix.T + np.eye(8), kind)
+    root = decorated(
+        lambda x, a: matrix @ x - a, lambda a: jnp.linalg.solve(matrix, a), solve=solve
+    )
+    found = jax.jacrev(lambda a: root(None, a))(jnp.ones(8, kind))
+    assert found.dtype == kind
+    atol = 100 * float(jnp.finfo(kind).eps)
+    np.testing.assert_allclose(found, np.linalg.inv(np.float64(matrix)), atol=atol)
+
+
 @pytest.mark.parametrize("options", [{"root_tol": None}, {"root_tol": 10.0}])
 def test_whoever_wants_a_derivative_elsewhere_says_so(options):
     root = decorated(lambda x, a: x**2 - a, lambda a: 1 + 0 * a, **options)

@@ -29,6 +29,15 @@ def test_bisection_works_mapped_and_compiled():
     np.testing.assert_allclose(found(jnp.asarray([1.0, 8.0, 27.0])), [1, 2, 3], rtol=1e-8)
 
 
+@pytest.mark.parametrize("kind", [jnp.float32, jnp.float64])
+def test_a_root_between_neighbouring_numbers_is_as_good_as_there_is(kind):
+    """Nowhere is the cubic as small as the tolerance, in either precision."""
+    solver = Bisection(cubic, kind(0), kind(1e4))
+    found = solver.run(None, kind(5e11)).params
+    assert found.dtype == kind
+    np.testing.assert_allclose(found, np.cbrt(5e11), rtol=2 * float(jnp.finfo(kind).eps))
+
+
 def test_bisection_hands_auxiliary_output_on():
     solver = Bisection(lambda x, v: (cubic(x, v), {"square": x**2}), 0.0, 10.0, has_aux=True)
     slope, aux = jax.grad(
