@@ -136,7 +136,9 @@ class Potential(eqx.Module):
         label = type(self).__name__
         if self.species is not None:
             names = distinct_names(self.species, f"{label}: species")
-            object.__setattr__(self, "species", names)
+            # A property, as of a potential that wraps another, is what it is.
+            if any(field.name == "species" for field in dataclasses.fields(self)):
+                object.__setattr__(self, "species", names)
             _names_of_pairs(names, label)
         for field in _parameter_fields(self):
             object.__setattr__(self, field.name, self._checked_table(field))
