@@ -226,7 +226,7 @@ def test_the_cell_changes_as_if_relaxed_again(cell):
 
     def relaxed(inputs):
         potential = with_value(case.potential, "gamma", inputs[0])
-        return mdsens.relax(near, potential, cell=cell, pressure=inputs[1], fmax=1e-12)
+        return mdsens.relax(near, potential, "newton", cell=cell, pressure=inputs[1], fmax=1e-12)
 
     def shape(equilibrium):
         lattice = equilibrium.cell
