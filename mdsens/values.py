@@ -137,7 +137,8 @@ def real(
         number = math.inf
     if not math.isfinite(number) or not _within(number, above, at_least, below, at_most):
         raise InputError(f"{name} = {shown(value)}: give {wanted}")
-    return number
+    # Zero has one sign: others take -0.0 for a negative number.
+    return number + 0.0
 
 
 def integer(

@@ -27,6 +27,10 @@ def refused(call, *given, **options):
 # One number
 
 
+def test_zero_has_one_sign():
+    assert str(values.real(-0.0, "x", at_least=0)) == "0.0"
+
+
 @pytest.mark.parametrize(
     "given",
     [

@@ -205,7 +205,7 @@ def _argument(
 def _rattled(system: System, rattle: Rattle) -> System:
     key = "structure.rattle.amplitude"
     amplitude = quantity(rattle.amplitude, "length", system.units, key)
-    real(amplitude, key, at_least=0, at_most=LARGEST_RATTLE)
+    amplitude = real(amplitude, key, at_least=0, at_most=LARGEST_RATTLE)
     moves = np.random.default_rng(rattle.seed).normal(0.0, amplitude, system.positions.shape)
     moves[np.asarray(system.fixed)] = 0.0
     return system.with_positions(system.positions + moves)
