@@ -24,8 +24,6 @@ PASSED_ON = (
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES",
 )  # fmt: skip
 
-pytestmark = pytest.mark.xdist_group("ready studies")
-
 
 def mdsens(folder, *arguments, before=()):
     """Run the command; its exit status has to be 0."""
@@ -66,7 +64,12 @@ def table_of(study):
 
 
 def each(studies=STUDIES):
-    return pytest.mark.parametrize("study", studies, ids=lambda study: study.name)
+    """Parametrise over studies; what is asked of one is asked where it was run."""
+    grouped = [
+        pytest.param(study, id=study.name, marks=pytest.mark.xdist_group(f"study {study.name}"))
+        for study in studies
+    ]
+    return pytest.mark.parametrize("study", grouped)
 
 
 def test_there_are_ready_studies():
