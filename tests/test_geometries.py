@@ -267,7 +267,7 @@ def test_what_needs_a_volume_has_one_or_says_that_there_is_none(name):
         assert float(equilibrium.pressure) == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
-@some("turned wire", "ribbon")
+@some("crystal", "turned wire", "ribbon")
 def test_a_compiled_gradient_of_a_relaxation_is_the_same(name):
     equilibrium = relaxed(name)
 
@@ -280,7 +280,8 @@ def test_a_compiled_gradient_of_a_relaxation_is_the_same(name):
     positions = np.asarray(equilibrium.positions)
     centred = positions - positions.mean(axis=0)
     found = float(jax.jit(jax.grad(spread))(1.0))
-    assert found == pytest.approx(2 * np.sum(centred * response(name)), rel=1e-6)
+    # In a crystal it vanishes; the response is good to 1e-8.
+    assert found == pytest.approx(2 * np.sum(centred * response(name)), rel=1e-6, abs=1e-8)
 
 
 @some("slab", "turned wire")

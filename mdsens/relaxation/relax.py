@@ -138,7 +138,7 @@ def relax(
             minimiser = METHODS[method](max_step=max_step)
         options = TracedOptions(
             minimiser, fmax, max_steps, cell, max_step, skin, callback, progress,
-            capacity or _traced_capacity(*inputs[:2], skin),
+            capacity or _traced_capacity(system, potential, skin),
         )  # fmt: skip
         q, edge_list, loose, force = relax_traced(*inputs, options)
         history = preconditioner = None
