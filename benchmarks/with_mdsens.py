@@ -22,7 +22,7 @@ from benchmarks.systems import (
 )
 from benchmarks.timing import compile_and_repeat, peak_memory, seconds_of
 from mdsens import mechanics
-from mdsens.implicit import sparse_solver
+from mdsens.linalg import sparse_solver
 from mdsens.particles.edges import EdgeList, find_edges
 
 

@@ -4,24 +4,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mdsens import batches as batches
     from mdsens import implicit as implicit
     from mdsens import layers as layers
+    from mdsens import linalg as linalg
     from mdsens import mechanics as mechanics
+    from mdsens import minimisers as minimisers
     from mdsens import observables as observables
     from mdsens import particles as particles
     from mdsens import plots as plots
     from mdsens import potentials as potentials
     from mdsens import relaxation as relaxation
     from mdsens import study as study
+    from mdsens.batches import BatchEquilibrium as BatchEquilibrium
+    from mdsens.batches import BatchSensitivity as BatchSensitivity
+    from mdsens.batches import relax_batch as relax_batch
+    from mdsens.batches import sensitivity_batch as sensitivity_batch
     from mdsens.particles import System as System
     from mdsens.particles import read as read
-    from mdsens.relaxation import BatchEquilibrium as BatchEquilibrium
     from mdsens.relaxation import Equilibrium as Equilibrium
-    from mdsens.relaxation import relax_batch as relax_batch
     from mdsens.relaxation.relax import relax as relax
-    from mdsens.sensitivities import BatchSensitivity as BatchSensitivity
     from mdsens.sensitivities import Sensitivity as Sensitivity
-    from mdsens.sensitivities import sensitivity_batch as sensitivity_batch
     from mdsens.sensitivities.sensitivity import sensitivity as sensitivity
 
 __version__ = "0.1.0"
@@ -32,18 +35,21 @@ _HOMES = {
     "System": "mdsens.particles",
     "read": "mdsens.particles",
     "relax": "mdsens.relaxation",
-    "relax_batch": "mdsens.relaxation",
+    "relax_batch": "mdsens.batches",
     "Equilibrium": "mdsens.relaxation",
-    "BatchEquilibrium": "mdsens.relaxation",
+    "BatchEquilibrium": "mdsens.batches",
     "sensitivity": "mdsens.sensitivities",
-    "sensitivity_batch": "mdsens.sensitivities",
+    "sensitivity_batch": "mdsens.batches",
     "Sensitivity": "mdsens.sensitivities",
-    "BatchSensitivity": "mdsens.sensitivities",
+    "BatchSensitivity": "mdsens.batches",
 }
 _ROOMS = (
+    "batches",
     "implicit",
     "layers",
+    "linalg",
     "mechanics",
+    "minimisers",
     "observables",
     "particles",
     "plots",

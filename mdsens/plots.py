@@ -22,7 +22,7 @@ from mdsens.particles.species_names import species_names
 
 #: Fills of species, of falling lightness so that they differ in grey too (after Okabe and Ito).
 SPECIES_COLORS = ("#C9DFF1", "#E8A33D", "#3C8D6E", "#7A4E8A")
-#: Fill of atoms that are held, and colour of arrows and bars.
+#: Fill of atoms that are constrained, and colour of arrows and bars.
 FIXED_COLOR, ARROW_COLOR, BAR_COLOR = "#8C8C8C", "#101010", "#0072B2"
 #: Lines of structures with rattlers.
 RATTLER_COLOR = "#D55E00"
@@ -110,7 +110,7 @@ def draw_structure(
         diameters: diameter of each species, length; else covalent diameters are drawn.
 
     Returns:
-        What a legend shows: species, held atoms, the periodic box.
+        What a legend shows: species, constrained atoms, the periodic box.
     """
     view = _view_axis(vectors, atoms) if dimension == 3 else 2
     across, up = [axis for axis in range(3) if axis != view]
@@ -254,11 +254,14 @@ def draw_ensemble(norms: Axes, distances: Axes, curves: Mapping[str, np.ndarray]
         curves: what ensemble.npz holds.
     """
     steps, rattlers = curves["steps"], curves["rattlers"].any(axis=1)
-    for loose, colour, style in ((False, BAR_COLOR, "-"), (True, RATTLER_COLOR, (0, (4, 1.5)))):
-        chosen = rattlers == loose
+    for with_rattlers, colour, style in (
+        (False, BAR_COLOR, "-"),
+        (True, RATTLER_COLOR, (0, (4, 1.5))),
+    ):
+        chosen = rattlers == with_rattlers
         look: dict[str, Any] = {
-            "color": colour, "linestyle": style, "linewidth": 1.3 if loose else 0.8,
-            "alpha": 0.9 if loose else 0.55,
+            "color": colour, "linestyle": style, "linewidth": 1.3 if with_rattlers else 0.8,
+            "alpha": 0.9 if with_rattlers else 0.55,
         }  # fmt: skip
         for axes, name in ((norms, "unrolled_norms"), (distances, "distances")):
             values = curves[name][:, chosen]
@@ -276,9 +279,9 @@ def draw_ensemble(norms: Axes, distances: Axes, curves: Mapping[str, np.ndarray]
                label="implicit, at the minima"),
     ]  # fmt: skip
     if rattlers.any():
-        loose_line = Line2D([], [], color=RATTLER_COLOR, linewidth=1.4, linestyle=(0, (4, 1.5)))
-        loose_line.set_label("unrolled, with rattlers")
-        handles.insert(1, loose_line)
+        rattlers_line = Line2D([], [], color=RATTLER_COLOR, linewidth=1.4, linestyle=(0, (4, 1.5)))
+        rattlers_line.set_label("unrolled, with rattlers")
+        handles.insert(1, rattlers_line)
     norms.legend(handles=handles, loc="upper left", frameon=False, fontsize=8)
     for axes in (norms, distances):
         axes.set_yscale("log")

@@ -37,7 +37,7 @@ class Oracle:
         return Oracle(self.value.reshape(*shape), self.error.reshape(*shape))
 
     @property
-    def T(self):  # noqa: N802 (as NumPy has it)
+    def T(self):
         return Oracle(self.value.T, self.error.T)
 
 

@@ -16,7 +16,7 @@ from benchmarks.jobs import Runner
 from benchmarks.report import draw_sizes, save, section_table
 from benchmarks.systems import Case
 from benchmarks.with_mdsens import counted_iterations, potential_of, system_of
-from mdsens.implicit.sparse_solver import SparseSolver
+from mdsens.linalg.sparse_solver import SparseSolver
 from mdsens.particles.edges import find_edges
 
 

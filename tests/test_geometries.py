@@ -18,8 +18,8 @@ import scipy.spatial.transform
 import mdsens
 from mdsens import mechanics, observables
 from mdsens.errors import InputError
+from mdsens.mechanics.hessian_solver import HessianSolver
 from mdsens.potentials import LennardJones
-from mdsens.relaxation.hessian_solver import HessianSolver
 from mdsens.sensitivities.linear_response import MatrixFreeResponse
 
 pytestmark = pytest.mark.xdist_group("geometries")
@@ -194,7 +194,7 @@ def test_systems_are_solved_as_by_a_pseudo_inverse(name, method):
 
 
 def test_without_cholmod_a_factor_is_as_good(monkeypatch):
-    monkeypatch.setattr("mdsens.implicit.factorisation.has_cholmod", lambda: False)
+    monkeypatch.setattr("mdsens.linalg.factorisation.has_cholmod", lambda: False)
     for name in ("slab", "turned wire", "cluster", "ribbon"):
         test_systems_are_solved_as_by_a_pseudo_inverse(name, "direct")
 

@@ -10,8 +10,9 @@ import scipy.sparse
 from ase.build import bulk
 
 import mdsens
-from mdsens import matrices, resources
-from mdsens.implicit.multigrid import Multigrid, stiff_part
+from mdsens import resources
+from mdsens.linalg import sparse_plus_low_rank
+from mdsens.linalg.multigrid import Multigrid, strong_couplings
 from mdsens.mechanics import hessian_in_parts
 from mdsens.particles import find_edges
 from mdsens.resources import available_memory, on_all_cores
@@ -23,7 +24,7 @@ def cores(monkeypatch):
     resources._pool.cache_clear()
 
     def set_cores(count):
-        for name in ("resources", "matrices", "particles.edges",
+        for name in ("resources", "linalg.sparse_plus_low_rank", "particles.edges",
                      "mechanics.closed_form_hessian"):  # fmt: skip
             module = importlib.import_module(f"mdsens.{name}")
             monkeypatch.setattr(module, "available_cores", lambda: count)
@@ -81,7 +82,7 @@ def test_slices_of_rows_multiply_as_the_whole_matrix(cores, blocks, slices):
     matrix = scipy.sparse.csr_array(dense)
     if blocks != (1, 1):
         matrix = matrix.tobsr(blocks)
-    cut = matrices.RowSlices(matrix, slices)
+    cut = sparse_plus_low_rank.RowSlices(matrix, slices)
     for vectors in (generator.normal(size=90), generator.normal(size=(90, 4))):
         np.testing.assert_array_equal(cut @ vectors, matrix @ vectors)
 
@@ -115,7 +116,7 @@ def test_edges_and_hessian_are_the_same_on_one_core_and_on_two(cores, kind):
 
 
 def test_a_multigrid_cycle_is_the_same_on_one_core_and_on_two(cores, monkeypatch):
-    monkeypatch.setattr(matrices, "SHARED_BYTES", 0)
+    monkeypatch.setattr(sparse_plus_low_rank, "SHARED_BYTES", 0)
     system = crystal()
     potential = mdsens.potentials.LennardJones(0.0104, 3.405, 8.5)
     edges = find_edges(np.asarray(system.positions), np.asarray(system.cell), system.pbc, 8.5)
@@ -124,7 +125,7 @@ def test_a_multigrid_cycle_is_the_same_on_one_core_and_on_two(cores, monkeypatch
     cycles = []
     for count in (1, 2):
         cores(count)
-        multigrid = Multigrid(stiff_part(hessian_in_parts(system, potential, edges)), motions)
+        multigrid = Multigrid(strong_couplings(hessian_in_parts(system, potential, edges)), motions)
         cycles.append((multigrid(vectors), multigrid(vectors[:, 0])))
     for one, two in zip(*cycles, strict=True):
         np.testing.assert_allclose(two, one, rtol=0, atol=1e-14 * np.abs(one).max())

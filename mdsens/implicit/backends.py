@@ -46,10 +46,11 @@ def materialise(matvec: Callable, size: int, dtype: Any) -> Array:
 class Probed(NamedTuple):
     """What a few products tell of a matrix A that is never formed.
 
-    - `quotient`: a Rayleigh quotient, with its sign.
-    - `asymmetry`: |p'Aq - q'Ap| in units of |Ap| |q| for two probes p and q.
-    - `finite`: whether the products are.
-    - `stretch`: the largest |Av| / |v|, a lower bound of the norm of A.
+    Attributes:
+        quotient: a Rayleigh quotient, with its sign.
+        asymmetry: |p'Aq - q'Ap| in units of |Ap| |q| for two probes p and q.
+        finite: whether the products are.
+        stretch: the largest |Av| / |v|, a lower bound of the norm of A.
     """
 
     quotient: Array

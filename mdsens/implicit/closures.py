@@ -17,11 +17,11 @@ from mdsens.errors import InputError
 def closes_over_tracers(*functions: Any) -> bool:
     """Whether any of the functions reads a value that JAX is tracing.
 
-    **Arguments:**
+    Arguments:
+        functions: functions, partials, bound methods, jitted functions, or pytrees of arrays.
 
-    - `functions`: functions, partials, bound methods, jitted functions, or pytrees of arrays.
-
-    **Returns:** True if a tracer is found in a closure, at any depth. Globals are not searched.
+    Returns:
+        True if a tracer is found in a closure, at any depth. Globals are not searched.
     """
     return any(isinstance(value, jax.core.Tracer) for value in _reachable(functions, set()))
 
@@ -52,15 +52,16 @@ def hoist(
 ) -> tuple[Any, Any]:
     """The same two functions as pytrees, whose leaves are the arrays that they close over.
 
-    **Arguments:**
+    Arguments:
+        solver: (init, dynamic) -> (sol, aux), traceable by JAX.
+        condition: (sol, dynamic) -> residual.
+        init, dynamic: pytrees of arrays, examples of the arguments.
 
-    - `solver`: (init, dynamic) -> (sol, aux), traceable by JAX.
-    - `condition`: (sol, dynamic) -> residual.
-    - `init`, `dynamic`: pytrees of arrays, examples of the arguments.
+    Returns:
+        The two callable pytrees.
 
-    **Returns:** the two callable pytrees.
-
-    **Raises:** `InputError` if the solver is host code, which cannot be traced.
+    Raises:
+        InputError: if the solver is host code, which cannot be traced.
     """
     try:
         explicit_solver = eqx.filter_closure_convert(solver, init, dynamic)

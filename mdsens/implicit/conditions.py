@@ -66,11 +66,11 @@ class ConstrainedState(NamedTuple):
 def stationary(fun: Objective) -> Callable[..., PyTree]:
     """The condition that the gradient of an objective vanishes.
 
-    **Arguments:**
+    Arguments:
+        fun: f(x, *args) -> scalar.
 
-    - `fun`: f(x, *args) -> scalar.
-
-    **Returns:** F(x, *args) = grad_x f, with the structure of x; symmetric.
+    Returns:
+        F(x, *args) = grad_x f, with the structure of x; symmetric.
 
     Blondel et al. 2021, equation 4.
     """
@@ -88,14 +88,14 @@ def kkt(
     feasibility of the inequalities are the solver's matter. The Jacobian is regular where
     no constraint is active with multiplier zero and the active ones are independent.
 
-    **Arguments:**
+    Arguments:
+        fun: f(x, params_obj) -> scalar, minimised.
+        eq_fun: h(x, params_eq), zero at a feasible point, any pytree; `None`: no equalities.
+        ineq_fun: g(x, params_ineq), not positive at a feasible point; `None`: no inequalities.
 
-    - `fun`: f(x, params_obj) -> scalar, minimised.
-    - `eq_fun`: h(x, params_eq), zero at a feasible point, any pytree; `None`: no equalities.
-    - `ineq_fun`: g(x, params_ineq), not positive at a feasible point; `None`: no inequalities.
-
-    **Returns:** F(solution, params_obj, params_eq, params_ineq) of a `KKTSolution`, with its
-    structure. Parameters of what is absent are `None` and may be left out.
+    Returns:
+        F(solution, params_obj, params_eq, params_ineq) of a `KKTSolution`, with its structure.
+        Parameters of what is absent are `None` and may be left out.
 
     Blondel et al. 2021, equation 6.
     """
@@ -130,13 +130,13 @@ def proximal_gradient(
 ) -> Callable[..., PyTree]:
     """The fixed point of one step of proximal gradient descent on f + g.
 
-    **Arguments:**
+    Arguments:
+        fun: f(x, *args) -> scalar, smooth.
+        prox: prox(v, hyperparams_prox, scaling) -> the proximal operator of `scaling` times g.
+        stepsize: eta; every positive number gives the same solution and derivative.
 
-    - `fun`: f(x, *args) -> scalar, smooth.
-    - `prox`: prox(v, hyperparams_prox, scaling) -> the proximal operator of `scaling` times g.
-    - `stepsize`: eta; every positive number gives the same solution and derivative.
-
-    **Returns:** T(x, hyperparams_prox, *args) = prox(x - eta grad f(x), hyperparams_prox, eta).
+    Returns:
+        T(x, hyperparams_prox, *args) = prox(x - eta grad f(x), hyperparams_prox, eta).
 
     Blondel et al. 2021, equation 7.
     """
@@ -152,13 +152,13 @@ def projected_gradient(
 ) -> Callable[..., PyTree]:
     """The fixed point of one step of projected gradient descent.
 
-    **Arguments:**
+    Arguments:
+        fun: f(x, *args) -> scalar, smooth.
+        projection: projection(v, hyperparams_proj) -> the nearest point of the convex set.
+        stepsize: eta; every positive number gives the same solution and derivative.
 
-    - `fun`: f(x, *args) -> scalar, smooth.
-    - `projection`: projection(v, hyperparams_proj) -> the nearest point of the convex set.
-    - `stepsize`: eta; every positive number gives the same solution and derivative.
-
-    **Returns:** T(x, hyperparams_proj, *args) = projection(x - eta grad f(x), hyperparams_proj).
+    Returns:
+        T(x, hyperparams_proj, *args) = projection(x - eta grad f(x), hyperparams_proj).
 
     Blondel et al. 2021, equation 9.
     """
@@ -175,11 +175,11 @@ def kl_mapping(x: PyTree) -> PyTree:
     It belongs to phi(x) = <x, log x - 1>, and to projections in that divergence, such as the
     softmax for the simplex.
 
-    **Arguments:**
+    Arguments:
+        x: positive numbers; zero is taken for the smallest one.
 
-    - `x`: positive numbers; zero is taken for the smallest one.
-
-    **Returns:** log x, with the structure of x.
+    Returns:
+        log x, with the structure of x.
     """
     return jax.tree.map(lambda leaf: jnp.log(jnp.maximum(leaf, jnp.finfo(leaf.dtype).tiny)), x)
 
@@ -192,15 +192,15 @@ def mirror_descent(
 ) -> Callable[..., PyTree]:
     """The fixed point of one step of mirror descent in a Bregman geometry.
 
-    **Arguments:**
+    Arguments:
+        fun: f(x, *args) -> scalar, smooth.
+        projection: projection(y, hyperparams_proj) -> argmin over the set of the Bregman divergence
+            to the point whose mirror image is y, for instance the softmax.
+        stepsize: eta; every positive number gives the same solution and derivative.
+        mapping_fun: the mirror map grad phi; that of the Kullback-Leibler divergence by default.
 
-    - `fun`: f(x, *args) -> scalar, smooth.
-    - `projection`: projection(y, hyperparams_proj) -> argmin over the set of the Bregman divergence
-      to the point whose mirror image is y, for instance the softmax.
-    - `stepsize`: eta; every positive number gives the same solution and derivative.
-    - `mapping_fun`: the mirror map grad phi; that of the Kullback-Leibler divergence by default.
-
-    **Returns:** T(x, hyperparams_proj, *args) = projection(grad phi(x) - eta grad f(x), ...).
+    Returns:
+        T(x, hyperparams_proj, *args) = projection(grad phi(x) - eta grad f(x), ...).
 
     Blondel et al. 2021, equation 13.
     """
@@ -222,13 +222,13 @@ def newton(
 ) -> Callable[..., PyTree]:
     """The fixed point of one Newton step for the root of another condition.
 
-    **Arguments:**
+    Arguments:
+        optimality_fun: G(x, *args), with the structure of x; `stationary(f)` for minima.
+        stepsize: eta; every positive number gives the same solution and derivative.
+        solve, symmetric: how to solve with dG/dx, as in `custom_root`.
 
-    - `optimality_fun`: G(x, *args), with the structure of x; `stationary(f)` for minima.
-    - `stepsize`: eta; every positive number gives the same solution and derivative.
-    - `solve`, `symmetric`: how to solve with dG/dx, as in `custom_root`.
-
-    **Returns:** T(x, *args) = x - eta (dG/dx)^-1 G(x).
+    Returns:
+        T(x, *args) = x - eta (dG/dx)^-1 G(x).
 
     Blondel et al. 2021, equation 14. At a root dT/dx = (1 - eta) 1, so that the derivative of the
     fixed point costs one product with dT/dtheta.
@@ -250,15 +250,15 @@ def block_proximal_gradient(
 ) -> Callable[..., Any]:
     """The fixed point of proximal gradient steps in every block, with a step size for each.
 
-    **Arguments:**
+    Arguments:
+        fun: f(x, *args) -> scalar, smooth; x is an array whose leading axis counts blocks, or a
+            sequence of arrays, one per block.
+        block_prox: prox_j(v, hyperparams_prox, scaling) of one block, the same for all or one per
+            block of a sequence.
+        stepsizes: eta_j, one for all or one per block; positive numbers all give the same solution.
 
-    - `fun`: f(x, *args) -> scalar, smooth; x is an array whose leading axis counts blocks, or a
-      sequence of arrays, one per block.
-    - `block_prox`: prox_j(v, hyperparams_prox, scaling) of one block, the same for all or one per
-      block of a sequence.
-    - `stepsizes`: eta_j, one for all or one per block; positive numbers all give the same solution.
-
-    **Returns:** T(x, hyperparams_prox, *args), with [T]_j = prox_j(x_j - eta_j [grad f(x)]_j).
+    Returns:
+        T(x, hyperparams_prox, *args), with [T]_j = prox_j(x_j - eta_j [grad f(x)]_j).
 
     Blondel et al. 2021, equation 15.
     """
@@ -293,12 +293,12 @@ def conic(
     The program is: minimise c'x over x and s in a cone K with A x + s = b. The embedding is
     homogeneous, so that its third variable, here set to 1, only fixes the scale.
 
-    **Arguments:**
+    Arguments:
+        projection_dual_cone: v -> the nearest point of the dual cone K*, differentiable.
 
-    - `projection_dual_cone`: v -> the nearest point of the dual cone K*, differentiable.
-
-    **Returns:** F((u, v), A, b, c) -> (A' y + c, b - A x - s), with x = u, y = P(v) and s = P(v) -
-    v for the projection P. The solution is x = u, with the dual variables y and slacks s.
+    Returns:
+        F((u, v), A, b, c) -> (A' y + c, b - A x - s), with x = u, y = P(v) and s = P(v) - v for the
+        projection P. The solution is x = u, with the dual variables y and slacks s.
 
     Blondel et al. 2021, equation 18; Agrawal et al. 2019, arXiv 1904.09043, section 3.2.
     """
@@ -323,17 +323,18 @@ def bellman(
 ) -> Callable[..., Float[Array, " states"]]:
     """The fixed point of the Bellman operator of a Markov decision process.
 
-    **Arguments:**
+    Arguments:
+        rewards_fun: (*args) -> expected reward of each action in each state.
+        transitions_fun: (*args) -> probabilities of the next state; the last axis sums to 1.
+        temperature: 0: the best action; above: the entropy-regularised (soft) maximum, whose
+            derivative is continuous.
 
-    - `rewards_fun`: (*args) -> expected reward of each action in each state.
-    - `transitions_fun`: (*args) -> probabilities of the next state; the last axis sums to 1.
-    - `temperature`: 0: the best action; above: the entropy-regularised (soft) maximum, whose
-      derivative is continuous.
+    Returns:
+        T(values, discount, *args), a contraction for a discount in [0, 1), with T(v)_s = max_a r_sa
+        + discount sum_t P_sat v_t.
 
-    **Returns:** T(values, discount, *args), a contraction for a discount in [0, 1), with
-    T(v)_s = max_a r_sa + discount sum_t P_sat v_t.
-
-    **Raises:** `InputError` if the temperature is negative.
+    Raises:
+        InputError: if the temperature is negative.
 
     Bellman 1957; the soft maximum as in Haarnoja et al. 2017, arXiv 1702.08165, equation 3.
     """
@@ -358,16 +359,16 @@ def force_balance(
 ) -> Callable[..., Any]:
     """The condition that no force is left on any particle, with or without constraints.
 
-    **Arguments:**
+    Arguments:
+        energy_fun: E(x, *args) -> energy; x is any pytree of positions, in length.
+        constraint_fun: c(x, *args), zero where the constraints hold (rigid bonds, a fixed
+            dihedral), independent of each other; `None`: no constraints.
 
-    - `energy_fun`: E(x, *args) -> energy; x is any pytree of positions, in length.
-    - `constraint_fun`: c(x, *args), zero where the constraints hold (rigid bonds, a fixed
-      dihedral), independent of each other; `None`: no constraints.
-
-    **Returns:** without constraints F(x, *args) = -dE/dx, the forces. With them F of a
-    `ConstrainedState`, which returns (-dE/dx - multipliers . dc/dx, -c). Both are symmetric; with
-    constraints the system is indefinite. The multiplier of c is the constraint force along dc/dx
-    with the opposite sign, in energy per unit of c.
+    Returns:
+        Without constraints F(x, *args) = -dE/dx, the forces. With them F of a `ConstrainedState`,
+        which returns (-dE/dx - multipliers . dc/dx, -c). Both are symmetric; with constraints the
+        system is indefinite. The multiplier of c is the constraint force along dc/dx with the
+        opposite sign, in energy per unit of c.
     """
     if constraint_fun is None:
         return lambda x, *args, **kwargs: jax.tree.map(
@@ -376,9 +377,9 @@ def force_balance(
 
     def optimality_fun(state: ConstrainedState, *args: Any, **kwargs: Any) -> ConstrainedState:
         def negative_lagrangian(state: ConstrainedState) -> Scalar:
-            held = constraint_fun(state.positions, *args, **kwargs)
+            kept = constraint_fun(state.positions, *args, **kwargs)
             energy = energy_fun(state.positions, *args, **kwargs)
-            return -energy - _inner(state.multipliers, held)
+            return -energy - _inner(state.multipliers, kept)
 
         return jax.grad(negative_lagrangian)(state)
 

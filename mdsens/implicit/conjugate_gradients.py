@@ -24,15 +24,15 @@ def conjugate_gradients(
     It ends early, with what it has, where a direction of no or negative curvature shows that A is
     not positive definite; whoever calls it looks at the residual.
 
-    **Arguments:**
+    Arguments:
+        matvec: v -> A v.
+        b: right-hand side.
+        preconditioner: v -> M^-1 v, symmetric and positive definite; `None`: the identity.
+        rtol: norm of the residual, relative to that of `b`, at which it stops.
+        max_steps: most iterations.
 
-    - `matvec`: v -> A v.
-    - `b`: right-hand side.
-    - `preconditioner`: v -> M^-1 v, symmetric and positive definite; `None`: the identity.
-    - `rtol`: norm of the residual, relative to that of `b`, at which it stops.
-    - `max_steps`: most iterations.
-
-    **Returns:** x and the number of iterations.
+    Returns:
+        x and the number of iterations.
 
     Hestenes and Stiefel 1952, J. Res. Natl. Bur. Stand. 49, 409, section 3; preconditioned as in
     Saad 2003, Iterative Methods for Sparse Linear Systems, algorithm 9.1.

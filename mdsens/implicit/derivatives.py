@@ -38,7 +38,8 @@ Preconditioner: TypeAlias = Callable[..., Callable[[PyTree], PyTree]] | None
 class SolverAt:
     """A linear solver that is made for each solution.
 
-    - `function`: (sol, *args) -> a solver as in `mdsens.implicit.linear.solve`, or `None`.
+    Attributes:
+        function: (sol, *args) -> a solver as in `mdsens.implicit.linear.solve`, or `None`.
     """
 
     function: Callable[..., Solver | None]
@@ -64,21 +65,23 @@ def root_jvp(
 ) -> PyTree:
     """Derivative of the solution of F(sol, *args) = 0 along one direction of the arguments.
 
-    **Arguments:**
+    Arguments:
+        optimality_fun, solve, symmetric, definite, null_space, preconditioner: as in
+            `custom_root`.
+        sol: the solution, a pytree of floating-point arrays.
+        args: the other arguments of F.
+        tangents: one direction per argument, each with the structure of that argument; `None`, for
+            a whole argument or a leaf of it, means no change.
+        least_squares: where dF/dx is singular and the right-hand side leaves its range, the
+            solution of smallest residual and norm instead of an error.
 
-    - `optimality_fun`, `solve`, `symmetric`, `definite`, `null_space`, `preconditioner`: as in
-      `custom_root`.
-    - `sol`: the solution, a pytree of floating-point arrays.
-    - `args`: the other arguments of F.
-    - `tangents`: one direction per argument, each with the structure of that argument; `None`, for
-      a whole argument or a leaf of it, means no change.
-    - `least_squares`: where dF/dx is singular and the right-hand side leaves its range, the
-      solution of smallest residual and norm instead of an error.
+    Returns:
+        The tangent J v of the solution, with the structure of `sol`.
 
-    **Returns:** the tangent J v of the solution, with the structure of `sol`.
-
-    **Raises:** `InputError` if `args` and `tangents` differ in length or structure or F has not
-    the shape of `sol`; `LinearSolveError` as `mdsens.implicit.linear.solve`.
+    Raises:
+        InputError: if `args` and `tangents` differ in length or structure or F has not the shape of
+            `sol`.
+        LinearSolveError: as `mdsens.implicit.linear.solve`.
 
     Solves dF/dx (J v) = -dF/dtheta v: Blondel et al. 2021, arXiv 2105.15183, equation 2.
     """
@@ -112,13 +115,17 @@ def jvp_solution(
 ) -> LinearSolution:
     """The linear solution behind `root_jvp`: the tangent, and how well its system was solved.
 
-    **Arguments:** those of `root_jvp`, and
+    Arguments:
+        those of `root_jvp: and.
 
-    - `matvec`: v -> dF/dx v, where the caller has it at hand; `None`: from F.
+    Attributes:
+        matvec: v -> dF/dx v, where the caller has it at hand; `None`: from F.
 
-    **Returns:** a `LinearSolution`, whose value is the tangent.
+    Returns:
+        A `LinearSolution`, whose value is the tangent.
 
-    **Raises:** as `root_jvp`.
+    Raises:
+        As `root_jvp`.
     """
     matvec, vectors = linearise(optimality_fun, sol, args, null_space, matvec)
     if not any(direction is not None for direction in directions_of(args, tangents)):
@@ -143,14 +150,15 @@ def directional_change(
 ) -> PyTree:
     """Derivative of a function of the solution and its arguments along the arguments alone.
 
-    **Arguments:**
+    Arguments:
+        function: (sol, *args) -> any pytree.
+        sol, args, tangents: as in `root_jvp`.
 
-    - `function`: (sol, *args) -> any pytree.
-    - `sol`, `args`, `tangents`: as in `root_jvp`.
+    Returns:
+        Its tangent, with the structure of what it returns.
 
-    **Returns:** its tangent, with the structure of what it returns.
-
-    **Raises:** `InputError` if `args` and `tangents` differ in length or structure.
+    Raises:
+        InputError: if `args` and `tangents` differ in length or structure.
     """
     leaves, structure = jax.tree.flatten(tuple(args))
     directions = directions_of(args, tangents)
@@ -184,18 +192,19 @@ def root_vjp(
 ) -> tuple[Any, ...]:
     """Derivative of <cotangent, solution of F(sol, *args) = 0> in all arguments.
 
-    **Arguments:**
+    Arguments:
+        optimality_fun, solve, symmetric, definite, null_space, preconditioner: as in
+            `custom_root`.
+        sol: the solution, a pytree of floating-point arrays.
+        args: the other arguments of F.
+        cotangent: weights of the solution, with the structure of `sol`.
 
-    - `optimality_fun`, `solve`, `symmetric`, `definite`, `null_space`, `preconditioner`: as in
-      `custom_root`.
-    - `sol`: the solution, a pytree of floating-point arrays.
-    - `args`: the other arguments of F.
-    - `cotangent`: weights of the solution, with the structure of `sol`.
+    Returns:
+        A tuple with one cotangent per argument, each with the structure of that argument and `None`
+        for leaves that are not floating-point numbers.
 
-    **Returns:** a tuple with one cotangent per argument, each with the structure of that argument
-    and `None` for leaves that are not floating-point numbers.
-
-    **Raises:** as `root_jvp`.
+    Raises:
+        As `root_jvp`.
 
     Solves A^T u = cotangent with A = -dF/dx and returns u^T dF/dtheta: Blondel et al. 2021, arXiv
     2105.15183, section 2.1.
@@ -228,13 +237,17 @@ def vjp_solution(
 ) -> tuple[tuple[Any, ...], LinearSolution]:
     """The cotangents of `root_vjp`, and the linear solution behind them.
 
-    **Arguments:** those of `root_vjp`, and
+    Arguments:
+        those of `root_vjp: and.
 
-    - `matvec`: v -> dF/dx v, where the caller has it at hand; `None`: from F.
+    Attributes:
+        matvec: v -> dF/dx v, where the caller has it at hand; `None`: from F.
 
-    **Returns:** what `root_vjp` returns, and a `LinearSolution` whose value is minus u.
+    Returns:
+        What `root_vjp` returns, and a `LinearSolution` whose value is minus u.
 
-    **Raises:** as `root_vjp`.
+    Raises:
+        As `root_vjp`.
     """
     matvec, vectors = linearise(optimality_fun, sol, args, null_space, matvec)
     transposed = matvec if symmetric else _transpose(matvec, sol)

@@ -31,13 +31,13 @@ def call_on_host(call: Callable[[Any], Any], dynamic: Any, result_shape: Any) ->
 
     Under `vmap` it is called once for each element, in turn.
 
-    **Arguments:**
+    Arguments:
+        call: host code; gets `dynamic` with NumPy arrays for leaves.
+        dynamic: a pytree of arrays.
+        result_shape: structure, shapes and types of what it returns.
 
-    - `call`: host code; gets `dynamic` with NumPy arrays for leaves.
-    - `dynamic`: a pytree of arrays.
-    - `result_shape`: structure, shapes and types of what it returns.
-
-    **Returns:** the result, as JAX arrays.
+    Returns:
+        The result, as JAX arrays.
     """
     expected = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), result_shape
@@ -64,15 +64,15 @@ def raise_where(
 ) -> Any:
     """The value, or an error from inside compiled code, which the runtime of JAX wraps in its own.
 
-    **Arguments:**
+    Arguments:
+        value: a pytree with at least one floating-point array, handed through.
+        problem: index of the message that applies, or -1. Under `vmap` it may differ between the
+            members of the batch, and those that have one are named.
+        messages: one line each.
+        error: what is raised.
 
-    - `value`: a pytree with at least one floating-point array, handed through.
-    - `problem`: index of the message that applies, or -1. Under `vmap` it may differ between the
-      members of the batch, and those that have one are named.
-    - `messages`: one line each.
-    - `error`: what is raised.
-
-    **Returns:** `value`, which has to be used in place of the argument.
+    Returns:
+        `value`, which has to be used in place of the argument.
     """
 
     def report(problem: np.ndarray) -> None:
@@ -101,15 +101,16 @@ def raise_where(
 def announced_shape(result_shape: Any, has_aux: bool, init: Any, args: tuple, kwargs: dict) -> Any:
     """What a solver on the host will return: as it was said, or else what it starts from.
 
-    **Arguments:**
+    Arguments:
+        result_shape: as in `custom_root`.
+        has_aux: whether the solver returns `(sol, aux)`.
+        init, args, kwargs: its arguments.
 
-    - `result_shape`: as in `custom_root`.
-    - `has_aux`: whether the solver returns `(sol, aux)`.
-    - `init`, `args`, `kwargs`: its arguments.
+    Returns:
+        `(sol, aux)` of arrays or `jax.ShapeDtypeStruct`.
 
-    **Returns:** `(sol, aux)` of arrays or `jax.ShapeDtypeStruct`.
-
-    **Raises:** `InputError` if nothing was said and the start does not tell.
+    Raises:
+        InputError: if nothing was said and the start does not tell.
     """
     if callable(result_shape):
         result_shape = result_shape(init, *args, **kwargs)

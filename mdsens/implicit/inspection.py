@@ -52,15 +52,15 @@ def problem_of_condition(
 ) -> Array:
     """Which of the messages applies, or -1.
 
-    **Arguments:**
+    Arguments:
+        condition, sol, args, solve, symmetric, null_space: as in `root_jvp`.
+        varied: for every leaf of `args`, whether it changes.
+        root_tol: as in `custom_root`.
+        traced: leave out what the linear solve itself finds out in compiled code: whether dF/dx is
+            symmetric and, if it is small, regular.
 
-    - `condition`, `sol`, `args`, `solve`, `symmetric`, `null_space`: as in `root_jvp`.
-    - `varied`: for every leaf of `args`, whether it changes.
-    - `root_tol`: as in `custom_root`.
-    - `traced`: leave out what the linear solve itself finds out in compiled code: whether dF/dx is
-      symmetric and, if it is small, regular.
-
-    **Returns:** the index of a message, or -1.
+    Returns:
+        The index of a message, or -1.
     """
     matvec, vectors = linearise(condition, sol, args, null_space)
     flat, unravel = ravel_pytree(sol)
@@ -119,16 +119,16 @@ def _problem_of_range(
     tolerance = max(_TOLERANCE, half_the_digits)
     if solve == "svd":
         matrix = backends.materialise(product, size, dtype)
-        loose = probe - matrix @ (pseudo_inverse(matrix) @ probe)
+        null_part = probe - matrix @ (pseudo_inverse(matrix) @ probe)
     else:
         basis = flat_null_space(vectors, sol)
-        loose = probe - project_out(basis, probe)
+        null_part = probe - project_out(basis, probe)
     # What a regular matrix leaves is rounding, and no direction.
-    loose = jnp.where(_relative(loose, probe) > half_the_digits, loose, 0)
+    null_part = jnp.where(_relative(null_part, probe) > half_the_digits, null_part, 0)
     if solve != "svd":
-        moved, typical = jax.lax.map(product, jnp.stack([loose, probe]))
+        moved, typical = jax.lax.map(product, jnp.stack([null_part, probe]))
         # Relative to what the matrix does to a vector without structure.
-        wrong = _relative(moved, typical) * _relative(probe, loose) > tolerance
+        wrong = _relative(moved, typical) * _relative(probe, null_part) > tolerance
     else:
         wrong = jnp.zeros((), bool)
     leaves, structure = jax.tree.flatten(args)
@@ -144,9 +144,9 @@ def _problem_of_range(
 
     pull_back = jax.vjp(of_chosen, chosen)[1]
     pulled, typical = jax.lax.map(
-        lambda w: ravel_pytree(pull_back(w)[0])[0], jnp.stack([loose, probe])
+        lambda w: ravel_pytree(pull_back(w)[0])[0], jnp.stack([null_part, probe])
     )
-    outside = _relative(pulled, typical) * _relative(probe, loose) > tolerance
+    outside = _relative(pulled, typical) * _relative(probe, null_part) > tolerance
     return jnp.where(wrong, _NOT_NULL, jnp.where(outside, _OUT_OF_RANGE, -1))
 
 

@@ -49,11 +49,12 @@ _WORDS = f"{', '.join(map(repr, _NAMES))}, a lineax solver, or a function (matve
 class LinearSolution(eqx.Module):
     """The solution of a linear system and how good it is.
 
-    - `value`: x, with the structure of the right-hand side.
-    - `residual`: |A x - b| / |b|, with the null space projected out of both; 0 if b is 0.
-    - `null_component`: norm of the component of the right-hand side outside the range of A, which
-      no x can balance; 0 where no null space was given or looked for.
-    - `steps`: iterations taken; 0 for direct solvers.
+    Attributes:
+        value: x, with the structure of the right-hand side.
+        residual: |A x - b| / |b|, with the null space projected out of both; 0 if b is 0.
+        null_component: norm of the component of the right-hand side outside the range of A, which
+            no x can balance; 0 where no null space was given or looked for.
+        steps: iterations taken; 0 for direct solvers.
 
     Only `value` can be differentiated.
     """
@@ -86,36 +87,38 @@ def solve(
     alone factorises a dense A once. Outside `jax.jit` every call is traced anew, so wrap repeated
     calls.
 
-    **Arguments:**
+    Arguments:
+        matvec: v -> A v, linear, from and to the structure of `b`.
+        b: right-hand side, a pytree of floating-point arrays with n numbers in all.
+        solver: `None` or `"auto"`: `"dense"` (LU) up to `DENSE_LIMIT` unknowns, with a short try of
+            GMRES before it above `DENSE_FIRST` if A is not symmetric; above the limit, without a
+            matrix, `"cg"` if symmetric and definite, `"minres"` if only symmetric, else `"gmres"`.
+            Or one of these words; or `"svd"`, a dense pseudo-inverse, which finds the null spaces
+            of A and A^T itself; or a `lineax.AbstractLinearSolver`; or a function `(matvec, b) ->
+            x`.
+        symmetric: A is symmetric; found out with two products, and an error if it is not.
+        definite: a symmetric A is also definite, of either sign, apart from its null space.
+        null_space: vectors that span the null space of a symmetric A, with the structure of `b` and
+            an extra leading axis of length m on every leaf. They need not be orthonormal; zero and
+            dependent vectors are ignored. x is then the solution of smallest norm. Where the
+            vectors are not known, `"svd"` finds them, and `"minres"` does without.
+        least_squares: where b leaves the range of a singular A, return the vector of smallest norm
+            among those with the smallest residual, instead of raising an error.
+        preconditioner: v -> approximately A^-1 v, symmetric for a symmetric A; for `"cg"`,
+            `"gmres"` and solvers of lineax that know the option; for `"minres"` positive definite.
+        rtol: relative residual at which iterations stop. Rounding may stop them a little above.
+        max_steps: most iterations (of GMRES: restarts); `None`: ten times the number of unknowns.
+        tolerance: largest acceptable residual; `None`: 1e-6 in double precision.
+        throw: raise an error if `tolerance` is missed, otherwise leave the verdict to the caller.
 
-    - `matvec`: v -> A v, linear, from and to the structure of `b`.
-    - `b`: right-hand side, a pytree of floating-point arrays with n numbers in all.
-    - `solver`: `None` or `"auto"`: `"dense"` (LU) up to `DENSE_LIMIT` unknowns, with a short try of
-      GMRES before it above `DENSE_FIRST` if A is not symmetric; above the limit, without a
-      matrix, `"cg"` if symmetric and definite, `"minres"` if only symmetric, else `"gmres"`. Or one
-      of these words; or `"svd"`, a dense pseudo-inverse, which finds the null spaces of A and
-      A^T itself; or a `lineax.AbstractLinearSolver`; or a function `(matvec, b) -> x`.
-    - `symmetric`: A is symmetric; found out with two products, and an error if it is not.
-    - `definite`: a symmetric A is also definite, of either sign, apart from its null space.
-    - `null_space`: vectors that span the null space of a symmetric A, with the structure of `b`
-      and an extra leading axis of length m on every leaf. They need not be orthonormal; zero
-      and dependent vectors are ignored. x is then the solution of smallest norm. Where the vectors
-      are not known, `"svd"` finds them, and `"minres"` does without.
-    - `least_squares`: where b leaves the range of a singular A, return the vector of smallest norm
-      among those with the smallest residual, instead of raising an error.
-    - `preconditioner`: v -> approximately A^-1 v, symmetric for a symmetric A; for `"cg"`,
-      `"gmres"` and solvers of lineax that know the option; for `"minres"` positive definite.
-    - `rtol`: relative residual at which iterations stop. Rounding may stop them a little above.
-    - `max_steps`: most iterations (of GMRES: restarts); `None`: ten times the number of unknowns.
-    - `tolerance`: largest acceptable residual; `None`: 1e-6 in double precision.
-    - `throw`: raise an error if `tolerance` is missed, otherwise leave the verdict to the caller.
+    Returns:
+        A `LinearSolution`.
 
-    **Returns:** a `LinearSolution`.
-
-    **Raises:** `LinearSolveError` if A is singular and no null space was given, if the iterations
-    did not converge, if the right-hand side leaves the range of a singular matrix, if the matrix is
-    not symmetric though `symmetric` says so, or if something is not finite; `InputError` for
-    arguments that do not go together.
+    Raises:
+        LinearSolveError: if A is singular and no null space was given, if the iterations did not
+            converge, if the right-hand side leaves the range of a singular matrix, if the matrix is
+            not symmetric though `symmetric` says so, or if something is not finite
+        InputError: for arguments that do not go together.
 
     With V an orthonormal basis of the null space and P = 1 - V V^T the system solved is
     (P A P + s V V^T) x = P b, which has the pseudo-inverse's answer for every s other than 0.

@@ -39,16 +39,16 @@ def minres(
 
     Where A is singular and b lies in its range, x is the solution of smallest norm.
 
-    **Arguments:**
+    Arguments:
+        matvec: v -> A v.
+        b: right-hand side.
+        preconditioner: v -> M^-1 v, symmetric and positive definite, near the inverse of A's
+            modulus; `None`: the identity.
+        rtol: residual, in the norm of M^-1 and relative to that of `b`, at which it stops.
+        max_steps: most iterations.
 
-    - `matvec`: v -> A v.
-    - `b`: right-hand side.
-    - `preconditioner`: v -> M^-1 v, symmetric and positive definite, near the inverse of A's
-      modulus; `None`: the identity.
-    - `rtol`: residual, in the norm of M^-1 and relative to that of `b`, at which it stops.
-    - `max_steps`: most iterations.
-
-    **Returns:** x and the number of iterations.
+    Returns:
+        x and the number of iterations.
 
     Paige and Saunders 1975, SIAM J. Numer. Anal. 12, 617, with the preconditioner as in Choi,
     Paige and Saunders 2011, SIAM J. Sci. Comput. 33, 1810, algorithm 1.

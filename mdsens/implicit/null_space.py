@@ -21,14 +21,15 @@ def orthonormal_basis(vectors: Float[ArrayLike, "m n"]) -> Float[Array, "m n"]:
     It can be differentiated, with zero and dependent rows too, and takes NumPy arrays as well. The
     derivative of the basis is that of the Cholesky QR factorisation; only the span is meaningful.
 
-    **Arguments:**
+    Arguments:
+        vectors: m vectors of n numbers, in any scale.
 
-    - `vectors`: m vectors of n numbers, in any scale.
+    Returns:
+        An array of the same shape. Its rows that are not zero are orthonormal and span what the
+        given rows span.
 
-    **Returns:** an array of the same shape. Its rows that are not zero are orthonormal and span
-    what the given rows span.
-
-    **Raises:** `InputError` if `vectors` is not a matrix.
+    Raises:
+        InputError: if `vectors` is not a matrix.
 
     Cholesky QR done twice: Yamamoto et al. 2015, ETNA 44, 306, algorithm 2.
     """

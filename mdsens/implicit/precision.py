@@ -36,11 +36,12 @@ __all__ = [
 class JacobianError(eqx.Module):
     """An implicit derivative at an approximate solution, and an estimate of its error.
 
-    - `absolute`: estimated norm of the error of `derivative`.
-    - `relative`: the same divided by the norm of `corrected`; 0 if both are 0.
-    - `derivative`: the derivative at the approximate solution.
-    - `corrected`: the derivative after one Newton step, with an error of second order.
-    - `solution_error`: norm of the Newton step, an estimate of the error of the solution.
+    Attributes:
+        absolute: estimated norm of the error of `derivative`.
+        relative: the same divided by the norm of `corrected`; 0 if both are 0.
+        derivative: the derivative at the approximate solution.
+        corrected: the derivative after one Newton step, with an error of second order.
+        solution_error: norm of the Newton step, an estimate of the error of the solution.
     """
 
     absolute: Float[Array, ""]
@@ -68,15 +69,16 @@ def jacobian_error_estimate(
     d = -(dF/dx)^-1 F(x) leaves an error of second order, so J(x + d) - J(x) is the error of J(x) up
     to second order. It needs two linear solves more than the derivative.
 
-    **Arguments:**
+    Arguments:
+        optimality_fun, solve, symmetric, null_space: as in `custom_root`.
+        sol: the approximate solution, a pytree of floating-point arrays.
+        args, tangents: the other arguments of F and one direction for each, as in `root_jvp`.
 
-    - `optimality_fun`, `solve`, `symmetric`, `null_space`: as in `custom_root`.
-    - `sol`: the approximate solution, a pytree of floating-point arrays.
-    - `args`, `tangents`: the other arguments of F and one direction for each, as in `root_jvp`.
+    Returns:
+        A `JacobianError`.
 
-    **Returns:** a `JacobianError`.
-
-    **Raises:** as `root_jvp`.
+    Raises:
+        As `root_jvp`.
     """
     sol = jax.tree.map(jnp.asarray, sol)
     improved = newton_step(
@@ -107,13 +109,14 @@ def jacobian_error_estimate(
 class JacobianBound(eqx.Module):
     """A bound of the error of an implicit derivative, and what it is made of.
 
-    - `absolute`: largest norm that the error of the derivative can have.
-    - `constant`: the same per distance from the solution, C = beta / alpha + gamma R / alpha^2.
-    - `alpha`: smallest singular value of A = -dF/dx, apart from its null space.
-    - `beta`: change of B = dF/dtheta v per distance.
-    - `gamma`: change of A per distance, in the spectral norm.
-    - `R`: norm of B.
-    - `solution_error`: distance from the solution.
+    Attributes:
+        absolute: largest norm that the error of the derivative can have.
+        constant: the same per distance from the solution, C = beta / alpha + gamma R / alpha^2.
+        alpha: smallest singular value of A = -dF/dx, apart from its null space.
+        beta: change of B = dF/dtheta v per distance.
+        gamma: change of A per distance, in the spectral norm.
+        R: norm of B.
+        solution_error: distance from the solution.
     """
 
     absolute: Float[Array, ""]
@@ -143,17 +146,18 @@ def jacobian_error_bound(
     rigorous where F is quadratic, and otherwise up to second order in the error. It needs dense
     matrices; `jacobian_error_estimate` does not, and is closer to the error.
 
-    **Arguments:**
+    Arguments:
+        optimality_fun, solve, symmetric, null_space: as in `custom_root`.
+        sol: the approximate solution, a pytree of at most `linear.DENSE_LIMIT` numbers.
+        args, tangents: the other arguments of F and one direction for each, as in `root_jvp`.
+        solution_error: distance of `sol` from the solution, where it is known; `None`: the length
+            of the Newton step.
 
-    - `optimality_fun`, `solve`, `symmetric`, `null_space`: as in `custom_root`.
-    - `sol`: the approximate solution, a pytree of at most `linear.DENSE_LIMIT` numbers.
-    - `args`, `tangents`: the other arguments of F and one direction for each, as in `root_jvp`.
-    - `solution_error`: distance of `sol` from the solution, where it is known; `None`: the length
-      of the Newton step.
+    Returns:
+        A `JacobianBound`.
 
-    **Returns:** a `JacobianBound`.
-
-    **Raises:** `InputError` if there are too many unknowns, and what `root_jvp` raises.
+    Raises:
+        InputError: if there are too many unknowns, and what `root_jvp` raises.
 
     |J(x) - J(x*)| <= (beta / alpha + gamma R / alpha^2) |x - x*|: Blondel et al. 2021, arXiv
     2105.15183, theorem 1.
@@ -216,17 +220,18 @@ def newton_step(
 ) -> PyTree:
     """The point after one Newton step on F(x, *args) = 0, of smallest norm in the null space.
 
-    **Arguments:**
+    Arguments:
+        optimality_fun, solve, symmetric, definite, null_space, preconditioner: as in
+            `custom_root`.
+        sol: an approximate solution, a pytree of floating-point arrays.
+        args: the other arguments of F.
+        matvec: v -> dF/dx v, where the caller has it at hand; `None`: from F.
 
-    - `optimality_fun`, `solve`, `symmetric`, `definite`, `null_space`, `preconditioner`: as in
-      `custom_root`.
-    - `sol`: an approximate solution, a pytree of floating-point arrays.
-    - `args`: the other arguments of F.
-    - `matvec`: v -> dF/dx v, where the caller has it at hand; `None`: from F.
+    Returns:
+        x - (dF/dx)^-1 F(x), with the structure of `sol`.
 
-    **Returns:** x - (dF/dx)^-1 F(x), with the structure of `sol`.
-
-    **Raises:** as `root_jvp`.
+    Raises:
+        As `root_jvp`.
     """
     matvec, vectors = linearise(optimality_fun, sol, args, null_space, matvec)
     right = jax.tree.map(lambda f, x: -f.astype(x.dtype), optimality_fun(sol, *args), sol)

@@ -16,11 +16,11 @@ def pseudo_inverse(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
     that is good to some digits only, the singular values of free modes are only so small; hence
     the generous limit below which they count as zero.
 
-    **Arguments:**
+    Arguments:
+        matrix: A. Singular values below sqrt(eps) times the largest count as zero.
 
-    - `matrix`: A. Singular values below sqrt(eps) times the largest count as zero.
-
-    **Returns:** A^+, of the transposed shape.
+    Returns:
+        A^+, of the transposed shape.
 
     Derivative: Golub and Pereyra 1973, SIAM J. Numer. Anal. 10, 413, equation 4.12.
     """

@@ -77,47 +77,50 @@ def custom_root(
     Traced values that a solver or condition written in JAX closes over are differentiated like
     arguments, but compiled anew in every call: arguments are better.
 
-    **Arguments:**
+    Arguments:
+        optimality_fun: F(sol, *args, **kwargs), traceable by JAX, zero at the solution, with the
+            structure and shapes of `sol`.
+        has_aux: the solver returns `(sol, aux)`; `aux` has zero derivatives without `aux_fun`.
+        solve: how to solve the linear systems, as in `mdsens.implicit.linear.solve`; `None` means
+            dense up to `linear.DENSE_LIMIT` unknowns and iterative above. Also a function
+            `solve(matvec, b)` as in JAXopt, or a `SolverAt` that makes the solver for each
+            solution.
+        reference_signature: a function whose signature tells the position at which a keyword
+            argument reaches `optimality_fun`; `None`: that of `optimality_fun`.
+        symmetric: dF/dx is symmetric, as it is when F is a gradient.
+        definite: a symmetric dF/dx is also definite, of either sign, apart from its null space.
+        null_space: vectors that span the null space of a symmetric dF/dx, with the structure of
+            `sol` and an extra leading axis on every leaf, or a function `(sol, *args)` that gives
+            them; the derivative is then the one of smallest norm. `solve="svd"` finds them for any
+            dF/dx.
+        least_squares: do not look, before a derivative, whether F is finite, zero and as symmetric
+            as said, `null_space` what it is said to be, and whether every argument moves the
+            condition within the range of a singular dF/dx.
+        preconditioner: a function `(sol, *args)` that returns v -> approximately (dF/dx)^-1 v, for
+            iterative solvers; symmetric for a symmetric dF/dx.
+        correct: take the derivative where one Newton step leads from `sol`, which makes its error
+            of second order in that of `sol`, for one more linear solve.
+        aux_fun: a function `(sol, *args)` that gives the derivatives of `aux`, with its structure;
+            its values remain the solver's.
+        host: the solver is host code; `None`: found out by tracing it.
+        result_shape: what host code returns under `jit` and `vmap`: `sol`, or `(sol, aux)`, with
+            leaves that have a shape and a dtype, or a function `(init_params, *args)` that gives
+            it; `None`: the solution has the structure of `init_params`.
+        root_tol: before a derivative, refuse a solution that is plainly no root: one whose distance
+            to it, estimated as |F| / |dF/dx| by a few products, is above `root_tol` (|sol| + 0.1),
+            in root mean squares over its numbers. What solvers give that stop at a loose tolerance
+            passes 0.1. `None`: do not look.
 
-    - `optimality_fun`: F(sol, *args, **kwargs), traceable by JAX, zero at the solution, with the
-      structure and shapes of `sol`.
-    - `has_aux`: the solver returns `(sol, aux)`; `aux` has zero derivatives without `aux_fun`.
-    - `solve`: how to solve the linear systems, as in `mdsens.implicit.linear.solve`; `None` means
-      dense up to `linear.DENSE_LIMIT` unknowns and iterative above. Also a function
-      `solve(matvec, b)` as in JAXopt, or a `SolverAt` that makes the solver for each solution.
-    - `reference_signature`: a function whose signature tells the position at which a keyword
-      argument reaches `optimality_fun`; `None`: that of `optimality_fun`.
-    - `symmetric`: dF/dx is symmetric, as it is when F is a gradient.
-    - `definite`: a symmetric dF/dx is also definite, of either sign, apart from its null space.
-    - `null_space`: vectors that span the null space of a symmetric dF/dx, with the structure of
-      `sol` and an extra leading axis on every leaf, or a function `(sol, *args)` that gives them;
-      the derivative is then the one of smallest norm. `solve="svd"` finds them for any dF/dx.
-    - `least_squares`: do not look, before a derivative, whether F is finite, zero and as symmetric
-      as said, `null_space` what it is said to be, and whether every argument moves the condition
-      within the range of a singular dF/dx.
-    - `preconditioner`: a function `(sol, *args)` that returns v -> approximately (dF/dx)^-1 v, for
-      iterative solvers; symmetric for a symmetric dF/dx.
-    - `correct`: take the derivative where one Newton step leads from `sol`, which makes its error
-      of second order in that of `sol`, for one more linear solve.
-    - `aux_fun`: a function `(sol, *args)` that gives the derivatives of `aux`, with its structure;
-      its values remain the solver's.
-    - `host`: the solver is host code; `None`: found out by tracing it.
-    - `result_shape`: what host code returns under `jit` and `vmap`: `sol`, or `(sol, aux)`, with
-      leaves that have a shape and a dtype, or a function `(init_params, *args)` that gives it;
-      `None`: the solution has the structure of `init_params`.
-    - `root_tol`: before a derivative, refuse a solution that is plainly no root: one whose distance
-      to it, estimated as |F| / |dF/dx| by a few products, is above `root_tol` (|sol| + 0.1), in
-      root mean squares over its numbers. What solvers give that stop at a loose tolerance passes
-      0.1. `None`: do not look.
+    Returns:
+        A decorator for `solver`.
 
-    **Returns:** a decorator for `solver`.
-
-    **Raises:** `InputError` if keyword arguments do not fit the signature, the result of host code
-    is not known, or F has not the shape of the solution; when a derivative is evaluated,
-    `LinearSolveError` where dF/dx is singular or not what it is said to be, and
-    `UnreliableDerivativeError` where the solver returned no root. Inside compiled code, and of a
-    singular dF/dx for more than `linear.DENSE_FIRST` unknowns, it is the runtime's error with the
-    same message.
+    Raises:
+        InputError: if keyword arguments do not fit the signature, the result of host code is not
+            known, or F has not the shape of the solution.
+        LinearSolveError: when a derivative is evaluated, where dF/dx is singular or not what it is
+            said to be. Inside compiled code, and of a singular dF/dx for more than
+            `linear.DENSE_FIRST` unknowns, it is the runtime's error with the same message.
+        UnreliableDerivativeError: likewise, where the solver returned no root.
     """
     if root_tol is not None:
         root_tol = real(root_tol, "root_tol", above=0.0)
@@ -316,15 +319,16 @@ def tangent_of_aux(
 ) -> PyTree:
     """The tangent of what a solver returns beside the solution, by the chain rule.
 
-    **Arguments:**
+    Arguments:
+        aux_fun: (sol, args, kwargs) -> aux.
+        aux: what the solver returned.
+        primals, tangents: of the solution and the arguments; None where nothing changes.
 
-    - `aux_fun`: (sol, args, kwargs) -> aux.
-    - `aux`: what the solver returned.
-    - `primals`, `tangents`: of the solution and the arguments; None where nothing changes.
+    Returns:
+        Tangents of `aux`, zero for what is not a floating-point number.
 
-    **Returns:** tangents of `aux`, zero for what is not a floating-point number.
-
-    **Raises:** `InputError` if `aux_fun` gives something of another structure or shape.
+    Raises:
+        InputError: if `aux_fun` gives something of another structure or shape.
     """
     change = directional_change(lambda _, *inputs: aux_fun(*inputs), None, primals, tangents)
     computed = jax.eval_shape(aux_fun, *primals)
@@ -349,14 +353,15 @@ def custom_fixed_point(
 ) -> Callable[[Callable], Callable]:
     """Make a solver differentiable through the map T of which its solutions are fixed points.
 
-    **Arguments:**
+    Arguments:
+        fixed_point_fun: T(sol, *args, **kwargs), equal to `sol` at the solution. - The others, also
+            `options`, are those of `custom_root`, for the residual T(x, theta) - x.
 
-    - `fixed_point_fun`: T(sol, *args, **kwargs), equal to `sol` at the solution.
-    - The others, also `options`, are those of `custom_root`, for the residual T(x, theta) - x.
+    Returns:
+        A decorator for `solver(init_params, *args, **kwargs)`.
 
-    **Returns:** a decorator for `solver(init_params, *args, **kwargs)`.
-
-    **Raises:** what `custom_root` raises.
+    Raises:
+        What `custom_root` raises.
 
     Blondel et al. 2021, arXiv 2105.15183, equation 3.
     """

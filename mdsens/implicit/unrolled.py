@@ -36,24 +36,25 @@ def unrolled(
     applications: unlike implicit ones they depend on the start, on T and on the number of steps.
     T may be any step of a method, with velocities and step sizes in its x.
 
-    **Arguments:**
+    Arguments:
+        fixed_point_fun: T(x, *args, **kwargs), one iteration, traceable by JAX, which returns
+            something of the structure, shapes and types of x.
+        has_aux: the solver returns `(sol, aux)`; `aux` has no derivative.
+        steps: number of iterations to differentiate.
+        reference_signature: a function whose signature tells the position at which a keyword
+            argument reaches T; `None`: that of T.
+        start: where they begin: `"init"`, the solver's own start, so that the iterations are the
+            solver (the one given is called for its aux alone, and may be `None`); or `"solution"`,
+            what the solver returns, as a constant: the derivative is truncated to the last steps.
+        checkpoints: in reverse mode, keep about sqrt(steps) iterates and compute the others anew,
+            instead of keeping all of them.
 
-    - `fixed_point_fun`: T(x, *args, **kwargs), one iteration, traceable by JAX, which returns
-      something of the structure, shapes and types of x.
-    - `has_aux`: the solver returns `(sol, aux)`; `aux` has no derivative.
-    - `steps`: number of iterations to differentiate.
-    - `reference_signature`: a function whose signature tells the position at which a keyword
-      argument reaches T; `None`: that of T.
-    - `start`: where they begin: `"init"`, the solver's own start, so that the iterations are the
-      solver (the one given is called for its aux alone, and may be `None`); or `"solution"`, what
-      the solver returns, as a constant: the derivative is truncated to the last steps.
-    - `checkpoints`: in reverse mode, keep about sqrt(steps) iterates and compute the others anew,
-      instead of keeping all of them.
+    Returns:
+        A decorator for `solver(init_params, *args, **kwargs)`.
 
-    **Returns:** a decorator for `solver(init_params, *args, **kwargs)`.
-
-    **Raises:** `InputError` if `steps` is negative or `start` is unknown, `InputError` if T returns
-    something of another structure, shape or type than x.
+    Raises:
+        InputError: if `steps` is negative or `start` is unknown.
+        InputError: if T returns something of another structure, shape or type than x.
 
     Truncation: Shaban et al. 2019, arXiv 1810.10667. Its error shrinks by the contraction of T with
     every step.
@@ -105,13 +106,14 @@ def one_step(
     The derivative is dT/dtheta alone, without any linear solve. It is off by the contraction of T
     times the derivative; for Newton's method, where that is zero, it is exact.
 
-    **Arguments:**
+    Arguments:
+        fixed_point_fun, has_aux, reference_signature: as in `unrolled`.
 
-    - `fixed_point_fun`, `has_aux`, `reference_signature`: as in `unrolled`.
+    Returns:
+        A decorator for `solver(init_params, *args, **kwargs)`.
 
-    **Returns:** a decorator for `solver(init_params, *args, **kwargs)`.
-
-    **Raises:** what `unrolled` raises.
+    Raises:
+        What `unrolled` raises.
 
     Bolte, Pauwels and Vaiter 2023, arXiv 2305.13768, equation 3.
     """
@@ -130,16 +132,17 @@ def iterate(
 ) -> PyTree:
     """The result of applying a function a number of times.
 
-    **Arguments:**
+    Arguments:
+        step: x -> x, of the same structure, shapes and types.
+        start: the first x.
+        steps: how often.
+        checkpoints: whether reverse mode keeps only about sqrt(steps) of the iterates.
 
-    - `step`: x -> x, of the same structure, shapes and types.
-    - `start`: the first x.
-    - `steps`: how often.
-    - `checkpoints`: whether reverse mode keeps only about sqrt(steps) of the iterates.
+    Returns:
+        The last x.
 
-    **Returns:** the last x.
-
-    **Raises:** `InputError` if `step` returns something of another kind than it gets.
+    Raises:
+        InputError: if `step` returns something of another kind than it gets.
     """
 
     def several(x: Any, count: int) -> Any:

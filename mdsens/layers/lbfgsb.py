@@ -101,11 +101,11 @@ class LBFGSB(Minimiser):
         gradient = state.grad
         # Bounds that are near and towards which the variable would go hold it (equation 32).
         reach = jnp.minimum(jnp.linalg.norm(x - jnp.clip(x - gradient, lower, upper)), 1e-3)
-        held = ((x <= lower + reach) & (gradient > 0)) | ((x >= upper - reach) & (gradient < 0))
-        subspace = state.history.restricted(~held)
-        newton = -subspace.inverse_hessian_product(jnp.where(held, 0, gradient))
+        at_bound = ((x <= lower + reach) & (gradient > 0)) | ((x >= upper - reach) & (gradient < 0))
+        subspace = state.history.restricted(~at_bound)
+        newton = -subspace.inverse_hessian_product(jnp.where(at_bound, 0, gradient))
         descends = jnp.vdot(newton, gradient) < 0
-        direction = jnp.where(held | ~descends, -gradient, newton)
+        direction = jnp.where(at_bound | ~descends, -gradient, newton)
         unknown = jnp.all(subspace.inverses == 0) | ~descends
         length = jnp.maximum(jnp.linalg.norm(direction), jnp.finfo(x.dtype).tiny)
         first = jnp.where(unknown, jnp.minimum(1, 1 / length), 1).astype(x.dtype)

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Bool, Float, Int
 
-from mdsens.matrices import SparsePlusLowRank
+from mdsens.linalg.sparse_plus_low_rank import SparsePlusLowRank
 from mdsens.mechanics.edge_ends import EdgeEnds, atoms_of_block, edge_ends
 from mdsens.particles.edges import (
     EdgeList,
@@ -262,7 +262,7 @@ def _embedded_block(
     components, stored, gradients, leads = jax.lax.map(one_slot, ends)
     dimension = gradients.shape[1]
     diagonal = jnp.where(moves, jnp.sum(components, axis=0), _identity(dimension))
-    # A density changes with what is free to move, be it around an atom that is held.
+    # A density changes with what is free to move, be it around an atom that is constrained.
     own_gradient = jnp.where(moves, -jnp.sum(gradients, axis=0), 0.0)
     columns = geometry.owners[ends]
     return (

@@ -16,7 +16,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from mdsens.matrices import SparsePlusLowRank
+from mdsens.linalg.sparse_plus_low_rank import SparsePlusLowRank
 from mdsens.mechanics.closed_form_hessian import (
     embedded_atom_hessian,
     matrix_of_embedded_rows,
@@ -45,7 +45,7 @@ def sparse_hessian(
     system: System,
     potential: Potential,
     edge_list: EdgeList,
-    held: Bool[np.ndarray, " N"] | None = None,
+    constrained: Bool[np.ndarray, " N"] | None = None,
 ) -> scipy.sparse.bsr_array:
     """The Hessian d2E/dx2 in D x D blocks, on the host; only pairs that interact are stored.
 
@@ -57,20 +57,21 @@ def sparse_hessian(
         system: N atoms in D dimensions.
         potential: the potential.
         edge_list: all edges within the potential's range.
-        held: shape (N,), atoms that do not move: their rows and columns are those of the identity.
+        constrained: shape (N,), atoms that do not move: their rows and columns are those of the
+            identity.
 
     Returns:
         Shape (N D, N D), in units of energy/length^2; symmetric, rows sorted by column.
     """
-    parts = hessian_in_parts(system, potential, edge_list, held)
-    return parts.written_out() if isinstance(parts, SparsePlusLowRank) else parts
+    parts = hessian_in_parts(system, potential, edge_list, constrained)
+    return parts.to_bsr() if isinstance(parts, SparsePlusLowRank) else parts
 
 
 def hessian_in_parts(
     system: System,
     potential: Potential,
     edge_list: EdgeList,
-    held: Bool[np.ndarray, " N"] | None = None,
+    constrained: Bool[np.ndarray, " N"] | None = None,
 ) -> HessianMatrix:
     """The same, with what the densities around embedded atoms add kept as a matrix of low rank.
 
@@ -81,16 +82,16 @@ def hessian_in_parts(
         system: N atoms in D dimensions.
         potential: the potential.
         edge_list: all edges within the potential's range.
-        held: shape (N,), atoms that do not move.
+        constrained: shape (N,), atoms that do not move.
 
     Returns:
         Shape (N D, N D), in units of energy/length^2.
     """
-    free = np.ones(system.atom_count, bool) if held is None else ~np.asarray(held)
+    free = np.ones(system.atom_count, bool) if constrained is None else ~np.asarray(constrained)
     duplicates = _has_duplicates(system, edge_list)
     if isinstance(potential, EmbeddedAtomPotential):
         parts = embedded_atom_hessian(system, potential, edge_list, free)
-        return parts.written_out() if duplicates else parts
+        return parts.to_bsr() if duplicates else parts
     if isinstance(potential, PairPotential) and not duplicates:
         return pair_hessian_matrix(system, potential, edge_list, free)
     return _from_sites(system, potential, edge_list, free)
@@ -211,17 +212,17 @@ def _matrix_of_sites(
         sites = members.shape[1]
         first = np.repeat(members[:, :, None], sites, axis=2)
         second = np.repeat(members[:, None, :], sites, axis=1)
-        # An atom that is held shares no block with any other.
+        # An atom that is constrained shares no block with any other.
         kept = (first < count) & (second < count) & moves[first] & moves[second]
         entries.append(values[kept])
         rows.append(first[kept])
         columns.append(second[kept])
-    held = np.flatnonzero(~free)
-    identity = np.broadcast_to(np.eye(dimension), (len(held), dimension, dimension))
+    constrained = np.flatnonzero(~free)
+    identity = np.broadcast_to(np.eye(dimension), (len(constrained), dimension, dimension))
     return _summed(
         np.concatenate([*entries, identity]),
-        np.concatenate([*rows, held]),
-        np.concatenate([*columns, held]),
+        np.concatenate([*rows, constrained]),
+        np.concatenate([*columns, constrained]),
         count,
     )
 

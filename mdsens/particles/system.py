@@ -56,8 +56,8 @@ class System(eqx.Module):
         species: shape (N,), index of each atom's species in ``symbols``. None: there is only one.
         pbc: whether each direction is periodic; one value for all directions, or D of them. None:
             all are where there is a cell, and none is where there is no cell.
-        fixed: which atoms are held where they are: a mask of shape (N,), or indices of atoms.
-            None: none is.
+        fixed: which atoms are constrained to stay where they are: a mask of shape (N,), or indices
+            of atoms. None: none is.
         units: ``"ase"`` (eV, Angstrom) or ``"reduced"``.
 
     Raises:
@@ -151,10 +151,10 @@ class System(eqx.Module):
         return eqx.tree_at(lambda system: (system.positions, system.cell), self, (positions, cell))
 
     def with_fixed(self, fixed: Any) -> "System":
-        """This system with other atoms held; checked as when first given.
+        """This system with other atoms constrained; checked as when first given.
 
         Arguments:
-            fixed: a mask of shape (N,), or indices of atoms, each once. None: none is held.
+            fixed: a mask of shape (N,), or indices of atoms, each once. None: none is constrained.
 
         Returns:
             The System.
@@ -234,10 +234,10 @@ class System(eqx.Module):
         counts = np.bincount(np.asarray(self.species), minlength=len(self.symbols))
         formula = " ".join(f"{name}{n}" for name, n in zip(self.symbols, counts, strict=True))
         periodic = "".join("xyz"[axis] for axis, yes in enumerate(self.pbc) if yes) or "none"
-        held = int(np.asarray(self.fixed).sum())
+        fixed_count = int(np.asarray(self.fixed).sum())
         return (
             f"System({formula}, {self.dimension}D, periodic: {periodic}"
-            + (f", {held} fixed" if held else "")
+            + (f", {fixed_count} fixed" if fixed_count else "")
             + ")"
         )
 
@@ -319,7 +319,7 @@ def _species(symbols: Any, species: Any, count: int) -> tuple[tuple[str, ...], A
 
 
 def _mask(fixed: Any, count: int) -> Array:
-    """Which atoms are held."""
+    """Which atoms are constrained."""
     return jnp.asarray(
         np.zeros(count, bool) if fixed is None else mask(fixed, "fixed", count, traced=True)
     )
@@ -389,6 +389,6 @@ def _fixed_atoms(atoms: ase.Atoms) -> np.ndarray:
             raise InputError(
                 f"constraint {type(constraint).__name__} is not supported: FixAtoms is; remove it"
             )
-        # An atom that is named twice is held all the same.
+        # An atom that is named twice is constrained all the same.
         fixed[index_array(constraint.index, "indices of FixAtoms", len(atoms))] = True
     return fixed

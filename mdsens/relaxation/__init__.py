@@ -1,26 +1,23 @@
 """From a system and a potential to an Equilibrium."""
 
+from mdsens.mechanics.enthalpy import Landscape
+from mdsens.minimisers.conjugate_gradient import ConjugateGradient
+from mdsens.minimisers.fire import FIRE
+from mdsens.minimisers.gradient_descent import GradientDescent
+from mdsens.minimisers.lbfgs import LBFGS
+from mdsens.minimisers.minimiser import Minimiser, State, first_state
+from mdsens.minimisers.newton import Newton
+from mdsens.minimisers.preconditioned_lbfgs import PreconditionedLBFGS
 from mdsens.relaxation.arguments import METHODS, check_relaxation
-from mdsens.relaxation.batch import relax_batch
-from mdsens.relaxation.batch_equilibrium import BatchEquilibrium
 from mdsens.relaxation.certificate import Certificate
-from mdsens.relaxation.conjugate_gradient import ConjugateGradient
-from mdsens.relaxation.descent import History
+from mdsens.relaxation.driver import History
 from mdsens.relaxation.equilibrium import Equilibrium
-from mdsens.relaxation.fire import FIRE
-from mdsens.relaxation.gradient_descent import GradientDescent
-from mdsens.relaxation.landscape import Landscape
-from mdsens.relaxation.lbfgs import LBFGS
-from mdsens.relaxation.minimiser import Minimiser, State, first_state
-from mdsens.relaxation.newton import Newton
-from mdsens.relaxation.preconditioned_lbfgs import PreconditionedLBFGS
 from mdsens.relaxation.relax import relax, unrelaxed
 
 __all__ = [
     "FIRE",
     "LBFGS",
     "METHODS",
-    "BatchEquilibrium",
     "Certificate",
     "ConjugateGradient",
     "Equilibrium",
@@ -34,6 +31,5 @@ __all__ = [
     "check_relaxation",
     "first_state",
     "relax",
-    "relax_batch",
     "unrelaxed",
 ]

@@ -5,16 +5,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mdsens.errors import InputError
+from mdsens.mechanics.enthalpy import CELL_MODES
+from mdsens.minimisers.conjugate_gradient import ConjugateGradient
+from mdsens.minimisers.fire import FIRE
+from mdsens.minimisers.gradient_descent import GradientDescent
+from mdsens.minimisers.lbfgs import LBFGS
+from mdsens.minimisers.minimiser import Minimiser
+from mdsens.minimisers.newton import Newton
+from mdsens.minimisers.preconditioned_lbfgs import PreconditionedLBFGS
 from mdsens.particles.system import System, is_concrete
 from mdsens.potentials.potential import Potential
-from mdsens.relaxation.conjugate_gradient import ConjugateGradient
-from mdsens.relaxation.fire import FIRE
-from mdsens.relaxation.gradient_descent import GradientDescent
-from mdsens.relaxation.landscape import CELL_MODES
-from mdsens.relaxation.lbfgs import LBFGS
-from mdsens.relaxation.minimiser import Minimiser
-from mdsens.relaxation.newton import Newton
-from mdsens.relaxation.preconditioned_lbfgs import PreconditionedLBFGS
 from mdsens.values import boolean, choice, instance, integer, is_traced, real, real_array, shown
 
 #: What each minimiser is called.

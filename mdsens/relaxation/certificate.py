@@ -9,8 +9,8 @@ import numpy as np
 import scipy.sparse.linalg
 from jaxtyping import Array, Float
 
-from mdsens.relaxation.hessian_solver import HessianSolver
-from mdsens.relaxation.landscape import Landscape
+from mdsens.mechanics.enthalpy import Landscape
+from mdsens.mechanics.hessian_solver import HessianSolver
 from mdsens.units import unit_name
 
 #: Eigenvalues below this fraction of the largest, in size, are those of null modes.
@@ -122,10 +122,10 @@ def certify(
 
     Small systems are diagonalised; for large ones the lowest eigenvalue comes from iterations with
     the preconditioner of the sparse Hessian (without one: by the Lanczos method of ARPACK), and
-    null modes are those of symmetry and of loose atoms alone.
+    null modes are those of symmetry and of rattlers alone.
 
     Arguments:
-        landscape: the function that was minimised, without the edges of loose atoms.
+        landscape: the function that was minimised, without the edges of rattlers.
         q: degrees of freedom, shape (R, D).
         fmax: largest norm of a force at q, energy/length.
         fmax_asked: the one that was asked for.
@@ -135,8 +135,8 @@ def certify(
     Returns:
         The Certificate.
     """
-    held = np.asarray(landscape.held_rows(q)).ravel()
-    free = np.repeat(~held, q.shape[1])
+    constrained = np.asarray(landscape.constrained_rows(q)).ravel()
+    free = np.repeat(~constrained, q.shape[1])
     vectors = np.asarray(landscape.null_vectors(q)).reshape(-1, q.size)[:, free]
     basis = orthonormal_rows(vectors)
     size = int(free.sum())
@@ -150,7 +150,7 @@ def certify(
         values, floppy = _lowest_by_lanczos(landscape, q, free, basis), np.zeros((0, q.size))
 
     system, dimension = landscape.system, landscape.system.dimension
-    moving = ~np.asarray(system.fixed) & ~np.asarray(landscape.loose)
+    moving = ~np.asarray(system.fixed) & ~np.asarray(landscape.rattlers)
     translations = dimension if not np.asarray(system.fixed).any() and moving.any() else 0
     cell_modes = 0
     if landscape.cell_mode is not None:
@@ -163,7 +163,7 @@ def certify(
         null_modes={
             "translations": translations,
             "rotations": len(basis) - translations - cell_modes,
-            "rattlers": dimension * int(np.asarray(landscape.loose).sum()),
+            "rattlers": dimension * int(np.asarray(landscape.rattlers).sum()),
             "floppy": len(floppy),
         },
         units=system.units,

@@ -11,16 +11,16 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from jaxtyping import Array, Float
 
 from mdsens.errors import InputError
-from mdsens.implicit.multigrid import HostPreconditioner
+from mdsens.linalg.multigrid import HostPreconditioner
 from mdsens.mechanics import energy_forces_virial, require_volume, voigt
+from mdsens.mechanics.enthalpy import Landscape
+from mdsens.mechanics.hessian_solver import HessianSolver, hessian_fits
+from mdsens.minimisers.newton import DENSE_LIMIT
 from mdsens.particles.edges import EdgeList
 from mdsens.particles.system import System, is_concrete
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation.certificate import Certificate, certify
-from mdsens.relaxation.descent import History
-from mdsens.relaxation.hessian_solver import HessianSolver, hessian_fits
-from mdsens.relaxation.landscape import Landscape
-from mdsens.relaxation.newton import DENSE_LIMIT
+from mdsens.relaxation.driver import History
 from mdsens.units import unit_name
 
 
@@ -124,7 +124,7 @@ class Equilibrium(eqx.Module):
 
     @functools.cached_property
     def backbone(self) -> Landscape:
-        """The landscape without the edges of loose atoms, which carry no load."""
+        """The landscape without the edges of rattlers, which carry no load."""
         return self.landscape.backbone()
 
     @functools.cached_property

@@ -10,6 +10,13 @@ from jaxtyping import Array, Float
 
 from mdsens.errors import InputError
 from mdsens.implicit import SolverAt, custom_root
+from mdsens.mechanics.enthalpy import Landscape
+from mdsens.mechanics.hessian_solver import hessian_fits
+from mdsens.mechanics.rattlers import find_rattlers
+from mdsens.mechanics.traced_solver import hessian_solver_at
+from mdsens.minimisers.minimiser import Minimiser
+from mdsens.minimisers.newton import Newton
+from mdsens.minimisers.preconditioned_lbfgs import PreconditionedLBFGS
 from mdsens.particles.edges import EdgeList, find_edges, no_edges
 from mdsens.particles.precision import require_double_precision
 from mdsens.particles.system import System, is_concrete
@@ -20,17 +27,10 @@ from mdsens.relaxation.arguments import (
     checked_capacity,
     checked_options,
 )
-from mdsens.relaxation.descent import Callback, Descent, descend_automatically, skin_fraction
+from mdsens.relaxation.driver import Callback, Descent, descend_automatically, skin_fraction
 from mdsens.relaxation.equilibrium import Equilibrium
-from mdsens.relaxation.hessian_solver import hessian_fits
-from mdsens.relaxation.landscape import Landscape
-from mdsens.relaxation.loose import loose_atoms
-from mdsens.relaxation.minimiser import Minimiser
-from mdsens.relaxation.newton import Newton
-from mdsens.relaxation.preconditioned_lbfgs import PreconditionedLBFGS
 from mdsens.relaxation.switched_shells import warn_of_switched_shells
 from mdsens.relaxation.traced import TracedOptions, relax_traced
-from mdsens.relaxation.traced_solver import hessian_solver_at
 from mdsens.values import real
 
 #: Slots per atom that a traced relaxation has room for where the range is traced too.
@@ -130,7 +130,7 @@ def relax(
         preconditioner = descent.preconditioner
         edge_list = descent.valid_edges()
         settled = descent.landscape.system_at(q)
-        loose = loose_atoms(settled, inputs[1], edge_list, force)
+        rattlers = find_rattlers(settled, inputs[1], edge_list, force)
         warn_of_switched_shells(settled, inputs[1], edge_list)
     else:
         minimiser = method
@@ -140,13 +140,13 @@ def relax(
             minimiser, fmax, max_steps, cell, max_step, skin, callback, progress,
             capacity or _traced_capacity(system, potential, skin),
         )  # fmt: skip
-        q, edge_list, loose, force = relax_traced(*inputs, options)
+        q, edge_list, rattlers, force = relax_traced(*inputs, options)
         history = preconditioner = None
 
-    landscape = _landscape(system, potential, edge_list, pressure, cell, loose)
-    q = _root(q, landscape.with_loose_at(q).backbone())
+    landscape = _landscape(system, potential, edge_list, pressure, cell, rattlers)
+    q = _root(q, landscape.with_rattlers_at(q).backbone())
     return Equilibrium(
-        landscape.with_loose_at(q), q, inputs[0].positions, force, fmax,
+        landscape.with_rattlers_at(q), q, inputs[0].positions, force, fmax,
         history, preconditioner,
     )  # fmt: skip
 
@@ -164,9 +164,9 @@ def unrelaxed(system: System, potential: Potential, cell: str | None = None) -> 
     Returns:
         The Equilibrium.
     """
-    loose = jnp.zeros(system.atom_count, bool)
+    rattlers = jnp.zeros(system.atom_count, bool)
     blank = no_edges(system.atom_count, system.dimension)
-    landscape = _landscape(system, potential, blank, jnp.zeros(()), cell, loose)
+    landscape = _landscape(system, potential, blank, jnp.zeros(()), cell, rattlers)
     return Equilibrium(
         landscape, landscape.coordinates, system.positions, jnp.zeros(()), 1.0, None, None
     )
@@ -178,11 +178,11 @@ def _landscape(
     edge_list: EdgeList,
     pressure: Float[Array, ""],
     cell: str | None,
-    loose: Array,
+    rattlers: Array,
 ) -> Landscape:
     rows = system.atom_count + (0 if cell is None else system.dimension)
     floppy = jnp.zeros((0, rows, system.dimension))
-    return Landscape(system, potential, edge_list, pressure, loose, floppy, cell)
+    return Landscape(system, potential, edge_list, pressure, rattlers, floppy, cell)
 
 
 def _condition(q: Float[Array, "R D"], landscape: Landscape) -> Float[Array, "R D"]:

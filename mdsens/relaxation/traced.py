@@ -16,6 +16,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mdsens.errors import InputError
+from mdsens.mechanics.enthalpy import Landscape, largest_force, typical_force
+from mdsens.mechanics.rattlers import find_rattlers
+from mdsens.minimisers.dense_newton import DenseNewton
+from mdsens.minimisers.lbfgs import LBFGS
+from mdsens.minimisers.minimiser import Minimiser, State, displacement_bound, evaluate, unfinished
+from mdsens.minimisers.newton import DENSE_LIMIT, Newton
 from mdsens.particles.edges import (
     EdgeArrays,
     EdgeList,
@@ -26,8 +32,7 @@ from mdsens.particles.edges import (
 )
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
-from mdsens.relaxation.dense_newton import DenseNewton
-from mdsens.relaxation.descent import (
+from mdsens.relaxation.driver import (
     CONTACT_NEWTON_FRACTION,
     NEWTON_FRACTION,
     SEGMENT_STEPS,
@@ -38,11 +43,6 @@ from mdsens.relaxation.descent import (
     show_progress,
     skin_fraction,
 )
-from mdsens.relaxation.landscape import Landscape, largest_force, typical_force
-from mdsens.relaxation.lbfgs import LBFGS
-from mdsens.relaxation.loose import loose_atoms
-from mdsens.relaxation.minimiser import Minimiser, State, approach, evaluate, unfinished
-from mdsens.relaxation.newton import DENSE_LIMIT, Newton
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +107,7 @@ def relax_traced(
         options: how to relax.
 
     Returns:
-        The degrees of freedom (R, D), the edges there, which of the N atoms are loose, and the
+        The degrees of freedom (R, D), the edges there, which of the N atoms are rattlers, and the
         largest force.
 
     Raises:
@@ -132,8 +132,8 @@ def relax_traced(
     course = descent.checked(course)
     q = course.state.q
     landscape = descent.landscape(course.edge_list)
-    loose = loose_atoms(landscape.system_at(q), potential, course.edge_list, course.force)
-    return q, course.edge_list, loose, course.force
+    rattlers = find_rattlers(landscape.system_at(q), potential, course.edge_list, course.force)
+    return q, course.edge_list, rattlers, course.force
 
 
 def _automatically(descent: "_TracedDescent", course: Course) -> Course:
@@ -239,7 +239,7 @@ class _TracedDescent:
 
         def near(course: Course) -> Bool[Array, ""]:
             landscape = self.landscape(course.edge_list)
-            return approach(landscape, course.state.q, course.reference) < allowed
+            return displacement_bound(landscape, course.state.q, course.reference) < allowed
 
         def step(carry: tuple) -> tuple:
             course, taken = carry

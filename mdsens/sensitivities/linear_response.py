@@ -11,12 +11,12 @@ from jaxtyping import Array, Float
 from rich.progress import track
 
 from mdsens.implicit import LinearSolveError, jvp_solution, newton_step, vjp_solution
-from mdsens.implicit.sparse_solver import column_groups
-from mdsens.matrices import blocks_of
+from mdsens.linalg.sparse_plus_low_rank import blocks_of
+from mdsens.linalg.sparse_solver import column_groups
+from mdsens.mechanics.enthalpy import Landscape
+from mdsens.mechanics.hessian_solver import HessianSolver
+from mdsens.minimisers.minimiser import evaluate
 from mdsens.potentials.potential import Potential
-from mdsens.relaxation import Landscape
-from mdsens.relaxation.hessian_solver import HessianSolver
-from mdsens.relaxation.minimiser import evaluate
 from mdsens.sensitivities.results import Found
 
 #: Relative residual of the solves for derivatives, and of those that only estimate an error.
@@ -41,7 +41,7 @@ class LinearResponse(abc.ABC):
     (which takes the error of the linear solves along), is compared with what was computed here.
 
     Arguments:
-        landscape: the landscape without loose atoms' edges, with the null vectors that were found.
+        landscape: the landscape without rattlers' edges, with the null vectors that were found.
         q: degrees of freedom at the minimum, shape (R, D).
     """
 
@@ -177,17 +177,17 @@ class AssembledResponse(LinearResponse):
         ahead: dict[str, Array] = {}
         residuals: list[float] = []
         groups = [names[group] for group in column_groups(len(names), q.size)]
-        told = "solving for derivatives"
-        for group in track(groups, told, transient=True, disable=not self.progress):
+        description = "solving for derivatives"
+        for group in track(groups, description, transient=True, disable=not self.progress):
             directions = [landscape.potential.direction(name) for name in group]
-            rights = -_changes(landscape, q, directions)
+            rights = -dF_dtheta(landscape, q, directions)
             found, solution = solver.solve(rights, RTOL)
             self._require_solved(rights, found)
             residuals += [float(residual) for residual in solution.residuals]
             tangents |= {name: jnp.asarray(t) for name, t in zip(group, found, strict=True)}
             if estimate:
                 left = [
-                    np.asarray(_left_over(landscape, self.ahead, tangents[name], direction))
+                    np.asarray(condition_jvp(landscape, self.ahead, tangents[name], direction))
                     for name, direction in zip(group, directions, strict=True)
                 ]
                 found -= solver.solve(np.stack(left), ESTIMATE_RTOL)[0]
@@ -300,7 +300,7 @@ class MatrixFreeResponse(LinearResponse):
     def stiffness(self) -> float:
         """As of every LinearResponse, from one product with a random vector."""
         vector = np.random.default_rng(0).normal(size=self.q.shape)
-        vector[np.asarray(self.landscape.held_rows(self.q)).ravel()] = 0.0
+        vector[np.asarray(self.landscape.constrained_rows(self.q)).ravel()] = 0.0
         return float(np.abs(_product(self.landscape, self.q, jnp.asarray(vector))).max())
 
     def __str__(self) -> str:
@@ -316,7 +316,7 @@ def _condition(q: Float[Array, "R D"], potential: Potential, landscape: Landscap
 
 
 @eqx.filter_jit
-def _left_over(
+def condition_jvp(
     landscape: Landscape, q: Float[Array, "R D"], tangent: Float[Array, "R D"], direction: Potential
 ) -> Array:
     """What is left of H tangent + dF/dtheta at q; one function, compiled once, for either alone."""
@@ -327,13 +327,13 @@ def _left_over(
     )[1]
 
 
-def _changes(
+def dF_dtheta(
     landscape: Landscape, q: Float[Array, "R D"], directions: list[Potential]
 ) -> Float[np.ndarray, "P R D"]:
     """dF/dtheta along directions of the potential."""
     if len(directions) * q.size < WORTH_COMPILING:
         nothing = jnp.asarray(np.zeros(q.shape))
-        return np.stack([np.asarray(_left_over(landscape, q, nothing, d)) for d in directions])
+        return np.stack([np.asarray(condition_jvp(landscape, q, nothing, d)) for d in directions])
     return np.stack([np.asarray(_change(landscape, q, d)) for d in directions])
 
 
@@ -347,7 +347,7 @@ def _change(landscape: Landscape, q: Float[Array, "R D"], direction: Potential) 
 def _product(landscape: Landscape, q: Float[Array, "R D"], vector: Float[Array, "R D"]) -> Array:
     """The Hessian times a vector."""
     nothing = jax.tree.map(lambda leaf: jnp.asarray(np.zeros(leaf.shape)), landscape.potential)
-    return _left_over(landscape, q, vector, nothing)
+    return condition_jvp(landscape, q, vector, nothing)
 
 
 @eqx.filter_jit

@@ -13,11 +13,12 @@ from jaxtyping import Array, Float
 from rich.progress import track
 
 from mdsens.errors import UnreliableDerivativeError
-from mdsens.implicit.sparse_solver import column_groups
+from mdsens.linalg.sparse_solver import column_groups
+from mdsens.mechanics.enthalpy import Landscape
 from mdsens.observables.observable import Observable
 from mdsens.particles.precision import require_double_precision
 from mdsens.potentials.potential import Potential
-from mdsens.relaxation import Certificate, Equilibrium, Landscape
+from mdsens.relaxation import Certificate, Equilibrium
 from mdsens.sensitivities.arguments import asked_observables, asked_parameters
 from mdsens.sensitivities.linear_response import (
     AssembledResponse,
@@ -190,7 +191,7 @@ def linear_response(equilibrium: Equilibrium, progress: bool = False) -> LinearR
 
 
 def differentiable_landscape(equilibrium: Equilibrium) -> Landscape:
-    """The landscape without loose atoms' edges, with the null vectors that were found."""
+    """The landscape without rattlers' edges, with the null vectors that were found."""
     floppy = equilibrium.certificate.floppy_vectors
     return eqx.tree_at(
         lambda landscape: landscape.floppy, equilibrium.backbone, jnp.asarray(floppy)
@@ -236,7 +237,7 @@ def _push_forward(
     bare = equilibrium.for_compiled_code()
     for name, tangent in tangents.items():
         direction = potential.direction(name)
-        changes = dict(_compiled_changes(traceable, bare, tangent, direction))
+        changes = dict(_compiled_jvp(traceable, bare, tangent, direction))
         for observable in observables:
             if not observable.traceable:
                 changes[observable.name] = _change(observable, equilibrium, tangent, direction)
@@ -255,7 +256,7 @@ def _change(
 
 
 @eqx.filter_jit
-def _compiled_changes(
+def _compiled_jvp(
     observables: tuple[Observable, ...],
     equilibrium: Equilibrium,
     tangent: Array,
@@ -299,8 +300,8 @@ def _pull_back(
             to[observable.name].append(jax.tree.map(jnp.add, *parts))
 
     groups = [entries[group] for group in column_groups(len(entries), equilibrium.q.size)]
-    told = "solving for derivatives"
-    for group in track(groups, told, transient=True, disable=not progress):
+    description = "solving for derivatives"
+    for group in track(groups, description, transient=True, disable=not progress):
         by_q, explicit = gradients(bare, group)
         through_q, of_group, solutions = response.cotangents(by_q)
         residuals += of_group

@@ -13,12 +13,12 @@ from jaxtyping import Array, Float, Int
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mdsens.errors import InputError, RelaxationError
+from mdsens.mechanics.enthalpy import Landscape, largest_force
+from mdsens.minimisers import FIRE, Minimiser, State, first_state
+from mdsens.minimisers.minimiser import displacement_bound, refresh
 from mdsens.particles.edges import EdgeList, find_edges
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
-from mdsens.relaxation import FIRE, Landscape, Minimiser, State, first_state
-from mdsens.relaxation.landscape import largest_force
-from mdsens.relaxation.minimiser import approach, refresh
 from mdsens.values import boolean, instance, integer, real, shown, text
 
 #: Skin of the edges as a fraction of the potential's range: random starts move far at first.
@@ -253,7 +253,7 @@ def _landscape(system: System, edge_list: EdgeList, potential: Potential) -> Lan
         potential=potential,
         edge_list=edge_list,
         pressure=jnp.zeros(()),
-        loose=jnp.zeros(count, bool),
+        rattlers=jnp.zeros(count, bool),
         floppy=jnp.zeros((0, count, dimension)),
         cell_mode=None,
     )
@@ -337,7 +337,7 @@ def _advance(
         )
 
     def nearer(system: System, edge_list: EdgeList, state: State, reference: Array) -> Array:
-        return approach(_landscape(system, edge_list, potential), state.q, reference)
+        return displacement_bound(_landscape(system, edge_list, potential), state.q, reference)
 
     def is_stale(current: State) -> Array:
         return jnp.any(eqx.filter_vmap(nearer)(systems, edge_lists, current, references) >= allowed)

@@ -48,7 +48,7 @@ class Pairs:
     """Pairs of atoms near enough to interact, and where each is beside the kinks of the energy.
 
     Arguments:
-        base: a relaxed structure; pairs with loose atoms, which carry no load, are left out.
+        base: a relaxed structure; pairs with rattlers, which carry no load, are left out.
     """
 
     def __init__(self, base: Equilibrium) -> None:
@@ -64,10 +64,14 @@ class Pairs:
         home = np.zeros((count, system.dimension))
         owners = np.concatenate([np.arange(count), np.asarray(edges.ghost_owners)])
         images = np.concatenate([home, np.asarray(edges.ghost_images)])
-        loose = np.asarray(base.landscape.loose)
-        held = np.asarray(system.fixed)
+        rattlers = np.asarray(base.landscape.rattlers)
+        fixed = np.asarray(system.fixed)
         second = owners[targets]
-        kept = ~(loose[first] | loose[second]) & (first <= second) & ~(held[first] & held[second])
+        kept = (
+            ~(rattlers[first] | rattlers[second])
+            & (first <= second)
+            & ~(fixed[first] & fixed[second])
+        )
         self.first, self.second = first[kept], second[kept]
         self.images = images[targets][kept]
         species = np.asarray(potential.species_index(system))
@@ -302,11 +306,11 @@ def determined(displacements: np.ndarray, base: Equilibrium) -> np.ndarray:
         base: where they begin.
 
     Returns:
-        The same shape, with zeros for loose atoms and without null modes.
+        The same shape, with zeros for rattlers and without null modes.
     """
     count = base.system.atom_count
-    loose = np.asarray(base.landscape.loose)
-    displacements = np.where(loose[:, None], 0.0, displacements)
+    rattlers = np.asarray(base.landscape.rattlers)
+    displacements = np.where(rattlers[:, None], 0.0, displacements)
     floppy = base.certificate.floppy_vectors
     vectors = np.asarray(base.landscape.null_vectors(base.q))
     size = count * displacements.shape[-1]

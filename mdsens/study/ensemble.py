@@ -64,7 +64,7 @@ class Ensemble:
     @property
     def rattlers(self) -> np.ndarray:
         """Which particles nothing holds, shape (S, N)."""
-        return np.array([np.asarray(minimum.landscape.loose) for minimum in self.minima])
+        return np.array([np.asarray(minimum.landscape.rattlers) for minimum in self.minima])
 
     @property
     def rattler_norms(self) -> Float[np.ndarray, "K S"]:

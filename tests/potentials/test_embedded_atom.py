@@ -156,7 +156,7 @@ def test_the_parts_take_a_fraction_of_the_memory_of_the_whole():
     assert len(parts.gradients.indices) == (1 + neighbours) * system.atom_count
     stored = parts.sparse.data.nbytes + 2 * parts.gradients.data.nbytes
     assert stored <= mechanics.sparse_hessian_bytes(system, potential, edge_list)
-    assert parts.written_out().data.nbytes > 3 * stored
+    assert parts.to_bsr().data.nbytes > 3 * stored
 
 
 def test_a_relaxed_vacancy_changes_as_if_relaxed_again(monkeypatch):
@@ -168,7 +168,7 @@ def test_a_relaxed_vacancy_changes_as_if_relaxed_again(monkeypatch):
 
     # By conjugate gradients with multigrid, which knows nothing of the part of low rank.
     monkeypatch.setattr("mdsens.relaxation.equilibrium.DENSE_LIMIT", 1)
-    monkeypatch.setattr("mdsens.implicit.sparse_solver.DIRECT_LIMIT", {3: 0})
+    monkeypatch.setattr("mdsens.linalg.sparse_solver.DIRECT_LIMIT", {3: 0})
     sens = mdsens.sensitivity(minimum, ["distance(0,1)", "energy"])
     assert "multigrid" in sens.certificate.linear_solver
     monkeypatch.undo()

@@ -42,7 +42,7 @@ SPARSE = """
 import ase.build, jax, numpy as np, mdsens
 from mdsens.implicit import linear
 from mdsens.potentials import SuttonChen
-from mdsens.relaxation import traced_solver
+from mdsens.mechanics import traced_solver
 
 # What larger systems do.
 linear.DENSE_LIMIT = 10

@@ -90,11 +90,11 @@ def test_every_way_to_solve_agrees_with_the_factorisation(crystal, monkeypatch, 
     fresh = eqx.tree_at(lambda equilibrium: equilibrium.q, crystal, crystal.q + 0.0)
     monkeypatch.setattr("mdsens.relaxation.equilibrium.DENSE_LIMIT", 1)
     if way == "matrix-free":
-        monkeypatch.setattr("mdsens.relaxation.hessian_solver.available_memory", lambda: 1024)
+        monkeypatch.setattr("mdsens.mechanics.hessian_solver.available_memory", lambda: 1024)
         with pytest.warns(MdsensWarning, match="sparse Hessian would take up to"):
             assert fresh.hessian_solver is None
     else:
-        monkeypatch.setattr("mdsens.implicit.sparse_solver.DIRECT_LIMIT", {3: 0})
+        monkeypatch.setattr("mdsens.linalg.sparse_solver.DIRECT_LIMIT", {3: 0})
     if way == "block-jacobi":
         monkeypatch.setattr("pyamg.smoothed_aggregation_solver", lambda *_, **__: 1 / 0)
     ours = mdsens.sensitivity(fresh, asked, mode=mode)
@@ -113,7 +113,7 @@ def test_every_way_to_solve_agrees_with_the_factorisation(crystal, monkeypatch, 
 @pytest.mark.xdist_group("sensitivity-cluster")
 def test_numbers_that_are_solved_for_in_several_blocks_are_those_of_one(cluster, monkeypatch):
     whole = mdsens.sensitivity(cluster, ASKED, mode="reverse")
-    monkeypatch.setattr("mdsens.implicit.sparse_solver.TOGETHER", 2)
+    monkeypatch.setattr("mdsens.linalg.sparse_solver.TOGETHER", 2)
     parts = mdsens.sensitivity(cluster, ASKED, mode="reverse")
     for name in ASKED:
         ours, expected = list(parts[name].values()), list(whole[name].values())

@@ -1,0 +1,172 @@
+"""Many relaxed structures, by their index and in arrays over all of them."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, overload
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from mdsens.errors import RelaxationError
+from mdsens.mechanics.enthalpy import Landscape
+from mdsens.mechanics.rattlers import find_rattlers
+from mdsens.particles.edges import find_edges
+from mdsens.particles.system import System
+from mdsens.potentials.potential import Potential
+from mdsens.relaxation.equilibrium import Equilibrium
+from mdsens.units import unit_name
+
+
+class BatchEquilibrium(Sequence[Equilibrium]):
+    """Relaxed structures by their index, and what they are in arrays over all S of them.
+
+    ``batch[3]`` is an ordinary Equilibrium; ``batch[2:5]``, ``batch[[0, 7]]`` and
+    ``batch[batch.converged]`` are batches again.
+
+    Attributes:
+        systems: where the relaxations began.
+        potentials: the potential of each.
+        degrees: the degrees of freedom of each at the end, shapes (R, D), length.
+        cells: relaxed cells, shape (S, D, D), length.
+        enthalpies: shape (S,), energy; NaN where a relaxation failed.
+        fmax: largest norm of a force in each, shape (S,), energy/length.
+        fmax_asked: those asked for, shape (S,).
+        steps: number of steps of each, shape (S,).
+        evaluations: number of evaluations of the gradient of each, shape (S,).
+        cell_mode: what of the cells relaxed.
+        pressure: external pressure, energy/length^D.
+        failures: why a relaxation had no result, by index.
+    """
+
+    def __init__(
+        self,
+        systems: Sequence[System],
+        potentials: Sequence[Potential],
+        degrees: Sequence[np.ndarray],
+        cells: Float[np.ndarray, "S D D"],
+        enthalpies: Float[np.ndarray, " S"],
+        fmax: Float[np.ndarray, " S"],
+        fmax_asked: Float[np.ndarray, " S"],
+        steps: Int[np.ndarray, " S"],
+        evaluations: Int[np.ndarray, " S"],
+        cell_mode: str | None,
+        pressure: float,
+        failures: dict[int, str],
+    ):
+        self.systems, self.potentials, self.degrees = systems, potentials, degrees
+        self.cells, self.enthalpies = cells, enthalpies
+        self.fmax, self.fmax_asked, self.steps, self.evaluations = (
+            fmax, fmax_asked, steps, evaluations,
+        )  # fmt: skip
+        self.cell_mode, self.pressure, self.failures = cell_mode, pressure, failures
+
+    def __len__(self) -> int:
+        return len(self.systems)
+
+    @property
+    def converged(self) -> Bool[np.ndarray, " S"]:
+        """Whether the largest force of each came down to what was asked for."""
+        return self.fmax <= self.fmax_asked
+
+    @property
+    def mask(self) -> Bool[np.ndarray, "S N"]:
+        """Which rows of ``positions`` hold atoms; N is the largest number of atoms."""
+        counts = np.array([system.atom_count for system in self.systems])
+        return np.arange(counts.max(initial=0)) < counts[:, None]
+
+    @property
+    def volumes(self) -> Float[np.ndarray, " S"]:
+        """Volumes of the cells, shape (S,), length^D; 0 where no direction is periodic."""
+        periodic = np.array([any(system.pbc) for system in self.systems], bool)
+        return np.where(periodic, np.abs(np.linalg.det(self.cells)), 0.0)
+
+    @property
+    def energies(self) -> Float[np.ndarray, " S"]:
+        """Potential energies, shape (S,), in units of energy."""
+        if self.cell_mode is None:
+            return self.enthalpies
+        return self.enthalpies - self.pressure * self.volumes
+
+    @property
+    def positions(self) -> Float[np.ndarray, "S N D"]:
+        """Relaxed positions, zero after the atoms of a smaller system, length."""
+        stacked = np.zeros((*self.mask.shape, self.cells.shape[1]))
+        for index, system in enumerate(self.systems):
+            stacked[index, : system.atom_count] = self._positions(index)
+        return stacked
+
+    def _positions(self, index: int) -> np.ndarray:
+        system, degrees = self.systems[index], self.degrees[index]
+        moved = np.where(
+            np.asarray(system.fixed)[:, None],
+            np.asarray(system.positions),
+            degrees[: system.atom_count],
+        )
+        if self.cell_mode is None:
+            return moved
+        return moved @ np.linalg.solve(np.asarray(system.cell), self.cells[index])
+
+    @overload
+    def __getitem__(self, index: int) -> Equilibrium: ...
+    @overload
+    def __getitem__(self, index: Any) -> "BatchEquilibrium": ...
+    def __getitem__(self, index: Any) -> Any:
+        if not isinstance(index, (int, np.integer)):
+            return self._selected(np.arange(len(self))[index])
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"system {index} of a batch of {len(self)}")
+        return self._equilibrium(int(index) % len(self))
+
+    def __iter__(self) -> Iterator[Equilibrium]:
+        return (self[index] for index in range(len(self)))
+
+    def _equilibrium(self, index: int) -> Equilibrium:
+        if index in self.failures:
+            raise RelaxationError(f"systems[{index}]: {self.failures[index]}")
+        system, potential = self.systems[index], self.potentials[index]
+        moved = system.with_positions(jnp.asarray(self._positions(index)))
+        moved = moved.with_cell(jnp.asarray(self.cells[index]))
+        edge_list = find_edges(
+            np.asarray(moved.positions), self.cells[index], system.pbc,
+            float(potential.interaction_range),
+        )  # fmt: skip
+        rattlers = find_rattlers(moved, potential, edge_list, jnp.asarray(self.fmax[index]))
+        q = self.degrees[index]
+        here = np.where(rattlers[:, None], q[: system.atom_count], np.asarray(system.positions))
+        landscape = Landscape(
+            system.with_positions(jnp.asarray(here)), potential, edge_list,
+            jnp.asarray(self.pressure), jnp.asarray(rattlers), jnp.zeros((0, *q.shape)),
+            self.cell_mode,
+        )  # fmt: skip
+        return Equilibrium(
+            landscape, jnp.asarray(q), system.positions, jnp.asarray(self.fmax[index]),
+            float(self.fmax_asked[index]), None,
+        )  # fmt: skip
+
+    def _selected(self, indices: np.ndarray) -> "BatchEquilibrium":
+        return BatchEquilibrium(
+            [self.systems[i] for i in indices],
+            [self.potentials[i] for i in indices],
+            [self.degrees[i] for i in indices],
+            self.cells[indices],
+            self.enthalpies[indices],
+            self.fmax[indices],
+            self.fmax_asked[indices],
+            self.steps[indices],
+            self.evaluations[indices],
+            self.cell_mode,
+            self.pressure,
+            {new: self.failures[i] for new, i in enumerate(indices) if i in self.failures},
+        )
+
+    def __repr__(self) -> str:
+        converged = int(self.converged.sum())
+        text = f"{len(self)} equilibria, {converged} converged"
+        if converged < len(self):
+            left = np.flatnonzero(~self.converged)
+            listed = ", ".join(str(index) for index in left[:8])
+            text += f" (not {listed}{' ...' if len(left) > 8 else ''})"
+        if len(self):
+            unit = unit_name("energy/length", self.systems[0].units)
+            text += f", largest force {np.max(self.fmax):.2e} {unit}, {self.steps.max()} steps"
+        return f"BatchEquilibrium({text})"

@@ -1,0 +1,497 @@
+"""sensitivity_batch: derivatives of many small relaxed structures, side by side."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from rich.progress import track
+
+from mdsens.batches.batch_equilibrium import BatchEquilibrium
+from mdsens.batches.padding import (
+    Devices,
+    PaddedBatch,
+    all_devices,
+    shape_groups,
+)
+from mdsens.batches.response import Response, observe, respond
+from mdsens.errors import InputError, UnreliableDerivativeError
+from mdsens.minimisers.newton import DENSE_LIMIT
+from mdsens.observables.observable import Observable
+from mdsens.relaxation.certificate import EIGENVALUE_COUNT, Certificate
+from mdsens.sensitivities.arguments import asked_observables, asked_parameters
+from mdsens.sensitivities.noise import Noise, derivative_errors, noise_of, value_errors
+from mdsens.sensitivities.results import DerivativesByName, Found, Sensitivity, Tangents
+from mdsens.values import boolean, instance, integer, listing
+
+#: Systems side by side on one processor and on one accelerator.
+LANES_PER_CPU = 16
+LANES_PER_ACCELERATOR = 256
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class BatchSensitivity(DerivativesByName[np.ndarray]):
+    """Derivatives by name, with a first axis over the S systems.
+
+    ``sens["pressure"]["sigma"]`` has shape (S,); ``sens.at(3)`` is the ordinary Sensitivity of the
+    fourth system.
+
+    Attributes:
+        equilibria: where the derivatives were taken.
+        observables: the observables by name.
+        observed: their values, first axis S.
+        derivatives: for each observable, its derivative in each parameter, first axis S.
+        parameters: for each parameter, its value in each system, shape (S,).
+        positions: for each parameter, the derivative of the relaxed positions, shape (S, N, D),
+            length/unit; zero after the atoms of a smaller system.
+        cells: for each parameter, the derivative of the relaxed cells, shape (S, D, D).
+        degrees: for each parameter, the derivative of the degrees of freedom, S of shape (R, D).
+        residuals: relative residual of each linear solve, shape (S, P).
+        relative_errors: estimated relative error of the tangents of each parameter, shape (S, P);
+            NaN where not estimated.
+        errors: for each derivative its absolute error, of the same shape and unit; NaN likewise.
+        value_errors: for each observable the absolute error of its value, first axis S.
+        lowest_eigenvalues: of the Hessians outside their null spaces, shape (S, 6),
+            energy/length^2; infinite where there are fewer.
+        null_modes: number of null modes by kind, each of shape (S,).
+    """
+
+    equilibria: BatchEquilibrium
+    observables: dict[str, Observable]
+    observed: dict[str, Float[np.ndarray, "S ..."]]
+    derivatives: dict[str, dict[str, Float[np.ndarray, "S ..."]]]
+    parameters: dict[str, Float[np.ndarray, " S"]]
+    positions: dict[str, Float[np.ndarray, "S N D"]]
+    cells: dict[str, Float[np.ndarray, "S D D"]]
+    degrees: dict[str, list[np.ndarray]]
+    residuals: Float[np.ndarray, "S P"]
+    relative_errors: Float[np.ndarray, "S P"]
+    errors: dict[str, dict[str, Float[np.ndarray, "S ..."]]]
+    value_errors: dict[str, Float[np.ndarray, "S ..."]]
+    lowest_eigenvalues: Float[np.ndarray, "S 6"]
+    null_modes: dict[str, Int[np.ndarray, " S"]]
+
+    @property
+    def stable(self) -> Bool[np.ndarray, " S"]:
+        """Whether no direction curves down in each."""
+        return self.lowest_eigenvalues[:, 0] > 0.0
+
+    def at(self, index: int) -> Sensitivity:
+        """The Sensitivity of one system."""
+        equilibrium = self.equilibria[index]
+        eigenvalues = self.lowest_eigenvalues[index]
+        relative = self.relative_errors[index]
+        estimated = bool(np.isfinite(relative).all())
+        certificate = Certificate(
+            fmax=float(equilibrium.fmax),
+            fmax_asked=equilibrium.fmax_asked,
+            lowest_eigenvalues=tuple(float(v) for v in eigenvalues[np.isfinite(eigenvalues)]),
+            null_modes={group: int(count[index]) for group, count in self.null_modes.items()},
+            units=equilibrium.system.units,
+            linear_residual=float(self.residuals[index].max(initial=0.0)),
+            derivative_error=float(relative.max(initial=0.0)) if estimated else None,
+        )
+        tangents = {name: jnp.asarray(q[index]) for name, q in self.degrees.items()}
+        found = Found(tangents, list(self.residuals[index]), list(relative))
+        return Sensitivity(
+            equilibrium=equilibrium,
+            observables=self.observables,
+            observed={name: jnp.asarray(value[index]) for name, value in self.observed.items()},
+            derivatives={
+                name: {p: jnp.asarray(value[index]) for p, value in by_parameter.items()}
+                for name, by_parameter in self.derivatives.items()
+            },
+            parameters={name: float(value[index]) for name, value in self.parameters.items()},
+            mode="forward",
+            errors={
+                name: {p: np.asarray(error[index]) for p, error in by_parameter.items()}
+                for name, by_parameter in self.errors.items()
+            },
+            value_errors={
+                name: np.asarray(error[index]) for name, error in self.value_errors.items()
+            },
+            certificate=certificate,
+            tangents=Tangents(lambda: found),
+        )
+
+    def __repr__(self) -> str:
+        count, names = len(self.equilibria), ", ".join(self.parameters)
+        asked = ", ".join(["positions", *self.derivatives])
+        return f"BatchSensitivity({asked} of {count} structures in {names})"
+
+
+def sensitivity_batch(
+    equilibria: BatchEquilibrium,
+    observables: Observable | str | Iterable[Observable | str] = (),
+    wrt: str | Iterable[str] | None = None,
+    allow_unconverged: bool = False,
+    error_estimate: bool = True,
+    progress: bool = False,
+    batch_size: int | None = None,
+) -> BatchSensitivity:
+    """Derivatives of many relaxed structures in the parameters of their potentials.
+
+    Those of `mdsens.sensitivity`, for all structures together: each Hessian is diagonalised once,
+    which tells stability, null modes and all linear solves.
+
+    Arguments:
+        equilibria: from `mdsens.relax_batch`.
+        observables: one or several, as objects or as text such as ``"distance(0,1)"``.
+        wrt: names of parameters, e.g. ``["sigma"]`` or ``"sigma[Ar-Kr]"``; None: all.
+        allow_unconverged: give derivatives also where a structure is no converged, stable minimum.
+        error_estimate: also estimate the error of each value and derivative, from a Newton step
+            further on.
+        progress: whether to show how many structures are done.
+        batch_size: structures side by side on each device; bounds the memory. None: 16 on a CPU,
+            256 on an accelerator.
+
+    Returns:
+        The BatchSensitivity: ``sens["pressure"]["sigma"]``, ``sens.positions["sigma"]``.
+
+    Raises:
+        InputError: an unknown observable or parameter, one given twice, a structure that is too
+            large, or anything else that is not allowed.
+        UnreliableDerivativeError: a structure is unconverged or unstable.
+    """
+    group = "a BatchEquilibrium, as from mdsens.relax_batch"
+    instance(equilibria, "equilibria", BatchEquilibrium, group)
+    boolean(allow_unconverged, "allow_unconverged")
+    boolean(error_estimate, "error_estimate")
+    boolean(progress, "progress")
+    if batch_size is not None:
+        integer(batch_size, "batch_size", at_least=1)
+    asked = asked_observables(observables)
+    names = _parameter_names(equilibria, asked_parameters(wrt))
+    _check(equilibria, asked, allow_unconverged)
+    job = _Job(equilibria, asked, names, error_estimate, batch_size)
+    chunks = list(job.chunks(same_size=False))
+    for chunk in track(chunks, "solving for derivatives", transient=True, disable=not progress):
+        job.solve(chunk)
+    if not allow_unconverged:
+        unstable = np.flatnonzero(~(job.eigenvalues[:, 0] > 0.0))
+        if len(unstable):
+            raise UnreliableDerivativeError(
+                f"structures {listing(unstable)} are saddles: lowest eigenvalue "
+                f"{job.eigenvalues[unstable[0], 0]:.3g} in the first; displace their atoms a "
+                "little and relax again, or pass allow_unconverged=True"
+            )
+    if asked:
+        chunks = list(job.chunks(same_size=True))
+        for chunk in track(chunks, "observables", transient=True, disable=not progress):
+            job.observe(chunk)
+    return job.result()
+
+
+class _Job:
+    """The host side: results of all structures, which are filled in chunk by chunk."""
+
+    def __init__(
+        self,
+        equilibria: BatchEquilibrium,
+        observables: tuple[Observable, ...],
+        names: list[str],
+        estimate: bool,
+        batch_size: int | None,
+    ):
+        self.equilibria, self.observables, self.names = equilibria, observables, names
+        self.estimate, self.batch_size = estimate, batch_size
+        count, width = equilibria.mask.shape
+        dimension = equilibria.cells.shape[1]
+        self.relaxed = equilibria.positions
+        self.moved = np.zeros((len(names), count, width, dimension))
+        self.strained = np.zeros((len(names), count, dimension, dimension))
+        self.degrees: dict[str, list[np.ndarray]] = {name: [np.zeros(0)] * count for name in names}
+        self.residuals = np.zeros((count, len(names)))
+        self.relative_errors = np.full((count, len(names)), np.nan)
+        self.steps: list[np.ndarray] = [np.zeros(0)] * count
+        self.ahead: list[np.ndarray] = [np.zeros(0)] * count
+        self.stiffness = np.zeros(count)
+        self.eigenvalues = np.full((count, EIGENVALUE_COUNT), np.inf)
+        self.rattlers = np.zeros((count, width), bool)
+        kinds_of_modes = ("translations", "rotations", "rattlers", "floppy")
+        self.null_modes = {group: np.zeros(count, np.int64) for group in kinds_of_modes}
+        self.values: dict[str, list[Any]] = {o.name: [None] * count for o in observables}
+        self.changes: dict[str, list[Any]] = {o.name: [None] * count for o in observables}
+        self.values_ahead: dict[str, list[Any]] = {o.name: [None] * count for o in observables}
+        self.changes_ahead: dict[str, list[Any]] = {o.name: [None] * count for o in observables}
+
+    def chunks(self, same_size: bool) -> Iterator["_Chunk"]:
+        """All structures, in groups that fit side by side."""
+        devices, batch = all_devices(), self.equilibria
+        if self.batch_size is not None:
+            most = self.batch_size
+        else:
+            on_cpu = devices.mesh.devices.flat[0].platform == "cpu"
+            most = LANES_PER_CPU if on_cpu else LANES_PER_ACCELERATOR
+        for indices in shape_groups(batch.systems, batch.potentials, same_size):
+            needed = -(-len(indices) // devices.count)
+            width = min(most, 1 << (needed - 1).bit_length()) * devices.count
+            example = batch.systems[indices[0]]
+            padded = PaddedBatch(
+                width, example.atom_count, example, [batch.potentials[i] for i in indices],
+                batch.cell_mode, batch.pressure, own_species=same_size,
+            )  # fmt: skip
+            for start in range(0, len(indices), width):
+                yield _Chunk(devices, padded, indices[start : start + width])
+
+    def _fill(self, chunk: "_Chunk") -> tuple[np.ndarray, np.ndarray]:
+        """Put a chunk's structures into slots; degrees of freedom and largest forces there."""
+        padded, batch = chunk.padded, self.equilibria
+        q = np.zeros((padded.width, padded.rows, padded.dimension))
+        forces = np.zeros(padded.width)
+        for slot in range(padded.width):
+            # Slots that are left over repeat the first structure.
+            index = chunk.indices[slot if slot < len(chunk.indices) else 0]
+            system, potential, degrees = (
+                batch.systems[index], batch.potentials[index], batch.degrees[index],
+            )  # fmt: skip
+            count = system.atom_count
+            padded.put(slot, system, potential, self.rattlers[index, :count])
+            padded.put_edges(
+                slot,
+                self.relaxed[index],
+                batch.cells[index],
+                float(potential.interaction_range),
+                0.0,
+            )
+            q[slot, count : padded.atoms] = padded.positions[slot, count:]
+            q[slot, :count], q[slot, padded.atoms :] = degrees[:count], degrees[count:]
+            # The reference of atoms without load is where they are.
+            here = np.where(self.rattlers[index, :count, None], degrees[:count], system.positions)
+            padded.positions[slot, :count] = here
+            forces[slot] = batch.fmax[index]
+        return q, forces
+
+    def solve(self, chunk: "_Chunk") -> None:
+        """Tangents of a chunk's structures."""
+        q, forces = self._fill(chunk)
+        padded, devices, batch = chunk.padded, chunk.devices, self.equilibria
+        example = batch.potentials[chunk.indices[0]]
+        directions = jax.tree.map(
+            lambda *leaves: jnp.stack(leaves), *[example.direction(name) for name in self.names]
+        )
+        landscapes = devices.put(padded.landscapes())
+
+        def response_at(q: np.ndarray) -> Response:
+            placed = devices.put(q), devices.put(forces)
+            return jax.device_get(respond(devices, landscapes, padded.shared, directions, *placed))
+
+        response = response_at(q)
+        if self.estimate:
+            # Along one Newton step, after which the error is of second order.
+            ahead = response_at(q + response.newton_step).tangents
+            differences = ahead - response.tangents
+            changes = np.linalg.norm(differences.reshape(*differences.shape[:2], -1), axis=2)
+        for slot, index in enumerate(chunk.indices):
+            system = batch.systems[index]
+            count, dimension = system.positions.shape
+            self.moved[:, index, :count] = response.positions[slot, :, :count]
+            self.strained[:, index] = response.cells[slot]
+            rows = np.r_[:count, padded.atoms : padded.rows]
+            for number, name in enumerate(self.names):
+                self.degrees[name][index] = np.asarray(response.tangents[slot, number, rows])
+            self.residuals[index] = response.residuals[slot]
+            self.eigenvalues[index] = response.eigenvalues[slot]
+            self.rattlers[index, :count] = rattlers = response.rattlers[slot, :count]
+            self.stiffness[index] = response.stiffness[slot]
+            if self.estimate:
+                self.relative_errors[index] = self._relative_errors(
+                    index, response.tangents[slot], changes[slot]
+                )
+                self.steps[index] = np.asarray(response.newton_step[slot, rows])
+                self.ahead[index] = np.asarray(ahead[slot][:, rows])
+            moving = ~np.asarray(system.fixed) & ~rattlers
+            translations = dimension * (not np.asarray(system.fixed).any() and moving.any())
+            strains = {"full": dimension * (dimension + 1) // 2, "diagonal": dimension}
+            kept = strains.get(batch.cell_mode or "", 1)
+            in_cell = 0 if batch.cell_mode is None else dimension**2 - kept
+            modes = self.null_modes
+            modes["translations"][index] = translations
+            modes["rotations"][index] = response.null_rank[slot] - translations - in_cell
+            modes["rattlers"][index] = dimension * rattlers.sum()
+            modes["floppy"][index] = response.floppy[slot]
+
+    def _relative_errors(self, index: int, tangents: Any, changes: np.ndarray) -> np.ndarray:
+        """Errors of theta dq/dtheta, relative to the largest of these among the parameters."""
+        potential = self.equilibria.potentials[index]
+        values = potential.parameters
+        sizes = np.array([abs(values[name]) for name in self.names])
+        norms = np.linalg.norm(tangents.reshape(len(sizes), -1), axis=1)
+        # A change of every position by a millionth of the range is as good as none.
+        degrees = self.equilibria.degrees[index].size
+        nothing = 1e-6 * float(potential.interaction_range) * np.sqrt(degrees)
+        return sizes * changes / max((sizes * norms).max(initial=0.0), nothing)
+
+    def observe(self, chunk: "_Chunk") -> None:
+        """Observables of a chunk's structures, their derivatives, and both a Newton step ahead."""
+        q, forces = self._fill(chunk)
+        padded, devices = chunk.padded, chunk.devices
+        batch = self.equilibria
+        shape = (padded.width, len(self.names), *q.shape[1:])
+        tangents, ahead, q_ahead = np.zeros(shape), np.zeros(shape), q.copy()
+        for slot, index in enumerate(chunk.indices):
+            tangents[slot] = [self.degrees[name][index] for name in self.names]
+            if self.estimate:
+                ahead[slot] = self.ahead[index]
+                q_ahead[slot] += self.steps[index]
+        example = batch.potentials[chunk.indices[0]]
+        directions = jax.tree.map(
+            lambda *leaves: jnp.stack(leaves), *[example.direction(name) for name in self.names]
+        )
+        landscapes, force = devices.put(padded.landscapes()), devices.put(forces)
+
+        def observed(q: np.ndarray, tangents: np.ndarray) -> tuple[dict, dict]:
+            placed = devices.put(q), force, devices.put(tangents)
+            found = observe(
+                devices, self.observables, landscapes, padded.shared, directions, *placed
+            )
+            return jax.device_get(found)
+
+        values, changes = observed(q, tangents)
+        if self.estimate:
+            values_ahead, changes_ahead = observed(q_ahead, ahead)
+        for slot, index in enumerate(chunk.indices):
+            for observable in self.observables:
+                name = observable.name
+                value = values[name][slot]
+                suspicious = not np.isfinite(value).all() or not np.any(value)
+                if suspicious and batch.volumes[index] == 0.0:
+                    # What needs a volume says so where there are numbers.
+                    observable(batch[index])
+                self.values[name][index] = value
+                self.changes[name][index] = changes[name][slot]
+                if self.estimate:
+                    self.values_ahead[name][index] = values_ahead[name][slot]
+                    self.changes_ahead[name][index] = changes_ahead[name][slot]
+
+    def _noise(self, index: int) -> Noise:
+        batch = self.equilibria
+        return noise_of(
+            batch.potentials[index], self.relaxed[index], batch.cells[index],
+            float(self.eigenvalues[index, 0]), float(self.stiffness[index]),
+        )  # fmt: skip
+
+    def _errors(self) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]]]:
+        """Absolute errors of values and derivatives; NaN where not estimated."""
+        by_name = {observable.name: observable for observable in self.observables}
+        if not self.estimate:
+            unknown = {name: np.full(np.shape(self.values[name]), np.nan) for name in by_name}
+            return unknown, {name: dict.fromkeys(self.names, off) for name, off in unknown.items()}
+        of_values, of_derivatives = [], []
+        for index, potential in enumerate(self.equilibria.potentials):
+            noise = self._noise(index)
+            all_parameters = potential.parameters
+            parameters = {name: all_parameters[name] for name in self.names}
+            motion = {n: np.abs(self.degrees[n][index]).max(initial=0.0) for n in self.names}
+
+            def at(found: dict[str, list[Any]], index: int = index) -> dict[str, Any]:
+                return {name: one[index] for name, one in found.items()}
+
+            def named(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
+                return {
+                    name: dict(zip(self.names, one, strict=True)) for name, one in found.items()
+                }
+
+            here = at(self.values)
+            of_values.append(value_errors(noise, by_name, here, at(self.values_ahead)))
+            of_derivatives.append(
+                derivative_errors(
+                    noise, by_name, here, parameters, motion,
+                    named(at(self.changes)), named(at(self.changes_ahead)),
+                )
+            )  # fmt: skip
+        return (
+            {name: np.stack([one[name] for one in of_values]) for name in by_name},
+            {
+                name: {p: np.stack([one[name][p] for one in of_derivatives]) for p in self.names}
+                for name in by_name
+            },
+        )
+
+    def result(self) -> BatchSensitivity:
+        """What was found, in arrays over all structures."""
+        batch = self.equilibria
+        tables = {id(potential): potential.parameters for potential in batch.potentials}
+        parameters = {
+            name: np.array([tables[id(potential)][name] for potential in batch.potentials])
+            for name in self.names
+        }
+        changes = {name: np.stack(found) for name, found in self.changes.items()}
+        of_values, of_derivatives = self._errors()
+        return BatchSensitivity(
+            equilibria=batch,
+            observables={observable.name: observable for observable in self.observables},
+            observed={name: np.stack(found) for name, found in self.values.items()},
+            derivatives={
+                name: {parameter: found[:, i] for i, parameter in enumerate(self.names)}
+                for name, found in changes.items()
+            },
+            parameters=parameters,
+            positions=dict(zip(self.names, self.moved, strict=True)),
+            cells=dict(zip(self.names, self.strained, strict=True)),
+            degrees=self.degrees,
+            residuals=self.residuals,
+            relative_errors=self.relative_errors,
+            errors=of_derivatives,
+            value_errors=of_values,
+            lowest_eigenvalues=self.eigenvalues,
+            null_modes=self.null_modes,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Chunk:
+    """Some structures of one shape group, and the slots for them."""
+
+    devices: Devices
+    padded: PaddedBatch
+    indices: list[int]
+
+
+def _parameter_names(equilibria: BatchEquilibrium, wrt: list[str] | None) -> list[str]:
+    """Names of the parameters, which all potentials must have."""
+    distinct = {id(potential): potential for potential in equilibria.potentials}
+    all_names = [potential.expand_parameter_names(wrt) for potential in distinct.values()]
+    for names in all_names:
+        if names != all_names[0]:
+            raise InputError(
+                f"the potentials have different parameters, {', '.join(all_names[0])} and "
+                f"{', '.join(names)}: name some that all have with wrt, or take each kind by itself"
+            )
+    return all_names[0]
+
+
+def _check(
+    equilibria: BatchEquilibrium,
+    observables: tuple[Observable, ...],
+    allow_unconverged: bool,
+) -> None:
+    if not len(equilibria):
+        raise InputError("the batch is empty: give at least one structure")
+    for observable in observables:
+        if not observable.traceable:
+            raise InputError(
+                f"observable {observable.name} searches for edges, which is done one structure at "
+                "a time: use mdsens.sensitivity(batch[i], ...) for it"
+            )
+    largest = max(degrees.size for degrees in equilibria.degrees)
+    if largest > DENSE_LIMIT:
+        raise InputError(
+            f"a structure has {largest} degrees of freedom, and batches take up to {DENSE_LIMIT}: "
+            "use mdsens.sensitivity(batch[i], ...) for it"
+        )
+    if equilibria.failures:
+        raise UnreliableDerivativeError(
+            f"relaxations {listing(np.array(sorted(equilibria.failures)))} failed: take "
+            "batch[batch.converged]"
+        )
+    if not (allow_unconverged or equilibria.converged.all()):
+        left = np.flatnonzero(~equilibria.converged)
+        raise UnreliableDerivativeError(
+            f"structures {listing(left)} are unconverged, and derivatives there can have the "
+            "wrong sign; relax with more steps, take batch[batch.converged], or pass "
+            "allow_unconverged=True"
+        )

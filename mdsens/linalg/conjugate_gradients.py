@@ -1,0 +1,152 @@
+"""Preconditioned conjugate gradients on the host, for one right-hand side and for a block."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
+import scipy.sparse
+from jaxtyping import Float
+
+from mdsens.linalg.multigrid import HostPreconditioner
+from mdsens.linalg.sparse_plus_low_rank import RowSlices, SparsePlusLowRank
+
+#: What vectors are multiplied with.
+Operator: TypeAlias = scipy.sparse.sparray | RowSlices | SparsePlusLowRank
+
+#: Search directions whose squared length is below this fraction of the longest are left out.
+DEPENDENT = 1e-12
+
+
+@dataclasses.dataclass(frozen=True)
+class Iterations:
+    """Where conjugate gradients ended.
+
+    Attributes:
+        value: shape (n,), the solution reached, or a direction of negative curvature.
+        residual: relative to the right-hand side.
+        steps: products with the matrix.
+        negative_curvature: whether a direction in which the matrix, or the preconditioner, is not
+            positive ended them.
+        direction: shape (n,), the last direction.
+    """
+
+    value: Float[np.ndarray, " n"]
+    residual: float
+    steps: int
+    negative_curvature: bool
+    direction: Float[np.ndarray, " n"]
+
+
+def conjugate_gradients(
+    matrix: Operator,
+    b: Float[np.ndarray, " n"],
+    preconditioner: HostPreconditioner,
+    project: Callable[[np.ndarray], np.ndarray],
+    rtol: float,
+    max_steps: int,
+) -> Iterations:
+    """Preconditioned conjugate gradients that end at a direction of negative curvature.
+
+    Met at the first step that direction itself is the result, later the solution so far, which goes
+    downhill on the quadratic model: T. Steihaug, SIAM J. Numer. Anal. 20, 626 (1983).
+
+    Arguments:
+        matrix: shape (n, n), symmetric.
+        b: shape (n,), outside the null space.
+        preconditioner: r -> approximately A^-1 r.
+        project: onto the complement of the null space.
+        rtol: relative residual at which to stop.
+        max_steps: steps to take at most.
+
+    Returns:
+        The `Iterations`.
+    """
+    x, r = np.zeros_like(b), b.copy()
+    norm = float(np.linalg.norm(b))
+    z = project(preconditioner(r))
+    p, square, steps, residual = z, float(r @ z), 0, 1.0
+    while residual > rtol and steps < max_steps:
+        image = project(matrix @ p)
+        curvature = float(p @ image)
+        steps += 1
+        if not curvature > 0.0 or not square > 0.0:
+            return Iterations(p if steps == 1 else x, residual, steps, True, p)
+        length = square / curvature
+        x += length * p
+        r -= length * image
+        residual = float(np.linalg.norm(r)) / norm
+        if residual <= rtol:
+            break
+        z = project(preconditioner(r))
+        before, square = square, float(r @ z)
+        p = z + (square / before) * p
+    x = project(x)
+    return Iterations(x, residual, steps, False, p)
+
+
+def block_conjugate_gradients(
+    matrix: Operator,
+    b: Float[np.ndarray, "n P"],
+    preconditioner: HostPreconditioner,
+    project: Callable[[np.ndarray], np.ndarray],
+    rtol: float,
+    max_steps: int,
+) -> tuple[Float[np.ndarray, "n P"], Float[np.ndarray, " P"], int]:
+    """Preconditioned conjugate gradients that minimise over the directions of P right-hand sides.
+
+    One reading of the matrix serves them all, and each profits from what the others found: the P
+    softest modes slow none of them down (D. P. O'Leary, Linear Algebra Appl. 29, 293 (1980)).
+    Directions that have become dependent are left out (H. Ji, Y. Li, BIT 57, 379 (2017)). It ends
+    where a direction of negative curvature is met, and the residuals say so.
+
+    Arguments:
+        matrix: shape (n, n), symmetric.
+        b: shape (n, P), outside the null space; columns may be zero or dependent.
+        preconditioner: r -> approximately A^-1 r, of each column.
+        project: onto the complement of the null space.
+        rtol: relative residual of every column at which to stop.
+        max_steps: steps to take at most.
+
+    Returns:
+        Solutions, shape (n, P); relative residuals, shape (P,); the steps taken.
+    """
+    norms = np.linalg.norm(b, axis=0)
+    given = norms > 0
+    residuals, steps = given.astype(float), 0
+    x, r = np.zeros((len(b), given.sum())), b[:, given] / norms[given]
+    sizes = np.ones(r.shape[1])
+    p, image, curvatures = np.zeros((len(b), 0)), np.zeros((len(b), 0)), np.zeros((0, 0))
+    while (sizes > rtol).any() and steps < max_steps:
+        # Only the span of the directions counts: columns far and near their ends weigh the same.
+        z = project(preconditioner(r / sizes))
+        z -= p @ np.linalg.solve(curvatures, image.T @ z)
+        p = _orthonormal_columns(z)
+        image = project(matrix @ p)
+        curvatures = p.T @ image
+        curvatures = (curvatures + curvatures.T) / 2
+        steps += 1
+        if p.shape[1] == 0 or not np.linalg.eigvalsh(curvatures)[0] > 0.0:
+            break
+        lengths = np.linalg.solve(curvatures, p.T @ r)
+        x += p @ lengths
+        r -= image @ lengths
+        sizes = np.maximum(np.linalg.norm(r, axis=0), 1e-300)
+    residuals[given] = sizes
+    solutions = np.zeros_like(b)
+    solutions[:, given] = project(x) * norms[given]
+    return solutions, residuals, steps
+
+
+def _orthonormal_columns(vectors: Float[np.ndarray, "n P"]) -> Float[np.ndarray, "n Q"]:
+    """A basis of the span of the columns, orthonormal to some digits, by the Gram matrix.
+
+    Without a column where they are not finite.
+    """
+    lengths = np.linalg.norm(vectors, axis=0)
+    if not np.isfinite(lengths).all():
+        return vectors[:, :0]
+    vectors = vectors[:, lengths > 0] / lengths[lengths > 0]
+    values, eigenvectors = np.linalg.eigh(vectors.T @ vectors)
+    kept = values > DEPENDENT * values.max(initial=0.0)
+    return vectors @ (eigenvectors[:, kept] / np.sqrt(values[kept]))

@@ -1,0 +1,482 @@
+"""Linear systems with a symmetric sparse matrix, on the host: many right-hand sides, null spaces.
+
+Three ways, of which "auto" chooses: a sparse factorisation, conjugate gradients preconditioned by
+multigrid, and conjugate gradients preconditioned by the diagonal blocks. Where one fails the next
+is taken; what no way solves is an error.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import numpy as np
+import scipy.sparse
+import scipy.sparse.linalg
+from jaxtyping import Float, Int
+
+from mdsens.errors import LinearSolveError
+from mdsens.linalg.conjugate_gradients import (
+    Operator,
+    block_conjugate_gradients,
+    conjugate_gradients,
+)
+from mdsens.linalg.factorisation import Factorisation, has_cholmod
+from mdsens.linalg.lowest_eigenvalue import lowest_eigenvalue
+from mdsens.linalg.multigrid import (
+    BlockJacobi,
+    HostPreconditioner,
+    Multigrid,
+    positive_semidefinite_projection,
+    strong_couplings,
+)
+from mdsens.linalg.sparse_plus_low_rank import (
+    SparsePlusLowRank,
+    blocks_of,
+    is_finite,
+    shared_by_cores,
+    to_bsr,
+)
+from mdsens.resources import available_memory
+
+#: The ways to solve.
+METHODS = ("direct", "multigrid", "block-jacobi")
+#: Unknowns up to which "auto" factorises: the fill of a factor grows with a power of the size
+#: that depends on the dimension in which the matrix is connected.
+DIRECT_LIMIT = {1: 1_000_000, 2: 200_000, 3: 1_000}
+#: How many times more CHOLMOD factorises in two dimensions (measured on packings: 22 us a disc for
+#: 600 thousand, where conjugate gradients with multigrid take 80).
+CHOLMOD_REACH = 8
+#: Bytes of a factor for each unknown of a large flat system (measured: 1.4 to 2 thousand).
+FACTOR_BYTES = 2_500
+#: Iterations that may make up for a factor that is not quite an inverse.
+REFINEMENT_STEPS = 50
+#: Right-hand sides that are solved for side by side at most, and how many vectors each of them
+#: needs on the way; together these may take this part of the free memory.
+TOGETHER, VECTORS, MEMORY_FRACTION = 32, 10, 0.25
+#: Bytes of a matrix up to which a second copy, for many vectors at once, is made.
+WIDE_LIMIT = 2**31
+#: Iterations after which conjugate gradients with multigrid count as stalled.
+MULTIGRID_STEPS = 300
+#: Where a matrix has negative curvature: the relative residual and the iterations that are worth it
+#: for the direction that its positive semidefinite projection takes, and the fraction of the reach
+#: below which that leads almost nowhere.
+CONVEX_RTOL, CONVEX_STEPS, SADDLE_FRACTION = 0.1, 30, 0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class SparseSolution:
+    """Solutions of A x = b for several right-hand sides, and how good they are.
+
+    Attributes:
+        value: shape (n, P), the solutions of smallest norm.
+        residuals: shape (P,), |A x - b| / |b| outside the null space; 0 where b is 0.
+        steps: shape (P,), iterations taken; 0 for a factorisation.
+        method: how it was solved.
+    """
+
+    value: Float[np.ndarray, "n P"]
+    residuals: Float[np.ndarray, " P"]
+    steps: np.ndarray
+    method: str
+
+
+@dataclasses.dataclass(frozen=True)
+class DescentDirection:
+    """A direction down a quadratic model.
+
+    Attributes:
+        value: shape (n,).
+        steps: iterations taken.
+        negative_curvature: whether the matrix was seen to curve down.
+    """
+
+    value: Float[np.ndarray, " n"]
+    steps: int
+    negative_curvature: bool
+
+
+class SparseSolver:
+    """Solves A x = b for one symmetric sparse matrix and any number of right-hand sides.
+
+    Arguments:
+        matrix: shape (n, n), in d x d blocks, symmetric; or with a part of low rank beside it,
+            which preconditioners leave out.
+        null_space: shape (m, n), vectors that the matrix sends to zero; need not be orthonormal.
+        near_null_space: shape (n, k), vectors for multigrid that it nearly sends to zero.
+        method: `"auto"`, `"direct"`, `"multigrid"` or `"block-jacobi"`.
+        dimension: of the space in which the unknowns are connected to their neighbours.
+        preconditioner: one that serves already, of a matrix nearby.
+
+    Attributes:
+        method: the way taken.
+        failures: the ways that failed and why.
+        positive_definite: whether a factorisation has shown that it is.
+
+    Raises:
+        LinearSolveError: if the matrix is not finite.
+        ValueError: for an unknown method.
+    """
+
+    def __init__(
+        self,
+        matrix: scipy.sparse.bsr_array | SparsePlusLowRank,
+        null_space: Float[np.ndarray, "m n"],
+        near_null_space: Float[np.ndarray, "n k"],
+        method: str = "auto",
+        dimension: int = 3,
+        preconditioner: HostPreconditioner | None = None,
+    ) -> None:
+        if method not in ("auto", *METHODS):
+            raise ValueError(
+                f"method={method!r} is unknown; allowed are auto, {', '.join(METHODS)}."
+            )
+        if not is_finite(matrix):
+            raise LinearSolveError("the matrix of the linear system is not finite: look at the "
+                                   "positions and the potential there.")  # fmt: skip
+        self.matrix, self._blocks = matrix, blocks_of(matrix)
+        self.null_space = orthonormal_rows(null_space)
+        self.failures: list[str] = []
+        self.preconditioner: HostPreconditioner
+        self._factor: Factorisation | None = None
+        self.positive_definite = False
+        self._near_null_space = near_null_space
+        if method == "auto":
+            limit = DIRECT_LIMIT[min(dimension, 3)]
+            if dimension == 2 and has_cholmod():
+                limit *= CHOLMOD_REACH
+            fits = FACTOR_BYTES * matrix.shape[0] <= MEMORY_FRACTION * available_memory()
+            method = "direct" if matrix.shape[0] <= limit and fits else "multigrid"
+        if preconditioner is not None and method != "direct":
+            self.method, self.preconditioner = "multigrid", preconditioner
+        else:
+            self._set_up(method)
+
+    def _set_up(self, method: str) -> None:
+        if method == "direct":
+            try:
+                factor = Factorisation(to_bsr(self.matrix), self.null_space)
+                self._factor = self.preconditioner = factor
+                self.positive_definite, self.method = factor.positive_definite, "direct"
+                return
+            except (RuntimeError, MemoryError) as error:
+                self.failures.append(f"direct: {error}")
+                method = "multigrid"
+        if method == "multigrid":
+            try:
+                self.preconditioner = Multigrid(
+                    strong_couplings(self._blocks), self._near_null_space
+                )
+                self.method = "multigrid"
+                return
+            except Exception as error:
+                # PyAMG raises errors of many kinds on matrices that it cannot coarsen.
+                self.failures.append(f"multigrid: {error}")
+        self.preconditioner = BlockJacobi(self._blocks)
+        self.method = "block-jacobi"
+
+    def project(self, vector: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """The part of a vector outside the null space."""
+        return vector - self.null_space.T @ (self.null_space @ vector)
+
+    def solve(
+        self,
+        b: Float[np.ndarray, "n P"],
+        rtol: float = 1e-10,
+        tolerance: float = 1e-6,
+        callback: Callable[[int], None] | None = None,
+    ) -> SparseSolution:
+        """Solve for every column of b; the part of b in the null space is left out.
+
+        Arguments:
+            b: shape (n, P).
+            rtol: relative residual to reach.
+            tolerance: relative residual above which the solution is an error.
+            callback: called with the number of columns done after each.
+
+        Returns:
+            A `SparseSolution`.
+
+        Raises:
+            LinearSolveError: if b is not finite or no method reaches the tolerance.
+        """
+        if not np.isfinite(b).all():
+            raise LinearSolveError("the right-hand side of the linear system is not finite.")
+        value = np.zeros_like(b)
+        residuals, steps = np.zeros(b.shape[1]), np.zeros(b.shape[1], int)
+        for group in column_groups(b.shape[1], len(b)):
+            value[:, group], residuals[group], steps[group] = self._solve_columns(b[:, group], rtol)
+            for column in range(group.start, group.stop):
+                if not residuals[column] <= tolerance:
+                    value[:, column], residuals[column], steps[column] = self._try_harder(
+                        b[:, column], rtol, tolerance
+                    )
+            if callback is not None:
+                callback(group.stop)
+        return SparseSolution(value, residuals, steps, self.method)
+
+    def descend(
+        self,
+        gradient: Float[np.ndarray, " n"],
+        rtol: float,
+        max_steps: int = MULTIGRID_STEPS,
+        reach: float = 0.0,
+    ) -> DescentDirection:
+        """A direction down the quadratic model with this matrix: -A^-1 g, inexactly.
+
+        Where the matrix curves down, that would lead anywhere: the direction is that of its convex
+        part, or, if that leads almost nowhere, as near a saddle, one of negative curvature.
+
+        Arguments:
+            gradient: shape (n,).
+            rtol: relative residual at which to stop.
+            max_steps: iterations to take at most; one is the preconditioner alone, scaled.
+            reach: how far one row of blocks may move along a direction of negative curvature; 0 if
+                none is wanted.
+
+        Returns:
+            A `DescentDirection`.
+        """
+        right = self.project(-gradient)
+        if not np.linalg.norm(right) > 0:
+            return DescentDirection(np.zeros_like(right), 0, False)
+        if self._factor is not None and self.positive_definite:
+            value, _, steps = self._solve_column(right, rtol)
+            return DescentDirection(value, steps, False)
+        steps, ended = 0, None
+        # Once seen to curve down it is not asked again.
+        if "_positive_semidefinite" not in self.__dict__:
+            # The factor of an indefinite matrix is no preconditioner.
+            usable = self.preconditioner if self._factor is None else BlockJacobi(self._blocks)
+            ended = conjugate_gradients(
+                self._operator, right, usable, self.project, rtol, max_steps
+            )
+            if not ended.negative_curvature:
+                return DescentDirection(ended.value, ended.steps, False)
+            steps = ended.steps
+        convex, preconditioner = self._positive_semidefinite
+        found = conjugate_gradients(
+            convex, right, preconditioner, self.project, max(rtol, CONVEX_RTOL),
+            min(max_steps, CONVEX_STEPS),
+        )  # fmt: skip
+        value, steps = found.value, steps + found.steps
+        # For matrices nearby, which may curve down without being seen to with one that does too.
+        self.preconditioner = preconditioner
+        if ended is not None and self._longest(value) < SADDLE_FRACTION * reach:
+            negative_curvature = ended.direction * np.copysign(1.0, right @ ended.direction)
+            negative_curvature = negative_curvature * (
+                reach / max(self._longest(negative_curvature), 1e-300)
+            )
+            if self._rise(negative_curvature, right) < self._rise(value, right):
+                value = negative_curvature
+        return DescentDirection(value, steps, True)
+
+    def _rise(self, move: np.ndarray, right: np.ndarray) -> float:
+        """What the quadratic model rises by along a move."""
+        return float(0.5 * move @ (self._operator @ move) - right @ move)
+
+    def _longest(self, move: np.ndarray) -> float:
+        """The longest move of one row of blocks."""
+        return float(np.linalg.norm(move.reshape(-1, self._blocks.blocksize[0]), axis=1).max())
+
+    @functools.cached_property
+    def _positive_semidefinite(self) -> tuple[scipy.sparse.bsr_array, HostPreconditioner]:
+        """The positive semidefinite projection of strong couplings, and a preconditioner."""
+        matrix = positive_semidefinite_projection(strong_couplings(self._blocks))
+        try:
+            return matrix, Multigrid(matrix, self._near_null_space)
+        except Exception as error:
+            # PyAMG raises errors of many kinds on matrices that it cannot coarsen.
+            self.failures.append(f"multigrid of the positive semidefinite projection: {error}")
+            return matrix, BlockJacobi(matrix)
+
+    def _complete_factor(self) -> None:
+        """Let what solves be there, if not by the factorisation then by the next way."""
+        if self._factor is None:
+            return
+        try:
+            self._factor.complete()
+        except (RuntimeError, MemoryError) as error:
+            self.failures.append(f"direct: {error}")
+            self._factor = None
+            self._set_up("multigrid")
+
+    def _solve_column(self, b: np.ndarray, rtol: float) -> tuple[np.ndarray, float, int]:
+        x, residuals, steps = self._solve_columns(b[:, None], rtol)
+        return x[:, 0], float(residuals[0]), int(steps[0])
+
+    def _solve_columns(
+        self, b: Float[np.ndarray, "n P"], rtol: float
+    ) -> tuple[Float[np.ndarray, "n P"], Float[np.ndarray, " P"], Int[np.ndarray, " P"]]:
+        """Solutions, their relative residuals and the iterations of each, whatever they reached."""
+        inside = self.project(b)
+        norms = np.linalg.norm(inside, axis=0)
+        # What is left of a vector in the null space is rounding.
+        inside[:, norms <= 1e-14 * np.linalg.norm(b, axis=0)] = 0.0
+        self._complete_factor()
+        if self._factor is None:
+            return self._iterate(inside, rtol)
+        x, left = np.zeros_like(inside), inside
+        scale = np.where(norms > 0, norms, 1.0)
+        for _ in range(3):
+            x = x + self.project(self._factor(left))
+            left = self.project(inside - self._operator @ x)
+            residuals = np.linalg.norm(left, axis=0) / scale
+            if (residuals <= rtol).all():
+                break
+        steps = np.zeros(len(residuals), int)
+        for column in np.flatnonzero(~(residuals <= 10.0 * rtol)):
+            # Null vectors that are not quite null leave a factor that is not quite an inverse.
+            result = conjugate_gradients(
+                self._operator,
+                inside[:, column],
+                self._factor,
+                self.project,
+                rtol,
+                REFINEMENT_STEPS,
+            )
+            if result.residual < residuals[column] and not result.negative_curvature:
+                x[:, column], residuals[column] = result.value, result.residual
+                steps[column] = result.steps
+        return x, residuals, steps
+
+    def _iterate(
+        self, b: Float[np.ndarray, "n P"], rtol: float
+    ) -> tuple[Float[np.ndarray, "n P"], Float[np.ndarray, " P"], Int[np.ndarray, " P"]]:
+        """Conjugate gradients for one right-hand side, or for a block of several."""
+        given = np.any(b, axis=0)
+        x, residuals = np.zeros_like(b), given.astype(float)
+        steps = np.zeros(b.shape[1], int)
+        if given.sum() > 1:
+            x, residuals, steps[given] = block_conjugate_gradients(
+                self._wide_operator, b, self.preconditioner, self.project, rtol, MULTIGRID_STEPS
+            )
+        # What ends a block, such as negative curvature, need not concern each of its columns.
+        for column in np.flatnonzero(~(residuals <= rtol)):
+            result = conjugate_gradients(
+                self._operator,
+                b[:, column],
+                self.preconditioner,
+                self.project,
+                rtol,
+                MULTIGRID_STEPS,
+            )
+            if result.residual < residuals[column]:
+                x[:, column], residuals[column] = result.value, result.residual
+            steps[column] += result.steps
+        return x, residuals, steps
+
+    @functools.cached_property
+    def _operator(self) -> Operator:
+        """The matrix for products."""
+        low_rank = isinstance(self.matrix, SparsePlusLowRank)
+        return self.matrix if low_rank else shared_by_cores(self.matrix)
+
+    @functools.cached_property
+    def _wide_operator(self) -> Operator:
+        """The same in the format that is twice as fast for many vectors, if that is no burden."""
+        if self._blocks.data.nbytes > WIDE_LIMIT:
+            return self._operator
+        if isinstance(self.matrix, SparsePlusLowRank):
+            return self.matrix.for_many_columns()
+        return shared_by_cores(self.matrix.tocsr())
+
+    def _try_harder(
+        self, b: np.ndarray, rtol: float, tolerance: float
+    ) -> tuple[np.ndarray, float, int]:
+        """The ways that remain, after the one taken has failed on this right-hand side."""
+        self.failures.append(f"{self.method}: stalled")
+        inside = self.project(b)
+        if self.method == "direct":
+            # A factor that is nearly singular may still be a good preconditioner.
+            self._factor = None
+            self._set_up("multigrid")
+            x, residual, steps = self._solve_column(b, rtol)
+            if residual <= tolerance:
+                return x, residual, steps
+        most = 20 * MULTIGRID_STEPS
+        result = conjugate_gradients(
+            self._operator, inside, BlockJacobi(self._blocks), self.project, rtol, most
+        )
+        if result.residual <= tolerance and not self._is_rounding(result.value, b, tolerance):
+            return result.value, result.residual, result.steps
+        x = self.project(self._minres(inside, rtol, most))
+        norm = np.linalg.norm(inside)
+        residual = float(np.linalg.norm(self.project(self._operator @ x) - inside) / norm)
+        if not residual <= tolerance or self._is_rounding(x, b, tolerance):
+            raise LinearSolveError(
+                f"the linear solve did not converge: its relative residual is {residual:.1e}, "
+                f"asked {tolerance:.1e}; the matrix has unknown null modes, or is indefinite: "
+                f"relax further, or remove what holds nothing (tried: {'; '.join(self.failures)})"
+            )
+        return x, residual, most
+
+    def _is_rounding(self, x: np.ndarray, b: np.ndarray, tolerance: float) -> bool:
+        """Whether x is so long that rounding alone makes A x what it is: A is singular there."""
+        rounding = np.finfo(float).eps * np.abs(self._blocks.data).max(initial=0.0)
+        return bool(rounding * np.linalg.norm(x) > tolerance * np.linalg.norm(b))
+
+    def _minres(self, b: np.ndarray, rtol: float, steps: int) -> np.ndarray:
+        """MINRES, which asks for no definite matrix."""
+        size = len(b)
+
+        def operator(function: HostPreconditioner) -> scipy.sparse.linalg.LinearOperator:
+            return scipy.sparse.linalg.LinearOperator(
+                (size, size), matvec=lambda v: self.project(function(self.project(v))), dtype=float
+            )
+
+        jacobi = operator(BlockJacobi(self._blocks))
+        product = operator(lambda v: self._operator @ v)
+        return scipy.sparse.linalg.minres(product, b, M=jacobi, rtol=rtol, maxiter=steps)[0]
+
+    def lowest_eigenvalue(self, steps: int = 60, tolerance: float = 0.1) -> float:
+        """The lowest eigenvalue outside the null space, to a few percent; infinite if none.
+
+        Arguments:
+            steps: improvements to make at most.
+            tolerance: residual, relative to the eigenvalue, at which to stop.
+        """
+        if len(self.null_space) >= self.matrix.shape[0]:
+            return float("inf")
+        self._complete_factor()
+        return lowest_eigenvalue(
+            self._operator, self.matrix.shape[0], self.preconditioner, self.project, steps,
+            tolerance,
+        )  # fmt: skip
+
+    def __str__(self) -> str:
+        described = (
+            f"{self.method}, {self.preconditioner}"
+            if self.method == "direct"
+            else f"conjugate gradients, {self.preconditioner}"
+        )
+        return f"{described} ({self.matrix.shape[0]:,} unknowns)"
+
+
+def column_groups(count: int, unknowns: int) -> list[slice]:
+    """Right-hand sides in groups of equal size that the free memory allows to be solved together.
+
+    Arguments:
+        count: how many there are.
+        unknowns: numbers in each.
+
+    Returns:
+        Which of them each group holds, in order.
+    """
+    allowed = MEMORY_FRACTION * available_memory() / (8 * VECTORS * max(unknowns, 1))
+    most = int(min(max(allowed, 1), TOGETHER))
+    size = -(-count // max(1, -(-count // most)))
+    return [slice(start, min(start + size, count)) for start in range(0, count, max(size, 1))]
+
+
+def orthonormal_rows(vectors: np.ndarray) -> np.ndarray:
+    """An orthonormal basis of the span of the rows, shape (rank, n)."""
+    if vectors.size == 0:
+        return np.zeros((0, vectors.shape[1]))
+    # By the small Gram matrix: the vectors may be long.
+    scales = np.linalg.norm(vectors, axis=1)
+    rows = vectors[scales > 0] / scales[scales > 0, None]
+    for _ in range(2):
+        values, eigenvectors = np.linalg.eigh(rows @ rows.T)
+        kept = values > 1e-12 * values.max(initial=0.0)
+        rows = (eigenvectors[:, kept] / np.sqrt(values[kept])).T @ rows
+    return rows

@@ -1,0 +1,206 @@
+"""The function that is minimised: enthalpy of the degrees of freedom, and its gradient."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from mdsens.mechanics.energy import energy_and_forces, energy_forces_virial
+from mdsens.particles.edges import EdgeList
+from mdsens.particles.system import System
+from mdsens.potentials.potential import Potential
+
+#: What of the cell may relax.
+CELL_MODES = (None, "isotropic", "diagonal", "full")
+
+
+class Landscape(eqx.Module):
+    """Enthalpy H(q) = E + pressure * volume of a system as a function of its degrees of freedom.
+
+    With a fixed cell, q is the positions, shape (N, D). With a relaxing cell, D more rows hold
+    eta, and positions and cell follow from both: with the strain S = projection(eta) / c and
+    A = 1 + S, positions = q A and cell = reference cell A. The length c = sqrt(N) (V/N)^(1/D)
+    gives a strain the curvature of one atom's displacement, so that one tolerance serves both
+    (as in the unit-cell filters of E. B. Tadmor et al., Phys. Rev. B 59, 235 (1999)).
+
+    Attributes:
+        system: reference positions and cell, species, fixed atoms.
+        potential: the potential.
+        edge_list: edges within the potential's range, valid near q.
+        pressure: external pressure, energy/length^D.
+        rattlers: shape (N,), atoms without load, which stay where they are: rattlers, lone atoms.
+        floppy: shape (M, R, D), null vectors of the Hessian beyond those of symmetry.
+        cell_mode: None, ``"isotropic"``, ``"diagonal"`` or ``"full"``.
+    """
+
+    system: System
+    potential: Potential
+    edge_list: EdgeList
+    pressure: Float[Array, ""]
+    rattlers: Bool[Array, " N"]
+    floppy: Float[Array, "M R D"]
+    cell_mode: str | None = eqx.field(static=True)
+
+    @property
+    def coordinates(self) -> Float[Array, "R D"]:
+        """The degrees of freedom of the reference system, R = N or N + D rows."""
+        if self.cell_mode is None:
+            return self.system.positions
+        dimension = self.system.dimension
+        return jnp.concatenate([self.system.positions, jnp.zeros((dimension, dimension))])
+
+    @property
+    def strain_length(self) -> Float[Array, ""]:
+        """The length c that turns strain into a coordinate."""
+        count, dimension = self.system.positions.shape
+        volume = jax.lax.stop_gradient(self.system.volume)
+        return jnp.sqrt(count) * (volume / count) ** (1.0 / dimension)
+
+    def constrained_rows(self, q: Float[Array, "R D"]) -> Array:
+        """Whether each row of q is that of an atom that is fixed or a rattler, shape (R, 1)."""
+        constrained = self.system.fixed | self.rattlers
+        rows = jnp.zeros(q.shape[0], bool).at[: self.system.atom_count].set(constrained)
+        return rows[:, None]
+
+    def project_strain(self, eta: Float[Array, "D D"]) -> Float[Array, "D D"]:
+        """The part of eta that the cell mode allows: symmetric, diagonal, or isotropic."""
+        if self.cell_mode == "full":
+            return (eta + eta.T) / 2
+        diagonal = jnp.diag(jnp.diag(eta))
+        if self.cell_mode == "diagonal":
+            return diagonal
+        return jnp.eye(eta.shape[0]) * jnp.trace(eta) / eta.shape[0]
+
+    def _deformation(self, q: Float[Array, "R D"]) -> Float[Array, "D D"]:
+        dimension = self.system.dimension
+        if self.cell_mode is None:
+            return jnp.eye(dimension)
+        eta = q[self.system.atom_count :]
+        return jnp.eye(dimension) + self.project_strain(eta) / self.strain_length
+
+    def system_at(self, q: Float[Array, "R D"]) -> System:
+        """The system at given degrees of freedom; constrained atoms stay at their reference."""
+        count = self.system.atom_count
+        positions = jnp.where(self.constrained_rows(q)[:count], self.system.positions, q[:count])
+        if self.cell_mode is None:
+            return self.system.with_positions(positions)
+        deformation = self._deformation(q)
+        moved = self.system.with_positions(positions @ deformation)
+        return moved.with_cell(self.system.cell @ deformation)
+
+    def enthalpy_and_gradient(
+        self, q: Float[Array, "R D"]
+    ) -> tuple[Float[Array, ""], Float[Array, "R D"]]:
+        """H(q) in units of energy and dH/dq in energy/length; zero rows for constrained atoms."""
+        system = self.system_at(q)
+        if self.cell_mode is None:
+            energy, forces = energy_and_forces(system, self.potential, self.edge_list)
+            return energy, jnp.where(self.constrained_rows(q), 0.0, -forces)
+        energy, forces, virial = energy_forces_virial(system, self.potential, self.edge_list)
+        deformation = self._deformation(q)
+        enthalpy = energy + self.pressure * system.volume
+        work = virial + self.pressure * system.volume * jnp.eye(system.dimension)
+        strain_gradient = self.project_strain(jnp.linalg.solve(deformation.T, work))
+        rows = jnp.concatenate([-forces @ deformation.T, strain_gradient / self.strain_length])
+        return enthalpy, jnp.where(self.constrained_rows(q), 0.0, rows)
+
+    def condition(self, q: Float[Array, "R D"]) -> Float[Array, "R D"]:
+        """The optimality condition F(q) = 0: no force, and constrained atoms at their reference."""
+        count = self.system.atom_count
+        displaced = q[:count] - self.system.positions
+        rows = jnp.zeros_like(q).at[:count].set(displaced)
+        return jnp.where(self.constrained_rows(q), rows, self.enthalpy_and_gradient(q)[1])
+
+    @eqx.filter_jit
+    def null_vectors(self, q: Float[Array, "R D"]) -> Float[Array, "M R D"]:
+        """Directions along which the condition does not change by symmetry, one per row.
+
+        Translations where no atom is fixed; the rotations that there also are; and the parts of eta
+        that the cell mode ignores. A row may be zero, as for the rotation of a linear molecule
+        about its axis.
+        """
+        count, dimension = self.system.atom_count, self.system.dimension
+        vectors = []
+        free = jnp.where(jnp.any(self.system.fixed), 0.0, 1.0)
+        moving = jnp.where(self.rattlers, 0.0, free)
+        for axis in range(dimension):
+            vectors.append(jnp.zeros_like(q).at[:count, axis].set(moving))
+        centred = moving[:, None] * (q[:count] - jnp.mean(q[:count], axis=0))
+        for generator in self.rotations():
+            vectors.append(jnp.zeros_like(q).at[:count].set(centred @ generator))
+        if self.cell_mode is not None:
+            for i in range(dimension):
+                for j in range(dimension):
+                    unit = jnp.zeros((dimension, dimension)).at[i, j].set(1.0)
+                    vectors.append(
+                        jnp.zeros_like(q).at[count:].set(unit - self.project_strain(unit))
+                    )
+        return jnp.concatenate([jnp.stack(vectors), self.floppy])
+
+    @eqx.filter_jit
+    def with_rattlers_at(self, q: Float[Array, "R D"]) -> "Landscape":
+        """This landscape with the reference of its rattlers where q has them."""
+        here = jax.lax.stop_gradient(q[: self.system.atom_count])
+        positions = jnp.where(self.rattlers[:, None], here, self.system.positions)
+        return eqx.tree_at(lambda landscape: landscape.system.positions, self, positions)
+
+    @eqx.filter_jit
+    def backbone(self) -> "Landscape":
+        """This landscape without the edges of rattlers, which carry no load."""
+        edge_list = self.edge_list
+        blocks, _, size = edge_list.neighbors.shape
+        rattlers = jnp.concatenate(
+            [self.rattlers, self.rattlers[edge_list.ghost_owners], jnp.ones(1, bool)]
+        )
+        sites = jnp.pad(self.rattlers, (0, blocks * size - self.rattlers.shape[0]))
+        gone = rattlers[edge_list.neighbors] | sites.reshape(blocks, 1, size)
+        neighbors = jnp.where(gone, rattlers.shape[0] - 1, edge_list.neighbors)
+        reverse = edge_list.reverse
+        if reverse is not None:
+            # A slot without an edge is its own reverse.
+            own = jnp.arange(neighbors.size, dtype=jnp.int32).reshape(neighbors.shape)
+            reverse = jnp.where(gone, own, reverse)
+        return eqx.tree_at(
+            lambda landscape: (landscape.edge_list.neighbors, landscape.edge_list.reverse),
+            self,
+            (neighbors, reverse),
+            is_leaf=lambda leaf: leaf is None,
+        )
+
+    def rotations(self) -> Float[Array, "M D D"]:
+        """Generators W of the rotations that leave the boundaries as they are: x turns by x W.
+
+        Of all where nothing is periodic. Of three directions one may be, and the system then turns
+        about its lattice vector, wherever that points; with two there is no rotation left.
+        """
+        dimension = self.system.dimension
+        planes = [(i, j) for i in range(dimension) for j in range(i + 1, dimension)]
+        generators = np.zeros((len(planes), dimension, dimension))
+        for plane, (i, j) in enumerate(planes):
+            generators[plane, i, j], generators[plane, j, i] = 1.0, -1.0
+        periods = self.system.cell[np.flatnonzero(self.system.pbc)]
+        if len(periods) == 0:
+            return jnp.asarray(generators)
+        if len(periods) > 1 or dimension == 2:
+            return jnp.zeros((0, dimension, dimension))
+        x, y, z = periods[0] / jnp.linalg.norm(periods[0])
+        # The planes are xy, xz and yz.
+        return jnp.tensordot(jnp.stack([z, -y, x]), jnp.asarray(generators), 1)[None]
+
+
+@jax.jit
+def largest_force(gradient: Float[Array, "R D"]) -> Float[Array, ""]:
+    """The largest norm of a row: the largest force on an atom (or on the cell), energy/length."""
+    return jnp.sqrt(jnp.max(jnp.sum(gradient**2, axis=1)))
+
+
+@jax.jit
+def typical_force(gradient: Float[Array, "R D"]) -> Float[Array, ""]:
+    """The root mean square norm of the rows that are not zero, energy/length.
+
+    Zero are those of atoms that are constrained or touch nothing, and those that only fill up a
+    batch.
+    """
+    squares = jnp.sum(gradient**2, axis=1)
+    return jnp.sqrt(jnp.sum(squares) / jnp.maximum(jnp.sum(squares > 0.0), 1))

@@ -1,0 +1,375 @@
+"""Linear solves with the Hessian of a landscape: the sparse matrix, and a relaxing cell's rows."""
+
+import copy
+import dataclasses
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse
+from jaxtyping import Array, Bool, Float
+
+from mdsens.errors import MdsensWarning
+from mdsens.linalg.multigrid import HostPreconditioner
+from mdsens.linalg.sparse_plus_low_rank import SparsePlusLowRank, blocks_of
+from mdsens.linalg.sparse_solver import (
+    MULTIGRID_STEPS,
+    DescentDirection,
+    SparseSolution,
+    SparseSolver,
+    orthonormal_rows,
+)
+from mdsens.mechanics.enthalpy import Landscape
+from mdsens.mechanics.sparse_hessian import (
+    HessianMatrix,
+    hessian_in_parts,
+    sparse_hessian_bytes,
+)
+from mdsens.resources import available_memory
+
+#: Part of the free memory that a Hessian may take, with what is computed from it.
+MEMORY_FRACTION = 0.5
+#: Relative residual above which a solution is an error, unless less was asked for.
+TOLERANCE = 1e-6
+
+
+def hessian_fits(landscape: Landscape) -> bool:
+    """Whether the sparse Hessian fits into the free memory; if not, a warning says so."""
+    free = available_memory()
+    # Edges are counted only where it matters.
+    for counted in (False, True):
+        needed = sparse_hessian_bytes(
+            landscape.system, landscape.potential, landscape.edge_list, counted
+        )
+        if needed <= MEMORY_FRACTION * free:
+            return True
+    gib = 1024.0**3
+    warnings.warn(
+        f"the sparse Hessian would take up to {needed / gib:.3g} GiB of {free / gib:.3g} GiB free: "
+        "it is not built, and what needs no matrix is done in its place, which is slower",
+        MdsensWarning,
+        stacklevel=3,
+    )
+    return False
+
+
+class HessianSolver:
+    """The derivative H of a landscape's condition as a matrix on the host, and solves of H x = b.
+
+    The Hessian of the positions is a sparse matrix. The rows and columns of a relaxing cell are
+    dense and few, and are eliminated: with A the sparse part, C the columns of the cell and S its
+    own block, [A C; C^T S] is solved through the Schur complement S - C^T A^+ C.
+
+    Arguments:
+        landscape: the function; rattlers without their edges.
+        q: degrees of freedom, shape (R, D).
+        method: ``"auto"``, ``"direct"``, ``"multigrid"`` or ``"block-jacobi"``.
+        preconditioner: one that serves already, of a Hessian nearby.
+
+    Attributes:
+        matrix: the part A of the positions, shape (N D, N D), energy/length^2; sparse, perhaps with
+            a part of low rank; the identity for constrained atoms.
+        cell_columns: C and S, shape (R D, D^2); None where the cell is fixed.
+        null_space: orthonormal null vectors, shape (M, R D).
+        motionless: shape (R,), rows of atoms that are constrained, or that nothing holds or pushes.
+
+    Raises:
+        LinearSolveError: the Hessian is not finite.
+    """
+
+    def __init__(
+        self,
+        landscape: Landscape,
+        q: Float[Array, "R D"],
+        method: str = "auto",
+        preconditioner: HostPreconditioner | None = None,
+    ) -> None:
+        surroundings = jax.tree.map(np.asarray, hessian_surroundings(landscape, q))
+        matrix = hessian_in_parts(
+            landscape.system_at(q),
+            landscape.potential,
+            landscape.edge_list,
+            surroundings.constrained,
+        )
+        self._set_up(matrix, surroundings, method, preconditioner)
+
+    @classmethod
+    def of_arrays(cls, matrix: HessianMatrix, surroundings: "Surroundings") -> "HessianSolver":
+        """The same of a matrix that is there, by NumPy and SciPy alone.
+
+        Arguments:
+            matrix: the Hessian of the positions; it is changed.
+            surroundings: what `hessian_surroundings` has found, as NumPy arrays.
+
+        Returns:
+            The HessianSolver.
+        """
+        solver = cls.__new__(cls)
+        solver._set_up(matrix, surroundings, "auto", None)
+        return solver
+
+    def _set_up(
+        self,
+        matrix: HessianMatrix,
+        surroundings: "Surroundings",
+        method: str,
+        preconditioner: HostPreconditioner | None,
+    ) -> None:
+        self.method, self.given_preconditioner = method, preconditioner
+        self.matrix, self._surroundings = matrix, surroundings
+        constrained = surroundings.constrained
+        self.shape = surroundings.q.shape
+        count, dimension = len(constrained), self.shape[1]
+        self.atom_rows = count * dimension
+        self.cell_columns: np.ndarray | None = None
+        if surroundings.cell_columns is not None:
+            _refer_to_undeformed(matrix, surroundings.deformation, constrained)
+            self.cell_columns = surroundings.cell_columns
+        self.unpushed = _without_stiffness(blocks_of(matrix), dimension)
+        self.motionless = np.zeros(len(surroundings.q), bool)
+        self.motionless[:count] = constrained | self.unpushed
+        self._set_null_space(surroundings.null_vectors)
+
+    def _set_null_space(self, null_vectors: Float[np.ndarray, "M R D"]) -> None:
+        vectors = null_vectors * ~self.motionless[:, None]
+        vectors = vectors.reshape(len(vectors), -1)
+        self.null_space = orthonormal_rows(vectors)
+        # A null vector that moves the cell too is not one of the sparse part.
+        of_cell = np.abs(vectors[:, self.atom_rows :]).max(axis=1, initial=0.0)
+        fixed_cell = of_cell <= 1e-8 * np.abs(vectors).max(axis=1, initial=1e-300)
+        self._null_atoms = orthonormal_rows(vectors[fixed_cell, : self.atom_rows])
+
+    def with_floppy(self, floppy: Float[np.ndarray, "M R D"]) -> "HessianSolver":
+        """The same matrix with more null vectors, which no symmetry explains."""
+        if len(floppy) == 0:
+            return self
+        other = copy.copy(self)
+        other.__dict__.pop("sparse", None)
+        other.__dict__.pop("_schur", None)
+        other._set_null_space(np.concatenate([self._surroundings.null_vectors, floppy]))
+        return other
+
+    @functools.cached_property
+    def sparse(self) -> SparseSolver:
+        """Linear solves with the sparse part."""
+        return SparseSolver(
+            self.matrix,
+            self._null_atoms,
+            _rigid_motions(self._surroundings, self.motionless),
+            self.method,
+            self.shape[1],
+            self.given_preconditioner,
+        )
+
+    @functools.cached_property
+    def _schur(self) -> "_SchurComplement | None":
+        if self.cell_columns is None:
+            return None
+        border = self.cell_columns[: self.atom_rows]
+        through = self.sparse.solve(border).value
+        complement = self.cell_columns[self.atom_rows :] - border.T @ through
+        values, eigenvectors = np.linalg.eigh((complement + complement.T) / 2)
+        sizes = np.abs(values)
+        kept = sizes > 1e-9 * max(sizes.max(initial=0.0), 1e-300)
+        return _SchurComplement(border, through, values[kept], eigenvectors[:, kept])
+
+    def dense(self) -> Float[np.ndarray, "RD RD"]:
+        """The whole matrix, shape (R D, R D), in units of energy/length^2; symmetric."""
+        size = int(np.prod(self.shape))
+        whole = np.zeros((size, size))
+        whole[: self.atom_rows, : self.atom_rows] = self.matrix.toarray()
+        rows = np.flatnonzero(np.repeat(self.unpushed, self.shape[1]))
+        whole[rows, rows] = 0.0
+        if self.cell_columns is not None:
+            whole[:, self.atom_rows :] = self.cell_columns
+            whole[self.atom_rows :] = self.cell_columns.T
+        return (whole + whole.T) / 2
+
+    @property
+    def preconditioner(self) -> HostPreconditioner | None:
+        """That of the sparse part, for Hessians nearby; None where it is a factorisation."""
+        return None if self.sparse.method == "direct" else self.sparse.preconditioner
+
+    def solve(
+        self,
+        rights: Float[np.ndarray, "P R D"],
+        rtol: float = 1e-10,
+        callback: Callable[[int], None] | None = None,
+    ) -> tuple[Float[np.ndarray, "P R D"], SparseSolution]:
+        """Solve for P right-hand sides; their parts in the null space are left out.
+
+        Arguments:
+            rights: shape (P, R, D), energy/length.
+            rtol: relative residual to reach.
+            callback: called with the number of right-hand sides done after each.
+
+        Returns:
+            Shape (P, R, D), length; and how the sparse part was solved.
+
+        Raises:
+            LinearSolveError: a right-hand side is not finite, or no method converges.
+        """
+        flat = np.asarray(rights, float).reshape(len(rights), -1)
+        flat = (flat - (flat @ self.null_space.T) @ self.null_space).T
+        atoms = np.ascontiguousarray(flat[: self.atom_rows])
+        atoms[np.repeat(self.unpushed, self.shape[1])] = 0.0
+        solution = self.sparse.solve(atoms, rtol, max(TOLERANCE, 2.0 * rtol), callback)
+        value, schur = solution.value, self._schur
+        if schur is not None:
+            change = schur.eigenvectors.T @ (flat[self.atom_rows :] - schur.border.T @ value)
+            cell = schur.eigenvectors @ (change / schur.eigenvalues[:, None])
+            value = np.concatenate([value - schur.through @ cell, cell])
+        value = value.T - (value.T @ self.null_space.T) @ self.null_space
+        return value.reshape(rights.shape), solution
+
+    def project(self, vector: Float[np.ndarray, "R D"]) -> Float[np.ndarray, "R D"]:
+        """The part of a vector outside the null space, with nothing on atoms that do not move."""
+        vector = np.where(self.motionless[:, None], 0.0, vector).reshape(-1)
+        return (vector - self.null_space.T @ (self.null_space @ vector)).reshape(self.shape)
+
+    def descend(
+        self,
+        gradient: Float[np.ndarray, "R D"],
+        rtol: float,
+        max_steps: int = MULTIGRID_STEPS,
+        reach: float = 0.0,
+    ) -> DescentDirection:
+        """An inexact Newton step -H^-1 g; where the Hessian curves down, a step down all the same.
+
+        Arguments:
+            gradient: shape (R, D), energy/length.
+            rtol: relative residual at which to stop.
+            max_steps: iterations to take at most; one is the preconditioner alone, scaled.
+            reach: how far an atom may move along a direction of negative curvature, length; 0: such
+                directions are not wanted.
+
+        Returns:
+            The step, shape (R, D), length; the iterations taken, and whether the Hessian was seen
+            to curve down.
+        """
+        flat = np.asarray(gradient, float).reshape(-1)
+        found = self.sparse.descend(flat[: self.atom_rows], rtol, max_steps, reach)
+        direction, schur = found.value, self._schur
+        if schur is not None:
+            # In size, so that a direction in which the cell is unstable is left downhill.
+            slope = schur.eigenvectors.T @ (flat[self.atom_rows :] + schur.border.T @ direction)
+            cell = -schur.eigenvectors @ (slope / np.abs(schur.eigenvalues))
+            direction = np.concatenate([direction - schur.through @ cell, cell])
+        return dataclasses.replace(found, value=direction.reshape(self.shape))
+
+    @property
+    def lowest_eigenvalue(self) -> float:
+        """The lowest eigenvalue outside the null space, or of a cell's own, energy/length^2."""
+        lowest, schur = self.sparse.lowest_eigenvalue(), self._schur
+        return lowest if schur is None else min(lowest, schur.eigenvalues.min(initial=np.inf))
+
+
+@dataclasses.dataclass(frozen=True)
+class _SchurComplement:
+    """What eliminating the sparse part leaves of a relaxing cell: its modes with a stiffness."""
+
+    border: Float[np.ndarray, "ND U"]
+    through: Float[np.ndarray, "ND U"]
+    eigenvalues: Float[np.ndarray, " m"]
+    eigenvectors: Float[np.ndarray, "U m"]
+
+
+def _refer_to_undeformed(
+    matrix: HessianMatrix, deformation: Float[np.ndarray, "D D"], constrained: np.ndarray
+) -> None:
+    """Refer the blocks to undeformed positions: positions = q A turns a block K into A K A^T."""
+    blocks = blocks_of(matrix)
+    if isinstance(matrix, SparsePlusLowRank):
+        matrix.gradients.data[:] = matrix.gradients.data @ deformation.T
+    row = np.repeat(np.arange(len(constrained)), np.diff(blocks.indptr))
+    moves = ~constrained[row]
+    blocks.data[moves] = deformation @ blocks.data[moves] @ deformation.T
+
+
+def _without_stiffness(matrix: scipy.sparse.bsr_array, dimension: int) -> Bool[np.ndarray, " N"]:
+    """Atoms that nothing holds or pushes: their blocks become the identity, and they stay."""
+    count = matrix.shape[0] // dimension
+    row = np.repeat(np.arange(count), np.diff(matrix.indptr))
+    own = row == matrix.indices
+    unconnected = np.zeros(count, bool)
+    empty = ~matrix.data[own].any(axis=(1, 2))
+    if empty.any():
+        unconnected[row[own]] = empty
+        matrix.data[np.flatnonzero(own)[empty]] = np.eye(dimension)
+    return unconnected
+
+
+def _rigid_motions(
+    surroundings: "Surroundings", motionless: Bool[np.ndarray, " R"]
+) -> Float[np.ndarray, "ND k"]:
+    """Translations, and rotations where the boundaries allow them, of the atoms that move."""
+    count, dimension = len(surroundings.constrained), surroundings.q.shape[1]
+    positions = surroundings.q[:count]
+    centred = positions - positions.mean(axis=0)
+    motions = []
+    for axis in range(dimension):
+        motion = np.zeros((count, dimension))
+        motion[:, axis] = 1.0
+        motions.append(motion)
+    motions += [centred @ generator for generator in surroundings.rotations]
+    stacked = np.where(motionless[None, :count, None], 0.0, np.stack(motions))
+    return stacked.reshape(len(motions), -1).T
+
+
+class Surroundings(NamedTuple):
+    """What linear solves need beside the Hessian of the positions, in JAX or as NumPy arrays.
+
+    Attributes:
+        q: degrees of freedom, shape (R, D).
+        constrained: shape (N,), atoms that are fixed or rattlers.
+        null_vectors: shape (M, R, D), those of `Landscape.null_vectors`.
+        rotations: shape (k, D, D), generators of the rotations that the boundaries allow.
+        deformation: shape (D, D), of the reference positions into those at q.
+        cell_columns: shape (R D, D^2), the columns that belong to the cell; None if it is fixed.
+    """
+
+    q: Any
+    constrained: Any
+    null_vectors: Any
+    rotations: Any
+    deformation: Any
+    cell_columns: Any
+
+
+def hessian_surroundings(landscape: Landscape, q: Float[Array, "R D"]) -> Surroundings:
+    """What linear solves with a landscape's Hessian need beside that of the positions.
+
+    Arguments:
+        landscape: the function; rattlers without their edges.
+        q: degrees of freedom, shape (R, D).
+
+    Returns:
+        The Surroundings; q may be traced.
+    """
+    count = landscape.system.atom_count
+    columns = None if landscape.cell_mode is None else _cell_columns(landscape, q)
+    return Surroundings(
+        q,
+        landscape.constrained_rows(q)[:count, 0],
+        landscape.null_vectors(q),
+        landscape.rotations(),
+        landscape._deformation(q),
+        columns,
+    )
+
+
+@eqx.filter_jit
+def _cell_columns(landscape: Landscape, q: Float[Array, "R D"]) -> Float[Array, "RD U"]:
+    """The columns of the condition's derivative that belong to the cell."""
+    count, dimension = landscape.system.positions.shape
+
+    def column(index: Array) -> Float[Array, " RD"]:
+        unit = jnp.zeros(q.size).at[count * dimension + index].set(1.0).reshape(q.shape)
+        return jax.jvp(landscape.condition, (q,), (unit,))[1].reshape(-1)
+
+    return jax.lax.map(column, jnp.arange(dimension**2)).T

@@ -1,0 +1,50 @@
+"""L-BFGS, the limited-memory quasi-Newton method."""
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from mdsens.mechanics.enthalpy import Landscape, typical_force
+from mdsens.minimisers.lbfgs_history import LBFGSHistory
+from mdsens.minimisers.line_search import LineSearchMinimiser, search
+from mdsens.minimisers.minimiser import State
+
+
+class LBFGS(LineSearchMinimiser):
+    """L-BFGS with a line search; the enthalpy never rises.
+
+    D. C. Liu, J. Nocedal, Math. Program. 45, 503 (1989).
+
+    Arguments:
+        history: number of past steps that model the curvature.
+        max_step: largest move of an atom in one trial, length.
+    """
+
+    history: int = eqx.field(static=True, default=16)
+
+    def start(self, q: Float[Array, "R D"]) -> Any:
+        """No past steps yet."""
+        return LBFGSHistory.none(self.history, q)
+
+    def step(self, landscape: Landscape, state: State) -> State:
+        """Move along minus the model's inverse Hessian times the gradient."""
+        past: LBFGSHistory = state.memory
+        fresh = past.empty
+        left, weights = past.backward(state.gradient)
+        direction = -past.forward(past.scale * left, weights)
+        descends = jnp.vdot(direction, state.gradient) < 0
+        direction = jnp.where(descends, direction, -state.gradient)
+        first = jnp.where(
+            fresh | ~descends,
+            0.25 * self.max_step / jnp.maximum(typical_force(direction), 1e-300),
+            1.0,
+        )
+        result, accepted = search(landscape, state, direction, first, self.max_step, curvature=0.9)
+        past = past.with_step(result.q - state.q, result.gradient - state.gradient, accepted)
+        # A failed search forgets the model and begins again; failing without one is the end.
+        return State(
+            result.q, result.enthalpy, result.gradient,
+            state.evaluations + result.trials, ~accepted & fresh, past.forgotten(~accepted),
+        )  # fmt: skip

@@ -1,0 +1,116 @@
+"""What quasi-Newton methods of limited memory know of the curvature: their past steps."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+
+class LBFGSHistory(eqx.Module):
+    """Past steps s and gradient changes y in a ring, with 1/(s.y); where that is 0 there is none.
+
+    The inverse Hessian that they model is applied by the two-loop recursion (algorithm 7.4 of J.
+    Nocedal, S. J. Wright, Numerical Optimization, 2nd ed.): `backward`, then any model of the
+    inverse Hessian without them, then `forward`. Both loops are over numbers, the products s.y of
+    all pairs, so that long vectors are read twice, and not twice for each step (as in R. H. Byrd,
+    J. Nocedal, R. B. Schnabel, Math. Program. 63, 129 (1994), section 3).
+    """
+
+    steps: Float[Array, "M R D"]
+    changes: Float[Array, "M R D"]
+    products: Float[Array, "M M"]
+    inverses: Float[Array, " M"]
+    newest: Int[Array, ""]
+
+    @classmethod
+    def none(cls, history: int, q: Float[Array, "R D"]) -> "LBFGSHistory":
+        """Room for so many steps, and none yet."""
+        shape = (history, *q.shape)
+        # Each of its own memory, which compiled code may write over.
+        return cls(
+            jnp.zeros(shape), jnp.zeros(shape), jnp.zeros((history, history)), jnp.zeros(history),
+            jnp.asarray(0),
+        )  # fmt: skip
+
+    @property
+    def empty(self) -> Bool[Array, ""]:
+        """Whether there is none."""
+        return self.inverses[self.newest] == 0
+
+    def forgotten(self, wanted: Bool[Array, ""]) -> "LBFGSHistory":
+        """None of them where that is wanted."""
+        inverses = jnp.where(wanted, 0.0, self.inverses)
+        return LBFGSHistory(self.steps, self.changes, self.products, inverses, self.newest)
+
+    @eqx.filter_jit
+    def with_step(
+        self, s: Float[Array, "R D"], y: Float[Array, "R D"], accepted: Bool[Array, ""]
+    ) -> "LBFGSHistory":
+        """One step more, in the place of the oldest, if it was accepted and tells of curvature."""
+        sy = jnp.vdot(s, y)
+        across, down = _products(self.changes, s), _products(self.steps, y)
+        useful = accepted & (sy > 1e-14 * jnp.vdot(y, y))
+        # Always so; but what is written must depend on what is read, or the rings would be copied.
+        useful &= jnp.all(jnp.isfinite(across) & jnp.isfinite(down))
+        place = jnp.where(useful, (self.newest + 1) % len(self.inverses), self.newest)
+
+        def with_new(old: Array, new: Array) -> Array:
+            # Only this place is written to: the rest of a long ring stays where it is.
+            return old.at[place].set(jnp.where(useful, new, old[place]))
+
+        return LBFGSHistory(
+            with_new(self.steps, s),
+            with_new(self.changes, y),
+            # The product of a step with its own change is in the inverses, and not read from here.
+            with_new(with_new(self.products, across).T, down).T,
+            with_new(self.inverses, 1.0 / jnp.where(useful, sy, 1.0)),
+            place,
+        )
+
+    @property
+    def scale(self) -> Float[Array, ""]:
+        """The inverse curvature s.y / y.y along the newest step, length^2/energy; 1 without any."""
+        y = self.changes[self.newest]
+        curvature = self.inverses[self.newest] * jnp.vdot(y, y)
+        return 1.0 / jnp.where(curvature > 0, curvature, 1.0)
+
+    @eqx.filter_jit
+    def backward(self, vector: Float[Array, "R D"]) -> tuple[Float[Array, "R D"], Array]:
+        """The first loop: what is left of a vector, and the weights for the second."""
+        along = _products(self.steps, vector)
+
+        def one(weights: Array, place: Array) -> tuple[Array, None]:
+            # Those of older steps are still zero.
+            left = along[place] - jnp.vdot(self.products[place], weights)
+            return weights.at[place].set(self.inverses[place] * left), None
+
+        weights = jax.lax.scan(one, jnp.zeros_like(along), self._order, reverse=True)[0]
+        return vector - _combination(self.changes, weights), weights
+
+    @eqx.filter_jit
+    def forward(self, vector: Float[Array, "R D"], weights: Array) -> Float[Array, "R D"]:
+        """The second loop, with the weights of the first."""
+        along = _products(self.changes, vector)
+
+        def one(added: Array, place: Array) -> tuple[Array, None]:
+            # What newer steps add is still zero.
+            now = along[place] + jnp.vdot(self.products[:, place], added)
+            return added.at[place].set(weights[place] - self.inverses[place] * now), None
+
+        added = jax.lax.scan(one, jnp.zeros_like(along), self._order)[0]
+        return vector + _combination(self.steps, added)
+
+    @property
+    def _order(self) -> Int[Array, " M"]:
+        """Places from the oldest to the newest."""
+        return (self.newest + 1 + jnp.arange(len(self.inverses))) % len(self.inverses)
+
+
+def _products(ring: Float[Array, "M R D"], vector: Float[Array, "R D"]) -> Float[Array, " M"]:
+    """The scalar product of a vector with each of a ring."""
+    return ring.reshape(len(ring), -1) @ vector.reshape(-1)
+
+
+def _combination(ring: Float[Array, "M R D"], weights: Float[Array, " M"]) -> Float[Array, "R D"]:
+    """The sum of a ring's vectors with these weights."""
+    return (weights @ ring.reshape(len(ring), -1)).reshape(ring.shape[1:])

@@ -1,0 +1,186 @@
+"""A line search that still works where energies differ by less than their rounding."""
+
+import dataclasses
+from typing import Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from mdsens.mechanics.enthalpy import Landscape, largest_force
+from mdsens.minimisers.minimiser import Minimiser, State
+from mdsens.particles.system import is_concrete
+
+#: Fraction of the predicted decrease that is asked for (Armijo's condition).
+DECREASE = 1e-4
+#: Trial steps before a line search gives up.
+MAX_TRIALS = 25
+#: Relative accuracy to which an enthalpy is believed.
+ROUNDING = 1e-13
+
+
+class LineSearchMinimiser(Minimiser):
+    """A minimiser whose steps are found by a line search.
+
+    Arguments:
+        max_step: largest move of an atom in one trial, length.
+    """
+
+    max_step: float | Float[Array, ""] = eqx.field(kw_only=True, default=0.2)
+
+    @property
+    def trial_distance(self) -> float | Float[Array, ""]:
+        """The largest move of an atom in one trial."""
+        return self.max_step
+
+    def limited(self, distance: float | Float[Array, ""]) -> Self:
+        """The same with a smaller largest step."""
+        if is_concrete(distance):
+            return dataclasses.replace(self, max_step=min(self.max_step, float(distance)))
+        return dataclasses.replace(self, max_step=jnp.minimum(self.max_step, distance))
+
+
+class _Search(eqx.Module):
+    t: Float[Array, ""]
+    low: Float[Array, ""]
+    low_slope: Float[Array, ""]
+    high: Float[Array, ""]
+    trials: Int[Array, ""]
+    accepted: Bool[Array, ""]
+    q: Float[Array, "R D"]
+    enthalpy: Float[Array, ""]
+    gradient: Float[Array, "R D"]
+
+
+def search(
+    landscape: Landscape,
+    state: State,
+    direction: Float[Array, "R D"],
+    first_length: Float[Array, ""],
+    max_step: float | Float[Array, ""],
+    curvature: float,
+) -> tuple[_Search, Bool[Array, ""]]:
+    """Find a step along a descent direction that lowers the enthalpy and flattens its slope.
+
+    Accepted is a step t with |slope(t)| <= curvature |slope(0)| that meets Armijo's condition, or,
+    where the enthalpies agree to rounding, one whose slope alone shows that it goes down: the
+    approximate Wolfe conditions of W. W. Hager and H. Zhang, SIAM J. Optim. 16, 170 (2005), eq.
+    4.1.
+
+    Atoms that would go further than ``max_step`` at first are limited to it one by one: the few
+    that do, in a large system far from its minimum, do not hold up all the others.
+
+    Arguments:
+        landscape: the function.
+        state: where to begin.
+        direction: shape (R, D); where it does not go down, the force is followed in its place.
+        first_length: multiple of the direction to try first.
+        max_step: largest move of an atom in one trial, length.
+        curvature: fraction of the first slope that is accepted.
+
+    Returns:
+        The result, and whether a step was accepted; if not, the result is where it began.
+    """
+    count = landscape.system.atom_count
+    direction = _limited_to(first_length * direction, max_step, count)
+    # What is limited to the largest step may no longer go down.
+    direction = jax.lax.cond(
+        jnp.vdot(state.gradient, direction) < 0,
+        lambda: direction,
+        lambda: _limited_to(-state.gradient, max_step, count),
+    )
+    longest = max_step / jnp.maximum(largest_force(direction), jnp.finfo(float).tiny)
+    slope_0 = jnp.vdot(state.gradient, direction)
+    rounding = ROUNDING * (jnp.abs(state.enthalpy) + jnp.finfo(float).tiny)
+
+    def trial(s: _Search) -> _Search:
+        q = state.q + s.t * direction
+        enthalpy, gradient = landscape.enthalpy_and_gradient(q)
+        slope = jnp.vdot(gradient, direction)
+        armijo = enthalpy <= state.enthalpy + DECREASE * s.t * slope_0
+        level = (enthalpy <= state.enthalpy + rounding) & (slope <= (2 * DECREASE - 1) * slope_0)
+        low_enough = (armijo | level) & jnp.isfinite(enthalpy)
+        # At the longest step allowed, going down is enough.
+        flat = (jnp.abs(slope) <= curvature * jnp.abs(slope_0)) | ((s.t >= longest) & (slope < 0))
+        too_far = ~low_enough | (slope > 0)
+        low = jnp.where(too_far, s.low, s.t)
+        low_slope = jnp.where(too_far, s.low_slope, slope)
+        high = jnp.where(too_far, s.t, s.high)
+        # The zero of the slope by the secant, kept inside the bracket.
+        secant = jnp.where(
+            slope > s.low_slope,
+            s.low + (s.t - s.low) * s.low_slope / (s.low_slope - slope),
+            jnp.inf,
+        )
+        width = high - low
+        inside = jnp.clip(
+            jnp.where(jnp.isfinite(secant), secant, 0.5 * (low + high)),
+            low + 0.1 * width,
+            high - 0.1 * width,
+        )
+        longer = jnp.clip(secant, 1.5 * s.t, 5.0 * s.t)
+        t = jnp.minimum(jnp.where(jnp.isfinite(high), inside, longer), longest)
+        return _Search(
+            t, low, low_slope, high, s.trials + 1, low_enough & flat, q, enthalpy, gradient
+        )
+
+    start = _Search(
+        jnp.minimum(1.0, longest),
+        jnp.zeros(()),
+        slope_0,
+        jnp.asarray(jnp.inf),
+        jnp.asarray(0),
+        jnp.asarray(False),
+        state.q,
+        state.enthalpy,
+        state.gradient,
+    )
+    end = jax.lax.while_loop(lambda s: ~s.accepted & (s.trials < MAX_TRIALS), trial, start)
+    # A last trial that is no worse and has a smaller gradient is progress all the same.
+    better = (end.enthalpy <= state.enthalpy + rounding) & (
+        largest_force(end.gradient) < largest_force(state.gradient)
+    )
+    accepted = end.accepted | better
+    back = eqx.tree_at(
+        lambda s: (s.q, s.enthalpy, s.gradient), end, (state.q, state.enthalpy, state.gradient)
+    )
+    return jax.tree.map(lambda new, old: jnp.where(accepted, new, old), end, back), accepted
+
+
+def _limited_to(
+    direction: Float[Array, "R D"], max_step: float | Float[Array, ""], count: int
+) -> Float[Array, "R D"]:
+    """The direction with each row that is longer than ``max_step`` shortened to it.
+
+    If the N atoms of the first rows do not move on average, they still do not afterwards.
+    """
+    lengths = jnp.linalg.norm(direction, axis=1, keepdims=True)
+    limited = direction * jnp.minimum(1.0, max_step / jnp.maximum(lengths, jnp.finfo(float).tiny))
+    balanced = jnp.linalg.norm(jnp.sum(direction[:count], axis=0)) <= 1e-8 * jnp.sum(lengths)
+    # Atoms that are constrained, or only fill up a batch, have no direction.
+    moves = lengths[:count] > 0.0
+    drift = jnp.sum(limited[:count], axis=0) / jnp.maximum(jnp.sum(moves), 1)
+    return limited.at[:count].add(jnp.where(moves & balanced, -drift, 0.0))
+
+
+@eqx.filter_jit
+def search_down(
+    landscape: Landscape,
+    state: State,
+    direction: Float[Array, "R D"],
+    max_step: Float[Array, ""],
+) -> tuple[_Search, Bool[Array, ""]]:
+    """`search` along the step of a method that knows how long it should be, compiled.
+
+    Arguments:
+        landscape: the function.
+        state: where to begin.
+        direction: shape (R, D), as of a step of Newton's method; if it goes up, the force is
+            followed in its place.
+        max_step: largest move of an atom in one trial, length.
+
+    Returns:
+        The result, and whether a step was accepted.
+    """
+    return search(landscape, state, direction, jnp.ones(()), max_step, curvature=0.9)
