@@ -70,7 +70,7 @@ class Minimum:
 def prepare(case: Case, options: dict) -> dict:
     """Find a minimum and its derivative in closed form; save both."""
     relaxed = _relax(case, case.positions(), FMAX)
-    kept = ~np.asarray(relaxed.landscape.loose)
+    kept = ~np.asarray(relaxed.landscape.rattlers)
     contacts = Contacts(case, np.asarray(relaxed.positions), kept)
     wall, reference = seconds_of(contacts.derivative)
     np.savez(options["minimum"], positions=relaxed.positions, reference=reference, kept=kept)

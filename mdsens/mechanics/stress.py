@@ -1,6 +1,7 @@
 """Stress of a cell."""
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from mdsens.errors import InputError
@@ -51,7 +52,7 @@ def require_volume(system: System, what: str) -> None:
             f"{what} needs a volume, and no direction is periodic: give the system a cell, and pbc "
             "in the directions that repeat"
         )
-    if is_concrete(system.cell) and float(system.volume) == 0.0:
+    if is_concrete(system.cell) and np.linalg.det(np.asarray(system.cell)) == 0.0:
         raise InputError(
             f"{what} needs a volume, and the cell has none: give the system a full cell"
         )

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -93,6 +94,20 @@ class Observable:
                 "leave it out, or mend its function"
             )
         return array.astype(jnp.float64)
+
+    def check(self, equilibrium: "Equilibrium") -> None:
+        """See that it can be computed at a structure, without computing anything that compiles.
+
+        Arguments:
+            equilibrium: a structure with the atoms, the cell and the boundaries it will have.
+
+        Raises:
+            InputError: an atom that does not exist, a volume where there is none, and the like.
+        """
+        if self.traceable:
+            jax.eval_shape(lambda: self.function(equilibrium))
+        else:
+            self.function(equilibrium)
 
     def dimension_in(self, spatial: int) -> str:
         """The physical dimension in a system of two or three dimensions.

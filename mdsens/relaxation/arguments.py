@@ -130,6 +130,7 @@ def check_relaxation(
     cell: Any,
     pressure: Any,
     max_step: Any,
+    skin: Any = None,
 ) -> None:
     """Raise InputError for what relax would refuse, without relaxing anything.
 
@@ -142,8 +143,9 @@ def check_relaxation(
         cell: what of the cell relaxes, or None.
         pressure: external pressure, energy/length^D.
         max_step: largest move in one step, length.
+        skin: length by which edges reach beyond the range, or None.
     """
-    checked_options(method, max_steps, cell, pressure, False, max_step, None)
+    checked_options(method, max_steps, cell, pressure, False, max_step, skin)
     check_structure(system, potential, cell)
     real(fmax, "fmax", above=0.0)
 

@@ -282,7 +282,8 @@ def relax_on(study: Study, moved: Equilibrium, base: Equilibrium) -> Equilibrium
     Raises:
         RelaxationError: the forces do not come down to what the study asks for.
     """
-    options = {k: study.relaxation[k] for k in ("cell", "pressure", "max_step", "max_steps")}
+    options = study.relaxation.copy()
+    del options["method"], options["fmax"]
     found = relax(base.system, moved.potential, "newton", TIGHT_FMAX, **options)
     if not float(found.fmax) <= max(study.relaxation["fmax"], TIGHT_FMAX):
         raise RelaxationError(

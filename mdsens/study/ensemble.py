@@ -130,7 +130,7 @@ def run_ensemble(
     starts = [study.start(seed) for seed in chosen_seeds]
     unrolled = unrolled_tangents(
         starts, study.potential, name, minimiser, study.file.ensemble.steps, EVERY,
-        progress=progress,
+        skin=study.relaxation["skin"], progress=progress,
     )  # fmt: skip
     options = study.relaxation | {"method": minimiser}
     minima, implicit, differences, distances = [], [], [], []

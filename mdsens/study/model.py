@@ -100,6 +100,8 @@ class Relaxation(Table):
         cell: what of the cell relaxes; ``"none"`` for nothing.
         pressure: external pressure, energy/length^3; energy/length^2 in two dimensions.
         max_step: largest move in one step, length.
+        skin: length by which edges reach beyond the potential's range; chosen by default.
+        fixed: indices of atoms that stay where they are, instead of the structure's own.
     """
 
     method: Literal[
@@ -110,21 +112,27 @@ class Relaxation(Table):
     cell: Literal["none", "isotropic", "diagonal", "full"] = "none"
     pressure: Quantity = 0.0
     max_step: Quantity = 0.2
+    skin: Quantity | None = None
+    fixed: list[Annotated[int, Field(ge=0)]] | None = None
 
 
 class SensitivityTable(Table):
-    """Which derivatives to take.
+    """Which derivatives to take; the keys mean what they mean in `mdsens.sensitivity`.
 
     Attributes:
         observables: texts such as ``"energy"`` or ``"distance(0,1)"``.
-        parameters: names of parameters; all by default.
+        wrt: names of parameters; all by default.
         mode: ``"auto"``, ``"forward"`` or ``"reverse"``.
+        allow_unconverged: give derivatives where the structure is not a converged, stable minimum.
+        error_estimate: also estimate the error of each value and derivative.
         logarithmic: whether the summary shows d ln O / d ln theta instead of dO/dtheta.
     """
 
     observables: Annotated[list[_ShortText], Field(min_length=1)] = ["energy"]
-    parameters: Annotated[list[_ShortText], Field(min_length=1)] | None = None
+    wrt: Annotated[list[_ShortText], Field(min_length=1)] | None = None
     mode: Literal["auto", "forward", "reverse"] = "auto"
+    allow_unconverged: bool = False
+    error_estimate: bool = True
     logarithmic: bool = False
 
 

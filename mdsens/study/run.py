@@ -59,7 +59,8 @@ def run_study(
     Arguments:
         study: from `load_study`.
         out: folder for the results; ``results/<name of the study>`` by default.
-        allow_unconverged: give results where the structure is not a converged, stable minimum.
+        allow_unconverged: give results where the structure is not a converged, stable minimum, as
+            the key of that name in the study does.
         progress: whether to show a progress bar.
 
     Returns:
@@ -73,6 +74,8 @@ def run_study(
     # The report is made from the files, at the very end.
     require_assertions()
     target = Path(RESULTS_FOLDER) / study.name if out is None else path_of(out, "output folder")
+    wanted = study.file.sensitivity
+    allow_unconverged = allow_unconverged or wanted.allow_unconverged
     names = [*possible_files(study), *possible_figures(study.parameters)]
     inputs = [study.folder / FILE_NAME]
     if study.structure_file is not None:
@@ -88,13 +91,13 @@ def run_study(
         if not allow_unconverged:
             require_reliable(equilibrium.certificate)
         # Derivatives of the positions are written in any case, and forward mode needs no other.
-        mode = study.file.sensitivity.mode
         derivatives = sensitivity(
             equilibrium,
             study.observables,
             study.parameters,
-            "forward" if mode == "auto" else mode,
+            "forward" if wanted.mode == "auto" else wanted.mode,
             allow_unconverged=allow_unconverged,
+            error_estimate=wanted.error_estimate,
         )
         # In reverse mode they are computed here, where time is taken.
         jax.block_until_ready(derivatives.tangents.q)

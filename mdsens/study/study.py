@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mdsens.errors import InputError, MdsensError
+from mdsens.errors import InputError
 from mdsens.observables import Observable, parse
 from mdsens.particles import System
-from mdsens.potentials import Potential, SoftSphere
+from mdsens.potentials import Potential
 from mdsens.relaxation import METHODS, Equilibrium, check_relaxation, relax, unrelaxed
 from mdsens.sensitivities.unrolled import single_parameter
 from mdsens.study.build import build_potential, build_system, quantity
@@ -23,9 +23,6 @@ from mdsens.study.reading import read_study_table
 from mdsens.study.toml import with_settings
 from mdsens.units import in_dimensions
 from mdsens.values import distinct_names, real
-
-#: A diameter at which no two particles touch, length.
-NEGLIGIBLE_LENGTH = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +63,7 @@ class Study:
     @functools.cached_property
     def system(self) -> System:
         """The structure that the relaxation begins at."""
-        return build_system(self.structure, self.file.units, self.folder)
+        return self._built(self.structure)
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -83,7 +80,15 @@ class Study:
         Returns:
             The System.
         """
-        return build_system(_with_seed(self.structure, seed), self.file.units, self.folder)
+        return self._built(_with_seed(self.structure, seed))
+
+    def _built(self, structure: FileStructure | PackingStructure) -> System:
+        system = build_system(structure, self.file.units, self.folder)
+        fixed = self.file.relaxation.fixed
+        if fixed is None:
+            return system
+        with _naming("relaxation"):
+            return system.with_fixed(fixed)
 
     def check(self) -> None:
         """Find mistakes that only show with the structure, before anything long is computed.
@@ -95,17 +100,12 @@ class Study:
         system = self.system
         with _naming("relaxation"):
             check_relaxation(system, self.potential, **self.relaxation)
-        # What an observable needs of atoms, cell and boundaries shows with any potential.
-        tiny = SoftSphere(diameter=NEGLIGIBLE_LENGTH)
-        start = unrelaxed(self.system, tiny, self.relaxation["cell"])
+        start = unrelaxed(system, self.potential, self.relaxation["cell"])
         for observable in self.observables:
             try:
-                observable(start)
+                observable.check(start)
             except InputError as error:
                 raise InputError(f"sensitivity.observables: {observable.name}: {error}") from None
-            except MdsensError:
-                # Without interaction there is no rigidity to compute; with it there will be.
-                continue
 
     def relax(self, progress: bool = False) -> Equilibrium:
         """Relax the structure as the study says.
@@ -143,8 +143,8 @@ def load_study(study: str | Path, settings: Iterable[str] = ()) -> Study:
     with _naming("potential"):
         potential = build_potential(file.potential, file.units)
     wanted = file.sensitivity
-    with _naming("sensitivity.parameters"):
-        parameters = tuple(_each_once(potential.expand_parameter_names, wanted.parameters))
+    with _naming("sensitivity.wrt"):
+        parameters = tuple(_each_once(potential.expand_parameter_names, wanted.wrt))
     with _naming("sensitivity.observables"):
         observables = tuple(parse(text) for text in wanted.observables)
         if observables:
@@ -181,7 +181,7 @@ def _each_once(
     if not names:
         return expanded(names)
     every = [one for name in names for one in expanded([name])]
-    return list(distinct_names(every, "sensitivity.parameters"))
+    return list(distinct_names(every, "sensitivity.wrt"))
 
 
 def _seed(structure: FileStructure | PackingStructure) -> int | None:
@@ -256,6 +256,7 @@ def _relaxation(file: StudyFile, dimension: int) -> dict[str, Any]:
         "cell": None if table.cell == "none" else table.cell,
         "pressure": number("pressure", in_dimensions("energy/volume", dimension)),
         "max_step": max_step,
+        "skin": None if table.skin is None else number("skin", "length"),
     }
 
 

@@ -47,7 +47,8 @@ KEYS = [
     "rattle", "amplitude", "type", "epsilon", "sigma", "cutoff", "onset", "truncation", "species",
     "diameter", "alpha", "D", "r0", "a", "n", "m", "c", "p", "q", "A", "B", "gamma", "lambda_",
     "costheta0", "method", "fmax", "max_steps", "cell", "pressure", "max_step", "observables",
-    "parameters", "mode", "logarithmic", "step", "tolerance", "seeds", "steps", "parameter", "Ar",
+    "wrt", "fixed", "skin", "allow_unconverged", "error_estimate", "mode", "logarithmic",
+    "step", "tolerance", "seeds", "steps", "parameter", "Ar",
     "large", "small", "", "self", "x.y", "α", "large-small", "__class__",
 ]  # fmt: skip
 #: Words that mean something in one format of structures or another.

@@ -347,7 +347,7 @@ def test_many_right_hand_sides_are_solved_as_if_each_were_alone(method):
     b[:, 3] = 0.0
     b[:, 5] = translations(matrix)[0]
     solver, heard = solver_of(matrix, method), []
-    together = solver.solve(b, rtol=1e-12, told=heard.append)
+    together = solver.solve(b, rtol=1e-12, callback=heard.append)
     alone = np.concatenate([solver.solve(column[:, None], 1e-12).value for column in b.T], axis=1)
     sizes = np.abs(alone).max(axis=0)
     np.testing.assert_array_equal(together.value[:, [3, 5]], 0.0)
@@ -434,7 +434,7 @@ def test_no_more_columns_are_taken_together_than_the_memory_allows(monkeypatch):
     matrix = lattice(12)
     b = GENERATOR.normal(size=(matrix.shape[0], 3))
     heard: list[int] = []
-    solver_of(matrix, "multigrid").solve(b, 1e-10, told=heard.append)
+    solver_of(matrix, "multigrid").solve(b, 1e-10, callback=heard.append)
     assert heard == [1, 2, 3]
 
 

@@ -22,7 +22,7 @@ FILE = {
     "structure": {"file": "argon.xyz", "rattle": {"amplitude": "0.01 Ang", "seed": 1}},
     "potential": {"type": "lennard-jones", "epsilon": 0.01, "sigma": "0.34 nm", "cutoff": 8.5},
     "relaxation": {"method": "lbfgs", "fmax": 1e-8, "cell": "none", "max_steps": 100},
-    "sensitivity": {"observables": ["energy", "distance(0,1)"], "parameters": ["sigma"]},
+    "sensitivity": {"observables": ["energy", "distance(0,1)"], "wrt": ["sigma"]},
     "verify": {"step": 1e-3, "tolerance": 1e-6},
     "ensemble": {"seeds": 2, "steps": 10, "parameter": "sigma"},
 }

@@ -119,7 +119,7 @@ def test_a_rattler_is_counted_and_named():
     system, potential = cases.jammed_packing()
     equilibrium = mdsens.relax(system, potential, fmax=1e-12)
     assert equilibrium.certificate.null_modes["rattlers"] == 2
-    assert np.flatnonzero(equilibrium.landscape.loose).tolist() == [5]
+    assert np.flatnonzero(equilibrium.landscape.rattlers).tolist() == [5]
     assert equilibrium.certificate.kind == "minimum"
 
 

@@ -117,7 +117,7 @@ def test_unrolling_ends_at_the_implicit_derivative():
         start[0].with_positions(found.positions[-1, 0]), discs(), "newton", 1e-12
     )
     assert minimum.certificate.kind == "minimum"
-    assert not minimum.landscape.loose.any()
+    assert not minimum.landscape.rattlers.any()
     implicit = mdsens.sensitivity(minimum, wrt="diameter[small]").positions["diameter[small]"]
     np.testing.assert_allclose(found.tangents[-1, 0], implicit, atol=1e-7)
 

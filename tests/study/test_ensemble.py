@@ -18,7 +18,7 @@ pytestmark = pytest.mark.xdist_group("ensemble")
 SETTINGS = [
     "structure.count=20", "structure.packing_fraction=0.88", "ensemble.seeds=2",
     "ensemble.steps=120", 'sensitivity.observables=["energy"]',
-    'sensitivity.parameters=["diameter[small]"]',
+    'sensitivity.wrt=["diameter[small]"]',
 ]  # fmt: skip
 
 
@@ -64,7 +64,7 @@ def test_the_implicit_norm_is_that_of_the_library(study, finished, arrays):
     """Relaxed from the random start itself, in one go."""
     for index, seed in enumerate(study.seeds):
         minimum = mdsens.relax(study.start(seed), study.potential, "fire", 1e-11, 100_000)
-        held = ~np.asarray(minimum.landscape.loose)
+        held = ~np.asarray(minimum.landscape.rattlers)
         np.testing.assert_allclose(arrays["positions"][index][held], minimum.positions[held],
                                    atol=1e-7)  # fmt: skip
         moved = np.asarray(

@@ -185,6 +185,17 @@ def _disk_full(*_):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def test_a_study_may_allow_what_is_unconverged_and_do_without_errors(trimer, tmp_path):
+    settings = ["relaxation.max_steps=1", "sensitivity.allow_unconverged=true",
+                "sensitivity.error_estimate=false"]  # fmt: skip
+    finished = run_study(load_study(trimer, settings), tmp_path / "out")
+    assert not finished.results["converged"]
+    assert np.isnan(finished.sensitivity.errors["energy"]["epsilon"])
+    assert (
+        strict(tmp_path / "out" / "results.json")["sensitivity_errors"]["energy"]["epsilon"] is None
+    )
+
+
 def test_an_earlier_run_is_there_until_the_end(trimer, tmp_path, monkeypatch):
     out = tmp_path / "out"
     run_study(load_study(trimer), out)

@@ -1,12 +1,16 @@
 """A mistake in a study is one line: the key, the value, what is allowed, the nearest match."""
 
+import inspect
 import json
 import tomllib
 
+import numpy as np
 import pytest
 
+import mdsens
 from mdsens.errors import InputError
 from mdsens.study import load_study
+from mdsens.study.model import Relaxation, SensitivityTable
 from mdsens.study.toml import to_toml, with_settings
 
 
@@ -47,7 +51,7 @@ def mistake(trimer, *settings: str) -> str:
         ("potential.sigma={Ar-Ar=3}", ["potential.sigma", "potential.species"]),
         ('potential.species=["Kr"]', ["species", "Ar", "Kr"]),
         ("potential.truncation=sharp", ["truncation", "'sharp'", "shifted"]),
-        ('sensitivity.parameters=["sigm"]', ["sensitivity.parameters", "'sigm'", "'sigma'?"]),
+        ('sensitivity.wrt=["sigm"]', ["sensitivity.wrt", "'sigm'", "'sigma'?"]),
         ('sensitivity.observables=["enrgy"]', ["sensitivity.observables", "'energy'?"]),
         ('sensitivity.observables=["distance(0,9)"]', ["distance(0,9)", "9", "0 to 2"]),
         ('sensitivity.observables=["pressure"]', ["pressure", "cell"]),
@@ -79,9 +83,9 @@ def mistake(trimer, *settings: str) -> str:
         ('sensitivity.observables=["distance(0,1)", "distance(0, 1)"]', ["twice"]),
         ('sensitivity.observables=["' + "(" * 3000 + '"]', ["sensitivity.observables", "200"]),
         ("sensitivity.observables=[]", ["sensitivity.observables", "at least 1"]),
-        ("sensitivity.parameters=[]", ["sensitivity.parameters", "at least 1"]),
+        ("sensitivity.wrt=[]", ["sensitivity.wrt", "at least 1"]),
         ("relaxation.cell=full", ["relaxation: cell = 'full'", "every direction"]),
-        ('sensitivity.parameters=["sigma", "sigma"]', ["'sigma' is given twice"]),
+        ('sensitivity.wrt=["sigma", "sigma"]', ["'sigma' is given twice"]),
         ("ensemble.seeds=1000000000", ["ensemble.seeds", "1000000000", "100000"]),
         ("name=..", ["name = '..'", "name for a folder"]),
         ("name=" + "a" * 200, ["name", "at most 100 characters"]),
@@ -281,3 +285,47 @@ def test_toml_written_is_toml_read(trimer):
     table["description"] = 'quoted "text" with \\ and \n and é'
     table["sensitivity"]["flags"] = [True, 3, -1e300]
     assert tomllib.loads(to_toml(table)) == table
+
+
+#: Arguments that no study can hold: what is relaxed, what is shown, what is traced.
+NOT_IN_A_FILE = {
+    "system", "potential", "equilibrium", "observables", "progress", "callback", "capacity",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("function", "table"), [(mdsens.relax, Relaxation), (mdsens.sensitivity, SensitivityTable)]
+)
+def test_an_option_has_one_name_and_one_default_in_python_and_in_a_study(function, table):
+    options = {
+        name: parameter.default
+        for name, parameter in inspect.signature(function).parameters.items()
+        if name not in NOT_IN_A_FILE
+    }
+    # A file has no None: nothing of the cell relaxes where it says "none".
+    defaults = {
+        name: None if field.default == "none" else field.default
+        for name, field in table.model_fields.items()
+        if name not in NOT_IN_A_FILE | {"logarithmic"}
+    }
+    assert defaults == options
+
+
+def test_fixed_atoms_and_the_skin_of_a_study_reach_its_relaxation(trimer):
+    settings = [
+        "relaxation.fixed=[0]",
+        'relaxation.skin="0.04 nm"',
+        "structure.rattle.amplitude=0.01",
+    ]
+    study = load_study(trimer, settings)
+    assert np.flatnonzero(study.system.fixed).tolist() == [0]
+    assert np.flatnonzero(study.start(3).fixed).tolist() == [0]
+    assert study.relaxation["skin"] == pytest.approx(0.4, abs=1e-12)
+    relaxed = study.relax()
+    np.testing.assert_array_equal(relaxed.positions[0], study.system.positions[0])
+
+
+def test_an_atom_that_does_not_exist_cannot_be_fixed(trimer):
+    study = load_study(trimer, ["relaxation.fixed=[7]"])
+    with pytest.raises(InputError, match=r"relaxation.*fixed.*7"):
+        study.check()

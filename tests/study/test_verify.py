@@ -53,7 +53,7 @@ def test_a_step_that_changes_the_contacts_is_halved(packing):
     found = verify_study(
         load_study("soft-spheres-2d", [
             "structure.count=16", "relaxation.method=auto", "structure.seed=1", "verify.step=0.2",
-            'sensitivity.observables=["pressure"]', 'sensitivity.parameters=["diameter[small]"]',
+            'sensitivity.observables=["pressure"]', 'sensitivity.wrt=["diameter[small]"]',
         ]),
         lines.append,
     )  # fmt: skip
@@ -170,7 +170,7 @@ def test_a_parameter_that_is_zero_takes_an_absolute_step(trimer):
         )
         + tail
     )
-    found = verify_study(load_study(trimer, ['sensitivity.parameters=["q"]']))
+    found = verify_study(load_study(trimer, ['sensitivity.wrt=["q"]']))
     assert found.passed
     (step,) = {comparison.step for comparison in found.comparisons}
     assert 1e-5 <= step <= 1e-3
