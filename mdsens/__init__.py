@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mdsens.batches import relax_batch as relax_batch
     from mdsens.batches import sensitivity_batch as sensitivity_batch
     from mdsens.particles import System as System
+    from mdsens.particles import random_packing as random_packing
     from mdsens.particles import read as read
     from mdsens.relaxation import Equilibrium as Equilibrium
     from mdsens.relaxation.relax import relax as relax
@@ -33,6 +34,7 @@ __version__ = "0.1.0"
 # import, and `mdsens --help` needs none of it.
 _HOMES = {
     "System": "mdsens.particles",
+    "random_packing": "mdsens.particles",
     "read": "mdsens.particles",
     "relax": "mdsens.relaxation",
     "relax_batch": "mdsens.batches",

@@ -1,6 +1,7 @@
 """What is simulated: systems of particles and the edges between them."""
 
 from mdsens.particles.edges import EdgeList, Edges, edge_blocks, find_edges, no_edges
+from mdsens.particles.packing import random_packing
 from mdsens.particles.system import System, read
 
 __all__ = [
@@ -10,5 +11,6 @@ __all__ = [
     "edge_blocks",
     "find_edges",
     "no_edges",
+    "random_packing",
     "read",
 ]

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 
 from mdsens.errors import InputError
-from mdsens.particles import System, read
+from mdsens.particles import System, random_packing, read
 from mdsens.potentials import BY_NAME, Potential
-from mdsens.study.messages import no_such_key, not_allowed
+from mdsens.study.messages import no_such_key
 from mdsens.study.model import (
     LARGEST_RATTLE,
-    MOST_PARTICLES,
     FileStructure,
     PackingStructure,
     Rattle,
@@ -86,49 +85,12 @@ def build_system(structure: FileStructure | PackingStructure, units: str, folder
             )
         system = read(path, structure.dimension, units)
     else:
-        system = random_packing(structure, units)
+        table = structure.model_dump(exclude={"builder", "rattle"})
+        try:
+            system = random_packing(**table, units=units)
+        except InputError as error:
+            raise InputError(f"structure.{error}") from None
     return system if structure.rattle is None else _rattled(system, structure.rattle)
-
-
-def random_packing(structure: PackingStructure, units: str) -> System:
-    """Particles at random places of a periodic square or cube.
-
-    Arguments:
-        structure: counts, diameters and packing fraction.
-        units: ``"ase"`` or ``"reduced"``.
-
-    Returns:
-        The System; species in the order of ``diameters``.
-
-    Raises:
-        InputError: counts and diameters do not go together.
-    """
-    names = distinct_names(list(structure.diameters), "structure.diameters")
-    count = structure.count
-    if isinstance(count, int):
-        if count % len(names):
-            raise InputError(
-                f"structure.count = {count}: cannot be shared equally by the species "
-                f"{', '.join(names)}; give a multiple of {len(names)}, or a count of each"
-            )
-        count = dict.fromkeys(names, count // len(names))
-    for key, given, allowed in (
-        *(("structure.count", name, names) for name in count),
-        *(("structure.diameters", name, tuple(count)) for name in names),
-    ):
-        if given not in allowed:
-            raise not_allowed(key, given, allowed)
-    if sum(count.values()) > MOST_PARTICLES:
-        raise InputError(
-            f"structure.count: {sum(count.values())} particles; allowed are {MOST_PARTICLES:,}"
-        )
-    species = np.repeat(np.arange(len(names)), [count[name] for name in names])
-    diameters = np.array([structure.diameters[name] for name in names])[species]
-    dimension = structure.dimension
-    ball = np.pi / 4 if dimension == 2 else np.pi / 6
-    length = (ball * np.sum(diameters**dimension) / structure.packing_fraction) ** (1 / dimension)
-    positions = np.random.default_rng(structure.seed).random((len(species), dimension)) * length
-    return System(positions, np.eye(dimension) * length, names, species, True, units=units)
 
 
 def build_potential(table: Mapping[str, Any], units: str) -> Potential:
