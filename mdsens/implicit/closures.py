@@ -55,7 +55,8 @@ def hoist(
     Arguments:
         solver: (init, dynamic) -> (sol, aux), traceable by JAX.
         condition: (sol, dynamic) -> residual.
-        init, dynamic: pytrees of arrays, examples of the arguments.
+        init: a pytree of arrays, an example of the start.
+        dynamic: likewise, of the other arguments.
 
     Returns:
         The two callable pytrees.

@@ -225,7 +225,8 @@ def newton(
     Arguments:
         optimality_fun: G(x, *args), with the structure of x; `stationary(f)` for minima.
         stepsize: eta; every positive number gives the same solution and derivative.
-        solve, symmetric: how to solve with dG/dx, as in `custom_root`.
+        solve: how to solve with dG/dx, as in `custom_root`.
+        symmetric: whether dG/dx is symmetric.
 
     Returns:
         T(x, *args) = x - eta (dG/dx)^-1 G(x).

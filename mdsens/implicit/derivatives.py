@@ -5,7 +5,7 @@ arXiv 2105.15183, equation 2).
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import equinox as eqx
@@ -19,6 +19,7 @@ from mdsens.implicit.linear import LinearSolution, Solver
 from mdsens.implicit.linear import solve as linear_solve
 
 __all__ = [
+    "SolveOptions",
     "SolverAt",
     "directional_change",
     "jvp_solution",
@@ -26,7 +27,6 @@ __all__ = [
     "root_jvp",
     "root_vjp",
     "shapes_of",
-    "solver_at",
     "vjp_solution",
 ]
 
@@ -45,9 +45,88 @@ class SolverAt:
     function: Callable[..., Solver | None]
 
 
-def solver_at(solve: Solver | SolverAt | None, sol: PyTree, args: tuple[Any, ...]) -> Solver | None:
-    """The linear solver at a solution."""
-    return solve.function(sol, *args) if isinstance(solve, SolverAt) else solve
+@dataclasses.dataclass(frozen=True)
+class SolveOptions:
+    """How the linear systems of a derivative are solved, and what is known of dF/dx.
+
+    Attributes:
+        solve: as in `custom_root`, as are all that follow.
+        symmetric: dF/dx is symmetric.
+        definite: a symmetric dF/dx is also definite, apart from its null space.
+        null_space: vectors that span the null space of a symmetric dF/dx, or a function
+            `(sol, *args)` that gives them.
+        least_squares: where dF/dx is singular and the right-hand side leaves its range, the
+            solution of smallest residual and norm instead of an error.
+        preconditioner: a function `(sol, *args)` that returns v -> approximately (dF/dx)^-1 v.
+    """
+
+    solve: Solver | SolverAt | None = None
+    symmetric: bool = False
+    definite: bool = True
+    null_space: NullSpace = None
+    least_squares: bool = False
+    preconditioner: Preconditioner = None
+
+    @classmethod
+    def of(
+        cls, solve: "Solver | SolverAt | SolveOptions | None", others: Mapping[str, Any]
+    ) -> "SolveOptions":
+        """The options as they are, or those of a solver and the others by name."""
+        if not isinstance(solve, SolveOptions):
+            return cls(solve, **others)
+        if others:
+            raise InputError(
+                f"solve holds all options, and {', '.join(others)} beside it: give one or the other"
+            )
+        return solve
+
+    def smallest(self) -> "SolveOptions":
+        """These options, with the solution of smallest residual and norm of a singular system."""
+        return dataclasses.replace(self, least_squares=True)
+
+    def null_vectors(self, sol: PyTree, args: tuple[Any, ...]) -> PyTree:
+        """The vectors of the null space at a solution; None where none are known."""
+        return self.null_space(sol, *args) if callable(self.null_space) else self.null_space
+
+    def solution(
+        self,
+        sol: PyTree,
+        args: tuple[Any, ...],
+        matvec: Callable[[PyTree], PyTree],
+        right: PyTree,
+        transpose: bool = False,
+    ) -> LinearSolution:
+        """Solve dF/dx v = right at a solution, or the transposed system.
+
+        Arguments:
+            sol: the solution of F(sol, *args) = 0.
+            args: the other arguments of F.
+            matvec: v -> dF/dx v, transposed where that is asked for.
+            right: the right-hand side, with the structure of `sol`.
+            transpose: whether the system is the transposed one, to which the preconditioner of a
+                dF/dx that is not symmetric must be fitted.
+
+        Returns:
+            The LinearSolution.
+
+        Raises:
+            LinearSolveError: as `mdsens.implicit.linear.solve`.
+        """
+        inverse = None if self.preconditioner is None else self.preconditioner(sol, *args)
+        if inverse is not None and transpose and not self.symmetric:
+            inverse = _transpose(inverse, sol)
+        return linear_solve(
+            matvec,
+            right,
+            solver=self.solve.function(sol, *args)
+            if isinstance(self.solve, SolverAt)
+            else self.solve,
+            symmetric=self.symmetric,
+            definite=self.definite,
+            null_space=self.null_vectors(sol, args),
+            least_squares=self.least_squares,
+            preconditioner=inverse,
+        )
 
 
 def root_jvp(
@@ -55,25 +134,19 @@ def root_jvp(
     sol: PyTree,
     args: tuple[Any, ...],
     tangents: tuple[Any, ...],
-    solve: Solver | SolverAt | None = None,
-    *,
-    symmetric: bool = False,
-    definite: bool = True,
-    null_space: NullSpace = None,
-    least_squares: bool = False,
-    preconditioner: Preconditioner = None,
+    solve: Solver | SolverAt | SolveOptions | None = None,
+    **options: Any,
 ) -> PyTree:
     """Derivative of the solution of F(sol, *args) = 0 along one direction of the arguments.
 
     Arguments:
-        optimality_fun, solve, symmetric, definite, null_space, preconditioner: as in
-            `custom_root`.
+        optimality_fun: F, as in `custom_root`.
         sol: the solution, a pytree of floating-point arrays.
         args: the other arguments of F.
         tangents: one direction per argument, each with the structure of that argument; `None`, for
             a whole argument or a leaf of it, means no change.
-        least_squares: where dF/dx is singular and the right-hand side leaves its range, the
-            solution of smallest residual and norm instead of an error.
+        solve: how to solve the linear system, as in `custom_root`; or all `SolveOptions`.
+        **options: the other `SolveOptions`.
 
     Returns:
         The tangent J v of the solution, with the structure of `sol`.
@@ -85,18 +158,7 @@ def root_jvp(
 
     Solves dF/dx (J v) = -dF/dtheta v: Blondel et al. 2021, arXiv 2105.15183, equation 2.
     """
-    return jvp_solution(
-        optimality_fun,
-        sol,
-        args,
-        tangents,
-        solve,
-        symmetric=symmetric,
-        definite=definite,
-        null_space=null_space,
-        least_squares=least_squares,
-        preconditioner=preconditioner,
-    ).value
+    return jvp_solution(optimality_fun, sol, args, tangents, solve, **options).value
 
 
 def jvp_solution(
@@ -104,22 +166,21 @@ def jvp_solution(
     sol: PyTree,
     args: tuple[Any, ...],
     tangents: tuple[Any, ...],
-    solve: Solver | SolverAt | None = None,
+    solve: Solver | SolverAt | SolveOptions | None = None,
     *,
-    symmetric: bool = False,
-    definite: bool = True,
-    null_space: NullSpace = None,
-    least_squares: bool = False,
-    preconditioner: Preconditioner = None,
     matvec: Callable[[PyTree], PyTree] | None = None,
+    **options: Any,
 ) -> LinearSolution:
     """The linear solution behind `root_jvp`: the tangent, and how well its system was solved.
 
     Arguments:
-        those of `root_jvp: and.
-
-    Attributes:
+        optimality_fun: as in `root_jvp`, as are all but the last.
+        sol: the solution.
+        args: the other arguments of F.
+        tangents: one direction per argument.
+        solve: how to solve the linear system.
         matvec: v -> dF/dx v, where the caller has it at hand; `None`: from F.
+        **options: the other `SolveOptions`.
 
     Returns:
         A `LinearSolution`, whose value is the tangent.
@@ -127,22 +188,13 @@ def jvp_solution(
     Raises:
         As `root_jvp`.
     """
-    matvec, vectors = linearise(optimality_fun, sol, args, null_space, matvec)
+    matvec = linearise(optimality_fun, sol, args) if matvec is None else matvec
     if not any(direction is not None for direction in directions_of(args, tangents)):
         nothing = jnp.zeros(())
         return LinearSolution(zero_tangents(sol), nothing, nothing, jnp.asarray(0))
     change = directional_change(optimality_fun, sol, args, tangents)
     right = jax.tree.map(lambda c, x: -c.astype(jnp.result_type(x)), change, sol)
-    return linear_solve(
-        matvec,
-        right,
-        solver=solver_at(solve, sol, args),
-        symmetric=symmetric,
-        definite=definite,
-        null_space=vectors,
-        least_squares=least_squares,
-        preconditioner=None if preconditioner is None else preconditioner(sol, *args),
-    )
+    return SolveOptions.of(solve, options).solution(sol, args, matvec, right)
 
 
 def directional_change(
@@ -152,7 +204,9 @@ def directional_change(
 
     Arguments:
         function: (sol, *args) -> any pytree.
-        sol, args, tangents: as in `root_jvp`.
+        sol: as in `root_jvp`.
+        args: likewise.
+        tangents: likewise.
 
     Returns:
         Its tangent, with the structure of what it returns.
@@ -183,21 +237,18 @@ def root_vjp(
     sol: PyTree,
     args: tuple[Any, ...],
     cotangent: PyTree,
-    solve: Solver | SolverAt | None = None,
-    *,
-    symmetric: bool = False,
-    definite: bool = True,
-    null_space: NullSpace = None,
-    preconditioner: Preconditioner = None,
+    solve: Solver | SolverAt | SolveOptions | None = None,
+    **options: Any,
 ) -> tuple[Any, ...]:
     """Derivative of <cotangent, solution of F(sol, *args) = 0> in all arguments.
 
     Arguments:
-        optimality_fun, solve, symmetric, definite, null_space, preconditioner: as in
-            `custom_root`.
+        optimality_fun: F, as in `custom_root`.
         sol: the solution, a pytree of floating-point arrays.
         args: the other arguments of F.
         cotangent: weights of the solution, with the structure of `sol`.
+        solve: how to solve the linear system, as in `custom_root`; or all `SolveOptions`.
+        **options: the other `SolveOptions`; `least_squares` makes no difference.
 
     Returns:
         A tuple with one cotangent per argument, each with the structure of that argument and `None`
@@ -209,17 +260,7 @@ def root_vjp(
     Solves A^T u = cotangent with A = -dF/dx and returns u^T dF/dtheta: Blondel et al. 2021, arXiv
     2105.15183, section 2.1.
     """
-    return vjp_solution(
-        optimality_fun,
-        sol,
-        args,
-        cotangent,
-        solve,
-        symmetric=symmetric,
-        definite=definite,
-        null_space=null_space,
-        preconditioner=preconditioner,
-    )[0]
+    return vjp_solution(optimality_fun, sol, args, cotangent, solve, **options)[0]
 
 
 def vjp_solution(
@@ -227,21 +268,21 @@ def vjp_solution(
     sol: PyTree,
     args: tuple[Any, ...],
     cotangent: PyTree,
-    solve: Solver | SolverAt | None = None,
+    solve: Solver | SolverAt | SolveOptions | None = None,
     *,
-    symmetric: bool = False,
-    definite: bool = True,
-    null_space: NullSpace = None,
-    preconditioner: Preconditioner = None,
     matvec: Callable[[PyTree], PyTree] | None = None,
+    **options: Any,
 ) -> tuple[tuple[Any, ...], LinearSolution]:
     """The cotangents of `root_vjp`, and the linear solution behind them.
 
     Arguments:
-        those of `root_vjp: and.
-
-    Attributes:
+        optimality_fun: as in `root_vjp`, as are all but the last.
+        sol: the solution.
+        args: the other arguments of F.
+        cotangent: weights of the solution.
+        solve: how to solve the linear system.
         matvec: v -> dF/dx v, where the caller has it at hand; `None`: from F.
+        **options: the other `SolveOptions`.
 
     Returns:
         What `root_vjp` returns, and a `LinearSolution` whose value is minus u.
@@ -249,23 +290,12 @@ def vjp_solution(
     Raises:
         As `root_vjp`.
     """
-    matvec, vectors = linearise(optimality_fun, sol, args, null_space, matvec)
-    transposed = matvec if symmetric else _transpose(matvec, sol)
-    right = jax.tree.map(lambda c, x: -jnp.asarray(c, jnp.result_type(x)), cotangent, sol)
-    inverse = None if preconditioner is None else preconditioner(sol, *args)
-    if inverse is not None and not symmetric:
-        inverse = _transpose(inverse, sol)
+    matvec = linearise(optimality_fun, sol, args) if matvec is None else matvec
     # A part of the cotangent in the null space is met by no tangent: it has no effect.
-    solution = linear_solve(
-        transposed,
-        right,
-        solver=solver_at(solve, sol, args),
-        symmetric=symmetric,
-        definite=definite,
-        null_space=vectors,
-        least_squares=True,
-        preconditioner=inverse,
-    )
+    how = SolveOptions.of(solve, options).smallest()
+    transposed = matvec if how.symmetric else _transpose(matvec, sol)
+    right = jax.tree.map(lambda c, x: -jnp.asarray(c, jnp.result_type(x)), cotangent, sol)
+    solution = how.solution(sol, args, transposed, right, transpose=True)
     varied, constant = eqx.partition(tuple(args), is_differentiable)
     varied = jax.tree.map(jnp.asarray, varied)
     value, pull_back = jax.vjp(
@@ -276,45 +306,51 @@ def vjp_solution(
 
 
 def linearise(
-    optimality_fun: Callable,
-    sol: Any,
-    args: tuple,
-    null_space: NullSpace,
-    matvec: Callable | None = None,
-) -> tuple[Callable, Any]:
-    """The map v -> dF/dx v, and the vectors of the null space."""
+    optimality_fun: Callable[..., PyTree], sol: PyTree, args: tuple[Any, ...]
+) -> Callable[[PyTree], PyTree]:
+    """The map v -> dF/dx v at a solution.
+
+    Arguments:
+        optimality_fun: F.
+        sol: the solution, a pytree of floating-point arrays.
+        args: the other arguments of F.
+
+    Returns:
+        The map, of pytrees with the structure of `sol`.
+
+    Raises:
+        InputError: the solution or F is not of real floating-point numbers, or they differ in
+            structure or shapes.
+    """
     sol = jax.tree.map(jnp.asarray, sol)
     if not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(sol)):
         raise InputError(
             f"the solution holds {sorted({str(leaf.dtype) for leaf in jax.tree.leaves(sol)})}; "
             "allowed are floating-point arrays: convert it in the solver, or return it as aux."
         )
-    if matvec is None:
-        value, matvec = jax.linearize(
-            lambda x: jax.tree.map(jnp.asarray, optimality_fun(x, *args)), sol
+    value, linear = jax.linearize(
+        lambda x: jax.tree.map(jnp.asarray, optimality_fun(x, *args)), sol
+    )
+    if shapes_of(value) != shapes_of(sol):
+        raise InputError(
+            f"optimality_fun returned {shapes_of(value)}, but the solution is "
+            f"{shapes_of(sol)}; they must have the same structure and shapes."
         )
-        if shapes_of(value) != shapes_of(sol):
-            raise InputError(
-                f"optimality_fun returned {shapes_of(value)}, but the solution is "
-                f"{shapes_of(sol)}; they must have the same structure and shapes."
-            )
-        kinds = {str(leaf.dtype) for leaf in jax.tree.leaves(value)}
-        if not all(jnp.issubdtype(kind, jnp.floating) for kind in kinds):
-            raise InputError(
-                f"optimality_fun returned {', '.join(sorted(kinds))}; allowed are real "
-                "floating-point arrays: of complex numbers give real and imaginary parts."
-            )
-        # A condition that is not a number may yet have a derivative that is one, and a wrong
-        # derivative would come of it: the factor carries the news into the linear system.
-        finite = jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(value)])
-        factor = jnp.where(jax.lax.stop_gradient(jnp.all(finite)), 1.0, jnp.nan)
-        linear = matvec
+    kinds = {str(leaf.dtype) for leaf in jax.tree.leaves(value)}
+    if not all(jnp.issubdtype(kind, jnp.floating) for kind in kinds):
+        raise InputError(
+            f"optimality_fun returned {', '.join(sorted(kinds))}; allowed are real "
+            "floating-point arrays: of complex numbers give real and imaginary parts."
+        )
+    # A condition that is not a number may yet have a derivative that is one, and a wrong
+    # derivative would come of it: the factor carries the news into the linear system.
+    finite = jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(value)])
+    factor = jnp.where(jax.lax.stop_gradient(jnp.all(finite)), 1.0, jnp.nan)
 
-        def matvec(v: Any) -> Any:
-            return jax.tree.map(lambda leaf: leaf * factor.astype(leaf.dtype), linear(v))
+    def matvec(v: Any) -> Any:
+        return jax.tree.map(lambda leaf: leaf * factor.astype(leaf.dtype), linear(v))
 
-    vectors = null_space(sol, *args) if callable(null_space) else null_space
-    return matvec, vectors
+    return matvec
 
 
 def shapes_of(tree: Any) -> Any:

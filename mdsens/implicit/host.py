@@ -104,7 +104,9 @@ def announced_shape(result_shape: Any, has_aux: bool, init: Any, args: tuple, kw
     Arguments:
         result_shape: as in `custom_root`.
         has_aux: whether the solver returns `(sol, aux)`.
-        init, args, kwargs: its arguments.
+        init: where it starts.
+        args: its other arguments.
+        kwargs: those by name.
 
     Returns:
         `(sol, aux)` of arrays or `jax.ShapeDtypeStruct`.

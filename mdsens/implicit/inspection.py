@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 from mdsens.errors import UnreliableDerivativeError
 from mdsens.implicit import backends
-from mdsens.implicit.derivatives import linearise
+from mdsens.implicit.derivatives import SolveOptions, linearise
 from mdsens.implicit.linear import DENSE_FIRST, SINGULAR, raise_if
 from mdsens.implicit.null_space import flat_null_space, project_out
 from mdsens.implicit.pseudo_inverse import pseudo_inverse
@@ -44,17 +44,18 @@ def problem_of_condition(
     sol: Any,
     args: tuple,
     varied: tuple[bool, ...],
-    solve: Any,
-    symmetric: bool,
-    null_space: Any,
+    options: SolveOptions,
     root_tol: float | None,
     traced: bool,
 ) -> Array:
     """Which of the messages applies, or -1.
 
     Arguments:
-        condition, sol, args, solve, symmetric, null_space: as in `root_jvp`.
+        condition: F, as in `root_jvp`.
+        sol: the solution.
+        args: the other arguments of F.
         varied: for every leaf of `args`, whether it changes.
+        options: how its linear systems are solved.
         root_tol: as in `custom_root`.
         traced: leave out what the linear solve itself finds out in compiled code: whether dF/dx is
             symmetric and, if it is small, regular.
@@ -62,7 +63,8 @@ def problem_of_condition(
     Returns:
         The index of a message, or -1.
     """
-    matvec, vectors = linearise(condition, sol, args, null_space)
+    matvec, vectors = linearise(condition, sol, args), options.null_vectors(sol, args)
+    solve = options.solve
     flat, unravel = ravel_pytree(sol)
     size, dtype = flat.size, flat.dtype
 
@@ -86,7 +88,7 @@ def problem_of_condition(
             matrix = backends.materialise(product, size, dtype)
             found = jnp.where(backends.dense(matrix, False).singular, _SINGULAR, found)
         probed = backends.probe_matrix(product, lambda v: v, size, dtype, (direction,))
-        asymmetric = symmetric & (probed.asymmetry > jnp.finfo(dtype).eps ** 0.5)
+        asymmetric = options.symmetric & (probed.asymmetry > jnp.finfo(dtype).eps ** 0.5)
         found = jnp.where(asymmetric, _ASYMMETRIC, found)
         stretch, finite = probed.stretch, probed.finite
     if root_tol is not None:

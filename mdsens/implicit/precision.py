@@ -12,16 +12,13 @@ from jaxtyping import Array, Float, PyTree
 from mdsens.errors import InputError
 from mdsens.implicit import backends
 from mdsens.implicit.derivatives import (
-    NullSpace,
-    Preconditioner,
+    SolveOptions,
     SolverAt,
     directional_change,
     linearise,
     root_jvp,
-    solver_at,
 )
 from mdsens.implicit.linear import DENSE_LIMIT, Solver
-from mdsens.implicit.linear import solve as linear_solve
 from mdsens.implicit.null_space import flat_null_space, project_out
 
 __all__ = [
@@ -56,10 +53,8 @@ def jacobian_error_estimate(
     sol: PyTree,
     args: tuple[Any, ...],
     tangents: tuple[Any, ...],
-    solve: Solver | None = None,
-    *,
-    symmetric: bool = False,
-    null_space: NullSpace = None,
+    solve: Solver | SolverAt | SolveOptions | None = None,
+    **options: Any,
 ) -> JacobianError:
     """Estimate the error of the implicit derivative at a point that solves F = 0 only nearly.
 
@@ -70,9 +65,12 @@ def jacobian_error_estimate(
     to second order. It needs two linear solves more than the derivative.
 
     Arguments:
-        optimality_fun, solve, symmetric, null_space: as in `custom_root`.
+        optimality_fun: F, as in `custom_root`.
         sol: the approximate solution, a pytree of floating-point arrays.
-        args, tangents: the other arguments of F and one direction for each, as in `root_jvp`.
+        args: the other arguments of F.
+        tangents: one direction for each, as in `root_jvp`.
+        solve: how to solve the linear systems, as in `custom_root`; or all `SolveOptions`.
+        **options: the other `SolveOptions`.
 
     Returns:
         A `JacobianError`.
@@ -81,21 +79,11 @@ def jacobian_error_estimate(
         As `root_jvp`.
     """
     sol = jax.tree.map(jnp.asarray, sol)
-    improved = newton_step(
-        optimality_fun, sol, args, solve, symmetric=symmetric, null_space=null_space
-    )
+    how = SolveOptions.of(solve, options).smallest()
+    improved = newton_step(optimality_fun, sol, args, how)
 
     def tangent_at(point: Any) -> Any:
-        return root_jvp(
-            optimality_fun,
-            point,
-            args,
-            tangents,
-            solve,
-            symmetric=symmetric,
-            null_space=null_space,
-            least_squares=True,
-        )
+        return root_jvp(optimality_fun, point, args, tangents, how)
 
     derivative, corrected = tangent_at(sol), tangent_at(improved)
     absolute = _norm(jax.tree.map(jnp.subtract, corrected, derivative))
@@ -133,11 +121,10 @@ def jacobian_error_bound(
     sol: PyTree,
     args: tuple[Any, ...],
     tangents: tuple[Any, ...],
-    solve: Solver | None = None,
+    solve: Solver | SolverAt | SolveOptions | None = None,
     *,
-    symmetric: bool = False,
-    null_space: NullSpace = None,
     solution_error: Float[Array, ""] | float | None = None,
+    **options: Any,
 ) -> JacobianBound:
     """Bound the error of the implicit derivative by the error of the solution.
 
@@ -147,11 +134,14 @@ def jacobian_error_bound(
     matrices; `jacobian_error_estimate` does not, and is closer to the error.
 
     Arguments:
-        optimality_fun, solve, symmetric, null_space: as in `custom_root`.
+        optimality_fun: F, as in `custom_root`.
         sol: the approximate solution, a pytree of at most `linear.DENSE_LIMIT` numbers.
-        args, tangents: the other arguments of F and one direction for each, as in `root_jvp`.
+        args: the other arguments of F.
+        tangents: one direction for each, as in `root_jvp`.
+        solve: how to solve the linear systems, as in `custom_root`; or all `SolveOptions`.
         solution_error: distance of `sol` from the solution, where it is known; `None`: the length
             of the Newton step.
+        **options: the other `SolveOptions`.
 
     Returns:
         A `JacobianBound`.
@@ -169,16 +159,13 @@ def jacobian_error_bound(
             f"sol has {flat.size} numbers; allowed are {DENSE_LIMIT}, since the bound needs a "
             "dense matrix: use jacobian_error_estimate."
         )
-    improved = newton_step(
-        optimality_fun, sol, args, solve, symmetric=symmetric, null_space=null_space
-    )
+    improved = newton_step(optimality_fun, sol, args, solve, **options)
     step = ravel_pytree(improved)[0] - flat
     length = jnp.linalg.norm(step)
     anywhere = backends.probe(flat.size, flat.dtype)
     direction = jnp.where(length > 0, step, anywhere)
     direction = direction / jnp.linalg.norm(direction)
-    vectors = null_space(sol, *args) if callable(null_space) else null_space
-    basis = flat_null_space(vectors, sol)
+    basis = flat_null_space(SolveOptions.of(solve, options).null_vectors(sol, args), sol)
 
     def condition(x: Array) -> Array:
         return ravel_pytree(optimality_fun(unravel(x), *args))[0]
@@ -210,22 +197,20 @@ def newton_step(
     optimality_fun: Callable[..., PyTree],
     sol: PyTree,
     args: tuple[Any, ...],
-    solve: Solver | SolverAt | None = None,
+    solve: Solver | SolverAt | SolveOptions | None = None,
     *,
-    symmetric: bool = False,
-    definite: bool = True,
-    null_space: NullSpace = None,
-    preconditioner: Preconditioner = None,
     matvec: Callable[[PyTree], PyTree] | None = None,
+    **options: Any,
 ) -> PyTree:
     """The point after one Newton step on F(x, *args) = 0, of smallest norm in the null space.
 
     Arguments:
-        optimality_fun, solve, symmetric, definite, null_space, preconditioner: as in
-            `custom_root`.
+        optimality_fun: F, as in `custom_root`.
         sol: an approximate solution, a pytree of floating-point arrays.
         args: the other arguments of F.
+        solve: how to solve the linear system, as in `custom_root`; or all `SolveOptions`.
         matvec: v -> dF/dx v, where the caller has it at hand; `None`: from F.
+        **options: the other `SolveOptions`.
 
     Returns:
         x - (dF/dx)^-1 F(x), with the structure of `sol`.
@@ -233,19 +218,11 @@ def newton_step(
     Raises:
         As `root_jvp`.
     """
-    matvec, vectors = linearise(optimality_fun, sol, args, null_space, matvec)
+    matvec = linearise(optimality_fun, sol, args) if matvec is None else matvec
     right = jax.tree.map(lambda f, x: -f.astype(x.dtype), optimality_fun(sol, *args), sol)
     # What F has in the null space, no step can remove.
-    step = linear_solve(
-        matvec,
-        right,
-        solver=solver_at(solve, sol, args),
-        symmetric=symmetric,
-        definite=definite,
-        null_space=vectors,
-        least_squares=True,
-        preconditioner=None if preconditioner is None else preconditioner(sol, *args),
-    ).value
+    how = SolveOptions.of(solve, options).smallest()
+    step = how.solution(sol, args, matvec, right).value
     return jax.tree.map(jnp.add, sol, step)
 
 

@@ -29,6 +29,7 @@ from mdsens.implicit.closures import closes_over_tracers, hoist
 from mdsens.implicit.derivatives import (
     NullSpace,
     Preconditioner,
+    SolveOptions,
     SolverAt,
     directional_change,
     root_jvp,
@@ -140,42 +141,26 @@ def custom_root(
         return call
 
     condition = bind(optimality_fun)
-    vectors = bind(null_space) if callable(null_space) else null_space
-    inverse = None if preconditioner is None else bind(preconditioner)
     auxiliary = None if aux_fun is None else bind(aux_fun)
-    linear_solver = SolverAt(bind(solve.function)) if isinstance(solve, SolverAt) else solve
+
+    options = SolveOptions(
+        SolverAt(bind(solve.function)) if isinstance(solve, SolverAt) else solve,
+        symmetric=symmetric,
+        definite=definite,
+        null_space=bind(null_space) if callable(null_space) else null_space,
+        # The check of the range is made for all directions at once, by `problem_of_condition`:
+        # the right-hand side of a rule may be that of a derivative that will be transposed.
+        least_squares=True,
+        preconditioner=None if preconditioner is None else bind(preconditioner),
+    )
 
     def tangent_of_solution(sol: Any, arguments: Any, tangents: Any) -> Any:
         if correct:
-            sol = newton_step(
-                condition,
-                sol,
-                arguments,
-                linear_solver,
-                symmetric=symmetric,
-                definite=definite,
-                null_space=vectors,
-                preconditioner=inverse,
-            )
-        return root_jvp(
-            condition,
-            sol,
-            arguments,
-            tangents,
-            linear_solver,
-            symmetric=symmetric,
-            definite=definite,
-            null_space=vectors,
-            # The check of the range is made for all directions at once, by `explain_singular`:
-            # here the right-hand side may be that of a derivative that will be transposed.
-            least_squares=True,
-            preconditioner=inverse,
-        )
+            sol = newton_step(condition, sol, arguments, options)
+        return root_jvp(condition, sol, arguments, tangents, options)
 
     def inspect(sol: Any, arguments: Any, varied: tuple[bool, ...], traced: bool) -> Any:
-        return problem_of_condition(
-            condition, sol, arguments, varied, linear_solver, symmetric, vectors, root_tol, traced
-        )
+        return problem_of_condition(condition, sol, arguments, varied, options, root_tol, traced)
 
     # Compiled once per decorated solver and kind of arguments: the rule evaluates F many times.
     compiled_tangent = eqx.filter_jit(tangent_of_solution)
@@ -199,9 +184,9 @@ def custom_root(
                 return function
             return lambda sol, dynamic, _: function(sol, *eqx.combine(dynamic, static))
 
-        solver_of_solution = linear_solver
-        if isinstance(linear_solver, SolverAt):
-            solver_of_solution = SolverAt(of_solution(linear_solver.function))
+        solver_of_solution = options.solve
+        if isinstance(solver_of_solution, SolverAt):
+            solver_of_solution = SolverAt(of_solution(solver_of_solution.function))
 
         @custom_root(
             lambda sol, dynamic, functions: functions[1](sol, dynamic),
@@ -209,9 +194,9 @@ def custom_root(
             solve=solver_of_solution,
             symmetric=symmetric,
             definite=definite,
-            null_space=of_solution(vectors),
+            null_space=of_solution(options.null_space),
             least_squares=least_squares,
-            preconditioner=of_solution(inverse),
+            preconditioner=of_solution(options.preconditioner),
             correct=correct,
             aux_fun=of_solution(auxiliary),
             host=False,
@@ -322,7 +307,8 @@ def tangent_of_aux(
     Arguments:
         aux_fun: (sol, args, kwargs) -> aux.
         aux: what the solver returned.
-        primals, tangents: of the solution and the arguments; None where nothing changes.
+        primals: the solution and the arguments.
+        tangents: their directions; None where nothing changes.
 
     Returns:
         Tangents of `aux`, zero for what is not a floating-point number.
@@ -354,8 +340,11 @@ def custom_fixed_point(
     """Make a solver differentiable through the map T of which its solutions are fixed points.
 
     Arguments:
-        fixed_point_fun: T(sol, *args, **kwargs), equal to `sol` at the solution. - The others, also
-            `options`, are those of `custom_root`, for the residual T(x, theta) - x.
+        fixed_point_fun: T(sol, *args, **kwargs), equal to `sol` at the solution.
+        has_aux: as in `custom_root`, as are all that follow.
+        solve: how to solve the linear systems, for the residual T(x, theta) - x.
+        reference_signature: a function whose signature is that of the solver's arguments.
+        **options: the others of `custom_root`.
 
     Returns:
         A decorator for `solver(init_params, *args, **kwargs)`.

@@ -107,7 +107,9 @@ def one_step(
     times the derivative; for Newton's method, where that is zero, it is exact.
 
     Arguments:
-        fixed_point_fun, has_aux, reference_signature: as in `unrolled`.
+        fixed_point_fun: as in `unrolled`, as are all that follow.
+        has_aux: whether the solver returns `(sol, aux)`.
+        reference_signature: a function whose signature is that of the solver's arguments.
 
     Returns:
         A decorator for `solver(init_params, *args, **kwargs)`.
