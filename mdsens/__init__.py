@@ -15,18 +15,29 @@ if TYPE_CHECKING:
     from mdsens import plots as plots
     from mdsens import potentials as potentials
     from mdsens import relaxation as relaxation
+    from mdsens import sensitivities as sensitivities
     from mdsens import study as study
     from mdsens.batches import BatchEquilibrium as BatchEquilibrium
     from mdsens.batches import BatchSensitivity as BatchSensitivity
     from mdsens.batches import relax_batch as relax_batch
     from mdsens.batches import sensitivity_batch as sensitivity_batch
+    from mdsens.errors import ConvergenceError as ConvergenceError
+    from mdsens.errors import InputError as InputError
+    from mdsens.errors import LinearSolveError as LinearSolveError
+    from mdsens.errors import MdsensError as MdsensError
+    from mdsens.errors import MdsensWarning as MdsensWarning
+    from mdsens.errors import RelaxationError as RelaxationError
+    from mdsens.errors import UnreliableDerivativeError as UnreliableDerivativeError
     from mdsens.particles import System as System
     from mdsens.particles import random_packing as random_packing
     from mdsens.particles import read as read
+    from mdsens.potentials import Potential as Potential
+    from mdsens.relaxation import Certificate as Certificate
     from mdsens.relaxation import Equilibrium as Equilibrium
     from mdsens.relaxation.relax import relax as relax
     from mdsens.sensitivities import Sensitivity as Sensitivity
     from mdsens.sensitivities.sensitivity import sensitivity as sensitivity
+    from mdsens.sensitivities.unrolled import unrolled_tangents as unrolled_tangents
 
 __version__ = "0.1.0"
 
@@ -44,6 +55,16 @@ _HOMES = {
     "sensitivity_batch": "mdsens.batches",
     "Sensitivity": "mdsens.sensitivities",
     "BatchSensitivity": "mdsens.batches",
+    "unrolled_tangents": "mdsens.sensitivities",
+    "Potential": "mdsens.potentials",
+    "Certificate": "mdsens.relaxation",
+    "MdsensError": "mdsens.errors",
+    "InputError": "mdsens.errors",
+    "RelaxationError": "mdsens.errors",
+    "UnreliableDerivativeError": "mdsens.errors",
+    "ConvergenceError": "mdsens.errors",
+    "LinearSolveError": "mdsens.errors",
+    "MdsensWarning": "mdsens.errors",
 }
 _ROOMS = (
     "batches",
@@ -75,4 +96,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted([*__all__, "__version__"])

@@ -119,3 +119,22 @@ def test_nothing_imports_the_command_line():
 
 def test_every_public_name_is_there():
     python("import mdsens; [getattr(mdsens, name) for name in mdsens.__all__]")
+
+
+def test_the_public_face_is_all_that_dir_shows():
+    """Also after everything has been imported, which leaves modules and helpers in the package."""
+    shown = "import mdsens; [getattr(mdsens, n) for n in mdsens.__all__]; print(*dir(mdsens))"
+    assert python(shown).stdout.split() == sorted([*mdsens.__all__, "__version__"])
+
+
+def test_every_error_is_in_the_public_face_and_is_imported_without_jax():
+    family = [
+        name
+        for name, kind in vars(mdsens.errors).items()
+        if isinstance(kind, type) and kind.__module__ == "mdsens.errors"
+    ]
+    assert "MdsensError" in family
+    python(
+        f"import mdsens, sys; [getattr(mdsens, name) for name in {family}]\n"
+        "assert 'jax' not in sys.modules"
+    )
