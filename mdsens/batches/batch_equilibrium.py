@@ -14,10 +14,12 @@ from mdsens.particles.edges import find_edges
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation.equilibrium import Equilibrium
+from mdsens.summary import Summarised, Summary
 from mdsens.units import unit_name
+from mdsens.values import listing
 
 
-class BatchEquilibrium(Sequence[Equilibrium]):
+class BatchEquilibrium(Summarised, Sequence[Equilibrium]):
     """Relaxed structures by their index, and what they are in arrays over all S of them.
 
     ``batch[3]`` is an ordinary Equilibrium; ``batch[2:5]``, ``batch[[0, 7]]`` and
@@ -159,14 +161,16 @@ class BatchEquilibrium(Sequence[Equilibrium]):
             {new: self.failures[i] for new, i in enumerate(indices) if i in self.failures},
         )
 
-    def __repr__(self) -> str:
-        converged = int(self.converged.sum())
-        text = f"{len(self)} equilibria, {converged} converged"
-        if converged < len(self):
-            left = np.flatnonzero(~self.converged)
-            listed = ", ".join(str(index) for index in left[:8])
-            text += f" (not {listed}{' ...' if len(left) > 8 else ''})"
+    def _summary(self) -> Summary:
+        left = np.flatnonzero(~self.converged)
+        facts = [
+            ("converged", f"{len(self) - len(left)} of {len(self)}"),
+            *([("NOT converged", listing(left))] if len(left) else []),
+            *([("failed", listing(sorted(self.failures)))] if self.failures else []),
+        ]
         if len(self):
             unit = unit_name("energy/length", self.systems[0].units)
-            text += f", largest force {np.max(self.fmax):.2e} {unit}, {self.steps.max()} steps"
-        return f"BatchEquilibrium({text})"
+            reached = self.fmax[np.isfinite(self.fmax)]
+            facts.append(("largest force", f"{np.max(reached, initial=0.0):.2e} {unit}"))
+            facts.append(("steps", f"{self.steps.max()} at most, {self.steps.sum()} together"))
+        return Summary(f"BatchEquilibrium of {len(self)} structures", facts)

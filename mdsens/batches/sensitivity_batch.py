@@ -25,6 +25,7 @@ from mdsens.relaxation.certificate import EIGENVALUE_COUNT, Certificate
 from mdsens.sensitivities.arguments import asked_observables, asked_parameters
 from mdsens.sensitivities.noise import Noise, derivative_errors, noise_of, value_errors
 from mdsens.sensitivities.results import DerivativesByName, Found, Sensitivity, Tangents
+from mdsens.summary import Summarised, Summary
 from mdsens.values import boolean, instance, integer, listing
 
 #: Systems side by side on one processor and on one accelerator.
@@ -32,8 +33,8 @@ LANES_PER_CPU = 16
 LANES_PER_ACCELERATOR = 256
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class BatchSensitivity(DerivativesByName[np.ndarray]):
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class BatchSensitivity(Summarised, DerivativesByName[np.ndarray]):
     """Derivatives by name, with a first axis over the S systems.
 
     ``sens["pressure"]["sigma"]`` has shape (S,); ``sens.at(3)`` is the ordinary Sensitivity of the
@@ -117,10 +118,14 @@ class BatchSensitivity(DerivativesByName[np.ndarray]):
             tangents=Tangents(lambda: found),
         )
 
-    def __repr__(self) -> str:
-        count, names = len(self.equilibria), ", ".join(self.parameters)
-        asked = ", ".join(["positions", *self.derivatives])
-        return f"BatchSensitivity({asked} of {count} structures in {names})"
+    def _summary(self) -> Summary:
+        count = len(self.equilibria)
+        facts = [
+            ("stable", f"{int(self.stable.sum())} of {count}"),
+            ("derivatives of", ", ".join(["positions", *self.derivatives])),
+            ("in", ", ".join(self.parameters)),
+        ]
+        return Summary(f"BatchSensitivity of {count} structures", facts)
 
 
 def sensitivity_batch(

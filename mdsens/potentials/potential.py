@@ -13,12 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from mdsens.digits import with_digits
 from mdsens.errors import InputError
 from mdsens.particles.edges import Edges
 from mdsens.particles.system import System, is_concrete
+from mdsens.summary import Summarised, Summary
 from mdsens.units import unit_name
 from mdsens.values import distinct_names, listing, real_array, shown
 
+#: Names of fields that are no parameters and yet lengths.
+LENGTH_FIELDS = ("cutoff", "onset")
 #: One value for all species, a value per species (S,), or a symmetric table per pair (S, S).
 Parameter: TypeAlias = Float[Array, "..."]
 
@@ -50,7 +54,7 @@ def parameter(
     return eqx.field(metadata=metadata, **field_options)
 
 
-class Potential(eqx.Module):
+class Potential(Summarised, eqx.Module):
     """An energy as a sum over atoms of functions of the atom's own edges.
 
     A potential is a pytree whose float leaves are its parameters. A subclass declares them with
@@ -193,6 +197,46 @@ class Potential(eqx.Module):
     def parameter_units(self, name: str, units: str = "ase") -> str:
         """Unit of a parameter in a system of units, e.g. ``"eV"``."""
         return unit_name(self.parameter_dimension(name), units)
+
+    def described_parameters(self, units: str = "ase") -> list[tuple[str, str]]:
+        """Names of parameters, and of other lengths and settings, with values and units as text.
+
+        Arguments:
+            units: ``"ase"`` or ``"reduced"``.
+
+        Returns:
+            E.g. ``[("sigma", "3.405 Ang"), ("cutoff", "8.5 Ang")]``.
+        """
+
+        def with_unit(value: float, dimension: str) -> str:
+            unit = unit_name(dimension, units)
+            return with_digits(value, most=10) + (f" {unit}" if unit != "1" else "")
+
+        described = [
+            (name, with_unit(value, self.parameter_dimension(name)))
+            for name, value in self.parameters.items()
+        ]
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.metadata.get("parameter") or value is None:
+                continue
+            is_length = field.name in LENGTH_FIELDS and isinstance(value, float)
+            described.append(
+                (field.name, with_unit(value, "length") if is_length else shown(value))
+            )
+        return described
+
+    def _summary(self) -> Summary | None:
+        shape = () if self.species is None else (len(self.species),)
+        for field in _parameter_fields(self):
+            leaf = getattr(self, field.name, None)
+            if not (isinstance(leaf, (jax.Array, np.ndarray)) and is_concrete(leaf)):
+                return None
+            if leaf.shape not in ((), shape, shape * 2):
+                return None
+        # A potential does not know the units of the systems that it will act in.
+        title = f"{type(self).__name__} (in eV and Ang, or all in reduced units)"
+        return Summary(title, self.described_parameters())
 
     def expand_parameter_names(self, names: str | list[str] | tuple[str, ...] | None) -> list[str]:
         """Resolve names such as ``"sigma"`` to single parameters; a table's name means all of it.

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.hessian_solver import HessianSolver
+from mdsens.summary import Summarised, Summary
 from mdsens.units import unit_name
 
 #: Eigenvalues below this fraction of the largest, in size, are those of null modes.
@@ -19,8 +20,8 @@ NULL_FRACTION = 1e-9
 EIGENVALUE_COUNT = 6
 
 
-@dataclasses.dataclass(frozen=True)
-class Certificate:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Certificate(Summarised):
     """What is known about a relaxed structure.
 
     Attributes:
@@ -88,26 +89,42 @@ class Certificate:
         """Number of null modes of all kinds."""
         return sum(self.null_modes.values())
 
-    def __str__(self) -> str:
+    def facts(self) -> list[tuple[str, str]]:
+        """What is known, by name, as text with units."""
         force, curvature = (
             unit_name("energy/length", self.units),
             unit_name("energy/length^2", self.units),
         )
         kinds = ", ".join(f"{count} {kind}" for kind, count in self.null_modes.items() if count)
-        lines = [
-            f"{self.kind}: largest force {self.fmax:.2e} {force} (asked: {self.fmax_asked:.0e})",
-            f"lowest eigenvalue {self.lowest_eigenvalue_text} {curvature}",
-            f"null modes: {kinds or 'none'}",
+        facts = [
+            ("largest force", f"{self.fmax:.2e} {force} (asked: {self.fmax_asked:.0e})"),
+            ("lowest eigenvalue", f"{self.lowest_eigenvalue_text} {curvature}"),
+            ("null modes", kinds or "none"),
         ]
         if self.linear_residual is not None:
             by = f", {self.linear_solver}" if self.linear_solver else ""
-            lines.append(f"linear residual {self.linear_residual:.1e} (relative){by}")
+            facts.append(("linear residual", f"{self.linear_residual:.1e} (relative){by}"))
         if self.derivative_error is not None:
             rough = ", a rough estimate: relax to a smaller force" if self.rough else ""
-            lines.append(
-                f"estimated error of derivatives {self.derivative_error:.1e} (relative){rough}"
+            facts.append(
+                (
+                    "estimated error of derivatives",
+                    f"{self.derivative_error:.1e} (relative){rough}",
+                )
             )
-        return "\n".join(lines)
+        return facts
+
+    def _summary(self) -> Summary:
+        return Summary(f"Certificate of {self.title}", self.facts())
+
+    @property
+    def title(self) -> str:
+        """The kind with its article: ``"a minimum"``, ``"an unconverged structure"``."""
+        return "an unconverged structure" if self.kind == "unconverged" else f"a {self.kind}"
+
+    def __str__(self) -> str:
+        lines = [f"{name}{':' * (name == 'null modes')} {value}" for name, value in self.facts()]
+        return "\n".join([f"{self.kind}: {lines[0]}", *lines[1:]])
 
 
 def certify(

@@ -5,11 +5,13 @@ import functools
 
 import ase
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from ase.calculators.singlepoint import SinglePointCalculator
 from jaxtyping import Array, Float
 
+from mdsens.digits import with_digits
 from mdsens.errors import InputError
 from mdsens.linalg.multigrid import HostPreconditioner
 from mdsens.mechanics import energy_forces_virial, require_volume, voigt
@@ -21,10 +23,11 @@ from mdsens.particles.system import System, is_concrete
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation.certificate import Certificate, certify
 from mdsens.relaxation.driver import History
-from mdsens.units import unit_name
+from mdsens.summary import Summarised, Summary
+from mdsens.units import in_dimensions, unit_name
 
 
-class Equilibrium(eqx.Module):
+class Equilibrium(Summarised, eqx.Module):
     """A relaxed structure: positions, cell, energy, forces, stress, and how good they are.
 
     Everything is a differentiable function of what the relaxation was given.
@@ -162,6 +165,45 @@ class Equilibrium(eqx.Module):
             results["stress"] = np.asarray(self.stress)
         atoms.calc = SinglePointCalculator(atoms, **results)
         return atoms
+
+    def _summary(self) -> Summary | None:
+        leaves = jax.tree.leaves(self)
+        if not is_concrete(leaves) or not all(eqx.is_array(leaf) for leaf in leaves):
+            return None
+        if np.ndim(self.fmax) or np.ndim(self.q) != 2:
+            return None  # Several side by side, as vmap returns them.
+        system, cell_mode = self.system, self.landscape.cell_mode
+
+        def with_unit(number: str, dimension: str) -> str:
+            return f"{number} {unit_name(in_dimensions(dimension, system.dimension), system.units)}"
+
+        state = "converged" if self.converged else "NOT converged"
+        steps = "" if self.history is None else f" after {self.history.steps} steps"
+        force = with_unit(f"{float(self.fmax):.2e}", "energy/length")
+        facts = [
+            ("state", state + steps),
+            ("largest force", f"{force} (asked: {self.fmax_asked:.0e})"),
+            ("energy", with_unit(with_digits(float(self.energy), most=10), "energy")),
+        ]
+        if any(system.pbc) and float(system.volume) > 0.0:
+            volume = with_digits(float(system.volume), most=10)
+            facts.append(("volume", with_unit(volume, "volume")))
+            # What the forces that are left do to the trace of the stress at most, where the cell
+            # relaxed, and as much again for rounding.
+            error = 2.0 * float(self.fmax * self.landscape.strain_length / system.volume)
+            error /= np.sqrt(system.dimension)
+            pressure = with_digits(float(self.pressure), error)
+            relaxed = "" if cell_mode is None else f" (the cell relaxed: {cell_mode})"
+            facts.append(("pressure", with_unit(pressure, "energy/volume") + relaxed))
+        if "certificate" in vars(self):
+            value = self.certificate.lowest_eigenvalue_text
+            eigenvalue = f"lowest eigenvalue {with_unit(value, 'energy/length^2')}"
+            facts.append(("certificate", f"{self.certificate.title}, {eigenvalue}"))
+        described = self.potential.described_parameters(system.units)
+        listed = ", ".join(f"{name} = {value}" for name, value in described[:8])
+        listed += f" and {len(described) - 8} more" if len(described) > 8 else ""
+        facts.append(("potential", f"{type(self.potential).__name__}: {listed}"))
+        return Summary(f"Equilibrium of {system}", facts)
 
     def __str__(self) -> str:
         units = self.system.units

@@ -15,6 +15,7 @@ from mdsens.digits import error_text, is_zero, with_digits
 from mdsens.errors import InputError
 from mdsens.observables.observable import Observable
 from mdsens.relaxation import Certificate, Equilibrium
+from mdsens.summary import Summarised, Summary
 from mdsens.units import quotient_unit_name
 
 if TYPE_CHECKING:
@@ -93,8 +94,8 @@ class DerivativesByName(Mapping[str, Mapping[str, Derivative]]):
         return len(self.derivatives)
 
 
-@dataclasses.dataclass(frozen=True)
-class Sensitivity(DerivativesByName[Float[Array, "..."]]):
+@dataclasses.dataclass(frozen=True, repr=False)
+class Sensitivity(Summarised, DerivativesByName[Float[Array, "..."]]):
     """Derivatives by name: ``sens["volume"]["sigma"]`` is d volume / d sigma.
 
     Attributes:
@@ -259,19 +260,33 @@ class Sensitivity(DerivativesByName[Float[Array, "..."]]):
         else:
             raise InputError(f"cannot write {path.name!r}: allowed endings are .csv and .json")
 
-    def __str__(self) -> str:
-        lines = [f"{'observable':28s} {'parameter':18s} {'derivative':>16s} {'error':>9s}  units"]
+    def _table(self) -> list[tuple[str, ...]]:
+        """Rows of observable, parameter, derivative, its error, and unit, as text."""
+        rows: list[tuple[str, ...]] = []
         for row in self._rows():
             label = row["observable"] + (f" {row['component']}" if row["component"] else "")
             error = row["derivative_error"]
-            lines.append(
-                f"{label:28s} {row['parameter']:18s} {with_digits(row['derivative'], error):>16s} "
-                f"{error_text(error):>9s}  {row['derivative_units']}"
-            )
+            number = with_digits(row["derivative"], error)
+            units = row["derivative_units"]
+            rows.append((label, row["parameter"], number, error_text(error), units))
+        return rows
+
+    def __str__(self) -> str:
+        lines = [f"{'observable':28s} {'parameter':18s} {'derivative':>16s} {'error':>9s}  units"]
+        lines += [
+            f"{label:28s} {parameter:18s} {number:>16s} {error:>9s}  {units}"
+            for label, parameter, number, error, units in self._table()
+        ]
         return "\n".join([*lines, str(self.certificate)])
 
-    def _repr_html_(self) -> str:
-        return self.to_dataframe().to_html(index=False)
+    def _summary(self) -> Summary:
+        facts = [
+            ("at", f"{self.certificate.title} of {self.equilibrium.system}"),
+            ("derivatives of", ", ".join(["positions", *self.derivatives])),
+            ("in", ", ".join(self.parameters)),
+        ]
+        head = ("observable", "parameter", "derivative", "error", "units")
+        return Summary("Sensitivity", facts, head if self.derivatives else (), self._table())
 
 
 def component_label(observable: Observable, index: tuple[int, ...], shape: tuple[int, ...]) -> str:

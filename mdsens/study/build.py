@@ -11,6 +11,7 @@ import numpy as np
 from mdsens.errors import InputError
 from mdsens.particles import System, random_packing, read
 from mdsens.potentials import BY_NAME, Potential
+from mdsens.potentials.potential import LENGTH_FIELDS
 from mdsens.study.messages import no_such_key
 from mdsens.study.model import (
     LARGEST_RATTLE,
@@ -21,9 +22,6 @@ from mdsens.study.model import (
 from mdsens.study.reading import is_file, path_of
 from mdsens.units import to_ase_units
 from mdsens.values import choice, distinct_names, nearest, real, shown
-
-#: Dimensions of arguments that are no parameters and yet lengths.
-_LENGTHS = ("cutoff", "onset")
 
 
 def quantity(value: Any, dimension: str, units: str, key: str) -> float:
@@ -123,7 +121,7 @@ def build_potential(table: Mapping[str, Any], units: str) -> Potential:
         field.name: field.metadata["dimension"]
         for field in dataclasses.fields(kind)
         if field.metadata.get("parameter")
-    } | dict.fromkeys(_LENGTHS, "length")
+    } | dict.fromkeys(LENGTH_FIELDS, "length")
     arguments = {
         key: _argument(f"potential.{key}", value, dimensions.get(key), units, species)
         for key, value in given.items()

@@ -80,7 +80,7 @@ def test_one_that_cannot_converge_holds_up_no_other():
     assert batch.steps[2] < batch.steps[0] < batch.steps[1]
     assert batch.fmax[1] < 1e-12
     assert np.asarray(batch[0].landscape.rattlers).sum() == 1
-    assert "not 1" in repr(batch)
+    assert "NOT converged  1\n" in repr(batch)
 
 
 def test_one_that_fails_says_so_when_it_is_asked_for():
