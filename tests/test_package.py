@@ -138,3 +138,7 @@ def test_every_error_is_in_the_public_face_and_is_imported_without_jax():
         f"import mdsens, sys; [getattr(mdsens, name) for name in {family}]\n"
         "assert 'jax' not in sys.modules"
     )
+
+
+def test_type_checkers_of_users_read_the_annotations():
+    assert (SOURCE / "py.typed").is_file()
