@@ -22,7 +22,7 @@ from mdsens.mechanics.hessian_solver import HessianSolver
 from mdsens.potentials import LennardJones
 from mdsens.sensitivities.linear_response import MatrixFreeResponse
 
-pytestmark = pytest.mark.xdist_group("geometries")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("geometries")]
 CUTOFF = 2.5
 LJ = LennardJones(1.0, 1.0, CUTOFF)
 TURN = scipy.spatial.transform.Rotation.from_rotvec([0.7, -1.1, 0.4]).as_matrix()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 # On one worker, so that the README runs once.
-pytestmark = pytest.mark.xdist_group("readme")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("readme")]
 
 README = Path(__file__).parents[1] / "README.md"
 

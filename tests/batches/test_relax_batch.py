@@ -93,6 +93,7 @@ def test_one_that_fails_says_so_when_it_is_asked_for():
         batch[1]
 
 
+@pytest.mark.slow
 def test_cells_of_many_body_crystals_of_different_size_relax():
     crystals = []
     for vacancies in (0, 1):
@@ -124,6 +125,7 @@ np.savez(sys.argv[1], batch.positions, by_newton.positions, derivatives.position
 """
 
 
+@pytest.mark.slow
 def test_a_batch_is_spread_over_all_devices(tmp_path):
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
     paths = os.pathsep.join([os.path.dirname(cases.__file__), *sys.path])

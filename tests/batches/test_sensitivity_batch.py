@@ -34,6 +34,7 @@ def derivatives(relaxed):
     return mdsens.sensitivity_batch(relaxed, ASKED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", [1])
 def test_each_structure_has_the_derivatives_that_it_has_alone(relaxed, derivatives, index):
     alone = mdsens.sensitivity(relaxed[index], ASKED, mode="forward")
@@ -92,6 +93,7 @@ def test_derivatives_are_the_differences_of_relaxing_again(relaxed, derivatives)
         numerical.agrees(ours, expected[:, column], rtol=1e-6, scale=scale, each=True)
 
 
+@pytest.mark.slow
 def test_a_rattler_has_no_derivative_and_an_unconverged_structure_none_to_trust():
     packing, soft = cases.jammed_packing()
     batch = mdsens.relax_batch([packing] * 2, soft, "lbfgs", fmax=[1e-12, 1e-40])

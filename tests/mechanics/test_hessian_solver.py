@@ -53,6 +53,7 @@ def relaxed(name):
     return RELAXED[name]()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RELAXED)
 def test_the_matrix_is_the_derivative_of_the_condition(name):
     equilibrium = relaxed(name)
@@ -81,6 +82,7 @@ def test_solutions_are_those_of_the_pseudo_inverse(name, method):
     assert along < 1e-10 * np.abs(ours).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["direct", "multigrid"])
 def test_newton_goes_down_to_the_minimum_and_never_up(monkeypatch, method):
     if method == "multigrid":
@@ -127,6 +129,7 @@ def test_newton_leaves_a_saddle_that_is_too_large_to_diagonalise(as_if_large):
     assert relaxed.history.steps < 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rattle", [0.3, 0.6])
 def test_newton_comes_down_from_far_away(as_if_large, rattle):
     # Where the Hessian curves down in many directions; the force along the way is up to 1e4 eV/Ang.
@@ -137,6 +140,7 @@ def test_newton_comes_down_from_far_away(as_if_large, rattle):
     assert (np.diff(enthalpies) <= 1e-12 * np.abs(enthalpies[1:])).all()
 
 
+@pytest.mark.slow
 def test_traced_derivatives_of_a_large_system_use_the_assembled_hessian(monkeypatch):
     # Two thousand unknowns count as large; here a hundred do.
     monkeypatch.setattr("mdsens.implicit.linear.DENSE_LIMIT", 1)
@@ -204,6 +208,7 @@ def test_without_memory_for_a_hessian_auto_goes_on_without_and_newton_says_so(mo
         mdsens.relax(vacancy(3, 0.05), ARGON, method="newton")
 
 
+@pytest.mark.slow
 def test_the_certificate_of_a_large_system_says_that_its_eigenvalue_is_an_estimate():
     equilibrium = mdsens.relax(vacancy(5, 0.05), ARGON)
     matrix = HessianSolver(equilibrium.backbone, equilibrium.q).dense()

@@ -84,6 +84,7 @@ def test_the_virial_is_the_slope_of_the_energy_in_the_strain(case):
     numerical.agrees(case.virial, expected, rtol=1e-7)
 
 
+@pytest.mark.slow
 @cases.every()
 def test_the_hessian_is_minus_the_slope_of_the_force(case):
     expected = numerical.hessian(
@@ -93,6 +94,7 @@ def test_the_hessian_is_minus_the_slope_of_the_force(case):
     numerical.agrees(hessian, expected, rtol=1e-7)
 
 
+@pytest.mark.slow
 @cases.every()
 def test_the_sparse_hessian_is_the_dense_one(case):
     dense = np.asarray(hessian_of(case.system, case.potential, case.edges()))
@@ -185,6 +187,7 @@ def test_the_order_of_atoms_does_not_matter(case):
     assert numerical.relative_error(virials[0], case.virial) < 1e-12
 
 
+@pytest.mark.slow
 @cases.every(CRYSTALS)
 def test_a_supercell_has_the_same_forces_on_each_atom(case):
     big = supercell(case.system)

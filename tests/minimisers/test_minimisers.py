@@ -30,6 +30,7 @@ def test_every_method_reaches_the_same_minimum(method, reference):
     assert np.abs(moved - moved.mean(axis=0)).max() < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("potential", "cell"),
     [

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from notebook_scripts import figure_is_drawn, run_notebook
 
-pytestmark = pytest.mark.xdist_group("hyperparameter-optimisation")
+pytestmark = [pytest.mark.notebook, pytest.mark.xdist_group("hyperparameter-optimisation")]
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from notebook_scripts import NOTEBOOKS, figure_is_drawn, run_notebook
 
-pytestmark = pytest.mark.xdist_group("jacobian_precision")
+pytestmark = [pytest.mark.notebook, pytest.mark.xdist_group("jacobian_precision")]
 
 PROBLEMS = ["ridge", "crystal"]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from notebook_scripts import figure_is_drawn, run_notebook
 
-pytestmark = pytest.mark.xdist_group("meta-learning")
+pytestmark = [pytest.mark.notebook, pytest.mark.xdist_group("meta-learning")]
 
 
 @pytest.fixture(scope="module")

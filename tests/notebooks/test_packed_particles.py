@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from notebook_scripts import figure_is_drawn, run_notebook
 
-pytestmark = pytest.mark.xdist_group("packed_particles")
+pytestmark = [pytest.mark.notebook, pytest.mark.xdist_group("packed_particles")]
 
 
 @pytest.fixture(scope="module")

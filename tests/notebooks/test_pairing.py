@@ -4,6 +4,8 @@ import jupytext
 import pytest
 from notebook_scripts import NOTEBOOKS
 
+pytestmark = pytest.mark.notebook
+
 # A script without a notebook is found too, and so is a notebook without a script.
 NAMES = sorted({path.stem for ending in ("ipynb", "py") for path in NOTEBOOKS.glob(f"*.{ending}")})
 

@@ -7,7 +7,7 @@ import pytest
 from notebook_scripts import figure_is_drawn, run_notebook
 from sklearn.linear_model import LogisticRegression
 
-pytestmark = pytest.mark.xdist_group("task-driven-dictionary-learning")
+pytestmark = [pytest.mark.notebook, pytest.mark.xdist_group("task-driven-dictionary-learning")]
 
 
 @pytest.fixture(scope="module")

@@ -106,6 +106,7 @@ def test_the_reverse_of_an_edge_is_its_opposite(name):
     np.testing.assert_allclose(vectors[reverse[mask]], -vectors[mask], atol=1e-12)
 
 
+@pytest.mark.slow
 @CELLS
 def test_without_reverse_edges_all_else_is_the_same(name):
     system, edge_list = edges_of(name)

@@ -13,7 +13,7 @@ from mdsens import System, mechanics
 from mdsens.particles import find_edges
 from mdsens.potentials import LennardJones, Morse
 
-pytestmark = pytest.mark.xdist_group("ase")
+pytestmark = [pytest.mark.peer, pytest.mark.xdist_group("ase")]
 
 
 def squeezed_crystal():

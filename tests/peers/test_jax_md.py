@@ -16,7 +16,7 @@ from mdsens.mechanics import energy_forces_virial
 from mdsens.particles import find_edges
 from mdsens.potentials import LennardJones, Morse, SoftSphere, StillingerWeber
 
-pytestmark = pytest.mark.xdist_group("jax-md")
+pytestmark = [pytest.mark.peer, pytest.mark.xdist_group("jax-md")]
 
 
 @pytest.fixture(scope="module")

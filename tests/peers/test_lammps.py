@@ -14,7 +14,7 @@ from mdsens import System, mechanics
 from mdsens.particles import find_edges
 from mdsens.potentials import LennardJones, Morse, StillingerWeber
 
-pytestmark = pytest.mark.xdist_group("lammps")
+pytestmark = [pytest.mark.peer, pytest.mark.xdist_group("lammps")]
 TOLERANCE = 1e-10
 #: LAMMPS's own factor from eV/Angstrom^3 to bar in units metal.
 BAR = 1.6021765e6

@@ -84,6 +84,7 @@ def test_energy_forces_and_stress_are_those_of_ase():
     assert numerical.relative_error(ours[1], atoms.get_forces()) < 1e-10
 
 
+@pytest.mark.slow
 def test_copper_relaxes_to_its_lattice_constant():
     # The published parameters were made for sums over all neighbours.
     potential = SuttonChen(**COPPER, cutoff=5.0 * 3.61)
@@ -130,6 +131,7 @@ def copper(repeats, cutoff=4.8, rattle=0.0):
     return system, potential, edge_list
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("holding", [False, True], ids=["free", "held"])
 def test_the_parts_multiply_as_the_whole_does(holding):
     system, potential, edge_list = copper(3, rattle=0.05)
@@ -148,6 +150,7 @@ def test_the_parts_multiply_as_the_whole_does(holding):
     assert np.abs(parts.toarray() - dense).max() < 1e-13 * np.abs(dense).max()
 
 
+@pytest.mark.slow
 def test_the_parts_take_a_fraction_of_the_memory_of_the_whole():
     system, potential, edge_list = copper(5, cutoff=6.5)
     parts = mechanics.hessian_in_parts(system, potential, edge_list)
@@ -159,6 +162,7 @@ def test_the_parts_take_a_fraction_of_the_memory_of_the_whole():
     assert parts.to_bsr().data.nbytes > 3 * stored
 
 
+@pytest.mark.slow
 def test_a_relaxed_vacancy_changes_as_if_relaxed_again(monkeypatch):
     atoms = ase.build.bulk("Cu", "fcc", a=3.61, cubic=True) * (3, 3, 3)
     del atoms[0]

@@ -20,6 +20,8 @@ from mdsens.potentials import (
 from mdsens.relaxation import unrelaxed
 from mdsens.units import to_ase_units
 
+pytestmark = pytest.mark.slow
+
 PLACES = np.array([[0.0, 0.0, 0.0], [3.7, 0.0, 0.0], [0.0, 3.7, 0.0], [0.0, 0.0, 3.7]])
 CUBE = 8.0 * np.eye(3)
 ARGON = System(PLACES, CUBE, ("Ar",))

@@ -15,6 +15,8 @@ from mdsens.mechanics import energy_forces_virial
 from mdsens.particles import find_edges
 from mdsens.potentials import WCA, LennardJones, Morse, SoftSphere
 
+pytestmark = pytest.mark.slow
+
 CUTOFF = 4.0
 #: Slots and ghosts for every structure, so that a potential is compiled once.
 ROOM = (512, 2048)

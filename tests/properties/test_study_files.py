@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pytest
 import strategies
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -13,6 +14,8 @@ from one_line import BrokenRuleError, refusal
 
 from mdsens.study import load_study
 from mdsens.study.toml import to_toml
+
+pytestmark = pytest.mark.slow
 
 ARGON = "4\nargon\nAr 0 0 0\nAr 3.7 0 0\nAr 0 3.7 0\nAr 0 0 3.7\n"
 FILE = {

@@ -169,6 +169,7 @@ def test_a_structure_that_is_out_of_steps_is_unconverged():
     assert "NOT converged" in str(equilibrium)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cell", "rotations"), [("isotropic", 0), ("diagonal", 0), ("full", 0)])
 def test_a_relaxed_cell_has_only_translations(cell, rotations):
     assert null_modes(cases.vacancy_crystal(), cell=cell)[:2] == (3, rotations)

@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("taskset") is None, reason="there is no taskset to bind a process to one core"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        shutil.which("taskset") is None, reason="there is no taskset to bind a process to one core"
+    ),
+]
 #: Seconds after which a process has hung; it takes a tenth of that on a machine at rest.
 TIME_LIMIT = 400
 

@@ -47,6 +47,7 @@ def test_fixed_atoms_stay_where_they_are(how):
     assert np.linalg.norm(equilibrium.forces[mask], axis=1).min() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pressure", [0.0, 0.7])
 def test_a_full_cell_relaxes_to_the_stress_asked_for(pressure):
     equilibrium = mdsens.relax(
@@ -78,6 +79,7 @@ def test_a_stretched_crystal_finds_its_lattice_constant():
     assert float(equilibrium.volume) == pytest.approx(np.sqrt(2) ** 3 / 4, rel=1e-10)
 
 
+@pytest.mark.slow
 def test_a_flat_cell_relaxes_too():
     lattice = np.array([[1.1, 0.0], [0.5, 0.9]])
     crystal = mdsens.System([[0.0, 0.0]], lattice, pbc=True, units="reduced")

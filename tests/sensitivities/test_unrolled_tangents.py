@@ -95,6 +95,7 @@ def test_starts_side_by_side_are_starts_one_by_one(fire):
     np.testing.assert_allclose(fire.norms[-1, 2], np.abs(alone.tangents).sum(), rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("minimiser", [FIRE(), LBFGS(max_step=0.005)], ids=["fire", "lbfgs"])
 def test_no_contact_is_missed_however_short_the_lists_are(minimiser):
     """With a skin of 0.02 the lists are renewed at almost every step, with one of 2 never."""

@@ -15,6 +15,8 @@ import pytest
 
 from mdsens.study.find import ready_folder
 
+pytestmark = pytest.mark.slow
+
 #: All folders of systems/, whatever they are called: also those that come later.
 STUDIES = sorted(path.parent for path in ready_folder().glob("*/study.toml"))
 #: What of the environment a command gets to see.
