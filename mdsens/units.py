@@ -194,5 +194,5 @@ def check_unit_system(units: Any) -> None:
     choice(units, "units", UNIT_SYSTEMS)
 
 
-def _listing(names: dict) -> str:
+def _listing(names: dict[str, Any]) -> str:
     return ", ".join(names) if names else "a pure number"

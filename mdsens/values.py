@@ -72,7 +72,7 @@ def listing(items: Iterable[Any], limit: int = 8) -> str:
     return text + (f" and {len(given) - limit} more" if len(given) > limit else "")
 
 
-def items(value: Any) -> list | None:
+def items(value: Any) -> list[Any] | None:
     """What something holds, if it holds several things.
 
     Arguments:

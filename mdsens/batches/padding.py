@@ -58,7 +58,7 @@ def shape_groups(
     Returns:
         Lists of indices, the largest systems first; every system is in one of them.
     """
-    alike: dict[tuple, list[int]] = {}
+    alike: dict[tuple[Any, ...], list[int]] = {}
     for index, (system, potential) in enumerate(zip(systems, potentials, strict=True)):
         leaves, structure = jax.tree.flatten(potential)
         key = (system.pbc, system.units, structure, *(np.shape(leaf) for leaf in leaves))
@@ -269,7 +269,7 @@ class Devices:
             return jax.tree.map(jnp.asarray, tree)
         return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec(AXIS)))
 
-    def spread(self, function: Callable, in_slots: tuple, shared: Any) -> Any:
+    def spread(self, function: Callable[..., Any], in_slots: tuple[Any, ...], shared: Any) -> Any:
         """Let each device apply a function to its own slots.
 
         Arguments:

@@ -330,7 +330,7 @@ def _cells(system: System, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return reference, cell
 
 
-def _listed(value: Any, group: type, name: str, what: str) -> list:
+def _listed(value: Any, group: type, name: str, what: str) -> list[Any]:
     """One thing of a kind, or many, in a list."""
     if isinstance(value, group):
         return [value]

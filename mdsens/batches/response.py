@@ -1,6 +1,7 @@
 """Responses and observables of many small structures side by side, compiled."""
 
 import functools
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -47,7 +48,9 @@ def respond(
 ) -> Response:
     """The response of the structures in all slots to changes along P directions."""
 
-    def in_slots(landscapes: PaddedLandscape, q: Array, forces: Array, common: tuple) -> Response:
+    def in_slots(
+        landscapes: PaddedLandscape, q: Array, forces: Array, common: tuple[Any, ...]
+    ) -> Response:
         shared, directions = common
 
         def one(landscape: PaddedLandscape, q: Array, force: Array) -> Response:
@@ -175,8 +178,12 @@ def observe(
     """Observables in all slots, and their changes along P directions."""
 
     def in_slots(
-        landscapes: PaddedLandscape, q: Array, forces: Array, tangents: Array, common: tuple
-    ) -> tuple:
+        landscapes: PaddedLandscape,
+        q: Array,
+        forces: Array,
+        tangents: Array,
+        common: tuple[Any, ...],
+    ) -> tuple[Any, ...]:
         shared, directions = common
         observe = functools.partial(_observe_one, observables, shared, directions)
         return jax.vmap(observe)(landscapes, q, forces, tangents)

@@ -1,6 +1,7 @@
 """A segment of steps in all slots of a batch, compiled."""
 
 import functools
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -65,7 +66,7 @@ def blank_course(minimiser: Minimiser, starts: Float[Array, "W R D"]) -> Course:
 
 
 @eqx.filter_jit(donate="all-except-first")
-def advance(given: tuple, course: Course) -> tuple[Course, Report]:
+def advance(given: tuple[Any, ...], course: Course) -> tuple[Course, Report]:
     """Take steps in all slots until a quarter of those that were going need the host.
 
     What was reached before is written over in its place.
@@ -137,11 +138,11 @@ def _advance_slots(
         unfinished, outdated, _ = jax.vmap(outlook)(landscapes, course, begin)
         return unfinished & ~outdated
 
-    def carry_on(carry: tuple) -> Bool[Array, ""]:
+    def carry_on(carry: tuple[Any, ...]) -> Bool[Array, ""]:
         _, now, taken = carry
         return (jnp.sum(now) >= enough) & (taken < SEGMENT_STEPS)
 
-    def take_steps(carry: tuple) -> tuple:
+    def take_steps(carry: tuple[Any, ...]) -> tuple[Any, ...]:
         course, now, taken = carry
         course = jax.vmap(step)(landscapes, course, now)
         return course, going(course), taken + 1

@@ -348,7 +348,7 @@ class _Job:
         )
         landscapes, force = devices.put(padded.landscapes()), devices.put(forces)
 
-        def observed(q: np.ndarray, tangents: np.ndarray) -> tuple[dict, dict]:
+        def observed(q: np.ndarray, tangents: np.ndarray) -> tuple[dict[str, Any], dict[str, Any]]:
             placed = devices.put(q), force, devices.put(tangents)
             found = observe(
                 devices, self.observables, landscapes, padded.shared, directions, *placed

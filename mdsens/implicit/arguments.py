@@ -13,7 +13,7 @@ from mdsens.errors import InputError
 
 
 def bind_arguments(
-    function: Callable, sol: Any, args: tuple, kwargs: dict
+    function: Callable[..., Any], sol: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> inspect.BoundArguments:
     """The arguments that F gets, by the signature that tells where keyword arguments belong."""
     try:
@@ -65,7 +65,7 @@ def is_differentiable(leaf: Any) -> bool:
     )
 
 
-def directions_of(args: tuple, tangents: tuple) -> list[Any]:
+def directions_of(args: tuple[Any, ...], tangents: tuple[Any, ...]) -> list[Any]:
     """One tangent per leaf of the arguments, None where nothing changes."""
     if len(args) != len(tangents):
         raise InputError(

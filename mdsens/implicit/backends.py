@@ -34,7 +34,7 @@ class Backend(NamedTuple):
     not_finite: ArrayLike
 
 
-def materialise(matvec: Callable, size: int, dtype: Any) -> Array:
+def materialise(matvec: Callable[..., Any], size: int, dtype: Any) -> Array:
     """The matrix of a linear function of flat vectors."""
     identity = jnp.eye(size, dtype=dtype)
     if size <= _COLUMNS_AT_ONCE:
@@ -60,7 +60,11 @@ class Probed(NamedTuple):
 
 
 def probe_matrix(
-    matvec: Callable, project: Callable, size: int, dtype: Any, others: Sequence[Array] = ()
+    matvec: Callable[..., Any],
+    project: Callable[..., Any],
+    size: int,
+    dtype: Any,
+    others: Sequence[Array] = (),
 ) -> Probed:
     """Products with two probes, and other vectors that are of interest, tell of a matrix."""
     probes = jnp.stack([probe(size, dtype), probe(size, dtype, 0.7548776662), *others])
@@ -121,10 +125,10 @@ def _reciprocal(sizes: Array) -> Array:
 
 def symmetric_iterations(
     name: str,
-    matvec: Callable,
+    matvec: Callable[..., Any],
     example: Array,
     scale: Array,
-    preconditioner: Callable | None,
+    preconditioner: Callable[..., Any] | None,
     rtol: float,
     max_steps: int | None,
 ) -> Backend:
@@ -142,16 +146,16 @@ def symmetric_iterations(
     return Backend(run, run, _FALSE, _FALSE, _FALSE)
 
 
-def scaled(product: Callable | None, scale: Array) -> Callable | None:
+def scaled(product: Callable[..., Any] | None, scale: Array) -> Callable[..., Any] | None:
     """The product with s A, or None if there is none with A."""
     return None if product is None else lambda v: scale * product(v)
 
 
 def gmres(
-    matvec: Callable,
+    matvec: Callable[..., Any],
     example: Array,
     scale: Array,
-    preconditioner: Callable | None,
+    preconditioner: Callable[..., Any] | None,
     rtol: float,
     dense_limit: int,
 ) -> Backend:
@@ -171,7 +175,9 @@ def gmres(
         x, steps = (backend.backward if transposed else backend.forward)(b)
         return jnp.where(backend.singular, jnp.nan, x), steps
 
-    def with_last_resort(apply: Callable, multiply: Callable, transposed: bool) -> Callable:
+    def with_last_resort(
+        apply: Callable[..., Any], multiply: Callable[..., Any], transposed: bool
+    ) -> Callable[..., Any]:
         def run(b: Array) -> tuple[Array, Array]:
             x, steps = apply(b)
             missed = ~(jnp.linalg.norm(multiply(x) - b) <= acceptable * jnp.linalg.norm(b))
@@ -197,10 +203,10 @@ def gmres(
 
 
 def restarted_gmres(
-    matvec: Callable,
+    matvec: Callable[..., Any],
     example: Array,
     scale: Array,
-    preconditioner: Callable | None,
+    preconditioner: Callable[..., Any] | None,
     rtol: float,
     restart: int,
     cycles: int | None,
@@ -215,7 +221,7 @@ def restarted_gmres(
         solver, lambda v: matvec(v) / scale, example, False, scaled(preconditioner, scale)
     )
 
-    def rescaled(apply: Callable) -> Callable:
+    def rescaled(apply: Callable[..., Any]) -> Callable[..., Any]:
         def run(b: Array) -> tuple[Array, Array]:
             x, steps = apply(b)
             return x / scale, steps
@@ -227,10 +233,10 @@ def restarted_gmres(
 
 def from_lineax(
     solver: lineax.AbstractLinearSolver,
-    matvec: Callable,
+    matvec: Callable[..., Any],
     example: Array,
     symmetric: bool,
-    preconditioner: Callable | None,
+    preconditioner: Callable[..., Any] | None,
 ) -> Backend:
     """Any solver of lineax; it is set up once for all right-hand sides."""
     structure = jax.ShapeDtypeStruct(example.shape, example.dtype)
@@ -271,10 +277,15 @@ def _steps(solution: lineax.Solution) -> Array:
     return jnp.asarray(solution.stats.get("num_steps", 0), int)
 
 
-def from_function(solver: Callable, matvec: Callable, example: Array, unravel: Callable) -> Backend:
+def from_function(
+    solver: Callable[..., Any],
+    matvec: Callable[..., Any],
+    example: Array,
+    unravel: Callable[..., Any],
+) -> Backend:
     """A function (matvec, b) -> x of pytrees."""
 
-    def solve_with(product: Callable) -> Callable:
+    def solve_with(product: Callable[..., Any]) -> Callable[..., Any]:
         def run(b: Array) -> tuple[Array, Array]:
             x = solver(lambda v: unravel(product(_ravel(v))), unravel(b))
             return _ravel(x), jnp.zeros((), int)

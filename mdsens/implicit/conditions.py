@@ -269,7 +269,7 @@ def block_proximal_gradient(
         count = len(x)
         steps = jnp.broadcast_to(jnp.asarray(stepsizes), (count,))
 
-        def updated(block: Array, slope: Array, step: Array, prox: Callable) -> Array:
+        def updated(block: Array, slope: Array, step: Array, prox: Callable[..., Any]) -> Array:
             return prox(block - step * slope, hyperparams_prox, step)
 
         if isinstance(x, list | tuple):
@@ -387,7 +387,9 @@ def force_balance(
     return optimality_fun
 
 
-def _descended(fun: Objective, x: Any, stepsize: Any, args: tuple, kwargs: dict) -> Any:
+def _descended(
+    fun: Objective, x: Any, stepsize: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
     gradient = jax.grad(fun)(x, *args, **kwargs)
     return jax.tree.map(lambda leaf, g: leaf - stepsize * g, x, gradient)
 

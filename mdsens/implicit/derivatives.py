@@ -358,7 +358,7 @@ def shapes_of(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.float64), tree)
 
 
-def _transpose(matvec: Callable, sol: Any) -> Callable:
+def _transpose(matvec: Callable[..., Any], sol: Any) -> Callable[..., Any]:
     example = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), sol)
     transposed = jax.linear_transpose(matvec, example)
     return lambda v: transposed(v)[0]

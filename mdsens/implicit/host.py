@@ -98,7 +98,9 @@ def raise_where(
     )
 
 
-def announced_shape(result_shape: Any, has_aux: bool, init: Any, args: tuple, kwargs: dict) -> Any:
+def announced_shape(
+    result_shape: Any, has_aux: bool, init: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
     """What a solver on the host will return: as it was said, or else what it starts from.
 
     Arguments:

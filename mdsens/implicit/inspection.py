@@ -40,9 +40,9 @@ _NOT_FINITE, _CONSTANT, _NO_ROOT, _ASYMMETRIC, _NOT_NULL, _OUT_OF_RANGE, _SINGUL
 
 
 def problem_of_condition(
-    condition: Callable,
+    condition: Callable[..., Any],
     sol: Any,
-    args: tuple,
+    args: tuple[Any, ...],
     varied: tuple[bool, ...],
     options: SolveOptions,
     root_tol: float | None,
@@ -101,12 +101,12 @@ def problem_of_condition(
 
 
 def _problem_of_range(
-    condition: Callable,
+    condition: Callable[..., Any],
     sol: Any,
-    args: tuple,
+    args: tuple[Any, ...],
     varied: tuple[bool, ...],
     solve: Any,
-    product: Callable,
+    product: Callable[..., Any],
     vectors: Any,
 ) -> Array:
     """Whether a solution with a singular dF/dx still moves smoothly with every argument.

@@ -206,7 +206,7 @@ def solve(
     # exists only later: the check has to travel with it. Otherwise a plain exception is kinder.
     travels = throw and isinstance(vector, jax.core.Tracer)
 
-    def checked(apply: Callable, multiply: Callable) -> Callable:
+    def checked(apply: Callable[..., Any], multiply: Callable[..., Any]) -> Callable[..., Any]:
         def run(_: Any, right: Array) -> tuple[Array, tuple[Array, Array, Array]]:
             norm = jnp.linalg.norm(right)
             safe_norm = jnp.where(norm > 0, norm, 1)
@@ -247,7 +247,7 @@ def solve(
 def _pseudo_inverse_solution(
     matrix: Array,
     b: Array,
-    unravel: Callable,
+    unravel: Callable[..., Any],
     symmetric: bool,
     least_squares: bool,
     tolerance: float,
@@ -305,8 +305,8 @@ def _same_size(product: Array, size: int) -> Array:
 
 
 def _without_derivatives(
-    matvec: Callable, basis: Array | None, example: Array
-) -> tuple[Callable, Array | None]:
+    matvec: Callable[..., Any], basis: Array | None, example: Array
+) -> tuple[Callable[..., Any], Array | None]:
     """The same product, blind to derivatives, which custom_linear_solve takes care of."""
     converted, closed_over = jax.closure_convert(matvec, example)
     closed_over = jax.lax.stop_gradient(closed_over)

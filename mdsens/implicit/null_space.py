@@ -104,7 +104,9 @@ def project_out(basis: Array | None, v: Array) -> Array:
     return v if basis is None else v - basis.T @ (basis @ v)
 
 
-def deflated_product(matvec: Callable, basis: Array | None, shift: Array, v: Array) -> Array:
+def deflated_product(
+    matvec: Callable[..., Any], basis: Array | None, shift: Array, v: Array
+) -> Array:
     """(P A P + s V V^T) v."""
     if basis is None:
         return matvec(v)

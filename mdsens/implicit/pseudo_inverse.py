@@ -1,5 +1,7 @@
 """The pseudo-inverse of a dense matrix, singular or not, with derivatives of every order."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -31,7 +33,7 @@ def pseudo_inverse(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
 
 
 @pseudo_inverse.defjvp
-def _derivative(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+def _derivative(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
     (matrix,), (change,) = primals, tangents
     inverse = pseudo_inverse(matrix)
     identity = jnp.eye(matrix.shape[0], dtype=matrix.dtype)

@@ -55,7 +55,7 @@ def custom_root(
     optimality_fun: Callable[..., PyTree],
     has_aux: bool = False,
     solve: Solver | SolverAt | None = None,
-    reference_signature: Callable | None = None,
+    reference_signature: Callable[..., Any] | None = None,
     *,
     symmetric: bool = False,
     definite: bool = True,
@@ -67,7 +67,7 @@ def custom_root(
     host: bool | None = None,
     result_shape: PyTree | Callable[..., PyTree] = None,
     root_tol: float | None = 0.1,
-) -> Callable[[Callable], Callable]:
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Make a solver differentiable through the condition that its solutions fulfil.
 
     The decorated `solver(init_params, *args, **kwargs)` returns what it returned before; its
@@ -129,10 +129,10 @@ def custom_root(
         raise InputError("aux_fun was given with has_aux=False; pass has_aux=True.")
     signature_of = optimality_fun if reference_signature is None else reference_signature
 
-    def bind(function: Callable) -> Callable:
+    def bind(function: Callable[..., Any]) -> Callable[..., Any]:
         """Call `function` as the condition from the arguments that the solver was given."""
 
-        def call(sol: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        def call(sol: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             if not kwargs:
                 return function(sol, *args)
             bound = bind_arguments(signature_of, sol, args, kwargs)
@@ -168,7 +168,7 @@ def custom_root(
     # What the linear solve itself finds out in compiled code.
     looks_when_traced = root_tol is not None or null_space is not None or solve == "svd"
 
-    def with_explicit_closures(solver: Callable, init_params: Any, arguments: Any) -> Any:
+    def with_explicit_closures(solver: Callable[..., Any], init_params: Any, arguments: Any) -> Any:
         """The same call with what solver and condition close over among the arguments."""
         dynamic, static = eqx.partition(arguments, eqx.is_array)
         initial, static_initial = eqx.partition(init_params, eqx.is_array)
@@ -214,7 +214,7 @@ def custom_root(
         result = explicit(initial, dynamic, functions)
         return result if has_aux else result[0]
 
-    def decorate(solver: Callable) -> Callable:
+    def decorate(solver: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(solver)
         def differentiable_solver(init_params: Any, *args: Any, **kwargs: Any) -> Any:
             if kwargs:
@@ -300,7 +300,7 @@ def numbers(tree: PyTree) -> PyTree:
 
 
 def tangent_of_aux(
-    aux_fun: Callable, aux: PyTree, primals: tuple[Any, ...], tangents: tuple[Any, ...]
+    aux_fun: Callable[..., Any], aux: PyTree, primals: tuple[Any, ...], tangents: tuple[Any, ...]
 ) -> PyTree:
     """The tangent of what a solver returns beside the solution, by the chain rule.
 
@@ -334,9 +334,9 @@ def custom_fixed_point(
     fixed_point_fun: Callable[..., PyTree],
     has_aux: bool = False,
     solve: Solver | SolverAt | None = None,
-    reference_signature: Callable | None = None,
+    reference_signature: Callable[..., Any] | None = None,
     **options: Any,
-) -> Callable[[Callable], Callable]:
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Make a solver differentiable through the map T of which its solutions are fixed points.
 
     Arguments:

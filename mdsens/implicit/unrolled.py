@@ -24,11 +24,11 @@ def unrolled(
     fixed_point_fun: Callable[..., PyTree],
     has_aux: bool = False,
     steps: int = 100,
-    reference_signature: Callable | None = None,
+    reference_signature: Callable[..., Any] | None = None,
     *,
     start: str = "init",
     checkpoints: bool = True,
-) -> Callable[[Callable], Callable]:
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Make a solver differentiable through iterations x <- T(x, theta).
 
     It stands where `custom_fixed_point(T)` stands, and takes the same solvers. The result is
@@ -65,7 +65,7 @@ def unrolled(
         raise InputError(f"start={start!r} is unknown; allowed are 'init' and 'solution'.")
     signature_of = fixed_point_fun if reference_signature is None else reference_signature
 
-    def decorate(solver: Callable | None) -> Callable:
+    def decorate(solver: Callable[..., Any] | None) -> Callable[..., Any]:
         if solver is None and (has_aux or start == "solution"):
             raise InputError(
                 "there is no solver, but has_aux or start='solution' needs one; give a solver."
@@ -99,8 +99,8 @@ def unrolled(
 def one_step(
     fixed_point_fun: Callable[..., PyTree],
     has_aux: bool = False,
-    reference_signature: Callable | None = None,
-) -> Callable[[Callable], Callable]:
+    reference_signature: Callable[..., Any] | None = None,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Make a solver differentiable through one more iteration from its solution.
 
     The derivative is dT/dtheta alone, without any linear solve. It is off by the contraction of T

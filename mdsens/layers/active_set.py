@@ -12,7 +12,7 @@ touched, with multiplier 0, counts as active or not, whichever is nearer: a one-
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -92,7 +92,7 @@ def _find_active_set(program: Program, x: Array, y: Array) -> tuple[Array, Array
         dx, dy = _step(program, x, y, system)
         return x + dx, y + dy, system
 
-    def improve(state: tuple) -> tuple:
+    def improve(state: tuple[Any, ...]) -> tuple[Any, ...]:
         best, lowest, count, _ = state
         new = attempt(*best[:2])
         error = kkt_error(program, *new[:2])
@@ -144,7 +144,7 @@ def _factorise(Q: Array, rows: Array, inactive: Array) -> _Factors:
     good = jnp.linalg.norm(matrix @ grown - probe) < epsilon**0.75
     good &= jnp.linalg.norm(grown) * jnp.linalg.norm(matrix) * max(size, 16) * epsilon < 1
 
-    def pseudo_inverse(state: tuple) -> tuple:
+    def pseudo_inverse(state: tuple[Any, ...]) -> tuple[Any, ...]:
         # The matrix is part of what changes, else the compiler would take the decomposition out of
         # the loop and do it always.
         matrix, _ = state

@@ -176,8 +176,8 @@ class _Run:
 
     def __init__(
         self,
-        evaluate: Callable,
-        unravel: Callable,
+        evaluate: Callable[..., Any],
+        unravel: Callable[..., Any],
         init_params: Any,
         warm_start: bool,
         lower: np.ndarray,

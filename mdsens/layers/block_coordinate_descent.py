@@ -53,7 +53,7 @@ class BlockCoordinateDescent(Minimiser):
     Math. Program. 117, 387. The condition is Blondel et al. 2021, equation 15.
     """
 
-    block_prox: Callable
+    block_prox: Callable[..., Any]
 
     def __check_init__(self) -> None:
         callables(self, "block_prox")
@@ -95,7 +95,13 @@ class BlockCoordinateDescent(Minimiser):
         return OptStep(next_params, state)
 
     def _composite_pass(
-        self, fun: Any, params: Array, state: Any, hyperparams_prox: Any, args: tuple, kwargs: dict
+        self,
+        fun: Any,
+        params: Array,
+        state: Any,
+        hyperparams_prox: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> tuple[Array, Array, Array]:
         matrix = fun.matrix_for(params, *args, **kwargs)
         linear = fun.b(*args, **kwargs)
@@ -122,7 +128,13 @@ class BlockCoordinateDescent(Minimiser):
         return params, state.stepsizes * 0 + stepsizes, squared_error
 
     def _general_pass(
-        self, fun: Any, params: Array, state: Any, hyperparams_prox: Any, args: tuple, kwargs: dict
+        self,
+        fun: Any,
+        params: Array,
+        state: Any,
+        hyperparams_prox: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> tuple[Array, Array, Array]:
         del fun
 

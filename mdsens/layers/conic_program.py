@@ -160,18 +160,20 @@ def _condition(cones: Cones) -> Callable[..., tuple[Array, Array]]:
 
 
 @functools.lru_cache(maxsize=128)
-def _differentiable_solver(cones: Cones, solver: str, tol: float, maxiter: int) -> Callable:
+def _differentiable_solver(
+    cones: Cones, solver: str, tol: float, maxiter: int
+) -> Callable[..., Any]:
     """The host's solver (init_params, P, A, b, c) -> ((x, v), (status, iterations))."""
     sizes = (cones.zero, cones.nonnegative, cones.second_order, cones.exponential)
     polish = jax.jit(functools.partial(_newton, _condition(cones)))
     host, _ = _SOLVERS[solver]
 
-    def on_host(P: Any, A: Any, b: Any, c: Any) -> tuple:
+    def on_host(P: Any, A: Any, b: Any, c: Any) -> tuple[Any, ...]:
         x, y, s, status, iterations = host(P, c, A, b, sizes, tol, maxiter)
         return x, y - s, status, iterations
 
     @custom_root(_condition(cones), has_aux=True)
-    def solve(init_params: Any, P: Array, A: Array, b: Array, c: Array) -> tuple:
+    def solve(init_params: Any, P: Array, A: Array, b: Array, c: Array) -> tuple[Any, ...]:
         del init_params
         x, v, status, iterations = call_host(on_host, (len(c), len(b)), P, A, b, c)
         return polish((x, v), P, A, b, c), (status, iterations)
@@ -180,7 +182,7 @@ def _differentiable_solver(cones: Cones, solver: str, tol: float, maxiter: int) 
 
 
 def _newton(
-    condition: Callable, solution: tuple[Array, Array], *args: Array
+    condition: Callable[..., Any], solution: tuple[Array, Array], *args: Array
 ) -> tuple[Array, Array]:
     """The solution after Newton steps on its condition, as long as they lower the residual.
 
@@ -191,7 +193,7 @@ def _newton(
     def residual(point: Array) -> Array:
         return ravel_pytree(condition(unravel(point), *args))[0]
 
-    def improve(state: tuple) -> tuple:
+    def improve(state: tuple[Any, ...]) -> tuple[Any, ...]:
         point, value, count, _ = state
         new = point - jnp.linalg.solve(jax.jacfwd(residual)(point), value)
         new_value = residual(new)

@@ -36,7 +36,7 @@ class FixedPointState(NamedTuple):
 class _FixedPointSolver(IterativeSolver):
     """What both share: the map, and the condition T(x) - x = 0."""
 
-    fixed_point_fun: Callable
+    fixed_point_fun: Callable[..., Any]
     has_aux: bool = eqx.field(kw_only=True, default=False)
 
     def __check_init__(self) -> None:

@@ -183,7 +183,7 @@ class LBFGS(Minimiser):
 
 
 def flat_value_and_gradient(
-    solver: Minimiser, unravel: Callable, args: tuple, kwargs: dict
+    solver: Minimiser, unravel: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Callable[[Float[Array, " n"]], tuple[Float[Array, ""], Float[Array, " n"]]]:
     """The solver's objective and its gradient as functions of a flat vector."""
 

@@ -119,7 +119,7 @@ class LBFGSB(Minimiser):
         def error_at(y: Array, g: Array) -> Array:
             return jnp.linalg.norm(y - jnp.clip(y - g, lower, upper))
 
-        def trial(search: tuple) -> tuple:
+        def trial(search: tuple[Any, ...]) -> tuple[Any, ...]:
             t, _, _, _, count = search
             y = projected(t)
             value, g = evaluate(y)

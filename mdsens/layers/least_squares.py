@@ -17,7 +17,7 @@ __all__ = ["GaussNewton", "LevenbergMarquardt"]
 class _LeastSquaresSolver(OptimistixSolver):
     """What both share: the condition J' r = 0."""
 
-    residual_fun: Callable
+    residual_fun: Callable[..., Any]
 
     derivatives: ClassVar[tuple[str, ...]] = ("implicit",)
     symmetric: ClassVar[bool] = True
@@ -56,7 +56,7 @@ class GaussNewton(_LeastSquaresSolver):
     """
 
     @property
-    def solver(self) -> optimistix.GaussNewton:
+    def solver(self) -> optimistix.GaussNewton[Any, Any, Any]:
         """The solver of Optimistix; its tolerances are not used."""
         return optimistix.GaussNewton(rtol=0.0, atol=0.0)
 
@@ -77,6 +77,6 @@ class LevenbergMarquardt(_LeastSquaresSolver):
     """
 
     @property
-    def solver(self) -> optimistix.LevenbergMarquardt:
+    def solver(self) -> optimistix.LevenbergMarquardt[Any, Any, Any]:
         """The solver of Optimistix; its tolerances are not used."""
         return optimistix.LevenbergMarquardt(rtol=0.0, atol=0.0)

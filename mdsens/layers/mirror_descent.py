@@ -48,8 +48,8 @@ class MirrorDescent(Minimiser):
     167, equation 3.11. The condition is Blondel et al. 2021, equation 13.
     """
 
-    projection_grad: Callable
-    stepsize: float | Callable
+    projection_grad: Callable[..., Any]
+    stepsize: float | Callable[..., Any]
 
     def __check_init__(self) -> None:
         callables(self, "projection_grad")

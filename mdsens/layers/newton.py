@@ -28,13 +28,13 @@ class Newton(OptimistixSolver):
     Blondel et al. 2021, equation 2.
     """
 
-    optimality_fun: Callable
+    optimality_fun: Callable[..., Any]
 
     def __check_init__(self) -> None:
         callables(self, "optimality_fun")
 
     @property
-    def solver(self) -> optimistix.Newton:
+    def solver(self) -> optimistix.Newton[Any, Any, Any]:
         """The solver of Optimistix; its tolerances are not used."""
         return optimistix.Newton(rtol=0.0, atol=1.0)
 

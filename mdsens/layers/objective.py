@@ -26,8 +26,8 @@ class Minimiser(IterativeSolver):
             evaluation of the gradient, and has no implicit derivative.
     """
 
-    fun: Callable
-    value_and_grad: bool | Callable = eqx.field(kw_only=True, default=False)
+    fun: Callable[..., Any]
+    value_and_grad: bool | Callable[..., Any] = eqx.field(kw_only=True, default=False)
     has_aux: bool = eqx.field(kw_only=True, default=False)
 
     def __check_init__(self) -> None:
@@ -44,10 +44,12 @@ class Minimiser(IterativeSolver):
 
         # The gradient that was given in place of that of automatic differentiation.
         @eqx.filter_custom_jvp
-        def evaluate(params: PyTree, args: tuple, kwargs: dict) -> tuple[Array, Any]:
+        def evaluate(
+            params: PyTree, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> tuple[Array, Any]:
             return self._split(given(params, *args, **kwargs)[0])
 
-        @evaluate.def_jvp
+        @evaluate.def_jvp  # type: ignore[untyped-decorator]  # Equinox has no annotation here
         def rule(primals: Any, tangents: Any) -> Any:
             (params, args, kwargs), (direction, *_) = primals, tangents
             output, gradient = given(params, *args, **kwargs)

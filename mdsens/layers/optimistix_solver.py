@@ -55,7 +55,12 @@ class OptimistixSolver(IterativeSolver):
 
     @property
     @abc.abstractmethod
-    def solver(self) -> optimistix.AbstractRootFinder | optimistix.AbstractLeastSquaresSolver:
+    def solver(
+        self,
+    ) -> (
+        optimistix.AbstractRootFinder[Any, Any, Any, Any]
+        | optimistix.AbstractLeastSquaresSolver[Any, Any, Any, Any]
+    ):
         """The solver of Optimistix."""
 
     @abc.abstractmethod
@@ -91,7 +96,7 @@ class OptimistixSolver(IterativeSolver):
         return OptStep(params, state)
 
     def _for_optimistix(
-        self, args: tuple, kwargs: dict
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Callable[[Any, Any], Any], list[Any]]:
         """The function as Optimistix calls it, and what of its auxiliary output is no array."""
         words: list[Any] = [None]

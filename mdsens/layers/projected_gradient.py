@@ -28,7 +28,7 @@ class ProjectedGradient(ProximalDescent):
     function of the set. The condition is Blondel et al. 2021, equation 9.
     """
 
-    projection: Callable
+    projection: Callable[..., Any]
 
     def __check_init__(self) -> None:
         callables(self, "projection")

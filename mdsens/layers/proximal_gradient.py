@@ -55,7 +55,7 @@ class ProximalDescent(Minimiser):
         decrease_factor: factor between step sizes tried in one iteration.
     """
 
-    stepsize: float | Callable = eqx.field(kw_only=True, default=0.0)
+    stepsize: float | Callable[..., Any] = eqx.field(kw_only=True, default=0.0)
     maxls: int = eqx.field(kw_only=True, default=50)
     acceleration: bool = eqx.field(kw_only=True, default=True)
     decrease_factor: float = eqx.field(kw_only=True, default=0.5)
@@ -177,7 +177,7 @@ class ProximalGradient(ProximalDescent):
     715. The condition is Blondel et al. 2021, equation 7.
     """
 
-    prox: Callable
+    prox: Callable[..., Any]
 
     def __check_init__(self) -> None:
         callables(self, "prox")

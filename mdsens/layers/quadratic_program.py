@@ -309,7 +309,7 @@ _inspect = jax.jit(inspect)
 
 
 @functools.partial(jax.jit, static_argnames=("tol", "maxiter"))
-def _interior_point(program: Program, tol: float, maxiter: int) -> tuple:
+def _interior_point(program: Program, tol: float, maxiter: int) -> tuple[Any, ...]:
     return interior_point(rescale(program)[0], tol, maxiter)
 
 

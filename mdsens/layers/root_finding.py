@@ -59,7 +59,7 @@ class Bisection(IterativeSolver):
     condition is F itself: Blondel et al. 2021, equation 2.
     """
 
-    optimality_fun: Callable
+    optimality_fun: Callable[..., Any]
     lower: float
     upper: float
     check_bracket: bool = eqx.field(kw_only=True, default=True)

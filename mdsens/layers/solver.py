@@ -158,7 +158,9 @@ def _to_array(leaf: Any) -> Any:
     return floats_to_arrays(leaf)
 
 
-def _differentiable(solver: IterativeSolver) -> Callable[[Any, tuple, dict], tuple[Any, Any]]:
+def _differentiable(
+    solver: IterativeSolver,
+) -> Callable[[Any, tuple[Any, ...], dict[str, Any]], tuple[Any, Any]]:
     if closes_over_tracers(solver):
         return custom_root(
             lambda params, args, kwargs: solver.residual(params, *args, **kwargs),
@@ -172,10 +174,12 @@ def _differentiable(solver: IterativeSolver) -> Callable[[Any, tuple, dict], tup
 
 
 @functools.lru_cache
-def _decorated(solve: Solver | None, symmetric: bool) -> Callable:
+def _decorated(solve: Solver | None, symmetric: bool) -> Callable[..., Any]:
     # The solver is an argument, so that what is compiled for one serves all that are equal to it,
     # and arrays inside it (a step size, the weights of an objective) are differentiated too.
-    def condition(params: Any, solver: IterativeSolver, args: tuple, kwargs: dict) -> Any:
+    def condition(
+        params: Any, solver: IterativeSolver, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         return solver.residual(params, *args, **kwargs)
 
     # The solvers look at their conditions themselves, hence least_squares.
@@ -184,18 +188,24 @@ def _decorated(solve: Solver | None, symmetric: bool) -> Callable:
     )(_solve)
 
 
-def _solve(init_params: Any, solver: IterativeSolver, args: tuple, kwargs: dict) -> Any:
+def _solve(
+    init_params: Any, solver: IterativeSolver, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
     return _checked(solver, *_iterate(init_params, solver, args, kwargs))
 
 
-def _iterate(init_params: Any, solver: IterativeSolver, args: tuple, kwargs: dict) -> Any:
+def _iterate(
+    init_params: Any, solver: IterativeSolver, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
     # Once more, since in eager derivatives JAX hands Python floats over as they were.
     init_params, args, kwargs = jax.tree.map(_to_array, (init_params, args, kwargs))
     return _loop(init_params, solver, args, kwargs)
 
 
 @eqx.filter_jit
-def _loop(init_params: Any, solver: IterativeSolver, args: tuple, kwargs: dict) -> Any:
+def _loop(
+    init_params: Any, solver: IterativeSolver, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
     """The loop, compiled once per solver and shapes."""
     tol = solver.tolerance(init_params)
     start = (init_params, solver.init_state(init_params, *args, **kwargs))

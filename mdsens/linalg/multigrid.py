@@ -5,7 +5,7 @@ import functools
 import warnings
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyamg
@@ -60,7 +60,7 @@ def strong_couplings(matrix: scipy.sparse.bsr_array) -> scipy.sparse.bsr_array:
     diagonal = row == matrix.indices
     strength, strongest = np.empty(len(row)), np.empty(rows)
 
-    def measure(chunk: tuple) -> None:
+    def measure(chunk: tuple[Any, ...]) -> None:
         first, last, begin, end = chunk
         data = matrix.data[first:last]
         np.einsum("eij,eij->e", data, data, out=strength[first:last])
@@ -71,7 +71,7 @@ def strong_couplings(matrix: scipy.sparse.bsr_array) -> scipy.sparse.bsr_array:
 
     kept = np.empty(len(row), bool)
 
-    def keep(chunk: tuple) -> np.ndarray:
+    def keep(chunk: tuple[Any, ...]) -> np.ndarray:
         first, last, begin, end = chunk
         within = slice(first, last)
         needed = np.minimum(strongest[row[within]], strongest[matrix.indices[within]])
@@ -197,7 +197,7 @@ class Multigrid:
         return self._scale[:, None] * (lengths * found)
 
     @functools.cached_property
-    def _levels(self) -> list[tuple]:
+    def _levels(self) -> list[tuple[Any, ...]]:
         """Matrix, prolongation and restriction of each level but the coarsest."""
         return [
             tuple(shared_by_cores(matrix) for matrix in (level.A, level.P, level.R))
@@ -205,7 +205,7 @@ class Multigrid:
         ]
 
     @functools.cached_property
-    def _wide_levels(self) -> list[tuple]:
+    def _wide_levels(self) -> list[tuple[Any, ...]]:
         """The same in the format and precision that are faster for many vectors at once."""
         return [
             tuple(
@@ -216,7 +216,7 @@ class Multigrid:
         ]
 
     def _cycle(
-        self, levels: list[tuple], depth: int, b: Float[np.ndarray, "n ..."]
+        self, levels: list[tuple[Any, ...]], depth: int, b: Float[np.ndarray, "n ..."]
     ) -> Float[np.ndarray, "n ..."]:
         if depth == len(levels):
             return (self._coarsest @ b).astype(b.dtype)

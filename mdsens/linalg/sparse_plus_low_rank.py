@@ -3,6 +3,7 @@
 import copy
 import functools
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -46,7 +47,7 @@ class RowSlices:
         """The product with one vector or with a column each."""
         image = np.empty((self.shape[0], *vectors.shape[1:]), np.result_type(self.dtype, vectors))
 
-        def multiply(part: tuple) -> None:
+        def multiply(part: tuple[Any, ...]) -> None:
             rows, matrix = part
             image[rows] = matrix @ vectors
 
@@ -86,7 +87,7 @@ class SparsePlusLowRank:
         self.shape, self.blocksize = sparse.shape, sparse.blocksize
 
     @functools.cached_property
-    def _products(self) -> tuple:
+    def _products(self) -> tuple[Any, ...]:
         parts = (self.sparse, self.gradients, self.gradients.T.asformat(self.gradients.format))
         return tuple(shared_by_cores(part) for part in parts)
 

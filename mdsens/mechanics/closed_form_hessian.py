@@ -1,7 +1,7 @@
 """Hessians in closed form, a block for each edge: of pairs, and of embedded atoms."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -84,7 +84,7 @@ class _Rows:
             self.counts.append(counts)
             jobs.append((row, kept, slice(start, self.filled)))
 
-        def copy(job: tuple) -> None:
+        def copy(job: tuple[Any, ...]) -> None:
             row, kept, places = job
             entries = np.asarray(row.entries)[: len(kept)][kept]
             np.take(entries, self.expand, axis=1, out=self.data[places], mode="clip")

@@ -1,5 +1,7 @@
 """Energy, forces and virial in one pass over the edges; gathers only."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -75,7 +77,7 @@ def _over_blocks(
 ) -> tuple[Float[Array, ""], Float[Array, "N D"], Float[Array, "D D"]]:
     dimension = system.dimension
 
-    def one_block(edges: Edges) -> tuple:
+    def one_block(edges: Edges) -> tuple[Any, ...]:
         energies, gradients = potential.site_energies_and_gradients(edges)
         virial = []
         if with_virial:

@@ -1,5 +1,7 @@
 """Second derivatives of the energy: products with vectors, and the dense matrix."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -74,7 +76,7 @@ def pair_hessian(
     species = potential.species_index(system)
     extended, sites = extended_positions(system.positions, system.cell, species, edge_list)
 
-    def one_block(block: tuple) -> Array:
+    def one_block(block: tuple[Any, ...]) -> Array:
         rows = potential.edge_hessians(edges_between(extended, *block))
         return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
 

@@ -253,7 +253,7 @@ def _degrees(
 ) -> Int[Array, "B C"]:
     """How many edges each atom has within the potential's range."""
 
-    def within(block: tuple) -> Array:
+    def within(block: tuple[Any, ...]) -> Array:
         edges = edges_between(geometry.extended, *block)
         return jnp.sum(edges.mask & (edges.distances < reach), axis=0)
 

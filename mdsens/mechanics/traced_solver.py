@@ -27,7 +27,7 @@ KEPT = 2
 _recent: collections.OrderedDict[bytes, HessianSolver] = collections.OrderedDict()
 
 
-class AssembledHessianSolver(lineax.AbstractLinearSolver):
+class AssembledHessianSolver(lineax.AbstractLinearSolver):  # type: ignore[misc]  # Any to mypy
     """Solves with the derivative of a landscape's condition, by SciPy in a callback.
 
     What the matrix is made of is computed where the solver is traced; the host puts it together.
@@ -40,7 +40,9 @@ class AssembledHessianSolver(lineax.AbstractLinearSolver):
     landscape: Landscape
     q: Float[Array, "R D"]
 
-    def init(self, operator: lineax.AbstractLinearOperator, options: dict[str, Any]) -> tuple:
+    def init(
+        self, operator: lineax.AbstractLinearOperator, options: dict[str, Any]
+    ) -> tuple[Any, ...]:
         """All that the matrix is made of."""
         landscape, q = jax.lax.stop_gradient((self.landscape, self.q))
         surroundings = hessian_surroundings(landscape, q)
@@ -53,12 +55,12 @@ class AssembledHessianSolver(lineax.AbstractLinearSolver):
         return entries, surroundings
 
     def compute(
-        self, state: tuple, vector: Float[Array, " RD"], options: dict[str, Any]
+        self, state: tuple[Any, ...], vector: Float[Array, " RD"], options: dict[str, Any]
     ) -> tuple[Float[Array, " RD"], lineax.RESULTS, dict[str, Any]]:
         """The solution for one right-hand side."""
         potential, (rows, dimension) = self.landscape.potential, self.q.shape
 
-        def on_host(state: tuple, right: Any) -> np.ndarray:
+        def on_host(state: tuple[Any, ...], right: Any) -> np.ndarray:
             solver = _solver_of(potential, jax.tree.map(np.asarray, state))
             return solver.solve(np.asarray(right).reshape(1, rows, dimension), RTOL)[0].reshape(-1)
 
@@ -67,11 +69,15 @@ class AssembledHessianSolver(lineax.AbstractLinearSolver):
         value = jax.pure_callback(on_host, shape, state, vector, vmap_method="sequential")
         return value, lineax.RESULTS.successful, {}
 
-    def transpose(self, state: tuple, options: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    def transpose(
+        self, state: tuple[Any, ...], options: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The same: the Hessian is symmetric."""
         return state, options
 
-    def conj(self, state: tuple, options: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    def conj(
+        self, state: tuple[Any, ...], options: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The same: the Hessian is real."""
         return state, options
 
@@ -100,7 +106,7 @@ def hessian_solver_at(
     return AssembledHessianSolver(landscape, q)
 
 
-def _solver_of(potential: Potential, state: tuple) -> HessianSolver:
+def _solver_of(potential: Potential, state: tuple[Any, ...]) -> HessianSolver:
     """The HessianSolver of these numbers, which may have been asked for before."""
     digest = hashlib.blake2b()
     for leaf in jax.tree.leaves(state):

@@ -95,7 +95,7 @@ def thin_svd(
     return _in_turn(one)(matrix)
 
 
-def _in_turn(function: Callable) -> Callable:
+def _in_turn(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function of LAPACK that takes one matrix of a batch after the other where it must.
 
     A batch is worked on by all threads of the processor, and batches on several devices that share

@@ -192,7 +192,7 @@ def _advance_on_host(
 
 
 @eqx.filter_jit(donate="all-except-first")
-def _advance_compiled(given: tuple, memory: Any) -> Segment:
+def _advance_compiled(given: tuple[Any, ...], memory: Any) -> Segment:
     """Of `advance`; the minimiser's memory, the largest of it, is written over in its place."""
     minimiser, landscape, here, reference, allowed_distance, fmax, step_limit, limit = given
     state = dataclasses.replace(here, memory=memory)
@@ -200,12 +200,12 @@ def _advance_compiled(given: tuple, memory: Any) -> Segment:
     def outdated(current: State) -> Bool[Array, ""]:
         return displacement_bound(landscape, current.q, reference) >= allowed_distance
 
-    def going(carry: tuple) -> Bool[Array, ""]:
+    def going(carry: tuple[Any, ...]) -> Bool[Array, ""]:
         current, steps, _, _ = carry
         wanted = unfinished(current, fmax) & ~outdated(current)
         return wanted & (steps < jnp.minimum(step_limit, limit))
 
-    def one_step(carry: tuple) -> tuple:
+    def one_step(carry: tuple[Any, ...]) -> tuple[Any, ...]:
         current, steps, enthalpies, forces = carry
         current = minimiser.step(landscape, current)
         return (

@@ -1,6 +1,7 @@
 """The nearest image of a point in a lattice, however skewed its vectors are."""
 
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +69,7 @@ def _reduced(rows: Float[Array, "n D"]) -> Float[Array, "n n"]:
     both = np.array([s for s in signs if count == 3]).reshape(-1, count)
     which = np.concatenate([pairs[:, 0], *(np.full(len(both), i) for i in range(count))])
 
-    def one_round(state: tuple) -> tuple:
+    def one_round(state: tuple[Any, ...]) -> tuple[Any, ...]:
         steps, _, rounds = state
         vectors = steps @ rows
         gram = vectors @ vectors.T

@@ -486,10 +486,10 @@ def edge_blocks(
     extended, sites = extended_positions(positions, cell, species, edge_list)
     edges_of = functools.partial(edges_between, extended)
 
-    def one_block(block: tuple) -> Any:
+    def one_block(block: tuple[Any, ...]) -> Any:
         return function(edges_of(*block))
 
-    def slot_by_slot(block: tuple) -> Any:
+    def slot_by_slot(block: tuple[Any, ...]) -> Any:
         neighbors, block_sites = block
 
         def add_slot(slot: Array, total: Any) -> Any:
@@ -570,6 +570,6 @@ def edges_between(extended: Sites, neighbors: Int[Array, "k C"], sites: Sites) -
     return Edges(vectors, neighbors != entries - 1, sites.species, neighbor_kinds)
 
 
-def map_blocks(function: Callable[[tuple], Any], *arrays: PyTree[Array]) -> Any:
+def map_blocks(function: Callable[[tuple[Any, ...]], Any], *arrays: PyTree[Array]) -> Any:
     """Apply a function to each block in turn."""
     return jax.lax.map(function, arrays)

@@ -46,4 +46,4 @@ def species_names(atoms: ase.Atoms) -> list[str]:
     index_array(atoms.numbers, "atomic numbers", len(ase.data.chemical_symbols), from_end=False)
     if QUOTED_SPECIES_ARRAY in atoms.arrays:
         return [urllib.parse.unquote(str(name)) for name in atoms.arrays[QUOTED_SPECIES_ARRAY]]
-    return [str(name) for name in atoms.arrays.get(SPECIES_ARRAY, atoms.get_chemical_symbols())]
+    return [str(name) for name in atoms.arrays.get(SPECIES_ARRAY, atoms.symbols)]

@@ -148,7 +148,7 @@ class Potential(Summarised, eqx.Module):
             object.__setattr__(self, field.name, self._checked_table(field))
         self.check_relations()
 
-    def _checked_table(self, field: dataclasses.Field) -> Parameter:
+    def _checked_table(self, field: dataclasses.Field[Any]) -> Parameter:
         value, label = getattr(self, field.name), f"{type(self).__name__}: {field.name}"
         names = self.species
         if isinstance(value, Mapping):
@@ -274,7 +274,7 @@ class Potential(Summarised, eqx.Module):
         """
         if not isinstance(values, Mapping):
             raise InputError(f"values = {shown(values)}: give a dict of names and numbers")
-        label, changed, given = type(self).__name__, self, dict[tuple, str]()
+        label, changed, given = type(self).__name__, self, dict[tuple[Any, ...], str]()
         for name, value in values.items():
             field, index = self._entry(name)
             if (field, index) in given:
@@ -366,7 +366,7 @@ class Potential(Summarised, eqx.Module):
         return jax.tree.map(value, self)
 
 
-def _parameter_fields(potential: Potential) -> list[dataclasses.Field]:
+def _parameter_fields(potential: Potential) -> list[dataclasses.Field[Any]]:
     return [field for field in dataclasses.fields(potential) if field.metadata.get("parameter")]
 
 
@@ -415,7 +415,7 @@ def _table_from_names(
         place: real_array(values[key], f"{label}[{key}]", ()) for place, key in given.items()
     }
     if single:
-        rows: list = [numbers[index,] for index in range(len(names))]
+        rows: list[Any] = [numbers[index,] for index in range(len(names))]
     else:
         size = range(len(names))
         rows = [[numbers[min(i, j), max(i, j)] for j in size] for i in size]

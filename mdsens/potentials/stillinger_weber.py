@@ -108,7 +108,7 @@ class StillingerWeber(Potential):
         slots, c, axes = edges.mask.shape[0], self.costheta0, range(len(edges.vectors))
         pairs = [(i, j) for i in axes for j in axes if i <= j]
 
-        def add_moments(slot: Array, moments: tuple) -> tuple:
+        def add_moments(slot: Array, moments: tuple[Any, ...]) -> tuple[Any, ...]:
             bond = self._bond(edges, slot)
             w, u = bond.weight, bond.unit
             more = (bond.energy, w, w * w, [w * x for x in u], [w * u[i] * u[j] for i, j in pairs])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import ase
 import equinox as eqx
@@ -217,5 +218,5 @@ class Equilibrium(Summarised, eqx.Module):
 
 
 @eqx.filter_jit
-def _mechanics(system: System, potential: Potential, edge_list: EdgeList) -> tuple:
+def _mechanics(system: System, potential: Potential, edge_list: EdgeList) -> tuple[Any, ...]:
     return energy_forces_virial(system, potential, edge_list)

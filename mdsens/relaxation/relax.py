@@ -103,7 +103,7 @@ def relax(
     pressure = jnp.asarray(pressure)
     inputs = jax.lax.stop_gradient((system, potential, pressure))
 
-    def solve(inputs: tuple) -> tuple:
+    def solve(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         start, frozen, load = inputs
         descent = Descent(
             start, frozen, cell, float(load), fmax, max_steps, skin, progress, callback

@@ -150,11 +150,11 @@ def _automatically(descent: "_TracedDescent", course: Course) -> Course:
     fraction = CONTACT_NEWTON_FRACTION if contact else NEWTON_FRACTION
     first, second = LBFGS(max_step=options.max_step), DenseNewton(max_step=options.max_step)
 
-    def going(carry: tuple) -> Bool[Array, ""]:
+    def going(carry: tuple[Any, ...]) -> Bool[Array, ""]:
         course, _, stuck = carry
         return descent.going(course, options.fmax, options.max_steps) & ~stuck
 
-    def one_round(carry: tuple) -> tuple:
+    def one_round(carry: tuple[Any, ...]) -> tuple[Any, ...]:
         course, target, _ = carry
         course = descent.run(first, course, jnp.maximum(target, options.fmax), options.max_steps)
         stalled = course.state.stalled
@@ -241,7 +241,7 @@ class _TracedDescent:
             landscape = self.landscape(course.edge_list)
             return displacement_bound(landscape, course.state.q, course.reference) < allowed
 
-        def step(carry: tuple) -> tuple:
+        def step(carry: tuple[Any, ...]) -> tuple[Any, ...]:
             course, taken = carry
             after = minimiser.step(self.landscape(course.edge_list), course.state)
             moved = dataclasses.replace(
@@ -338,6 +338,6 @@ class _TracedDescent:
         return dataclasses.replace(course, steps=steps)
 
 
-def _call_back(function: Callable, shapes: Any, *values: Array) -> Any:
+def _call_back(function: Callable[..., Any], shapes: Any, *values: Array) -> Any:
     """Call host code with numbers when the compiled code runs; for each of a batch in turn."""
     return jax.pure_callback(function, shapes, *values, vmap_method="sequential")

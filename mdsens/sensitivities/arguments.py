@@ -1,6 +1,7 @@
 """What a sensitivity is asked for: observables and parameters, each once."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from mdsens.errors import InputError
 from mdsens.observables.observable import Observable, parse
@@ -58,7 +59,7 @@ def asked_parameters(given: str | Iterable[str] | None) -> list[str] | None:
     return list(distinct_names(given if several is None else several, "wrt"))
 
 
-def _several(given: object, one: type | tuple[type, ...]) -> list | None:
+def _several(given: object, one: type | tuple[type, ...]) -> list[Any] | None:
     """One or several things as a list; None for what is neither."""
     if isinstance(given, one):
         return [given]

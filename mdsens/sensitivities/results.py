@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -182,7 +182,7 @@ class Sensitivity(Summarised, DerivativesByName[Float[Array, "..."]]):
             }
         return result
 
-    def _rows(self) -> Iterator[dict]:
+    def _rows(self) -> Iterator[dict[str, Any]]:
         logarithms, system = self.logarithmic(), self.equilibrium.system
         uncertain = self.logarithmic_errors()
         for name, by_parameter in self.derivatives.items():
@@ -191,7 +191,9 @@ class Sensitivity(Summarised, DerivativesByName[Float[Array, "..."]]):
             for index in np.ndindex(value.shape):
                 for parameter, derivative in by_parameter.items():
 
-                    def entry(of: Mapping, at: tuple = (name, parameter, index)) -> float:
+                    def entry(
+                        of: Mapping[str, Any], at: tuple[Any, ...] = (name, parameter, index)
+                    ) -> float:
                         return float(np.asarray(of[at[0]][at[1]])[at[2]])
 
                     yield {
@@ -223,7 +225,7 @@ class Sensitivity(Summarised, DerivativesByName[Float[Array, "..."]]):
         import xarray
 
         parameters, system = list(self.parameters), self.equilibrium.system
-        data: dict = {}
+        data: dict[str, Any] = {}
         for name, by_parameter in self.derivatives.items():
             value = np.asarray(self.observed[name])
             axes = [f"{name}_component"] if value.ndim else []

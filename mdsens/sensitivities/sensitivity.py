@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Iterable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import equinox as eqx
 import jax
@@ -286,7 +286,7 @@ def _pull_back(
     ahead: dict[str, list[Potential]] = {observable.name: [] for observable in observables}
     residuals: list[float] = []
 
-    def gradients(at: Equilibrium, group: list) -> tuple[np.ndarray, list[Potential]]:
+    def gradients(at: Equilibrium, group: list[Any]) -> tuple[np.ndarray, list[Potential]]:
         found = []
         for observable, index in group:
             pull = _compiled_gradients if observable.traceable else _gradients
@@ -295,7 +295,9 @@ def _pull_back(
             explicit for _, explicit in found
         ]
 
-    def add(to: dict, group: list, through_q: list[Potential], explicit: list[Potential]) -> None:
+    def add(
+        to: dict[str, Any], group: list[Any], through_q: list[Potential], explicit: list[Potential]
+    ) -> None:
         for (observable, _), *parts in zip(group, through_q, explicit, strict=True):
             to[observable.name].append(jax.tree.map(jnp.add, *parts))
 

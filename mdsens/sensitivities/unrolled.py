@@ -241,7 +241,7 @@ def _batch(systems: Sequence[System]) -> System:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *systems)
 
 
-def _kind(system: System) -> tuple:
+def _kind(system: System) -> tuple[Any, ...]:
     """What all starts have in common."""
     return system.positions.shape, system.symbols, system.pbc, system.units
 
@@ -259,7 +259,9 @@ def _landscape(system: System, edge_list: EdgeList, potential: Potential) -> Lan
     )
 
 
-def _pushed_forward(function: Callable, inputs: tuple, tangents: tuple) -> tuple[State, Any]:
+def _pushed_forward(
+    function: Callable[..., Any], inputs: tuple[Any, ...], tangents: tuple[Any, ...]
+) -> tuple[State, Any]:
     """A state and its tangent, with zeros where the state does not depend on the parameter."""
     state, tangent = eqx.filter_jvp(function, inputs, tangents)
 
@@ -342,11 +344,11 @@ def _advance(
     def is_stale(current: State) -> Array:
         return jnp.any(eqx.filter_vmap(nearer)(systems, edge_lists, current, references) >= allowed)
 
-    def unfinished(carry: tuple) -> Array:
+    def unfinished(carry: tuple[Any, ...]) -> Array:
         current, _, steps = carry
         return (steps < limit) & ~is_stale(current)
 
-    def step(carry: tuple) -> tuple:
+    def step(carry: tuple[Any, ...]) -> tuple[Any, ...]:
         current, tangent, steps = carry
         return (*eqx.filter_vmap(one)(systems, edge_lists, current, tangent), steps + 1)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -132,7 +133,7 @@ class Differences:
         uncertainty: Float[np.ndarray, "N D"],
     ) -> None:
         self.study, self.base, self.name = study, base, name
-        self.observables: dict[str, Callable] = {o.name: o for o in observables}
+        self.observables: dict[str, Callable[..., Any]] = {o.name: o for o in observables}
         self.observables[POSITIONS] = lambda point: moves(point, base)
         self.tangents, self.uncertainty = tangents, uncertainty
         self.scale = abs(base.potential.parameters[name]) or 1.0
