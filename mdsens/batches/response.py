@@ -13,12 +13,14 @@ from mdsens.batches.padding import (
     PaddedLandscape,
     with_potential,
 )
+from mdsens.implicit import orthonormal_basis
+from mdsens.linalg.null_space import NEGLIGIBLE, NULL_FRACTION
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.rattlers import LOAD_FACTOR, _interacting, _largest_load
-from mdsens.minimisers.dense_newton import dense_jacobian, eigh, thin_svd
+from mdsens.minimisers.dense_newton import dense_jacobian, eigh
 from mdsens.observables.observable import Observable
 from mdsens.potentials.potential import Potential
-from mdsens.relaxation.certificate import EIGENVALUE_COUNT, NULL_FRACTION
+from mdsens.relaxation.certificate import EIGENVALUE_COUNT
 from mdsens.relaxation.equilibrium import Equilibrium
 
 
@@ -130,9 +132,10 @@ class _Modes:
         size = q.size
         constrained = jnp.broadcast_to(landscape.constrained_rows(q), q.shape).reshape(-1)
         vectors = jnp.where(constrained, 0.0, landscape.null_vectors(q).reshape(-1, size))
-        _, sizes, rows = thin_svd(vectors)
-        known = sizes > 1e-8 * jnp.maximum(jnp.max(sizes), 1e-300)
-        basis = jnp.where(known[:, None], rows, 0.0)
+        lengths = jnp.linalg.norm(vectors, axis=1, keepdims=True)
+        kept = lengths > NEGLIGIBLE * jnp.max(lengths, initial=0.0)
+        basis = orthonormal_basis(jnp.where(kept, vectors, 0.0))
+        known = jnp.any(basis != 0.0, axis=1)
         self.matrix = jnp.where(constrained[:, None] | constrained, 0.0, matrix)
         self.stiffness = jnp.max(jnp.abs(self.matrix))
         largest = jnp.maximum(jnp.max(jnp.sum(jnp.abs(self.matrix), axis=1)), 1e-300)

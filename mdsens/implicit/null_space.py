@@ -12,7 +12,9 @@ from mdsens.errors import InputError
 
 __all__ = ["orthonormal_basis"]
 
-_DEPENDENT = 1e-7  # sine of the angle to the earlier vectors below which a vector adds nothing
+# Sine of the angle to the earlier vectors below which a vector adds nothing; smaller than that of
+# `mdsens.linalg.null_space`, since orthogonalising twice resolves more than a Gram matrix does.
+_DEPENDENT = 1e-7
 
 
 def orthonormal_basis(vectors: Float[ArrayLike, "m n"]) -> Float[Array, "m n"]:

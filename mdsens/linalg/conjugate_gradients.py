@@ -9,13 +9,11 @@ import scipy.sparse
 from jaxtyping import Float
 
 from mdsens.linalg.multigrid import HostPreconditioner
+from mdsens.linalg.null_space import orthonormal_rows
 from mdsens.linalg.sparse_plus_low_rank import RowSlices, SparsePlusLowRank
 
 #: What vectors are multiplied with.
 Operator: TypeAlias = scipy.sparse.sparray | RowSlices | SparsePlusLowRank
-
-#: Search directions whose squared length is below this fraction of the longest are left out.
-DEPENDENT = 1e-12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +119,10 @@ def block_conjugate_gradients(
         # Only the span of the directions counts: columns far and near their ends weigh the same.
         z = project(preconditioner(r / sizes))
         z -= p @ np.linalg.solve(curvatures, image.T @ z)
-        p = _orthonormal_columns(z)
+        lengths = np.linalg.norm(z, axis=0)
+        # None where they are not finite, which ends the iterations.
+        along = (lengths > 0) & np.isfinite(lengths).all()
+        p = orthonormal_rows((z[:, along] / lengths[along]).T, passes=1).T
         image = project(matrix @ p)
         curvatures = p.T @ image
         curvatures = (curvatures + curvatures.T) / 2
@@ -136,17 +137,3 @@ def block_conjugate_gradients(
     solutions = np.zeros_like(b)
     solutions[:, given] = project(x) * norms[given]
     return solutions, residuals, steps
-
-
-def _orthonormal_columns(vectors: Float[np.ndarray, "n P"]) -> Float[np.ndarray, "n Q"]:
-    """A basis of the span of the columns, orthonormal to some digits, by the Gram matrix.
-
-    Without a column where they are not finite.
-    """
-    lengths = np.linalg.norm(vectors, axis=0)
-    if not np.isfinite(lengths).all():
-        return vectors[:, :0]
-    vectors = vectors[:, lengths > 0] / lengths[lengths > 0]
-    values, eigenvectors = np.linalg.eigh(vectors.T @ vectors)
-    kept = values > DEPENDENT * values.max(initial=0.0)
-    return vectors @ (eigenvectors[:, kept] / np.sqrt(values[kept]))

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from pyamg.multilevel import MultilevelSolver
 from pyamg.relaxation.chebyshev import chebyshev_polynomial_coefficients
 
+from mdsens.linalg.null_space import is_null
 from mdsens.linalg.sparse_plus_low_rank import shared_by_cores
 from mdsens.resources import on_all_cores
 
@@ -28,8 +29,6 @@ STRONG_BLOCKS = 24
 STRONG_FRACTION = 0.1
 #: Unknowns of the coarsest level, which is solved by a dense pseudo-inverse.
 COARSEST = 300
-#: Eigenvalues of the coarsest matrix below this fraction of the largest are null modes.
-NULL_FRACTION = 1e-12
 #: Rows of blocks that are looked at together: their blocks should fit the cache.
 CHUNK = 1024
 #: Degree of the smoothing polynomials; they damp the eigenvalues above this fraction of the
@@ -174,9 +173,8 @@ class Multigrid:
             self._polynomials.append(-chebyshev_polynomial_coefficients(*bounds, DEGREE)[:-1])
         values, vectors = np.linalg.eigh(self.hierarchy.levels[-1].A.toarray())
         # In size: a preconditioner is positive, be the matrix so or not.
-        sizes = np.abs(values)
-        kept = sizes > NULL_FRACTION * sizes.max(initial=0.0)
-        self._coarsest = (vectors[:, kept] / sizes[kept]) @ vectors[:, kept].T
+        kept = ~is_null(values)
+        self._coarsest = (vectors[:, kept] / np.abs(values[kept])) @ vectors[:, kept].T
         probe = np.random.default_rng(0).normal(size=matrix.shape[0])
         value = probe @ self(probe)
         if not (np.isfinite(value) and value > 0):

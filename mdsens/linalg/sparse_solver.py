@@ -29,6 +29,7 @@ from mdsens.linalg.multigrid import (
     positive_semidefinite_projection,
     strong_couplings,
 )
+from mdsens.linalg.null_space import orthonormal_rows
 from mdsens.linalg.sparse_plus_low_rank import (
     SparsePlusLowRank,
     blocks_of,
@@ -466,17 +467,3 @@ def column_groups(count: int, unknowns: int) -> list[slice]:
     most = int(min(max(allowed, 1), TOGETHER))
     size = -(-count // max(1, -(-count // most)))
     return [slice(start, min(start + size, count)) for start in range(0, count, max(size, 1))]
-
-
-def orthonormal_rows(vectors: np.ndarray) -> np.ndarray:
-    """An orthonormal basis of the span of the rows, shape (rank, n)."""
-    if vectors.size == 0:
-        return np.zeros((0, vectors.shape[1]))
-    # By the small Gram matrix: the vectors may be long.
-    scales = np.linalg.norm(vectors, axis=1)
-    rows = vectors[scales > 0] / scales[scales > 0, None]
-    for _ in range(2):
-        values, eigenvectors = np.linalg.eigh(rows @ rows.T)
-        kept = values > 1e-12 * values.max(initial=0.0)
-        rows = (eigenvectors[:, kept] / np.sqrt(values[kept])).T @ rows
-    return rows

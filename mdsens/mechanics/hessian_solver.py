@@ -16,13 +16,13 @@ from jaxtyping import Array, Bool, Float
 
 from mdsens.errors import MdsensWarning
 from mdsens.linalg.multigrid import HostPreconditioner
+from mdsens.linalg.null_space import is_null, orthonormal_rows
 from mdsens.linalg.sparse_plus_low_rank import SparsePlusLowRank, blocks_of
 from mdsens.linalg.sparse_solver import (
     MULTIGRID_STEPS,
     DescentDirection,
     SparseSolution,
     SparseSolver,
-    orthonormal_rows,
 )
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.sparse_hessian import (
@@ -174,8 +174,7 @@ class HessianSolver:
         through = self.sparse.solve(border).value
         complement = self.cell_columns[self.atom_rows :] - border.T @ through
         values, eigenvectors = np.linalg.eigh((complement + complement.T) / 2)
-        sizes = np.abs(values)
-        kept = sizes > 1e-9 * max(sizes.max(initial=0.0), 1e-300)
+        kept = ~is_null(values)
         return _SchurComplement(border, through, values[kept], eigenvectors[:, kept])
 
     def dense(self) -> Float[np.ndarray, "RD RD"]:

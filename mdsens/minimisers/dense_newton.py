@@ -7,14 +7,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mdsens.linalg.null_space import NULL_FRACTION
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.hessian import pair_hessian
 from mdsens.minimisers.line_search import LineSearchMinimiser, search_down
 from mdsens.minimisers.minimiser import State
 from mdsens.potentials.pair import PairPotential
 
-#: Eigenvalues below this fraction of the largest are null modes.
-NULL_FRACTION = 1e-10
 #: Columns of a Hessian that are computed at a time.
 COLUMNS = 64
 
@@ -79,18 +78,6 @@ def eigh(matrix: Float[Array, "n n"]) -> tuple[Float[Array, " n"], Float[Array, 
     def one(matrix: Array) -> tuple[Array, Array]:
         values, vectors = jnp.linalg.eigh(matrix)
         return values, vectors
-
-    return _in_turn(one)(matrix)
-
-
-def thin_svd(
-    matrix: Float[Array, "m n"],
-) -> tuple[Float[Array, "m m"], Float[Array, " m"], Float[Array, "m n"]]:
-    """The singular value decomposition of m < n rows, safe in batches on several devices."""
-
-    def one(matrix: Array) -> tuple[Array, Array, Array]:
-        left, sizes, right = jnp.linalg.svd(matrix, full_matrices=False)
-        return left, sizes, right
 
     return _in_turn(one)(matrix)
 

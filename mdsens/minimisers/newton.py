@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mdsens.linalg.multigrid import HostPreconditioner
+from mdsens.linalg.null_space import is_null
 from mdsens.mechanics.enthalpy import Landscape, largest_force
 from mdsens.mechanics.hessian_solver import HessianSolver
-from mdsens.minimisers.dense_newton import NULL_FRACTION
 from mdsens.minimisers.line_search import LineSearchMinimiser, search_down
 from mdsens.minimisers.minimiser import State
 
@@ -112,7 +112,6 @@ def _saddle_free_direction(
     hessian: Float[np.ndarray, "RD RD"], gradient: Float[np.ndarray, "R D"]
 ) -> Float[np.ndarray, "R D"]:
     values, vectors = np.linalg.eigh(hessian)
-    sizes = np.abs(values)
-    kept = sizes > NULL_FRACTION * sizes.max(initial=0.0)
-    inverse = np.where(kept, 1.0 / np.where(kept, sizes, 1.0), 0.0)
+    null = is_null(values)
+    inverse = np.where(null, 0.0, 1.0 / np.abs(np.where(null, 1.0, values)))
     return -(vectors @ (inverse * (vectors.T @ gradient.reshape(-1)))).reshape(gradient.shape)

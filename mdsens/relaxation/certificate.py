@@ -9,13 +9,12 @@ import numpy as np
 import scipy.sparse.linalg
 from jaxtyping import Array, Float
 
+from mdsens.linalg.null_space import is_null, orthonormal_rows
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.hessian_solver import HessianSolver
 from mdsens.summary import Summarised, Summary
 from mdsens.units import unit_name
 
-#: Eigenvalues below this fraction of the largest, in size, are those of null modes.
-NULL_FRACTION = 1e-9
 #: How many of the lowest eigenvalues are kept.
 EIGENVALUE_COUNT = 6
 
@@ -189,14 +188,6 @@ def certify(
     )
 
 
-def orthonormal_rows(vectors: np.ndarray) -> np.ndarray:
-    """An orthonormal basis of the span of the rows, shape (rank, n)."""
-    if vectors.size == 0:
-        return np.zeros((0, vectors.shape[1]))
-    _, sizes, rows = np.linalg.svd(vectors, full_matrices=False)
-    return rows[sizes > 1e-8 * max(sizes.max(), 1e-300)]
-
-
 def _dense_modes(
     jacobian: Float[np.ndarray, "RD RD"], free: np.ndarray, basis: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -207,7 +198,7 @@ def _dense_modes(
     # Known null modes are moved above all others, where they are not looked at.
     values, modes = np.linalg.eigh(across @ hessian @ across + 2.0 * largest * basis.T @ basis)
     values, modes = values[: len(values) - len(basis)], modes[:, : len(values) - len(basis)]
-    null = np.abs(values) < NULL_FRACTION * largest
+    null = is_null(values, largest)
     floppy = np.zeros((null.sum(), len(free)))
     floppy[:, free] = modes[:, null].T
     return values[~null], floppy

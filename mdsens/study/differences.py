@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mdsens.errors import RelaxationError
+from mdsens.linalg.null_space import orthonormal_rows
 from mdsens.observables import Observable
 from mdsens.particles import find_edges
 from mdsens.potentials import Potential
@@ -317,10 +318,6 @@ def determined(displacements: np.ndarray, base: Equilibrium) -> np.ndarray:
     vectors = np.asarray(base.landscape.null_vectors(base.q))
     size = count * displacements.shape[-1]
     rows = np.concatenate([vectors, floppy])[:, :count].reshape(-1, size)
-    rows = rows[np.linalg.norm(rows, axis=1) > 1e-12]
-    if not len(rows):
-        return displacements
-    _, sizes, basis = np.linalg.svd(rows, full_matrices=False)
-    basis = basis[sizes > 1e-8 * sizes.max()]
+    basis = orthonormal_rows(rows)
     flat = displacements.reshape(-1, size)
     return (flat - (flat @ basis.T) @ basis).reshape(displacements.shape)
