@@ -142,3 +142,15 @@ def test_every_error_is_in_the_public_face_and_is_imported_without_jax():
 
 def test_type_checkers_of_users_read_the_annotations():
     assert (SOURCE / "py.typed").is_file()
+
+
+def test_no_file_imports_a_private_name_of_another():
+    private = [
+        f"{path.relative_to(SOURCE)}: {node.module}.{alias.name}"
+        for path in SOURCE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mdsens")
+        for alias in node.names
+        if alias.name.startswith("_") and not alias.name.startswith("__")
+    ]
+    assert not private

@@ -16,7 +16,7 @@ from mdsens.batches.padding import (
 from mdsens.implicit import orthonormal_basis
 from mdsens.linalg.null_space import NEGLIGIBLE, NULL_FRACTION
 from mdsens.mechanics.enthalpy import Landscape
-from mdsens.mechanics.rattlers import LOAD_FACTOR, _interacting, _largest_load
+from mdsens.mechanics.rattlers import find_rattlers
 from mdsens.minimisers.dense_newton import dense_jacobian, eigh
 from mdsens.observables.observable import Observable
 from mdsens.potentials.potential import Potential
@@ -70,7 +70,7 @@ def _response(
     force: Float[Array, ""],
 ) -> Response:
     """The same for one structure."""
-    found = _rattlers(landscape, q, force) & ~landscape.system.fixed
+    found = find_rattlers(landscape.system_at(q), landscape.potential, landscape.edge_list, force)
     rattlers = landscape.rattlers | found
     landscape = eqx.tree_at(lambda l: l.rattlers, landscape, rattlers)
     landscape = landscape.with_rattlers_at(q).backbone()
@@ -89,18 +89,6 @@ def _response(
         tangents, positions, cells, residuals, newton_step, modes.stiffness, modes.lowest,
         modes.null_rank, modes.floppy, rattlers,
     )  # fmt: skip
-
-
-def _rattlers(
-    landscape: Landscape, q: Float[Array, "R D"], force: Float[Array, ""]
-) -> Bool[Array, " N"]:
-    """The atoms without load, as `mdsens.mechanics.rattlers` finds them."""
-    system, potential, edge_list = landscape.system_at(q), landscape.potential, landscape.edge_list
-    if potential.contact:
-        constrained = _largest_load(system, potential, edge_list) > LOAD_FACTOR * force
-    else:
-        constrained = _interacting(system, potential, edge_list)
-    return ~constrained.reshape(-1)[: system.atom_count]
 
 
 def dF_dtheta(

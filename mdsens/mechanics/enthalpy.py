@@ -72,7 +72,7 @@ class Landscape(eqx.Module):
             return diagonal
         return jnp.eye(eta.shape[0]) * jnp.trace(eta) / eta.shape[0]
 
-    def _deformation(self, q: Float[Array, "R D"]) -> Float[Array, "D D"]:
+    def deformation(self, q: Float[Array, "R D"]) -> Float[Array, "D D"]:
         dimension = self.system.dimension
         if self.cell_mode is None:
             return jnp.eye(dimension)
@@ -85,7 +85,7 @@ class Landscape(eqx.Module):
         positions = jnp.where(self.constrained_rows(q)[:count], self.system.positions, q[:count])
         if self.cell_mode is None:
             return self.system.with_positions(positions)
-        deformation = self._deformation(q)
+        deformation = self.deformation(q)
         moved = self.system.with_positions(positions @ deformation)
         return moved.with_cell(self.system.cell @ deformation)
 
@@ -98,7 +98,7 @@ class Landscape(eqx.Module):
             energy, forces = energy_and_forces(system, self.potential, self.edge_list)
             return energy, jnp.where(self.constrained_rows(q), 0.0, -forces)
         energy, forces, virial = energy_forces_virial(system, self.potential, self.edge_list)
-        deformation = self._deformation(q)
+        deformation = self.deformation(q)
         enthalpy = energy + self.pressure * system.volume
         work = virial + self.pressure * system.volume * jnp.eye(system.dimension)
         strain_gradient = self.project_strain(jnp.linalg.solve(deformation.T, work))

@@ -357,7 +357,7 @@ def hessian_surroundings(landscape: Landscape, q: Float[Array, "R D"]) -> Surrou
         landscape.constrained_rows(q)[:count, 0],
         landscape.null_vectors(q),
         landscape.rotations(),
-        landscape._deformation(q),
+        landscape.deformation(q),
         columns,
     )
 

@@ -229,6 +229,6 @@ def displacement_bound(
     if landscape.cell_mode is None:
         return 2.0 * moved
     # Images at the list's reach also follow the cell, by strain times distance.
-    now, before = landscape._deformation(q), landscape._deformation(reference)
+    now, before = landscape.deformation(q), landscape.deformation(reference)
     change = jnp.linalg.norm(jnp.linalg.solve(before, now) - jnp.eye(now.shape[0]))
     return 2.0 * moved * (1.0 + jnp.linalg.norm(now)) + change * landscape.edge_list.reach
