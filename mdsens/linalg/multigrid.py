@@ -243,7 +243,7 @@ def _repeatable_random_numbers() -> Iterator[None]:
 
 def _polynomial_product(
     coefficients: Float[np.ndarray, " k"],
-    matrix: scipy.sparse.bsr_array,
+    matrix: scipy.sparse.sparray,
     vector: Float[np.ndarray, "n ..."],
 ) -> Float[np.ndarray, "n ..."]:
     """A polynomial of a matrix times vectors, highest coefficient first."""
@@ -256,7 +256,7 @@ def _polynomial_product(
     return result
 
 
-def spectral_radius(matrix: scipy.sparse.bsr_array, steps: int = 10) -> float:
+def spectral_radius(matrix: scipy.sparse.sparray, steps: int = 10) -> float:
     """The largest eigenvalue of a symmetric matrix, some percent too low: a few Lanczos steps."""
     vector = np.random.default_rng(0).normal(size=matrix.shape[0])
     vector /= np.linalg.norm(vector)
@@ -276,7 +276,7 @@ def spectral_radius(matrix: scipy.sparse.bsr_array, steps: int = 10) -> float:
     return float(np.abs(values).max())
 
 
-def row_of_blocks(matrix: scipy.sparse.bsr_array) -> Int[np.ndarray, " blocks"]:
+def row_of_blocks(matrix: scipy.sparse.sparray) -> Int[np.ndarray, " blocks"]:
     """The row of blocks in which each stored block of a matrix is."""
     rows = len(matrix.indptr) - 1
     return np.repeat(np.arange(rows, dtype=np.int32), np.diff(matrix.indptr))
@@ -289,7 +289,7 @@ class BlockJacobi:
         matrix: shape (n, n), in d x d blocks, symmetric.
     """
 
-    def __init__(self, matrix: scipy.sparse.bsr_array) -> None:
+    def __init__(self, matrix: scipy.sparse.sparray) -> None:
         size = matrix.blocksize[0]
         rows = matrix.shape[0] // size
         row = row_of_blocks(matrix)

@@ -86,12 +86,12 @@ class DescentDirection:
     """A direction down a quadratic model.
 
     Attributes:
-        value: shape (n,).
+        value: shape (n, ...), as the right-hand side.
         steps: iterations taken.
         negative_curvature: whether the matrix was seen to curve down.
     """
 
-    value: Float[np.ndarray, " n"]
+    value: Float[np.ndarray, "n ..."]
     steps: int
     negative_curvature: bool
 
@@ -175,8 +175,8 @@ class SparseSolver:
         self.preconditioner = BlockJacobi(self._blocks)
         self.method = "block-jacobi"
 
-    def project(self, vector: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        """The part of a vector outside the null space."""
+    def project(self, vector: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, "n ..."]:
+        """The part of a vector, or of each of many, outside the null space."""
         return vector - self.null_space.T @ (self.null_space @ vector)
 
     def solve(

@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 
 def completed_cell(
-    cell: Float[np.ndarray, "D D"], pbc: tuple[bool, ...]
+    cell: Float[np.ndarray, "D D"], pbc: tuple[bool | np.bool_, ...]
 ) -> Float[np.ndarray, "D D"]:
     """The lattice vectors of the periodic directions, and unit vectors across them for the others.
 
@@ -30,7 +30,9 @@ def completed_cell(
     return np.where(periodic, cell, whole)
 
 
-def heights(cell: Float[np.ndarray, "D D"], pbc: tuple[bool, ...]) -> Float[np.ndarray, " n"]:
+def heights(
+    cell: Float[np.ndarray, "D D"], pbc: tuple[bool | np.bool_, ...]
+) -> Float[np.ndarray, " n"]:
     """Distances between the lattice planes of the periodic directions, in units of length.
 
     Arguments:
@@ -48,7 +50,7 @@ def heights(cell: Float[np.ndarray, "D D"], pbc: tuple[bool, ...]) -> Float[np.n
 def expected_edges(
     positions: Float[np.ndarray, "N D"],
     cell: Float[np.ndarray, "D D"],
-    pbc: tuple[bool, ...],
+    pbc: tuple[bool | np.bool_, ...],
     reach: float,
 ) -> float:
     """How many edges there are if the atoms fill their region evenly, each seen from both ends.
