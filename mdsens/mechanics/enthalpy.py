@@ -73,6 +73,7 @@ class Landscape(eqx.Module):
         return jnp.eye(eta.shape[0]) * jnp.trace(eta) / eta.shape[0]
 
     def deformation(self, q: Float[Array, "R D"]) -> Float[Array, "D D"]:
+        """The matrix A of positions = q A and cell = reference cell A."""
         dimension = self.system.dimension
         if self.cell_mode is None:
             return jnp.eye(dimension)
