@@ -16,7 +16,7 @@ from pyamg.multilevel import MultilevelSolver
 from pyamg.relaxation.chebyshev import chebyshev_polynomial_coefficients
 
 from mdsens.linalg.null_space import is_null
-from mdsens.linalg.sparse_plus_low_rank import shared_by_cores
+from mdsens.linalg.sparse_plus_low_rank import RowSlices, shared_by_cores
 from mdsens.resources import on_all_cores
 
 #: r -> approximately A^-1 r, symmetric and positive definite; of a vector, or of each column.
@@ -243,7 +243,7 @@ def _repeatable_random_numbers() -> Iterator[None]:
 
 def _polynomial_product(
     coefficients: Float[np.ndarray, " k"],
-    matrix: scipy.sparse.sparray,
+    matrix: scipy.sparse.sparray | RowSlices,
     vector: Float[np.ndarray, "n ..."],
 ) -> Float[np.ndarray, "n ..."]:
     """A polynomial of a matrix times vectors, highest coefficient first."""

@@ -242,4 +242,5 @@ def test_voigt_components_come_in_the_order_of_ase():
 
     tensor = np.random.default_rng(5).normal(size=(3, 3))
     tensor = tensor + tensor.T
-    np.testing.assert_allclose(mechanics.voigt(tensor), full_3x3_to_voigt_6_stress(tensor))
+    components = mechanics.voigt(jnp.asarray(tensor))
+    np.testing.assert_allclose(components, full_3x3_to_voigt_6_stress(tensor))
