@@ -10,12 +10,7 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mdsens.batches.batch_equilibrium import BatchEquilibrium
-from mdsens.batches.padding import (
-    Devices,
-    PaddedBatch,
-    all_devices,
-    shape_groups,
-)
+from mdsens.batches.padding import Devices, PaddedBatch, all_devices, shape_groups
 from mdsens.batches.segment import Begin, Report, advance, blank_course
 from mdsens.errors import InputError
 from mdsens.minimisers.dense_newton import DenseNewton
@@ -30,9 +25,9 @@ from mdsens.relaxation.driver import ESCAPE_RANGES, SKIN_FRACTION, TRIAL_FRACTIO
 from mdsens.values import integer, is_traced, items, real_array
 
 #: Systems side by side on one processor: what they remember should fit its cache.
-LANES_PER_CPU = 32
+SLOTS_PER_CPU = 32
 #: Systems side by side on one accelerator, which has memory and wants work.
-LANES_PER_ACCELERATOR = 1024
+SLOTS_PER_ACCELERATOR = 1024
 #: Steps of L-BFGS before Newton's method is tried on what has not converged by then.
 PATIENCE = 1000
 #: Newton steps before L-BFGS is tried again.
@@ -198,7 +193,7 @@ class _Batch:
             most = self.batch_size
         else:
             on_cpu = devices.mesh.devices.flat[0].platform == "cpu"
-            most = LANES_PER_CPU if on_cpu else LANES_PER_ACCELERATOR
+            most = SLOTS_PER_CPU if on_cpu else SLOTS_PER_ACCELERATOR
         needed = -(-count // devices.count)
         # Powers of two, so that few shapes are compiled.
         return min(most, 1 << (needed - 1).bit_length())
@@ -330,9 +325,9 @@ def _cells(system: System, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return reference, cell
 
 
-def _listed(value: Any, group: type, name: str, what: str) -> list[Any]:
+def _listed(value: Any, kind: type, name: str, what: str) -> list[Any]:
     """One thing of a kind, or many, in a list."""
-    if isinstance(value, group):
+    if isinstance(value, kind):
         return [value]
     found = items(value)
     if found is None:

@@ -17,7 +17,7 @@ from mdsens.implicit import orthonormal_basis
 from mdsens.linalg.null_space import NEGLIGIBLE, NULL_FRACTION
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.rattlers import find_rattlers
-from mdsens.minimisers.dense_newton import dense_jacobian, eigh
+from mdsens.minimisers.dense_newton import dense_jacobian, eigh, in_turn
 from mdsens.observables.observable import Observable
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation.certificate import EIGENVALUE_COUNT
@@ -122,7 +122,7 @@ class _Modes:
         vectors = jnp.where(constrained, 0.0, landscape.null_vectors(q).reshape(-1, size))
         lengths = jnp.linalg.norm(vectors, axis=1, keepdims=True)
         kept = lengths > NEGLIGIBLE * jnp.max(lengths, initial=0.0)
-        basis = orthonormal_basis(jnp.where(kept, vectors, 0.0))
+        basis = in_turn(orthonormal_basis)(jnp.where(kept, vectors, 0.0))
         known = jnp.any(basis != 0.0, axis=1)
         self.matrix = jnp.where(constrained[:, None] | constrained, 0.0, matrix)
         self.stiffness = jnp.max(jnp.abs(self.matrix))

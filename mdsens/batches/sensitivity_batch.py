@@ -11,12 +11,7 @@ from jaxtyping import Bool, Float, Int
 from rich.progress import track
 
 from mdsens.batches.batch_equilibrium import BatchEquilibrium
-from mdsens.batches.padding import (
-    Devices,
-    PaddedBatch,
-    all_devices,
-    shape_groups,
-)
+from mdsens.batches.padding import Devices, PaddedBatch, all_devices, shape_groups
 from mdsens.batches.response import Response, observe, respond
 from mdsens.errors import InputError, UnreliableDerivativeError
 from mdsens.minimisers.newton import DENSE_LIMIT
@@ -29,8 +24,8 @@ from mdsens.summary import Summarised, Summary
 from mdsens.values import boolean, instance, integer, listing
 
 #: Systems side by side on one processor and on one accelerator.
-LANES_PER_CPU = 16
-LANES_PER_ACCELERATOR = 256
+SLOTS_PER_CPU = 16
+SLOTS_PER_ACCELERATOR = 256
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -90,7 +85,7 @@ class BatchSensitivity(Summarised, DerivativesByName[np.ndarray]):
             fmax=float(equilibrium.fmax),
             fmax_asked=equilibrium.fmax_asked,
             lowest_eigenvalues=tuple(float(v) for v in eigenvalues[np.isfinite(eigenvalues)]),
-            null_modes={group: int(count[index]) for group, count in self.null_modes.items()},
+            null_modes={kind: int(count[index]) for kind, count in self.null_modes.items()},
             units=equilibrium.system.units,
             linear_residual=float(self.residuals[index].max(initial=0.0)),
             derivative_error=float(relative.max(initial=0.0)) if estimated else None,
@@ -161,8 +156,8 @@ def sensitivity_batch(
             large, or anything else that is not allowed.
         UnreliableDerivativeError: a structure is unconverged or unstable.
     """
-    group = "a BatchEquilibrium, as from mdsens.relax_batch"
-    instance(equilibria, "equilibria", BatchEquilibrium, group)
+    wanted = "a BatchEquilibrium, as from mdsens.relax_batch"
+    instance(equilibria, "equilibria", BatchEquilibrium, wanted)
     boolean(allow_unconverged, "allow_unconverged")
     boolean(error_estimate, "error_estimate")
     boolean(progress, "progress")
@@ -217,7 +212,7 @@ class _Job:
         self.eigenvalues = np.full((count, EIGENVALUE_COUNT), np.inf)
         self.rattlers = np.zeros((count, width), bool)
         kinds_of_modes = ("translations", "rotations", "rattlers", "floppy")
-        self.null_modes = {group: np.zeros(count, np.int64) for group in kinds_of_modes}
+        self.null_modes = {kind: np.zeros(count, np.int64) for kind in kinds_of_modes}
         self.values: dict[str, list[Any]] = {o.name: [None] * count for o in observables}
         self.changes: dict[str, list[Any]] = {o.name: [None] * count for o in observables}
         self.values_ahead: dict[str, list[Any]] = {o.name: [None] * count for o in observables}
@@ -230,7 +225,7 @@ class _Job:
             most = self.batch_size
         else:
             on_cpu = devices.mesh.devices.flat[0].platform == "cpu"
-            most = LANES_PER_CPU if on_cpu else LANES_PER_ACCELERATOR
+            most = SLOTS_PER_CPU if on_cpu else SLOTS_PER_ACCELERATOR
         for indices in shape_groups(batch.systems, batch.potentials, same_size):
             needed = -(-len(indices) // devices.count)
             width = min(most, 1 << (needed - 1).bit_length()) * devices.count

@@ -1,6 +1,13 @@
 """Derivatives of solutions of optimality conditions F(x, theta) = 0; knows nothing about atoms."""
 
-from mdsens.implicit.derivatives import SolverAt, jvp_solution, root_jvp, root_vjp, vjp_solution
+from mdsens.implicit.derivatives import (
+    SolveOptions,
+    SolverAt,
+    jvp_solution,
+    root_jvp,
+    root_vjp,
+    vjp_solution,
+)
 from mdsens.implicit.linear import LinearSolution, LinearSolveError, orthonormal_basis
 from mdsens.implicit.precision import (
     JacobianBound,
@@ -17,6 +24,7 @@ __all__ = [
     "JacobianError",
     "LinearSolution",
     "LinearSolveError",
+    "SolveOptions",
     "SolverAt",
     "custom_fixed_point",
     "custom_root",

@@ -17,6 +17,7 @@ from mdsens.errors import InputError
 from mdsens.implicit.arguments import directions_of, is_differentiable, zero_tangents
 from mdsens.implicit.linear import LinearSolution, Solver
 from mdsens.implicit.linear import solve as linear_solve
+from mdsens.values import choice
 
 __all__ = [
     "SolveOptions",
@@ -71,8 +72,22 @@ class SolveOptions:
     def of(
         cls, solve: "Solver | SolverAt | SolveOptions | None", others: Mapping[str, Any]
     ) -> "SolveOptions":
-        """The options as they are, or those of a solver and the others by name."""
+        """The options as they are, or those of a solver and the others by name.
+
+        Arguments:
+            solve: all options, or the first of them.
+            others: the others by name.
+
+        Returns:
+            The SolveOptions.
+
+        Raises:
+            InputError: a name that is none of an option, or others beside all options.
+        """
         if not isinstance(solve, SolveOptions):
+            allowed = [field.name for field in dataclasses.fields(cls) if field.name != "solve"]
+            for name in others:
+                choice(name, "a keyword argument", allowed)
             return cls(solve, **others)
         if others:
             raise InputError(
@@ -112,15 +127,16 @@ class SolveOptions:
         Raises:
             LinearSolveError: as `mdsens.implicit.linear.solve`.
         """
+        solver = self.solve
+        if isinstance(solver, SolverAt):
+            solver = solver.function(sol, *args)
         inverse = None if self.preconditioner is None else self.preconditioner(sol, *args)
         if inverse is not None and transpose and not self.symmetric:
             inverse = _transpose(inverse, sol)
         return linear_solve(
             matvec,
             right,
-            solver=self.solve.function(sol, *args)
-            if isinstance(self.solve, SolverAt)
-            else self.solve,
+            solver=solver,
             symmetric=self.symmetric,
             definite=self.definite,
             null_space=self.null_vectors(sol, args),

@@ -117,7 +117,7 @@ def solve(
     Raises:
         LinearSolveError: if A is singular and no null space was given, if the iterations did not
             converge, if the right-hand side leaves the range of a singular matrix, if the matrix is
-            not symmetric though `symmetric` says so, or if something is not finite
+            not symmetric though `symmetric` says so, or if something is not finite.
         InputError: for arguments that do not go together.
 
     With V an orthonormal basis of the null space and P = 1 - V V^T the system solved is

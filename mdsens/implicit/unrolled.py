@@ -53,8 +53,8 @@ def unrolled(
         A decorator for `solver(init_params, *args, **kwargs)`.
 
     Raises:
-        InputError: if `steps` is negative or `start` is unknown.
-        InputError: if T returns something of another structure, shape or type than x.
+        InputError: if `steps` is negative, `start` is unknown, or T returns something of another
+            structure, shape or type than x.
 
     Truncation: Shaban et al. 2019, arXiv 1810.10667. Its error shrinks by the contraction of T with
     every step.

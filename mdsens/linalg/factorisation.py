@@ -39,7 +39,8 @@ class Factorisation:
         positive_definite: whether the matrix is that outside its null space.
 
     Raises:
-        RuntimeError: if the matrix is singular beyond its null space, `MemoryError`.
+        RuntimeError: if the matrix is singular beyond its null space.
+        MemoryError: if its factor does not fit.
     """
 
     def __init__(self, matrix: scipy.sparse.sparray, null_space: Float[np.ndarray, "m n"]) -> None:
@@ -65,7 +66,8 @@ class Factorisation:
         """Make the factors of a matrix that is not positive definite, unless they are there.
 
         Raises:
-            RuntimeError: if the matrix is singular, `MemoryError`.
+            RuntimeError: if the matrix is singular.
+            MemoryError: if its factor does not fit.
         """
         if self._unfactored is not None:
             self._solve, self.positive_definite = _solve_by_lu(self._unfactored)

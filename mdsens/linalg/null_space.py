@@ -1,4 +1,4 @@
-"""What counts as zero and what as dependent: every decision about a rank on the host.
+"""What counts as zero and what as dependent: ranks and null modes on the host.
 
 | threshold | what it decides |
 |---|---|
@@ -6,9 +6,8 @@
 | `DEPENDENT` | a vector within this sine of the angle to the span of others adds nothing to it |
 | `NULL_FRACTION` | an eigenvalue below this fraction of the largest belongs to a null mode |
 
-They agree with one another: a null mode that the certificate counts is one that Newton's method
-does not move along, that the coarsest level of multigrid leaves out, and whose direction is taken
-from every right-hand side.
+One fraction serves the certificate, Newton's method, Schur complements and the coarsest level of
+multigrid, so that none of them moves along what another one counts as a null mode.
 """
 
 import numpy as np

@@ -263,12 +263,10 @@ class SparseSolver:
         # For matrices nearby, which may curve down without being seen to with one that does too.
         self.preconditioner = preconditioner
         if ended is not None and self._longest(value) < SADDLE_FRACTION * reach:
-            negative_curvature = ended.direction * np.copysign(1.0, right @ ended.direction)
-            negative_curvature = negative_curvature * (
-                reach / max(self._longest(negative_curvature), 1e-300)
-            )
-            if self._rise(negative_curvature, right) < self._rise(value, right):
-                value = negative_curvature
+            curving = ended.direction * np.copysign(1.0, right @ ended.direction)
+            curving = curving * (reach / max(self._longest(curving), 1e-300))
+            if self._rise(curving, right) < self._rise(value, right):
+                value = curving
         return DescentDirection(value, steps, True)
 
     def _rise(self, move: np.ndarray, right: np.ndarray) -> float:

@@ -33,10 +33,10 @@ def find_rattlers(
         Shape (N,), whether each atom is a rattler; a fixed atom never is.
     """
     if potential.contact:
-        constrained = _largest_load(system, potential, edge_list) > LOAD_FACTOR * fmax
+        loaded = _largest_load(system, potential, edge_list) > LOAD_FACTOR * fmax
     else:
-        constrained = _interacting(system, potential, edge_list)
-    return ~constrained.reshape(-1)[: system.atom_count] & ~system.fixed
+        loaded = _interacting(system, potential, edge_list)
+    return ~loaded.reshape(-1)[: system.atom_count] & ~system.fixed
 
 
 def _largest_load(system: System, potential: Potential, edge_list: EdgeList) -> Float[Array, "B C"]:

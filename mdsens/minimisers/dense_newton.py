@@ -79,14 +79,20 @@ def eigh(matrix: Float[Array, "n n"]) -> tuple[Float[Array, " n"], Float[Array, 
         values, vectors = jnp.linalg.eigh(matrix)
         return values, vectors
 
-    return _in_turn(one)(matrix)
+    return in_turn(one)(matrix)
 
 
-def _in_turn(function: Callable[..., Any]) -> Callable[..., Any]:
+def in_turn(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function of LAPACK that takes one matrix of a batch after the other where it must.
 
     A batch is worked on by all threads of the processor, and batches on several devices that share
     these would wait for one another for ever.
+
+    Arguments:
+        function: takes arrays and returns arrays.
+
+    Returns:
+        The same function, safe in batches on several devices.
     """
     if jax.default_backend() == "cpu" and jax.local_device_count() > 1:
         return jax.custom_batching.sequential_vmap(function)

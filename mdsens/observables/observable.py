@@ -96,7 +96,7 @@ class Observable:
         return array.astype(jnp.float64)
 
     def check(self, equilibrium: "Equilibrium") -> None:
-        """See that it can be computed at a structure, without computing anything that compiles.
+        """See that it can be computed at a structure; where it may be compiled, by tracing alone.
 
         Arguments:
             equilibrium: a structure with the atoms, the cell and the boundaries it will have.
@@ -105,7 +105,8 @@ class Observable:
             InputError: an atom that does not exist, a volume where there is none, and the like.
         """
         if self.traceable:
-            jax.eval_shape(lambda: self.function(equilibrium))
+            # A copy: what an equilibrium keeps of its own must not be what was traced here.
+            jax.eval_shape(lambda: self.function(dataclasses.replace(equilibrium)))
         else:
             self.function(equilibrium)
 

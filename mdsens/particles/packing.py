@@ -6,7 +6,7 @@ import numpy as np
 
 from mdsens.errors import InputError
 from mdsens.particles.system import System
-from mdsens.values import distinct_names, instance, integer, nearest, real, shown
+from mdsens.values import choice, distinct_names, instance, integer, real
 
 #: Most particles of a packing; ten times as many do not fit into the memory of one machine.
 MOST_PARTICLES = 10_000_000
@@ -78,10 +78,7 @@ def _counts(count: int | Mapping[str, int], names: tuple[str, ...]) -> dict[str,
         *(("count", name, names) for name in count),
         *(("diameters", name, tuple(count)) for name in names),
     ):
-        if given not in allowed:
-            raise InputError(
-                f"{key} = {shown(given)}: allowed are {', '.join(allowed)}{nearest(given, allowed)}"
-            )
+        choice(given, key, allowed)
     counts = {name: integer(count[name], f"count.{name}", at_least=1) for name in names}
     if sum(counts.values()) > MOST_PARTICLES:
         raise InputError(f"count: {sum(counts.values())} particles; allowed are {MOST_PARTICLES:,}")

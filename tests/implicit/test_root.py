@@ -13,7 +13,7 @@ import scipy.sparse.linalg
 from numerical import agrees, derivative
 
 from mdsens.errors import InputError
-from mdsens.implicit import custom_fixed_point, custom_root, root_jvp, root_vjp
+from mdsens.implicit import SolveOptions, custom_fixed_point, custom_root, root_jvp, root_vjp
 
 RANDOM = np.random.default_rng(2)
 EPSILON = np.finfo(float).eps
@@ -588,3 +588,20 @@ def test_a_solve_function_as_in_jaxopt():
     derivative = jax.jacrev(lambda p: solver(None, p, jnp.asarray(DATA), jnp.asarray(TARGET)))(3.0)
     np.testing.assert_allclose(derivative, ridge_derivative(3.0, 1), rtol=1e-10)
     assert used
+
+
+def test_all_options_at_once_are_those_by_name_and_a_wrong_one_is_one_line():
+    arguments = (
+        lambda x, t: 2.0 * x - t,
+        jnp.ones(2),
+        (jnp.full(2, 2.0),),
+        (jnp.array([1.0, 3.0]),),
+    )
+    by_name = root_jvp(*arguments, "cg", symmetric=True)
+    at_once = root_jvp(*arguments, SolveOptions("cg", symmetric=True))
+    np.testing.assert_array_equal(by_name, at_once)
+    np.testing.assert_allclose(at_once, [0.5, 1.5], rtol=1e-12)
+    with pytest.raises(InputError, match=r"'symetric'.*'symmetric'\?"):
+        root_jvp(*arguments, symetric=True)
+    with pytest.raises(InputError, match="symmetric beside it"):
+        root_jvp(*arguments, SolveOptions("cg"), symmetric=True)

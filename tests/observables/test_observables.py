@@ -305,3 +305,10 @@ def test_a_pressure_is_an_energy_by_area_in_two_dimensions():
 def test_text_and_functions_name_the_same_observable():
     assert observables.parse("distance(0, 1)") is observables.distance(0, 1)
     assert observables.volume().units == "Ang^3"
+
+
+def test_a_check_of_an_observable_leaves_nothing_traced_behind():
+    start = unrelaxed(cases.vacancy_crystal(), LJ)
+    for name in ("energy", "pressure", "stress", "volume", "distance(0,1)", "coordination(4.0)"):
+        observables.parse(name).check(start)
+    assert np.isfinite(float(start.energy))
