@@ -1,5 +1,6 @@
 """The README's Python, run from top to bottom as a reader would."""
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -14,12 +15,13 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 @pytest.fixture(scope="module")
-def names():
+def names(tmp_path_factory):
     text = README.read_text("utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(blocks) >= 4
     namespace: dict = {}
-    exec("\n".join(blocks), namespace)
+    with contextlib.chdir(tmp_path_factory.mktemp("readme")):
+        exec("\n".join(blocks), namespace)
     return namespace
 
 

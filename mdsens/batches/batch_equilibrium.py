@@ -1,5 +1,6 @@
 """Many relaxed structures, by their index and in arrays over all of them."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from mdsens.archive import Archived
 from mdsens.errors import RelaxationError
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.rattlers import find_rattlers
@@ -19,7 +21,8 @@ from mdsens.units import unit_name
 from mdsens.values import listing
 
 
-class BatchEquilibrium(Summarised, Sequence[Equilibrium]):
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class BatchEquilibrium(Summarised, Archived, Sequence[Equilibrium]):
     """Relaxed structures by their index, and what they are in arrays over all S of them.
 
     ``batch[3]`` is an ordinary Equilibrium; ``batch[2:5]``, ``batch[[0, 7]]`` and
@@ -40,27 +43,18 @@ class BatchEquilibrium(Summarised, Sequence[Equilibrium]):
         failures: why a relaxation had no result, by index.
     """
 
-    def __init__(
-        self,
-        systems: Sequence[System],
-        potentials: Sequence[Potential],
-        degrees: Sequence[np.ndarray],
-        cells: Float[np.ndarray, "S D D"],
-        enthalpies: Float[np.ndarray, " S"],
-        fmax: Float[np.ndarray, " S"],
-        fmax_asked: Float[np.ndarray, " S"],
-        steps: Int[np.ndarray, " S"],
-        evaluations: Int[np.ndarray, " S"],
-        cell_mode: str | None,
-        pressure: float,
-        failures: dict[int, str],
-    ):
-        self.systems, self.potentials, self.degrees = systems, potentials, degrees
-        self.cells, self.enthalpies = cells, enthalpies
-        self.fmax, self.fmax_asked, self.steps, self.evaluations = (
-            fmax, fmax_asked, steps, evaluations,
-        )  # fmt: skip
-        self.cell_mode, self.pressure, self.failures = cell_mode, pressure, failures
+    systems: Sequence[System]
+    potentials: Sequence[Potential]
+    degrees: Sequence[Float[np.ndarray, "R D"]]
+    cells: Float[np.ndarray, "S D D"]
+    enthalpies: Float[np.ndarray, " S"]
+    fmax: Float[np.ndarray, " S"]
+    fmax_asked: Float[np.ndarray, " S"]
+    steps: Int[np.ndarray, " S"]
+    evaluations: Int[np.ndarray, " S"]
+    cell_mode: str | None
+    pressure: float
+    failures: dict[int, str]
 
     def __len__(self) -> int:
         return len(self.systems)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from rich.progress import track
 
+from mdsens.archive import Archived
 from mdsens.batches.batch_equilibrium import BatchEquilibrium
 from mdsens.batches.padding import Devices, PaddedBatch, all_devices, shape_groups
 from mdsens.batches.response import Response, observe, respond
@@ -29,7 +30,7 @@ SLOTS_PER_ACCELERATOR = 256
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class BatchSensitivity(Summarised, DerivativesByName[np.ndarray]):
+class BatchSensitivity(Summarised, Archived, DerivativesByName[np.ndarray]):
     """Derivatives by name, with a first axis over the S systems.
 
     ``sens["pressure"]["sigma"]`` has shape (S,); ``sens.at(3)`` is the ordinary Sensitivity of the

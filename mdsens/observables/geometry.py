@@ -1,5 +1,6 @@
 """Distances, angles and displacements of atoms."""
 
+import dataclasses
 import functools
 import hashlib
 from typing import Any
@@ -107,23 +108,37 @@ def mean_squared_displacement(reference: Any = None) -> Observable:
     return _displacement(given.shape, (given + 0.0).tobytes())
 
 
-@functools.lru_cache(maxsize=64)
 def _displacement(shape: tuple[int, int] | None, data: bytes) -> Observable:
     name = "mean_squared_displacement"
     if shape is not None:
         digest = hashlib.sha256(repr(shape).encode() + data).hexdigest()[:12]
         name = f"{name}(reference={digest})"
+    return Observable(name, "length^2", _MeanSquaredDisplacement(shape, data))
 
-    def value(equilibrium: Equilibrium) -> Float[Array, ""]:
-        if shape is None:
+
+@dataclasses.dataclass(frozen=True)
+class _MeanSquaredDisplacement:
+    """From positions that are compared by their values, and so are observables with them.
+
+    Attributes:
+        shape: of the positions; None: from those that the relaxation began at.
+        data: the bytes of their numbers.
+    """
+
+    shape: tuple[int, int] | None
+    data: bytes
+
+    def __call__(self, equilibrium: Equilibrium) -> Float[Array, ""]:
+        """The value, length^2."""
+        if self.shape is None:
             given = equilibrium.start
-        elif shape == equilibrium.positions.shape:
-            given = jnp.asarray(np.frombuffer(data).reshape(shape))
+        elif self.shape == equilibrium.positions.shape:
+            given = jnp.asarray(np.frombuffer(self.data).reshape(self.shape))
         else:
-            raise InputError(f"the reference has shape {shape}: give {equilibrium.positions.shape}")
+            raise InputError(
+                f"the reference has shape {self.shape}: give {equilibrium.positions.shape}"
+            )
         return jnp.mean(jnp.sum((equilibrium.positions - given) ** 2, axis=1))
-
-    return Observable(name, "length^2", value)
 
 
 def _nearest_vector(equilibrium: Equilibrium, i: int, j: int) -> Float[Array, " D"]:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from mdsens.archive import can_hold
 from mdsens.errors import InputError
 from mdsens.units import in_dimensions, unit_name
 from mdsens.values import is_traced, shown, text
@@ -95,6 +96,31 @@ class Observable:
             )
         return array.astype(jnp.float64)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # As files hold it, which hold no functions: see `__reduce__` for pickle.
+        state = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if self._is_named or not can_hold(type(self.function)):
+            state["function"] = None if self._is_named else NotKept(self.name)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if state["function"] is None:
+            state = {**state, "function": parse(state["name"]).function}
+        vars(self).update(state)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._is_named:
+            return parse, (self.name,)
+        return Observable, tuple(getattr(self, field.name) for field in dataclasses.fields(self))
+
+    @property
+    def _is_named(self) -> bool:
+        """Whether it is one of this package's that its name alone stands for."""
+        try:
+            return parse(self.name) == self
+        except InputError:
+            return False
+
     def check(self, equilibrium: "Equilibrium") -> None:
         """See that it can be computed at a structure; where it may be compiled, by tracing alone.
 
@@ -132,6 +158,24 @@ class Observable:
 
     def __repr__(self) -> str:
         return f"Observable({self.name!r}, units={self.units!r})"
+
+
+@dataclasses.dataclass(frozen=True)
+class NotKept:
+    """In the place of a user's function, of which a file keeps the values alone.
+
+    Attributes:
+        name: of the observable.
+    """
+
+    name: str
+
+    def __call__(self, equilibrium: "Equilibrium") -> Float[Array, "..."]:
+        """Raise InputError, with what to do."""
+        raise InputError(
+            f"observable {self.name}: a file keeps its values, not its function; make the "
+            "observable again to compute it"
+        )
 
 
 def name_of(kind: str, *arguments: Any) -> str:

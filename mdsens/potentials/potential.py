@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from mdsens.archive import Importable
 from mdsens.digits import with_digits
 from mdsens.errors import InputError
 from mdsens.particles.edges import Edges
@@ -54,7 +55,7 @@ def parameter(
     return eqx.field(metadata=metadata, **field_options)
 
 
-class Potential(Summarised, eqx.Module):
+class Potential(Summarised, Importable, eqx.Module):
     """An energy as a sum over atoms of functions of the atom's own edges.
 
     A potential is a pytree whose float leaves are its parameters. A subclass declares them with

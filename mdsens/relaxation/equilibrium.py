@@ -12,6 +12,7 @@ import numpy as np
 from ase.calculators.singlepoint import SinglePointCalculator
 from jaxtyping import Array, Float
 
+from mdsens.archive import Archived
 from mdsens.digits import with_digits
 from mdsens.errors import InputError
 from mdsens.linalg.multigrid import HostPreconditioner
@@ -28,7 +29,7 @@ from mdsens.summary import Summarised, Summary
 from mdsens.units import in_dimensions, unit_name
 
 
-class Equilibrium(Summarised, eqx.Module):
+class Equilibrium(Summarised, Archived, eqx.Module):
     """A relaxed structure: positions, cell, energy, forces, stress, and how good they are.
 
     Everything is a differentiable function of what the relaxation was given.
@@ -150,6 +151,16 @@ class Equilibrium(Summarised, eqx.Module):
         if self._hessian is None:
             return None
         return self._hessian.with_floppy(self.certificate.floppy_vectors)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is derived is computed anew, but for the certificate, which takes long; a
+        # preconditioner is a function, which neither pickle nor a file can hold.
+        state = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        known = {"certificate": self.certificate} if "certificate" in vars(self) else {}
+        return state | {"preconditioner": None} | known
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
 
     def for_compiled_code(self) -> "Equilibrium":
         """This equilibrium without what would have compiled code made anew for each."""

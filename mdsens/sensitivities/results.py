@@ -11,12 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from mdsens.archive import SUFFIX, Archived
 from mdsens.digits import error_text, is_zero, with_digits
 from mdsens.errors import InputError
+from mdsens.files import path_of, replacing
 from mdsens.observables.observable import Observable
 from mdsens.relaxation import Certificate, Equilibrium
 from mdsens.summary import Summarised, Summary
 from mdsens.units import quotient_unit_name
+from mdsens.values import shown
 
 if TYPE_CHECKING:
     import pandas
@@ -54,6 +57,13 @@ class Tangents:
         if self._found is None:
             self._found = self._compute()
         return self._found
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The way to compute them needs the factorised Hessian: they are computed instead.
+        return {"found": self._get()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._found = state["found"]
 
     @property
     def q(self) -> dict[str, Float[Array, "R D"]]:
@@ -95,7 +105,7 @@ class DerivativesByName(Mapping[str, Mapping[str, Derivative]]):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Sensitivity(Summarised, DerivativesByName[Float[Array, "..."]]):
+class Sensitivity(Summarised, Archived, DerivativesByName[Float[Array, "..."]]):
     """Derivatives by name: ``sens["volume"]["sigma"]`` is d volume / d sigma.
 
     Attributes:
@@ -248,19 +258,31 @@ class Sensitivity(Summarised, DerivativesByName[Float[Array, "..."]]):
         return xarray.Dataset(data, coordinates)
 
     def save(self, path: str | Path) -> None:
-        """Write the table to a file: ``.csv``, or ``.json`` with positions too.
+        """Write to a file: all of it, for `load`, or a table for others.
+
+        Arguments:
+            path: the file: ``.npz`` for all that is known; ``.csv`` for the table, and ``.json``
+                for that and the derivatives of the positions.
 
         Raises:
-            InputError: another ending.
+            InputError: another ending, something that no file can hold, or the file cannot be
+                written.
         """
-        path = Path(path)
+        path = path_of(path, "path")
         if path.suffix == ".csv":
-            self.to_dataframe().to_csv(path, index=False)
+            text = self.to_dataframe().to_csv(index=False)
         elif path.suffix == ".json":
             positions = {name: np.asarray(x).tolist() for name, x in self.positions.items()}
-            path.write_text(json.dumps({"rows": list(self._rows()), "positions": positions}))
+            text = json.dumps({"rows": list(self._rows()), "positions": positions})
+        elif path.suffix == SUFFIX:
+            super().save(path)
+            return
         else:
-            raise InputError(f"cannot write {path.name!r}: allowed endings are .csv and .json")
+            raise InputError(
+                f"cannot write {shown(path.name)}: allowed endings are .npz, .csv and .json"
+            )
+        with replacing(path) as file:
+            file.write(text.encode())
 
     def _table(self) -> list[tuple[str, ...]]:
         """Rows of observable, parameter, derivative, its error, and unit, as text."""

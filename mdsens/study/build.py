@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mdsens.errors import InputError
+from mdsens.files import is_file, path_of
 from mdsens.particles import System, random_packing, read
 from mdsens.potentials import BY_NAME, Potential
 from mdsens.potentials.potential import LENGTH_FIELDS
@@ -19,7 +20,6 @@ from mdsens.study.model import (
     PackingStructure,
     Rattle,
 )
-from mdsens.study.reading import is_file, path_of
 from mdsens.units import to_ase_units
 from mdsens.values import choice, distinct_names, nearest, real, shown
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import mdsens
 from mdsens.errors import InputError
+from mdsens.files import is_file, path_of
 from mdsens.markup import visible
 from mdsens.study.model import LONGEST_NAME
-from mdsens.study.reading import is_file, path_of, read_study_table
+from mdsens.study.reading import read_study_table
 from mdsens.values import nearest, shown
 
 #: What a study's file is called.

@@ -1,4 +1,4 @@
-"""Files as they are read: whatever is wrong with one is a line that names it."""
+"""Studies as they are read: whatever is wrong with one is a line that names it."""
 
 import datetime
 import re
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mdsens.errors import InputError
+from mdsens.files import read_bytes
 from mdsens.values import shown
 
 #: A study is written by hand: a longer file is something else, bytes.
@@ -15,69 +16,6 @@ LARGEST_STUDY = 1_000_000
 DEEPEST = 16
 #: A key that leads deeper than that; Python's reader of TOML takes hours for one of a megabyte.
 _DEEP_KEY = re.compile(rf"""(?:\.[ \t]*(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*){{{DEEPEST + 1}}}""")
-
-
-def path_of(value: Any, name: str) -> Path:
-    """A path that a file system can have.
-
-    Arguments:
-        value: text, or a Path.
-        name: what it is called, for the message.
-
-    Returns:
-        The Path.
-
-    Raises:
-        InputError: no text, none in it, or characters that no path can have.
-    """
-    if not isinstance(value, (str, Path)) or not str(value).strip():
-        raise InputError(f"{name} = {shown(value)}: give the path of a file or folder")
-    try:
-        bad = b"\0" in str(value).encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        bad = True
-    if bad:
-        raise InputError(f"{name} = {shown(value)}: no path has such characters; give another")
-    return Path(value)
-
-
-def is_file(path: Path, name: str) -> bool:
-    """Whether there is a file.
-
-    Arguments:
-        path: where to look.
-        name: what it is called, for the message.
-
-    Raises:
-        InputError: the path cannot be looked at, e.g. because it is too long.
-    """
-    try:
-        return path.is_file()
-    except OSError as error:
-        raise InputError(f"{name} = {shown(str(path))}: {error.strerror}; give another") from None
-
-
-def read_bytes(path: Path, limit: int) -> bytes:
-    """What a file holds.
-
-    Arguments:
-        path: a file.
-        limit: the most bytes that it may have.
-
-    Returns:
-        Its bytes.
-
-    Raises:
-        InputError: it cannot be read, or is too long.
-    """
-    try:
-        with path.open("rb") as file:
-            content = file.read(limit + 1)
-    except OSError as error:
-        raise InputError(f"{shown(str(path))} cannot be read: {error.strerror}") from None
-    if len(content) > limit:
-        raise InputError(f"{shown(str(path))} has more than {limit:,} bytes: give a shorter file")
-    return content
 
 
 def read_text(path: Path, limit: int) -> str:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from mdsens import plots
 from mdsens.digits import error_text, is_zero, with_digits
 from mdsens.errors import InputError
+from mdsens.files import path_of
 from mdsens.markup import for_html
 from mdsens.particles.system import require_assertions
 from mdsens.study.column_names import vector_name
@@ -21,7 +22,6 @@ from mdsens.study.ensemble import ARRIVED
 from mdsens.study.find import FILE_NAME
 from mdsens.study.marker import MARKER_NAME, read_marker
 from mdsens.study.output import output_folder, writing
-from mdsens.study.reading import path_of
 from mdsens.study.results import ENSEMBLE_NAME, HISTORY_NAME, STRUCTURE_NAME, TABLE_NAME, read_atoms
 from mdsens.study.results_file import read_results
 

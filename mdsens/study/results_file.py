@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mdsens.errors import InputError
+from mdsens.files import read_bytes
 from mdsens.study.column_names import vector_name
 from mdsens.study.messages import from_pydantic
-from mdsens.study.reading import read_bytes
 
 RESULTS_NAME = "results.json"
 #: Version of the layout of results.json.

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from mdsens.files import path_of
 from mdsens.particles.system import require_assertions
 from mdsens.sensitivities import Sensitivity, sensitivity
 from mdsens.sensitivities.sensitivity import require_reliable
@@ -14,7 +15,6 @@ from mdsens.study.compilation import CompilationClock
 from mdsens.study.ensemble import Ensemble, run_ensemble
 from mdsens.study.find import FILE_NAME
 from mdsens.study.output import output_folder, writing
-from mdsens.study.reading import path_of
 from mdsens.study.report import make_report, possible_figures
 from mdsens.study.results import collect, copy_inputs, possible_files, write_files
 from mdsens.study.study import Study
