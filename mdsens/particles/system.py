@@ -27,6 +27,7 @@ from mdsens.values import (
     index_array,
     instance,
     integer,
+    listing,
     mask,
     real_array,
     shown,
@@ -205,30 +206,65 @@ class System(eqx.Module):
             units,
         )
 
-    def to_ase(self) -> ase.Atoms:
+    def to_ase(self, like: ase.Atoms | None = None) -> ase.Atoms:
         """Give the structure to ASE: two-dimensional ones at z = 0, fixed atoms as FixAtoms.
 
         Species that are no chemical elements become ``X``; their names are kept in the array
         ``species_name``, from which ``from_ase`` takes them back.
+
+        Arguments:
+            like: a structure of the same atoms. All that it has is copied, as tags, charges,
+                momenta, constraints and ``info``, but for positions, cell, and which atoms are
+                fixed; a flat structure stays at its z.
+
+        Returns:
+            The ase.Atoms.
+
+        Raises:
+            InputError: ``like`` has another number of atoms, or other species.
         """
-        positions = np.zeros((self.atom_count, 3))
-        positions[:, : self.dimension] = np.asarray(self.positions)
-        cell = np.zeros((3, 3))
-        cell[: self.dimension, : self.dimension] = np.asarray(self.cell)
         names = [self.symbols[index] for index in np.asarray(self.species)]
+        atoms = self._new_atoms(names) if like is None else self._copied(like, names)
+        positions, cell = atoms.positions.copy(), atoms.cell[:]
+        positions[:, : self.dimension] = np.asarray(self.positions)
+        cell[: self.dimension, : self.dimension] = np.asarray(self.cell)
+        atoms.set_positions(positions, apply_constraint=False)
+        atoms.set_cell(cell, apply_constraint=False)
+        fixed = np.asarray(self.fixed)
+        if not np.array_equal(_fixed_atoms(atoms, refuse=False), fixed):
+            kept = [one for one in atoms.constraints if not _is_fix_atoms(one)]
+            indices = np.flatnonzero(fixed)
+            held = [ase.constraints.FixAtoms(indices=indices)] if len(indices) else []
+            atoms.set_constraint([*kept, *held])
+        return atoms
+
+    def _new_atoms(self, names: list[str]) -> ase.Atoms:
         elements = all(name in ase.data.atomic_numbers for name in self.symbols)
         atoms = ase.Atoms(
             names if elements else ["X"] * self.atom_count,
-            positions=positions,
-            cell=cell,
+            positions=np.zeros((self.atom_count, 3)),
             pbc=list(self.pbc) + [False] * (3 - self.dimension),
         )
         if not elements:
             keep_species_names(atoms, names)
-        fixed = np.flatnonzero(np.asarray(self.fixed))
-        if len(fixed):
-            atoms.set_constraint(ase.constraints.FixAtoms(indices=fixed))
         return atoms
+
+    def _copied(self, like: ase.Atoms, names: list[str]) -> ase.Atoms:
+        instance(like, "like", ase.Atoms, "an ase.Atoms")
+        if len(like) != self.atom_count:
+            raise InputError(
+                f"like has {len(like)} atoms, and the system {self.atom_count}: give a structure "
+                "of the same atoms"
+            )
+        others = species_names(like)
+        different = [i for i, name in enumerate(names) if others[i] != name]
+        if different:
+            first = different[0]
+            raise InputError(
+                f"like has other species at atoms {listing(different)}: {others[first]!r} where "
+                f"the system has {names[first]!r}; give a structure of the same atoms"
+            )
+        return like.copy()
 
     def __str__(self) -> str:
         counts = np.bincount(np.asarray(self.species), minlength=len(self.symbols))
@@ -257,6 +293,22 @@ def read(path: str | Path, dimension: int = 3, units: str = "ase", index: int = 
     Raises:
         InputError: the file is missing or cannot be read as a structure.
     """
+    return System.from_ase(read_atoms(path, index), dimension, units)
+
+
+def read_atoms(path: str | Path, index: int = -1) -> ase.Atoms:
+    """Read a structure file as `read` does, for ASE.
+
+    Arguments:
+        path: any file that ``ase.io.read`` reads.
+        index: which structure of the file; the last by default.
+
+    Returns:
+        The ase.Atoms.
+
+    Raises:
+        InputError: the file is missing or cannot be read as a structure.
+    """
     integer(index, "index")
     if not isinstance(path, (str, os.PathLike)):
         raise InputError(f"path = {shown(path)}: give the path of a structure file")
@@ -280,7 +332,7 @@ def read(path: str | Path, dimension: int = 3, units: str = "ase", index: int = 
         ) from error
     if not isinstance(atoms, ase.Atoms):
         raise InputError(f"structure file {shown(str(path))} holds no structure of atoms")
-    return System.from_ase(atoms, dimension, units)
+    return atoms
 
 
 def require_assertions() -> None:
@@ -382,13 +434,19 @@ def _require_whole_atoms(atoms: ase.Atoms) -> None:
             )
 
 
-def _fixed_atoms(atoms: ase.Atoms) -> np.ndarray:
+def _is_fix_atoms(constraint: Any) -> bool:
+    return isinstance(constraint, ase.constraints.FixAtoms)
+
+
+def _fixed_atoms(atoms: ase.Atoms, refuse: bool = True) -> np.ndarray:
+    """Which atoms FixAtoms holds; other constraints are refused, or else passed over."""
     fixed = np.zeros(len(atoms), bool)
     for constraint in atoms.constraints:
-        if not isinstance(constraint, ase.constraints.FixAtoms):
+        if _is_fix_atoms(constraint):
+            # An atom that is named twice is constrained all the same.
+            fixed[index_array(constraint.index, "indices of FixAtoms", len(atoms))] = True
+        elif refuse:
             raise InputError(
                 f"constraint {type(constraint).__name__} is not supported: FixAtoms is; remove it"
             )
-        # An atom that is named twice is constrained all the same.
-        fixed[index_array(constraint.index, "indices of FixAtoms", len(atoms))] = True
     return fixed

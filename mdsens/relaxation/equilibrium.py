@@ -166,9 +166,20 @@ class Equilibrium(Summarised, Archived, eqx.Module):
         """This equilibrium without what would have compiled code made anew for each."""
         return dataclasses.replace(self, history=None, preconditioner=None)
 
-    def to_ase(self) -> ase.Atoms:
-        """The relaxed structure as ase.Atoms, with energy, forces and stress attached."""
-        atoms = self.system.to_ase()
+    def to_ase(self, like: ase.Atoms | None = None) -> ase.Atoms:
+        """The relaxed structure as ase.Atoms, with energy, forces and stress attached.
+
+        Arguments:
+            like: the structure that was relaxed, or another of the same atoms, of which all else is
+                copied: see `System.to_ase`.
+
+        Returns:
+            The ase.Atoms.
+
+        Raises:
+            InputError: ``like`` has another number of atoms, or other species.
+        """
+        atoms = self.system.to_ase(like)
         count, dimension = self.positions.shape
         forces = np.zeros((count, 3))
         forces[:, :dimension] = np.asarray(self.forces)

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ase
 import numpy as np
 
 from mdsens.errors import InputError
 from mdsens.files import is_file, path_of
-from mdsens.particles import System, random_packing, read
+from mdsens.particles import System, random_packing
+from mdsens.particles.system import read_atoms
 from mdsens.potentials import BY_NAME, Potential
 from mdsens.potentials.potential import LENGTH_FIELDS
 from mdsens.study.messages import no_such_key
@@ -58,30 +60,50 @@ def quantity(value: Any, dimension: str, units: str, key: str) -> float:
         raise InputError(f"{key} = {shown(value)}: give a finite number") from None
 
 
-def build_system(structure: FileStructure | PackingStructure, units: str, folder: Path) -> System:
+def structure_atoms(structure: FileStructure | PackingStructure, folder: Path) -> ase.Atoms | None:
+    """The structure that a study's file holds.
+
+    Arguments:
+        structure: its table.
+        folder: the study's folder, from which a file's path is taken.
+
+    Returns:
+        The ase.Atoms; None where the structure is built.
+
+    Raises:
+        InputError: the file is missing or unreadable.
+    """
+    if not isinstance(structure, FileStructure):
+        return None
+    path = folder / path_of(structure.file, "structure.file")
+    if not is_file(path, "structure.file"):
+        beside = [other.name for other in folder.iterdir() if other.is_file()]
+        what = "is a folder" if path.is_dir() else "there is no such file"
+        raise InputError(
+            f"structure.file = {shown(structure.file)}: {what} in {str(folder)!r}"
+            f"{nearest(structure.file, beside)}"
+        )
+    return read_atoms(path)
+
+
+def build_system(
+    structure: FileStructure | PackingStructure, units: str, atoms: ase.Atoms | None
+) -> System:
     """The starting structure of a study.
 
     Arguments:
         structure: its table.
         units: ``"ase"`` or ``"reduced"``.
-        folder: the study's folder, from which a file's path is taken.
+        atoms: what `structure_atoms` has read.
 
     Returns:
         The System.
 
     Raises:
-        InputError: the file is missing or unreadable, or the packing cannot be made.
+        InputError: the structure cannot be taken, or the packing cannot be made.
     """
-    if isinstance(structure, FileStructure):
-        path = folder / path_of(structure.file, "structure.file")
-        if not is_file(path, "structure.file"):
-            beside = [other.name for other in folder.iterdir() if other.is_file()]
-            what = "is a folder" if path.is_dir() else "there is no such file"
-            raise InputError(
-                f"structure.file = {shown(structure.file)}: {what} in {str(folder)!r}"
-                f"{nearest(structure.file, beside)}"
-            )
-        system = read(path, structure.dimension, units)
+    if isinstance(structure, FileStructure) and atoms is not None:
+        system = System.from_ase(atoms, structure.dimension, units)
     else:
         table = structure.model_dump(exclude={"builder", "rattle"})
         try:

@@ -1,6 +1,7 @@
 """The files of a finished run: results.json, relaxed.extxyz, tables, and the study as run."""
 
 import importlib.metadata
+import io
 import json
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ import pandas
 
 import mdsens
 from mdsens.observables import Observable
+from mdsens.particles.species_names import QUOTED_SPECIES_ARRAY, SPECIES_ARRAY
 from mdsens.relaxation import Equilibrium
 from mdsens.sensitivities import Sensitivity
 from mdsens.study.column_names import vector_name
@@ -27,6 +29,11 @@ STRUCTURE_NAME, TABLE_NAME, HISTORY_NAME = "relaxed.extxyz", "sensitivities.csv"
 ENSEMBLE_NAME = "ensemble.npz"
 #: The folder in which a run keeps what it has read, apart from what it writes.
 INPUT_FOLDER = "input"
+#: Arrays of the atoms of a structure's file that are written with the relaxed structure.
+KEPT_ARRAYS = (
+    "numbers", "positions", "tags", "momenta", "masses", "initial_charges", "initial_magmoms",
+    SPECIES_ARRAY, QUOTED_SPECIES_ARRAY,
+)  # fmt: skip
 #: Packages whose versions decide the numbers.
 PACKAGES = ("jax", "numpy", "ase")
 
@@ -147,7 +154,7 @@ def write_files(
     """
     write_json(folder / RESULTS_NAME, results)
     with (folder / STRUCTURE_NAME).open("w", encoding="utf-8") as file:
-        ase.io.write(file, structure_with_vectors(sensitivity), format="extxyz")
+        ase.io.write(file, structure_with_vectors(sensitivity, study.atoms), format="extxyz")
     sensitivity.to_dataframe().to_csv(folder / TABLE_NAME, index=False)
     history = sensitivity.equilibrium.history
     if history is not None:
@@ -212,21 +219,48 @@ def _as_run(study: Study) -> dict[str, Any]:
     return table
 
 
-def structure_with_vectors(sensitivity: Sensitivity) -> ase.Atoms:
+def structure_with_vectors(sensitivity: Sensitivity, like: ase.Atoms | None = None) -> ase.Atoms:
     """The relaxed structure with energy, forces, and a vector per parameter.
 
     Arguments:
         sensitivity: the derivatives.
+        like: the structure that was relaxed, of which tags, momenta, charges and ``info`` are kept;
+            None where it has none.
 
     Returns:
         ase.Atoms with an array (N, 3) of d positions / d parameter for each parameter.
     """
-    atoms = sensitivity.equilibrium.to_ase()
+    atoms = sensitivity.equilibrium.to_ase(None if like is None else _writable(like))
     for name, moved in sensitivity.positions.items():
         vectors = np.zeros((len(atoms), 3))
         vectors[:, : moved.shape[1]] = np.asarray(moved)
         atoms.set_array(vector_name(name), vectors)
     return atoms
+
+
+def _writable(atoms: ase.Atoms) -> ase.Atoms:
+    """The structure with what a file of extended XYZ can hold of it.
+
+    Columns of an earlier run's vectors would pass for those of this one.
+    """
+    kept = atoms.copy()
+    for name in set(kept.arrays) - set(KEPT_ARRAYS):
+        del kept.arrays[name]
+    kept.info = {key: value for key, value in atoms.info.items() if _is_kept(key, value)}
+    return kept
+
+
+def _is_kept(key: Any, value: Any) -> bool:
+    """Whether extended XYZ gives back an entry of ``info``: many readers of ASE add objects."""
+    text = io.StringIO()
+    try:
+        ase.io.write(text, ase.Atoms("X", info={key: value}), format="extxyz")
+        text.seek(0)
+        (one,) = ase.io.read(text, index=":", format="extxyz")
+        back = one.info[key]
+        return type(back) is type(value) and np.array_equal(back, value)
+    except Exception:
+        return False
 
 
 def read_atoms(path: Path) -> ase.Atoms:

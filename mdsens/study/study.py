@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import ase
 from pydantic import ValidationError
 
 from mdsens.errors import InputError
@@ -15,7 +16,7 @@ from mdsens.particles import System
 from mdsens.potentials import Potential
 from mdsens.relaxation import METHODS, Equilibrium, check_relaxation, relax, unrelaxed
 from mdsens.sensitivities.unrolled import single_parameter
-from mdsens.study.build import build_potential, build_system, quantity
+from mdsens.study.build import build_potential, build_system, quantity, structure_atoms
 from mdsens.study.find import default_name, find_study
 from mdsens.study.messages import from_pydantic, no_such_key, not_allowed
 from mdsens.study.model import FileStructure, PackingStructure, StudyFile
@@ -61,6 +62,11 @@ class Study:
         return None
 
     @functools.cached_property
+    def atoms(self) -> ase.Atoms | None:
+        """The structure as its file holds it, read once; None where it is built."""
+        return structure_atoms(self.structure, self.folder)
+
+    @functools.cached_property
     def system(self) -> System:
         """The structure that the relaxation begins at."""
         return self._built(self.structure)
@@ -83,7 +89,7 @@ class Study:
         return self._built(_with_seed(self.structure, seed))
 
     def _built(self, structure: FileStructure | PackingStructure) -> System:
-        system = build_system(structure, self.file.units, self.folder)
+        system = build_system(structure, self.file.units, self.atoms)
         fixed = self.file.relaxation.fixed
         if fixed is None:
             return system

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ase.constraints import FixAtoms, FixedPlane
+from ase.constraints import FixAtoms, FixedLine, FixedPlane
 
 import mdsens
 from mdsens import System
@@ -203,6 +203,69 @@ def test_two_dimensions_through_ase():
     assert np.array_equal(back.positions, system.positions)
     assert np.array_equal(back.cell, system.cell)
     assert back.fixed.tolist() == [False, True]
+
+
+def decorated():
+    """A structure with all that ASE keeps beside positions and cell."""
+    atoms = ase.build.bulk("NaCl", "rocksalt", 5.6, cubic=True)
+    atoms.info["origin"] = "a drawer"
+    atoms.set_tags(range(8))
+    atoms.set_initial_charges([1.0, -1.0] * 4)
+    atoms.set_momenta(np.arange(24.0).reshape(8, 3))
+    atoms.set_array("layer", np.arange(8) // 2)
+    atoms.set_constraint([FixAtoms(indices=[1, 6]), FixedLine([0], [1, 0, 0])])
+    return atoms
+
+
+def test_all_else_of_a_structure_comes_back_with_new_positions_and_cell():
+    like = decorated()
+    bare = like.copy()
+    bare.set_constraint(like.constraints[0])
+    system = System.from_ase(bare)
+    moved = system.with_positions(system.positions + 0.1).with_cell(1.1 * system.cell)
+    atoms = moved.to_ase(like)
+    assert np.array_equal(atoms.positions, moved.positions)
+    assert np.array_equal(atoms.cell, moved.cell)
+    assert atoms.info == {"origin": "a drawer"}
+    for name in set(like.arrays) - {"positions"}:
+        assert np.array_equal(atoms.arrays[name], like.arrays[name])
+    held, line = atoms.constraints
+    assert held.index.tolist() == [1, 6]
+    assert isinstance(line, FixedLine)
+    # What is given is not changed.
+    atoms.info["origin"] = "elsewhere"
+    assert like.info["origin"] == "a drawer"
+    assert like.positions[0].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_atoms_that_the_system_fixes_take_the_place_of_those_that_were():
+    system = System.from_ase(ase.build.bulk("NaCl", "rocksalt", 5.6, cubic=True)).with_fixed([2])
+    line, held = system.to_ase(decorated()).constraints
+    assert isinstance(line, FixedLine)
+    assert held.index.tolist() == [2]
+    free = system.with_fixed(None).to_ase(decorated()).constraints
+    assert [type(one) for one in free] == [FixedLine]
+
+
+def test_a_flat_structure_stays_at_its_height():
+    like = ase.Atoms("Ar2", [[0.1, 0.2, 7.0], [1.0, 0.7, 7.0]], cell=[2, 2, 15], pbc=[1, 1, 0])
+    system = System.from_ase(like, dimension=2)
+    atoms = system.with_positions(system.positions + 0.5).to_ase(like)
+    np.testing.assert_array_equal(atoms.positions, like.positions + np.array([0.5, 0.5, 0]))
+    assert np.array_equal(atoms.cell, like.cell)
+
+
+@pytest.mark.parametrize(
+    ("like", "line"),
+    [
+        (ase.Atoms("Ar"), "like has 1 atoms, and the system 2"),
+        (ase.Atoms("ArKr"), "'Kr' where the system has 'Ar'"),
+        ("Ar2", "like is a str: give an ase.Atoms"),
+    ],
+)
+def test_another_structure_gives_nothing(like, line):
+    with pytest.raises(InputError, match=line):
+        System(np.eye(3)[:2], None, "Ar").to_ase(like)
 
 
 def with_two_species_at_one_site():

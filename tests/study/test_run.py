@@ -171,6 +171,26 @@ def test_results_can_be_run_again(trimer, tmp_path):
     assert lengths[1] / lengths[0] == pytest.approx(3.4 / 3.3, rel=1e-8)
 
 
+def test_a_run_keeps_what_else_the_structure_has(trimer, tmp_path):
+    """Also where a reader of ASE, or an earlier run, has left what no file can hold or should."""
+    study = load_study(trimer)
+    atoms = study.atoms
+    atoms.set_tags([4, 5, 6])
+    atoms.set_initial_charges([0.5, 0.0, -0.5])
+    atoms.info = {"origin": "a drawer", "reader": object(), "Lattice": "none", "energy": -1.0}
+    atoms.set_array("dsigma", np.ones((3, 3)))
+    atoms.set_array("a name", np.array(["a b", "", "c"]))
+    run = run_study(study, tmp_path / "out")
+    written = ase.io.read(run.folder / "relaxed.extxyz")
+    assert written.info == {"origin": "a drawer"}
+    assert written.get_tags().tolist() == [4, 5, 6]
+    assert written.get_initial_charges().tolist() == [0.5, 0.0, -0.5]
+    assert written.get_potential_energy() == pytest.approx(run.results["energy"])
+    assert "a name" not in written.arrays
+    moved = run.sensitivity.positions["sigma"]
+    np.testing.assert_allclose(written.arrays["dsigma"], moved, atol=1e-7)
+
+
 def test_an_unconverged_structure_is_refused_unless_allowed(trimer, tmp_path):
     study = load_study(trimer, ["relaxation.max_steps=1"])
     with pytest.raises(UnreliableDerivativeError, match="unconverged"):
