@@ -1,7 +1,7 @@
 """What the arguments of a solver are to JAX: their binding, their tangents, their kinds."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -80,6 +80,34 @@ def directions_of(args: tuple[Any, ...], tangents: tuple[Any, ...]) -> list[Any]
         else:
             directions += [without_zeros(leaf) for leaf in structure.flatten_up_to(tangent)]
     return directions
+
+
+def stacked_count(leaves: Sequence[Any], stacked: Sequence[Any]) -> int | None:
+    """How many arrays lie along an extra leading axis of each leaf; None if there is no such axis.
+
+    Arguments:
+        leaves: arrays or numbers.
+        stacked: for each leaf one of its shape or of (K, *shape), or `None`.
+
+    Returns:
+        K.
+
+    Raises:
+        InputError: shapes that are neither, or differ in K.
+    """
+    pairs = zip(leaves, stacked, strict=True)
+    shapes = [(jnp.shape(leaf), jnp.shape(given)) for leaf, given in pairs if given is not None]
+    if all(given == shape for shape, given in shapes):
+        return None
+    counts = {given[0] if given and given[1:] == shape else None for shape, given in shapes}
+    count = counts.pop()
+    if counts or count is None:
+        raise InputError(
+            f"arrays of shapes {[given for _, given in shapes]} were given for "
+            f"{[shape for shape, _ in shapes]}; allowed are these shapes, or for several at once "
+            "all of these with the same extra leading axis."
+        )
+    return count
 
 
 def is_symbolic_zero(tangent: Any) -> bool:

@@ -21,6 +21,7 @@ MatrixVectorProduct: TypeAlias = Callable[[Any], Any]
 Solver: TypeAlias = str | lineax.AbstractLinearSolver | Callable[[MatrixVectorProduct, Any], Any]
 
 _COLUMNS_AT_ONCE = 128
+_NUMBERS_AT_ONCE = 100_000
 _FALSE = np.zeros((), bool)
 
 
@@ -41,6 +42,23 @@ def materialise(matvec: Callable[..., Any], size: int, dtype: Any) -> Array:
         return jax.vmap(matvec, out_axes=1)(identity)
     # In chunks, since one product may need far more memory than the column that it yields.
     return jax.lax.map(matvec, identity, batch_size=_COLUMNS_AT_ONCE).T
+
+
+def for_each(function: Callable[..., Any], stacked: Any, size: int) -> Any:
+    """A function of each element of a stack: small ones side by side, large ones in turn.
+
+    Arguments:
+        function: of a pytree of arrays.
+        stacked: the pytree with an extra leading axis on every leaf.
+        size: numbers in one element.
+
+    Returns:
+        The results, stacked likewise.
+    """
+    at_once = max(_NUMBERS_AT_ONCE // max(size, 1), 1)
+    if len(jax.tree.leaves(stacked)[0]) <= at_once:
+        return jax.vmap(function)(stacked)
+    return jax.lax.map(function, stacked, batch_size=at_once if at_once > 1 else None)
 
 
 class Probed(NamedTuple):

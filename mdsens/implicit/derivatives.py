@@ -11,10 +11,17 @@ from typing import Any, TypeAlias
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import PyTree
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, PyTree
 
 from mdsens.errors import InputError
-from mdsens.implicit.arguments import directions_of, is_differentiable, zero_tangents
+from mdsens.implicit.arguments import (
+    directions_of,
+    is_differentiable,
+    stacked_count,
+    zero_tangents,
+)
+from mdsens.implicit.backends import for_each
 from mdsens.implicit.linear import LinearSolution, Solver
 from mdsens.implicit.linear import solve as linear_solve
 from mdsens.values import choice
@@ -110,6 +117,7 @@ class SolveOptions:
         matvec: Callable[[PyTree], PyTree],
         right: PyTree,
         transpose: bool = False,
+        several: bool = False,
     ) -> LinearSolution:
         """Solve dF/dx v = right at a solution, or the transposed system.
 
@@ -120,6 +128,7 @@ class SolveOptions:
             right: the right-hand side, with the structure of `sol`.
             transpose: whether the system is the transposed one, to which the preconditioner of a
                 dF/dx that is not symmetric must be fitted.
+            several: whether there are K right-hand sides, along an extra leading axis.
 
         Returns:
             The LinearSolution.
@@ -137,6 +146,7 @@ class SolveOptions:
             matvec,
             right,
             solver=solver,
+            several=several,
             symmetric=self.symmetric,
             definite=self.definite,
             null_space=self.null_vectors(sol, args),
@@ -153,23 +163,27 @@ def root_jvp(
     solve: Solver | SolverAt | SolveOptions | None = None,
     **options: Any,
 ) -> PyTree:
-    """Derivative of the solution of F(sol, *args) = 0 along one direction of the arguments.
+    """Derivative of the solution of F(sol, *args) = 0 along directions of the arguments.
+
+    One direction, or K of them at once, which share what is set up to solve for them.
 
     Arguments:
         optimality_fun: F, as in `custom_root`.
         sol: the solution, a pytree of floating-point arrays.
         args: the other arguments of F.
         tangents: one direction per argument, each with the structure of that argument; `None`, for
-            a whole argument or a leaf of it, means no change.
+            a whole argument or a leaf of it, means no change. For K directions all leaves have an
+            extra leading axis of length K.
         solve: how to solve the linear system, as in `custom_root`; or all `SolveOptions`.
         **options: the other `SolveOptions`.
 
     Returns:
-        The tangent J v of the solution, with the structure of `sol`.
+        The tangent J v of the solution, with the structure of `sol`; for K directions K of them,
+        along an extra leading axis of every leaf.
 
     Raises:
-        InputError: if `args` and `tangents` differ in length or structure or F has not the shape of
-            `sol`.
+        InputError: if `args` and `tangents` differ in length, structure or shapes or F has not the
+            shape of `sol`.
         LinearSolveError: as `mdsens.implicit.linear.solve`.
 
     Solves dF/dx (J v) = -dF/dtheta v: Blondel et al. 2021, arXiv 2105.15183, equation 2.
@@ -193,24 +207,26 @@ def jvp_solution(
         optimality_fun: as in `root_jvp`, as are all but the last.
         sol: the solution.
         args: the other arguments of F.
-        tangents: one direction per argument.
+        tangents: one direction per argument, or several.
         solve: how to solve the linear system.
         matvec: v -> dF/dx v, where the caller has it at hand; `None`: from F.
         **options: the other `SolveOptions`.
 
     Returns:
-        A `LinearSolution`, whose value is the tangent.
+        A `LinearSolution`, whose value is the tangent; of K, with an extra leading axis.
 
     Raises:
         As `root_jvp`.
     """
     matvec = linearise(optimality_fun, sol, args) if matvec is None else matvec
-    if not any(direction is not None for direction in directions_of(args, tangents)):
+    directions = directions_of(args, tangents)
+    if not any(direction is not None for direction in directions):
         nothing = jnp.zeros(())
         return LinearSolution(zero_tangents(sol), nothing, nothing, jnp.asarray(0))
     change = directional_change(optimality_fun, sol, args, tangents)
     right = jax.tree.map(lambda c, x: -c.astype(jnp.result_type(x)), change, sol)
-    return SolveOptions.of(solve, options).solution(sol, args, matvec, right)
+    several = stacked_count(jax.tree.leaves(tuple(args)), directions) is not None
+    return SolveOptions.of(solve, options).solution(sol, args, matvec, right, several=several)
 
 
 def directional_change(
@@ -225,10 +241,10 @@ def directional_change(
         tangents: likewise.
 
     Returns:
-        Its tangent, with the structure of what it returns.
+        Its tangent, with the structure of what it returns, or its tangents along K directions.
 
     Raises:
-        InputError: if `args` and `tangents` differ in length or structure.
+        InputError: if `args` and `tangents` differ in length, structure or shapes.
     """
     leaves, structure = jax.tree.flatten(tuple(args))
     directions = directions_of(args, tangents)
@@ -245,7 +261,12 @@ def directional_change(
         jnp.asarray(directions[index], value.dtype)
         for index, value in zip(varied, values, strict=True)
     ]
-    return jax.jvp(of_varied, (values,), (steps,))[1]
+    count = stacked_count(values, steps)
+
+    def along(steps: list[Array]) -> Any:
+        return jax.jvp(of_varied, (values,), (steps,))[1]
+
+    return along(steps) if count is None else for_each(along, steps, ravel_pytree(sol)[0].size)
 
 
 def root_vjp(
@@ -258,17 +279,21 @@ def root_vjp(
 ) -> tuple[Any, ...]:
     """Derivative of <cotangent, solution of F(sol, *args) = 0> in all arguments.
 
+    Of one cotangent, or of K at once, which share what is set up to solve for them.
+
     Arguments:
         optimality_fun: F, as in `custom_root`.
         sol: the solution, a pytree of floating-point arrays.
         args: the other arguments of F.
-        cotangent: weights of the solution, with the structure of `sol`.
+        cotangent: weights of the solution, with the structure of `sol`; for K cotangents with an
+            extra leading axis of length K on every leaf.
         solve: how to solve the linear system, as in `custom_root`; or all `SolveOptions`.
         **options: the other `SolveOptions`; `least_squares` makes no difference.
 
     Returns:
         A tuple with one cotangent per argument, each with the structure of that argument and `None`
-        for leaves that are not floating-point numbers.
+        for leaves that are not floating-point numbers; for K cotangents with an extra leading axis
+        on every leaf.
 
     Raises:
         As `root_jvp`.
@@ -295,13 +320,13 @@ def vjp_solution(
         optimality_fun: as in `root_vjp`, as are all but the last.
         sol: the solution.
         args: the other arguments of F.
-        cotangent: weights of the solution.
+        cotangent: weights of the solution, of one cotangent or several.
         solve: how to solve the linear system.
         matvec: v -> dF/dx v, where the caller has it at hand; `None`: from F.
         **options: the other `SolveOptions`.
 
     Returns:
-        What `root_vjp` returns, and a `LinearSolution` whose value is minus u.
+        What `root_vjp` returns, and a `LinearSolution` whose value is minus u, or K of these.
 
     Raises:
         As `root_vjp`.
@@ -311,14 +336,18 @@ def vjp_solution(
     how = SolveOptions.of(solve, options).smallest()
     transposed = matvec if how.symmetric else _transpose(matvec, sol)
     right = jax.tree.map(lambda c, x: -jnp.asarray(c, jnp.result_type(x)), cotangent, sol)
-    solution = how.solution(sol, args, transposed, right, transpose=True)
+    several = stacked_count(jax.tree.leaves(sol), jax.tree.leaves(right)) is not None
+    solution = how.solution(sol, args, transposed, right, transpose=True, several=several)
     varied, constant = eqx.partition(tuple(args), is_differentiable)
     varied = jax.tree.map(jnp.asarray, varied)
     value, pull_back = jax.vjp(
         lambda values: optimality_fun(sol, *eqx.combine(values, constant)), varied
     )
     weights = jax.tree.map(lambda w, f: w.astype(f.dtype), solution.value, value)
-    return pull_back(weights)[0], solution
+    if not several:
+        return pull_back(weights)[0], solution
+    size = ravel_pytree(sol)[0].size
+    return for_each(lambda one: pull_back(one)[0], weights, size), solution
 
 
 def linearise(

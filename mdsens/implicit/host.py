@@ -66,8 +66,8 @@ def raise_where(
 
     Arguments:
         value: a pytree with at least one floating-point array, handed through.
-        problem: index of the message that applies, or -1. Under `vmap` it may differ between the
-            members of the batch, and those that have one are named.
+        problem: index of the message that applies, or -1. Of several, as those of the members of a
+            `vmap`, those that have one are named.
         messages: one line each.
         error: what is raised.
 
@@ -84,7 +84,7 @@ def raise_where(
         raise error(which + messages[problem[problem >= 0][0]])
 
     def fail(problem: Array) -> Array:
-        shape = jax.ShapeDtypeStruct((), bool)
+        shape = jax.ShapeDtypeStruct(problem.shape, bool)
         failed: Array = jax.pure_callback(report, shape, problem, vmap_method="expand_dims")
         return failed
 

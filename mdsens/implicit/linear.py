@@ -4,6 +4,7 @@ Small systems are solved with a dense factorisation, large ones without a matrix
 projected out exactly, and the residual that was reached is computed after every solve.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
@@ -70,6 +72,7 @@ def solve(
     b: PyTree[ArrayLike],
     *,
     solver: Solver | None = None,
+    several: bool = False,
     symmetric: bool = False,
     definite: bool = True,
     null_space: PyTree[ArrayLike] | None = None,
@@ -83,9 +86,9 @@ def solve(
     """Solve A x = b for a square matrix A that is given as a function v -> A v.
 
     The solution can be differentiated, in both modes and any order, in `b` and in everything that
-    `matvec` closes over; derivatives are further solves with A or its transpose. `vmap` over `b`
-    alone factorises a dense A once. Outside `jax.jit` every call is traced anew, so wrap repeated
-    calls.
+    `matvec` closes over; derivatives are further solves with A or its transpose. `several`, and
+    `vmap` over `b` alone, set A up once for all right-hand sides. Outside `jax.jit` every call is
+    traced anew, so wrap repeated calls.
 
     Arguments:
         matvec: v -> A v, linear, from and to the structure of `b`.
@@ -96,6 +99,8 @@ def solve(
             Or one of these words; or `"svd"`, a dense pseudo-inverse, which finds the null spaces
             of A and A^T itself; or a `lineax.AbstractLinearSolver`; or a function `(matvec, b) ->
             x`.
+        several: `b` holds K right-hand sides, along an extra leading axis of every leaf; dense
+            methods then solve for them side by side, iterations, which that slows, in turn.
         symmetric: A is symmetric; found out with two products, and an error if it is not.
         definite: a symmetric A is also definite, of either sign, apart from its null space.
         null_space: vectors that span the null space of a symmetric A, with the structure of `b` and
@@ -112,7 +117,7 @@ def solve(
         throw: raise an error if `tolerance` is missed, otherwise leave the verdict to the caller.
 
     Returns:
-        A `LinearSolution`.
+        A `LinearSolution`, with an extra leading axis of everything for `several`.
 
     Raises:
         LinearSolveError: if A is singular and no null space was given, if the iterations did not
@@ -123,15 +128,19 @@ def solve(
     With V an orthonormal basis of the null space and P = 1 - V V^T the system solved is
     (P A P + s V V^T) x = P b, which has the pseudo-inverse's answer for every s other than 0.
     """
-    vector, unravel = ravel_pytree(b)
-    if vector.size == 0:
-        zero = jnp.zeros(())
-        return LinearSolution(b, zero, zero, jnp.zeros((), int))
-    size, dtype = vector.size, vector.dtype
+    like = b
+    if several:
+        like = jax.tree.map(lambda leaf: jnp.zeros(jnp.shape(leaf)[1:], leaf.dtype), b)
+    flat, unravel = ravel_pytree(like)
+    vector = jax.vmap(lambda one: ravel_pytree(one)[0])(b) if several else flat
+    size, dtype = flat.size, flat.dtype
+    if size == 0:
+        zero = jnp.zeros(vector.shape[:-1])
+        return LinearSolution(b, zero, zero, zero.astype(int))
     if not jnp.issubdtype(dtype, jnp.floating):
         raise InputError(f"b holds {dtype} numbers; allowed are real floating-point arrays.")
     method = _choose(solver, size, symmetric, definite)
-    basis = flat_null_space(null_space, b)
+    basis = flat_null_space(null_space, like)
     if basis is not None and not symmetric:
         raise InputError(
             "null_space was given for a matrix that is not said to be symmetric, whose left null "
@@ -144,6 +153,9 @@ def solve(
     def flat_matvec(v: Array) -> Array:
         return _same_size(ravel_pytree(matvec(unravel(v)))[0], size).astype(dtype)
 
+    def unravelled(value: Array) -> PyTree:
+        return (jax.vmap(unravel) if several else unravel)(value)
+
     frozen, frozen_basis = _without_derivatives(flat_matvec, basis, jnp.zeros(size, dtype))
 
     def project(v: Array) -> Array:
@@ -154,7 +166,7 @@ def solve(
             raise InputError("solver='svd' finds the null space itself; leave out null_space.")
         matrix = backends.materialise(flat_matvec, size, dtype)
         return _pseudo_inverse_solution(
-            matrix, vector, unravel, symmetric, least_squares, tolerance, throw
+            matrix, vector, unravelled, symmetric, least_squares, tolerance, throw
         )
     asymmetric: ArrayLike = False
     not_finite: ArrayLike = False
@@ -186,19 +198,19 @@ def solve(
         backend = backends.dense(deflated_matrix(matrix, frozen_basis, shift), symmetric)
     elif method == "gmres" and max_steps is not None:
         backend = backends.restarted_gmres(
-            product, vector, shift, flat_preconditioner, rtol, 50, max_steps
+            product, flat, shift, flat_preconditioner, rtol, 50, max_steps
         )
     elif method in ("gmres", "gmres or dense"):
         dense_limit = DENSE_LIMIT if method == "gmres or dense" else 0
-        backend = backends.gmres(product, vector, shift, flat_preconditioner, rtol, dense_limit)
+        backend = backends.gmres(product, flat, shift, flat_preconditioner, rtol, dense_limit)
     elif isinstance(method, str):
         backend = backends.symmetric_iterations(
-            method, product, vector, shift, flat_preconditioner, rtol, max_steps
+            method, product, flat, shift, flat_preconditioner, rtol, max_steps
         )
     elif isinstance(method, lineax.AbstractLinearSolver):
-        backend = backends.from_lineax(method, product, vector, symmetric, flat_preconditioner)
+        backend = backends.from_lineax(method, product, flat, symmetric, flat_preconditioner)
     else:
-        backend = backends.from_function(method, product, vector, unravel)
+        backend = backends.from_function(method, product, flat, unravel)
     if method != "dense":
         backend = backend._replace(asymmetric=asymmetric, not_finite=not_finite)
 
@@ -223,40 +235,46 @@ def solve(
 
         return run
 
-    value, diagnostics = jax.lax.custom_linear_solve(
-        lambda v: deflated_product(flat_matvec, basis, shift, v),
-        project_out(basis, vector),
-        solve=checked(backend.forward, product),
-        transpose_solve=checked(backend.backward, product if symmetric else transposed_product),
-        symmetric=symmetric,
-        has_aux=True,
-    )
+    def solved(vector: Array) -> tuple[Array, tuple[Array, Array, Array]]:
+        value, diagnostics = jax.lax.custom_linear_solve(
+            lambda v: deflated_product(flat_matvec, basis, shift, v),
+            project_out(basis, vector),
+            solve=checked(backend.forward, product),
+            transpose_solve=checked(backend.backward, product if symmetric else transposed_product),
+            symmetric=symmetric,
+            has_aux=True,
+        )
+        return project_out(basis, value), diagnostics
+
+    if several:
+        solved = jax.vmap(solved) if method == "dense" else functools.partial(jax.lax.map, solved)
+    value, diagnostics = solved(vector)
     residual, steps, problem = jax.lax.stop_gradient(diagnostics)
     if throw and not travels:
         value = _raise_if(value, problem, residual, tolerance)
-    null_component = jnp.zeros((), dtype)
+    null_component = jnp.zeros_like(residual)
     if frozen_basis is not None:
         given_vector = jax.lax.stop_gradient(vector)
-        null_component = jnp.linalg.norm(frozen_basis @ given_vector)
+        null_component = jnp.linalg.norm(given_vector @ frozen_basis.T, axis=-1)
         if throw and not least_squares:
-            outside = null_component > tolerance * jnp.linalg.norm(given_vector)
+            outside = null_component > tolerance * jnp.linalg.norm(given_vector, axis=-1)
             value = _raise_if(value, jnp.where(outside, 5, -1), residual, tolerance)
-    return LinearSolution(unravel(project_out(basis, value)), residual, null_component, steps)
+    return LinearSolution(unravelled(value), residual, null_component, steps)
 
 
 def _pseudo_inverse_solution(
     matrix: Array,
     b: Array,
-    unravel: Callable[..., Any],
+    unravelled: Callable[..., Any],
     symmetric: bool,
     least_squares: bool,
     tolerance: float,
     throw: bool,
 ) -> LinearSolution:
-    value = pseudo_inverse(matrix) @ b
+    value = b @ pseudo_inverse(matrix).T
     known, right, x = jax.lax.stop_gradient((matrix, b, value))
-    norm = jnp.linalg.norm(right)
-    outside = jnp.linalg.norm(known @ x - right)
+    norm = jnp.linalg.norm(right, axis=-1)
+    outside = jnp.linalg.norm(x @ known.T - right, axis=-1)
     residual = outside / jnp.where(norm > 0, norm, 1)
     if throw:
         # What depends on b is not looked at with least_squares, where b may be a tangent that is
@@ -270,7 +288,7 @@ def _pseudo_inverse_solution(
         problem = jnp.where(asymmetry > jnp.finfo(b.dtype).eps ** 0.5 * largest, 2, problem)
         problem = jnp.where(jnp.isfinite(largest), problem, 4)
         value = _raise_if(value, problem, residual, tolerance)
-    return LinearSolution(unravel(value), residual, outside, jnp.zeros((), int))
+    return LinearSolution(unravelled(value), residual, outside, jnp.zeros(norm.shape, int))
 
 
 def _choose(solver: Solver | None, size: int, symmetric: bool, definite: bool) -> Any:
@@ -348,13 +366,19 @@ def raise_if(value: Any, problem: Array, messages: list[str], remark: str = "") 
     """The value, or a `LinearSolveError` with the message of that index; -1: no problem."""
     if isinstance(problem, jax.core.Tracer):
         return raise_where(value, problem, messages, LinearSolveError)
-    if problem >= 0:
-        raise LinearSolveError(messages[int(problem)] + remark)
+    if (found := _first(problem)) >= 0:
+        raise LinearSolveError(messages[found] + remark)
     return value
+
+
+def _first(problem: Array) -> int:
+    """The first problem of those of several right-hand sides, or -1."""
+    problems = np.ravel(problem)
+    return int(problems[np.argmax(problems >= 0)])
 
 
 def _raise_if(value: Array, problem: Array, residual: Array, tolerance: float) -> Array:
     reached = ""
-    if not isinstance(problem, jax.core.Tracer) and problem == 3:
-        reached = f" (reached: {float(residual):.1e})"
+    if not isinstance(problem, jax.core.Tracer) and _first(problem) == 3:
+        reached = f" (reached: {float(np.max(residual)):.1e})"
     return raise_if(value, problem, _messages(tolerance), reached)
