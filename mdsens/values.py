@@ -482,9 +482,9 @@ def _check_shape(array: Any, name: str, shape: Shape | None) -> None:
         raise InputError(f"{name} has shape {tuple(array.shape)}: {wanted}")
 
 
-def _rows(bad: np.ndarray) -> str:
+def _rows(bad: np.ndarray | np.bool_) -> str:
     """Which rows hold something bad, as a part of a sentence; nothing of what is no array."""
-    if not bad.ndim:
+    if isinstance(bad, np.bool_):
         return ""
     return f" in rows {listing(np.flatnonzero(bad.reshape(len(bad), -1).any(axis=1)))}"
 

@@ -27,11 +27,10 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import jax
 import pytest
-from jaxtyping import install_import_hook
-from type_checks import CHECKED
+import type_checks
 
-# Before anything imports them; by name, since the filter of warnings has imported mdsens itself.
-install_import_hook([f"mdsens.{name}" for name in CHECKED], "type_checks.holds")
+# Before anything imports them. The filter of warnings has imported mdsens itself.
+type_checks.install()
 
 # What is tested without particles is compared to more digits than single precision has.
 jax.config.update("jax_enable_x64", True)

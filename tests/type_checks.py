@@ -1,21 +1,73 @@
 """Annotations that hold at every call of a test, shapes included.
 
-What users give is anything: `System` and the potentials' constructors look at it themselves, and
-tests of their refusals must get past the annotations. Checked are rooms without such doors.
+Users give anything, and what cannot be meant is refused in a line. So a function may be given what
+its annotations do not allow, if it refuses it itself; what it takes all the same, they must name.
 """
 
+import dataclasses
+import functools
+import inspect
 from typing import Any, Self
 
+import jaxtyping
 from beartype import BeartypeConf, FrozenDict, beartype
+
+from mdsens.errors import MdsensError
 
 #: Modules of mdsens that are checked, with all that lies in them.
 CHECKED = (
-    "linalg",
-    "mechanics",
-    "particles.frames",
-    "particles.lattice",
+    "mdsens.linalg",
+    "mdsens.mechanics",
+    "mdsens.observables",
+    "mdsens.particles",
+    "mdsens.potentials",
 )
 
 # An int is a float, as for every type checker. Beartype knows Self only where it decorates a whole
 # class; jaxtyping decorates methods.
 holds = beartype(conf=BeartypeConf(is_pep484_tower=True, hint_overrides=FrozenDict({Self: Any})))
+
+_jaxtyped = jaxtyping.jaxtyped
+
+
+def install():
+    """Check what is imported from now on: the hook puts `jaxtyping.jaxtyped` on all it finds."""
+    jaxtyping.jaxtyped = lambda *, typechecker: functools.partial(_checked, typechecker)
+    jaxtyping.install_import_hook(CHECKED, "type_checks.holds")
+
+
+def _checked(typechecker, given):
+    """A function or a dataclass that refuses in its own words what its annotations do not allow."""
+    if inspect.isclass(given):
+        if dataclasses.is_dataclass(given) and not hasattr(given.__init__, "unchecked"):
+            given.__init__ = _checked(typechecker, given.__init__)
+        return given
+    checked = _jaxtyped(given, typechecker=typechecker)
+
+    @functools.wraps(checked)
+    def call(*arguments, **options):
+        __tracebackhide__ = True
+        try:
+            return checked(*arguments, **options)
+        except jaxtyping.TypeCheckError as violation:
+            # The innermost function has tried; those that called it have nothing to add.
+            if not hasattr(violation, "final"):
+                violation.final = True
+                try:
+                    given(*arguments, **options)
+                    _check_init(given, *arguments)
+                except MdsensError as refusal:
+                    raise refusal from None
+                except Exception:
+                    raise violation from None
+            raise
+
+    call.unchecked = given
+    return call
+
+
+def _check_init(given, made=None, *_):
+    """What a module of equinox refuses once its constructor has run."""
+    if given.__name__ == "__init__":
+        for kind in type(made).__mro__:
+            vars(kind).get("__check_init__", lambda made: None)(made)

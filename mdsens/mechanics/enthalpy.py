@@ -127,7 +127,7 @@ class Landscape(eqx.Module):
         moving = jnp.where(self.rattlers, 0.0, free)
         for axis in range(dimension):
             vectors.append(jnp.zeros_like(q).at[:count, axis].set(moving))
-        centred = moving[:, None] * (q[:count] - jnp.mean(q[:count], axis=0))
+        centred = moving[:, None] * (q[:count] - jnp.mean(q[:count], axis=0, keepdims=True))
         for generator in self.rotations():
             vectors.append(jnp.zeros_like(q).at[:count].set(centred @ generator))
         if self.cell_mode is not None:
@@ -204,4 +204,4 @@ def typical_force(gradient: Float[Array, "R D"]) -> Float[Array, ""]:
     batch.
     """
     squares = jnp.sum(gradient**2, axis=1)
-    return jnp.sqrt(jnp.sum(squares) / jnp.maximum(jnp.sum(squares > 0.0), 1))
+    return jnp.sqrt(jnp.sum(squares) / jnp.maximum(jnp.sum(squares > 0.0, dtype=float), 1.0))

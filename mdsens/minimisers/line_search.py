@@ -160,7 +160,7 @@ def _limited_to(
     balanced = jnp.linalg.norm(jnp.sum(direction[:count], axis=0)) <= 1e-8 * jnp.sum(lengths)
     # Atoms that are constrained, or only fill up a batch, have no direction.
     moves = lengths[:count] > 0.0
-    drift = jnp.sum(limited[:count], axis=0) / jnp.maximum(jnp.sum(moves), 1)
+    drift = jnp.sum(limited[:count], axis=0) / jnp.maximum(jnp.sum(moves, dtype=float), 1.0)
     return limited.at[:count].add(jnp.where(moves & balanced, -drift, 0.0))
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import hashlib
-from typing import Any
+from typing import Any, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from mdsens.values import integer, real_array
 IN_LINE = 1e-7
 
 
-def distance(i: int, j: int) -> Observable:
+def distance(i: SupportsIndex, j: SupportsIndex) -> Observable:
     """Distance between two atoms, to the nearest image.
 
     Arguments:
@@ -47,7 +47,7 @@ def _distance(i: int, j: int) -> Observable:
     return Observable(name, "length", value)
 
 
-def angle(i: int, j: int, k: int) -> Observable:
+def angle(i: SupportsIndex, j: SupportsIndex, k: SupportsIndex) -> Observable:
     """Angle at atom j between atoms i and k, to their nearest images, in degrees.
 
     Three atoms in line, to 1e-7 of a radian, are where the angle has a kink: it falls whichever

@@ -42,8 +42,8 @@ def nearest_image(vector: Float[Array, " D"], lattice: Float[Array, "n D"]) -> F
     left, taken = still[None], jnp.zeros((1, count))
     for i in reversed(range(count)):
         neighbors = jnp.array([0.0, -1.0, 1.0] if i else [0.0])
-        places = -jnp.round(_part(left, across[i]))[:, None] + neighbors
-        left = (left[:, None] + places[:, :, None] * rows[i]).reshape(-1, len(still))
+        places = -jnp.round(_part(left, across[i]))[:, None] + neighbors[None]
+        left = (left[:, None] + places[:, :, None] * rows[None, None, i]).reshape(-1, len(still))
         along = jnp.zeros((*places.shape, count)).at[:, :, i].set(places)
         taken = (taken[:, None] + along).reshape(-1, count)
     nearest = jnp.argmin(jnp.sum(left**2, axis=1))
@@ -94,5 +94,5 @@ def _reduced(rows: Float[Array, "n D"]) -> Float[Array, "n n"]:
     before = (lengths[None] < lengths[:, None]) | (
         (lengths[None] == lengths[:, None]) & (numbers[None] < numbers[:, None])
     )
-    order = jnp.sum(before, axis=1) == numbers[:, None]
+    order = jnp.sum(before, axis=1)[None] == numbers[:, None]
     return order.astype(float) @ steps

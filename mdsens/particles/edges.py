@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import vesin
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, Integer, PyTree
 from scipy.sparse import csr_array
 
 from mdsens.errors import InputError
@@ -113,7 +113,7 @@ class PairCutoffs(NamedTuple):
     species: Int[np.ndarray, " N"]
     table: Float[np.ndarray, "S S"]
 
-    def of(self, pairs: Int[np.ndarray, "P 2"]) -> Float[np.ndarray, " P"]:
+    def of(self, pairs: Integer[np.ndarray, "P 2"]) -> Float[np.ndarray, " P"]:
         """The cutoff of each pair of atoms, in units of length."""
         first, second = self.species[pairs].T
         return self.table[first, second]
@@ -563,7 +563,8 @@ def edges_between(extended: Sites, neighbors: Int[Array, "k C"], sites: Sites) -
     """
     dimension, entries = extended.positions.shape
     vectors = tuple(
-        extended.positions[axis].at[neighbors].get(mode="promise_in_bounds") - sites.positions[axis]
+        extended.positions[axis].at[neighbors].get(mode="promise_in_bounds")
+        - sites.positions[axis, None]
         for axis in range(dimension)
     )
     neighbor_kinds = extended.species.at[neighbors].get(mode="promise_in_bounds")

@@ -80,7 +80,7 @@ class System(eqx.Module):
         cell: Any = None,
         symbols: tuple[str, ...] | str = ("X",),
         species: Any = None,
-        pbc: bool | tuple[bool, ...] | list[bool] | None = None,
+        pbc: Any = None,
         fixed: Any = None,
         units: str = "ase",
     ):
@@ -115,7 +115,7 @@ class System(eqx.Module):
         """Volume of the cell (area in two dimensions), Angstrom^D; 0 where there is no cell."""
         return jnp.abs(jnp.linalg.det(self.cell))
 
-    def with_positions(self, positions: Float[Array, "N D"]) -> "System":
+    def with_positions(self, positions: Any) -> "System":
         """This system with its atoms elsewhere; checked as when first given.
 
         Arguments:
@@ -130,7 +130,7 @@ class System(eqx.Module):
         positions = _real(positions, "positions", self.positions.shape)
         return eqx.tree_at(lambda system: system.positions, self, positions)
 
-    def with_cell(self, cell: Float[Array, "D D"], scale_positions: bool = False) -> "System":
+    def with_cell(self, cell: Any, scale_positions: bool = False) -> "System":
         """This system in another cell; checked as when first given.
 
         Arguments:

@@ -78,7 +78,7 @@ class EmbeddedAtomPotential(CutOffPotential):
         functions = self._radial_functions(edges)
         (energies, densities), slopes = jax.jvp(functions, (r,), (jnp.ones_like(r),))
         embedding, slope = self._embedding(jnp.sum(densities, axis=0), edges.species)
-        weights = (0.5 * slopes[0] + slope * slopes[1]) / r
+        weights = (0.5 * slopes[0] + slope[None] * slopes[1]) / r
         gradients = tuple(weights * component for component in edges.vectors)
         return 0.5 * jnp.sum(energies, axis=0) + embedding, gradients
 

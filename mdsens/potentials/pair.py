@@ -27,17 +27,17 @@ class PairPotential(Potential):
     pairwise: ClassVar[bool] = True
 
     @abc.abstractmethod
-    def pair_energies(self, r: Float[Array, "K C"]) -> Float[Array, "K C"]:
+    def pair_energies(self, r: Float[Array, "..."]) -> Float[Array, "..."]:
         """Energy of each pair at distance r; parameters are already those of each pair.
 
         Arguments:
-            r: distances, in units of length.
+            r: distances, shape (K, C) or one alone, in units of length.
 
         Returns:
             Energies, in units of energy.
         """
 
-    def truncated_pair_energies(self, r: Float[Array, "K C"]) -> Float[Array, "K C"]:
+    def truncated_pair_energies(self, r: Float[Array, "..."]) -> Float[Array, "..."]:
         """Energy of each pair as it enters the sum; here the pair energy itself."""
         return self.pair_energies(r)
 
@@ -194,7 +194,7 @@ class TruncatedPairPotential(CutOffPotential, PairPotential):
         """The cutoff, and where a smooth switch begins."""
         return super().kink_distances if self.truncation == "smooth" else jnp.asarray([self.cutoff])
 
-    def truncated_pair_energies(self, r: Float[Array, "K C"]) -> Float[Array, "K C"]:
+    def truncated_pair_energies(self, r: Float[Array, "..."]) -> Float[Array, "..."]:
         """Energy of each pair with the chosen truncation, zero from the cutoff on."""
         energies = self.pair_energies(r)
         if self.truncation == "smooth":
@@ -261,7 +261,7 @@ class LennardJones(TruncatedPairPotential):
         """Raise InputError unless the cutoff is above sigma."""
         require_cutoff_above(self, "sigma")
 
-    def pair_energies(self, r: Float[Array, "K C"]) -> Float[Array, "K C"]:
+    def pair_energies(self, r: Float[Array, "..."]) -> Float[Array, "..."]:
         """4 epsilon ((sigma/r)^12 - (sigma/r)^6), in units of energy."""
         x = (self.sigma / r) ** 2
         x6 = x * x * x
@@ -308,7 +308,7 @@ class Morse(TruncatedPairPotential):
         """Raise InputError unless the cutoff is above r0."""
         require_cutoff_above(self, "r0")
 
-    def pair_energies(self, r: Float[Array, "K C"]) -> Float[Array, "K C"]:
+    def pair_energies(self, r: Float[Array, "..."]) -> Float[Array, "..."]:
         """Epsilon (y^2 - 2 y) with y = exp(-alpha (r - r0)), in units of energy."""
         y = jnp.exp(-self.alpha * (r - self.r0))
         return self.epsilon * y * (y - 2.0)

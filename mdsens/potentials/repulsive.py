@@ -65,18 +65,18 @@ class SoftSphere(PairPotential):
         if self.diameter.ndim == 0:
             return None
         if self.diameter.ndim == 1:
-            return (self.diameter[:, None] + self.diameter) / 2
+            return (self.diameter[:, None] + self.diameter[None]) / 2
         return (self.diameter + self.diameter.T) / 2
 
     def per_pair(self, edges: Edges) -> "SoftSphere":
         """This potential with the contact distance and epsilon of each edge."""
         looked_up = super().per_pair(edges)
         if self.diameter.ndim == 1:
-            mean = (self.diameter[edges.species] + self.diameter[edges.neighbor_species]) / 2
+            mean = (self.diameter[edges.species][None] + self.diameter[edges.neighbor_species]) / 2
             looked_up = eqx.tree_at(lambda potential: potential.diameter, looked_up, mean)
         return looked_up
 
-    def pair_energies(self, r: Float[Array, "K C"]) -> Float[Array, "K C"]:
+    def pair_energies(self, r: Float[Array, "..."]) -> Float[Array, "..."]:
         """(epsilon / alpha) (1 - r/diameter)^alpha where spheres overlap, in units of energy."""
         overlap = 1.0 - r / self.diameter
         # A power of a positive number in both branches: the branch not taken must have a gradient.
@@ -122,7 +122,7 @@ class WCA(PairPotential):
             return None
         return 2.0 ** (1.0 / 6.0) * (self.sigma + self.sigma.T) / 2
 
-    def pair_energies(self, r: Float[Array, "K C"]) -> Float[Array, "K C"]:
+    def pair_energies(self, r: Float[Array, "..."]) -> Float[Array, "..."]:
         """4 epsilon (x^12 - x^6) + epsilon with x = sigma/r within the minimum, else zero."""
         x = (self.sigma / r) ** 2
         x6 = x * x * x

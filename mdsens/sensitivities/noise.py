@@ -93,7 +93,7 @@ def value_errors(
         The errors, shaped like the values.
     """
     return {
-        name: _change(here[name], ahead[name]) + noise.of_value(observable, here[name])
+        name: _error(here[name], ahead[name], noise.of_value(observable, here[name]))
         for name, observable in observables.items()
     }
 
@@ -123,17 +123,20 @@ def derivative_errors(
     """
     return {
         name: {
-            p: _change(here[name][p], ahead[name][p])
-            + noise.of_derivative(observable, values[name], theta, motion.get(p, 0.0))
+            p: _error(
+                here[name][p],
+                ahead[name][p],
+                noise.of_derivative(observable, values[name], theta, motion.get(p, 0.0)),
+            )
             for p, theta in parameters.items()
         }
         for name, observable in observables.items()
     }
 
 
-def _change(here: ArrayLike, ahead: ArrayLike) -> Float[np.ndarray, "..."]:
+def _error(here: ArrayLike, ahead: ArrayLike, rounding: float) -> Float[np.ndarray, "..."]:
     # In NumPy, of which nothing has to be compiled.
-    return MARGIN * np.abs(np.asarray(ahead) - np.asarray(here))
+    return np.asarray(MARGIN * np.abs(np.asarray(ahead) - np.asarray(here)) + rounding)
 
 
 def noise_of(

@@ -218,7 +218,7 @@ def test_atoms_out_of_reach_have_no_edges():
 
 
 def test_atoms_of_a_cluster_may_be_as_near_as_numbers_go():
-    near = [[0.0, 0.0, 0.0], [1e-30, 0.0, 0.0]]
+    near = np.array([[0.0, 0.0, 0.0], [1e-30, 0.0, 0.0]])
     assert find_edges(near, np.zeros((3, 3)), (False,) * 3, 2.5).mask.sum() == 2
 
 

@@ -41,7 +41,7 @@ class Buckingham(TruncatedPairPotential):
 
 def derivatives(potential, r):
     """Energy of a pair and its first two derivatives at distance r."""
-    phi = potential.truncated_pair_energies
+    phi, r = potential.truncated_pair_energies, jnp.asarray(r)
     return [float(f(r)) for f in (phi, jax.grad(phi), jax.grad(jax.grad(phi)))]
 
 
@@ -120,7 +120,7 @@ def test_the_switch_begins_with_two_derivatives():
 
 
 def test_the_switch_is_one_half_in_the_middle():
-    middle = (CUTOFF + 1.5) / 2
+    middle = jnp.asarray((CUTOFF + 1.5) / 2)
     energy = LennardJones(1.0, 1.0, CUTOFF, onset=1.5).truncated_pair_energies(middle)
     assert float(energy) == pytest.approx(lennard_jones(middle)[0] / 2, rel=1e-12)
 

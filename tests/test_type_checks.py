@@ -1,0 +1,50 @@
+"""That annotations are held to: the net is there, and refusals get past it."""
+
+import importlib
+import inspect
+import pkgutil
+
+import ase
+import jax.numpy as jnp
+import pytest
+from jaxtyping import TypeCheckError
+from type_checks import CHECKED
+
+import mdsens
+from mdsens.errors import InputError
+from mdsens.observables.nearest_image import nearest_image
+
+MODULES = [module.name for module in pkgutil.walk_packages(mdsens.__path__, "mdsens.")]
+
+
+def test_what_a_function_takes_against_its_annotations_is_an_error():
+    with pytest.raises(TypeCheckError, match="the parameters of mdsens"):
+        nearest_image(jnp.ones(1), jnp.ones((0, 3)))
+
+
+def test_what_a_function_refuses_itself_gets_past_its_annotations():
+    with pytest.raises(InputError, match="symbols = 18: give a name"):
+        mdsens.System([[0.0, 0.0, 0.0]], symbols=18)
+
+
+def test_what_a_potential_refuses_when_it_is_made_gets_past_its_annotations():
+    with pytest.raises(InputError, match=r"cutoff = '2\.5'"):
+        mdsens.potentials.LennardJones(1.0, 1.0, cutoff="2.5")
+
+
+def test_a_refusal_further_in_gets_past_all_that_called():
+    with pytest.raises(InputError, match="units = 'SI'"):
+        mdsens.System.from_ase(ase.Atoms("Ar"), 3, "SI")
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in MODULES if f"{name}.".startswith(tuple(f"{n}." for n in CHECKED))]
+)
+def test_every_function_is_held_to_its_annotations(name):
+    module = importlib.import_module(name)
+    functions = [
+        value
+        for value in vars(module).values()
+        if inspect.isfunction(value) and value.__module__ == name
+    ]
+    assert all(hasattr(function, "unchecked") for function in functions)
