@@ -17,7 +17,7 @@ import mdsens
 from benchmarks.systems import FMAX, RATTLE, Case
 from benchmarks.timing import peak_memory, seconds_of
 from benchmarks.with_mdsens import energy_and_forces, potential_of
-from mdsens.particles.edges import find_edges
+from mdsens.particles import find_edges
 
 #: Skin of the calculator's edges, Angstrom: they are renewed once or not at all.
 SKIN = 1.0

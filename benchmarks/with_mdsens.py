@@ -23,7 +23,7 @@ from benchmarks.systems import (
 from benchmarks.timing import compile_and_repeat, peak_memory, seconds_of
 from mdsens import mechanics
 from mdsens.linalg import sparse_solver
-from mdsens.particles.edges import EdgeList, find_edges
+from mdsens.particles import EdgeList, find_edges
 
 
 def potential_of(case: Case, truncation: str) -> Any:

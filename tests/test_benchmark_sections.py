@@ -17,7 +17,7 @@ from benchmarks.report import draw_sizes, save, section_table
 from benchmarks.systems import Case
 from benchmarks.with_mdsens import counted_iterations, potential_of, system_of
 from mdsens.linalg.sparse_solver import SparseSolver
-from mdsens.particles.edges import find_edges
+from mdsens.particles import find_edges
 
 
 def row(label, **more):

@@ -12,7 +12,6 @@ from mdsens.archive import Archived
 from mdsens.errors import RelaxationError
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.rattlers import find_rattlers
-from mdsens.particles.edges import find_edges
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation.equilibrium import Equilibrium
@@ -122,17 +121,14 @@ class BatchEquilibrium(Summarised, Archived, Sequence[Equilibrium]):
         system, potential = self.systems[index], self.potentials[index]
         moved = system.with_positions(jnp.asarray(self._positions(index)))
         moved = moved.with_cell(jnp.asarray(self.cells[index]))
-        edge_list = find_edges(
-            np.asarray(moved.positions), self.cells[index], system.pbc,
-            float(potential.interaction_range),
-        )  # fmt: skip
+        search = potential.edge_search(system, skin=0.0)
+        edge_list = search.find(np.asarray(moved.positions), self.cells[index])
         rattlers = find_rattlers(moved, potential, edge_list, jnp.asarray(self.fmax[index]))
         q = self.degrees[index]
         here = np.where(rattlers[:, None], q[: system.atom_count], np.asarray(system.positions))
-        landscape = Landscape(
-            system.with_positions(jnp.asarray(here)), potential, edge_list,
-            jnp.asarray(self.pressure), jnp.asarray(rattlers), jnp.zeros((0, *q.shape)),
-            self.cell_mode,
+        landscape = Landscape.of(
+            system.with_positions(jnp.asarray(here)), potential, edge_list, self.cell_mode,
+            self.pressure, jnp.asarray(rattlers),
         )  # fmt: skip
         return Equilibrium(
             landscape, jnp.asarray(q), system.positions, jnp.asarray(self.fmax[index]),

@@ -17,7 +17,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
 from mdsens.mechanics.enthalpy import Landscape
-from mdsens.particles.edges import EdgeList, block_shape, find_edges
+from mdsens.particles.edge_search import EdgeArrays, EdgeSearch
+from mdsens.particles.edges import EdgeList, block_shape
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 
@@ -102,6 +103,7 @@ class PaddedBatch:
         self.dimension = example.dimension
         self.pressure = np.full(width, pressure)
         first = potentials[0]
+        self.pairwise = first.pairwise
         self.shared = first if all(potential is first for potential in potentials) else None
         self.potentials = [np.stack([np.asarray(leaf)] * width) for leaf in jax.tree.leaves(first)]
         self.potential_structure = jax.tree.structure(first)
@@ -144,21 +146,17 @@ class PaddedBatch:
         for stacked, leaf in zip(self.potentials, jax.tree.leaves(potential), strict=True):
             stacked[slot] = np.asarray(leaf)
 
-    def put_edges(self, slot: int, positions: Any, cell: Any, cutoff: float, skin: float) -> None:
+    def put_edges(self, slot: int, positions: Any, cell: Any, search: EdgeSearch) -> None:
         """Find the edges of the system in a slot at given positions and cell.
 
         Arguments:
             slot: the slot.
             positions: shape (N, D) or longer; what comes after the slot's N atoms is ignored.
             cell: shape (D, D), lattice vectors as rows.
-            cutoff: length within which the potential acts.
-            skin: length by which edges reach further.
+            search: how the edges of that system are found.
         """
         count = self.counts[slot]
-        with jax.default_device(jax.local_devices(backend="cpu")[0]):
-            found = find_edges(
-                np.asarray(positions)[:count], np.asarray(cell), self.template.pbc, cutoff, skin
-            )
+        found = search.arrays(np.asarray(positions)[:count], cell)
         edge_slots, ghosts = found.capacity
         if edge_slots > self.edge_slots or ghosts > self.ghosts:
             # A little more than is needed, so that there are few shapes to compile for.
@@ -166,63 +164,66 @@ class PaddedBatch:
                 self.edge_slots if edge_slots <= self.edge_slots else edge_slots + edge_slots // 16,
                 self.ghosts if ghosts <= self.ghosts else ghosts + ghosts // 16,
             )
-        self._copy_edges(slot, found)
+        self._copy_edges(slot, found, count)
 
-    def _copy_edges(self, slot: int, found: EdgeList) -> None:
-        count, (edge_slots, ghosts) = found.atom_count, found.capacity
+    def _copy_edges(self, slot: int, found: EdgeArrays, count: int) -> None:
+        edge_slots, ghosts = found.capacity
         blocks, _, size = self.neighbors.shape[1:]
         end = self.atoms + self.ghosts
-        neighbors = _by_atom(np.asarray(found.neighbors), count)
+        neighbors = _by_atom(found.neighbors, count)
         neighbors = np.where(
             neighbors < count,
             neighbors,
             np.where(neighbors == count + ghosts, end, neighbors + (self.atoms - count)),
         )
-        # A reverse edge is told by its atom and slot, whose places in the arrays differ here.
-        own = found.neighbors.shape[2]
-        block, edge_slot, column = np.unravel_index(
-            _by_atom(np.asarray(found.reverse), count), found.neighbors.shape
-        )
-        atom = block * own + column
-        reverse = (atom // size * self.edge_slots + edge_slot) * size + atom % size
         wide = np.full((self.edge_slots, blocks * size), end, np.int32)
         wide[:edge_slots, :count] = neighbors
-        places = np.arange(blocks * self.edge_slots * size, dtype=np.int32)
-        wide_reverse = _by_atom(places.reshape(blocks, self.edge_slots, size), blocks * size).copy()
-        wide_reverse[:edge_slots, :count] = np.where(
-            neighbors == end, wide_reverse[:edge_slots, :count], reverse
-        )
         self.neighbors[slot] = _by_block(wide, blocks)
-        self.reverse[slot] = _by_block(wide_reverse, blocks)
+        if self.reverse is not None:
+            # A reverse edge is told by its atom and slot, whose places in the arrays differ here.
+            own = found.neighbors.shape[2]
+            block, edge_slot, column = np.unravel_index(
+                _by_atom(found.reverse, count), found.neighbors.shape
+            )
+            atom = block * own + column
+            reverse = (atom // size * self.edge_slots + edge_slot) * size + atom % size
+            places = np.arange(self.neighbors[slot].size, dtype=np.int32)
+            wide = _by_atom(places.reshape(self.neighbors[slot].shape), blocks * size).copy()
+            wide[:edge_slots, :count] = np.where(
+                neighbors == end, wide[:edge_slots, :count], reverse
+            )
+            self.reverse[slot] = _by_block(wide, blocks)
         self.ghost_owners[slot] = 0
         self.ghost_images[slot] = 0.0
-        self.ghost_owners[slot, :ghosts] = np.asarray(found.ghost_owners)
-        self.ghost_images[slot, :ghosts] = np.asarray(found.ghost_images)
+        self.ghost_owners[slot, :ghosts] = found.ghost_owners
+        self.ghost_images[slot, :ghosts] = found.ghost_images
         self.reach[slot] = float(found.reach)
 
     def _make_room(self, edge_slots: int, ghosts: int) -> None:
         """Arrays for more edges, with those that there are."""
         blocks, size = block_shape(self.atoms)
-        before = None if not hasattr(self, "neighbors") else self.landscapes().edge_list
+        before = self._edge_arrays() if hasattr(self, "neighbors") else None
         self.edge_slots, self.ghosts = edge_slots, ghosts
         shape = (self.width, blocks, edge_slots, size)
         self.neighbors = np.full(shape, self.atoms + ghosts, np.int32)
         places = np.arange(blocks * edge_slots * size, dtype=np.int32).reshape(shape[1:])
-        self.reverse = np.tile(places, (self.width, 1, 1, 1))
+        self.reverse = None if self.pairwise else np.tile(places, (self.width, 1, 1, 1))
         self.ghost_owners = np.zeros((self.width, ghosts), np.int32)
         self.ghost_images = np.zeros((self.width, ghosts, self.dimension))
         self.reach = np.ones(self.width)
         if before is not None:
             for slot in range(self.width):
-                self._copy_edges(slot, jax.tree.map(lambda array, slot=slot: array[slot], before))
+                old = jax.tree.map(lambda array, slot=slot: array[slot], before)
+                self._copy_edges(slot, old, self.atoms)
+
+    def _edge_arrays(self) -> EdgeArrays:
+        return EdgeArrays(
+            self.neighbors, self.reverse, self.ghost_owners, self.ghost_images, self.reach
+        )
 
     def landscapes(self) -> PaddedLandscape:
         """The landscapes in all slots; None in place of a potential that they share."""
         # Arrays of the host: they go to the devices as a whole.
-        edge_arrays: Any = (
-            self.neighbors, self.reverse, self.ghost_owners, self.ghost_images, self.reach,
-            self.atoms,
-        )  # fmt: skip
         system = eqx.tree_at(
             lambda s: (s.positions, s.cell, s.species, s.fixed),
             self.template,
@@ -236,7 +237,9 @@ class PaddedBatch:
             self.pressure, self.rattlers, np.zeros((self.width, 0, self.rows, self.dimension)),
             self.cell_mode, self.counts.astype(float),
         )  # fmt: skip
-        return PaddedLandscape(system, potential, EdgeList(*edge_arrays), *others)
+        return PaddedLandscape(
+            system, potential, EdgeList(*self._edge_arrays(), self.atoms), *others
+        )
 
 
 def _by_atom(array: np.ndarray, count: int) -> np.ndarray:

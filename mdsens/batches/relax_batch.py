@@ -21,7 +21,7 @@ from mdsens.minimisers.preconditioned_lbfgs import PreconditionedLBFGS
 from mdsens.particles.system import System, is_concrete
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation.arguments import METHODS, check_structure, checked_options
-from mdsens.relaxation.driver import ESCAPE_RANGES, SKIN_FRACTION, TRIAL_FRACTION
+from mdsens.relaxation.driver import ESCAPE_RANGES, TRIAL_FRACTION
 from mdsens.values import integer, is_traced, items, real_array
 
 #: Systems side by side on one processor: what they remember should fit its cache.
@@ -144,13 +144,14 @@ class _Batch:
         count = len(systems)
         self.systems, self.potentials = systems, potentials
         self.fmax_asked, self.max_steps = fmax, max_steps
-        self.cell_mode, self.pressure, self.skin = cell_mode, pressure, skin
+        self.cell_mode, self.pressure = cell_mode, pressure
         self.batch_size = batch_size
         self.bar: Progress | None = None
         self.cells = np.array([np.asarray(system.cell) for system in systems])
-        # Every potential is asked once, however many systems share it.
-        ranges = {id(given): float(given.interaction_range) for given in potentials}
-        self.ranges = np.array([ranges[id(given)] for given in potentials])
+        self.searches = [
+            given.edge_search(system, skin)
+            for system, given in zip(systems, potentials, strict=True)
+        ]
         self.degrees = []
         for system in systems:
             blank = np.zeros((0 if cell_mode is None else system.dimension, system.dimension))
@@ -184,7 +185,8 @@ class _Batch:
             width, atoms, example, [self.potentials[index] for index in indices],
             self.cell_mode, self.pressure,
         )  # fmt: skip
-        skin = self.skin or SKIN_FRACTION * float(self.ranges[indices].min())
+        # One for all, since compiled steps share what it allows.
+        skin = min(float(self.searches[index].skin) for index in indices)
         minimiser = minimiser.limited(TRIAL_FRACTION * skin)
         _Run(self, minimiser, padded, devices, indices, steps, skin).finish()
 
@@ -271,7 +273,7 @@ class _Run:
         self.starts[slot, :count] = degrees[:count]
         positions = degrees[:count] @ np.linalg.solve(*_cells(system, batch.cells[index]))
         try:
-            padded.put_edges(slot, positions, batch.cells[index], batch.ranges[index], self.skin)
+            padded.put_edges(slot, positions, batch.cells[index], batch.searches[index])
         except InputError as error:
             raise InputError(f"systems[{index}]: {error}") from None
         self.system_in_slot[slot], self.fresh[slot] = index, True
@@ -289,10 +291,10 @@ class _Run:
             system = batch.systems[index]
             moved = np.abs(report.positions[slot, : system.atom_count] - system.positions).max()
             finite = np.isfinite(report.enthalpy[slot]) and np.isfinite(report.force[slot])
-            escaped = finite and moved > ESCAPE_RANGES * batch.ranges[index]
+            escaped = finite and moved > ESCAPE_RANGES * float(batch.searches[index].cutoff)
             if report.unfinished[slot] and not escaped:
                 self.padded.put_edges(
-                    slot, report.positions[slot], report.cells[slot], batch.ranges[index], self.skin
+                    slot, report.positions[slot], report.cells[slot], batch.searches[index]
                 )
                 self.renewed[slot] = changed = True
                 continue

@@ -13,7 +13,7 @@ from mdsens.batches.padding import (
     with_potential,
 )
 from mdsens.mechanics.enthalpy import largest_force
-from mdsens.minimisers.minimiser import Minimiser, State, displacement_bound
+from mdsens.minimisers.minimiser import Minimiser, State
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation.driver import SEGMENT_STEPS
 
@@ -119,7 +119,7 @@ def _advance_slots(
             & ~state.stalled
             & (course.steps < begin.limits)
         )
-        outdated = displacement_bound(landscape, state.q, course.reference) >= allowed
+        outdated = landscape.displacement_bound(state.q, course.reference) >= allowed
         return unfinished, outdated, force
 
     def step(landscape: PaddedLandscape, course: Course, going: Array) -> Course:

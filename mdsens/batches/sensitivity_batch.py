@@ -251,13 +251,8 @@ class _Job:
             )  # fmt: skip
             count = system.atom_count
             padded.put(slot, system, potential, self.rattlers[index, :count])
-            padded.put_edges(
-                slot,
-                self.relaxed[index],
-                batch.cells[index],
-                float(potential.interaction_range),
-                0.0,
-            )
+            search = potential.edge_search(system, skin=0.0)
+            padded.put_edges(slot, self.relaxed[index], batch.cells[index], search)
             q[slot, count : padded.atoms] = padded.positions[slot, count:]
             q[slot, :count], q[slot, padded.atoms :] = degrees[:count], degrees[count:]
             # The reference of atoms without load is where they are.

@@ -42,6 +42,36 @@ class Landscape(eqx.Module):
     floppy: Float[Array, "M R D"]
     cell_mode: str | None = eqx.field(static=True)
 
+    @staticmethod
+    def of(
+        system: System,
+        potential: Potential,
+        edge_list: EdgeList,
+        cell_mode: str | None = None,
+        pressure: float | Float[Array, ""] = 0.0,
+        rattlers: Bool[Array, " N"] | None = None,
+    ) -> "Landscape":
+        """The landscape of a system, with no null vectors but those of symmetry.
+
+        Arguments:
+            system: N atoms in D dimensions.
+            potential: the potential.
+            edge_list: edges within its range.
+            cell_mode: what of the cell relaxes.
+            pressure: external pressure, energy/length^D.
+            rattlers: shape (N,), atoms without load; None: there are none.
+
+        Returns:
+            The Landscape.
+        """
+        count, dimension = system.atom_count, system.dimension
+        rows = count + (0 if cell_mode is None else dimension)
+        return Landscape(
+            system, potential, edge_list, jnp.asarray(pressure, float),
+            jnp.zeros(count, bool) if rattlers is None else rattlers,
+            jnp.zeros((0, rows, dimension)), cell_mode,
+        )  # fmt: skip
+
     @property
     def coordinates(self) -> Float[Array, "R D"]:
         """The degrees of freedom of the reference system, R = N or N + D rows."""
@@ -89,6 +119,22 @@ class Landscape(eqx.Module):
         deformation = self.deformation(q)
         moved = self.system.with_positions(positions @ deformation)
         return moved.with_cell(self.system.cell @ deformation)
+
+    def displacement_bound(
+        self, q: Float[Array, "R D"], reference: Float[Array, "R D"]
+    ) -> Float[Array, ""]:
+        """An upper bound on how much nearer any two images have come since ``reference``, length.
+
+        Edges found there miss no pair as long as it is less than their skin.
+        """
+        count = self.system.atom_count
+        moved = largest_force(q[:count] - reference[:count])
+        if self.cell_mode is None:
+            return 2.0 * moved
+        # Images at the list's reach also follow the cell, by strain times distance.
+        now, before = self.deformation(q), self.deformation(reference)
+        change = jnp.linalg.norm(jnp.linalg.solve(before, now) - jnp.eye(now.shape[0]))
+        return 2.0 * moved * (1.0 + jnp.linalg.norm(now)) + change * self.edge_list.reach
 
     def enthalpy_and_gradient(
         self, q: Float[Array, "R D"]

@@ -156,7 +156,7 @@ def _outlook(
     fmax: Float[Array, ""],
 ) -> tuple[Bool[Array, ""], Bool[Array, ""], Float[Array, ""]]:
     """Whether another step is to be taken, whether the edges are outdated, the largest force."""
-    outdated = displacement_bound(landscape, state.q, reference) >= allowed_distance
+    outdated = landscape.displacement_bound(state.q, reference) >= allowed_distance
     return unfinished(state, fmax), outdated, largest_force(state.gradient)
 
 
@@ -198,7 +198,7 @@ def _advance_compiled(given: tuple[Any, ...], memory: Any) -> Segment:
     state = dataclasses.replace(here, memory=memory)
 
     def outdated(current: State) -> Bool[Array, ""]:
-        return displacement_bound(landscape, current.q, reference) >= allowed_distance
+        return landscape.displacement_bound(current.q, reference) >= allowed_distance
 
     def going(carry: tuple[Any, ...]) -> Bool[Array, ""]:
         current, steps, _, _ = carry
@@ -218,17 +218,3 @@ def _advance_compiled(given: tuple[Any, ...], memory: Any) -> Segment:
     blank = jnp.full(limit, jnp.nan)
     end = jax.lax.while_loop(going, one_step, (state, jnp.asarray(0), blank, blank))
     return Segment(*end, outdated(end[0]))
-
-
-def displacement_bound(
-    landscape: Landscape, q: Float[Array, "R D"], reference: Float[Array, "R D"]
-) -> Float[Array, ""]:
-    """An upper bound on how much nearer any two images have come since ``reference``, length."""
-    count = landscape.system.atom_count
-    moved = largest_force(q[:count] - reference[:count])
-    if landscape.cell_mode is None:
-        return 2.0 * moved
-    # Images at the list's reach also follow the cell, by strain times distance.
-    now, before = landscape.deformation(q), landscape.deformation(reference)
-    change = jnp.linalg.norm(jnp.linalg.solve(before, now) - jnp.eye(now.shape[0]))
-    return 2.0 * moved * (1.0 + jnp.linalg.norm(now)) + change * landscape.edge_list.reach

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from mdsens.errors import InputError
 from mdsens.observables.observable import Observable, name_of
-from mdsens.particles import EdgeList, Edges, System, edge_blocks, find_edges
+from mdsens.particles import EdgeList, Edges, EdgeSearch, System, edge_blocks
 from mdsens.particles.system import is_concrete
 from mdsens.potentials.pair import smooth_switch
 from mdsens.relaxation import Equilibrium
@@ -153,6 +153,7 @@ def _edges_within(system: System, reach: float, name: str) -> EdgeList:
             f"{name} counts pairs, which needs numbers: ask for it outside jit and vmap"
         )
     try:
-        return find_edges(np.asarray(positions), np.asarray(cell), system.pbc, reach)
+        search = EdgeSearch(system.pbc, reach, with_reverse=False)
+        return search.find(np.asarray(positions), np.asarray(cell))
     except InputError as error:
         raise InputError(f"{name}: {error}") from None

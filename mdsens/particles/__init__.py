@@ -1,11 +1,13 @@
 """What is simulated: systems of particles and the edges between them."""
 
-from mdsens.particles.edges import EdgeList, Edges, edge_blocks, find_edges, no_edges
+from mdsens.particles.edge_search import EdgeSearch, find_edges
+from mdsens.particles.edges import EdgeList, Edges, edge_blocks, no_edges
 from mdsens.particles.packing import random_packing
 from mdsens.particles.system import System, read
 
 __all__ = [
     "EdgeList",
+    "EdgeSearch",
     "Edges",
     "System",
     "edge_blocks",

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int
 from mdsens.archive import Importable
 from mdsens.digits import with_digits
 from mdsens.errors import InputError
+from mdsens.particles.edge_search import EdgeSearch
 from mdsens.particles.edges import Edges
 from mdsens.particles.system import System, is_concrete
 from mdsens.summary import Summarised, Summary
@@ -24,6 +25,9 @@ from mdsens.values import distinct_names, listing, real_array, shown
 
 #: Names of fields that are no parameters and yet lengths.
 LENGTH_FIELDS = ("cutoff", "onset")
+#: Skin of the edges as a fraction of the potential's range; and where particles only push, longer,
+#: for it adds few edges (measured on discs: a tenth less time).
+SKIN_FRACTION, CONTACT_SKIN_FRACTION = 0.1, 0.15
 #: One value for all species, a value per species (S,), or a symmetric table per pair (S, S).
 Parameter: TypeAlias = Float[Array, "..."]
 
@@ -126,6 +130,27 @@ class Potential(Summarised, Importable, eqx.Module):
         """
         ranges = self.pair_ranges
         return jnp.reshape(self.interaction_range, (1,)) if ranges is None else ranges[None]
+
+    def edge_search(self, system: System, skin: float | Array | None = None) -> EdgeSearch:
+        """How the edges of a system are found, as far as this potential needs them.
+
+        Arguments:
+            system: N atoms.
+            skin: length by which edges reach beyond the range; None: a fraction of the range.
+
+        Returns:
+            The EdgeSearch.
+        """
+        reach, ranges = self.interaction_range, self.pair_ranges
+        fraction = CONTACT_SKIN_FRACTION if self.contact else SKIN_FRACTION
+        return EdgeSearch(
+            system.pbc,
+            reach,
+            fraction * reach if skin is None else skin,
+            ranges,
+            None if ranges is None else self.species_index(system),
+            with_reverse=not self.pairwise,
+        )
 
     # Parameters by name ------------------------------------------------------------------------
 

@@ -18,20 +18,16 @@ from mdsens.minimisers.minimiser import (
     Minimiser,
     State,
     advance,
-    displacement_bound,
     first_state,
     refresh,
 )
 from mdsens.minimisers.newton import Newton
-from mdsens.particles.edges import EdgeList, PairCutoffs, find_edges
+from mdsens.particles.edges import EdgeList
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 
 #: Steps per compiled segment, after which progress is shown and Ctrl-C is heard.
 SEGMENT_STEPS = 100
-#: Skin of the edges as a fraction of the potential's range; and where particles only push, longer,
-#: for it adds few edges (measured on discs: a tenth less time).
-SKIN_FRACTION, CONTACT_SKIN_FRACTION = 0.1, 0.15
 #: Longest trial move of an atom as a fraction of the skin: what remains serves many steps.
 TRIAL_FRACTION = 0.15
 #: An atom that has gone further than this many ranges has left for good.
@@ -93,24 +89,11 @@ class Descent:
         progress: bool = False,
         callback: Callback | None = None,
     ):
-        self.range = float(potential.interaction_range)
-        self.skin = skin_fraction(potential) * self.range if skin is None else float(skin)
+        self.search = potential.edge_search(system, skin)
+        self.skin = float(self.search.skin)
         self.fmax, self.max_steps, self.callback = fmax, max_steps, callback
-        self.capacity, self.with_reverse = (1, 0), not potential.pairwise
-        self.pair_cutoffs, ranges = None, potential.pair_ranges
-        if ranges is not None:
-            species = np.asarray(potential.species_index(system))
-            self.pair_cutoffs = PairCutoffs(species, np.asarray(ranges))
-        rows = system.atom_count + (0 if cell_mode is None else system.dimension)
-        self.landscape = Landscape(
-            system=system,
-            potential=potential,
-            edge_list=self._edges(system, self.skin),
-            pressure=jnp.asarray(pressure, float),
-            rattlers=jnp.zeros(system.atom_count, bool),
-            floppy=jnp.zeros((0, rows, system.dimension)),
-            cell_mode=cell_mode,
-        )
+        edge_list = self.search.find(np.asarray(system.positions), np.asarray(system.cell))
+        self.landscape = Landscape.of(system, potential, edge_list, cell_mode, pressure)
         self.reference = self.landscape.coordinates
         self.q = self.reference
         self.enthalpies: list[np.ndarray] = []
@@ -119,15 +102,6 @@ class Descent:
         self.methods: list[tuple[str, int]] = []
         self.last: tuple[Minimiser, State] | None = None
         self.bar = progress_bar() if progress else None
-
-    def _edges(self, system: System, skin: float) -> EdgeList:
-        edge_list = find_edges(
-            np.asarray(system.positions), np.asarray(system.cell), system.pbc,
-            self.range, skin, self.capacity, with_reverse=self.with_reverse,
-            pair_cutoffs=self.pair_cutoffs,
-        )  # fmt: skip
-        self.capacity = edge_list.capacity
-        return edge_list
 
     def run(self, minimiser: Minimiser, fmax: float, steps: int) -> State:
         """Let a minimiser take at most ``steps`` steps, or until the largest force is ``fmax``.
@@ -185,12 +159,16 @@ class Descent:
 
     def valid_edges(self) -> EdgeList:
         """Edges that hold at q: those of the last steps, or new ones where they reach too short."""
-        if not displacement_bound(self.landscape, self.q, self.reference) < self.skin:
+        if not self.landscape.displacement_bound(self.q, self.reference) < self.skin:
             self._refresh_edges()
         return self.landscape.edge_list
 
     def _refresh_edges(self) -> None:
-        edge_list = self._edges(self.landscape.system_at(self.q), self.skin)
+        system = self.landscape.system_at(self.q)
+        edge_list = self.search.find(
+            np.asarray(system.positions), np.asarray(system.cell),
+            self.landscape.edge_list.capacity,
+        )  # fmt: skip
         self.landscape = eqx.tree_at(lambda l: l.edge_list, self.landscape, edge_list)
         self.reference = self.q
 
@@ -205,7 +183,8 @@ class Descent:
     def _check(self, state: State) -> None:
         require_sound(
             np.asarray(state.q), np.asarray(self.landscape.coordinates),
-            np.asarray(state.enthalpy), np.asarray(state.gradient), self.steps, self.range,
+            np.asarray(state.enthalpy), np.asarray(state.gradient), self.steps,
+            float(self.search.cutoff),
             self.landscape.system.atom_count,
         )  # fmt: skip
 
@@ -215,11 +194,6 @@ class Descent:
             np.concatenate(self.enthalpies), np.concatenate(self.forces),
             self.evaluations, self.methods,
         )  # fmt: skip
-
-
-def skin_fraction(potential: Potential) -> float:
-    """The length by which edges reach beyond a potential's range, as a fraction of that."""
-    return CONTACT_SKIN_FRACTION if potential.contact else SKIN_FRACTION
 
 
 def require_sound(

@@ -17,7 +17,7 @@ from mdsens.mechanics.traced_solver import hessian_solver_at
 from mdsens.minimisers.minimiser import Minimiser
 from mdsens.minimisers.newton import Newton
 from mdsens.minimisers.preconditioned_lbfgs import PreconditionedLBFGS
-from mdsens.particles.edges import EdgeList, find_edges, no_edges
+from mdsens.particles.edges import no_edges
 from mdsens.particles.precision import require_double_precision
 from mdsens.particles.system import System, is_concrete
 from mdsens.potentials.potential import Potential
@@ -27,7 +27,7 @@ from mdsens.relaxation.arguments import (
     checked_capacity,
     checked_options,
 )
-from mdsens.relaxation.driver import Callback, Descent, descend_automatically, skin_fraction
+from mdsens.relaxation.driver import Callback, Descent, descend_automatically
 from mdsens.relaxation.equilibrium import Equilibrium
 from mdsens.relaxation.switched_shells import warn_of_switched_shells
 from mdsens.relaxation.traced import TracedOptions, relax_traced
@@ -143,7 +143,7 @@ def relax(
         q, edge_list, rattlers, force = relax_traced(*inputs, options)
         history = preconditioner = None
 
-    landscape = _landscape(system, potential, edge_list, pressure, cell, rattlers)
+    landscape = Landscape.of(system, potential, edge_list, cell, pressure, rattlers)
     q = _root(q, landscape.with_rattlers_at(q).backbone())
     return Equilibrium(
         landscape.with_rattlers_at(q), q, inputs[0].positions, force, fmax,
@@ -164,25 +164,11 @@ def unrelaxed(system: System, potential: Potential, cell: str | None = None) -> 
     Returns:
         The Equilibrium.
     """
-    rattlers = jnp.zeros(system.atom_count, bool)
     blank = no_edges(system.atom_count, system.dimension)
-    landscape = _landscape(system, potential, blank, jnp.zeros(()), cell, rattlers)
+    landscape = Landscape.of(system, potential, blank, cell)
     return Equilibrium(
         landscape, landscape.coordinates, system.positions, jnp.zeros(()), 1.0, None, None
     )
-
-
-def _landscape(
-    system: System,
-    potential: Potential,
-    edge_list: EdgeList,
-    pressure: Float[Array, ""],
-    cell: str | None,
-    rattlers: Array,
-) -> Landscape:
-    rows = system.atom_count + (0 if cell is None else system.dimension)
-    floppy = jnp.zeros((0, rows, system.dimension))
-    return Landscape(system, potential, edge_list, pressure, rattlers, floppy, cell)
 
 
 def _condition(q: Float[Array, "R D"], landscape: Landscape) -> Float[Array, "R D"]:
@@ -207,18 +193,10 @@ def _root(q: Float[Array, "R D"], landscape: Landscape) -> Float[Array, "R D"]:
 
 def _traced_capacity(system: System, potential: Potential, skin: float | None) -> tuple[int, int]:
     """Room for edges where shapes must be known beforehand: half as much again as at the start."""
+    search = potential.edge_search(system, skin)
+    if is_concrete(system.positions, system.cell, search):
+        slots, ghosts = search.find(np.asarray(system.positions), np.asarray(system.cell)).capacity
+        return int(1.5 * slots) + 8, int(1.5 * ghosts) + 64
     dimension = system.dimension
-    if is_concrete(system.positions, system.cell):
-        reach = potential.interaction_range
-        if is_concrete(reach):
-            beyond = skin_fraction(potential) * float(reach) if skin is None else skin
-            found = find_edges(
-                np.asarray(system.positions),
-                np.asarray(system.cell),
-                system.pbc,
-                float(reach),
-                beyond,
-            ).capacity
-            return int(1.5 * found[0]) + 8, int(1.5 * found[1]) + 64
     slots = TRACED_SLOTS[dimension]
     return slots, (3**dimension - 1) * system.atom_count if any(system.pbc) else 0

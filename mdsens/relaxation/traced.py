@@ -20,16 +20,9 @@ from mdsens.mechanics.enthalpy import Landscape, largest_force, typical_force
 from mdsens.mechanics.rattlers import find_rattlers
 from mdsens.minimisers.dense_newton import DenseNewton
 from mdsens.minimisers.lbfgs import LBFGS
-from mdsens.minimisers.minimiser import Minimiser, State, displacement_bound, evaluate, unfinished
+from mdsens.minimisers.minimiser import Minimiser, State, evaluate, unfinished
 from mdsens.minimisers.newton import DENSE_LIMIT, Newton
-from mdsens.particles.edges import (
-    EdgeArrays,
-    EdgeList,
-    PairCutoffs,
-    edge_arrays,
-    edge_list_of,
-    no_edges,
-)
+from mdsens.particles.edges import EdgeList
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation.driver import (
@@ -41,7 +34,6 @@ from mdsens.relaxation.driver import (
     progress_bar,
     require_sound,
     show_progress,
-    skin_fraction,
 )
 
 
@@ -175,20 +167,13 @@ class _TracedDescent:
     ) -> None:
         self.start, self.potential, self.pressure = start, potential, pressure
         self.options = options
-        self.range = jnp.asarray(potential.interaction_range, float)
-        self.skin = jnp.asarray(
-            skin_fraction(potential) * self.range if options.skin is None else options.skin, float
-        )
+        self.search = potential.edge_search(start, options.skin)
+        self.skin = jnp.asarray(self.search.skin, float)
         self.bar = progress_bar() if options.progress else None
-        self.rows = start.atom_count + (0 if options.cell is None else start.dimension)
 
     def landscape(self, edge_list: EdgeList) -> Landscape:
         """The function that is minimised, with some edges."""
-        start = self.start
-        return Landscape(
-            start, self.potential, edge_list, self.pressure, jnp.zeros(start.atom_count, bool),
-            jnp.zeros((0, self.rows, start.dimension)), self.options.cell,
-        )  # fmt: skip
+        return Landscape.of(self.start, self.potential, edge_list, self.options.cell, self.pressure)
 
     def begin(self) -> Course:
         """The start, with its edges."""
@@ -239,7 +224,7 @@ class _TracedDescent:
 
         def near(course: Course) -> Bool[Array, ""]:
             landscape = self.landscape(course.edge_list)
-            return displacement_bound(landscape, course.state.q, course.reference) < allowed
+            return landscape.displacement_bound(course.state.q, course.reference) < allowed
 
         def step(carry: tuple[Any, ...]) -> tuple[Any, ...]:
             course, taken = carry
@@ -279,7 +264,8 @@ class _TracedDescent:
             return q
 
         state = course.state
-        given = (state.q, start, state.enthalpy, state.gradient, course.steps, self.range)
+        reach = jnp.asarray(self.search.cutoff)
+        given = (state.q, start, state.enthalpy, state.gradient, course.steps, reach)
         q = _call_back(check, jax.ShapeDtypeStruct(state.q.shape, state.q.dtype), *given)
         return dataclasses.replace(course, state=dataclasses.replace(state, q=q))
 
@@ -289,31 +275,7 @@ class _TracedDescent:
         return dataclasses.replace(course, edge_list=self._edges(system), reference=course.state.q)
 
     def _edges(self, system: System) -> EdgeList:
-        """Edges of a system whose positions are traced, found by the host."""
-        potential, pbc, capacity = self.potential, self.start.pbc, self.options.capacity
-        with_reverse = not potential.pairwise
-        ranges = potential.pair_ranges
-        table = jnp.zeros((0, 0)) if ranges is None else jnp.asarray(ranges)
-
-        def find(*values: Any) -> EdgeArrays:
-            positions, cell, reach, skin, species, table = map(np.asarray, values)
-            cutoffs = PairCutoffs(species, table) if table.size else None
-            return edge_arrays(
-                positions, cell, pbc, float(reach), float(skin), maximum_capacity=capacity,
-                with_reverse=with_reverse, pair_cutoffs=cutoffs,
-            )  # fmt: skip
-
-        blank = no_edges(system.atom_count, system.dimension, capacity)
-        reverse = blank.reverse if with_reverse else None
-        arrays = EdgeArrays(
-            blank.neighbors, reverse, blank.ghost_owners, blank.ghost_images, blank.reach
-        )
-        shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), arrays)
-        found = _call_back(
-            find, shapes, system.positions, system.cell, self.range, self.skin,
-            potential.species_index(system), table,
-        )  # fmt: skip
-        return edge_list_of(found, system.atom_count)
+        return self.search.find_traced(system.positions, system.cell, self.options.capacity)
 
     def _told(self, course: Course) -> Course:
         """The same course, of which the callback has been told."""

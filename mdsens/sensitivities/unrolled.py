@@ -15,8 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from mdsens.errors import InputError, RelaxationError
 from mdsens.mechanics.enthalpy import Landscape, largest_force
 from mdsens.minimisers import FIRE, Minimiser, State, first_state
-from mdsens.minimisers.minimiser import displacement_bound, refresh
-from mdsens.particles.edges import EdgeList, find_edges
+from mdsens.minimisers.minimiser import refresh
+from mdsens.particles.edges import EdgeList
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 from mdsens.values import boolean, instance, integer, real, shown, text
@@ -98,7 +98,7 @@ def unrolled_tangents(
         skin = real(skin, "skin", above=0.0)
     boolean(progress, "progress")
     name = single_parameter(potential, parameter)
-    unrolling = _Unrolling(_batch(systems), len(systems), potential, name, minimiser, skin)
+    unrolling = _Unrolling(systems, potential, name, minimiser, skin)
     recorded = np.unique(np.append(np.arange(every, steps + 1, every), steps))
     iterates: list[tuple[np.ndarray, ...]] = []
     bar = progress_bar(f"unrolling {len(systems)} starts: step", steps) if progress else None
@@ -150,23 +150,23 @@ class _Unrolling:
 
     def __init__(
         self,
-        systems: System,
-        count: int,
+        systems: Sequence[System],
         potential: Potential,
         parameter: str,
         minimiser: Minimiser | None,
         skin: float | None,
     ):
-        self.systems, self.count, self.potential = systems, count, potential
+        self.systems, self.potential = _batch(systems), potential
         self.direction = potential.direction(parameter)
-        self.range = float(potential.interaction_range)
+        reach = float(potential.interaction_range)
         given = FIRE() if minimiser is None else minimiser
-        enough = max(SKIN_FRACTION * self.range, 4.0 * given.trial_distance)
-        self.skin = float(enough if skin is None else skin)
-        self.minimiser = given.limited(self.skin / 4.0)
-        self.allowed = jnp.asarray(self.skin - 2.0 * self.minimiser.trial_distance)
+        enough = max(SKIN_FRACTION * reach, 4.0 * given.trial_distance)
+        skin = float(enough if skin is None else skin)
+        self.searches = [potential.edge_search(system, skin) for system in systems]
+        self.minimiser = given.limited(skin / 4.0)
+        self.allowed = jnp.asarray(skin - 2.0 * self.minimiser.trial_distance)
         self.capacity, self.taken = (1, 0), 0
-        self.reference = systems.positions
+        self.reference = self.systems.positions
         self.edge_lists = self._edges()
         self.state, self.tangent = _begin(
             self.minimiser, self.systems, self.edge_lists, self.potential, self.direction
@@ -197,15 +197,10 @@ class _Unrolling:
     def _edges(self) -> EdgeList:
         """The edges of every start, in arrays of one shape."""
         while True:
-            lists = []
-            for positions, cell in zip(
-                np.asarray(self.reference), np.asarray(self.systems.cell), strict=True
-            ):
-                lists.append(
-                    find_edges(
-                        positions, cell, self.systems.pbc, self.range, self.skin, self.capacity
-                    )
-                )
+            lists: list[EdgeList] = []
+            places = np.asarray(self.reference), np.asarray(self.systems.cell)
+            for search, positions, cell in zip(self.searches, *places, strict=True):
+                lists.append(search.find(positions, cell, self.capacity))
                 self.capacity = lists[-1].capacity
             if all(edge_list.capacity == self.capacity for edge_list in lists):
                 # On the host: one copy to the device for each array instead of one for each start.
@@ -246,19 +241,6 @@ def _kind(system: System) -> tuple[Any, ...]:
     return system.positions.shape, system.symbols, system.pbc, system.units
 
 
-def _landscape(system: System, edge_list: EdgeList, potential: Potential) -> Landscape:
-    count, dimension = system.positions.shape
-    return Landscape(
-        system=system,
-        potential=potential,
-        edge_list=edge_list,
-        pressure=jnp.zeros(()),
-        rattlers=jnp.zeros(count, bool),
-        floppy=jnp.zeros((0, count, dimension)),
-        cell_mode=None,
-    )
-
-
 def _pushed_forward(
     function: Callable[..., Any], inputs: tuple[Any, ...], tangents: tuple[Any, ...]
 ) -> tuple[State, Any]:
@@ -283,7 +265,7 @@ def _begin(
 
     def one(system: System, edge_list: EdgeList) -> tuple[State, Any]:
         return _pushed_forward(
-            lambda p: first_state(minimiser, _landscape(system, edge_list, p), system.positions),
+            lambda p: first_state(minimiser, Landscape.of(system, p, edge_list), system.positions),
             (potential,),
             (direction,),
         )
@@ -304,7 +286,7 @@ def _refreshed(
 
     def one(system: System, edge_list: EdgeList, state: State, tangent: Any) -> tuple[State, Any]:
         return _pushed_forward(
-            lambda s, p: refresh(_landscape(system, edge_list, p), s),
+            lambda s, p: refresh(Landscape.of(system, p, edge_list), s),
             (state, potential),
             (tangent, direction),
         )
@@ -333,13 +315,13 @@ def _advance(
 
     def one(system: System, edge_list: EdgeList, state: State, tangent: Any) -> tuple[State, Any]:
         return _pushed_forward(
-            lambda s, p: minimiser.step(_landscape(system, edge_list, p), s),
+            lambda s, p: minimiser.step(Landscape.of(system, p, edge_list), s),
             (state, potential),
             (tangent, direction),
         )
 
     def nearer(system: System, edge_list: EdgeList, state: State, reference: Array) -> Array:
-        return displacement_bound(_landscape(system, edge_list, potential), state.q, reference)
+        return Landscape.of(system, potential, edge_list).displacement_bound(state.q, reference)
 
     def is_stale(current: State) -> Array:
         return jnp.any(eqx.filter_vmap(nearer)(systems, edge_lists, current, references) >= allowed)

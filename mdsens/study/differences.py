@@ -12,7 +12,6 @@ from jaxtyping import Float
 from mdsens.errors import RelaxationError
 from mdsens.linalg.null_space import orthonormal_rows
 from mdsens.observables import Observable
-from mdsens.particles import find_edges
 from mdsens.potentials import Potential
 from mdsens.relaxation import Equilibrium, relax
 from mdsens.study.study import Study
@@ -57,7 +56,7 @@ class Pairs:
         system, potential = base.system, base.potential
         reach = float(potential.interaction_range)
         positions, cell = np.asarray(system.positions), np.asarray(system.cell)
-        edges = find_edges(positions, cell, system.pbc, reach, MARGIN * reach, with_reverse=False)
+        edges = potential.edge_search(system, MARGIN * reach).find(positions, cell)
         count = system.atom_count
         neighbors = np.asarray(edges.neighbors)
         blocks, _, sites = np.nonzero(np.asarray(edges.mask))

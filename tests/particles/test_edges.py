@@ -1,6 +1,7 @@
 """Edges against brute force over images."""
 
 import cases
+import jax
 import jax.numpy as jnp
 import numerical
 import numpy as np
@@ -10,8 +11,8 @@ from scipy.spatial import cKDTree
 import mdsens
 from mdsens.errors import InputError
 from mdsens.mechanics import energy_forces_virial
-from mdsens.particles import edge_blocks, find_edges
-from mdsens.particles.edges import PairCutoffs, _check_representable
+from mdsens.particles import EdgeSearch, edge_blocks, find_edges
+from mdsens.particles.edge_search import _check_representable
 
 pytestmark = pytest.mark.xdist_group("particles")
 CELLS = pytest.mark.parametrize("name", cases.CELLS)
@@ -80,10 +81,8 @@ def test_pairs_of_species_have_cutoffs_of_their_own():
     generator = np.random.default_rng(4)
     positions, species = generator.random((60, 2)) * 6.0, generator.integers(2, size=60)
     table, skin = np.array([[1.0, 0.7], [0.7, 0.3]]), 0.1
-    edge_list = find_edges(
-        positions, np.eye(2) * 6.0, (True, True), 1.0, skin,
-        pair_cutoffs=PairCutoffs(species, table),
-    )  # fmt: skip
+    search = EdgeSearch((True, True), 1.0, skin, table, species)
+    edge_list = search.find(positions, np.eye(2) * 6.0)
     system = mdsens.System(positions, np.eye(2) * 6.0, ("A", "B"), species, units="reduced")
     vectors, mask, origins = vectors_of(system, edge_list)
     first, second, _, expected = numerical.images(positions, np.eye(2) * 6.0, (True, True), 1.1)
@@ -193,7 +192,6 @@ def test_a_refreshed_list_has_the_shape_of_the_old_one():
             "atoms 0 and 1 are at the same point",
         ),
         ({"positions": np.array([[0.0, 0, 0], [3.0, 0, 0]])}, "at the same point"),
-        ({"maximum_capacity": (1, 1), "cutoff": 2.5}, r"pass capacity=\("),
     ],
 )
 def test_what_the_search_refuses(change, message):
@@ -203,6 +201,16 @@ def test_what_the_search_refuses(change, message):
     }  # fmt: skip
     with pytest.raises(InputError, match=message):
         find_edges(**given)
+
+
+def test_edges_of_a_traced_function_have_the_room_that_they_are_given():
+    search, positions, cell = EdgeSearch((True,) * 3, 2.5), np.eye(3)[:2], np.eye(3) * 3.0
+    with pytest.raises(InputError, match=r"pass capacity=\("):
+        search.arrays(positions, cell, capacity=(1, 1), grow=False)
+    free = search.find(positions, cell)
+    traced = jax.jit(lambda *given: search.find_traced(*given, free.capacity))(positions, cell)
+    for ours, theirs in zip(jax.tree.leaves(traced), jax.tree.leaves(free), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_a_list_with_more_entries_than_32_bits_count_is_refused():

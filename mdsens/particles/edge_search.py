@@ -1,0 +1,284 @@
+"""How edges are found, and until when they hold: decided once, by potential and system."""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+from scipy.sparse import csr_array
+
+from mdsens.errors import InputError
+from mdsens.particles.edges import EdgeList, block_shape, no_edges
+from mdsens.particles.neighbor_pairs import neighbor_pairs
+from mdsens.particles.precision import require_double_precision
+from mdsens.resources import on_all_cores
+
+
+class EdgeArrays(NamedTuple):
+    """The arrays of an EdgeList, in NumPy as the host has found them or in JAX."""
+
+    neighbors: Any
+    reverse: Any
+    ghost_owners: Any
+    ghost_images: Any
+    reach: Any
+
+    @property
+    def capacity(self) -> tuple[int, int]:
+        """Slots per atom and number of ghosts that there is room for."""
+        return self.neighbors.shape[-2], self.ghost_owners.shape[-1]
+
+    def edge_list(self, atom_count: int) -> EdgeList:
+        """The EdgeList of N atoms that has these arrays, in JAX."""
+        return EdgeList(
+            jnp.asarray(self.neighbors),
+            None if self.reverse is None else jnp.asarray(self.reverse),
+            jnp.asarray(self.ghost_owners),
+            jnp.asarray(self.ghost_images),
+            jnp.asarray(self.reach),
+            atom_count,
+        )
+
+
+class EdgeSearch(eqx.Module):
+    """How the edges of a system are found; potentials offer theirs (`Potential.edge_search`).
+
+    Attributes:
+        pbc: D values, whether each direction is periodic.
+        cutoff: length within which the potential acts; must be positive.
+        skin: length by which edges reach further, so that they serve while atoms move.
+        pair_cutoffs: shape (S, S), cutoffs of pairs of species, none longer than ``cutoff``; None
+            where they do not differ.
+        species: shape (N,), index of each atom's species in that table.
+        with_reverse: whether to find which edges are one another's reverse, a tenth of the work.
+    """
+
+    pbc: tuple[bool, ...] = eqx.field(static=True)
+    cutoff: float | Float[Array, ""]
+    skin: float | Float[Array, ""] = 0.0
+    pair_cutoffs: Float[Any, "S S"] | None = None
+    species: Int[Any, " N"] | None = None
+    with_reverse: bool = eqx.field(static=True, default=True)
+
+    def find(self, positions: Any, cell: Any, capacity: tuple[int, int] = (1, 0)) -> EdgeList:
+        """Find all edges within cutoff and skin, images included, on the host.
+
+        Arguments:
+            positions: shape (N, D), in units of length; atoms may lie outside the cell.
+            cell: shape (D, D), lattice vectors as rows.
+            capacity: slots per atom and ghosts that there must be room for at least, so that a
+                refreshed list can have the shape of the old one.
+
+        Returns:
+            The EdgeList.
+
+        Raises:
+            InputError: cutoff not positive, positions not finite, two atoms at one point, or more
+                edges than there is room for.
+        """
+        require_double_precision()
+        return self.arrays(positions, cell, capacity).edge_list(len(positions))
+
+    def find_traced(
+        self, positions: Float[Array, "N D"], cell: Float[Array, "D D"], capacity: tuple[int, int]
+    ) -> EdgeList:
+        """The same where JAX traces positions and cell: the host is called back for the edges.
+
+        Arguments:
+            positions: shape (N, D), in units of length.
+            cell: shape (D, D), lattice vectors as rows.
+            capacity: slots per atom and ghosts that there is room for.
+
+        Returns:
+            The EdgeList; more edges than there is room for are an error when the code runs.
+        """
+
+        def search(search: EdgeSearch, positions: Any, cell: Any) -> EdgeArrays:
+            return search.arrays(positions, cell, capacity, grow=False)
+
+        count, dimension = positions.shape
+        blank = no_edges(count, dimension, capacity)
+        reverse = blank.reverse if self.with_reverse else None
+        shapes = jax.tree.map(
+            lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype),
+            EdgeArrays(
+                blank.neighbors, reverse, blank.ghost_owners, blank.ghost_images, blank.reach
+            ),
+        )
+        given = jax.tree.map(jnp.asarray, (self, positions, cell))
+        found = jax.pure_callback(search, shapes, *given, vmap_method="sequential")
+        return found.edge_list(count)
+
+    def arrays(
+        self, positions: Any, cell: Any, capacity: tuple[int, int] = (1, 0), grow: bool = True
+    ) -> EdgeArrays:
+        """What `find` finds, without JAX, as what compiled code calls back must be.
+
+        Arguments:
+            positions: shape (N, D), in units of length.
+            cell: shape (D, D), lattice vectors as rows.
+            capacity: slots per atom and ghosts that there must be room for at least.
+            grow: whether there may be more.
+
+        Returns:
+            The arrays of the EdgeList.
+
+        Raises:
+            InputError: as `find`, or more edges than there may be room for.
+        """
+        positions, cell = np.asarray(positions, float), np.asarray(cell, float)
+        cutoff, skin = float(self.cutoff), float(self.skin)
+        count, reach = len(positions), cutoff + skin
+        if not (np.isfinite(cutoff) and cutoff > 0):
+            raise InputError(f"cutoff = {cutoff}: give a positive length")
+        reach_of = None
+        if self.pair_cutoffs is not None:
+            table, species = np.asarray(self.pair_cutoffs), np.asarray(self.species)
+
+            def reach_of(pairs: np.ndarray) -> np.ndarray:
+                return table[species[pairs[:, 0]], species[pairs[:, 1]]] + skin
+
+        pairs = neighbor_pairs(positions, cell, self.pbc, reach, reach_of)
+        return _arranged(pairs, count, reach, capacity, grow, self.with_reverse)
+
+
+def find_edges(
+    positions: Any,
+    cell: Any,
+    pbc: tuple[bool, ...],
+    cutoff: float,
+    skin: float = 0.0,
+    minimum_capacity: tuple[int, int] = (1, 0),
+    with_reverse: bool = True,
+) -> EdgeList:
+    """Find all edges within ``cutoff + skin``, images included, on the host.
+
+    Arguments:
+        positions: shape (N, D), in units of length; atoms may lie outside the cell.
+        cell: shape (D, D), lattice vectors as rows.
+        pbc: D values, whether each direction is periodic.
+        cutoff: length within which the potential acts; must be positive.
+        skin: length by which the list reaches further, so that it serves while atoms move.
+        minimum_capacity: slots per atom and ghosts that there must be room for at least.
+        with_reverse: whether to find which edges are one another's reverse.
+
+    Returns:
+        The EdgeList.
+
+    Raises:
+        InputError: as `EdgeSearch.find`.
+    """
+    search = EdgeSearch(tuple(pbc), cutoff, skin, with_reverse=with_reverse)
+    return search.find(positions, cell, minimum_capacity)
+
+
+def _arranged(
+    pairs: tuple[np.ndarray, np.ndarray, np.ndarray],
+    count: int,
+    reach: float,
+    capacity: tuple[int, int],
+    grow: bool,
+    with_reverse: bool,
+) -> EdgeArrays:
+    """Pairs, as found by `neighbor_pairs`, in blocks of slots."""
+    ends, crossing, images = pairs
+    # Each pair once as found and once from its other end: edges 2p and 2p + 1 are one another's
+    # reverse. Numbers are 32 bits wide throughout, for there are a hundred edges to an atom.
+    _check_representable(ends.size)
+    origins, targets = ends.ravel(), np.ascontiguousarray(ends[:, ::-1])
+    owners, ghost_images = _put_ghosts(targets, crossing, images, count)
+    # The transposition of a sparse matrix is a sort by atom, in time linear in the edges.
+    pointers = np.arange(ends.size + 1, dtype=np.int32)
+    by_edge = csr_array((targets.ravel(), origins, pointers), shape=(ends.size, count))
+    by_atom = by_edge.tocsc()
+    del ends, origins, targets, pointers, by_edge
+    edges, first_edges = by_atom.indices, by_atom.indptr
+
+    edge_counts = np.diff(first_edges)
+    widest = int(edge_counts.max(initial=0))
+    width, ghosts = _room(widest, len(owners), capacity, grow)
+    blocks, size = block_shape(count)
+    places = blocks * width * size
+    _check_representable(places)
+    neighbors = np.full((blocks, width, size), count + ghosts, np.int32)
+    reverse = place_of_edge = np.zeros((0, width, size), np.int32)
+    if with_reverse:
+        reverse = np.arange(places, dtype=np.int32).reshape(blocks, width, size)
+        place_of_edge = np.empty_like(edges)
+    # Block by block, within the cache: all are transposed on the way, from [C, K] to [K, C].
+    starts = [min(block * size, count) for block in range(blocks + 1)]
+
+    def slots_of(block: int) -> tuple[slice, slice, np.ndarray]:
+        """The atoms of a block, their edges, and which of their slots hold one."""
+        start, stop = starts[block : block + 2]
+        taken = np.arange(width) < edge_counts[start:stop, None]
+        return slice(0, stop - start), slice(first_edges[start], first_edges[stop]), taken
+
+    def put_neighbors(block: int) -> None:
+        atoms, within, taken = slots_of(block)
+        neighbors[block, :, atoms].T[taken] = by_atom.data[within]
+        if with_reverse:
+            place_of_edge[edges[within]] = reverse[block, :, atoms].T[taken]
+
+    def put_reverse(block: int) -> None:
+        atoms, within, taken = slots_of(block)
+        reverse[block, :, atoms].T[taken] = place_of_edge[edges[within] ^ 1]
+
+    on_all_cores(put_neighbors, range(blocks))
+    if with_reverse:
+        on_all_cores(put_reverse, range(blocks))
+    del by_atom, edges, place_of_edge
+    unused = ghosts - len(owners)
+    return EdgeArrays(
+        neighbors,
+        reverse if with_reverse else None,
+        np.pad(owners, (0, unused)),
+        np.pad(ghost_images, ((0, unused), (0, 0))),
+        np.asarray(reach),
+    )
+
+
+def _put_ghosts(
+    targets: np.ndarray, crossing: np.ndarray, images: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Let edges that leave their cell lead to ghosts; return the ghosts' owners and images."""
+    owners = targets[crossing].astype(np.int64)
+    bases = 2 * np.abs(images).max(axis=0, initial=0) + 1
+    keys = owners.copy()
+    for axis, base in enumerate(bases):
+        shift = images[:, axis, None] * np.array([1, -1])
+        keys = keys * base + (shift + base // 2)
+    chosen, ghosts = np.unique(keys, return_inverse=True)
+    targets[crossing] = count + ghosts.reshape(keys.shape)
+    ghost_images = np.empty((len(chosen), len(bases)))
+    for axis in reversed(range(len(bases))):
+        chosen, shift = np.divmod(chosen, bases[axis])
+        ghost_images[:, axis] = shift - bases[axis] // 2
+    return chosen.astype(np.int32), ghost_images
+
+
+def _check_representable(entries: int) -> None:
+    if entries >= 2**31:
+        raise InputError(
+            f"the edge list would have {entries} entries, and {2**31 - 1} are allowed: "
+            "choose a shorter cutoff or fewer atoms"
+        )
+
+
+def _room(width: int, ghosts: int, capacity: tuple[int, int], grow: bool) -> tuple[int, int]:
+    """Slots and ghosts to make room for; grows in steps, so that few shapes are compiled."""
+    if width <= capacity[0] and ghosts <= capacity[1]:
+        return max(capacity[0], 1), capacity[1]
+    if not grow:
+        raise InputError(
+            f"an atom has {width} edges and there are {ghosts} periodic images, but the traced "
+            f"function has room for {capacity[0]} and {capacity[1]}: "
+            f"pass capacity=({2 * width}, {2 * ghosts}) to relax"
+        )
+    if width > capacity[0]:
+        width = width + (width > 8) * (-width % 4)
+    if ghosts > capacity[1]:
+        ghosts = -(-(ghosts + ghosts // 8) // 64) * 64
+    return max(width, capacity[0], 1), max(ghosts, capacity[1])
