@@ -27,6 +27,9 @@ CHECKED = (
 # class; jaxtyping decorates methods.
 holds = beartype(conf=BeartypeConf(is_pep484_tower=True, hint_overrides=FrozenDict({Self: Any})))
 
+#: Set to False by tests that give any value at all: what is taken there need not be named.
+active = True
+
 _jaxtyped = jaxtyping.jaxtyped
 
 
@@ -47,6 +50,8 @@ def _checked(typechecker, given):
     @functools.wraps(checked)
     def call(*arguments, **options):
         __tracebackhide__ = True
+        if not active:
+            return given(*arguments, **options)
         try:
             return checked(*arguments, **options)
         except jaxtyping.TypeCheckError as violation:

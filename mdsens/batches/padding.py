@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.particles.edge_search import EdgeArrays, EdgeSearch
-from mdsens.particles.edges import EdgeList, block_shape
+from mdsens.particles.edges import block_shape, no_edges
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 
@@ -237,9 +237,10 @@ class PaddedBatch:
             self.pressure, self.rattlers, np.zeros((self.width, 0, self.rows, self.dimension)),
             self.cell_mode, self.counts.astype(float),
         )  # fmt: skip
-        return PaddedLandscape(
-            system, potential, EdgeList(*self._edge_arrays(), self.atoms), *others
-        )
+        # An EdgeList has no axis of slots: only its structure has these arrays.
+        blank = no_edges(self.atoms, self.dimension, with_reverse=not self.pairwise)
+        edges = jax.tree.unflatten(jax.tree.structure(blank), jax.tree.leaves(self._edge_arrays()))
+        return PaddedLandscape(system, potential, edges, *others)
 
 
 def _by_atom(array: np.ndarray, count: int) -> np.ndarray:

@@ -99,12 +99,11 @@ class EdgeSearch(eqx.Module):
             return search.arrays(positions, cell, capacity, grow=False)
 
         count, dimension = positions.shape
-        blank = no_edges(count, dimension, capacity)
-        reverse = blank.reverse if self.with_reverse else None
+        blank = no_edges(count, dimension, capacity, self.with_reverse)
         shapes = jax.tree.map(
             lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype),
             EdgeArrays(
-                blank.neighbors, reverse, blank.ghost_owners, blank.ghost_images, blank.reach
+                blank.neighbors, blank.reverse, blank.ghost_owners, blank.ghost_images, blank.reach
             ),
         )
         given = jax.tree.map(jnp.asarray, (self, positions, cell))

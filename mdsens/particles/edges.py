@@ -93,13 +93,16 @@ def block_shape(atom_count: int) -> tuple[int, int]:
     return blocks, -(-atom_count // blocks)
 
 
-def no_edges(atom_count: int, dimension: int, capacity: tuple[int, int] = (1, 0)) -> EdgeList:
+def no_edges(
+    atom_count: int, dimension: int, capacity: tuple[int, int] = (1, 0), with_reverse: bool = True
+) -> EdgeList:
     """An EdgeList without edges, with room for some.
 
     Arguments:
         atom_count: N.
         dimension: D.
         capacity: slots per atom and ghosts to make room for.
+        with_reverse: whether the list says which edges are one another's reverse.
 
     Returns:
         The EdgeList.
@@ -109,7 +112,7 @@ def no_edges(atom_count: int, dimension: int, capacity: tuple[int, int] = (1, 0)
     places = np.arange(blocks * slots * size, dtype=np.int32).reshape(blocks, slots, size)
     return EdgeList(
         neighbors=jnp.full(places.shape, atom_count + ghosts, jnp.int32),
-        reverse=jnp.asarray(places),
+        reverse=jnp.asarray(places) if with_reverse else None,
         ghost_owners=jnp.zeros(ghosts, jnp.int32),
         ghost_images=jnp.zeros((ghosts, dimension)),
         reach=jnp.ones(()),
