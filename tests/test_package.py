@@ -28,7 +28,7 @@ FLOORS = (
     ("study",),
     ("cli",),
 )
-ROOMS = [room for floor in FLOORS for room in floor if room != "cli" and room != "plots"]
+ROOMS = [room for floor in FLOORS for room in floor if room != "cli"]
 
 
 def forbidden(room):

@@ -1,56 +1,30 @@
-"""Figures from results: structures with sensitivity vectors, bars, convergence, ensembles."""
+"""Structures with an arrow on each particle."""
 
 import itertools
-import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import ase
 import ase.data
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PatchCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Polygon
 
-from mdsens.digits import is_zero, with_digits
 from mdsens.markup import for_figure
 from mdsens.particles.species_names import species_names
+from mdsens.plots.style import new_figure, pretty_unit
 
 #: Fills of species, of falling lightness so that they differ in grey too (after Okabe and Ito).
 SPECIES_COLORS = ("#C9DFF1", "#E8A33D", "#3C8D6E", "#7A4E8A")
-#: Fill of atoms that are constrained, and colour of arrows and bars.
-FIXED_COLOR, ARROW_COLOR, BAR_COLOR = "#8C8C8C", "#101010", "#0072B2"
-#: Lines of structures with rattlers.
-RATTLER_COLOR = "#D55E00"
+#: Fill of atoms that are constrained, and colour of arrows.
+FIXED_COLOR, ARROW_COLOR = "#8C8C8C", "#101010"
 #: Vectors shorter than this part of the longest are not drawn.
 SHORTEST_ARROW = 0.02
 #: Most arrows that a projection of three dimensions shows, the longest ones.
 MOST_ARROWS = 150
-#: Numbers that are zero within their errors, and their errors.
-ZERO_COLOR = "#8A8A8A"
-#: What bars are of an observable that has a logarithm.
-LOGARITHMIC = "d ln O / d ln θ"
-
-
-def pretty_unit(unit: str) -> str:
-    """A unit as it is printed in figures and reports.
-
-    Arguments:
-        unit: e.g. ``"eV/Ang^3"``, ``"reduced"`` or ``"1"``.
-
-    Returns:
-        E.g. ``"eV/Å³"``, ``"reduced units"``, or an empty string for pure numbers.
-    """
-    if unit == "1":
-        return ""
-    if unit == "reduced":
-        return "reduced units"
-    unit = unit.replace("Ang", "Å").replace("degree", "°")
-    return re.sub(r"\^(\d)", lambda found: "⁰¹²³⁴⁵⁶⁷⁸⁹"[int(found[1])], unit)
 
 
 def structure_figure(
@@ -79,7 +53,7 @@ def structure_figure(
     Returns:
         The Figure.
     """
-    figure = _new_figure((5.6, 5.4))
+    figure = new_figure((5.6, 5.4))
     handles = draw_structure(
         figure.add_subplot(), atoms, vectors, parameter, unit, length_unit, dimension, diameters
     )
@@ -149,157 +123,6 @@ def draw_structure(
         handles.append(Line2D([], [], color="black", linestyle="--", linewidth=0.9,
                               label="periodic box"))  # fmt: skip
     return handles
-
-
-def sensitivities_figure(results: Mapping[str, Any]) -> Figure:
-    """A bar for each scalar observable and parameter: per cent of change per per cent.
-
-    Where an observable is zero within its error there is no logarithm; theta dO/dtheta takes its
-    place. Whiskers are errors, and what is not above its error is a grey zero.
-
-    Arguments:
-        results: what results.json holds.
-
-    Returns:
-        The Figure.
-    """
-    scalars = [
-        name
-        for name, observable in results["observables"].items()
-        if isinstance(observable["value"], (int, float))
-    ]
-    parameters = list(results["parameters"])
-    columns = min(len(scalars), 2) or 1
-    rows = -(-len(scalars) // columns) or 1
-    figure = _new_figure((1.2 + 3.2 * columns, 0.4 + rows * (0.95 + 0.27 * len(parameters))))
-    for index, name in enumerate(scalars):
-        axes = figure.add_subplot(rows, columns, index + 1)
-        values, errors, label = _bar_values(results, name, parameters)
-        _draw_bars(axes, values, errors, parameters, results["parameters"])
-        axes.set_title(for_figure(name), loc="left", fontsize=10)
-        if label != LOGARITHMIC:
-            axes.set_title("O is zero", loc="right", fontsize=8, color=ZERO_COLOR)
-        axes.set_xlabel(label, fontsize=9)
-        if index % columns:
-            axes.set_yticklabels([])
-    if not scalars:
-        figure.text(0.5, 0.5, "no scalar observables", ha="center")
-    return figure
-
-
-def convergence_figure(
-    steps: Sequence[int], forces: Sequence[float], fmax: float, unit: str = "eV/Ang"
-) -> Figure:
-    """The largest force after each step, and the one asked for.
-
-    Arguments:
-        steps: numbers of the steps.
-        forces: largest force after each, in ``unit``.
-        fmax: largest force at which to stop.
-        unit: unit of the forces.
-
-    Returns:
-        The Figure.
-    """
-    figure = _new_figure((5.6, 3.4))
-    axes = figure.add_subplot()
-    few = len(steps) < 60
-    axes.plot(steps, forces, color=BAR_COLOR, linewidth=1.2, marker="o" if few else None,
-              markersize=3.5)  # fmt: skip
-    axes.axhline(fmax, color="black", linestyle="--", linewidth=1.0)
-    axes.set_yscale("log")
-    # The curve begins far above the line, so that its left end is free.
-    axes.annotate("asked for", (0.0, fmax), xycoords=("axes fraction", "data"),
-                  xytext=(6, 4), textcoords="offset points", ha="left", fontsize=9)  # fmt: skip
-    axes.set_xlabel("step")
-    axes.set_ylabel(f"largest force ({pretty_unit(unit)})")
-    axes.set_xlim(0, max(max(steps, default=1), 1))
-    _plain_frame(axes)
-    return figure
-
-
-def ensemble_figure(curves: Mapping[str, np.ndarray], ensemble: Mapping[str, Any]) -> Figure:
-    """Derivatives through the steps of a minimiser from many starts, and the implicit ones.
-
-    Left, the norms, with the implicit derivatives at the minima as marks at the right; right, how
-    far each unrolled derivative is from the implicit one. Dashed: structures with rattlers.
-
-    Arguments:
-        curves: what ensemble.npz holds.
-        ensemble: what results.json holds under ``"ensemble"``.
-
-    Returns:
-        The Figure.
-    """
-    figure = _new_figure((9.0, 3.9))
-    norms, distances = figure.subplots(1, 2)
-    draw_ensemble(norms, distances, curves)
-    unit = pretty_unit(ensemble["units"]["norms"])
-    norms.set_title(for_figure(f"unrolled {ensemble['minimiser']}"), loc="left", fontsize=11)
-    norms.set_ylabel(
-        f"L₁ norm of d x / d {for_figure(ensemble['parameter'])}" + f" ({unit})" * bool(unit)
-    )
-    distances.set_ylabel("distance from the implicit derivative\n(L₁, relative)")
-    for axes in (norms, distances):
-        axes.set_xlabel("step of the minimiser")
-    return figure
-
-
-def draw_ensemble(norms: Axes, distances: Axes, curves: Mapping[str, np.ndarray]) -> None:
-    """Draw the two panels of `ensemble_figure`, without titles and labels of the axes.
-
-    Arguments:
-        norms: where the norms go.
-        distances: where the distances from the implicit derivative go.
-        curves: what ensemble.npz holds.
-    """
-    steps, rattlers = curves["steps"], curves["rattlers"].any(axis=1)
-    for with_rattlers, colour, style in (
-        (False, BAR_COLOR, "-"),
-        (True, RATTLER_COLOR, (0, (4, 1.5))),
-    ):
-        chosen = rattlers == with_rattlers
-        look: dict[str, Any] = {
-            "color": colour, "linestyle": style, "linewidth": 1.3 if with_rattlers else 0.8,
-            "alpha": 0.9 if with_rattlers else 0.55,
-        }  # fmt: skip
-        for axes, name in ((norms, "unrolled_norms"), (distances, "distances")):
-            values = curves[name][:, chosen]
-            # What is not above zero has no logarithm.
-            axes.plot(steps, np.where(values > 0, values, np.nan), **look)
-    implicit = curves["implicit_norms"]
-    norms.plot(np.full(len(implicit), 1.04 * steps[-1]), implicit, "k_", markersize=7,
-               markeredgewidth=0.8, clip_on=False)  # fmt: skip
-    distances.axhline(1e-2, color="black", linestyle=":", linewidth=1.0)
-    distances.annotate("1 %", (1.0, 1e-2), xycoords=("axes fraction", "data"), xytext=(2, 0),
-                       textcoords="offset points", va="center", fontsize=8)  # fmt: skip
-    handles = [
-        Line2D([], [], color=BAR_COLOR, linewidth=1.2, label="unrolled"),
-        Line2D([], [], color="black", marker="_", markersize=8, linestyle="",
-               label="implicit, at the minima"),
-    ]  # fmt: skip
-    if rattlers.any():
-        rattlers_line = Line2D([], [], color=RATTLER_COLOR, linewidth=1.4, linestyle=(0, (4, 1.5)))
-        rattlers_line.set_label("unrolled, with rattlers")
-        handles.insert(1, rattlers_line)
-    norms.legend(handles=handles, loc="upper left", frameon=False, fontsize=8)
-    for axes in (norms, distances):
-        axes.set_yscale("log")
-        axes.set_xlim(0, steps[-1])
-        _plain_frame(axes)
-    # Room for the legend above the lines.
-    low, high = norms.get_ylim()
-    norms.set_ylim(low, high * (high / low) ** 0.3)
-
-
-def _new_figure(size: tuple[float, float]) -> Figure:
-    figure = Figure(figsize=size, layout="constrained", dpi=160)
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _plain_frame(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _color(index: int) -> str:
@@ -456,70 +279,3 @@ def _round_number(value: float) -> float:
     """The largest of 1, 2, 5 times a power of ten that is not above a value."""
     power = 10.0 ** np.floor(np.log10(value))
     return float(next(digit for digit in (5, 2, 1) if digit * power <= value * 1.0001) * power)
-
-
-def _bar_values(
-    results: Mapping[str, Any], name: str, parameters: list[str]
-) -> tuple[np.ndarray, np.ndarray, str]:
-    """Bars of one observable, their errors, and what they are."""
-    given = results["observables"][name]
-    all_errors = results.get("sensitivity_errors") or {}
-
-    def numbers(of: Mapping[str, Any]) -> np.ndarray:
-        found = [of.get(parameter) for parameter in parameters]
-        return np.array([np.nan if number is None else number for number in found])
-
-    value, off = given["value"], given.get("error")
-    off = np.nan if off is None else off
-    sizes = np.array([results["parameters"][parameter] for parameter in parameters])
-    changes = numbers(results["sensitivities"][name]) * sizes
-    errors = numbers(all_errors.get(name, {})) * np.abs(sizes)
-    if not is_zero(value, off):
-        errors = errors / abs(value)
-        errors += np.abs(changes) * off / value**2
-        return changes / value, errors, LOGARITHMIC
-    unit = pretty_unit(given["units"])
-    return changes, errors, f"θ dO/dθ ({unit})" if unit else "θ dO/dθ"
-
-
-def _draw_bars(
-    axes: Axes,
-    values: np.ndarray,
-    errors: np.ndarray,
-    parameters: list[str],
-    sizes: Mapping[str, float],
-) -> None:
-    places = np.arange(len(parameters))[::-1]
-    zero = is_zero(values, errors) | np.isnan(values)
-    shown, known = np.where(zero, 0.0, values), np.nan_to_num(errors)
-    axes.barh(places, shown, color=BAR_COLOR, height=0.62)
-    axes.axvline(0.0, color="black", linewidth=0.8)
-    low, high = (shown - known).min(initial=0.0), (shown + known).max(initial=0.0)
-    reach = max(high - low, 1e-300)
-    if not shown.any():
-        # Nothing but zeros: room for their errors, and a scale where these are none.
-        reach = reach if known.any() else 2.0
-        low, high = -reach / 2, reach / 2
-    # Room for the numbers at the ends of the bars, whichever way these point.
-    width = 0.32 * max(high - low, 0.6 * reach)
-    axes.set_xlim(low - (width if shown.min(initial=0.0) < 0 else 0.12 * width), high + width)
-    # A whisker too short to be seen would only blur the end of its bar.
-    wide = known > 0.004 * np.ptp(axes.get_xlim())
-    for look, chosen in (("black", wide & ~zero), (ZERO_COLOR, wide & zero)):
-        axes.errorbar(shown[chosen], places[chosen], xerr=known[chosen], fmt="none", ecolor=look,
-                      elinewidth=1.1, capsize=2.5, capthick=1.1, zorder=3)  # fmt: skip
-    axes.set_yticks(places, [for_figure(parameter) for parameter in parameters])
-    axes.set_ylim(-0.6, len(parameters) - 0.4)
-    for index, (place, value, parameter) in enumerate(zip(places, shown, parameters, strict=True)):
-        text = with_digits(float(value), float(errors[index]), most=3)
-        if sizes[parameter] == 0:
-            text = "0, as θ = 0"
-        side = -1 if value < 0 else 1
-        end = value + side * known[index] * wide[index]
-        axes.annotate(text, (end, place), xytext=(4 * side, 0), textcoords="offset points",
-                      ha="left" if side > 0 else "right", va="center", fontsize=8,
-                      color=ZERO_COLOR if zero[index] else "black")  # fmt: skip
-    axes.locator_params(axis="x", nbins=5)
-    axes.xaxis.get_offset_text().set_fontsize(8)
-    axes.tick_params(labelsize=9)
-    _plain_frame(axes)

@@ -1,0 +1,34 @@
+"""Figures from results: structures with sensitivity vectors, bars, convergence, ensembles."""
+
+from mdsens.plots.bars import LOGARITHMIC, ZERO_COLOR, sensitivities_figure
+from mdsens.plots.ensembles import RATTLER_COLOR, draw_ensemble, ensemble_figure
+from mdsens.plots.histories import convergence_figure
+from mdsens.plots.structures import (
+    ARROW_COLOR,
+    FIXED_COLOR,
+    MOST_ARROWS,
+    SHORTEST_ARROW,
+    SPECIES_COLORS,
+    draw_structure,
+    structure_figure,
+)
+from mdsens.plots.style import BAR_COLOR, pretty_unit
+
+__all__ = [
+    "ARROW_COLOR",
+    "BAR_COLOR",
+    "FIXED_COLOR",
+    "LOGARITHMIC",
+    "MOST_ARROWS",
+    "RATTLER_COLOR",
+    "SHORTEST_ARROW",
+    "SPECIES_COLORS",
+    "ZERO_COLOR",
+    "convergence_figure",
+    "draw_ensemble",
+    "draw_structure",
+    "ensemble_figure",
+    "pretty_unit",
+    "sensitivities_figure",
+    "structure_figure",
+]
