@@ -1,12 +1,16 @@
 """Figures show what they should: every particle, arrows to scale, units on the axes."""
 
 import ase
+import ase.build
+import cases
 import numpy as np
 import pytest
 from matplotlib.collections import PatchCollection
 from matplotlib.quiver import Quiver
 
+import mdsens
 from mdsens import plots
+from mdsens.errors import InputError
 
 
 def artists(figure, kind):
@@ -123,3 +127,81 @@ def test_convergence_is_logarithmic_and_shows_what_was_asked_for():
 )
 def test_units_are_spelled_out(unit, pretty):
     assert plots.pretty_unit(unit) == pretty
+
+
+# From results -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def strained():
+    """A crystal with a vacancy in a cell that relaxes: it scales, and the neighbours move in."""
+    return mdsens.relax(cases.vacancy_crystal(), cases.POTENTIALS["lj-smooth"], cell="isotropic")
+
+
+def test_a_structure_in_a_cell_that_relaxes_shows_what_the_strain_does_not_explain(strained):
+    sensitivity = mdsens.sensitivity(strained, wrt="sigma")
+    figure = plots.structure(sensitivity, "sigma")
+    title = figure.axes[0].get_title(loc="left")
+    assert title.startswith("d x / d sigma, non-affine part")
+    (arrows,) = artists(figure, Quiver)
+    # The isotropic strain of the cell, from its edge.
+    edge, slope = strained.cell[0, 0], sensitivity.cell["sigma"][0, 0]
+    left = sensitivity.positions["sigma"] - strained.positions * slope / edge
+    longest = np.linalg.norm(left, axis=1).max()
+    seen = np.hypot(arrows.U, arrows.V)
+    assert 0.5 * longest < seen.max() <= longest * (1 + 1e-12)
+
+
+def test_a_crystal_that_only_scales_has_no_non_affine_part():
+    crystal = mdsens.System.from_ase(ase.build.bulk("Ar", "fcc", 1.6, cubic=True), units="reduced")
+    relaxed = mdsens.relax(crystal, cases.POTENTIALS["lj-smooth"], cell="isotropic")
+    figure = plots.structure(relaxed, "sigma")
+    assert figure.axes[0].get_title(loc="left").endswith("non-affine part: no particle moves")
+
+
+def test_motion_below_its_error_is_none(strained):
+    """The depth of all pairs moves nothing; what is left of it is as large as the forces allow."""
+    loose = mdsens.relax(strained.system, strained.potential, cell="isotropic", fmax=1e-6)
+    sensitivity = mdsens.sensitivity(loose)
+    assert np.abs(sensitivity.positions["epsilon"]).max() > 0.0
+    figure = plots.structure(sensitivity, "epsilon")
+    assert "no particle moves" in figure.axes[0].get_title(loc="left")
+
+
+def test_a_structure_in_a_fixed_cell_shows_all_of_its_motion():
+    relaxed = mdsens.relax(cases.dimer(), cases.POTENTIALS["lj-smooth"])
+    figure = plots.structure(relaxed, "sigma")
+    assert figure.axes[0].get_title(loc="left") == "d x / d sigma"
+    (arrows,) = artists(figure, Quiver)
+    moved = np.asarray(mdsens.sensitivity(relaxed).positions["sigma"])
+    assert np.hypot(arrows.U, arrows.V).max() == pytest.approx(np.linalg.norm(moved, axis=1).max())
+
+
+def test_bars_and_curves_are_drawn_from_results(strained):
+    sensitivity = mdsens.sensitivity(strained, ["volume", "energy"])
+    volume, _ = plots.sensitivities(sensitivity).axes
+    labels = [label.get_text() for label in volume.get_yticklabels()]
+    widths = dict(zip(labels, [bar.get_width() for bar in volume.patches], strict=True))
+    assert widths["sigma"] == pytest.approx(float(sensitivity.logarithmic()["volume"]["sigma"]))
+    axes = plots.convergence(strained).axes[0]
+    np.testing.assert_array_equal(axes.lines[0].get_ydata(), strained.history.forces)
+    assert axes.lines[1].get_ydata()[0] == strained.fmax_asked
+
+
+@pytest.mark.parametrize(
+    ("draw", "line"),
+    [
+        (lambda e: plots.structure(e, "sigmma"), "no parameter|did you mean"),
+        (
+            lambda e: plots.structure(mdsens.sensitivity(e, wrt="sigma"), "epsilon"),
+            "allowed are",
+        ),
+        (lambda e: plots.structure("a crystal", "sigma"), "give an Equilibrium or a Sensitivity"),
+        (plots.sensitivities, "give a Sensitivity"),
+        (lambda e: plots.convergence(mdsens.relax_batch([e.system], e.potential)[0]), "no history"),
+    ],
+)
+def test_what_cannot_be_drawn_is_said_in_a_line(draw, line):
+    with pytest.raises(InputError, match=line) as error:
+        draw(mdsens.relax(cases.dimer(), cases.POTENTIALS["lj-smooth"]))
+    assert "\n" not in str(error.value)

@@ -10,11 +10,29 @@ from matplotlib.figure import Figure
 from mdsens.digits import is_zero, with_digits
 from mdsens.markup import for_figure
 from mdsens.plots.style import BAR_COLOR, new_figure, plain_frame, pretty_unit
+from mdsens.sensitivities import Sensitivity
+from mdsens.values import instance
 
 #: Numbers that are zero within their errors, and their errors.
 ZERO_COLOR = "#8A8A8A"
 #: What bars are of an observable that has a logarithm.
 LOGARITHMIC = "d ln O / d ln θ"
+
+
+def sensitivities(sensitivity: Sensitivity) -> Figure:
+    """A bar for each scalar observable and parameter, as in `sensitivities_figure`.
+
+    Arguments:
+        sensitivity: derivatives of observables.
+
+    Returns:
+        The Figure.
+
+    Raises:
+        InputError: it is no Sensitivity.
+    """
+    instance(sensitivity, "sensitivity", Sensitivity, "a Sensitivity, as from mdsens.sensitivity")
+    return sensitivities_figure(sensitivity.to_dict())
 
 
 def sensitivities_figure(results: Mapping[str, Any]) -> Figure:

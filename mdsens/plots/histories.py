@@ -4,7 +4,35 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
+from mdsens.errors import InputError
 from mdsens.plots.style import BAR_COLOR, new_figure, plain_frame, pretty_unit
+from mdsens.relaxation import Equilibrium
+from mdsens.units import unit_name
+from mdsens.values import instance
+
+
+def convergence(equilibrium: Equilibrium) -> Figure:
+    """The largest force after each step of a relaxation, and the one asked for.
+
+    Arguments:
+        equilibrium: a relaxed structure that knows its course.
+
+    Returns:
+        The Figure.
+
+    Raises:
+        InputError: it is no Equilibrium, or was relaxed in compiled code or a batch.
+    """
+    instance(equilibrium, "equilibrium", Equilibrium, "an Equilibrium, as from mdsens.relax")
+    history = equilibrium.history
+    if history is None:
+        raise InputError(
+            "the equilibrium has no history, as those from compiled code and batches: take one "
+            "that mdsens.relax has returned outside jit, grad and vmap"
+        )
+    unit = unit_name("energy/length", equilibrium.system.units)
+    steps = range(len(history.forces))
+    return convergence_figure(steps, list(history.forces), equilibrium.fmax_asked, unit)
 
 
 def convergence_figure(

@@ -6,16 +6,22 @@ from collections.abc import Mapping
 import ase
 import ase.data
 import numpy as np
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Polygon
+from numpy.typing import ArrayLike
 
 from mdsens.markup import for_figure
 from mdsens.particles.species_names import species_names
 from mdsens.plots.style import new_figure, pretty_unit
+from mdsens.relaxation import Equilibrium
+from mdsens.sensitivities import Sensitivity, sensitivity
+from mdsens.units import quotient_unit_name, unit_name
+from mdsens.values import choice, instance
 
 #: Fills of species, of falling lightness so that they differ in grey too (after Okabe and Ito).
 SPECIES_COLORS = ("#C9DFF1", "#E8A33D", "#3C8D6E", "#7A4E8A")
@@ -23,8 +29,93 @@ SPECIES_COLORS = ("#C9DFF1", "#E8A33D", "#3C8D6E", "#7A4E8A")
 FIXED_COLOR, ARROW_COLOR = "#8C8C8C", "#101010"
 #: Vectors shorter than this part of the longest are not drawn.
 SHORTEST_ARROW = 0.02
+#: Vectors that move no particle by this part of a length, per relative change, are none.
+NO_MOTION = 1e-8
 #: Most arrows that a projection of three dimensions shows, the longest ones.
 MOST_ARROWS = 150
+
+
+def structure(result: Equilibrium | Sensitivity, parameter: str) -> Figure:
+    """A structure with an arrow on each particle: how it moves with one parameter.
+
+    Where the cell relaxes, what the strain of the cell does to all particles alike is left out:
+    arrows are the non-affine part, and the title says so.
+
+    Arguments:
+        result: a relaxed structure, or its sensitivity to the parameter.
+        parameter: its name, e.g. ``"sigma"`` or ``"sigma[Ar-Kr]"``.
+
+    Returns:
+        The Figure.
+
+    Raises:
+        InputError: no result, or a parameter that it has no derivative in.
+        UnreliableDerivativeError: the structure is unconverged or unstable.
+    """
+    if isinstance(result, Equilibrium):
+        result = sensitivity(result, wrt=parameter)
+    instance(result, "result", Sensitivity, "an Equilibrium or a Sensitivity")
+    choice(parameter, "parameter", result.parameters)
+    equilibrium = result.equilibrium
+    system = equilibrium.system
+    moved = np.asarray(result.positions[parameter])
+    if result.relaxes_cell:
+        moved = non_affine(system.positions, system.cell, moved, result.cell[parameter])
+    vectors = np.zeros((system.atom_count, 3))
+    vectors[:, : system.dimension] = moved
+    error = max(result.tangents.errors, default=0.0)
+    largest = {name: float(np.abs(one).max()) for name, one in result.positions.items()}
+    if np.abs(vectors).max() <= motion_error(parameter, result.parameters, largest, error):
+        vectors[:] = 0.0
+    dimension = equilibrium.potential.parameter_dimension(parameter)
+    return structure_figure(
+        equilibrium.system.to_ase(),
+        vectors,
+        parameter,
+        quotient_unit_name("length", dimension, system.units),
+        unit_name("length", system.units),
+        system.dimension,
+        diameters_of(equilibrium),
+        without_strain=result.relaxes_cell,
+    )
+
+
+def motion_error(
+    parameter: str, parameters: Mapping[str, float], largest: Mapping[str, float], error: float
+) -> float:
+    """What derivatives of positions in a parameter cannot be told from zero.
+
+    Arguments:
+        parameter: its name.
+        parameters: values of all that the derivatives are in.
+        largest: largest component of the derivative in each, length/unit.
+        error: relative error, of the largest theta dx/dtheta among the parameters.
+
+    Returns:
+        Their absolute error, length/unit of the parameter.
+    """
+    sizes = {name: abs(value) or 1.0 for name, value in parameters.items()}
+    motion = max(sizes[name] * largest[name] for name in parameters)
+    return max(error * motion, NO_MOTION) / sizes[parameter]
+
+
+def non_affine(
+    positions: ArrayLike, cell: ArrayLike, moved: ArrayLike, cell_moved: ArrayLike
+) -> Float[np.ndarray, "N D"]:
+    """What remains of a motion without that of the cell, which moves x by x . d strain.
+
+    Arguments:
+        positions: shape (N, D), length.
+        cell: lattice vectors as rows, shape (D, D), length.
+        moved: derivative of the positions in a parameter, shape (N, D), length/unit.
+        cell_moved: that of the cell, shape (D, D), length/unit.
+
+    Returns:
+        dx/dtheta - x . d strain/dtheta, shape (N, D), length/unit.
+    """
+    # A direction without a lattice vector has no strain: the pseudo-inverse leaves it out.
+    strain = np.linalg.pinv(np.asarray(cell)) @ np.asarray(cell_moved)
+    return np.asarray(moved) - np.asarray(positions) @ strain
 
 
 def structure_figure(
@@ -35,6 +126,7 @@ def structure_figure(
     length_unit: str = "Ang",
     dimension: int = 3,
     diameters: Mapping[str, float] | None = None,
+    without_strain: bool = False,
 ) -> Figure:
     """A structure with an arrow on each particle: how it moves with one parameter.
 
@@ -49,13 +141,22 @@ def structure_figure(
         length_unit: unit of the positions.
         dimension: 2 or 3.
         diameters: diameter of each species, length; else covalent diameters are drawn.
+        without_strain: whether the vectors are the non-affine part alone, which the title says.
 
     Returns:
         The Figure.
     """
     figure = new_figure((5.6, 5.4))
     handles = draw_structure(
-        figure.add_subplot(), atoms, vectors, parameter, unit, length_unit, dimension, diameters
+        figure.add_subplot(),
+        atoms,
+        vectors,
+        parameter,
+        unit,
+        length_unit,
+        dimension,
+        diameters,
+        without_strain,
     )
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     return figure
@@ -70,6 +171,7 @@ def draw_structure(
     length_unit: str = "Ang",
     dimension: int = 3,
     diameters: Mapping[str, float] | None = None,
+    without_strain: bool = False,
 ) -> list[Line2D]:
     """Draw the panel of `structure_figure`.
 
@@ -82,6 +184,7 @@ def draw_structure(
         length_unit: unit of the positions.
         dimension: 2 or 3.
         diameters: diameter of each species, length; else covalent diameters are drawn.
+        without_strain: whether the vectors are the non-affine part alone, which the title says.
 
     Returns:
         What a legend shows: species, constrained atoms, the periodic box.
@@ -104,7 +207,8 @@ def draw_structure(
     _draw_box(axes, atoms, (across, up))
     # A pure number is a length per length here, and reads better as one.
     shown_unit = f"{pretty_unit(length_unit)}/{pretty_unit(length_unit)}" if unit == "1" else unit
-    _draw_arrows(axes, plane, vectors[:, [across, up]], shown_unit, parameter, dimension)
+    title = f"d x / d {for_figure(parameter)}" + ", non-affine part" * without_strain
+    _draw_arrows(axes, plane, vectors[:, [across, up]], shown_unit, title, dimension)
     axes.set_aspect("equal")
     labels = f" ({pretty_unit(length_unit)})"
     axes.set_xlabel("xyz"[across] + labels)
@@ -123,6 +227,28 @@ def draw_structure(
         handles.append(Line2D([], [], color="black", linestyle="--", linewidth=0.9,
                               label="periodic box"))  # fmt: skip
     return handles
+
+
+def diameters_of(equilibrium: Equilibrium) -> dict[str, float]:
+    """How large to draw each species.
+
+    Arguments:
+        equilibrium: a relaxed structure.
+
+    Returns:
+        Diameters by species, length, of spheres that touch; else empty.
+    """
+    potential, symbols = equilibrium.potential, equilibrium.system.symbols
+    if not potential.contact:
+        return {}
+    size = getattr(potential, "diameter", getattr(potential, "sigma", None))
+    if size is None:
+        return {}
+    numbers, names = np.asarray(size), potential.species or ()
+    if numbers.ndim == 0:
+        return dict.fromkeys(symbols, float(numbers))
+    own = numbers if numbers.ndim == 1 else np.diag(numbers)
+    return {name: float(own[names.index(name)]) for name in symbols}
 
 
 def _color(index: int) -> str:
@@ -246,12 +372,11 @@ def _draw_arrows(
     plane: np.ndarray,
     vectors: np.ndarray,
     unit: str,
-    parameter: str,
+    title: str,
     dimension: int,
 ) -> None:
     lengths = np.linalg.norm(vectors, axis=1)
     longest = lengths.max(initial=0.0)
-    title = f"d x / d {for_figure(parameter)}"
     if longest <= 0.0:
         axes.set_title(title + ": no particle moves", fontsize=11, loc="left")
         return

@@ -164,6 +164,35 @@ class Sensitivity(Summarised, Archived, DerivativesByName[Float[Array, "..."]]):
             self.equilibrium.system.units,
         )
 
+    @property
+    def relaxes_cell(self) -> bool:
+        """Whether the cell relaxed, so that it has derivatives."""
+        return self.equilibrium.landscape.cell_mode is not None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Values and derivatives as plain numbers, texts, lists and dictionaries, as for JSON.
+
+        Returns:
+            ``parameters``, ``observables`` (value, error, units, labels), ``sensitivities`` and
+            their errors, logarithmic ones and theirs; where the cell relaxes ``cell_derivatives``.
+        """
+        return {
+            "parameters": dict(self.parameters),
+            "observables": {
+                name: {
+                    "value": np.asarray(self.observed[name]).tolist(),
+                    "error": np.asarray(self.value_errors[name]).tolist(),
+                    "units": observable.units_of(self.equilibrium.system),
+                    **_labels(observable, np.shape(self.observed[name])),
+                }
+                for name, observable in self.observables.items()
+            },
+            "sensitivities": _plain(self),
+            "sensitivity_errors": _plain(self.errors),
+            "logarithmic_sensitivities": _plain(self.logarithmic()),
+            "logarithmic_sensitivity_errors": _plain(self.logarithmic_errors()),
+        } | ({"cell_derivatives": _plain({"": self.cell})[""]} if self.relaxes_cell else {})
+
     def logarithmic(self) -> dict[str, dict[str, Float[Array, "..."]]]:
         """D ln O / d ln theta = (theta / O) dO/dtheta: per cent of change per cent of parameter.
 
@@ -322,3 +351,18 @@ def component_label(observable: Observable, index: tuple[int, ...], shape: tuple
     if observable.labels and len(index) == 1:
         return observable.labels[index[0]]
     return ",".join(str(i) for i in index)
+
+
+def _plain(derivatives: Any) -> dict[str, dict[str, Any]]:
+    return {
+        name: {parameter: np.asarray(value).tolist() for parameter, value in by_parameter.items()}
+        for name, by_parameter in derivatives.items()
+    }
+
+
+def _labels(observable: Observable, shape: tuple[int, ...]) -> dict[str, list[str]]:
+    if len(shape) != 1 or not observable.labels:
+        return {}
+    if observable.name == "stress" and shape == (3,):
+        return {"labels": ["xx", "yy", "xy"]}
+    return {"labels": list(observable.labels[: shape[0]])}

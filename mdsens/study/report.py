@@ -28,8 +28,8 @@ from mdsens.study.results_file import read_results
 REPORT_NAME = "report.html"
 #: Longer names of columns are cut in the names of figures.
 LONGEST_NAME = 100
-#: Vectors that move no particle by this part of a length, per relative change, are left out.
-NO_MOTION = 1e-9
+#: Numbers of relaxed.extxyz are rounded to this.
+ROUNDING = 1e-8
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
@@ -150,10 +150,23 @@ def _figures(folder: Path, results: dict[str, Any]) -> dict[str, Figure]:
             table["step"], table["largest_force"], results["fmax_asked"], results["units"]["fmax"]
         )
     atoms = read_atoms(folder / STRUCTURE_NAME)
+    error = results["certificate"]["derivative_error"] or 0.0
+    largest = {
+        name: np.abs(atoms.arrays[column]).max(initial=0.0)
+        for name, column in results["vectors"].items()
+    }
     for parameter, column in results["vectors"].items():
         vectors = np.asarray(atoms.arrays[column])
-        size = abs(results["parameters"][parameter]) or 1.0
-        if np.abs(vectors).max(initial=0.0) * size < NO_MOTION * 10:
+        strains = results.get("cell_derivatives")
+        if strains is not None:
+            cell_moved, dimension = np.zeros((3, 3)), results["dimension"]
+            cell_moved[:dimension, :dimension] = strains[parameter]
+            vectors = plots.non_affine(atoms.positions, atoms.cell[:], vectors, cell_moved)
+        noise = plots.motion_error(parameter, results["parameters"], largest, error)
+        if strains is not None:
+            strained = np.abs(np.linalg.pinv(atoms.cell[:]) @ cell_moved).sum()
+            noise = max(noise, 2.0 * ROUNDING * (1.0 + strained))
+        if np.abs(vectors).max(initial=0.0) <= noise:
             continue
         figures[_structure_figure(parameter)] = plots.structure_figure(
             atoms,
@@ -163,6 +176,7 @@ def _figures(folder: Path, results: dict[str, Any]) -> dict[str, Figure]:
             results["units"]["length"],
             results["dimension"],
             results["diameters"],
+            strains is not None,
         )
     if "ensemble" in results:
         with np.load(folder / ENSEMBLE_NAME) as arrays:
@@ -235,7 +249,8 @@ def _page(folder: Path, results: dict[str, Any], figures: list[Path]) -> str:
     drawn = {path.stem for path in figures}
     still = [name for name in results["vectors"] if _structure_figure(name) not in drawn]
     if still:
-        parts.append(f"<p>No particle moves with {for_html(', '.join(still))}.</p>")
+        beyond = ", but for the strain of the cell" if "cell_derivatives" in results else ""
+        parts.append(f"<p>No particle moves with {for_html(', '.join(still))}{beyond}.</p>")
     if "ensemble" in results:
         parts.append("<h2>Ensemble of random starts</h2>")
         parts += _ensemble(results["ensemble"])

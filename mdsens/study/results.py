@@ -13,9 +13,8 @@ import numpy as np
 import pandas
 
 import mdsens
-from mdsens.observables import Observable
 from mdsens.particles.species_names import QUOTED_SPECIES_ARRAY, SPECIES_ARRAY
-from mdsens.relaxation import Equilibrium
+from mdsens.plots import diameters_of
 from mdsens.sensitivities import Sensitivity
 from mdsens.study.column_names import vector_name
 from mdsens.study.ensemble import Ensemble, curves, summary
@@ -60,6 +59,10 @@ def collect(
     certificate = sensitivity.certificate
     errors = sensitivity.tangents.errors
     parameters = sensitivity.parameters
+    length_units = {
+        name: quotient_unit_name("length", potential.parameter_dimension(name), units)
+        for name in parameters
+    }
     return {
         "schema": SCHEMA,
         "study": study.name,
@@ -75,10 +78,8 @@ def collect(
                 name: {parameter: sensitivity.units(name, parameter) for parameter in parameters}
                 for name in sensitivity
             },
-            "vectors": {
-                name: quotient_unit_name("length", potential.parameter_dimension(name), units)
-                for name in parameters
-            },
+            "vectors": length_units,
+            **({"cell_derivatives": length_units} if sensitivity.relaxes_cell else {}),
             "timing": "s",
         },
         "energy": float(equilibrium.energy),
@@ -92,20 +93,7 @@ def collect(
         "dimension": equilibrium.system.dimension,
         "cell": np.asarray(equilibrium.cell).tolist(),
         "pbc": list(equilibrium.system.pbc),
-        "parameters": dict(parameters),
-        "observables": {
-            name: {
-                "value": np.asarray(sensitivity.observed[name]).tolist(),
-                "error": np.asarray(sensitivity.value_errors[name]).tolist(),
-                "units": observable.units_of(equilibrium.system),
-                **_labels(observable, np.shape(sensitivity.observed[name])),
-            }
-            for name, observable in sensitivity.observables.items()
-        },
-        "sensitivities": _plain(sensitivity),
-        "sensitivity_errors": _plain(sensitivity.errors),
-        "logarithmic_sensitivities": _plain(sensitivity.logarithmic()),
-        "logarithmic_sensitivity_errors": _plain(sensitivity.logarithmic_errors()),
+        **sensitivity.to_dict(),
         "certificate": {
             "lowest_eigenvalue": certificate.lowest_eigenvalue,
             "lowest_eigenvalue_estimated": certificate.estimated,
@@ -120,7 +108,7 @@ def collect(
         },
         "timing": timing,
         "vectors": {name: vector_name(name) for name in parameters},
-        "diameters": _diameters(equilibrium),
+        "diameters": diameters_of(equilibrium),
         "mode": sensitivity.mode,
         "logarithmic": study.file.sensitivity.logarithmic,
         "versions": versions(),
@@ -304,33 +292,3 @@ def finite(value: Any) -> Any:
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value
-
-
-def _plain(derivatives: Any) -> dict[str, dict[str, Any]]:
-    return {
-        name: {parameter: np.asarray(value).tolist() for parameter, value in by_parameter.items()}
-        for name, by_parameter in derivatives.items()
-    }
-
-
-def _labels(observable: Observable, shape: tuple[int, ...]) -> dict[str, list[str]]:
-    if len(shape) != 1 or not observable.labels:
-        return {}
-    if observable.name == "stress" and shape == (3,):
-        return {"labels": ["xx", "yy", "xy"]}
-    return {"labels": list(observable.labels[: shape[0]])}
-
-
-def _diameters(equilibrium: Equilibrium) -> dict[str, float]:
-    """How large to draw each species: true diameters of spheres that touch, else none."""
-    potential, symbols = equilibrium.potential, equilibrium.system.symbols
-    if not potential.contact:
-        return {}
-    size = getattr(potential, "diameter", getattr(potential, "sigma", None))
-    if size is None:
-        return {}
-    numbers, names = np.asarray(size), potential.species or ()
-    if numbers.ndim == 0:
-        return dict.fromkeys(symbols, float(numbers))
-    own = numbers if numbers.ndim == 1 else np.diag(numbers)
-    return {name: float(own[names.index(name)]) for name in symbols}

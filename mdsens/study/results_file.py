@@ -41,6 +41,7 @@ class UnitNames(Section):
     parameters: dict[str, str]
     sensitivities: dict[str, dict[str, str]]
     vectors: dict[str, str]
+    cell_derivatives: dict[str, str] | None = None
     timing: Literal["s"]
 
 
@@ -133,6 +134,7 @@ class Results(Section):
     logarithmic_sensitivity_errors: ByBoth | None = None
     certificate: CertificateSection
     timing: dict[str, float]
+    cell_derivatives: dict[str, list[list[Number]]] | None = None
     vectors: dict[str, str]
     diameters: dict[str, float]
     mode: str
@@ -149,6 +151,9 @@ class Results(Section):
             ("units.vectors", units.vectors),
         ):
             _require_same(name, by_parameter, self.parameters)
+        if self.cell_derivatives is not None:
+            _require_same("cell_derivatives", self.cell_derivatives, self.parameters)
+            _require_same("units.cell_derivatives", units.cell_derivatives or {}, self.parameters)
         for name, by_both in (
             ("sensitivities", self.sensitivities),
             ("sensitivity_errors", self.sensitivity_errors),

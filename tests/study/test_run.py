@@ -191,6 +191,16 @@ def test_a_run_keeps_what_else_the_structure_has(trimer, tmp_path):
     np.testing.assert_allclose(written.arrays["dsigma"], moved, atol=1e-7)
 
 
+def test_where_the_cell_relaxes_its_derivatives_are_written(tmp_path):
+    study = load_study("argon-vacancy", ["relaxation.cell=isotropic", "sensitivity.wrt=['sigma']"])
+    run = run_study(study, tmp_path / "out")
+    results = strict(run.folder / "results.json")
+    expected = np.asarray(run.sensitivity.cell["sigma"]).tolist()
+    assert results["cell_derivatives"] == {"sigma": expected}
+    assert results["units"]["cell_derivatives"] == {"sigma": "1"}
+    assert not unknown_keys(Results.model_validate(results))
+
+
 def test_an_unconverged_structure_is_refused_unless_allowed(trimer, tmp_path):
     study = load_study(trimer, ["relaxation.max_steps=1"])
     with pytest.raises(UnreliableDerivativeError, match="unconverged"):
