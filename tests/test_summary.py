@@ -90,6 +90,21 @@ def test_a_sensitivity_shows_its_derivatives_with_digits_that_their_errors_allow
     assert "<td>volume</td>" in sens._repr_html_()
 
 
+def test_without_errors_no_noise_is_shown(relaxed):
+    """Against the same with errors: what is zero there is zero here, and no digit is wrong."""
+    asked = ["volume", "energy", "stress"]
+    known = mdsens.sensitivity(relaxed, asked)
+    bare = mdsens.sensitivity(relaxed, asked, error_estimate=False)
+    head, rows = bare._summary().head, bare._summary().rows
+    assert head == ("observable", "parameter", "derivative", "error", "unit")
+    assert rows[1][2] != "0"
+    for row, checked in zip(rows, known._summary().rows, strict=True):
+        assert row[3] == "–"
+        assert (row[2] == "0") == (checked[2] == "0"), row
+        shown, unit = float(row[2]), 10.0 ** -len(row[2].partition(".")[2])
+        assert abs(shown - float(checked[2])) <= unit
+
+
 def test_batches_are_a_few_lines():
     batch = mdsens.relax_batch([cases.dimer()] * 3, ARGON.with_parameters({"sigma": 1.0}))
     assert facts(batch)["converged"] == "3 of 3"

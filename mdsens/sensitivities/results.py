@@ -18,13 +18,15 @@ from mdsens.files import path_of, replacing
 from mdsens.observables.observable import Observable
 from mdsens.relaxation import Certificate, Equilibrium
 from mdsens.summary import Summarised, Summary
-from mdsens.units import quotient_unit_name
+from mdsens.units import powers, quotient_unit_name
 from mdsens.values import shown
 
 if TYPE_CHECKING:
     import pandas
     import xarray
 
+#: Errors that were not estimated are taken to be larger by this than orders of magnitude say.
+SAFETY = 10.0
 #: What a derivative is: of one system, or with a first axis over many.
 Derivative = TypeVar("Derivative")
 
@@ -163,6 +165,43 @@ class Sensitivity(Summarised, Archived, DerivativesByName[Float[Array, "..."]]):
             self.equilibrium.potential.parameter_dimension(parameter),
             self.equilibrium.system.units,
         )
+
+    def supported_error(self, observable: str, parameter: str, logarithmic: bool = False) -> float:
+        """How far the digits of a derivative can be trusted at best, where no error was estimated.
+
+        By orders of magnitude, from how far the atoms are from where no force is on them, compared
+        with the range of the potential, and from the residual of the linear solves.
+
+        Arguments:
+            observable: its name.
+            parameter: its name.
+            logarithmic: whether that of d ln O / d ln theta is meant.
+
+        Returns:
+            Absolute, in the unit of the derivative.
+        """
+        system, certificate = self.equilibrium.system, self.certificate
+        reach = float(self.equilibrium.potential.interaction_range)
+        stiffness = abs(certificate.lowest_eigenvalue) or np.inf
+        left = max(
+            certificate.fmax / (stiffness * reach),
+            certificate.linear_residual or 0.0,
+            float(np.finfo(float).eps),
+        )
+        # What an observable of its dimension can be where no symmetry makes it zero.
+        bases = {"energy": stiffness * reach**2, "length": reach}
+        dimension = powers(self.observables[observable].dimension, system.dimension)
+        scale = 1.0
+        for base, power in dimension.items():
+            scale *= bases[base] ** power if np.isfinite(bases[base]) else 1.0
+        by_parameter = self.derivatives[observable]
+        for name, theta in self.parameters.items():
+            change = abs(theta) * np.abs(np.asarray(by_parameter[name])).max(initial=0.0)
+            scale = max(scale, float(change))
+        error = SAFETY * left * scale
+        if logarithmic:
+            return float(error / (np.abs(np.asarray(self.observed[observable])).max() or np.nan))
+        return float(error / (abs(self.parameters[parameter]) or 1.0))
 
     @property
     def relaxes_cell(self) -> bool:
@@ -319,13 +358,16 @@ class Sensitivity(Summarised, Archived, DerivativesByName[Float[Array, "..."]]):
         for row in self._rows():
             label = row["observable"] + (f" {row['component']}" if row["component"] else "")
             error = row["derivative_error"]
-            number = with_digits(row["derivative"], error)
+            known = error
+            if np.isnan(error):
+                known = self.supported_error(row["observable"], row["parameter"])
+            number = with_digits(row["derivative"], known)
             units = row["derivative_units"]
             rows.append((label, row["parameter"], number, error_text(error), units))
         return rows
 
     def __str__(self) -> str:
-        lines = [f"{'observable':28s} {'parameter':18s} {'derivative':>16s} {'error':>9s}  units"]
+        lines = [f"{'observable':28s} {'parameter':18s} {'derivative':>16s} {'error':>9s}  unit"]
         lines += [
             f"{label:28s} {parameter:18s} {number:>16s} {error:>9s}  {units}"
             for label, parameter, number, error, units in self._table()
@@ -338,7 +380,7 @@ class Sensitivity(Summarised, Archived, DerivativesByName[Float[Array, "..."]]):
             ("derivatives of", ", ".join(["positions", *self.derivatives])),
             ("in", ", ".join(self.parameters)),
         ]
-        head = ("observable", "parameter", "derivative", "error", "units")
+        head = ("observable", "parameter", "derivative", "error", "unit")
         return Summary("Sensitivity", facts, head if self.derivatives else (), self._table())
 
 

@@ -34,11 +34,11 @@ def show_run(finished: FinishedRun) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     logarithmic = results["logarithmic"]
     heading = "d ln O / d ln \u03b8" if logarithmic else "derivative"
-    for title in ("observable", "value", "parameter", heading, "error", "unit"):
-        right = title in ("value", heading, "error")
-        # Where the terminal is narrow, the names of observables give way, the numbers do not.
-        table.add_column(title, justify="right" if right else "left",
-                         no_wrap=title != "observable", overflow="fold")  # fmt: skip
+    # Each observable has a row of its own, above those of its parameters: names are long.
+    for title in ("observable, parameter", f"value, {heading}", "error", "unit"):
+        right = title.startswith(("value", "error"))
+        table.add_column(title, justify="right" if right else "left", no_wrap=True,
+                         overflow="fold")  # fmt: skip
     kind = "logarithmic_" if logarithmic else ""
     shown = results["sensitivities"] if not logarithmic else results["logarithmic_sensitivities"]
     all_errors = results[f"{kind}sensitivity_errors"]
@@ -46,13 +46,19 @@ def show_run(finished: FinishedRun) -> None:
         observable = results["observables"][name]
         if isinstance(observable["value"], list):
             continue
-        value = _number(observable["value"], observable["error"], _short_unit(observable["units"]))
-        for index, (parameter, derivative) in enumerate(by_parameter.items()):
+        error = observable["error"]
+        table.add_row(
+            for_terminal(name), _number(observable["value"], error),
+            for_terminal(error_text(error), "dim"), for_terminal(_short_unit(observable["units"])),
+        )  # fmt: skip
+        for parameter, derivative in by_parameter.items():
             unit = "" if logarithmic else _short_unit(units["sensitivities"][name][parameter])
             error = all_errors[name][parameter]
+            known = error
+            if error is None or np.isnan(error):
+                known = finished.sensitivity.supported_error(name, parameter, logarithmic)
             table.add_row(
-                for_terminal(name if index == 0 else ""), value if index == 0 else "",
-                for_terminal(parameter), _number(derivative, error),
+                for_terminal(f"  {parameter}"), _number(derivative, known),
                 for_terminal(error_text(error), "dim"), for_terminal(unit),
             )  # fmt: skip
     to.print()
@@ -73,10 +79,10 @@ def show_run(finished: FinishedRun) -> None:
              for_terminal(f"{folder}/report.html"), soft_wrap=True)  # fmt: skip
 
 
-def _number(value: float | None, error: float | None, unit: str = "") -> Text:
+def _number(value: float | None, error: float | None) -> Text:
     """A number with the digits that its error supports; grey where it is zero within it."""
     text = with_digits(value, error, most=6)
-    return for_terminal(f"{text} {unit}".strip(), "dim" if text in ("0", UNKNOWN) else "")
+    return for_terminal(text, "dim" if text in ("0", UNKNOWN) else "")
 
 
 def _show_ensemble(to: Console, ensemble: dict[str, Any]) -> None:

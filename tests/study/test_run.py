@@ -97,10 +97,20 @@ def test_every_number_has_an_error_and_noise_is_shown_as_zero(trimer, tmp_path, 
     for name, parameter in zeros:
         (row,) = (r for r in rows if r.startswith(f"<td>{name}</td><td>{parameter}</td>"))
         assert row.split("</td>")[2] == "<td class='number zero'>0"
-    # In the terminal, too: the observable stands in the first of its rows.
+    # In the terminal, too, below the row of the observable.
     lines = [line.split() for line in output.splitlines()]
-    assert any(line[:1] == ["distance(0,1)"] and line[3:5] == ["epsilon", "0"] for line in lines)
+    assert any(line[:2] == ["epsilon", "0"] for line in lines)
     assert any(line[:2] == ["sigma", "0"] for line in lines)
+
+
+def test_names_are_in_one_line_of_a_terminal(trimer, tmp_path, command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    long = "sensitivity.observables=['mean_squared_displacement']"
+    status, output, _ = command("run", trimer, "--out", tmp_path / "out", "--set", long)
+    assert status == 0
+    rows = {line.split()[0]: line.split() for line in output.splitlines() if line.strip()}
+    assert rows["mean_squared_displacement"][-1] == "Å²"
+    assert rows["sigma"][-1] in ("Å", "Å²/Å")
 
 
 def test_results_agree_with_the_library(finished):
