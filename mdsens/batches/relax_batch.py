@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mdsens.batches.batch_equilibrium import BatchEquilibrium
@@ -15,13 +16,13 @@ from mdsens.batches.segment import Begin, Report, advance, blank_course
 from mdsens.errors import InputError
 from mdsens.minimisers.dense_newton import DenseNewton
 from mdsens.minimisers.lbfgs import LBFGS
-from mdsens.minimisers.minimiser import Minimiser
+from mdsens.minimisers.minimiser import Minimiser, State
 from mdsens.minimisers.newton import DENSE_LIMIT, Newton
 from mdsens.minimisers.preconditioned_lbfgs import PreconditionedLBFGS
+from mdsens.minimisers.steps import Outcome, failure, within_skin
 from mdsens.particles.system import System, is_concrete
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation.arguments import METHODS, check_structure, checked_options
-from mdsens.relaxation.driver import ESCAPE_RANGES, TRIAL_FRACTION
 from mdsens.values import integer, is_traced, items, real_array
 
 #: Systems side by side on one processor: what they remember should fit its cache.
@@ -187,8 +188,8 @@ class _Batch:
         )  # fmt: skip
         # One for all, since compiled steps share what it allows.
         skin = min(float(self.searches[index].skin) for index in indices)
-        minimiser = minimiser.limited(TRIAL_FRACTION * skin)
-        _Run(self, minimiser, padded, devices, indices, steps, skin).finish()
+        minimiser, allowed = within_skin(minimiser, skin)
+        _Run(self, minimiser, padded, devices, indices, steps, allowed).finish()
 
     def _width(self, count: int, devices: Devices) -> int:
         if self.batch_size is not None:
@@ -226,11 +227,11 @@ class _Run:
         devices: Devices,
         indices: list[int],
         steps: int,
-        skin: float,
+        allowed: Float[Array, ""],
     ):
         self.batch, self.minimiser, self.padded, self.devices = batch, minimiser, padded, devices
         self.waiting = indices[::-1]
-        self.step_limit, self.skin = steps, skin
+        self.step_limit, self.allowed = steps, allowed
         width = padded.width
         self.system_in_slot = np.full(width, -1)
         self.fresh = np.zeros(width, bool)
@@ -248,13 +249,14 @@ class _Run:
         course = blank_course(self.minimiser, jnp.array(self.starts))
         course = self.devices.put(course)
         landscapes = self.devices.put(self.padded.landscapes())
-        allowed = jnp.asarray(self.skin - 2.0 * self.minimiser.trial_distance)
         while (self.system_in_slot >= 0).any():
             changes: Any = (self.starts, self.fresh, self.renewed, self.fmax, self.limits)
             begin = self.devices.put(Begin(*changes))
-            given = (self.minimiser, self.devices, landscapes, self.padded.shared, begin, allowed)
+            given = (
+                self.minimiser, self.devices, landscapes, self.padded.shared, begin, self.allowed,
+            )  # fmt: skip
             course, report = advance(given, course)
-            if self._take_note(jax.device_get(report)):
+            if self._take_note(jax.device_get(report), course.state):
                 landscapes = self.devices.put(self.padded.landscapes())
             self.batch.show()
 
@@ -280,19 +282,28 @@ class _Run:
         self.fmax[slot] = batch.fmax_asked[index]
         self.limits[slot] = min(self.step_limit, batch.max_steps - batch.steps[index])
 
-    def _take_note(self, report: Report) -> bool:
+    def _take_note(self, report: Report, state: State) -> bool:
         """Write down what was reached; refill slots and renew edges; whether any were changed."""
         self.fresh[:], self.renewed[:] = False, False
-        changed, batch = False, self.batch
+        changed, batch, seen = False, self.batch, report.outlook
         for slot in np.flatnonzero(self.system_in_slot >= 0).tolist():
-            if report.unfinished[slot] and not report.outdated[slot]:
+            outcome = Outcome(int(seen.outcome[slot]))
+            unfinished = outcome == Outcome.GOING
+            if unfinished and not seen.outdated[slot]:
                 continue
             index = self.system_in_slot[slot]
-            system = batch.systems[index]
-            moved = np.abs(report.positions[slot, : system.atom_count] - system.positions).max()
-            finite = np.isfinite(report.enthalpy[slot]) and np.isfinite(report.force[slot])
-            escaped = finite and moved > ESCAPE_RANGES * float(batch.searches[index].cutoff)
-            if report.unfinished[slot] and not escaped:
+            system, search = batch.systems[index], batch.searches[index]
+            # Not finite forces are rare, and only their atoms need all of them.
+            gradient = np.zeros((1, 1))
+            if outcome == Outcome.NOT_FINITE:
+                gradient = np.asarray(state.gradient)[slot]
+            wrong = failure(
+                np.asarray(report.q[slot]), np.asarray(system.positions),
+                float(report.enthalpy[slot]), gradient,
+                int(batch.steps[index] + report.steps[slot]), float(search.cutoff),
+                system.atom_count,
+            )  # fmt: skip
+            if unfinished and wrong is None:
                 self.padded.put_edges(
                     slot, report.positions[slot], report.cells[slot], batch.searches[index]
                 )
@@ -301,19 +312,15 @@ class _Run:
             rows = np.r_[: system.atom_count, self.padded.atoms : self.padded.rows]
             batch.steps[index] += report.steps[slot]
             batch.evaluations[index] += report.evaluations[slot]
-            batch.stalled[index] = report.stalled[slot]
-            if finite and not escaped:
+            batch.stalled[index] = outcome == Outcome.STALLED
+            if wrong is None:
                 batch.degrees[index] = report.q[slot, rows]
                 batch.cells[index] = report.cells[slot]
                 batch.enthalpies[index] = report.enthalpy[slot]
-                batch.fmax[index] = report.force[slot]
+                batch.fmax[index] = seen.force[slot]
             else:
                 batch.enthalpies[index], batch.fmax[index] = np.nan, np.inf
-                what = "the structure flies apart" if finite else "energy or forces are not finite"
-                batch.failures[index] = (
-                    f"{what} after {batch.steps[index]} steps: check the potential and the "
-                    "starting structure, and move overlapping atoms apart"
-                )
+                batch.failures[index] = wrong
             self._fill(slot)
             changed = changed or self.system_in_slot[slot] >= 0
         return changed

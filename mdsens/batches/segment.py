@@ -12,10 +12,9 @@ from mdsens.batches.padding import (
     PaddedLandscape,
     with_potential,
 )
-from mdsens.mechanics.enthalpy import largest_force
 from mdsens.minimisers.minimiser import Minimiser, State
+from mdsens.minimisers.steps import SEGMENT_STEPS, Bounds, Outlook, outlook, steps_while
 from mdsens.potentials.potential import Potential
-from mdsens.relaxation.driver import SEGMENT_STEPS
 
 
 class Begin(eqx.Module):
@@ -43,12 +42,9 @@ class Report(eqx.Module):
     positions: Float[Array, "W N D"]
     cells: Float[Array, "W D D"]
     enthalpy: Float[Array, " W"]
-    force: Float[Array, " W"]
     steps: Int[Array, " W"]
     evaluations: Int[Array, " W"]
-    stalled: Bool[Array, " W"]
-    outdated: Bool[Array, " W"]
-    unfinished: Bool[Array, " W"]
+    outlook: Outlook
 
 
 @eqx.filter_jit
@@ -107,20 +103,9 @@ def _advance_slots(
         steps = jnp.where(begin.fresh, 0, course.steps)
         return Course(state, jnp.where(new, q, course.reference), steps)
 
-    def outlook(
-        landscape: PaddedLandscape, course: Course, begin: Begin
-    ) -> tuple[Array, Array, Array]:
-        """Whether another step is to be taken, whether edges are outdated, the largest force."""
-        state = course.state
-        force = largest_force(state.gradient)
-        unfinished = (
-            (force > begin.fmax)
-            & jnp.isfinite(state.enthalpy)
-            & ~state.stalled
-            & (course.steps < begin.limits)
-        )
-        outdated = landscape.displacement_bound(state.q, course.reference) >= allowed
-        return unfinished, outdated, force
+    def look(landscape: PaddedLandscape, course: Course, begin: Begin) -> Outlook:
+        bounds = Bounds(begin.fmax, begin.limits, allowed)
+        return outlook(landscape, course.state, course.reference, course.steps, bounds)
 
     def step(landscape: PaddedLandscape, course: Course, going: Array) -> Course:
         landscape, state = with_potential(landscape, shared), course.state
@@ -134,28 +119,21 @@ def _advance_slots(
         stepped = Course(minimiser.step(landscape, still), course.reference, course.steps + 1)
         return jax.tree.map(lambda new, old: jnp.where(going, new, old), stepped, course)
 
-    def going(course: Course) -> Bool[Array, " W"]:
-        unfinished, outdated, _ = jax.vmap(outlook)(landscapes, course, begin)
-        return unfinished & ~outdated
-
-    def carry_on(carry: tuple[Any, ...]) -> Bool[Array, ""]:
-        _, now, taken = carry
-        return (jnp.sum(now) >= enough) & (taken < SEGMENT_STEPS)
-
-    def take_steps(carry: tuple[Any, ...]) -> tuple[Any, ...]:
-        course, now, taken = carry
-        course = jax.vmap(step)(landscapes, course, now)
-        return course, going(course), taken + 1
+    def look_around(course: Course) -> Outlook:
+        return jax.vmap(look)(landscapes, course, begin)
 
     course = jax.vmap(prepare)(landscapes, course, begin)
-    now = going(course)
     # Worth a return to the host: to fill slots, and to renew edges.
-    enough = jnp.maximum(1, 3 * jnp.sum(now) // 4)
-    course, _, _ = jax.lax.while_loop(carry_on, take_steps, (course, now, jnp.asarray(0)))
-    unfinished, outdated, force = jax.vmap(outlook)(landscapes, course, begin)
+    enough = jnp.maximum(1, 3 * jnp.sum(look_around(course).due) // 4)
+    course, seen, _ = steps_while(
+        lambda _, seen: jnp.sum(seen.due) >= enough,
+        lambda course, seen: jax.vmap(step)(landscapes, course, seen.due),
+        look_around,
+        course,
+        SEGMENT_STEPS,
+    )
     moved = jax.vmap(lambda landscape, q: landscape.system_at(q))(landscapes, course.state.q)
     state = course.state
     return course, Report(
-        state.q, moved.positions, moved.cell, state.enthalpy, force, course.steps,
-        state.evaluations, state.stalled, outdated, unfinished,
+        state.q, moved.positions, moved.cell, state.enthalpy, course.steps, state.evaluations, seen,
     )  # fmt: skip

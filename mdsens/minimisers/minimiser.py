@@ -1,15 +1,14 @@
-"""What every minimiser is: a state, a first state and a step; and the one loop that runs them."""
+"""What every minimiser is: a state, a first state and a step."""
 
 import abc
 import dataclasses
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mdsens.mechanics.enthalpy import Landscape, largest_force
+from mdsens.mechanics.enthalpy import Landscape
 
 
 class State(eqx.Module):
@@ -87,134 +86,3 @@ def refresh(landscape: Landscape, state: State) -> State:
         state,
         (enthalpy, gradient, state.evaluations + 1),
     )
-
-
-class Segment(eqx.Module):
-    """What one compiled run of steps did.
-
-    Attributes:
-        state: the state reached.
-        steps: number of steps taken.
-        enthalpies: shape (limit,), enthalpy after each step; unused entries are NaN.
-        forces: shape (limit,), largest force after each step.
-        outdated: whether the edges must be found anew before the next step.
-    """
-
-    state: State
-    steps: Int[Array, ""]
-    enthalpies: Float[Array, " limit"]
-    forces: Float[Array, " limit"]
-    outdated: Bool[Array, ""]
-
-
-def advance(
-    minimiser: Minimiser,
-    landscape: Landscape,
-    state: State,
-    reference: Float[Array, "R D"],
-    allowed_distance: Float[Array, ""],
-    fmax: Float[Array, ""],
-    step_limit: Int[Array, ""],
-    limit: int,
-) -> Segment:
-    """Take steps until converged, not finite, stalled, out of steps, or too far from the edges.
-
-    Arguments:
-        minimiser: the algorithm.
-        landscape: the function to minimise; its edges are those at ``reference``.
-        state: where to begin.
-        reference: degrees of freedom at which the edges were found, shape (R, D).
-        allowed_distance: how far two atoms may come nearer before the edges may miss one.
-        fmax: largest force at which to stop, energy/length.
-        step_limit: steps to take at most.
-        limit: size of the record, and steps to take at most.
-
-    Returns:
-        The Segment. What the minimiser remembered at the beginning is used up.
-    """
-    if minimiser.runs_on_host(state.q):
-        return _advance_on_host(
-            minimiser, landscape, state, reference, allowed_distance, fmax, step_limit
-        )
-    here = state.without_memory()
-    given = (minimiser, landscape, here, reference, allowed_distance, fmax, step_limit, limit)
-    return _advance_compiled(given, state.memory)
-
-
-def unfinished(state: State, fmax: float | Float[Array, ""]) -> Bool[Array, ""]:
-    """Whether another step is to be taken: not converged, finite, and still going down."""
-    force = largest_force(state.gradient)
-    return (force > fmax) & jnp.isfinite(state.enthalpy) & ~state.stalled
-
-
-@eqx.filter_jit
-def _outlook(
-    landscape: Landscape,
-    state: State,
-    reference: Float[Array, "R D"],
-    allowed_distance: Float[Array, ""],
-    fmax: Float[Array, ""],
-) -> tuple[Bool[Array, ""], Bool[Array, ""], Float[Array, ""]]:
-    """Whether another step is to be taken, whether the edges are outdated, the largest force."""
-    outdated = landscape.displacement_bound(state.q, reference) >= allowed_distance
-    return unfinished(state, fmax), outdated, largest_force(state.gradient)
-
-
-def _advance_on_host(
-    minimiser: Minimiser,
-    landscape: Landscape,
-    state: State,
-    reference: Float[Array, "R D"],
-    allowed_distance: Float[Array, ""],
-    fmax: Float[Array, ""],
-    step_limit: Int[Array, ""],
-) -> Segment:
-    enthalpies: list[Array] = []
-    forces: list[Array] = []
-    while True:
-        here = state.without_memory()
-        going, outdated, force = _outlook(landscape, here, reference, allowed_distance, fmax)
-        if len(enthalpies) > len(forces):
-            forces.append(force)
-        # Each step is long, and so progress is shown after every one.
-        if not going or outdated or len(forces) >= min(int(step_limit), 1):
-            break
-        state = minimiser.step(landscape, state)
-        enthalpies.append(state.enthalpy)
-    blank = jnp.zeros(0)
-    return Segment(
-        state,
-        jnp.asarray(len(forces)),
-        jnp.stack(enthalpies) if enthalpies else blank,
-        jnp.stack(forces) if forces else blank,
-        outdated,
-    )
-
-
-@eqx.filter_jit(donate="all-except-first")
-def _advance_compiled(given: tuple[Any, ...], memory: Any) -> Segment:
-    """Of `advance`; the minimiser's memory, the largest of it, is written over in its place."""
-    minimiser, landscape, here, reference, allowed_distance, fmax, step_limit, limit = given
-    state = dataclasses.replace(here, memory=memory)
-
-    def outdated(current: State) -> Bool[Array, ""]:
-        return landscape.displacement_bound(current.q, reference) >= allowed_distance
-
-    def going(carry: tuple[Any, ...]) -> Bool[Array, ""]:
-        current, steps, _, _ = carry
-        wanted = unfinished(current, fmax) & ~outdated(current)
-        return wanted & (steps < jnp.minimum(step_limit, limit))
-
-    def one_step(carry: tuple[Any, ...]) -> tuple[Any, ...]:
-        current, steps, enthalpies, forces = carry
-        current = minimiser.step(landscape, current)
-        return (
-            current,
-            steps + 1,
-            enthalpies.at[steps].set(current.enthalpy),
-            forces.at[steps].set(largest_force(current.gradient)),
-        )
-
-    blank = jnp.full(limit, jnp.nan)
-    end = jax.lax.while_loop(going, one_step, (state, jnp.asarray(0), blank, blank))
-    return Segment(*end, outdated(end[0]))

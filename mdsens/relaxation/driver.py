@@ -6,35 +6,17 @@ from collections.abc import Callable
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from mdsens.errors import RelaxationError
 from mdsens.linalg.multigrid import HostPreconditioner
-from mdsens.mechanics.enthalpy import Landscape, largest_force, typical_force
-from mdsens.mechanics.hessian_solver import hessian_fits
-from mdsens.minimisers.lbfgs import LBFGS
-from mdsens.minimisers.minimiser import (
-    Minimiser,
-    State,
-    advance,
-    first_state,
-    refresh,
-)
-from mdsens.minimisers.newton import Newton
+from mdsens.mechanics.enthalpy import Landscape, largest_force
+from mdsens.minimisers.minimiser import Minimiser, State, first_state, refresh
+from mdsens.minimisers.segment import advance
+from mdsens.minimisers.steps import SEGMENT_STEPS, Bounds, failure, within_skin
 from mdsens.particles.edges import EdgeList
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
-
-#: Steps per compiled segment, after which progress is shown and Ctrl-C is heard.
-SEGMENT_STEPS = 100
-#: Longest trial move of an atom as a fraction of the skin: what remains serves many steps.
-TRIAL_FRACTION = 0.15
-#: An atom that has gone further than this many ranges has left for good.
-ESCAPE_RANGES = 1000.0
-#: Newton's method is tried from this fraction of the first typical force on; and where particles
-#: only push, later, for their contacts still change (measured on discs: half the factorisations).
-NEWTON_FRACTION, CONTACT_NEWTON_FRACTION = 5e-3, 1e-3
 
 #: What a callback is told after each segment: steps, enthalpy, largest force, positions (N, D).
 Callback = Callable[[int, float, float, np.ndarray], None]
@@ -109,8 +91,7 @@ class Descent:
         Raises:
             RelaxationError: energy or forces are not finite, or an atom flies away.
         """
-        minimiser = minimiser.limited(TRIAL_FRACTION * self.skin).aimed_at(fmax)
-        allowed = self.skin - 2.0 * minimiser.trial_distance
+        minimiser, allowed = within_skin(minimiser.aimed_at(fmax), self.skin)
         state = self._begin(minimiser)
         self._check(state)
         if not self.forces:
@@ -119,20 +100,19 @@ class Descent:
         limit = min(steps, self.max_steps - self.steps)
         taken = 0
         while True:
+            bounds = Bounds(jnp.asarray(fmax), jnp.asarray(limit - taken), allowed)
             segment = advance(
-                minimiser, self.landscape, state, self.reference, jnp.asarray(allowed),
-                jnp.asarray(fmax), jnp.asarray(limit - taken), SEGMENT_STEPS,
-            )  # fmt: skip
+                minimiser, self.landscape, state, self.reference, bounds, SEGMENT_STEPS
+            )
             state, count = segment.state, int(segment.steps)
             taken, self.steps, self.q = taken + count, self.steps + count, state.q
             self.enthalpies.append(np.asarray(segment.enthalpies)[:count])
             self.forces.append(np.asarray(segment.forces)[:count])
             self._check(state)
-            force = float(largest_force(state.gradient))
-            self._report(state, force)
-            if force <= fmax or taken >= limit or bool(state.stalled):
+            self._report(state, float(segment.outlook.force))
+            if not segment.outlook.unfinished:
                 break
-            if segment.outdated:
+            if segment.outlook.outdated:
                 self._refresh_edges()
                 state = refresh(self.landscape, state)
                 self._check(state)
@@ -181,12 +161,13 @@ class Descent:
             self.callback(self.steps, enthalpy, force, positions)
 
     def _check(self, state: State) -> None:
-        require_sound(
+        wrong = failure(
             np.asarray(state.q), np.asarray(self.landscape.coordinates),
-            np.asarray(state.enthalpy), np.asarray(state.gradient), self.steps,
-            float(self.search.cutoff),
-            self.landscape.system.atom_count,
+            float(state.enthalpy), np.asarray(state.gradient), self.steps,
+            float(self.search.cutoff), self.landscape.system.atom_count,
         )  # fmt: skip
+        if wrong is not None:
+            raise RelaxationError(wrong)
 
     def history(self) -> History:
         """The course so far."""
@@ -194,75 +175,6 @@ class Descent:
             np.concatenate(self.enthalpies), np.concatenate(self.forces),
             self.evaluations, self.methods,
         )  # fmt: skip
-
-
-def require_sound(
-    q: Float[np.ndarray, "R D"],
-    start: Float[np.ndarray, "R D"],
-    enthalpy: Float[np.ndarray, ""],
-    gradient: Float[np.ndarray, "R D"],
-    steps: int,
-    reach: float,
-    count: int,
-) -> None:
-    """Raise RelaxationError unless a relaxation has led to numbers, and not far away.
-
-    Arguments:
-        q: degrees of freedom, shape (R, D).
-        start: those at the beginning.
-        enthalpy: at q, energy.
-        gradient: at q, energy/length.
-        steps: steps taken.
-        reach: the potential's range, length.
-        count: number of atoms, N.
-    """
-    bad = np.flatnonzero(~np.isfinite(gradient[:count]).all(axis=1))
-    if len(bad) or not np.isfinite(float(enthalpy)):
-        raise RelaxationError(
-            f"energy or forces are not finite after {steps} steps, on atoms "
-            f"{bad[:8].tolist()}: move overlapping atoms apart or check the potential there"
-        )
-    moved = np.linalg.norm((q - start)[:count], axis=1)
-    if moved.max() > ESCAPE_RANGES * reach:
-        atom = int(moved.argmax())
-        raise RelaxationError(
-            f"the structure flies apart: atom {atom} has moved by {moved[atom]:.3g} after "
-            f"{steps} steps; check the potential, the starting structure and max_step"
-        )
-
-
-def descend_automatically(descent: Descent, max_step: float) -> State:
-    """L-BFGS until the forces are small, then Newton steps with the Hessian.
-
-    Newton's method is tried when the largest force is a small fraction of the typical one of the
-    beginning (the largest of that grows with the system), and taken as long as each step at least
-    halves it; else L-BFGS goes on for another factor of 10. Where there is no memory for the
-    Hessian L-BFGS goes on to the end.
-    """
-    # Far from the minimum a long memory costs more than it tells.
-    start = LBFGS(max_step=max_step, history=8)
-    state = descent.run(start, descent.fmax, 0)
-    contact = descent.landscape.potential.contact
-    fraction = CONTACT_NEWTON_FRACTION if contact else NEWTON_FRACTION
-    target = fraction * float(typical_force(state.gradient))
-    if float(largest_force(state.gradient)) > descent.fmax and not hessian_fits(descent.landscape):
-        return descent.run(LBFGS(max_step=max_step), descent.fmax, descent.max_steps)
-    while True:
-        state = descent.run(start, max(target, descent.fmax), descent.max_steps)
-        force = float(largest_force(state.gradient))
-        while descent.fmax < force and descent.steps < descent.max_steps:
-            state = descent.run(Newton(max_step=max_step), descent.fmax, 1)
-            before, force = force, float(largest_force(state.gradient))
-            if force > 0.5 * before:
-                break
-        out_of_steps = descent.steps >= descent.max_steps
-        if force <= descent.fmax or out_of_steps:
-            return state
-        if bool(state.stalled) and force > 0.5 * before:
-            polished = descent.run(LBFGS(max_step=max_step), descent.fmax, 10 * SEGMENT_STEPS)
-            if bool(polished.stalled) or descent.steps >= descent.max_steps:
-                return polished
-        target = 0.1 * force
 
 
 def progress_bar() -> Progress:

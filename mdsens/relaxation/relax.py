@@ -27,7 +27,8 @@ from mdsens.relaxation.arguments import (
     checked_capacity,
     checked_options,
 )
-from mdsens.relaxation.driver import Callback, Descent, descend_automatically
+from mdsens.relaxation.automatic import descend_automatically
+from mdsens.relaxation.driver import Callback, Descent
 from mdsens.relaxation.equilibrium import Equilibrium
 from mdsens.relaxation.switched_shells import warn_of_switched_shells
 from mdsens.relaxation.traced import TracedOptions, relax_traced

@@ -15,26 +15,26 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from mdsens.errors import InputError
-from mdsens.mechanics.enthalpy import Landscape, largest_force, typical_force
+from mdsens.errors import InputError, RelaxationError
+from mdsens.mechanics.enthalpy import Landscape, largest_force
 from mdsens.mechanics.rattlers import find_rattlers
 from mdsens.minimisers.dense_newton import DenseNewton
-from mdsens.minimisers.lbfgs import LBFGS
-from mdsens.minimisers.minimiser import Minimiser, State, evaluate, unfinished
+from mdsens.minimisers.minimiser import Minimiser, State, evaluate
 from mdsens.minimisers.newton import DENSE_LIMIT, Newton
+from mdsens.minimisers.steps import (
+    SEGMENT_STEPS,
+    Bounds,
+    Outlook,
+    failure,
+    outlook,
+    steps_while,
+    within_skin,
+)
 from mdsens.particles.edges import EdgeList
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
-from mdsens.relaxation.driver import (
-    CONTACT_NEWTON_FRACTION,
-    NEWTON_FRACTION,
-    SEGMENT_STEPS,
-    TRIAL_FRACTION,
-    Callback,
-    progress_bar,
-    require_sound,
-    show_progress,
-)
+from mdsens.relaxation.automatic import automatic
+from mdsens.relaxation.driver import Callback, progress_bar, show_progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,28 +134,29 @@ def _automatically(descent: "_TracedDescent", course: Course) -> Course:
     Systems too large for a dense Hessian go on with L-BFGS to the end.
     """
     options = descent.options
+    policy = automatic(descent.potential, options.max_step)
     if course.state.q.size > DENSE_LIMIT:
-        return descent.run(
-            LBFGS(max_step=options.max_step), course, options.fmax, options.max_steps
-        )
-    contact = descent.potential.contact
-    fraction = CONTACT_NEWTON_FRACTION if contact else NEWTON_FRACTION
-    first, second = LBFGS(max_step=options.max_step), DenseNewton(max_step=options.max_step)
+        return descent.run(policy.last, course, options.fmax, options.max_steps)
+    newton = DenseNewton(max_step=options.max_step)
 
     def going(carry: tuple[Any, ...]) -> Bool[Array, ""]:
         course, _, stuck = carry
-        return descent.going(course, options.fmax, options.max_steps) & ~stuck
+        finite = jnp.isfinite(course.force) & jnp.isfinite(course.state.enthalpy)
+        wanted = finite & (course.force > options.fmax) & (course.steps < options.max_steps)
+        return wanted & ~stuck
 
     def one_round(carry: tuple[Any, ...]) -> tuple[Any, ...]:
         course, target, _ = carry
-        course = descent.run(first, course, jnp.maximum(target, options.fmax), options.max_steps)
+        target = jnp.maximum(target, options.fmax)
+        course = descent.run(policy.first, course, target, options.max_steps)
         stalled = course.state.stalled
-        course = descent.run(second, course, options.fmax, options.max_steps, halving=True)
-        stuck = stalled & (course.force > 0.5 * course.before)
-        return descent.without_memory(course), 0.1 * course.force, stuck
+        course = descent.run(
+            newton, course, options.fmax, options.max_steps, while_worth=policy.goes_on
+        )
+        stuck = stalled & ~policy.goes_on(course.before, course.force)
+        return descent.without_memory(course), policy.next_target(course.force), stuck
 
-    target = fraction * typical_force(course.state.gradient)
-    begin = (course, target, jnp.asarray(False))
+    begin = (course, policy.first_target(course.state.gradient), jnp.asarray(False))
     return jax.lax.while_loop(going, one_round, begin)[0]
 
 
@@ -184,17 +185,13 @@ class _TracedDescent:
         state = State(q, enthalpy, gradient, jnp.asarray(1), jnp.asarray(False), ())
         return Course(state, edge_list, q, jnp.asarray(0), jnp.asarray(jnp.inf))
 
-    def going(self, course: Course, fmax: float | Array, step_limit: int | Array) -> Array:
-        """Whether another step is to be taken."""
-        return unfinished(course.state, fmax) & (course.steps < step_limit)
-
     def run(
         self,
         minimiser: Minimiser,
         course: Course,
         fmax: float | Array,
         step_limit: int,
-        halving: bool = False,
+        while_worth: Callable[[Any, Any], Any] | None = None,
     ) -> Course:
         """Let a minimiser take steps until the largest force is ``fmax``.
 
@@ -203,49 +200,48 @@ class _TracedDescent:
             course: where to begin.
             fmax: largest force at which to stop, energy/length.
             step_limit: steps of the whole relaxation at most.
-            halving: stop after a step that does not halve the largest force.
+            while_worth: whether to go on, by the largest forces before and after a step.
 
         Returns:
             The Course at the end, with the minimiser's memory.
         """
-        minimiser = minimiser.limited(TRIAL_FRACTION * self.skin)
-        allowed = self.skin - 2.0 * minimiser.trial_distance
+        minimiser, allowed = within_skin(minimiser, self.skin)
+        bounds = Bounds(jnp.asarray(fmax, float), jnp.asarray(step_limit), allowed)
         first = course.steps
         state = dataclasses.replace(
             course.state, stalled=jnp.asarray(False), memory=minimiser.start(course.state.q)
         )
         course = dataclasses.replace(course, state=state)
 
-        def going(course: Course) -> Bool[Array, ""]:
-            wanted = self.going(course, fmax, step_limit)
-            if halving:
-                wanted &= (course.steps == first) | (course.force <= 0.5 * course.before)
+        def look(course: Course) -> Outlook:
+            landscape = self.landscape(course.edge_list)
+            return outlook(landscape, course.state, course.reference, course.steps, bounds)
+
+        def going(course: Course, seen: Outlook) -> Bool[Array, ""]:
+            wanted = seen.unfinished
+            if while_worth is not None:
+                wanted &= (course.steps == first) | while_worth(course.before, seen.force)
             return wanted
 
-        def near(course: Course) -> Bool[Array, ""]:
-            landscape = self.landscape(course.edge_list)
-            return landscape.displacement_bound(course.state.q, course.reference) < allowed
-
-        def step(carry: tuple[Any, ...]) -> tuple[Any, ...]:
-            course, taken = carry
+        def step(course: Course, seen: Outlook) -> Course:
             after = minimiser.step(self.landscape(course.edge_list), course.state)
-            moved = dataclasses.replace(
-                course, state=after, steps=course.steps + 1, before=course.force
-            )
-            return moved, taken + 1
-
-        def segment(course: Course) -> Course:
-            course, _ = jax.lax.while_loop(
-                lambda c: going(c[0]) & near(c[0]) & (c[1] < SEGMENT_STEPS),
-                step,
-                (course, jnp.asarray(0)),
-            )
-            course = self._told(course)
-            return jax.lax.cond(
-                going(course) & ~near(course), self._with_new_edges, lambda same: same, course
+            return dataclasses.replace(
+                course, state=after, steps=course.steps + 1, before=seen.force
             )
 
-        return jax.lax.while_loop(going, segment, course)
+        def segment(carry: tuple[Course, Outlook]) -> tuple[Course, Outlook]:
+            course, seen, _ = steps_while(
+                lambda course, seen: going(course, seen) & seen.due, step, look, carry[0],
+                SEGMENT_STEPS,
+            )  # fmt: skip
+            course = jax.lax.cond(
+                going(course, seen) & seen.outdated,
+                self._with_new_edges, lambda same: same, self._told(course),
+            )  # fmt: skip
+            return course, seen
+
+        begin = (course, look(course))
+        return jax.lax.while_loop(lambda carry: going(*carry), segment, begin)[0]
 
     def without_memory(self, course: Course) -> Course:
         """The same place, without what a minimiser remembers."""
@@ -260,7 +256,9 @@ class _TracedDescent:
             count = self.start.atom_count
             if self.bar is not None:
                 self.bar.stop()
-            require_sound(q, start, enthalpy, gradient, int(steps), float(reach), count)
+            wrong = failure(q, start, float(enthalpy), gradient, int(steps), float(reach), count)
+            if wrong is not None:
+                raise RelaxationError(wrong)
             return q
 
         state = course.state

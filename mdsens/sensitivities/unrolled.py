@@ -16,6 +16,7 @@ from mdsens.errors import InputError, RelaxationError
 from mdsens.mechanics.enthalpy import Landscape, largest_force
 from mdsens.minimisers import FIRE, Minimiser, State, first_state
 from mdsens.minimisers.minimiser import refresh
+from mdsens.minimisers.steps import Bounds, Outlook, outlook, steps_while, within_skin
 from mdsens.particles.edges import EdgeList
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
@@ -163,8 +164,7 @@ class _Unrolling:
         enough = max(SKIN_FRACTION * reach, 4.0 * given.trial_distance)
         skin = float(enough if skin is None else skin)
         self.searches = [potential.edge_search(system, skin) for system in systems]
-        self.minimiser = given.limited(skin / 4.0)
-        self.allowed = jnp.asarray(skin - 2.0 * self.minimiser.trial_distance)
+        self.minimiser, self.allowed = within_skin(given, skin, fraction=0.25)
         self.capacity, self.taken = (1, 0), 0
         self.reference = self.systems.positions
         self.edge_lists = self._edges()
@@ -320,20 +320,20 @@ def _advance(
             (tangent, direction),
         )
 
-    def nearer(system: System, edge_list: EdgeList, state: State, reference: Array) -> Array:
-        return Landscape.of(system, potential, edge_list).displacement_bound(state.q, reference)
+    # All take the same number of steps, also those that have arrived.
+    bounds = Bounds(jnp.asarray(0.0), limit, allowed)
 
-    def is_stale(current: State) -> Array:
-        return jnp.any(eqx.filter_vmap(nearer)(systems, edge_lists, current, references) >= allowed)
+    def look(current: State, system: System, edge_list: EdgeList, reference: Array) -> Outlook:
+        landscape = Landscape.of(system, potential, edge_list)
+        return outlook(landscape, current, reference, jnp.asarray(0), bounds)
 
-    def unfinished(carry: tuple[Any, ...]) -> Array:
-        current, _, steps = carry
-        return (steps < limit) & ~is_stale(current)
+    def look_around(carry: tuple[State, Any]) -> Outlook:
+        return eqx.filter_vmap(look)(carry[0], systems, edge_lists, references)
 
-    def step(carry: tuple[Any, ...]) -> tuple[Any, ...]:
-        current, tangent, steps = carry
-        return (*eqx.filter_vmap(one)(systems, edge_lists, current, tangent), steps + 1)
+    def step(carry: tuple[State, Any], _: Outlook) -> tuple[State, Any]:
+        return eqx.filter_vmap(one)(systems, edge_lists, *carry)
 
-    begin = (states, tangents, jnp.asarray(0))
-    states, tangents, steps = jax.lax.while_loop(unfinished, step, begin)
-    return states, tangents, steps, is_stale(states)
+    end, seen, taken = steps_while(
+        lambda _, seen: ~jnp.any(seen.outdated), step, look_around, (states, tangents), limit
+    )
+    return *end, taken, jnp.any(seen.outdated)

@@ -7,7 +7,9 @@ import pytest
 
 import mdsens
 from mdsens.minimisers.lbfgs import LBFGS
-from mdsens.minimisers.minimiser import advance, first_state
+from mdsens.minimisers.minimiser import first_state
+from mdsens.minimisers.segment import advance
+from mdsens.minimisers.steps import Bounds
 from mdsens.relaxation import METHODS, GradientDescent
 from mdsens.relaxation.driver import Descent
 
@@ -81,10 +83,8 @@ def test_a_minimiser_s_memory_is_written_over_and_nothing_else():
     )
     minimiser = LBFGS(max_step=0.1)
     state = first_state(minimiser, descent.landscape, descent.q)
-    segment = advance(
-        minimiser, descent.landscape, state, descent.reference, jnp.asarray(1.0),
-        jnp.asarray(1e-8), jnp.asarray(5), 10,
-    )  # fmt: skip
+    bounds = Bounds(jnp.asarray(1e-8), jnp.asarray(5), jnp.asarray(1.0))
+    segment = advance(minimiser, descent.landscape, state, descent.reference, bounds, 10)
     assert int(segment.steps) == 5
     assert state.memory.steps.is_deleted()
     assert not (state.q.is_deleted())

@@ -1,0 +1,92 @@
+"""A segment of one relaxation's steps, compiled where the minimiser is."""
+
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from mdsens.mechanics.enthalpy import Landscape, largest_force
+from mdsens.minimisers.minimiser import Minimiser, State
+from mdsens.minimisers.steps import Bounds, Outlook, outlook, steps_while
+
+
+class Segment(eqx.Module):
+    """What one run of steps did.
+
+    Attributes:
+        state: the state reached.
+        steps: number of steps taken.
+        enthalpies: shape (limit,), enthalpy after each step; unused entries are NaN.
+        forces: shape (limit,), largest force after each step.
+        outlook: how it stands.
+    """
+
+    state: State
+    steps: Int[Array, ""]
+    enthalpies: Float[Array, " limit"]
+    forces: Float[Array, " limit"]
+    outlook: Outlook
+
+
+def advance(
+    minimiser: Minimiser,
+    landscape: Landscape,
+    state: State,
+    reference: Float[Array, "R D"],
+    bounds: Bounds,
+    limit: int,
+) -> Segment:
+    """Take steps until converged, not finite, stalled, out of steps, or too far from the edges.
+
+    Arguments:
+        minimiser: the algorithm.
+        landscape: the function to minimise; its edges are those at ``reference``.
+        state: where to begin.
+        reference: degrees of freedom at which the edges were found, shape (R, D).
+        bounds: where to stop.
+        limit: size of the record, and steps to take at most; 1 for steps on the host, each of which
+            is long.
+
+    Returns:
+        The Segment. What the minimiser remembered at the beginning is used up.
+    """
+    if not minimiser.runs_on_host(state.q):
+        given = (minimiser, landscape, state.without_memory(), reference, bounds, limit)
+        return _advance_compiled(given, state.memory)
+    zero = jnp.asarray(0)
+    seen = _look(landscape, state.without_memory(), reference, zero, bounds)
+    if not seen.due:
+        return Segment(state, zero, jnp.zeros(0), jnp.zeros(0), seen)
+    state = minimiser.step(landscape, state)
+    seen = _look(landscape, state.without_memory(), reference, jnp.asarray(1), bounds)
+    return Segment(state, jnp.asarray(1), state.enthalpy[None], seen.force[None], seen)
+
+
+_look = eqx.filter_jit(outlook)
+
+
+@eqx.filter_jit(donate="all-except-first")
+def _advance_compiled(given: tuple[Any, ...], memory: Any) -> Segment:
+    """Of `advance`; the minimiser's memory, the largest of it, is written over in its place."""
+    minimiser, landscape, here, reference, bounds, limit = given
+    state = dataclasses.replace(here, memory=memory)
+
+    def look(course: tuple[Any, ...]) -> Outlook:
+        return outlook(landscape, course[0], reference, course[1], bounds)
+
+    def step(course: tuple[Any, ...], _: Outlook) -> tuple[Any, ...]:
+        current, steps, enthalpies, forces = course
+        current = minimiser.step(landscape, current)
+        return (
+            current,
+            steps + 1,
+            enthalpies.at[steps].set(current.enthalpy),
+            forces.at[steps].set(largest_force(current.gradient)),
+        )
+
+    blank = jnp.full(limit, jnp.nan)
+    course = (state, jnp.asarray(0), blank, blank)
+    end, seen, _ = steps_while(lambda _, seen: seen.due, step, look, course, limit)
+    return Segment(*end, seen)

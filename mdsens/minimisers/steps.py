@@ -1,0 +1,200 @@
+"""The contract of every loop of steps: is another one due, do the edges hold, and how did it end.
+
+A relaxation runs as host code, compiled, side by side with others, or inside a function that JAX
+traces. Each of these loops looks at where it is after every step, with `outlook`, and goes on with
+`steps_while`; how it ended is an `Outcome`, and what went wrong a line by `failure`.
+"""
+
+import enum
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from mdsens.mechanics.enthalpy import Landscape, largest_force
+from mdsens.minimisers.minimiser import Minimiser, State
+
+#: Steps per compiled segment, after which progress is shown and Ctrl-C is heard.
+SEGMENT_STEPS = 100
+#: Longest trial move of an atom as a fraction of the skin: what remains serves many steps.
+TRIAL_FRACTION = 0.15
+#: An atom that has gone further than this many ranges has left for good.
+ESCAPE_RANGES = 1000.0
+
+Course = TypeVar("Course")
+
+
+class Outcome(enum.IntEnum):
+    """How a relaxation stands."""
+
+    GOING = 0
+    CONVERGED = 1
+    NOT_FINITE = 2
+    STALLED = 3
+    OUT_OF_STEPS = 4
+
+
+class Bounds(eqx.Module):
+    """Where to stop.
+
+    Attributes:
+        fmax: largest force at which to stop, energy/length.
+        step_limit: steps to take at most.
+        allowed_distance: how far two atoms may come nearer before the edges may miss one, length.
+    """
+
+    fmax: Float[Array, ""]
+    step_limit: Int[Array, ""]
+    allowed_distance: Float[Array, ""]
+
+
+class Outlook(eqx.Module):
+    """What is seen from where a relaxation is.
+
+    Attributes:
+        outcome: how it stands, one of `Outcome`.
+        outdated: whether the edges must be found anew before the next step.
+        force: the largest force, energy/length.
+    """
+
+    outcome: Int[Array, "..."]
+    outdated: Bool[Array, "..."]
+    force: Float[Array, "..."]
+
+    @property
+    def unfinished(self) -> Bool[Array, "..."]:
+        """Whether more is to be done: steps, or finding edges."""
+        return self.outcome == Outcome.GOING
+
+    @property
+    def due(self) -> Bool[Array, "..."]:
+        """Whether another step is to be taken with the edges that there are."""
+        return self.unfinished & ~self.outdated
+
+
+def outlook(
+    landscape: Landscape,
+    state: State,
+    reference: Float[Array, "R D"],
+    steps: Int[Array, ""],
+    bounds: Bounds,
+) -> Outlook:
+    """How a relaxation stands.
+
+    Arguments:
+        landscape: the function to minimise.
+        state: where it is.
+        reference: degrees of freedom at which the edges were found, shape (R, D).
+        steps: steps taken.
+        bounds: where to stop.
+
+    Returns:
+        The Outlook.
+    """
+    force = largest_force(state.gradient)
+    outdated = landscape.displacement_bound(state.q, reference) >= bounds.allowed_distance
+    finite = jnp.isfinite(force) & jnp.isfinite(state.enthalpy)
+    reasons = {
+        Outcome.NOT_FINITE: ~finite,
+        Outcome.CONVERGED: force <= bounds.fmax,
+        Outcome.STALLED: state.stalled,
+        Outcome.OUT_OF_STEPS: steps >= bounds.step_limit,
+    }
+    codes = [jnp.asarray(outcome, jnp.int32) for outcome in reasons]
+    outcome = jnp.select(list(reasons.values()), codes, jnp.asarray(Outcome.GOING, jnp.int32))
+    return Outlook(outcome, outdated, force)
+
+
+def steps_while(
+    worth: Callable[[Course, Outlook], Bool[Array, ""]],
+    step: Callable[[Course, Outlook], Course],
+    look: Callable[[Course], Outlook],
+    course: Course,
+    most: int | Int[Array, ""],
+) -> tuple[Course, Outlook, Int[Array, ""]]:
+    """Take steps as long as it is worth it; the loop of all compiled relaxations.
+
+    Arguments:
+        worth: whether to take another step.
+        step: takes one.
+        look: what is seen after it.
+        course: where to begin; any pytree.
+        most: number of steps at most.
+
+    Returns:
+        Where it ended, what is seen from there, and the number of steps taken.
+    """
+
+    def going(carry: tuple[Course, Outlook, Array]) -> Array:
+        course, seen, taken = carry
+        return worth(course, seen) & (taken < most)
+
+    def one(carry: tuple[Course, Outlook, Array]) -> tuple[Course, Outlook, Array]:
+        course, seen, taken = carry
+        course = step(course, seen)
+        return course, look(course), taken + 1
+
+    begin = (course, look(course), jnp.asarray(0))
+    end: tuple[Course, Outlook, Array] = jax.lax.while_loop(going, one, begin)
+    return end
+
+
+def within_skin(
+    minimiser: Minimiser, skin: Any, fraction: float = TRIAL_FRACTION
+) -> tuple[Minimiser, Float[Array, ""]]:
+    """A minimiser whose trial moves the edges outlast, and how near atoms may come meanwhile.
+
+    Arguments:
+        minimiser: the algorithm.
+        skin: length by which the edges reach further than the potential.
+        fraction: longest trial move of an atom as a fraction of it.
+
+    Returns:
+        The minimiser with trial moves of at most that length; and the distance by which two atoms
+        may come nearer between steps, length.
+    """
+    minimiser = minimiser.limited(fraction * skin)
+    return minimiser, jnp.asarray(skin - 2.0 * minimiser.trial_distance)
+
+
+def failure(
+    q: Float[np.ndarray, "R D"],
+    start: Float[np.ndarray, "R D"],
+    enthalpy: float,
+    gradient: Float[np.ndarray, "R D"],
+    steps: int,
+    reach: float,
+    count: int,
+) -> str | None:
+    """What has gone wrong in a line; None where there are numbers, and not far away.
+
+    Arguments:
+        q: degrees of freedom, shape (R, D).
+        start: those at the beginning.
+        enthalpy: at q, energy.
+        gradient: at q, energy/length.
+        steps: steps taken.
+        reach: the potential's range, length.
+        count: number of atoms, N.
+
+    Returns:
+        The line, or None.
+    """
+    bad = np.flatnonzero(~np.isfinite(gradient[:count]).all(axis=1))
+    if len(bad) or not np.isfinite(enthalpy):
+        return (
+            f"energy or forces are not finite after {steps} steps, on atoms "
+            f"{bad[:8].tolist()}: move overlapping atoms apart or check the potential there"
+        )
+    moved = np.linalg.norm(q[:count] - start[:count], axis=1)
+    if moved.max() > ESCAPE_RANGES * reach:
+        atom = int(moved.argmax())
+        return (
+            f"the structure flies apart: atom {atom} has moved by {moved[atom]:.3g} after "
+            f"{steps} steps; check the potential, the starting structure and max_step"
+        )
+    return None

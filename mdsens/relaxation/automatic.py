@@ -1,0 +1,84 @@
+"""The method "auto": L-BFGS until the forces are small, then Newton steps with the Hessian."""
+
+import dataclasses
+from typing import Any
+
+from jaxtyping import Array, Float
+
+from mdsens.mechanics.enthalpy import largest_force, typical_force
+from mdsens.mechanics.hessian_solver import hessian_fits
+from mdsens.minimisers.lbfgs import LBFGS
+from mdsens.minimisers.minimiser import Minimiser, State
+from mdsens.minimisers.newton import Newton
+from mdsens.potentials.potential import Potential
+from mdsens.relaxation.driver import Descent
+
+#: Newton's method is tried from this fraction of the first typical force on; and where particles
+#: only push, later, for their contacts still change (measured on discs: half the factorisations).
+NEWTON_FRACTION, CONTACT_NEWTON_FRACTION = 5e-3, 1e-3
+#: Far from the minimum a long memory costs more than it tells.
+SHORT_HISTORY = 8
+#: Steps of L-BFGS that are tried at last where Newton's method finds no way down.
+LAST_STEPS = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Automatic:
+    """When one minimiser gives way to the other; numbers may be traced.
+
+    Newton's method is tried when the largest force is a small fraction of the typical one of the
+    beginning (the largest of that grows with the system), and taken as long as each step at least
+    halves it; else L-BFGS goes on for another factor of 10.
+
+    Attributes:
+        first: L-BFGS with a short history.
+        last: L-BFGS with its usual one, for where there is no Hessian or it finds no way down.
+        fraction: largest force, over the typical one of the beginning, to try Newton's method at.
+    """
+
+    first: Minimiser
+    last: Minimiser
+    fraction: float
+
+    def first_target(self, gradient: Float[Array, "R D"]) -> Float[Array, ""]:
+        """The largest force to try Newton's method at, energy/length; from the first gradient."""
+        return self.fraction * typical_force(gradient)
+
+    def goes_on(self, before: Any, force: Any) -> Any:
+        """Whether another Newton step is worth it, after one that led to this largest force."""
+        return force <= 0.5 * before
+
+    def next_target(self, force: Any) -> Any:
+        """The largest force to try Newton's method at again, energy/length."""
+        return 0.1 * force
+
+
+def automatic(potential: Potential, max_step: float) -> Automatic:
+    """The policy for a potential; `max_step` is the largest move of an atom in one trial."""
+    fraction = CONTACT_NEWTON_FRACTION if potential.contact else NEWTON_FRACTION
+    first = LBFGS(max_step=max_step, history=SHORT_HISTORY)
+    return Automatic(first, LBFGS(max_step=max_step), fraction)
+
+
+def descend_automatically(descent: Descent, max_step: float) -> State:
+    """Relax by the policy on the host; L-BFGS alone where there is no memory for the Hessian."""
+    policy = automatic(descent.landscape.potential, max_step)
+    state = descent.run(policy.first, descent.fmax, 0)
+    target = float(policy.first_target(state.gradient))
+    if float(largest_force(state.gradient)) > descent.fmax and not hessian_fits(descent.landscape):
+        return descent.run(policy.last, descent.fmax, descent.max_steps)
+    while True:
+        state = descent.run(policy.first, max(target, descent.fmax), descent.max_steps)
+        before = force = float(largest_force(state.gradient))
+        goes_on = True
+        while goes_on and descent.fmax < force and descent.steps < descent.max_steps:
+            state = descent.run(Newton(max_step=max_step), descent.fmax, 1)
+            before, force = force, float(largest_force(state.gradient))
+            goes_on = policy.goes_on(before, force)
+        if force <= descent.fmax or descent.steps >= descent.max_steps:
+            return state
+        if bool(state.stalled) and not goes_on:
+            state = descent.run(policy.last, descent.fmax, LAST_STEPS)
+            if bool(state.stalled) or descent.steps >= descent.max_steps:
+                return state
+        target = policy.next_target(force)
