@@ -31,7 +31,7 @@ def main() -> None:
         "relax_s": down - imported,
         "sensitivity_s": end - down,
     }
-    largest = float(relaxed.fmax)
+    largest = float(relaxed.largest_force)
     reached = {"largest_force": largest, "slope": slope, "shape": list(tangent.shape)}
     print(json.dumps({**seconds, **reached}))
 

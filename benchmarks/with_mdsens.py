@@ -192,4 +192,4 @@ def prepare(case: Case, options: dict) -> dict:
     amplitude = options.get("rattle", DISC_RATTLE)
     moves = np.random.default_rng(1).normal(scale=amplitude, size=system.positions.shape)
     np.save(options["start_file"], np.asarray(relaxed.positions) + moves)
-    return {"largest_force": float(relaxed.fmax), "minimum": float(relaxed.energy)}
+    return {"largest_force": float(relaxed.largest_force), "minimum": float(relaxed.energy)}

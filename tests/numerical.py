@@ -150,7 +150,7 @@ def left_over(equilibrium, observe):
     each of them may be as large as the relaxation was allowed to leave it. What is observed has to
     be blind to directions that nothing determines. On top of that comes rounding.
     """
-    forces = equilibrium.fmax_asked * np.sqrt(len(equilibrium.q))
+    forces = equilibrium.fmax * np.sqrt(len(equilibrium.q))
     inverse = np.linalg.pinv(equilibrium.dense_jacobian, rcond=1e-9, hermitian=True)
     value = np.asarray(observe(equilibrium))
     gradients = jax.jacrev(lambda q: observe(eqx.tree_at(lambda e: e.q, equilibrium, q)))(

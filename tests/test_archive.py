@@ -145,8 +145,8 @@ def test_a_batch_that_is_loaded_is_a_batch(batch, batch_sensitivity, tmp_path):
 
 
 def test_what_is_not_finite_and_what_failed_is_kept(batch, tmp_path):
-    failed = eqx.tree_at(lambda e: e.fmax, batch[0], np.nan)
-    assert np.isnan(through_file(failed, tmp_path).fmax)
+    failed = eqx.tree_at(lambda e: e.largest_force, batch[0], np.nan)
+    assert np.isnan(through_file(failed, tmp_path).largest_force)
     half = dataclasses.replace(batch, failures={2: "flew apart"}, pressure=-np.inf)
     again = through_file(half, tmp_path)
     assert again.failures == {2: "flew apart"}

@@ -185,7 +185,7 @@ def test_bars_and_curves_are_drawn_from_results(strained):
     assert widths["sigma"] == pytest.approx(float(sensitivity.logarithmic()["volume"]["sigma"]))
     axes = plots.convergence(strained).axes[0]
     np.testing.assert_array_equal(axes.lines[0].get_ydata(), strained.history.forces)
-    assert axes.lines[1].get_ydata()[0] == strained.fmax_asked
+    assert axes.lines[1].get_ydata()[0] == strained.fmax
 
 
 @pytest.mark.parametrize(

@@ -33,8 +33,8 @@ class BatchEquilibrium(Summarised, Archived, Sequence[Equilibrium]):
         degrees: the degrees of freedom of each at the end, shapes (R, D), length.
         cells: relaxed cells, shape (S, D, D), length.
         enthalpies: shape (S,), energy; NaN where a relaxation failed.
-        fmax: largest norm of a force in each, shape (S,), energy/length.
-        fmax_asked: those asked for, shape (S,).
+        largest_force: largest norm of a force in each, shape (S,), energy/length.
+        fmax: those at which to stop, as they were asked for, shape (S,).
         steps: number of steps of each, shape (S,).
         evaluations: number of evaluations of the gradient of each, shape (S,).
         cell_mode: what of the cells relaxed.
@@ -47,8 +47,8 @@ class BatchEquilibrium(Summarised, Archived, Sequence[Equilibrium]):
     degrees: Sequence[Float[np.ndarray, "R D"]]
     cells: Float[np.ndarray, "S D D"]
     enthalpies: Float[np.ndarray, " S"]
+    largest_force: Float[np.ndarray, " S"]
     fmax: Float[np.ndarray, " S"]
-    fmax_asked: Float[np.ndarray, " S"]
     steps: Int[np.ndarray, " S"]
     evaluations: Int[np.ndarray, " S"]
     cell_mode: str | None
@@ -61,7 +61,7 @@ class BatchEquilibrium(Summarised, Archived, Sequence[Equilibrium]):
     @property
     def converged(self) -> Bool[np.ndarray, " S"]:
         """Whether the largest force of each came down to what was asked for."""
-        return self.fmax <= self.fmax_asked
+        return self.largest_force <= self.fmax
 
     @property
     def mask(self) -> Bool[np.ndarray, "S N"]:
@@ -123,7 +123,9 @@ class BatchEquilibrium(Summarised, Archived, Sequence[Equilibrium]):
         moved = moved.with_cell(jnp.asarray(self.cells[index]))
         search = potential.edge_search(system, skin=0.0)
         edge_list = search.find(np.asarray(moved.positions), self.cells[index])
-        rattlers = find_rattlers(moved, potential, edge_list, jnp.asarray(self.fmax[index]))
+        rattlers = find_rattlers(
+            moved, potential, edge_list, jnp.asarray(self.largest_force[index])
+        )
         q = self.degrees[index]
         here = np.where(rattlers[:, None], q[: system.atom_count], np.asarray(system.positions))
         landscape = Landscape.of(
@@ -131,8 +133,8 @@ class BatchEquilibrium(Summarised, Archived, Sequence[Equilibrium]):
             self.pressure, jnp.asarray(rattlers),
         )  # fmt: skip
         return Equilibrium(
-            landscape, jnp.asarray(q), system.positions, jnp.asarray(self.fmax[index]),
-            float(self.fmax_asked[index]), None,
+            landscape, jnp.asarray(q), system.positions, jnp.asarray(self.largest_force[index]),
+            float(self.fmax[index]), None,
         )  # fmt: skip
 
     def _selected(self, indices: np.ndarray) -> "BatchEquilibrium":
@@ -142,8 +144,8 @@ class BatchEquilibrium(Summarised, Archived, Sequence[Equilibrium]):
             [self.degrees[i] for i in indices],
             self.cells[indices],
             self.enthalpies[indices],
+            self.largest_force[indices],
             self.fmax[indices],
-            self.fmax_asked[indices],
             self.steps[indices],
             self.evaluations[indices],
             self.cell_mode,
@@ -160,7 +162,7 @@ class BatchEquilibrium(Summarised, Archived, Sequence[Equilibrium]):
         ]
         if len(self):
             unit = unit_name("energy/length", self.systems[0].units)
-            reached = self.fmax[np.isfinite(self.fmax)]
+            reached = self.largest_force[np.isfinite(self.largest_force)]
             facts.append(("largest force", f"{np.max(reached, initial=0.0):.2e} {unit}"))
             facts.append(("steps", f"{self.steps.max()} at most, {self.steps.sum()} together"))
         return Summary(f"BatchEquilibrium of {len(self)} structures", facts)

@@ -114,7 +114,7 @@ def _relax_group(batch: "_Batch", indices: list[int], method: str | Minimiser, s
     # A dense Hessian costs as much as many steps: it is for those that need it.
     patience = PATIENCE
     while True:
-        before = batch.fmax.copy()
+        before = batch.largest_force.copy()
         batch.run(LBFGS(max_step=step), indices, patience)
         indices = batch.unfinished(indices)
         rows = max((batch.degrees[index].size for index in indices), default=0)
@@ -122,7 +122,7 @@ def _relax_group(batch: "_Batch", indices: list[int], method: str | Minimiser, s
             batch.run(DenseNewton(max_step=step), indices, NEWTON_STEPS)
             indices = batch.unfinished(indices)
         # One that neither brings nearer to its tolerance is given up.
-        indices = [i for i in indices if batch.fmax[i] < before[i] or not batch.stalled[i]]
+        indices = [i for i in indices if batch.largest_force[i] < before[i] or not batch.stalled[i]]
         if not indices:
             return
         patience *= 2
@@ -144,7 +144,7 @@ class _Batch:
     ):
         count = len(systems)
         self.systems, self.potentials = systems, potentials
-        self.fmax_asked, self.max_steps = fmax, max_steps
+        self.fmax, self.max_steps = fmax, max_steps
         self.cell_mode, self.pressure = cell_mode, pressure
         self.batch_size = batch_size
         self.bar: Progress | None = None
@@ -158,7 +158,7 @@ class _Batch:
             blank = np.zeros((0 if cell_mode is None else system.dimension, system.dimension))
             self.degrees.append(np.concatenate([np.asarray(system.positions), blank]))
         self.enthalpies = np.full(count, np.nan)
-        self.fmax = np.full(count, np.inf)
+        self.largest_force = np.full(count, np.inf)
         self.steps = np.zeros(count, np.int64)
         self.evaluations = np.zeros(count, np.int64)
         self.stalled = np.zeros(count, bool)
@@ -169,7 +169,7 @@ class _Batch:
         return [
             i
             for i in indices
-            if not self.fmax[i] <= self.fmax_asked[i]
+            if not self.largest_force[i] <= self.fmax[i]
             and i not in self.failures
             and self.steps[i] < self.max_steps
         ]
@@ -204,8 +204,9 @@ class _Batch:
     def result(self) -> BatchEquilibrium:
         """What has become of all systems."""
         return BatchEquilibrium(
-            self.systems, self.potentials, self.degrees, self.cells, self.enthalpies, self.fmax,
-            self.fmax_asked, self.steps, self.evaluations, self.cell_mode, self.pressure,
+            self.systems, self.potentials, self.degrees, self.cells, self.enthalpies,
+            self.largest_force,
+            self.fmax, self.steps, self.evaluations, self.cell_mode, self.pressure,
             self.failures,
         )  # fmt: skip
 
@@ -279,7 +280,7 @@ class _Run:
         except InputError as error:
             raise InputError(f"systems[{index}]: {error}") from None
         self.system_in_slot[slot], self.fresh[slot] = index, True
-        self.fmax[slot] = batch.fmax_asked[index]
+        self.fmax[slot] = batch.fmax[index]
         self.limits[slot] = min(self.step_limit, batch.max_steps - batch.steps[index])
 
     def _take_note(self, report: Report, state: State) -> bool:
@@ -317,9 +318,9 @@ class _Run:
                 batch.degrees[index] = report.q[slot, rows]
                 batch.cells[index] = report.cells[slot]
                 batch.enthalpies[index] = report.enthalpy[slot]
-                batch.fmax[index] = seen.force[slot]
+                batch.largest_force[index] = seen.force[slot]
             else:
-                batch.enthalpies[index], batch.fmax[index] = np.nan, np.inf
+                batch.enthalpies[index], batch.largest_force[index] = np.nan, np.inf
                 batch.failures[index] = wrong
             self._fill(slot)
             changed = changed or self.system_in_slot[slot] >= 0

@@ -83,8 +83,8 @@ class BatchSensitivity(Summarised, Archived, DerivativesByName[np.ndarray]):
         relative = self.relative_errors[index]
         estimated = bool(np.isfinite(relative).all())
         certificate = Certificate(
-            fmax=float(equilibrium.fmax),
-            fmax_asked=equilibrium.fmax_asked,
+            largest_force=float(equilibrium.largest_force),
+            fmax=equilibrium.fmax,
             lowest_eigenvalues=tuple(float(v) for v in eigenvalues[np.isfinite(eigenvalues)]),
             null_modes={kind: int(count[index]) for kind, count in self.null_modes.items()},
             units=equilibrium.system.units,
@@ -258,7 +258,7 @@ class _Job:
             # The reference of atoms without load is where they are.
             here = np.where(self.rattlers[index, :count, None], degrees[:count], system.positions)
             padded.positions[slot, :count] = here
-            forces[slot] = batch.fmax[index]
+            forces[slot] = batch.largest_force[index]
         return q, forces
 
     def solve(self, chunk: "_Chunk") -> None:

@@ -32,7 +32,7 @@ def convergence(equilibrium: Equilibrium) -> Figure:
         )
     unit = unit_name("energy/length", equilibrium.system.units)
     steps = range(len(history.forces))
-    return convergence_figure(steps, list(history.forces), equilibrium.fmax_asked, unit)
+    return convergence_figure(steps, list(history.forces), equilibrium.fmax, unit)
 
 
 def convergence_figure(

@@ -24,8 +24,8 @@ class Certificate(Summarised):
     """What is known about a relaxed structure.
 
     Attributes:
-        fmax: largest norm of a force, energy/length.
-        fmax_asked: the one asked for.
+        largest_force: largest norm of a force, energy/length.
+        fmax: the one at which to stop, as it was asked for.
         lowest_eigenvalues: lowest eigenvalues of the Hessian outside the null space,
             energy/length^2, in ascending order.
         null_modes: number of null modes by kind: ``"translations"``, ``"rotations"``,
@@ -41,8 +41,8 @@ class Certificate(Summarised):
             not one of all that there are.
     """
 
+    largest_force: float
     fmax: float
-    fmax_asked: float
     lowest_eigenvalues: tuple[float, ...]
     null_modes: dict[str, int]
     units: str
@@ -58,7 +58,7 @@ class Certificate(Summarised):
     @property
     def converged(self) -> bool:
         """Whether the largest force came down to what was asked for."""
-        return self.fmax <= self.fmax_asked
+        return self.largest_force <= self.fmax
 
     @property
     def lowest_eigenvalue(self) -> float:
@@ -96,7 +96,7 @@ class Certificate(Summarised):
         )
         kinds = ", ".join(f"{count} {kind}" for kind, count in self.null_modes.items() if count)
         facts = [
-            ("largest force", f"{self.fmax:.2e} {force} (asked: {self.fmax_asked:.0e})"),
+            ("largest force", f"{self.largest_force:.2e} {force} (asked: {self.fmax:.0e})"),
             ("lowest eigenvalue", f"{self.lowest_eigenvalue_text} {curvature}"),
             ("null modes", kinds or "none"),
         ]
@@ -129,8 +129,8 @@ class Certificate(Summarised):
 def certify(
     landscape: Landscape,
     q: Float[Array, "R D"],
+    largest_force: float,
     fmax: float,
-    fmax_asked: float,
     jacobian: Float[np.ndarray, "RD RD"] | None,
     solver: HessianSolver | None = None,
 ) -> Certificate:
@@ -143,8 +143,8 @@ def certify(
     Arguments:
         landscape: the function that was minimised, without the edges of rattlers.
         q: degrees of freedom, shape (R, D).
-        fmax: largest norm of a force at q, energy/length.
-        fmax_asked: the one that was asked for.
+        largest_force: largest norm of a force at q, energy/length.
+        fmax: the one that was asked for.
         jacobian: the dense matrix of the condition's derivative; None where it is too large.
         solver: linear solves with the sparse Hessian; None where there is none.
 
@@ -173,8 +173,8 @@ def certify(
         strains = {"full": dimension * (dimension + 1) // 2, "diagonal": dimension, "isotropic": 1}
         cell_modes = dimension**2 - strains[landscape.cell_mode]
     return Certificate(
+        largest_force=largest_force,
         fmax=fmax,
-        fmax_asked=fmax_asked,
         lowest_eigenvalues=tuple(float(value) for value in values[:EIGENVALUE_COUNT]),
         null_modes={
             "translations": translations,

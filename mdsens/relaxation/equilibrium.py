@@ -38,8 +38,8 @@ class Equilibrium(Summarised, Archived, eqx.Module):
         landscape: the function that was minimised; its edges are those at the minimum.
         q: the degrees of freedom at the minimum, shape (R, D).
         start: positions that the relaxation began at, shape (N, D).
-        fmax: largest norm of a force reached, energy/length.
-        fmax_asked: the one asked for.
+        largest_force: largest norm of a force reached, energy/length.
+        fmax: the one at which to stop, as it was asked for.
         history: the course of the relaxation; None where it was traced.
         preconditioner: of the last Hessian that the relaxation solved with; None if it had none.
     """
@@ -47,8 +47,8 @@ class Equilibrium(Summarised, Archived, eqx.Module):
     landscape: Landscape
     q: Float[Array, "R D"]
     start: Float[Array, "N D"]
-    fmax: Float[Array, ""]
-    fmax_asked: float = eqx.field(static=True)
+    largest_force: Float[Array, ""]
+    fmax: float = eqx.field(static=True)
     history: History | None = eqx.field(static=True)
     preconditioner: HostPreconditioner | None = eqx.field(static=True, default=None)
 
@@ -115,7 +115,7 @@ class Equilibrium(Summarised, Archived, eqx.Module):
     @property
     def converged(self) -> bool:
         """Whether the largest force came down to what was asked for."""
-        return bool(self.fmax <= self.fmax_asked)
+        return bool(self.largest_force <= self.fmax)
 
     @functools.cached_property
     def certificate(self) -> Certificate:
@@ -123,7 +123,7 @@ class Equilibrium(Summarised, Archived, eqx.Module):
         if not is_concrete(self.q, self.landscape):
             raise InputError("a certificate needs numbers: ask for it outside jit, grad and vmap")
         return certify(
-            self.backbone, self.q, float(self.fmax), self.fmax_asked,
+            self.backbone, self.q, float(self.largest_force), self.fmax,
             self.dense_jacobian, self._hessian,
         )  # fmt: skip
 
@@ -193,7 +193,7 @@ class Equilibrium(Summarised, Archived, eqx.Module):
         leaves = jax.tree.leaves(self)
         if not is_concrete(leaves) or not all(eqx.is_array(leaf) for leaf in leaves):
             return None
-        if np.ndim(self.fmax) or np.ndim(self.q) != 2:
+        if np.ndim(self.largest_force) or np.ndim(self.q) != 2:
             return None  # Several side by side, as vmap returns them.
         system, cell_mode = self.system, self.landscape.cell_mode
 
@@ -202,10 +202,10 @@ class Equilibrium(Summarised, Archived, eqx.Module):
 
         state = "converged" if self.converged else "NOT converged"
         steps = "" if self.history is None else f" after {self.history.steps} steps"
-        force = with_unit(f"{float(self.fmax):.2e}", "energy/length")
+        force = with_unit(f"{float(self.largest_force):.2e}", "energy/length")
         facts = [
             ("state", state + steps),
-            ("largest force", f"{force} (asked: {self.fmax_asked:.0e})"),
+            ("largest force", f"{force} (asked: {self.fmax:.0e})"),
             ("energy", with_unit(with_digits(float(self.energy), most=10), "energy")),
         ]
         if any(system.pbc) and float(system.volume) > 0.0:
@@ -213,7 +213,7 @@ class Equilibrium(Summarised, Archived, eqx.Module):
             facts.append(("volume", with_unit(volume, "volume")))
             # What the forces that are left do to the trace of the stress at most, where the cell
             # relaxed, and as much again for rounding.
-            error = 2.0 * float(self.fmax * self.landscape.strain_length / system.volume)
+            error = 2.0 * float(self.largest_force * self.landscape.strain_length / system.volume)
             error /= np.sqrt(system.dimension)
             pressure = with_digits(float(self.pressure), error)
             relaxed = "" if cell_mode is None else f" (the cell relaxed: {cell_mode})"
@@ -233,9 +233,9 @@ class Equilibrium(Summarised, Archived, eqx.Module):
         state = "converged" if self.converged else "NOT converged"
         steps = "" if self.history is None else f" after {self.history.steps} steps"
         return (
-            f"Equilibrium of {self.system}: {state}{steps}, largest force {float(self.fmax):.2e} "
-            f"{unit_name('energy/length', units)}, energy {float(self.energy):.10g} "
-            f"{unit_name('energy', units)}"
+            f"Equilibrium of {self.system}: {state}{steps}, largest force "
+            f"{float(self.largest_force):.2e} {unit_name('energy/length', units)}, energy "
+            f"{float(self.energy):.10g} {unit_name('energy', units)}"
         )
 
 

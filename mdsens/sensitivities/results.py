@@ -184,7 +184,7 @@ class Sensitivity(Summarised, Archived, DerivativesByName[Float[Array, "..."]]):
         reach = float(self.equilibrium.potential.interaction_range)
         stiffness = abs(certificate.lowest_eigenvalue) or np.inf
         left = max(
-            certificate.fmax / (stiffness * reach),
+            certificate.largest_force / (stiffness * reach),
             certificate.linear_residual or 0.0,
             float(np.finfo(float).eps),
         )

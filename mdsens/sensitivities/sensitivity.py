@@ -162,8 +162,8 @@ def require_reliable(certificate: Certificate) -> None:
     override = "or pass allow_unconverged=True"
     if not certificate.converged:
         raise UnreliableDerivativeError(
-            f"the structure is unconverged: largest force {certificate.fmax:.2e}, asked "
-            f"{certificate.fmax_asked:.2e}, and derivatives there can have the wrong sign; relax "
+            f"the structure is unconverged: largest force {certificate.largest_force:.2e}, asked "
+            f"{certificate.fmax:.2e}, and derivatives there can have the wrong sign; relax "
             f"with more steps (max_steps) or method='auto', {override}"
         )
     if not certificate.stable:

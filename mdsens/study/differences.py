@@ -139,7 +139,7 @@ class Differences:
         self.scale = abs(base.potential.parameters[name]) or 1.0
         self.points: dict[float, Equilibrium] = {0.0: base}
         self.pairs = Pairs(base)
-        self.fmax = 0.0
+        self.largest_force = 0.0
 
     @property
     def _noise(self) -> float:
@@ -196,7 +196,7 @@ class Differences:
         if change not in self.points:
             moved = eqx.tree_at(lambda e: e.landscape.potential, self.base, self._changed(change))
             self.points[change] = relax_on(self.study, moved, self.base)
-            self.fmax = max(self.fmax, float(self.points[change].fmax))
+            self.largest_force = max(self.largest_force, float(self.points[change].largest_force))
         return self.points[change]
 
     def trouble(self, step: float) -> str:
@@ -261,7 +261,7 @@ class Differences:
         wide, narrow = central(step), central(step / 2)
         uneven = np.abs(even(step) - 4.0 * even(step / 2)) / (2.0 * step)
         # Structures that came down less far are less well known.
-        worse = max(1.0, self.fmax / max(float(self.base.fmax), 1e-300))
+        worse = max(1.0, self.largest_force / max(float(self.base.largest_force), 1e-300))
         return Difference(
             (4.0 * narrow - wide) / 3.0,
             np.abs(narrow - wide) / 3.0 + uneven,
@@ -286,10 +286,11 @@ def relax_on(study: Study, moved: Equilibrium, base: Equilibrium) -> Equilibrium
     options = study.relaxation.copy()
     del options["method"], options["fmax"]
     found = relax(base.system, moved.potential, "newton", TIGHT_FMAX, **options)
-    if not float(found.fmax) <= max(study.relaxation["fmax"], TIGHT_FMAX):
+    if not float(found.largest_force) <= max(study.relaxation["fmax"], TIGHT_FMAX):
         raise RelaxationError(
             "a structure with a parameter changed a little does not relax below a largest force "
-            f"of {float(found.fmax):.1e}: give a smaller verify.step or a larger relaxation.fmax"
+            f"of {float(found.largest_force):.1e}: give a smaller verify.step or a larger "
+            "relaxation.fmax"
         )
     # Displacements are measured from where the study itself began.
     return eqx.tree_at(lambda e: e.start, found, base.start)

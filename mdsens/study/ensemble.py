@@ -172,7 +172,7 @@ def _minimum(study: Study, relaxed: Equilibrium) -> Equilibrium:
 
 
 def _kind(study: Study, relaxed: Equilibrium) -> str:
-    if not float(relaxed.fmax) <= study.relaxation["fmax"]:
+    if not float(relaxed.largest_force) <= study.relaxation["fmax"]:
         return "unconverged"
     return "minimum" if relaxed.certificate.stable else "saddle"
 
@@ -219,14 +219,14 @@ def summary(ensemble: Ensemble, potential: Potential, units: str) -> dict[str, A
             "norms": quotient_unit_name(
                 "length", potential.parameter_dimension(ensemble.parameter), units
             ),
-            "fmax": unit_name("energy/length", units),
+            "largest_force": unit_name("energy/length", units),
         },
         "starts": [
             {
                 "seed": seed,
                 "kind": kind,
                 "converged": kind != "unconverged",
-                "fmax": float(minimum.fmax),
+                "largest_force": float(minimum.largest_force),
                 "rattlers": int(rattlers[index]),
                 "implicit_norm": float(ensemble.implicit_norms[index]),
                 "finite_difference_error": float(errors[index]),

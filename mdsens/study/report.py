@@ -147,7 +147,7 @@ def _figures(folder: Path, results: dict[str, Any]) -> dict[str, Figure]:
     if history.is_file():
         table = pandas.read_csv(history)
         figures["convergence"] = plots.convergence_figure(
-            table["step"], table["largest_force"], results["fmax_asked"], results["units"]["fmax"]
+            table["step"], table["largest_force"], results["fmax"], results["units"]["fmax"]
         )
     atoms = read_atoms(folder / STRUCTURE_NAME)
     error = results["certificate"]["derivative_error"] or 0.0
@@ -204,8 +204,8 @@ def _page(folder: Path, results: dict[str, Any], figures: list[Path]) -> str:
         lowest = f"about {certificate['lowest_eigenvalue']:.2g}"
     rows = [
         ("kind of structure", results["kind"], ""),
-        ("largest force", error_text(results["fmax"]), units["fmax"]),
-        ("asked for", f"{results['fmax_asked']:g}", units["fmax"]),
+        ("largest force", error_text(results["largest_force"]), units["largest_force"]),
+        ("asked for", f"{results['fmax']:g}", units["fmax"]),
         ("steps", str(results["steps"]), ""),
         ("lowest eigenvalue", lowest, units["lowest_eigenvalue"]),
         ("null modes", kinds or "none", ""),

@@ -70,6 +70,7 @@ def collect(
         "units": {
             "system": units,
             "energy": unit_name("energy", units),
+            "largest_force": unit_name("energy/length", units),
             "fmax": unit_name("energy/length", units),
             "length": unit_name("length", units),
             "lowest_eigenvalue": unit_name("energy/length^2", units),
@@ -83,8 +84,8 @@ def collect(
             "timing": "s",
         },
         "energy": float(equilibrium.energy),
-        "fmax": float(equilibrium.fmax),
-        "fmax_asked": equilibrium.fmax_asked,
+        "largest_force": float(equilibrium.largest_force),
+        "fmax": equilibrium.fmax,
         "converged": certificate.converged,
         "stable": certificate.stable,
         "kind": certificate.kind,

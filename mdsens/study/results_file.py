@@ -12,7 +12,7 @@ from mdsens.study.messages import from_pydantic
 
 RESULTS_NAME = "results.json"
 #: Version of the layout of results.json.
-SCHEMA = 1
+SCHEMA = 2
 #: A file larger than this holds no results, bytes.
 LARGEST_RESULTS = 1_000_000_000
 
@@ -35,6 +35,7 @@ class UnitNames(Section):
 
     system: Literal["ase", "reduced"]
     energy: str
+    largest_force: str
     fmax: str
     length: str
     lowest_eigenvalue: str
@@ -73,7 +74,7 @@ class Start(Section):
     seed: int
     kind: Literal["minimum", "saddle", "unconverged"]
     converged: bool
-    fmax: Number
+    largest_force: Number
     rattlers: _Count
     implicit_norm: Number
     finite_difference_error: Number
@@ -86,7 +87,7 @@ class EnsembleUnits(Section):
     """Units of an ensemble."""
 
     norms: str
-    fmax: str
+    largest_force: str
 
 
 class EnsembleSection(Section):
@@ -111,13 +112,13 @@ class EnsembleSection(Section):
 class Results(Section):
     """A results.json as a whole."""
 
-    layout: Annotated[Literal[1], Field(alias="schema")]
+    layout: Annotated[Literal[2], Field(alias="schema")]
     study: str
     description: str
     units: UnitNames
     energy: Number
-    fmax: Number
-    fmax_asked: float
+    largest_force: Number
+    fmax: float
     converged: bool
     stable: bool
     kind: Literal["minimum", "saddle", "unconverged"]

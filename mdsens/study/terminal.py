@@ -125,7 +125,8 @@ def show_verification(verification: Verification, units: str) -> None:
         known = f" (they resolve {finest:.0e})" if finest < np.inf else ""
         words = f"not judged: {names}: differences are not reliable here{known}, because {reason}"
         to.print(for_terminal(words, "yellow"), soft_wrap=True)
-    to.print(f"largest force left over {verification.fmax:.1e} {unit_name('energy/length', units)}")
+    unit = unit_name("energy/length", units)
+    to.print(f"largest force left over {verification.largest_force:.1e} {unit}")
     count = len(verification.not_judged)
     judged = len(comparisons) - count
     verdict = "passed" if verification.passed else "FAILED"

@@ -61,12 +61,12 @@ class Verification:
     Attributes:
         comparisons: one for each observable and parameter.
         tolerance: largest relative error allowed.
-        fmax: largest force left over in any structure, energy/length.
+        largest_force: largest force left over in any structure, energy/length.
     """
 
     comparisons: tuple[Comparison, ...]
     tolerance: float
-    fmax: float
+    largest_force: float
 
     @property
     def largest_error(self) -> float:
@@ -127,11 +127,11 @@ def verify_study(study: Study, report: Callable[[str], None] | None = None) -> V
     )
     judge = _Judge(study, base, implicit)
     comparisons: dict[tuple[str, str], Comparison] = {}
-    largest = float(base.fmax)
+    largest = float(base.largest_force)
     for name in study.parameters:
         differences = judge.differences(name)
         comparisons |= judge.compare(differences, say)
-        largest = max(largest, differences.fmax)
+        largest = max(largest, differences.largest_force)
     ordered = [comparisons[o, name] for o in (POSITIONS, *implicit) for name in study.parameters]
     return Verification(tuple(ordered), study.file.verify.tolerance, largest)
 
@@ -185,7 +185,7 @@ class _Judge:
                     sharper = [c for c in blurred if "rounding" not in c.reason]
                     if not (sharper and longest) or halvings == MOST_HALVINGS:
                         say(f"{name}: step {step:.3g}, largest force left over "
-                            f"{differences.fmax:.1e}")  # fmt: skip
+                            f"{differences.largest_force:.1e}")  # fmt: skip
                         return found
                     trouble = sharper[0].reason
             say(f"{name}: {trouble} at a step of {step:.3g}; halving it")

@@ -78,7 +78,7 @@ def test_one_that_cannot_converge_holds_up_no_other():
     batch = mdsens.relax_batch([packing] * 3, soft, "lbfgs", fmax=[1e-12, 1e-40, 1e-6])
     assert batch.converged.tolist() == [True, False, True]
     assert batch.steps[2] < batch.steps[0] < batch.steps[1]
-    assert batch.fmax[1] < 1e-12
+    assert batch.largest_force[1] < 1e-12
     assert np.asarray(batch[0].landscape.rattlers).sum() == 1
     assert "NOT converged  1\n" in repr(batch)
 

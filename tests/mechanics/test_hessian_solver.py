@@ -200,7 +200,7 @@ def test_without_memory_for_a_hessian_auto_goes_on_without_and_newton_says_so(mo
     with pytest.warns(MdsensWarning, match="sparse Hessian would take up to"):
         equilibrium = mdsens.relax(vacancy(3, 0.05), ARGON)
     assert {method for method, _ in equilibrium.history.methods} == {"LBFGS"}
-    assert equilibrium.fmax <= 1e-8
+    assert equilibrium.largest_force <= 1e-8
     with (
         pytest.warns(MdsensWarning, match="GiB free"),
         pytest.raises(mdsens.errors.InputError, match="no memory for the Hessian; use 'lbfgs'"),

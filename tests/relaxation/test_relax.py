@@ -146,7 +146,7 @@ def test_the_history_has_the_energy_and_force_of_every_step():
     assert len(history.enthalpies) == len(history.forces) == history.steps + 1
     assert np.isfinite(history.enthalpies).all()
     assert (np.diff(history.enthalpies) <= 1e-12).all()
-    assert history.forces[-1] == pytest.approx(float(equilibrium.fmax), abs=1e-15)
+    assert history.forces[-1] == pytest.approx(float(equilibrium.largest_force), abs=1e-15)
 
 
 def test_numbers_that_are_not_finite_are_an_error_that_names_the_atoms():

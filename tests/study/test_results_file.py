@@ -11,11 +11,13 @@ from mdsens.study.results_file import read_results
 
 #: The smallest results.json there is.
 RESULTS = {
-    "schema": 1, "study": "a", "description": "b", "energy": -1.0, "fmax": 1e-12,
-    "fmax_asked": 1e-10, "converged": True, "stable": True, "kind": "minimum", "steps": 3,
+    "schema": 2, "study": "a", "description": "b", "energy": -1.0,
+    "largest_force": 1e-12,
+    "fmax": 1e-10, "converged": True, "stable": True, "kind": "minimum", "steps": 3,
     "atoms": 2, "dimension": 3, "cell": [[0.0] * 3] * 3, "pbc": [False] * 3,
     "units": {
-        "system": "ase", "energy": "eV", "fmax": "eV/Ang", "length": "Ang",
+        "system": "ase", "energy": "eV", "largest_force": "eV/Ang", "fmax": "eV/Ang",
+        "length": "Ang",
         "lowest_eigenvalue": "eV/Ang^2", "timing": "s", "parameters": {"sigma": "Ang"},
         "vectors": {"sigma": "1"}, "sensitivities": {"energy": {"sigma": "eV/Ang"}},
     },
@@ -44,13 +46,13 @@ def test_the_smallest_results_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ('{"schema": 1}', "study is missing"),
-        ('{"schema": 2}', "schema"),
+        ('{"schema": 2}', "study is missing"),
+        ('{"schema": 1}', "schema"),
         ('{"schema": "x"}', "schema"),
         ("{}", "schema is missing"),
         ("[]", "object"),
         ("", "Invalid JSON"),
-        ('{"schema": 1, "study": "a', "Invalid JSON"),
+        ('{"schema": 2, "study": "a', "Invalid JSON"),
         ("[" * 100_000, "Invalid JSON"),
         ("\0\0", "Invalid JSON"),
         (b"\xff\xfe", "Invalid JSON"),
@@ -96,7 +98,7 @@ def test_another_results_json_is_one_line(tmp_path, content, words):
         ("versions", {"jax": 1}),
         ("ensemble", {}),
         ("ensemble", {"parameter": "sigma", "minimiser": "FIRE", "steps": 1, "marks": [1],
-                      "units": {"norms": "1", "fmax": "1"}, "starts": [{"seed": 1}]}),
+                      "units": {"norms": "1", "largest_force": "1"}, "starts": [{"seed": 1}]}),
     ],
 )  # fmt: skip
 def test_every_key_has_its_type_and_names_agree(tmp_path, path, value):

@@ -54,10 +54,10 @@ def strict(path):
 def test_results_hold_what_was_promised(finished):
     _, run = finished
     results = strict(run.folder / "results.json")
-    assert results["schema"] == 1
+    assert results["schema"] == 2
     assert results["study"] == "small packing"
     assert results["converged"] is True
-    assert 0 <= results["fmax"] <= 1e-10
+    assert 0 <= results["largest_force"] <= results["fmax"] == 1e-10
     assert results["parameters"] == {
         "diameter[large]": 1.0, "diameter[small]": 0.6, "epsilon": 1.0
     }  # fmt: skip
