@@ -49,6 +49,32 @@ def test_a_potential_without_numbers_shows_its_arrays():
     assert "sigma=f64[3]" in repr(many)
 
 
+def test_a_system_is_a_few_lines_with_units():
+    salt = ase.build.bulk("NaCl", "rocksalt", 5.6, cubic=True)
+    system = mdsens.System.from_ase(salt).with_fixed([0, 3])
+    assert facts(system) == {
+        "species": "Na4 Cl4",
+        "periodic": "xyz",
+        "lattice vectors": "lengths 5.6, 5.6, 5.6 Ang",
+        "volume": "175.616 Ang^3",
+        "fixed": "2 atoms",
+    }
+    assert repr(system).splitlines()[0] == "System of 8 atoms in 3 dimensions"
+    assert system._repr_html_().startswith("<div><strong>System of 8 atoms")
+    flat = mdsens.System([[0.0, 0.0]], [[2.0, 0.0], [0.5, 1.5]], ("<b>",), units="reduced")
+    assert facts(flat)["volume"] == "3 reduced"
+    assert "<b>" not in flat._repr_html_()
+    assert facts(cases.dimer()).keys() == {"species", "periodic"}
+
+
+def test_a_system_without_numbers_shows_its_arrays():
+    seen = []
+    jax.jit(lambda system: seen.append(repr(system)))(cases.dimer())
+    several = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), cases.dimer())
+    assert repr(several).split()[:2] == ["System(", "positions=f64[2,2,3],"]
+    assert seen[0].split()[:2] == ["System(", "positions=f64[2,3],"]
+
+
 def test_an_equilibrium_is_a_few_lines_and_shows_no_number_below_its_error(relaxed):
     shown = facts(relaxed)
     assert 0.0 < abs(float(relaxed.pressure)) < 1e-8

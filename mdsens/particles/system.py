@@ -19,7 +19,8 @@ from mdsens.particles.frames import require_whole_frames
 from mdsens.particles.lattice import completed_cell
 from mdsens.particles.precision import require_double_precision
 from mdsens.particles.species_names import keep_species_names, species_names
-from mdsens.units import check_unit_system
+from mdsens.summary import Summarised, Summary
+from mdsens.units import check_unit_system, in_dimensions, unit_name
 from mdsens.values import (
     Shape,
     boolean,
@@ -47,7 +48,7 @@ def _real(value: Any, name: str, shape: Shape | None = None) -> Array:
     return jnp.asarray(checked)
 
 
-class System(eqx.Module):
+class System(Summarised, eqx.Module):
     """Particles in two or three dimensions, in a cell with any mix of periodic boundaries.
 
     Arguments:
@@ -266,13 +267,39 @@ class System(eqx.Module):
             )
         return like.copy()
 
-    def __str__(self) -> str:
+    def _summary(self) -> Summary | None:
+        leaves = jax.tree.leaves(self)
+        known = len(leaves) == 4 and all(eqx.is_array(leaf) for leaf in leaves)
+        if not known or not is_concrete(leaves) or self.positions.ndim != 2:
+            return None  # Being traced, or several side by side, as vmap makes them.
+        facts = [("species", self._formula), ("periodic", self._periodic)]
+        cell = np.asarray(self.cell)
+        if cell.any():
+            lengths = ", ".join(f"{length:.6g}" for length in np.linalg.norm(cell, axis=1))
+            facts.append(
+                ("lattice vectors", f"lengths {lengths} {unit_name('length', self.units)}")
+            )
+        if any(self.pbc) and float(self.volume) > 0.0:
+            unit = unit_name(in_dimensions("volume", self.dimension), self.units)
+            facts.append(("volume", f"{float(self.volume):.8g} {unit}"))
+        fixed = int(np.asarray(self.fixed).sum())
+        facts += [("fixed", f"{fixed} atoms")] if fixed else []
+        atoms = "1 atom" if self.atom_count == 1 else f"{self.atom_count} atoms"
+        return Summary(f"System of {atoms} in {self.dimension} dimensions", facts)
+
+    @property
+    def _formula(self) -> str:
         counts = np.bincount(np.asarray(self.species), minlength=len(self.symbols))
-        formula = " ".join(f"{name}{n}" for name, n in zip(self.symbols, counts, strict=True))
-        periodic = "".join("xyz"[axis] for axis, yes in enumerate(self.pbc) if yes) or "none"
+        return " ".join(f"{name}{n}" for name, n in zip(self.symbols, counts, strict=True))
+
+    @property
+    def _periodic(self) -> str:
+        return "".join("xyz"[axis] for axis, yes in enumerate(self.pbc) if yes) or "none"
+
+    def __str__(self) -> str:
         fixed_count = int(np.asarray(self.fixed).sum())
         return (
-            f"System({formula}, {self.dimension}D, periodic: {periodic}"
+            f"System({self._formula}, {self.dimension}D, periodic: {self._periodic}"
             + (f", {fixed_count} fixed" if fixed_count else "")
             + ")"
         )
