@@ -2,12 +2,11 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -16,6 +15,8 @@ from mdsens.digits import error_text, is_zero, with_digits
 from mdsens.errors import InputError
 from mdsens.files import path_of, replacing
 from mdsens.observables.observable import Observable
+from mdsens.particles import System
+from mdsens.potentials import Potential
 from mdsens.relaxation import Certificate, Equilibrium
 from mdsens.summary import Summarised, Summary
 from mdsens.units import powers, quotient_unit_name
@@ -88,10 +89,39 @@ class Tangents:
         return self._get().ahead
 
 
-class DerivativesByName(Mapping[str, Mapping[str, Derivative]]):
-    """Derivatives that are looked up by observable, then by parameter."""
+class DerivativesByName(Archived, Mapping[str, Mapping[str, Derivative]]):
+    """Derivatives that are looked up by observable, then by parameter, and go to tables.
+
+    Of one system, or of many, along a first axis.
+    """
 
     derivatives: dict[str, dict[str, Derivative]]
+    observables: dict[str, Observable]
+    observed: dict[str, Any]
+    parameters: dict[str, Any]
+    positions: Any
+    errors: dict[str, dict[str, Float[np.ndarray, "..."]]]
+    value_errors: dict[str, Float[np.ndarray, "..."]]
+
+    @property
+    def _example(self) -> tuple[System, Potential]:
+        """A system and a potential, from which units are known."""
+        raise NotImplementedError
+
+    @property
+    def _leading(self) -> Iterable[tuple[tuple[int, ...], dict[str, Any]]]:
+        """Indices along the first axis, and the columns of tables that say which it is."""
+        raise NotImplementedError
+
+    @property
+    def _axes(self) -> list[str]:
+        """Name of the first axis, where there is one."""
+        raise NotImplementedError
+
+    @property
+    def _relaxed(self) -> Any:
+        """The relaxed positions, length."""
+        raise NotImplementedError
 
     def __getitem__(self, name: str) -> dict[str, Derivative]:
         if name not in self.derivatives:
@@ -105,9 +135,149 @@ class DerivativesByName(Mapping[str, Mapping[str, Derivative]]):
     def __len__(self) -> int:
         return len(self.derivatives)
 
+    def units(self, observable: str, parameter: str) -> str:
+        """Unit of one derivative, e.g. ``"Ang^3/eV"``."""
+        system, potential = self._example
+        return quotient_unit_name(
+            self.observables[observable].dimension_in(system.dimension),
+            potential.parameter_dimension(parameter),
+            system.units,
+        )
+
+    def logarithmic(self) -> dict[str, dict[str, Derivative]]:
+        """D ln O / d ln theta = (theta / O) dO/dtheta: per cent of change per cent of parameter.
+
+        NaN where an observable is zero within its error: there is no such derivative.
+        """
+        result: dict[str, dict[str, Any]] = {}
+        for name, by_parameter in self.derivatives.items():
+            value = np.asarray(self.observed[name])
+            divisor = np.where(is_zero(value, self.value_errors[name]), np.nan, value)
+            result[name] = {
+                parameter: derivative * self._size(parameter, value.ndim) / divisor
+                for parameter, derivative in by_parameter.items()
+            }
+        return result
+
+    def logarithmic_errors(self) -> dict[str, dict[str, Float[np.ndarray, "..."]]]:
+        """Absolute errors of `logarithmic`, from those of observables and derivatives."""
+        result: dict[str, dict[str, Float[np.ndarray, ...]]] = {}
+        for name, by_parameter in self.logarithmic().items():
+            value = np.abs(np.asarray(self.observed[name]))
+            size = np.where(value > 0.0, value, np.nan)
+            result[name] = {
+                parameter: np.abs(np.asarray(logarithm)) * self.value_errors[name] / size
+                + self.errors[name][parameter] * np.abs(self._size(parameter, value.ndim)) / size
+                for parameter, logarithm in by_parameter.items()
+            }
+        return result
+
+    def _size(self, parameter: str, dimensions: int) -> Any:
+        """Values of a parameter, along the first axis of an array of so many dimensions."""
+        values = np.asarray(self.parameters[parameter])
+        return values.reshape(values.shape + (1,) * (dimensions - values.ndim))
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        logarithms, uncertain = self.logarithmic(), self.logarithmic_errors()
+        for first, labels in self._leading:
+            for name, by_parameter in self.derivatives.items():
+                observable = self.observables[name]
+                values = np.asarray(self.observed[name])
+                shape = values[first].shape
+                for index in np.ndindex(shape):
+                    at = (*first, *index)
+                    for parameter, derivative in by_parameter.items():
+                        numbers = {
+                            "value": values,
+                            "value_error": self.value_errors[name],
+                            "derivative": derivative,
+                            "derivative_error": self.errors[name][parameter],
+                            "logarithmic": logarithms[name][parameter],
+                            "logarithmic_error": uncertain[name][parameter],
+                        }
+                        found = {key: float(np.asarray(of)[at]) for key, of in numbers.items()}
+                        yield {
+                            **labels,
+                            "observable": name,
+                            "component": component_label(observable, index, shape),
+                            "value": found["value"],
+                            "value_error": found["value_error"],
+                            "value_units": observable.units_of(self._example[0]),
+                            "parameter": parameter,
+                            "parameter_value": float(np.asarray(self.parameters[parameter])[first]),
+                            "derivative": found["derivative"],
+                            "derivative_error": found["derivative_error"],
+                            "derivative_units": self.units(name, parameter),
+                            "logarithmic": found["logarithmic"],
+                            "logarithmic_error": found["logarithmic_error"],
+                        }
+
+    def to_dataframe(self) -> "pandas.DataFrame":
+        """A table with one row per number and parameter, units in columns of their own."""
+        import pandas
+
+        return pandas.DataFrame(list(self._rows()))
+
+    def to_xarray(self) -> "xarray.Dataset":
+        """Values and derivatives with named axes; positions under ``"positions"``.
+
+        Absolute errors are under ``"error_<observable>"`` and ``"error_d_<observable>"``.
+        """
+        import xarray
+
+        parameters, system = list(self.parameters), self._example[0]
+        data: dict[str, Any] = {}
+        for name, by_parameter in self.derivatives.items():
+            value = np.asarray(self.observed[name])
+            axes = [*self._axes, *([f"{name}_component"] if value.ndim > len(self._axes) else [])]
+            units = {"units": self.observables[name].units_of(system)}
+            data[name] = (axes, value, units)
+            stacked = np.stack([np.asarray(by_parameter[p]) for p in parameters])
+            data[f"d_{name}"] = (["parameter", *axes], stacked)
+            stacked = np.stack([np.asarray(self.errors[name][p]) for p in parameters])
+            data[f"error_{name}"] = (axes, np.asarray(self.value_errors[name]), units)
+            data[f"error_d_{name}"] = (["parameter", *axes], stacked)
+        if self.parameters:
+            moved = np.stack([np.asarray(self.positions[p]) for p in parameters])
+            data["d_positions"] = (["parameter", *self._axes, "atom", "axis"], moved)
+        data["positions"] = ([*self._axes, "atom", "axis"], np.asarray(self._relaxed))
+        coordinates = {
+            "parameter": parameters,
+            "parameter_value": (["parameter", *self._axes], list(self.parameters.values())),
+            "axis": list("xyz"[: system.dimension]),
+        }
+        return xarray.Dataset(data, coordinates)
+
+    def save(self, path: str | Path) -> None:
+        """Write to a file: all of it, for `load`, or a table for others.
+
+        Arguments:
+            path: the file: ``.npz`` for all that is known; ``.csv`` for the table, and ``.json``
+                for that and the derivatives of the positions.
+
+        Raises:
+            InputError: another ending, something that no file can hold, or the file cannot be
+                written.
+        """
+        path = path_of(path, "path")
+        if path.suffix == ".csv":
+            text = self.to_dataframe().to_csv(index=False)
+        elif path.suffix == ".json":
+            positions = {name: np.asarray(x).tolist() for name, x in self.positions.items()}
+            text = json.dumps({"rows": list(self._rows()), "positions": positions})
+        elif path.suffix == SUFFIX:
+            super().save(path)
+            return
+        else:
+            raise InputError(
+                f"cannot write {shown(path.name)}: allowed endings are .npz, .csv and .json"
+            )
+        with replacing(path) as file:
+            file.write(text.encode())
+
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Sensitivity(Summarised, Archived, DerivativesByName[Float[Array, "..."]]):
+class Sensitivity(Summarised, DerivativesByName[Float[Array, "..."]]):
     """Derivatives by name: ``sens["volume"]["sigma"]`` is d volume / d sigma.
 
     Attributes:
@@ -158,13 +328,21 @@ class Sensitivity(Summarised, Archived, DerivativesByName[Float[Array, "..."]]):
 
         return jax.jvp(at, (self.equilibrium.q,), (change,))[1]
 
-    def units(self, observable: str, parameter: str) -> str:
-        """Unit of one derivative, e.g. ``"Ang^3/eV"``."""
-        return quotient_unit_name(
-            self.observables[observable].dimension_in(self.equilibrium.system.dimension),
-            self.equilibrium.potential.parameter_dimension(parameter),
-            self.equilibrium.system.units,
-        )
+    @property
+    def _example(self) -> tuple[System, Potential]:
+        return self.equilibrium.system, self.equilibrium.potential
+
+    @property
+    def _leading(self) -> Iterable[tuple[tuple[int, ...], dict[str, Any]]]:
+        return [((), {})]
+
+    @property
+    def _axes(self) -> list[str]:
+        return []
+
+    @property
+    def _relaxed(self) -> Float[Array, "N D"]:
+        return self.equilibrium.positions
 
     def supported_error(self, observable: str, parameter: str, logarithmic: bool = False) -> float:
         """How far the digits of a derivative can be trusted at best, where no error was estimated.
@@ -231,126 +409,6 @@ class Sensitivity(Summarised, Archived, DerivativesByName[Float[Array, "..."]]):
             "logarithmic_sensitivities": _plain(self.logarithmic()),
             "logarithmic_sensitivity_errors": _plain(self.logarithmic_errors()),
         } | ({"cell_derivatives": _plain({"": self.cell})[""]} if self.relaxes_cell else {})
-
-    def logarithmic(self) -> dict[str, dict[str, Float[Array, "..."]]]:
-        """D ln O / d ln theta = (theta / O) dO/dtheta: per cent of change per cent of parameter.
-
-        NaN where an observable is zero within its error: there is no such derivative.
-        """
-        result: dict[str, dict[str, Float[Array, ...]]] = {}
-        for name, by_parameter in self.derivatives.items():
-            value = self.observed[name]
-            divisor = jnp.where(is_zero(value, self.value_errors[name]), jnp.nan, value)
-            result[name] = {
-                parameter: derivative * self.parameters[parameter] / divisor
-                for parameter, derivative in by_parameter.items()
-            }
-        return result
-
-    def logarithmic_errors(self) -> dict[str, dict[str, Float[np.ndarray, "..."]]]:
-        """Absolute errors of `logarithmic`, from those of observables and derivatives."""
-        result: dict[str, dict[str, Float[np.ndarray, ...]]] = {}
-        for name, by_parameter in self.logarithmic().items():
-            value = np.abs(np.asarray(self.observed[name]))
-            size = np.where(value > 0.0, value, np.nan)
-            result[name] = {
-                parameter: np.abs(np.asarray(logarithm)) * self.value_errors[name] / size
-                + self.errors[name][parameter] * abs(self.parameters[parameter]) / size
-                for parameter, logarithm in by_parameter.items()
-            }
-        return result
-
-    def _rows(self) -> Iterator[dict[str, Any]]:
-        logarithms, system = self.logarithmic(), self.equilibrium.system
-        uncertain = self.logarithmic_errors()
-        for name, by_parameter in self.derivatives.items():
-            observable = self.observables[name]
-            value, off = (np.asarray(v[name]) for v in (self.observed, self.value_errors))
-            for index in np.ndindex(value.shape):
-                for parameter, derivative in by_parameter.items():
-
-                    def entry(
-                        of: Mapping[str, Any], at: tuple[Any, ...] = (name, parameter, index)
-                    ) -> float:
-                        return float(np.asarray(of[at[0]][at[1]])[at[2]])
-
-                    yield {
-                        "observable": name,
-                        "component": component_label(observable, index, value.shape),
-                        "value": float(value[index]),
-                        "value_error": float(off[index]),
-                        "value_units": observable.units_of(system),
-                        "parameter": parameter,
-                        "parameter_value": self.parameters[parameter],
-                        "derivative": float(np.asarray(derivative)[index]),
-                        "derivative_error": entry(self.errors),
-                        "derivative_units": self.units(name, parameter),
-                        "logarithmic": entry(logarithms),
-                        "logarithmic_error": entry(uncertain),
-                    }
-
-    def to_dataframe(self) -> "pandas.DataFrame":
-        """A table with one row per number and parameter, units in columns of their own."""
-        import pandas
-
-        return pandas.DataFrame(list(self._rows()))
-
-    def to_xarray(self) -> "xarray.Dataset":
-        """Values and derivatives with named axes; positions under ``"positions"``.
-
-        Absolute errors are under ``"error_<observable>"`` and ``"error_d_<observable>"``.
-        """
-        import xarray
-
-        parameters, system = list(self.parameters), self.equilibrium.system
-        data: dict[str, Any] = {}
-        for name, by_parameter in self.derivatives.items():
-            value = np.asarray(self.observed[name])
-            axes = [f"{name}_component"] if value.ndim else []
-            units = {"units": self.observables[name].units_of(system)}
-            data[name] = (axes, value, units)
-            stacked = np.stack([np.asarray(by_parameter[p]) for p in parameters])
-            data[f"d_{name}"] = (["parameter", *axes], stacked)
-            stacked = np.stack([np.asarray(self.errors[name][p]) for p in parameters])
-            data[f"error_{name}"] = (axes, np.asarray(self.value_errors[name]), units)
-            data[f"error_d_{name}"] = (["parameter", *axes], stacked)
-        if self.parameters:
-            moved = np.stack([np.asarray(self.positions[p]) for p in parameters])
-            data["d_positions"] = (["parameter", "atom", "axis"], moved)
-        data["positions"] = (["atom", "axis"], np.asarray(self.equilibrium.positions))
-        coordinates = {
-            "parameter": parameters,
-            "parameter_value": ("parameter", list(self.parameters.values())),
-            "axis": list("xyz"[: system.dimension]),
-        }
-        return xarray.Dataset(data, coordinates)
-
-    def save(self, path: str | Path) -> None:
-        """Write to a file: all of it, for `load`, or a table for others.
-
-        Arguments:
-            path: the file: ``.npz`` for all that is known; ``.csv`` for the table, and ``.json``
-                for that and the derivatives of the positions.
-
-        Raises:
-            InputError: another ending, something that no file can hold, or the file cannot be
-                written.
-        """
-        path = path_of(path, "path")
-        if path.suffix == ".csv":
-            text = self.to_dataframe().to_csv(index=False)
-        elif path.suffix == ".json":
-            positions = {name: np.asarray(x).tolist() for name, x in self.positions.items()}
-            text = json.dumps({"rows": list(self._rows()), "positions": positions})
-        elif path.suffix == SUFFIX:
-            super().save(path)
-            return
-        else:
-            raise InputError(
-                f"cannot write {shown(path.name)}: allowed endings are .npz, .csv and .json"
-            )
-        with replacing(path) as file:
-            file.write(text.encode())
 
     def _table(self) -> list[tuple[str, ...]]:
         """Rows of observable, parameter, derivative, its error, and unit, as text."""

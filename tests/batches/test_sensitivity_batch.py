@@ -1,8 +1,12 @@
 """Derivatives of many structures side by side against one at a time and relaxing again."""
 
+import json
+
 import cases
+import jax.numpy as jnp
 import numerical
 import numpy as np
+import pandas
 import pytest
 
 import mdsens
@@ -135,3 +139,44 @@ def test_saddles_are_refused():
 def test_what_is_not_allowed_is_said(relaxed, observables, options, message):
     with pytest.raises(InputError, match=message):
         mdsens.sensitivity_batch(relaxed, observables, **options)
+
+
+def test_a_batch_goes_to_the_tables_that_one_structure_goes_to(derivatives, tmp_path):
+    """Row by row and number by number what the sensitivity of each structure says by itself."""
+    frame = derivatives.to_dataframe()
+    dataset = derivatives.to_xarray()
+    for index in range(3):
+        one = derivatives.at(index)
+        rows = frame[frame.system == index].drop(columns="system").reset_index(drop=True)
+        pandas.testing.assert_frame_equal(rows, one.to_dataframe(), rtol=1e-14)
+        expected, part = one.to_xarray(), dataset.sel(system=index)
+        for name in expected:
+            found = part[name].values
+            if "atom" in part[name].dims:
+                found = np.take(found, range(expected.sizes["atom"]), part[name].dims.index("atom"))
+            np.testing.assert_allclose(found, expected[name].values, rtol=1e-14, atol=1e-13)
+    assert derivatives.units("energy", "sigma[A-A]") == one.units("energy", "sigma[A-A]")
+    assert dataset.parameter_value.dims == ("parameter", "system")
+    derivatives.save(tmp_path / "table.csv")
+    assert len((tmp_path / "table.csv").read_text().splitlines()) == len(frame) + 1
+    derivatives.save(tmp_path / "table.json")
+    written = json.loads((tmp_path / "table.json").read_text())
+    assert written["rows"][-1]["system"] == 2
+    np.testing.assert_array_equal(
+        written["positions"]["sigma[A-A]"], derivatives.positions["sigma[A-A]"]
+    )
+
+
+def test_logarithmic_derivatives_of_arrays_are_by_system(relaxed):
+    lengths = mdsens.observables.Observable(
+        "coordinates", "length", lambda e: e.positions[:2, 0] + jnp.array([3.0, 5.0])
+    )
+    # Each system with another value of the parameter.
+    scaled = [BINARY.with_parameters({"epsilon[A-B]": 1.5 + 0.1 * i}) for i in range(3)]
+    batch = mdsens.relax_batch(clusters(), scaled, fmax=1e-10)
+    sens = mdsens.sensitivity_batch(batch, lengths, wrt="epsilon[A-B]")
+    change = sens["coordinates"]["epsilon[A-B]"]
+    theta = np.array([1.5, 1.6, 1.7])[:, None]
+    found = sens.logarithmic()["coordinates"]["epsilon[A-B]"]
+    np.testing.assert_allclose(found, theta * change / sens.observed["coordinates"], rtol=1e-14)
+    assert np.abs(change).max() > 1e-6
