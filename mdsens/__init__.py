@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mdsens import relaxation as relaxation
     from mdsens import sensitivities as sensitivities
     from mdsens import study as study
+    from mdsens import testing as testing
     from mdsens.batches import BatchEquilibrium as BatchEquilibrium
     from mdsens.batches import BatchSensitivity as BatchSensitivity
     from mdsens.batches import relax_batch as relax_batch
@@ -80,6 +81,7 @@ _ROOMS = (
     "relaxation",
     "sensitivities",
     "study",
+    "testing",
 )
 
 __all__ = [*_HOMES, *_ROOMS]

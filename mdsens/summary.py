@@ -18,12 +18,14 @@ class Summary:
         facts: what is known of it: names, and values with their units.
         head: titles of the columns of a table; empty where there is none.
         rows: rows of the table, as many texts each.
+        most_rows: so many of them are shown.
     """
 
     title: str
     facts: list[tuple[str, str]]
     head: tuple[str, ...] = ()
     rows: list[tuple[str, ...]] = dataclasses.field(default_factory=list)
+    most_rows: int = MOST_ROWS
 
     def as_text(self) -> str:
         """Lines of plain text: the title, and indented all else."""
@@ -49,11 +51,11 @@ class Summary:
 
     @property
     def _shown_rows(self) -> list[tuple[str, ...]]:
-        return self.rows[:MOST_ROWS]
+        return self.rows[: self.most_rows]
 
     @property
     def _more(self) -> str:
-        left = len(self.rows) - MOST_ROWS
+        left = len(self.rows) - self.most_rows
         return f"... and {left} more rows" if left > 0 else ""
 
 

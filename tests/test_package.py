@@ -19,7 +19,7 @@ FLOORS = (
     ("layers", "particles"),
     ("potentials",),
     ("mechanics",),
-    ("minimisers",),
+    ("minimisers", "testing"),
     ("relaxation",),
     ("observables",),
     ("sensitivities",),

@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from mdsens.errors import RelaxationError
 from mdsens.linalg.null_space import orthonormal_rows
+from mdsens.mechanics.pairs import Pairs
 from mdsens.observables import Observable
 from mdsens.potentials import Potential
 from mdsens.relaxation import Equilibrium, relax
@@ -43,65 +44,6 @@ class Difference:
     value: np.ndarray
     truncation: np.ndarray
     noise: np.ndarray
-
-
-class Pairs:
-    """Pairs of atoms near enough to interact, and where each is beside the kinks of the energy.
-
-    Arguments:
-        base: a relaxed structure; pairs with rattlers, which carry no load, are left out.
-    """
-
-    def __init__(self, base: Equilibrium) -> None:
-        system, potential = base.system, base.potential
-        reach = float(potential.interaction_range)
-        positions, cell = np.asarray(system.positions), np.asarray(system.cell)
-        edges = potential.edge_search(system, MARGIN * reach).find(positions, cell)
-        count = system.atom_count
-        neighbors = np.asarray(edges.neighbors)
-        blocks, _, sites = np.nonzero(np.asarray(edges.mask))
-        first = blocks * neighbors.shape[2] + sites
-        targets = neighbors[np.asarray(edges.mask)]
-        home = np.zeros((count, system.dimension))
-        owners = np.concatenate([np.arange(count), np.asarray(edges.ghost_owners)])
-        images = np.concatenate([home, np.asarray(edges.ghost_images)])
-        rattlers = np.asarray(base.landscape.rattlers)
-        fixed = np.asarray(system.fixed)
-        second = owners[targets]
-        kept = (
-            ~(rattlers[first] | rattlers[second])
-            & (first <= second)
-            & ~(fixed[first] & fixed[second])
-        )
-        self.first, self.second = first[kept], second[kept]
-        self.images = images[targets][kept]
-        species = np.asarray(potential.species_index(system))
-        self.species = species[self.first], species[self.second]
-
-    def lengths(
-        self, positions: Float[np.ndarray, "N D"], cell: Float[np.ndarray, "D D"]
-    ) -> Float[np.ndarray, " P"]:
-        """Distance of each pair."""
-        ends = positions[self.second] + self.images @ cell
-        return np.linalg.norm(ends - positions[self.first], axis=1)
-
-    def beyond(
-        self,
-        positions: Float[np.ndarray, "N D"],
-        cell: Float[np.ndarray, "D D"],
-        potential: Potential,
-    ) -> Float[np.ndarray, "M P"]:
-        """How far each pair is beyond each of M kinks, length."""
-        kinks = np.asarray(potential.kink_distances)
-        if kinks.ndim == 3:
-            kinks = kinks[:, self.species[0], self.species[1]]
-        else:
-            kinks = np.broadcast_to(kinks[:, None], (len(kinks), len(self.first)))
-        return self.lengths(positions, cell) - kinks
-
-    def beyond_at(self, point: Equilibrium) -> Float[np.ndarray, "M P"]:
-        """The same for a relaxed structure."""
-        return self.beyond(np.asarray(point.positions), np.asarray(point.cell), point.potential)
 
 
 class Differences:
@@ -138,7 +80,8 @@ class Differences:
         self.tangents, self.uncertainty = tangents, uncertainty
         self.scale = abs(base.potential.parameters[name]) or 1.0
         self.points: dict[float, Equilibrium] = {0.0: base}
-        self.pairs = Pairs(base)
+        # Pairs with rattlers carry no load.
+        self.pairs = Pairs(base.system, base.potential, MARGIN, np.asarray(base.landscape.rattlers))
         self.largest_force = 0.0
 
     @property
@@ -171,13 +114,18 @@ class Differences:
         """About how far the parameter may change until a pair crosses a kink of the energy."""
         base = self.base
         positions, cell = np.asarray(base.positions), np.asarray(base.cell)
-        here = self.pairs.beyond(positions, cell, base.potential)
+        here = self._beyond(base)
         moved, strained = (np.asarray(tangent) * step for tangent in self.tangents)
         there = self.pairs.beyond(positions + moved, cell + strained, self._changed(step))
         change = np.abs(there - here)
         # What moves by rounding crosses nothing.
         moving = change > 1e-12 * float(base.potential.interaction_range)
         return step * float((np.abs(here)[moving] / change[moving]).min(initial=np.inf))
+
+    def _beyond(self, point: Equilibrium) -> Float[np.ndarray, "M P"]:
+        """How far each pair of a relaxed structure is beyond each kink, length."""
+        positions, cell = np.asarray(point.positions), np.asarray(point.cell)
+        return self.pairs.beyond(positions, cell, point.potential)
 
     def _changed(self, change: float) -> Potential:
         # Not by with_parameters: one step out of a parameter's domain, as below q = 0 of
@@ -217,10 +165,10 @@ class Differences:
 
     def crossing(self, step: float) -> str:
         """Which pair crosses a kink of the energy between the points; empty if none does."""
-        here = self.pairs.beyond_at(self.base)
+        here = self._beyond(self.base)
         crossed = np.zeros(here.shape, bool)
         for change in (step, -step, step / 2, -step / 2):
-            crossed |= (self.pairs.beyond_at(self.at(change)) > 0) != (here > 0)
+            crossed |= (self._beyond(self.at(change)) > 0) != (here > 0)
         if not crossed.any():
             return ""
         kink, pair = np.unravel_index(

@@ -12,6 +12,7 @@ from mdsens import System, mechanics
 from mdsens.errors import InputError
 from mdsens.particles import find_edges
 from mdsens.potentials import LennardJones, PairPotential, Potential
+from mdsens.testing import supercell
 
 PERIODIC = [pair for pair in cases.PAIRS if cases.CELLS[pair[1]][1] is not False]
 CRYSTALS = [
@@ -53,17 +54,6 @@ def pair_hessian_of(system, potential, edge_list):
 @eqx.filter_jit
 def site_energies_of(system, potential, edge_list):
     return mechanics.site_energies(system, potential, edge_list)
-
-
-def supercell(system, repeats=2):
-    """The same crystal in a cell of repeats^D times the size."""
-    dimension = system.dimension
-    shifts = np.stack(np.meshgrid(*[range(repeats)] * dimension), -1).reshape(-1, dimension)
-    positions = (shifts @ system.cell)[:, None] + np.asarray(system.positions)[None]
-    return System(
-        positions.reshape(-1, dimension), repeats * np.asarray(system.cell), system.symbols,
-        np.tile(system.species, len(shifts)), system.pbc, units=system.units,
-    )  # fmt: skip
 
 
 @cases.every()
