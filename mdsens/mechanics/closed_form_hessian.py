@@ -18,15 +18,15 @@ from mdsens.particles.edges import (
     edges_between,
 )
 from mdsens.particles.system import System
-from mdsens.potentials.embedded_atom import EmbeddedAtomPotential
-from mdsens.potentials.pair import PairPotential, radial_hessian
+from mdsens.potentials.pair import radial_hessian
+from mdsens.potentials.potential import Potential
 from mdsens.resources import available_cores, on_all_cores
 
 # Pair potentials: a block per edge ---------------------------------------------------------------
 
 
 def pair_hessian_matrix(
-    system: System, potential: PairPotential, edge_list: EdgeList, free: np.ndarray
+    system: System, potential: Potential, edge_list: EdgeList, free: np.ndarray
 ) -> scipy.sparse.bsr_array:
     """The Hessian of a pair potential: minus phi'' and phi'/r of each edge.
 
@@ -127,7 +127,7 @@ def _upper_places(dimension: int) -> list[int]:
 
 @eqx.filter_jit
 def _edge_block(
-    potential: PairPotential,
+    potential: Potential,
     geometry: EdgeEnds,
     neighbors: Int[Array, "B K C"],
     block: Int[Array, ""],
@@ -184,7 +184,7 @@ def _row_of(
 
 
 def embedded_atom_hessian(
-    system: System, potential: EmbeddedAtomPotential, edge_list: EdgeList, free: np.ndarray
+    system: System, potential: Potential, edge_list: EdgeList, free: np.ndarray
 ) -> SparsePlusLowRank:
     """The Hessian of embedded atoms: that of phi'' and F'_i rho_i'', and F''_i g_i g_i^T of each.
 
@@ -221,7 +221,7 @@ def embedded_atom_hessian(
 
 @eqx.filter_jit
 def _embedding(
-    system: System, potential: EmbeddedAtomPotential, edge_list: EdgeList
+    system: System, potential: Potential, edge_list: EdgeList
 ) -> tuple[Float[Array, " N"], Float[Array, " N"]]:
     """F' and F'' of every atom."""
     derivatives = edge_blocks(
@@ -234,7 +234,7 @@ def _embedding(
 
 @eqx.filter_jit
 def _embedded_block(
-    potential: EmbeddedAtomPotential,
+    potential: Potential,
     geometry: EdgeEnds,
     slopes: Float[Array, " E"],
     neighbors: Int[Array, "B K C"],
@@ -275,7 +275,7 @@ def _embedded_block(
 
 
 def traced_pair_rows(
-    system: System, potential: PairPotential, edge_list: EdgeList, free: Bool[Array, " N"]
+    system: System, potential: Potential, edge_list: EdgeList, free: Bool[Array, " N"]
 ) -> _Row:
     """What `pair_hessian_matrix` puts into its rows, with a first axis of blocks of atoms.
 
@@ -296,7 +296,7 @@ def traced_pair_rows(
 
 
 def traced_embedded_rows(
-    system: System, potential: EmbeddedAtomPotential, edge_list: EdgeList, free: Bool[Array, " N"]
+    system: System, potential: Potential, edge_list: EdgeList, free: Bool[Array, " N"]
 ) -> tuple[_Row, _Row, Float[Array, " N"]]:
     """What `embedded_atom_hessian` is made of, with a first axis of blocks of atoms.
 

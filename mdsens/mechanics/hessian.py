@@ -9,7 +9,6 @@ from jaxtyping import Array, Float
 from mdsens.mechanics.forces import forces
 from mdsens.particles.edges import EdgeList, edges_between, extended_positions, map_blocks
 from mdsens.particles.system import System
-from mdsens.potentials.pair import PairPotential
 from mdsens.potentials.potential import Potential
 
 
@@ -58,7 +57,7 @@ def hessian(
 
 
 def pair_hessian(
-    system: System, potential: PairPotential, edge_list: EdgeList
+    system: System, potential: Potential, edge_list: EdgeList
 ) -> Float[Array, "ND ND"]:
     """The dense Hessian of a sum over pairs, from the closed form of one pair.
 

@@ -1,9 +1,8 @@
 """The Hessian as a sparse matrix of D x D blocks, assembled from site energies.
 
-Pair potentials have one block per edge in closed form. So have embedded atoms, whose densities add
-a matrix of rank one for each. For any other potential each atom's site energy is differentiated
-twice with respect to its own edge vectors (forward over reverse, all atoms of a block side by
-side), and the blocks of the pairs of its neighbours are added up.
+What the potential says of itself decides: one that is `pairwise` has one block per edge
+(`edge_hessians`). So has one that is `embedded`, whose densities add a matrix of rank one for each.
+Of any other, the blocks of the pairs of each atom's neighbours (`site_hessians`) are added up.
 """
 
 from collections.abc import Iterable
@@ -33,8 +32,6 @@ from mdsens.particles.edges import (
 )
 from mdsens.particles.lattice import heights
 from mdsens.particles.system import System, is_concrete
-from mdsens.potentials.embedded_atom import EmbeddedAtomPotential
-from mdsens.potentials.pair import PairPotential
 from mdsens.potentials.potential import Potential
 
 #: A Hessian on the host: its blocks, or blocks and a part of low rank.
@@ -89,10 +86,10 @@ def hessian_in_parts(
     """
     free = np.ones(system.atom_count, bool) if constrained is None else ~np.asarray(constrained)
     duplicates = _has_duplicates(system, edge_list)
-    if isinstance(potential, EmbeddedAtomPotential):
+    if potential.embedded:
         parts = embedded_atom_hessian(system, potential, edge_list, free)
         return parts.to_bsr() if duplicates else parts
-    if isinstance(potential, PairPotential) and not duplicates:
+    if potential.pairwise and not duplicates:
         return pair_hessian_matrix(system, potential, edge_list, free)
     return _from_sites(system, potential, edge_list, free)
 
@@ -119,10 +116,10 @@ def sparse_hessian_bytes(
         geometry = edge_ends(system, potential, edge_list, free)
         edges = int(jnp.sum(_degrees(geometry, edge_list.neighbors, reach)))
     block = 8 * system.dimension**2 + 4
-    if isinstance(potential, EmbeddedAtomPotential):
+    if potential.embedded:
         # The gradients of the densities, and their transposition.
         block += 2 * (8 * system.dimension + 4)
-    elif not isinstance(potential, PairPotential):
+    elif not potential.pairwise:
         # Pairs of neighbours of one atom, with their indices, before they are added up.
         edges *= 2 * edge_list.capacity[0]
     return block * (edges + system.atom_count)
@@ -148,9 +145,9 @@ def traced_hessian_entries(
     Returns:
         Arrays for `matrix_of_entries`.
     """
-    if isinstance(potential, EmbeddedAtomPotential):
+    if potential.embedded:
         return traced_embedded_rows(system, potential, edge_list, free)
-    if isinstance(potential, PairPotential):
+    if potential.pairwise:
         return traced_pair_rows(system, potential, edge_list, free)
     blocks, slots, _ = edge_list.neighbors.shape
     geometry = edge_ends(system, potential, edge_list, free)
@@ -176,9 +173,9 @@ def matrix_of_entries(
         Shape (N D, N D), in units of energy/length^2.
     """
     count = len(free)
-    if isinstance(potential, EmbeddedAtomPotential):
+    if potential.embedded:
         return matrix_of_embedded_rows(entries, count, dimension)
-    if isinstance(potential, PairPotential):
+    if potential.pairwise:
         return matrix_of_pair_rows(entries, count, dimension)
     return _matrix_of_sites(zip(*entries, strict=True), free, dimension)
 
@@ -279,26 +276,11 @@ def _site_block(
     # A slot without an edge leads to the last entry, which is far away.
     ends = jnp.where(ends < 0, geometry.owners.size - 1, ends)
     edges = edges_between(geometry.extended, ends, sites)
-    atoms, dimension = ends.shape[1], len(edges.vectors)
-
-    def gradients(vectors: tuple[Array, ...]) -> tuple[Array, ...]:
-        return potential.site_energies_and_gradients(edges.with_vectors(vectors))[1]
-
-    def column(slot: Array, axis: Array) -> Float[Array, "D K C"]:
-        unit = jnp.zeros((dimension, width, atoms)).at[axis, slot].set(1.0)
-        return jnp.stack(jax.jvp(gradients, (edges.vectors,), (tuple(unit),))[1])
-
-    def columns(slot: Array) -> Float[Array, "D D K C"]:
-        return jax.vmap(column, (None, 0))(slot, jnp.arange(dimension))
-
-    matrix = jax.lax.map(columns, jnp.arange(width)).transpose(4, 0, 3, 1, 2)
-    matrix = jnp.where(edges.mask.T[:, :, None, None, None], matrix, 0.0)
-    matrix = jnp.where(edges.mask.T[:, None, :, None, None], matrix, 0.0)
-    matrix = (matrix + matrix.transpose(0, 2, 1, 4, 3)) / 2
+    matrix = potential.site_hessians(edges)
     # The atom itself moves against all its edges.
     with_row = jnp.concatenate([-jnp.sum(matrix, axis=1, keepdims=True), matrix], axis=1)
     whole = jnp.concatenate([-jnp.sum(with_row, axis=2, keepdims=True), with_row], axis=2)
-    own, _ = atoms_of_block(geometry, block, atoms)
+    own, _ = atoms_of_block(geometry, block, ends.shape[1])
     return whole, jnp.concatenate([own[None], geometry.owners[ends]]).T
 
 

@@ -12,7 +12,6 @@ from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.hessian import pair_hessian
 from mdsens.minimisers.line_search import LineSearchMinimiser, search_down
 from mdsens.minimisers.minimiser import State
-from mdsens.potentials.pair import PairPotential
 
 #: Columns of a Hessian that are computed at a time.
 COLUMNS = 64
@@ -56,7 +55,7 @@ def dense_jacobian(landscape: Landscape, q: Float[Array, "R D"]) -> Float[Array,
     Returns:
         Shape (R D, R D), symmetrised, in units of energy/length^2.
     """
-    if isinstance(landscape.potential, PairPotential) and landscape.cell_mode is None:
+    if landscape.potential.pairwise and landscape.cell_mode is None:
         matrix = pair_hessian(landscape.system_at(q), landscape.potential, landscape.edge_list)
         constrained = jnp.broadcast_to(landscape.constrained_rows(q), q.shape).reshape(-1)
         matrix = jnp.where(

@@ -1,7 +1,7 @@
 """Embedded-atom potentials: pairs, and a function of the density that the neighbours add up to."""
 
 import abc
-from typing import Any, NamedTuple
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from mdsens.particles.edges import Edges
 from mdsens.potentials.pair import CutOffPotential
-from mdsens.potentials.potential import Parameter, parameter
+from mdsens.potentials.potential import Parameter, RadialDerivatives, parameter
 
 
 class EmbeddedAtomPotential(CutOffPotential):
@@ -27,6 +27,8 @@ class EmbeddedAtomPotential(CutOffPotential):
     Raises:
         InputError: a cutoff that is not positive, or an onset outside the cutoff.
     """
+
+    embedded: ClassVar[bool] = True
 
     @abc.abstractmethod
     def pair_energies(self, r: Float[Array, "K C"]) -> Float[Array, "K C"]:
@@ -88,7 +90,7 @@ class EmbeddedAtomPotential(CutOffPotential):
         ones = jnp.ones_like(density)
         return jax.jvp(lambda rho: self._embedding(rho, edges.species)[1], (density,), (ones,))
 
-    def radial_derivatives(self, edges: Edges) -> "RadialDerivatives":
+    def radial_derivatives(self, edges: Edges) -> RadialDerivatives:
         """Slopes and curvatures of phi and f along each edge, zero where there is none."""
         r = edges.distances
         functions, ones = self._radial_functions(edges), jnp.ones_like(r)
@@ -120,15 +122,6 @@ class EmbeddedAtomPotential(CutOffPotential):
             )
 
         return functions
-
-
-class RadialDerivatives(NamedTuple):
-    """Derivatives along edges, each of shape (K, C), in energy or density per length and square."""
-
-    pair_slope: Array
-    pair_curvature: Array
-    density_slope: Array
-    density_curvature: Array
 
 
 class SuttonChen(EmbeddedAtomPotential):

@@ -5,7 +5,7 @@ import dataclasses
 import difflib
 import operator
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
 
 import equinox as eqx
 import jax
@@ -19,6 +19,7 @@ from mdsens.errors import InputError
 from mdsens.particles.edge_search import EdgeSearch
 from mdsens.particles.edges import Edges
 from mdsens.particles.system import System, is_concrete
+from mdsens.potentials.tables import given_twice, names_of_pairs, table_from_names
 from mdsens.summary import Summarised, Summary
 from mdsens.units import unit_name
 from mdsens.values import distinct_names, listing, real_array, shown
@@ -59,6 +60,15 @@ def parameter(
     return eqx.field(metadata=metadata, **field_options)
 
 
+class RadialDerivatives(NamedTuple):
+    """Derivatives along edges, each of shape (K, C), in energy or density per length and square."""
+
+    pair_slope: Array
+    pair_curvature: Array
+    density_slope: Array
+    density_curvature: Array
+
+
 class Potential(Summarised, Importable, eqx.Module):
     """An energy as a sum over atoms of functions of the atom's own edges.
 
@@ -70,6 +80,9 @@ class Potential(Summarised, Importable, eqx.Module):
     #: Whether the site energy is half a sum over edges of a function that both ends agree on;
     #: the force on an atom is then read off its own edges alone.
     pairwise: ClassVar[bool] = False
+    #: Whether the site energy is half a sum over edges and an embedding in a density, another sum;
+    #: `embedding_derivatives` and `radial_derivatives` then give its second derivatives.
+    embedded: ClassVar[bool] = False
     #: Whether particles only push one another, where they touch; a particle that too few others
     #: push is then a rattler, and its position means nothing.
     contact: ClassVar[bool] = False
@@ -105,6 +118,87 @@ class Potential(Summarised, Importable, eqx.Module):
 
         gradients, per_site = jax.grad(energies, has_aux=True)(edges.vectors)
         return per_site, gradients
+
+    def site_hessians(self, edges: Edges) -> Float[Array, "C K K D D"]:
+        """Second derivatives of each site energy with respect to the atom's own edge vectors.
+
+        By differentiation of the gradients, one edge and component after another; what a faster
+        closed form gives in its place has to be symmetric.
+
+        Arguments:
+            edges: D components of edge vectors, each (K, C), in units of length; mask; species.
+
+        Returns:
+            Shape (C, K, K, D, D), in energy/length^2; zero where there is no edge.
+        """
+        (slots, atoms), dimension = edges.mask.shape, len(edges.vectors)
+
+        def column(slot: Array, axis: Array) -> Float[Array, "D K C"]:
+            unit = jnp.zeros((dimension, slots, atoms)).at[axis, slot].set(1.0)
+            return jnp.stack(self._change_of_gradients(edges, tuple(unit)))
+
+        def columns(slot: Array) -> Float[Array, "D D K C"]:
+            return jax.vmap(column, (None, 0))(slot, jnp.arange(dimension))
+
+        matrix = jax.lax.map(columns, jnp.arange(slots)).transpose(4, 0, 3, 1, 2)
+        matrix = jnp.where(edges.mask.T[:, :, None, None, None], matrix, 0.0)
+        matrix = jnp.where(edges.mask.T[:, None, :, None, None], matrix, 0.0)
+        return (matrix + matrix.transpose(0, 2, 1, 4, 3)) / 2
+
+    def edge_hessians(self, edges: Edges) -> list[list[Float[Array, "K C"]]]:
+        """Second derivatives of each edge's whole pair energy with respect to its vector.
+
+        Of a `pairwise` potential, in which no edge's gradient depends on another edge.
+
+        Arguments:
+            edges: D components of edge vectors, each (K, C), in units of length; mask; species.
+
+        Returns:
+            D rows of D components, each (K, C), energy/length^2; zero where there is no edge.
+        """
+        ones, zeros = jnp.ones(edges.mask.shape), jnp.zeros(edges.mask.shape)
+        axes = range(len(edges.vectors))
+        columns = [
+            self._change_of_gradients(edges, tuple(ones if i == j else zeros for i in axes))
+            for j in axes
+        ]
+        return [[jnp.where(edges.mask, 2.0 * columns[j][i], 0.0) for j in axes] for i in axes]
+
+    def embedding_derivatives(self, edges: Edges) -> tuple[Float[Array, " C"], Float[Array, " C"]]:
+        """F' and F'' of each atom of an `embedded` potential.
+
+        Arguments:
+            edges: D components of edge vectors, each (K, C), in units of length; mask; species.
+
+        Returns:
+            Shape (C,) each, in energy per density and its square.
+
+        Raises:
+            NotImplementedError: the potential is not embedded.
+        """
+        raise NotImplementedError(f"{type(self).__name__} gives no embedding_derivatives")
+
+    def radial_derivatives(self, edges: Edges) -> "RadialDerivatives":
+        """Slopes and curvatures of the pair energy and the density of an `embedded` potential.
+
+        Arguments:
+            edges: D components of edge vectors, each (K, C), in units of length; mask; species.
+
+        Returns:
+            Those along each edge, zero where there is none.
+
+        Raises:
+            NotImplementedError: the potential is not embedded.
+        """
+        raise NotImplementedError(f"{type(self).__name__} gives no radial_derivatives")
+
+    def _change_of_gradients(
+        self, edges: Edges, tangents: tuple[Float[Array, "K C"], ...]
+    ) -> tuple[Float[Array, "K C"], ...]:
+        def gradients(vectors: tuple[Array, ...]) -> tuple[Array, ...]:
+            return self.site_energies_and_gradients(edges.with_vectors(vectors))[1]
+
+        return jax.jvp(gradients, (edges.vectors,), (tangents,))[1]
 
     @property
     @abc.abstractmethod
@@ -169,7 +263,7 @@ class Potential(Summarised, Importable, eqx.Module):
             # A property, as of a potential that wraps another, is what it is.
             if any(field.name == "species" for field in dataclasses.fields(self)):
                 object.__setattr__(self, "species", names)
-            _names_of_pairs(names, label)
+            names_of_pairs(names, label)
         for field in _parameter_fields(self):
             object.__setattr__(self, field.name, self._checked_table(field))
         self.check_relations()
@@ -178,7 +272,7 @@ class Potential(Summarised, Importable, eqx.Module):
         value, label = getattr(self, field.name), f"{type(self).__name__}: {field.name}"
         names = self.species
         if isinstance(value, Mapping):
-            value = _table_from_names(value, names, label)
+            value = table_from_names(value, names, label)
         value = real_array(value, label, **field.metadata["bounds"])
         allowed: dict[str, tuple[int, ...]] = {"all": (0,), "pair": (0, 2), "species": (0, 1, 2)}
         if value.ndim not in allowed[field.metadata["per"]]:
@@ -304,7 +398,7 @@ class Potential(Summarised, Importable, eqx.Module):
         for name, value in values.items():
             field, index = self._entry(name)
             if (field, index) in given:
-                raise InputError(_given_twice(label, given[field, index], name))
+                raise InputError(given_twice(label, given[field, index], name))
             given[field, index] = name
             number = real_array(value, f"{label}: {name}", ())
             leaf = getattr(changed, field).at[index].set(number).at[index[::-1]].set(number)
@@ -394,59 +488,3 @@ class Potential(Summarised, Importable, eqx.Module):
 
 def _parameter_fields(potential: Potential) -> list[dataclasses.Field[Any]]:
     return [field for field in dataclasses.fields(potential) if field.metadata.get("parameter")]
-
-
-def _names_of_pairs(names: tuple[str, ...], label: str) -> dict[str, tuple[int, int]]:
-    """Both ways to name each pair of species, and its indices.
-
-    Raises:
-        InputError: two pairs, or a pair and a species, have the same name.
-    """
-    pairs: dict[str, tuple[int, int]] = {}
-    for i, first in enumerate(names):
-        for j, second in enumerate(names):
-            name = f"{first}-{second}"
-            if name in names or pairs.get(name, (i, j)) not in ((i, j), (j, i)):
-                raise InputError(
-                    f"{label}: species = {shown(names)}: {name!r} may be read in two ways; give "
-                    "the species other names"
-                )
-            pairs[name] = (min(i, j), max(i, j))
-    return pairs
-
-
-def _table_from_names(
-    values: Mapping[str, float], names: tuple[str, ...] | None, label: str
-) -> Any:
-    """A table over pairs of species (or a value per species) from names such as ``"Ar-Kr"``."""
-    if names is None:
-        raise InputError(f"{label} is a table: name its rows, as in species=('Ar', 'Kr')")
-    single = all(key in names for key in values)
-    places: dict[str, tuple[int, ...]] = (
-        {name: (index,) for index, name in enumerate(names)}
-        if single
-        else dict(_names_of_pairs(names, label))
-    )
-    given: dict[tuple[int, ...], str] = {}
-    for key in values:
-        if key not in places:
-            raise InputError(f"{label}: {shown(key)} is no pair of the species {', '.join(names)}")
-        if places[key] in given:
-            raise InputError(_given_twice(label, given[places[key]], key))
-        given[places[key]] = key
-    for name, place in places.items():
-        if place not in given:
-            raise InputError(f"{label} has no value for {name}: give one")
-    numbers = {
-        place: real_array(values[key], f"{label}[{key}]", ()) for place, key in given.items()
-    }
-    if single:
-        rows: list[Any] = [numbers[index,] for index in range(len(names))]
-    else:
-        size = range(len(names))
-        rows = [[numbers[min(i, j), max(i, j)] for j in size] for i in size]
-    return (np if is_concrete(rows) else jnp).asarray(rows)
-
-
-def _given_twice(label: str, first: str, second: str) -> str:
-    return f"{label}: {first!r} and {second!r} are the same: give its value once"

@@ -1,5 +1,7 @@
 """Forces, stress and Hessian of every potential against finite differences and symmetries."""
 
+from typing import ClassVar
+
 import cases
 import equinox as eqx
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ from mdsens import System, mechanics
 from mdsens.errors import InputError
 from mdsens.particles import find_edges
 from mdsens.potentials import LennardJones, PairPotential, Potential
+from mdsens.potentials.pair import radial_hessian
 from mdsens.testing import supercell
 
 PERIODIC = [pair for pair in cases.PAIRS if cases.CELLS[pair[1]][1] is not False]
@@ -110,6 +113,53 @@ def test_the_closed_form_of_pairs_is_the_hessian_by_autodiff(case):
     expected = np.asarray(hessian_of(case.system, case.potential, case.edges()))
     found = np.asarray(pair_hessian_of(case.system, case.potential, case.edges()))
     assert np.abs(found - expected).max() < 1e-12 * np.abs(expected).max()
+
+
+class Springs(Potential):
+    """A pair potential of a user's own, which is none of ours; its Hessian by differentiation."""
+
+    pairwise: ClassVar[bool] = True
+    species: ClassVar[tuple[str, ...] | None] = None
+
+    @property
+    def interaction_range(self):
+        return 2.0
+
+    def site_energies(self, edges):
+        overlap = jnp.where(edges.distances < 2.0, 1.0 - edges.distances / 2.0, 0.0)
+        return 0.5 * jnp.sum(jnp.where(edges.mask, overlap**3, 0.0), axis=0)
+
+
+class FastSprings(Springs):
+    """The same, with second derivatives in closed form."""
+
+    factor: float = 1.0
+
+    def edge_hessians(self, edges):
+        overlap = jnp.where(edges.distances < 2.0, 1.0 - edges.distances / 2.0, 0.0)
+        slope, curvature = -1.5 * self.factor * overlap**2, 1.5 * self.factor * overlap
+        return radial_hessian(edges, slope, curvature)
+
+
+class SlowSprings(Springs):
+    """The same, which does not say that it is pairwise."""
+
+    pairwise: ClassVar[bool] = False
+
+
+def test_second_derivatives_of_a_user_s_own_potential_reach_the_matrix():
+    system = cases.case("sw", "cluster").system
+    edge_list = find_edges(np.asarray(system.positions), np.eye(3), system.pbc, 2.0, 0.1)
+    expected = mechanics.sparse_hessian(system, SlowSprings(), edge_list).toarray()
+    scale = np.abs(expected).max()
+    for potential in (Springs(), FastSprings()):
+        found = mechanics.sparse_hessian(system, potential, edge_list).toarray()
+        assert np.abs(found - expected).max() < 1e-12 * scale
+        dense = np.asarray(pair_hessian_of(system, potential, edge_list))
+        assert np.abs(dense - expected).max() < 1e-12 * scale
+    # What the user gives is what is taken.
+    doubled = mechanics.sparse_hessian(system, FastSprings(2.0), edge_list).toarray()
+    assert np.abs(doubled - 2.0 * expected).max() < 1e-12 * scale
 
 
 def test_only_pairs_within_the_cutoff_are_stored():
