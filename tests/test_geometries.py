@@ -20,7 +20,7 @@ from mdsens import mechanics, observables
 from mdsens.errors import InputError
 from mdsens.mechanics.hessian_solver import HessianSolver
 from mdsens.potentials import LennardJones
-from mdsens.sensitivities.linear_response import MatrixFreeResponse
+from mdsens.sensitivities.linear_response import LinearResponse
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("geometries")]
 CUTOFF = 2.5
@@ -244,7 +244,7 @@ def test_derivatives_are_those_of_a_pseudo_inverse_in_both_modes(name):
 @some("slab", "turned wire")
 def test_derivatives_need_no_matrix(name):
     equilibrium = relaxed(name)
-    response_of = MatrixFreeResponse(equilibrium.backbone, equilibrium.q)
+    response_of = LinearResponse(equilibrium.backbone, equilibrium.q)
     found = response_of.tangents(["sigma"], False).tangents["sigma"]
     np.testing.assert_allclose(found, response(name), atol=1e-6)
 

@@ -1,5 +1,6 @@
 """Derivatives of solutions of optimality conditions F(x, theta) = 0; knows nothing about atoms."""
 
+from mdsens.implicit.block_solver import BlockSolver, MatrixFreeSolver
 from mdsens.implicit.derivatives import (
     SolveOptions,
     SolverAt,
@@ -20,10 +21,12 @@ from mdsens.implicit.root import custom_fixed_point, custom_root
 from mdsens.implicit.unrolled import one_step, unrolled
 
 __all__ = [
+    "BlockSolver",
     "JacobianBound",
     "JacobianError",
     "LinearSolution",
     "LinearSolveError",
+    "MatrixFreeSolver",
     "SolveOptions",
     "SolverAt",
     "custom_fixed_point",

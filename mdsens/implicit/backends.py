@@ -61,6 +61,24 @@ def for_each(function: Callable[..., Any], stacked: Any, size: int) -> Any:
     return jax.lax.map(function, stacked, batch_size=at_once if at_once > 1 else None)
 
 
+def for_each_in_turn(function: Callable[[Any], Any], stacked: Any, count: int) -> Any:
+    """A compiled function of each element of a stack, outside JAX.
+
+    In turn, and not in a loop of JAX, of which each count would be compiled anew.
+
+    Arguments:
+        function: of a pytree of arrays.
+        stacked: the pytree with an extra leading axis of length K on every leaf.
+        count: K.
+
+    Returns:
+        The results, stacked likewise, in NumPy.
+    """
+    given = jax.tree.map(np.asarray, stacked)
+    found = [function(jax.tree.map(lambda leaf, k=k: leaf[k, ...], given)) for k in range(count)]
+    return jax.tree.map(lambda *parts: np.stack([np.asarray(part) for part in parts]), *found)
+
+
 class Probed(NamedTuple):
     """What a few products tell of a matrix A that is never formed.
 

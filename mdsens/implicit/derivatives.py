@@ -8,33 +8,31 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, PyTree
+from jaxtyping import PyTree
 
 from mdsens.errors import InputError
-from mdsens.implicit.arguments import (
-    directions_of,
-    is_differentiable,
-    stacked_count,
-    zero_tangents,
-)
-from mdsens.implicit.backends import for_each
+from mdsens.implicit.arguments import directions_of, stacked_count, zero_tangents
+from mdsens.implicit.block_solver import BlockSolver, solve_block
 from mdsens.implicit.linear import LinearSolution, Solver
 from mdsens.implicit.linear import solve as linear_solve
+from mdsens.implicit.linearisation import (
+    compiled_change,
+    compiled_pull_back,
+    directional_change,
+    linearise,
+    pull_back,
+    transposed_product,
+)
 from mdsens.values import choice
 
 __all__ = [
     "SolveOptions",
     "SolverAt",
-    "directional_change",
     "jvp_solution",
-    "linearise",
     "root_jvp",
     "root_vjp",
-    "shapes_of",
     "vjp_solution",
 ]
 
@@ -141,7 +139,7 @@ class SolveOptions:
             solver = solver.function(sol, *args)
         inverse = None if self.preconditioner is None else self.preconditioner(sol, *args)
         if inverse is not None and transpose and not self.symmetric:
-            inverse = _transpose(inverse, sol)
+            inverse = transposed_product(inverse, sol)
         return linear_solve(
             matvec,
             right,
@@ -160,7 +158,7 @@ def root_jvp(
     sol: PyTree,
     args: tuple[Any, ...],
     tangents: tuple[Any, ...],
-    solve: Solver | SolverAt | SolveOptions | None = None,
+    solve: Solver | SolverAt | SolveOptions | BlockSolver | None = None,
     **options: Any,
 ) -> PyTree:
     """Derivative of the solution of F(sol, *args) = 0 along directions of the arguments.
@@ -174,7 +172,8 @@ def root_jvp(
         tangents: one direction per argument, each with the structure of that argument; `None`, for
             a whole argument or a leaf of it, means no change. For K directions all leaves have an
             extra leading axis of length K.
-        solve: how to solve the linear system, as in `custom_root`; or all `SolveOptions`.
+        solve: how to solve the linear system, as in `custom_root`; or all `SolveOptions`; or a
+            `BlockSolver` that is made for `sol`.
         **options: the other `SolveOptions`.
 
     Returns:
@@ -196,7 +195,7 @@ def jvp_solution(
     sol: PyTree,
     args: tuple[Any, ...],
     tangents: tuple[Any, ...],
-    solve: Solver | SolverAt | SolveOptions | None = None,
+    solve: Solver | SolverAt | SolveOptions | BlockSolver | None = None,
     *,
     matvec: Callable[[PyTree], PyTree] | None = None,
     **options: Any,
@@ -218,55 +217,18 @@ def jvp_solution(
     Raises:
         As `root_jvp`.
     """
-    matvec = linearise(optimality_fun, sol, args) if matvec is None else matvec
     directions = directions_of(args, tangents)
     if not any(direction is not None for direction in directions):
         nothing = jnp.zeros(())
         return LinearSolution(zero_tangents(sol), nothing, nothing, jnp.asarray(0))
+    several = stacked_count(jax.tree.leaves(tuple(args)), directions) is not None
+    if isinstance(solve, BlockSolver):
+        change = compiled_change(optimality_fun, sol, args, tangents)
+        return solve_block(solve.solve, jax.tree.map(lambda c: -c, change), several)
+    matvec = linearise(optimality_fun, sol, args) if matvec is None else matvec
     change = directional_change(optimality_fun, sol, args, tangents)
     right = jax.tree.map(lambda c, x: -c.astype(jnp.result_type(x)), change, sol)
-    several = stacked_count(jax.tree.leaves(tuple(args)), directions) is not None
     return SolveOptions.of(solve, options).solution(sol, args, matvec, right, several=several)
-
-
-def directional_change(
-    function: Callable[..., PyTree], sol: PyTree, args: tuple[Any, ...], tangents: tuple[Any, ...]
-) -> PyTree:
-    """Derivative of a function of the solution and its arguments along the arguments alone.
-
-    Arguments:
-        function: (sol, *args) -> any pytree.
-        sol: as in `root_jvp`.
-        args: likewise.
-        tangents: likewise.
-
-    Returns:
-        Its tangent, with the structure of what it returns, or its tangents along K directions.
-
-    Raises:
-        InputError: if `args` and `tangents` differ in length, structure or shapes.
-    """
-    leaves, structure = jax.tree.flatten(tuple(args))
-    directions = directions_of(args, tangents)
-    varied = [index for index, direction in enumerate(directions) if direction is not None]
-
-    def of_varied(values: list[Any]) -> Any:
-        filled = list(leaves)
-        for index, value in zip(varied, values, strict=True):
-            filled[index] = value
-        return function(sol, *jax.tree.unflatten(structure, filled))
-
-    values = [jnp.asarray(leaves[index]) for index in varied]
-    steps = [
-        jnp.asarray(directions[index], value.dtype)
-        for index, value in zip(varied, values, strict=True)
-    ]
-    count = stacked_count(values, steps)
-
-    def along(steps: list[Array]) -> Any:
-        return jax.jvp(of_varied, (values,), (steps,))[1]
-
-    return along(steps) if count is None else for_each(along, steps, ravel_pytree(sol)[0].size)
 
 
 def root_vjp(
@@ -274,7 +236,7 @@ def root_vjp(
     sol: PyTree,
     args: tuple[Any, ...],
     cotangent: PyTree,
-    solve: Solver | SolverAt | SolveOptions | None = None,
+    solve: Solver | SolverAt | SolveOptions | BlockSolver | None = None,
     **options: Any,
 ) -> tuple[Any, ...]:
     """Derivative of <cotangent, solution of F(sol, *args) = 0> in all arguments.
@@ -287,7 +249,8 @@ def root_vjp(
         args: the other arguments of F.
         cotangent: weights of the solution, with the structure of `sol`; for K cotangents with an
             extra leading axis of length K on every leaf.
-        solve: how to solve the linear system, as in `custom_root`; or all `SolveOptions`.
+        solve: how to solve the linear system, as in `custom_root`; or all `SolveOptions`; or a
+            `BlockSolver` that is made for `sol`.
         **options: the other `SolveOptions`; `least_squares` makes no difference.
 
     Returns:
@@ -309,7 +272,7 @@ def vjp_solution(
     sol: PyTree,
     args: tuple[Any, ...],
     cotangent: PyTree,
-    solve: Solver | SolverAt | SolveOptions | None = None,
+    solve: Solver | SolverAt | SolveOptions | BlockSolver | None = None,
     *,
     matvec: Callable[[PyTree], PyTree] | None = None,
     **options: Any,
@@ -331,79 +294,15 @@ def vjp_solution(
     Raises:
         As `root_vjp`.
     """
+    several = stacked_count(jax.tree.leaves(sol), jax.tree.leaves(cotangent)) is not None
+    if isinstance(solve, BlockSolver):
+        right = jax.tree.map(lambda c: -c, cotangent)
+        solution = solve_block(solve.solve_transposed, right, several)
+        return compiled_pull_back(optimality_fun, sol, args, solution.value), solution
+    right = jax.tree.map(lambda c, x: -jnp.asarray(c, jnp.result_type(x)), cotangent, sol)
     matvec = linearise(optimality_fun, sol, args) if matvec is None else matvec
     # A part of the cotangent in the null space is met by no tangent: it has no effect.
     how = SolveOptions.of(solve, options).smallest()
-    transposed = matvec if how.symmetric else _transpose(matvec, sol)
-    right = jax.tree.map(lambda c, x: -jnp.asarray(c, jnp.result_type(x)), cotangent, sol)
-    several = stacked_count(jax.tree.leaves(sol), jax.tree.leaves(right)) is not None
+    transposed = matvec if how.symmetric else transposed_product(matvec, sol)
     solution = how.solution(sol, args, transposed, right, transpose=True, several=several)
-    varied, constant = eqx.partition(tuple(args), is_differentiable)
-    varied = jax.tree.map(jnp.asarray, varied)
-    value, pull_back = jax.vjp(
-        lambda values: optimality_fun(sol, *eqx.combine(values, constant)), varied
-    )
-    weights = jax.tree.map(lambda w, f: w.astype(f.dtype), solution.value, value)
-    if not several:
-        return pull_back(weights)[0], solution
-    size = ravel_pytree(sol)[0].size
-    return for_each(lambda one: pull_back(one)[0], weights, size), solution
-
-
-def linearise(
-    optimality_fun: Callable[..., PyTree], sol: PyTree, args: tuple[Any, ...]
-) -> Callable[[PyTree], PyTree]:
-    """The map v -> dF/dx v at a solution.
-
-    Arguments:
-        optimality_fun: F.
-        sol: the solution, a pytree of floating-point arrays.
-        args: the other arguments of F.
-
-    Returns:
-        The map, of pytrees with the structure of `sol`.
-
-    Raises:
-        InputError: the solution or F is not of real floating-point numbers, or they differ in
-            structure or shapes.
-    """
-    sol = jax.tree.map(jnp.asarray, sol)
-    if not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(sol)):
-        raise InputError(
-            f"the solution holds {sorted({str(leaf.dtype) for leaf in jax.tree.leaves(sol)})}; "
-            "allowed are floating-point arrays: convert it in the solver, or return it as aux."
-        )
-    value, linear = jax.linearize(
-        lambda x: jax.tree.map(jnp.asarray, optimality_fun(x, *args)), sol
-    )
-    if shapes_of(value) != shapes_of(sol):
-        raise InputError(
-            f"optimality_fun returned {shapes_of(value)}, but the solution is "
-            f"{shapes_of(sol)}; they must have the same structure and shapes."
-        )
-    kinds = {str(leaf.dtype) for leaf in jax.tree.leaves(value)}
-    if not all(jnp.issubdtype(kind, jnp.floating) for kind in kinds):
-        raise InputError(
-            f"optimality_fun returned {', '.join(sorted(kinds))}; allowed are real "
-            "floating-point arrays: of complex numbers give real and imaginary parts."
-        )
-    # A condition that is not a number may yet have a derivative that is one, and a wrong
-    # derivative would come of it: the factor carries the news into the linear system.
-    finite = jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(value)])
-    factor = jnp.where(jax.lax.stop_gradient(jnp.all(finite)), 1.0, jnp.nan)
-
-    def matvec(v: Any) -> Any:
-        return jax.tree.map(lambda leaf: leaf * factor.astype(leaf.dtype), linear(v))
-
-    return matvec
-
-
-def shapes_of(tree: Any) -> Any:
-    """Structure and shapes, to be compared."""
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.float64), tree)
-
-
-def _transpose(matvec: Callable[..., Any], sol: Any) -> Callable[..., Any]:
-    example = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), sol)
-    transposed = jax.linear_transpose(matvec, example)
-    return lambda v: transposed(v)[0]
+    return pull_back(optimality_fun, sol, args, solution.value), solution

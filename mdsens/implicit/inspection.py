@@ -10,8 +10,9 @@ from jaxtyping import Array
 
 from mdsens.errors import UnreliableDerivativeError
 from mdsens.implicit import backends
-from mdsens.implicit.derivatives import SolveOptions, linearise
+from mdsens.implicit.derivatives import SolveOptions
 from mdsens.implicit.linear import DENSE_FIRST, SINGULAR, raise_if
+from mdsens.implicit.linearisation import linearise
 from mdsens.implicit.null_space import flat_null_space, project_out
 from mdsens.implicit.pseudo_inverse import pseudo_inverse
 

@@ -41,6 +41,9 @@ __all__ = [
 DENSE_LIMIT = 2000
 """Largest number of unknowns for which the automatic choice factorises a dense matrix."""
 
+TOLERANCE = 1e-6
+"""Relative residual above which a solution is an error, unless less was asked for."""
+
 DENSE_FIRST = 200
 """Up to here it does so at once; a larger matrix without symmetry must have defied GMRES."""
 
@@ -58,13 +61,13 @@ class LinearSolution(eqx.Module):
             no x can balance; 0 where no null space was given or looked for.
         steps: iterations taken; 0 for direct solvers.
 
-    Only `value` can be differentiated.
+    Of K right-hand sides all have an extra leading axis. Only `value` can be differentiated.
     """
 
-    value: PyTree[Float[Array, "..."]]
-    residual: Float[Array, ""]
-    null_component: Float[Array, ""]
-    steps: Int[Array, ""]
+    value: PyTree[Float[Array | np.ndarray, "..."]]
+    residual: Float[Array | np.ndarray, "*K"]
+    null_component: Float[Array | np.ndarray, "*K"]
+    steps: Int[Array | np.ndarray, "*K"]
 
 
 def solve(
@@ -78,9 +81,9 @@ def solve(
     null_space: PyTree[ArrayLike] | None = None,
     least_squares: bool = False,
     preconditioner: MatrixVectorProduct | None = None,
-    rtol: float = 1e-12,
+    rtol: float | Float[Array, ""] = 1e-12,
     max_steps: int | None = None,
-    tolerance: float | None = None,
+    tolerance: float | Float[Array, ""] | None = None,
     throw: bool = True,
 ) -> LinearSolution:
     """Solve A x = b for a square matrix A that is given as a function v -> A v.
@@ -111,9 +114,10 @@ def solve(
             among those with the smallest residual, instead of raising an error.
         preconditioner: v -> approximately A^-1 v, symmetric for a symmetric A; for `"cg"`,
             `"gmres"` and solvers of lineax that know the option; for `"minres"` positive definite.
-        rtol: relative residual at which iterations stop. Rounding may stop them a little above.
+        rtol: relative residual at which iterations stop, a traced number for `"cg"` and `"minres"`
+            alone. Rounding may stop them a little above.
         max_steps: most iterations (of GMRES: restarts); `None`: ten times the number of unknowns.
-        tolerance: largest acceptable residual; `None`: 1e-6 in double precision.
+        tolerance: largest acceptable residual; `None`: `TOLERANCE` in double precision.
         throw: raise an error if `tolerance` is missed, otherwise leave the verdict to the caller.
 
     Returns:
@@ -147,8 +151,8 @@ def solve(
             "space may differ; pass symmetric=True if it is symmetric."
         )
     epsilon = float(jnp.finfo(dtype).eps)
-    rtol = max(rtol, 4 * epsilon)
-    tolerance = max(1e-6, epsilon**0.5) if tolerance is None else tolerance
+    stop: Any = rtol if isinstance(rtol, jax.core.Tracer) else max(rtol, 4 * epsilon)
+    tolerance = max(TOLERANCE, epsilon**0.5) if tolerance is None else tolerance
 
     def flat_matvec(v: Array) -> Array:
         return _same_size(ravel_pytree(matvec(unravel(v)))[0], size).astype(dtype)
@@ -198,14 +202,14 @@ def solve(
         backend = backends.dense(deflated_matrix(matrix, frozen_basis, shift), symmetric)
     elif method == "gmres" and max_steps is not None:
         backend = backends.restarted_gmres(
-            product, flat, shift, flat_preconditioner, rtol, 50, max_steps
+            product, flat, shift, flat_preconditioner, stop, 50, max_steps
         )
     elif method in ("gmres", "gmres or dense"):
         dense_limit = DENSE_LIMIT if method == "gmres or dense" else 0
-        backend = backends.gmres(product, flat, shift, flat_preconditioner, rtol, dense_limit)
+        backend = backends.gmres(product, flat, shift, flat_preconditioner, stop, dense_limit)
     elif isinstance(method, str):
         backend = backends.symmetric_iterations(
-            method, product, flat, shift, flat_preconditioner, rtol, max_steps
+            method, product, flat, shift, flat_preconditioner, stop, max_steps
         )
     elif isinstance(method, lineax.AbstractLinearSolver):
         backend = backends.from_lineax(method, product, flat, symmetric, flat_preconditioner)
@@ -268,7 +272,7 @@ def _pseudo_inverse_solution(
     unravelled: Callable[..., Any],
     symmetric: bool,
     least_squares: bool,
-    tolerance: float,
+    tolerance: float | Array,
     throw: bool,
 ) -> LinearSolution:
     value = b @ pseudo_inverse(matrix).T
@@ -331,7 +335,9 @@ def _without_derivatives(
     return lambda v: converted(v, *closed_over), jax.lax.stop_gradient(basis)
 
 
-def _problem(norm: Array, residual: Array, tolerance: float, backend: backends.Backend) -> Array:
+def _problem(
+    norm: Array, residual: Array, tolerance: float | Array, backend: backends.Backend
+) -> Array:
     """The index of the message that applies, or -1."""
     found = jnp.where(residual <= tolerance, -1, 3)
     found = jnp.where(jnp.isnan(residual), 1, found)  # a breakdown, or a factor that is singular
@@ -347,13 +353,14 @@ SINGULAR = (
 )
 
 
-def _messages(tolerance: float) -> list[str]:
+def _messages(tolerance: float | Array) -> list[str]:
+    limit = "the tolerance" if isinstance(tolerance, jax.core.Tracer) else f"{tolerance:.1e}"
     return [
         "the right-hand side of the linear system is not finite; look at the solution and at the "
         "condition's derivatives there.",
         SINGULAR,
         "symmetric=True was given, but the matrix is not symmetric; pass symmetric=False.",
-        f"the linear solve did not converge: its relative residual is above {tolerance:.1e}; pass "
+        f"the linear solve did not converge: its relative residual is above {limit}; pass "
         "another solver, more max_steps, a preconditioner, or the null_space of the matrix.",
         "the matrix of the linear system is not finite: the condition or its derivative holds NaN "
         "or infinity at the solution; look at what the condition returns there.",
@@ -377,7 +384,7 @@ def _first(problem: Array) -> int:
     return int(problems[np.argmax(problems >= 0)])
 
 
-def _raise_if(value: Array, problem: Array, residual: Array, tolerance: float) -> Array:
+def _raise_if(value: Array, problem: Array, residual: Array, tolerance: float | Array) -> Array:
     reached = ""
     if not isinstance(problem, jax.core.Tracer) and _first(problem) == 3:
         reached = f" (reached: {float(np.max(residual)):.1e})"

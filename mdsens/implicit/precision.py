@@ -14,11 +14,10 @@ from mdsens.implicit import backends
 from mdsens.implicit.derivatives import (
     SolveOptions,
     SolverAt,
-    directional_change,
-    linearise,
     root_jvp,
 )
 from mdsens.implicit.linear import DENSE_LIMIT, Solver
+from mdsens.implicit.linearisation import directional_change, linearise
 from mdsens.implicit.null_space import flat_null_space, project_out
 
 __all__ = [

@@ -31,10 +31,8 @@ from mdsens.implicit.derivatives import (
     Preconditioner,
     SolveOptions,
     SolverAt,
-    directional_change,
     root_jvp,
     root_vjp,
-    shapes_of,
 )
 from mdsens.implicit.host import (
     HOST_CODE_ERRORS,
@@ -45,6 +43,7 @@ from mdsens.implicit.host import (
 )
 from mdsens.implicit.inspection import problem_of_condition, raise_problem
 from mdsens.implicit.linear import Solver
+from mdsens.implicit.linearisation import directional_change, shapes_of
 from mdsens.implicit.precision import newton_step
 from mdsens.values import real
 

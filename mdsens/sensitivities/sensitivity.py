@@ -20,11 +20,7 @@ from mdsens.particles.precision import require_double_precision
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation import Certificate, Equilibrium
 from mdsens.sensitivities.arguments import asked_observables, asked_parameters
-from mdsens.sensitivities.linear_response import (
-    AssembledResponse,
-    LinearResponse,
-    MatrixFreeResponse,
-)
+from mdsens.sensitivities.linear_response import LinearResponse
 from mdsens.sensitivities.noise import derivative_errors, noise_of, value_errors
 from mdsens.sensitivities.results import Sensitivity, Tangents
 from mdsens.values import boolean, choice, instance
@@ -184,10 +180,7 @@ def linear_response(equilibrium: Equilibrium, progress: bool = False) -> LinearR
         The LinearResponse.
     """
     landscape = differentiable_landscape(equilibrium)
-    solver = equilibrium.hessian_solver
-    if solver is None:
-        return MatrixFreeResponse(landscape, equilibrium.q)
-    return AssembledResponse(landscape, equilibrium.q, solver, progress)
+    return LinearResponse(landscape, equilibrium.q, equilibrium.hessian_solver, progress)
 
 
 def differentiable_landscape(equilibrium: Equilibrium) -> Landscape:

@@ -1,0 +1,251 @@
+"""The derivatives of a condition F(sol, *args) at a solution: products with dF/dx and dF/dtheta."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, PyTree
+
+from mdsens.errors import InputError
+from mdsens.implicit.arguments import directions_of, is_differentiable, stacked_count
+from mdsens.implicit.backends import for_each, for_each_in_turn
+from mdsens.implicit.host import is_traced
+
+#: Numbers in all right-hand sides from which on a function for these alone, which does a third of
+#: the work of one that serves for more, is worth compiling.
+WORTH_COMPILING = 1_000_000
+
+
+def linearise(
+    optimality_fun: Callable[..., PyTree], sol: PyTree, args: tuple[Any, ...]
+) -> Callable[[PyTree], PyTree]:
+    """The map v -> dF/dx v at a solution.
+
+    Arguments:
+        optimality_fun: F.
+        sol: the solution, a pytree of floating-point arrays.
+        args: the other arguments of F.
+
+    Returns:
+        The map, of pytrees with the structure of `sol`.
+
+    Raises:
+        InputError: the solution or F is not of real floating-point numbers, or they differ in
+            structure or shapes.
+    """
+    sol = jax.tree.map(jnp.asarray, sol)
+    if not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(sol)):
+        raise InputError(
+            f"the solution holds {sorted({str(leaf.dtype) for leaf in jax.tree.leaves(sol)})}; "
+            "allowed are floating-point arrays: convert it in the solver, or return it as aux."
+        )
+    value, linear = jax.linearize(
+        lambda x: jax.tree.map(jnp.asarray, optimality_fun(x, *args)), sol
+    )
+    if shapes_of(value) != shapes_of(sol):
+        raise InputError(
+            f"optimality_fun returned {shapes_of(value)}, but the solution is "
+            f"{shapes_of(sol)}; they must have the same structure and shapes."
+        )
+    kinds = {str(leaf.dtype) for leaf in jax.tree.leaves(value)}
+    if not all(jnp.issubdtype(kind, jnp.floating) for kind in kinds):
+        raise InputError(
+            f"optimality_fun returned {', '.join(sorted(kinds))}; allowed are real "
+            "floating-point arrays: of complex numbers give real and imaginary parts."
+        )
+    # A condition that is not a number may yet have a derivative that is one, and a wrong
+    # derivative would come of it: the factor carries the news into the linear system.
+    finite = jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(value)])
+    factor = jnp.where(jax.lax.stop_gradient(jnp.all(finite)), 1.0, jnp.nan)
+
+    def matvec(v: Any) -> Any:
+        return jax.tree.map(lambda leaf: leaf * factor.astype(leaf.dtype), linear(v))
+
+    return matvec
+
+
+def shapes_of(tree: Any) -> Any:
+    """Structure and shapes, to be compared."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.float64), tree)
+
+
+def transposed_product(matvec: Callable[..., Any], sol: Any) -> Callable[..., Any]:
+    """The product with the transposed matrix.
+
+    Arguments:
+        matvec: v -> A v, linear, from and to the structure of `sol`.
+        sol: an example.
+
+    Returns:
+        v -> A^T v.
+    """
+    example = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), sol)
+    transposed = jax.linear_transpose(matvec, example)
+    return lambda v: transposed(v)[0]
+
+
+def directional_change(
+    function: Callable[..., PyTree],
+    sol: PyTree,
+    args: tuple[Any, ...],
+    tangents: tuple[Any, ...],
+    sol_tangent: PyTree = None,
+) -> PyTree:
+    """Derivative of a function of the solution and its arguments along directions of these.
+
+    Arguments:
+        function: (sol, *args) -> any pytree.
+        sol: as in `root_jvp`.
+        args: likewise.
+        tangents: likewise.
+        sol_tangent: a direction of the solution, or K of them; `None`: along the arguments alone.
+
+    Returns:
+        Its tangent, with the structure of what it returns, or its tangents along K directions.
+
+    Raises:
+        InputError: if `args` and `tangents` differ in length, structure or shapes.
+    """
+    leaves, structure = jax.tree.flatten(tuple(args))
+    directions = directions_of(args, tangents)
+    varied = [index for index, direction in enumerate(directions) if direction is not None]
+
+    def of_varied(sol: Any, values: list[Any]) -> Any:
+        filled = list(leaves)
+        for index, value in zip(varied, values, strict=True):
+            filled[index] = value
+        return function(sol, *jax.tree.unflatten(structure, filled))
+
+    values = [jnp.asarray(leaves[index]) for index in varied]
+    steps = [
+        jnp.asarray(directions[index], value.dtype)
+        for index, value in zip(varied, values, strict=True)
+    ]
+    count = stacked_count(values, steps)
+
+    def along(directions: tuple[Any, list[Array]]) -> Any:
+        sol_step, steps = directions
+        if sol_step is None:
+            return jax.jvp(lambda values: of_varied(sol, values), (values,), (steps,))[1]
+        return jax.jvp(of_varied, (sol, values), (sol_step, steps))[1]
+
+    both = sol_tangent, steps
+    return along(both) if count is None else for_each(along, both, ravel_pytree(sol)[0].size)
+
+
+_change_of_one = eqx.filter_jit(directional_change)
+
+
+def compiled_change(
+    optimality_fun: Callable[..., PyTree],
+    sol: PyTree,
+    args: tuple[Any, ...],
+    tangents: tuple[Any, ...],
+    sol_tangent: PyTree = None,
+) -> PyTree:
+    """`directional_change` of a condition, by code that is compiled here where none is traced.
+
+    Arguments:
+        optimality_fun: F; compiled once for each, with what it holds as a pytree for arguments.
+        sol: as in `directional_change`, as are all that follow.
+        args: likewise.
+        tangents: likewise.
+        sol_tangent: likewise.
+
+    Returns:
+        What is left of dF/dx v + dF/dtheta w, for one direction or K.
+
+    Raises:
+        As `directional_change`.
+    """
+    if is_traced((optimality_fun, sol, args, tangents, sol_tangent)):
+        return directional_change(optimality_fun, sol, args, tangents, sol_tangent)
+    leaves = jax.tree.leaves(tuple(args))
+    count = stacked_count(leaves, directions_of(args, tangents))
+    size = sum(np.size(leaf) for leaf in jax.tree.leaves(sol))
+    if sol_tangent is None and (count or 1) * size < WORTH_COMPILING:
+        # One function serves both alone and together.
+        shape = () if count is None else (count,)
+        sol_tangent = jax.tree.map(lambda leaf: np.zeros((*shape, *np.shape(leaf))), sol)
+    along = functools.partial(_change_of_one, optimality_fun, sol, args)
+    if count is None:
+        return along(tangents, sol_tangent)
+    return for_each_in_turn(lambda both: along(*both), (tangents, sol_tangent), count)
+
+
+def compiled_product(
+    optimality_fun: Callable[..., PyTree], sol: PyTree, args: tuple[Any, ...], vectors: PyTree
+) -> PyTree:
+    """dF/dx times one vector, or K of them, by the same compiled code.
+
+    Arguments:
+        optimality_fun: as in `compiled_change`.
+        sol: the solution.
+        args: the other arguments of F, floating-point arrays.
+        vectors: with the structure of `sol`; of K with an extra leading axis on every leaf.
+
+    Returns:
+        The products, with the structure of `vectors`.
+    """
+    count = stacked_count(jax.tree.leaves(sol), jax.tree.leaves(vectors))
+    shape = () if count is None else (count,)
+    nothing = jax.tree.map(lambda leaf: np.zeros((*shape, *np.shape(leaf))), tuple(args))
+    return compiled_change(optimality_fun, sol, args, nothing, vectors)
+
+
+def pull_back(
+    optimality_fun: Callable[..., PyTree], sol: PyTree, args: tuple[Any, ...], weights: PyTree
+) -> tuple[Any, ...]:
+    """w^T dF/dtheta for one vector of weights or K.
+
+    Arguments:
+        optimality_fun: F.
+        sol: the solution.
+        args: the other arguments of F.
+        weights: w, with the structure of `sol`; of K with an extra leading axis on every leaf.
+
+    Returns:
+        One cotangent per argument, or K stacked, as `root_vjp` returns them.
+    """
+    several = stacked_count(jax.tree.leaves(sol), jax.tree.leaves(weights)) is not None
+    varied, constant = eqx.partition(tuple(args), is_differentiable)
+    varied = jax.tree.map(jnp.asarray, varied)
+    value, pull = jax.vjp(
+        lambda values: optimality_fun(sol, *eqx.combine(values, constant)), varied
+    )
+    weights = jax.tree.map(lambda w, f: w.astype(f.dtype), weights, value)
+    if not several:
+        return tuple(pull(weights)[0])
+    return tuple(for_each(lambda one: pull(one)[0], weights, ravel_pytree(sol)[0].size))
+
+
+_pull_back_of_one = eqx.filter_jit(pull_back)
+
+
+def compiled_pull_back(
+    optimality_fun: Callable[..., PyTree], sol: PyTree, args: tuple[Any, ...], weights: PyTree
+) -> tuple[Any, ...]:
+    """`pull_back`, by code that is compiled here where none is traced.
+
+    Arguments:
+        optimality_fun: as in `compiled_change`.
+        sol: as in `pull_back`, as are all that follow.
+        args: likewise.
+        weights: likewise.
+
+    Returns:
+        What `pull_back` returns; stacked in NumPy.
+    """
+    if is_traced((optimality_fun, sol, args, weights)):
+        return pull_back(optimality_fun, sol, args, weights)
+    count = stacked_count(jax.tree.leaves(sol), jax.tree.leaves(weights))
+    if count is None:
+        return _pull_back_of_one(optimality_fun, sol, args, weights)
+    return for_each_in_turn(
+        lambda one: _pull_back_of_one(optimality_fun, sol, args, one), weights, count
+    )
