@@ -18,6 +18,7 @@ from mdsens.minimisers.newton import DENSE_LIMIT
 from mdsens.observables.observable import Observable
 from mdsens.relaxation.certificate import EIGENVALUE_COUNT
 from mdsens.sensitivities.arguments import asked_observables, asked_parameters
+from mdsens.sensitivities.linear_response import tangent_errors
 from mdsens.sensitivities.noise import Noise, derivative_errors, noise_of, value_errors
 from mdsens.values import boolean, instance, integer, listing
 
@@ -181,8 +182,6 @@ class _Job:
         if self.estimate:
             # Along one Newton step, after which the error is of second order.
             ahead = response_at(q + response.newton_step).tangents
-            differences = ahead - response.tangents
-            changes = np.linalg.norm(differences.reshape(*differences.shape[:2], -1), axis=2)
         for slot, index in enumerate(chunk.indices):
             system = batch.systems[index]
             count, dimension = system.positions.shape
@@ -196,11 +195,14 @@ class _Job:
             self.rattlers[index, :count] = rattlers = response.rattlers[slot, :count]
             self.stiffness[index] = response.stiffness[slot]
             if self.estimate:
-                self.relative_errors[index] = self._relative_errors(
-                    index, response.tangents[slot], changes[slot]
-                )
                 self.steps[index] = np.asarray(response.newton_step[slot, rows])
                 self.ahead[index] = np.asarray(ahead[slot][:, rows])
+                here = {name: self.degrees[name][index] for name in self.names}
+                self.relative_errors[index] = tangent_errors(
+                    batch.potentials[index],
+                    here,
+                    dict(zip(self.names, self.ahead[index], strict=True)),
+                )
             moving = ~np.asarray(system.fixed) & ~rattlers
             translations = dimension * (not np.asarray(system.fixed).any() and moving.any())
             strains = {"full": dimension * (dimension + 1) // 2, "diagonal": dimension}
@@ -211,17 +213,6 @@ class _Job:
             modes["rotations"][index] = response.null_rank[slot] - translations - in_cell
             modes["rattlers"][index] = dimension * rattlers.sum()
             modes["floppy"][index] = response.floppy[slot]
-
-    def _relative_errors(self, index: int, tangents: Any, changes: np.ndarray) -> np.ndarray:
-        """Errors of theta dq/dtheta, relative to the largest of these among the parameters."""
-        potential = self.equilibria.potentials[index]
-        values = potential.parameters
-        sizes = np.array([abs(values[name]) for name in self.names])
-        norms = np.linalg.norm(tangents.reshape(len(sizes), -1), axis=1)
-        # A change of every position by a millionth of the range is as good as none.
-        degrees = self.equilibria.degrees[index].size
-        nothing = 1e-6 * float(potential.interaction_range) * np.sqrt(degrees)
-        return sizes * changes / max((sizes * norms).max(initial=0.0), nothing)
 
     def observe(self, chunk: "_Chunk") -> None:
         """Observables of a chunk's structures, their derivatives, and both a Newton step ahead."""
