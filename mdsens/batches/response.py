@@ -14,6 +14,7 @@ from mdsens.batches.padding import (
     with_potential,
 )
 from mdsens.implicit import orthonormal_basis
+from mdsens.implicit.linearisation import directional_change
 from mdsens.linalg.null_space import NEGLIGIBLE, NULL_FRACTION
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.rattlers import find_rattlers
@@ -75,7 +76,12 @@ def _response(
     landscape = eqx.tree_at(lambda l: l.rattlers, landscape, rattlers)
     landscape = landscape.with_rattlers_at(q).backbone()
     modes = _Modes(landscape, q)
-    rights = dF_dtheta(landscape, q, directions)
+
+    def condition(q: Array, potential: Potential) -> Array:
+        return eqx.tree_at(lambda l: l.potential, landscape, potential).condition(q)
+
+    rights = directional_change(condition, q, (landscape.potential,), (directions,))
+    rights = rights.reshape(-1, q.size)
     tangents, residuals = modes.solve(-rights)
     newton_step = modes.solve(-landscape.condition(q).reshape(1, -1))[0].reshape(q.shape)
     tangents = tangents.reshape(-1, *q.shape)
@@ -89,20 +95,6 @@ def _response(
         tangents, positions, cells, residuals, newton_step, modes.stiffness, modes.lowest,
         modes.null_rank, modes.floppy, rattlers,
     )  # fmt: skip
-
-
-def dF_dtheta(
-    landscape: Landscape, q: Float[Array, "R D"], directions: Potential
-) -> Float[Array, "P RD"]:
-    """Derivatives of the condition along directions of the potential."""
-
-    def along(direction: Potential) -> Array:
-        def condition(potential: Potential) -> Array:
-            return eqx.tree_at(lambda l: l.potential, landscape, potential).condition(q)
-
-        return jax.jvp(condition, (landscape.potential,), (direction,))[1].reshape(-1)
-
-    return jax.lax.map(along, directions)
 
 
 class _Modes:
