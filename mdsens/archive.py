@@ -6,7 +6,6 @@ others hold is written once.
 """
 
 import dataclasses
-import importlib
 import json
 import math
 import sys
@@ -56,7 +55,7 @@ class Archived:
     def load(cls, path: str | Path) -> Self:
         """Read what `save` has written.
 
-        A potential of a class of your own is loaded where that class can be imported.
+        A potential of a class of your own is loaded once its module has been imported.
 
         Arguments:
             path: the file.
@@ -66,7 +65,7 @@ class Archived:
 
         Raises:
             InputError: no such file, one that `save` has not written, a damaged one, one of a later
-                version, one of another kind of result, or a class that cannot be imported.
+                version, one of another kind of result, or a class that is not there.
         """
         path = path_of(path, "path")
         found = _read(path)
@@ -257,20 +256,20 @@ def _class_named(module: str, name: str) -> type:
     """A class of mdsens that holds data, or one of a user's that may be loaded.
 
     Raises:
-        InputError: it cannot be imported, or is another.
+        InputError: it is not there, or is another.
     """
     whole = f"{module}.{name}"
     try:
-        # Of mdsens nothing is imported: what a result consists of is there already.
-        own = module.split(".")[0] == "mdsens"
-        found: Any = sys.modules[module] if own else importlib.import_module(module)
+        # Nothing is imported, for that would execute what a file names.
+        found: Any = sys.modules[module]
         for part in name.split("."):
             found = getattr(found, part)
-    except Exception as error:
+    except (KeyError, AttributeError):
         raise InputError(
-            f"class {shown(whole)} cannot be imported ({type(error).__name__}): make it importable "
-            "under that name, as when the result was saved"
+            f"class {shown(whole)} is not there: import the module that defines it, under that "
+            "name, before you load the file"
         ) from None
+    own = module.split(".")[0] == "mdsens"
     if not isinstance(found, type) or not (
         # Not what a module has imported from elsewhere.
         (found.__module__, found.__qualname__) == (module, name)

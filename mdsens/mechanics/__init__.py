@@ -7,7 +7,7 @@ from mdsens.mechanics.energy import (
     site_energies,
 )
 from mdsens.mechanics.forces import forces
-from mdsens.mechanics.hessian import hessian, hessian_vector_product, pair_hessian
+from mdsens.mechanics.hessian import hessian, hessian_vector_product
 from mdsens.mechanics.sparse_hessian import (
     hessian_in_parts,
     matrix_of_entries,
@@ -26,7 +26,6 @@ __all__ = [
     "hessian_in_parts",
     "hessian_vector_product",
     "matrix_of_entries",
-    "pair_hessian",
     "require_volume",
     "site_energies",
     "sparse_hessian",

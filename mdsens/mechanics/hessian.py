@@ -38,6 +38,9 @@ def hessian(
 ) -> Float[Array, "ND ND"]:
     """The dense Hessian d2E/dx2, atoms before components: index D i + a.
 
+    Of a sum over pairs each edge gives a block, which the potential says; of any other potential
+    columns are products with unit vectors.
+
     Arguments:
         system: N atoms in D dimensions.
         potential: the potential.
@@ -47,6 +50,8 @@ def hessian(
     Returns:
         Shape (N D, N D), in units of energy/length^2; symmetric to rounding.
     """
+    if potential.pairwise:
+        return _pair_hessian(system, potential, edge_list)
     size = system.positions.size
 
     def column(index: Array) -> Float[Array, " ND"]:
@@ -56,21 +61,10 @@ def hessian(
     return jax.lax.map(column, jnp.arange(size), batch_size=min(batch_size, size)).T
 
 
-def pair_hessian(
+def _pair_hessian(
     system: System, potential: Potential, edge_list: EdgeList
 ) -> Float[Array, "ND ND"]:
-    """The dense Hessian of a sum over pairs, from the closed form of one pair.
-
-    Each edge has a block of its own, and its opposite adds to the block of the atom it begins at.
-
-    Arguments:
-        system: N atoms in D dimensions.
-        potential: the potential.
-        edge_list: all edges within the potential's range.
-
-    Returns:
-        Shape (N D, N D), in units of energy/length^2; symmetric to rounding.
-    """
+    """That of a sum over pairs; an edge's opposite adds to the block of the atom it begins at."""
     count, dimension = system.positions.shape
     species = potential.species_index(system)
     extended, sites = extended_positions(system.positions, system.cell, species, edge_list)

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from mdsens.linalg.null_space import NULL_FRACTION
 from mdsens.mechanics.enthalpy import Landscape
-from mdsens.mechanics.hessian import pair_hessian
+from mdsens.mechanics.hessian import hessian
 from mdsens.minimisers.line_search import LineSearchMinimiser, search_down
 from mdsens.minimisers.minimiser import State
 
@@ -55,8 +55,8 @@ def dense_jacobian(landscape: Landscape, q: Float[Array, "R D"]) -> Float[Array,
     Returns:
         Shape (R D, R D), symmetrised, in units of energy/length^2.
     """
-    if landscape.potential.pairwise and landscape.cell_mode is None:
-        matrix = pair_hessian(landscape.system_at(q), landscape.potential, landscape.edge_list)
+    if landscape.cell_mode is None:
+        matrix = hessian(landscape.system_at(q), landscape.potential, landscape.edge_list, COLUMNS)
         constrained = jnp.broadcast_to(landscape.constrained_rows(q), q.shape).reshape(-1)
         matrix = jnp.where(
             constrained[:, None] | constrained, jnp.diag(constrained.astype(float)), matrix
