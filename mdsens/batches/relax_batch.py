@@ -17,12 +17,13 @@ from mdsens.errors import InputError
 from mdsens.minimisers.dense_newton import DenseNewton
 from mdsens.minimisers.lbfgs import LBFGS
 from mdsens.minimisers.minimiser import Minimiser, State
-from mdsens.minimisers.newton import DENSE_LIMIT, Newton
+from mdsens.minimisers.newton import Newton
 from mdsens.minimisers.preconditioned_lbfgs import PreconditionedLBFGS
 from mdsens.minimisers.steps import Outcome, failure, within_skin
 from mdsens.particles.system import System, is_concrete
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation.arguments import METHODS, check_structure, checked_options
+from mdsens.resources import EIGENVECTOR_LIMIT
 from mdsens.values import integer, is_traced, items, real_array
 
 #: Systems side by side on one processor: what they remember should fit its cache.
@@ -118,7 +119,7 @@ def _relax_group(batch: "_Batch", indices: list[int], method: str | Minimiser, s
         batch.run(LBFGS(max_step=step), indices, patience)
         indices = batch.unfinished(indices)
         rows = max((batch.degrees[index].size for index in indices), default=0)
-        if rows <= DENSE_LIMIT:
+        if rows <= EIGENVECTOR_LIMIT:
             batch.run(DenseNewton(max_step=step), indices, NEWTON_STEPS)
             indices = batch.unfinished(indices)
         # One that neither brings nearer to its tolerance is given up.
@@ -367,10 +368,10 @@ def _check(systems: list[System], potentials: list[Potential], method: Any, cell
             )
         degrees = system.positions.size + (0 if cell is None else system.dimension**2)
         by_newton = isinstance(method, (Newton, DenseNewton)) or method == "newton"
-        if by_newton and degrees > DENSE_LIMIT:
+        if by_newton and degrees > EIGENVECTOR_LIMIT:
             raise InputError(
                 f"systems[{index}] has {degrees} degrees of freedom, and batches take Newton's "
-                f"method up to {DENSE_LIMIT}: use mdsens.relax for it, or method='lbfgs'"
+                f"method up to {EIGENVECTOR_LIMIT}: use mdsens.relax for it, or method='lbfgs'"
             )
     if isinstance(method, PreconditionedLBFGS) or method == "preconditioned-lbfgs":
         raise InputError(

@@ -14,9 +14,9 @@ from mdsens.batches.batch_sensitivity import BatchSensitivity
 from mdsens.batches.padding import Devices, PaddedBatch, all_devices, shape_groups
 from mdsens.batches.response import Response, observe, respond
 from mdsens.errors import InputError, UnreliableDerivativeError
-from mdsens.minimisers.newton import DENSE_LIMIT
 from mdsens.observables.observable import Observable
 from mdsens.relaxation.certificate import EIGENVALUE_COUNT
+from mdsens.resources import EIGENVECTOR_LIMIT
 from mdsens.sensitivities.arguments import asked_observables, asked_parameters
 from mdsens.sensitivities.linear_response import tangent_errors
 from mdsens.sensitivities.noise import Noise, derivative_errors, noise_of, value_errors
@@ -367,10 +367,10 @@ def _check(
                 "a time: use mdsens.sensitivity(batch[i], ...) for it"
             )
     largest = max(degrees.size for degrees in equilibria.degrees)
-    if largest > DENSE_LIMIT:
+    if largest > EIGENVECTOR_LIMIT:
         raise InputError(
-            f"a structure has {largest} degrees of freedom, and batches take up to {DENSE_LIMIT}: "
-            "use mdsens.sensitivity(batch[i], ...) for it"
+            f"a structure has {largest} degrees of freedom, and batches take up to "
+            f"{EIGENVECTOR_LIMIT}: use mdsens.sensitivity(batch[i], ...) for it"
         )
     if equilibria.failures:
         raise UnreliableDerivativeError(

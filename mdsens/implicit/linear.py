@@ -28,6 +28,7 @@ from mdsens.implicit.null_space import (
     project_out,
 )
 from mdsens.implicit.pseudo_inverse import pseudo_inverse
+from mdsens.resources import DENSE_LIMIT
 
 __all__ = [
     "DENSE_LIMIT",
@@ -37,9 +38,6 @@ __all__ = [
     "orthonormal_basis",
     "solve",
 ]
-
-DENSE_LIMIT = 2000
-"""Largest number of unknowns for which the automatic choice factorises a dense matrix."""
 
 TOLERANCE = 1e-6
 """Relative residual above which a solution is an error, unless less was asked for."""

@@ -7,6 +7,7 @@ is taken; what no way solves is an error.
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable
 
 import numpy as np
@@ -39,6 +40,8 @@ from mdsens.linalg.sparse_plus_low_rank import (
 )
 from mdsens.resources import available_memory
 
+#: Where each way that failed is told of, at level DEBUG.
+LOGGER = logging.getLogger("mdsens.linalg")
 #: The ways to solve.
 METHODS = ("direct", "multigrid", "block-jacobi")
 #: Unknowns up to which "auto" factorises: the fill of a factor grows with a power of the size
@@ -160,7 +163,7 @@ class SparseSolver:
                 self.positive_definite, self.method = factor.positive_definite, "direct"
                 return
             except (RuntimeError, MemoryError) as error:
-                self.failures.append(f"direct: {error}")
+                self._failed(f"direct: {error}")
                 method = "multigrid"
         if method == "multigrid":
             try:
@@ -171,9 +174,14 @@ class SparseSolver:
                 return
             except Exception as error:
                 # PyAMG raises errors of many kinds on matrices that it cannot coarsen.
-                self.failures.append(f"multigrid: {error}")
+                self._failed(f"multigrid: {error}")
         self.preconditioner = BlockJacobi(self._blocks)
         self.method = "block-jacobi"
+
+    def _failed(self, how: str) -> None:
+        """Remember a way that failed, and that another is taken."""
+        self.failures.append(how)
+        LOGGER.debug("%d unknowns, %s; another way is taken", self.matrix.shape[0], how)
 
     def project(self, vector: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, "n ..."]:
         """The part of a vector, or of each of many, outside the null space."""
@@ -285,7 +293,7 @@ class SparseSolver:
             return matrix, Multigrid(matrix, self._near_null_space)
         except Exception as error:
             # PyAMG raises errors of many kinds on matrices that it cannot coarsen.
-            self.failures.append(f"multigrid of the positive semidefinite projection: {error}")
+            self._failed(f"multigrid of the positive semidefinite projection: {error}")
             return matrix, BlockJacobi(matrix)
 
     def _complete_factor(self) -> None:
@@ -295,7 +303,7 @@ class SparseSolver:
         try:
             self._factor.complete()
         except (RuntimeError, MemoryError) as error:
-            self.failures.append(f"direct: {error}")
+            self._failed(f"direct: {error}")
             self._factor = None
             self._set_up("multigrid")
 
@@ -383,7 +391,7 @@ class SparseSolver:
         self, b: np.ndarray, rtol: float, tolerance: float
     ) -> tuple[np.ndarray, float, int]:
         """The ways that remain, after the one taken has failed on this right-hand side."""
-        self.failures.append(f"{self.method}: stalled")
+        self._failed(f"{self.method}: stalled")
         inside = self.project(b)
         if self.method == "direct":
             # A factor that is nearly singular may still be a good preconditioner.

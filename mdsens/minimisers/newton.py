@@ -14,9 +14,8 @@ from mdsens.mechanics.enthalpy import Landscape, largest_force
 from mdsens.mechanics.hessian_solver import HessianSolver
 from mdsens.minimisers.line_search import LineSearchMinimiser, search_down
 from mdsens.minimisers.minimiser import State
+from mdsens.resources import EIGENVECTOR_LIMIT
 
-#: Degrees of freedom up to which a Hessian is diagonalised.
-DENSE_LIMIT = 1000
 #: Relative residuals of the linear solves: at first, and at most and least.
 FIRST_RTOL, LARGEST_RTOL, SMALLEST_RTOL = 0.03, 0.1, 1e-6
 #: A Hessian serves for another step if the last one left at most this part of the force.
@@ -70,7 +69,7 @@ class Newton(LineSearchMinimiser):
             memory.solver = None
             solver = HessianSolver(landscape, state.q, preconditioner=memory.preconditioner)
         kept = _Memory(None, None, force)
-        if state.q.size <= DENSE_LIMIT and not solver.sparse.positive_definite:
+        if state.q.size <= EIGENVECTOR_LIMIT and not solver.sparse.positive_definite:
             direction = _saddle_free_direction(solver.dense(), gradient)
         else:
             found = solver.descend(gradient, self._rtol(force, ratio, reused), reach=self.max_step)

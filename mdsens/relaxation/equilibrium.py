@@ -19,12 +19,12 @@ from mdsens.linalg.multigrid import HostPreconditioner
 from mdsens.mechanics import energy_forces_virial, require_volume, voigt
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.hessian_solver import HessianSolver, hessian_fits
-from mdsens.minimisers.newton import DENSE_LIMIT
 from mdsens.particles.edges import EdgeList
 from mdsens.particles.system import System, is_concrete
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation.certificate import Certificate, certify
 from mdsens.relaxation.driver import History
+from mdsens.resources import EIGENVECTOR_LIMIT
 from mdsens.summary import Summarised, Summary
 from mdsens.units import in_dimensions, unit_name
 
@@ -141,7 +141,7 @@ class Equilibrium(Summarised, Archived, eqx.Module):
     @functools.cached_property
     def dense_jacobian(self) -> Float[np.ndarray, "RD RD"] | None:
         """The matrix of the condition's derivative (the Hessian); None for large systems."""
-        if self.q.size > DENSE_LIMIT or self._hessian is None:
+        if self.q.size > EIGENVECTOR_LIMIT or self._hessian is None:
             return None
         return self._hessian.dense()
 

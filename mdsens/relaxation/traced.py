@@ -20,7 +20,7 @@ from mdsens.mechanics.enthalpy import Landscape, largest_force
 from mdsens.mechanics.rattlers import find_rattlers
 from mdsens.minimisers.dense_newton import DenseNewton
 from mdsens.minimisers.minimiser import Minimiser, State, evaluate
-from mdsens.minimisers.newton import DENSE_LIMIT, Newton
+from mdsens.minimisers.newton import Newton
 from mdsens.minimisers.steps import (
     SEGMENT_STEPS,
     Bounds,
@@ -35,6 +35,7 @@ from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation.automatic import automatic
 from mdsens.relaxation.driver import Callback, progress_bar, show_progress
+from mdsens.resources import EIGENVECTOR_LIMIT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +109,7 @@ def relax_traced(
     descent = _TracedDescent(start, potential, pressure, options)
     course = descent.begin()
     method = options.method
-    if isinstance(method, Newton) and course.state.q.size <= DENSE_LIMIT:
+    if isinstance(method, Newton) and course.state.q.size <= EIGENVECTOR_LIMIT:
         method = DenseNewton(max_step=method.max_step)
     if method == "auto":
         course = _automatically(descent, course)
@@ -135,7 +136,7 @@ def _automatically(descent: "_TracedDescent", course: Course) -> Course:
     """
     options = descent.options
     policy = automatic(descent.potential, options.max_step)
-    if course.state.q.size > DENSE_LIMIT:
+    if course.state.q.size > EIGENVECTOR_LIMIT:
         return descent.run(policy.last, course, options.fmax, options.max_steps)
     newton = DenseNewton(max_step=options.max_step)
 

@@ -296,6 +296,27 @@ def test_a_hierarchy_that_fails_to_build_gives_way_to_the_diagonal(monkeypatch):
     assert np.abs(solver.solve(b, 1e-12).value - expected).max() < 1e-9 * np.abs(expected).max()
 
 
+def test_down_an_indefinite_matrix_the_diagonal_serves_where_no_hierarchy_is_built(
+    monkeypatch, caplog
+):
+    matrix = lattice(12, pinned=True).toarray()
+    values, vectors = np.linalg.eigh(matrix)
+    indefinite = matrix - 2.0 * values[0] * np.outer(vectors[:, 0], vectors[:, 0])
+    solver = solver_of(scipy.sparse.bsr_array(indefinite, blocksize=(2, 2)), "multigrid", False)
+
+    def fail(*_, **__):
+        raise RuntimeError("no coarse level")
+
+    monkeypatch.setattr("pyamg.smoothed_aggregation_solver", fail)
+    gradient = vectors[:, 0] + vectors[:, 7]
+    with caplog.at_level("DEBUG", logger="mdsens.linalg"):
+        found = solver.descend(gradient, 0.01)
+    assert found.negative_curvature
+    assert gradient @ found.value < 0
+    (told,) = caplog.messages
+    assert "positive semidefinite projection: no coarse level" in told
+
+
 @pytest.mark.parametrize("failing", ["scipy.sparse.linalg.splu", "cvxopt.cholmod.numeric"])
 def test_a_factorisation_that_fails_gives_way_to_multigrid(monkeypatch, failing):
     def fail(*_, **__):

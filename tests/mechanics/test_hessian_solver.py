@@ -87,7 +87,7 @@ def test_solutions_are_those_of_the_pseudo_inverse(name, method):
 def test_newton_goes_down_to_the_minimum_and_never_up(monkeypatch, method):
     if method == "multigrid":
         monkeypatch.setattr("mdsens.linalg.sparse_solver.DIRECT_LIMIT", {3: 0})
-        monkeypatch.setattr("mdsens.minimisers.newton.DENSE_LIMIT", 1)
+        monkeypatch.setattr("mdsens.minimisers.newton.EIGENVECTOR_LIMIT", 1)
     system = vacancy(3, 0.1)
     newton = mdsens.relax(system, ARGON, method="newton", fmax=1e-10)
     other = mdsens.relax(system, ARGON, method="fire", fmax=1e-10)
@@ -102,7 +102,7 @@ def test_newton_goes_down_to_the_minimum_and_never_up(monkeypatch, method):
 def as_if_large(monkeypatch):
     """Hessians are neither diagonalised nor factorised."""
     monkeypatch.setattr("mdsens.linalg.sparse_solver.DIRECT_LIMIT", {2: 0, 3: 0})
-    monkeypatch.setattr("mdsens.minimisers.newton.DENSE_LIMIT", 1)
+    monkeypatch.setattr("mdsens.minimisers.newton.EIGENVECTOR_LIMIT", 1)
 
 
 def straight_trimer(bend: float) -> mdsens.System:

@@ -171,7 +171,7 @@ def test_a_relaxed_vacancy_changes_as_if_relaxed_again(monkeypatch):
     minimum = mdsens.relax(mdsens.System.from_ase(atoms), potential, fmax=1e-11)
 
     # By conjugate gradients with multigrid, which knows nothing of the part of low rank.
-    monkeypatch.setattr("mdsens.relaxation.equilibrium.DENSE_LIMIT", 1)
+    monkeypatch.setattr("mdsens.relaxation.equilibrium.EIGENVECTOR_LIMIT", 1)
     monkeypatch.setattr("mdsens.linalg.sparse_solver.DIRECT_LIMIT", {3: 0})
     sens = mdsens.sensitivity(minimum, ["distance(0,1)", "energy"])
     assert "multigrid" in sens.certificate.linear_solver

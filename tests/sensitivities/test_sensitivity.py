@@ -88,7 +88,7 @@ def test_every_way_to_solve_agrees_with_the_factorisation(crystal, monkeypatch, 
     assert crystal.hessian_solver.sparse.method == "direct"
     # A copy that has kept nothing, and no longer counts as small.
     fresh = eqx.tree_at(lambda equilibrium: equilibrium.q, crystal, crystal.q + 0.0)
-    monkeypatch.setattr("mdsens.relaxation.equilibrium.DENSE_LIMIT", 1)
+    monkeypatch.setattr("mdsens.relaxation.equilibrium.EIGENVECTOR_LIMIT", 1)
     if way == "matrix-free":
         monkeypatch.setattr("mdsens.mechanics.hessian_solver.available_memory", lambda: 1024)
         with pytest.warns(MdsensWarning, match="sparse Hessian would take up to"):
