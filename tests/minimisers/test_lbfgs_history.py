@@ -60,7 +60,10 @@ def test_steps_without_curvature_and_refused_ones_are_not_remembered():
     past = past_of(steps, 3)
     vector = np.arange(6.0)
     s, y = (part.reshape(SHAPE) for part in pairs(3)[-1])
-    for other in (past.with_step(s, -y, jnp.asarray(True)), past.with_step(s, y, jnp.asarray(0))):
+    for other in (
+        past.with_step(s, -y, jnp.asarray(True)),
+        past.with_step(s, y, jnp.asarray(False)),
+    ):
         np.testing.assert_array_equal(product(other, vector), product(past, vector))
     assert not past.empty
     forgotten = past.forgotten(jnp.asarray(True))
