@@ -106,6 +106,7 @@ def same(one, two):
     return one == two
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", [through_file, through_pickle])
 @pytest.mark.parametrize("name", ALL)
 def test_a_result_comes_back_the_same_in_every_bit(name, way, tmp_path, request):
@@ -128,6 +129,7 @@ def test_what_follows_from_a_result_follows_again(equilibrium, mode, way, tmp_pa
     assert same(loaded.cell, sensitivity.cell)
 
 
+@pytest.mark.slow
 def test_a_certificate_is_kept_once_it_is_known(tmp_path):
     relaxed = mdsens.relax(cases.dimer(), ARGON.with_parameters({"sigma": 1.0}))
     assert "certificate" not in vars(through_file(relaxed, tmp_path))

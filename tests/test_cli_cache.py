@@ -72,6 +72,7 @@ def test_the_oldest_is_forgotten(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0-cache", "other"]
 
 
+@pytest.mark.slow
 def test_a_second_process_loads_it_without_a_word(tmp_path):
     code = (
         "from mdsens import compilation_cache; compilation_cache.keep_compiled_code()\n"

@@ -6,6 +6,7 @@ from benchmarks.layers.__main__ import verdict
 from benchmarks.layers.worker import measure
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("problem", ["lasso", "root"])
 def test_gradients_agree_with_the_closed_forms_of_the_benchmark(problem):
     row = measure(

@@ -51,6 +51,7 @@ def test_importing_mdsens_is_fast():
     assert time.perf_counter() - start < 2.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["import mdsens, jax", "import jax, mdsens"])
 def test_precision_is_left_alone_until_particles_are_imported(order):
     """In the order of the user's imports; what knows no particles computes as JAX is set."""
@@ -66,11 +67,13 @@ def test_precision_is_left_alone_until_particles_are_imported(order):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", ["potentials", "study"])
 def test_double_precision_is_on_where_particles_are(room):
     python(f"import mdsens.{room}, jax.numpy; assert jax.numpy.zeros(1).dtype == 'float64'")
 
 
+@pytest.mark.slow
 def test_without_double_precision_particles_are_refused_in_a_line():
     system = mdsens.System([[0.0, 0.0, 0.0], [1.1, 0.0, 0.0]], pbc=False, units="reduced")
     potential = mdsens.potentials.LennardJones(epsilon=1.0, sigma=1.0, cutoff=3.0)
@@ -117,10 +120,12 @@ def test_nothing_imports_the_command_line():
             assert "cli" not in set(imported(path)), path
 
 
+@pytest.mark.slow
 def test_every_public_name_is_there():
     python("import mdsens; [getattr(mdsens, name) for name in mdsens.__all__]")
 
 
+@pytest.mark.slow
 def test_the_public_face_is_all_that_dir_shows():
     """Also after everything has been imported, which leaves modules and helpers in the package."""
     shown = "import mdsens; [getattr(mdsens, n) for n in mdsens.__all__]; print(*dir(mdsens))"

@@ -138,6 +138,7 @@ def strained():
     return mdsens.relax(cases.vacancy_crystal(), cases.POTENTIALS["lj-smooth"], cell="isotropic")
 
 
+@pytest.mark.slow
 def test_a_structure_in_a_cell_that_relaxes_shows_what_the_strain_does_not_explain(strained):
     sensitivity = mdsens.sensitivity(strained, wrt="sigma")
     figure = plots.structure(sensitivity, "sigma")
@@ -152,6 +153,7 @@ def test_a_structure_in_a_cell_that_relaxes_shows_what_the_strain_does_not_expla
     assert 0.5 * longest < seen.max() <= longest * (1 + 1e-12)
 
 
+@pytest.mark.slow
 def test_a_crystal_that_only_scales_has_no_non_affine_part():
     crystal = mdsens.System.from_ase(ase.build.bulk("Ar", "fcc", 1.6, cubic=True), units="reduced")
     relaxed = mdsens.relax(crystal, cases.POTENTIALS["lj-smooth"], cell="isotropic")

@@ -24,7 +24,7 @@ def cores(monkeypatch):
     resources._pool.cache_clear()
 
     def set_cores(count):
-        for name in ("resources", "linalg.sparse_plus_low_rank", "particles.edges",
+        for name in ("resources", "linalg.sparse_plus_low_rank", "particles.neighbor_pairs",
                      "mechanics.closed_form_hessian"):  # fmt: skip
             module = importlib.import_module(f"mdsens.{name}")
             monkeypatch.setattr(module, "available_cores", lambda: count)

@@ -75,6 +75,7 @@ def test_a_system_without_numbers_shows_its_arrays():
     assert seen[0].split()[:2] == ["System(", "positions=f64[2,3],"]
 
 
+@pytest.mark.slow
 def test_an_equilibrium_is_a_few_lines_and_shows_no_number_below_its_error(relaxed):
     shown = facts(relaxed)
     assert 0.0 < abs(float(relaxed.pressure)) < 1e-8
@@ -104,6 +105,7 @@ def test_an_equilibrium_inside_jit_shows_its_arrays():
     assert seen[0].startswith("Equilibrium(")
 
 
+@pytest.mark.slow
 def test_a_sensitivity_shows_its_derivatives_with_digits_that_their_errors_allow(relaxed):
     sens = mdsens.sensitivity(relaxed, ["volume", "pressure"])
     rows = {row[:2]: row[2:] for row in sens._summary().rows}
@@ -116,6 +118,7 @@ def test_a_sensitivity_shows_its_derivatives_with_digits_that_their_errors_allow
     assert "<td>volume</td>" in sens._repr_html_()
 
 
+@pytest.mark.slow
 def test_without_errors_no_noise_is_shown(relaxed):
     """Against the same with errors: what is zero there is zero here, and no digit is wrong."""
     asked = ["volume", "energy", "stress"]
@@ -131,6 +134,7 @@ def test_without_errors_no_noise_is_shown(relaxed):
         assert abs(shown - float(checked[2])) <= unit
 
 
+@pytest.mark.slow
 def test_batches_are_a_few_lines():
     batch = mdsens.relax_batch([cases.dimer()] * 3, ARGON.with_parameters({"sigma": 1.0}))
     assert facts(batch)["converged"] == "3 of 3"

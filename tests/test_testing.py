@@ -39,6 +39,7 @@ def test_every_potential_passes_and_is_as_smooth_as_it_says(case):
     assert report.smoothness == order
 
 
+@pytest.mark.slow
 def test_a_report_says_what_was_checked_and_how_well():
     report = check_potential(ARGON, ase.build.bulk("Ar", "fcc", 5.3))
     assert report.passed
@@ -159,6 +160,7 @@ def failures(potential):
     return {check.name for check in check_potential(potential, trimer()).failed}
 
 
+@pytest.mark.slow
 def test_the_potential_that_is_broken_below_is_sound():
     assert failures(Pairs()) == set()
 
@@ -186,6 +188,7 @@ def test_what_is_broken_is_found_by_its_name(broken, found):
     assert len(named) <= 6, named
 
 
+@pytest.mark.slow
 def test_a_failure_is_required_in_one_line_that_names_it():
     report = check_potential(LennardJones(1.0, 1.0, 2.5, "shifted"), cases.bipyramid())
     assert report.smoothness == 0
@@ -220,6 +223,7 @@ def test_what_cannot_be_checked_is_refused_in_one_line(arguments, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_potential_that_is_not_a_number_fails():
     class Undefined(Pairs):
         def bonds(self, edges):

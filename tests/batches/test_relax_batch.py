@@ -44,6 +44,7 @@ def largest_force(equilibrium):
     return np.linalg.norm(np.asarray(equilibrium.forces)[free], axis=1).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", [1])
 def test_each_system_relaxes_as_if_it_were_alone(relaxed, index):
     alone = mdsens.relax(clusters()[index], BINARY, fmax=1e-12)
@@ -52,6 +53,7 @@ def test_each_system_relaxes_as_if_it_were_alone(relaxed, index):
     assert relaxed.energies[index] == pytest.approx(float(alone.energy), abs=1e-10)
 
 
+@pytest.mark.slow
 def test_every_system_of_a_batch_is_an_equilibrium(relaxed):
     assert relaxed.converged.all()
     for energy, equilibrium in zip(relaxed.energies, relaxed, strict=True):
@@ -60,6 +62,7 @@ def test_every_system_of_a_batch_is_an_equilibrium(relaxed):
         assert float(equilibrium.energy) == pytest.approx(energy, rel=1e-13)
 
 
+@pytest.mark.slow
 def test_it_does_not_matter_how_many_relax_side_by_side(relaxed):
     together = mdsens.relax_batch(clusters(), BINARY, fmax=1e-12)
     np.testing.assert_allclose(together.positions, relaxed.positions, atol=1e-10, rtol=0)
@@ -73,6 +76,7 @@ def test_a_part_of_a_batch_is_a_batch(relaxed):
     assert len(relaxed[relaxed.energies > 0.0]) == 0
 
 
+@pytest.mark.slow
 def test_one_that_cannot_converge_holds_up_no_other():
     packing, soft = cases.jammed_packing()
     batch = mdsens.relax_batch([packing] * 3, soft, "lbfgs", fmax=[1e-12, 1e-40, 1e-6])
@@ -83,6 +87,7 @@ def test_one_that_cannot_converge_holds_up_no_other():
     assert "NOT converged  1\n" in repr(batch)
 
 
+@pytest.mark.slow
 def test_one_that_fails_says_so_when_it_is_asked_for():
     apart = cases.dimer(1.2)
     colliding = apart.with_positions(apart.positions * 1e-30)

@@ -70,6 +70,7 @@ def test_each_structure_has_the_derivatives_that_it_has_alone(relaxed, derivativ
     assert told["energy"]["sigma[A-B]"] == derivatives["energy"]["sigma[A-B]"][index]
 
 
+@pytest.mark.slow
 def test_derivatives_are_the_differences_of_relaxing_again(relaxed, derivatives):
     name = "sigma[A-B]"
     starts = [equilibrium.system for equilibrium in relaxed]
@@ -167,6 +168,7 @@ def test_a_batch_goes_to_the_tables_that_one_structure_goes_to(derivatives, tmp_
     )
 
 
+@pytest.mark.slow
 def test_logarithmic_derivatives_of_arrays_are_by_system(relaxed):
     lengths = mdsens.observables.Observable(
         "coordinates", "length", lambda e: e.positions[:2, 0] + jnp.array([3.0, 5.0])

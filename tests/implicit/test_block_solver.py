@@ -82,6 +82,7 @@ def test_one_direction_is_a_block_of_one():
     assert [shape[0] for shape in solver.blocks] == [3, 1, 1, 2]
 
 
+@pytest.mark.slow
 def test_a_solver_in_jax_serves_inside_compiled_code():
     solver = Factors(jnp.asarray(slope_of_mixed()), jnp)
 

@@ -79,6 +79,7 @@ def test_proximal_gradients_give_the_lasso(name, mode):
     np.testing.assert_allclose(by_target, lasso_derivative(TARGET), atol=1e-12)
 
 
+@pytest.mark.slow
 def test_blocks_may_be_a_list_with_a_prox_for_each():
     def first_free(x, penalty, scaling):
         return x
@@ -115,6 +116,7 @@ SIMPLEX_DERIVATIVE = np.asarray([[1.0, -1.0, 0.0], [-1.0, 1.0, 0.0], [0, 0, 0]])
 )
 
 
+@pytest.mark.slow
 @MODES
 @pytest.mark.parametrize("stepsize", [0.1, 2.0])
 def test_projected_gradients_give_the_minimum_on_the_simplex(mode, stepsize):
@@ -126,6 +128,7 @@ def test_projected_gradients_give_the_minimum_on_the_simplex(mode, stepsize):
     np.testing.assert_allclose(derivative, SIMPLEX_DERIVATIVE, atol=1e-13)
 
 
+@pytest.mark.slow
 @MODES
 def test_mirror_descent_gives_the_minimum_on_the_simplex(mode):
     """In the interior, where the softmax reaches; the third component is left out."""
@@ -141,6 +144,7 @@ def test_mirror_descent_gives_the_minimum_on_the_simplex(mode):
     np.testing.assert_allclose(derivative, SIMPLEX_DERIVATIVE[:2], atol=1e-13)
 
 
+@pytest.mark.slow
 @MODES
 @pytest.mark.parametrize("stepsize", [1.0, 0.5])
 def test_newton_gives_the_root(mode, stepsize):
@@ -151,6 +155,7 @@ def test_newton_gives_the_root(mode, stepsize):
     np.testing.assert_allclose(derivative, np.diag([1 / 3, 1 / 12]), atol=1e-14)
 
 
+@pytest.mark.slow
 def test_kkt_gives_the_derivatives_of_primal_and_dual():
     """Minimise |x - p|^2 / 2 on a line a.x = b, above the first axis; x1 = 0 is active."""
     condition = conditions.kkt(
@@ -189,6 +194,7 @@ def test_kkt_gives_the_derivatives_of_primal_and_dual():
             np.testing.assert_allclose(one, other, atol=1e-13)
 
 
+@pytest.mark.slow
 @MODES
 def test_the_conic_residual_gives_the_nearest_point_of_a_disc(mode):
     """Minimise t with |x - p| <= t and |x| <= 1: for p outside, x = p / |p|."""
@@ -260,6 +266,7 @@ def test_values_of_a_decision_process_change_as_if_iterated_again(temperature):
     agrees(np.tensordot(by_rewards, direction, 2), expected, 1e-8)
 
 
+@pytest.mark.slow
 @MODES
 @pytest.mark.parametrize("constrained", [False, True], ids=["free", "rigid rod"])
 def test_a_hanging_pendulum_leans_with_the_wind(mode, constrained):

@@ -76,6 +76,7 @@ def test_scipy_under_jit(transform):
     np.testing.assert_allclose(derivative, expected_derivative(-2.0), rtol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "jit"])
 def test_scipy_under_vmap(wrap):
     penalties = jnp.asarray([-3.0, -2.0, -1.0])
@@ -94,6 +95,7 @@ def test_a_callback_with_large_arrays_does_not_wait_for_itself():
     np.testing.assert_allclose(total, 2 * t, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_scipy_inside_another_implicit_function():
     """The penalty for which the weights have a given norm, by bisection around the fit."""
 
@@ -147,6 +149,7 @@ def quadratic_program(init, params_obj, params_eq, params_ineq):
     return KKTSolution(np.asarray(solution.x), dual[: len(b)], dual[len(b) :])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "jit"])
 def test_clarabel_has_the_derivative_of_its_active_set(wrap):
     """Minimise |x - p|^2 / 2 with sum x = 1 and x >= 0: the projection on the simplex."""
@@ -228,6 +231,7 @@ def distances(positions):
     return jnp.sqrt(jnp.sum((positions[rows] - positions[columns]) ** 2, axis=1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "transform",
     [jax.jacrev, lambda f: jax.jit(jax.jacfwd(f))],
@@ -333,6 +337,7 @@ def loose_spring(x, pull, stiffness):
     return stiffness * (x[1] - x[0] - 1) ** 2 / 2 - pull * x[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [jax.jacfwd, jax.jacrev], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("options", [{"solve": "svd"}, {"null_space": np.ones((1, 2))}])
 def test_an_argument_that_sets_a_free_system_in_motion_is_an_error(mode, options):
@@ -353,6 +358,7 @@ def test_a_null_space_that_is_none_is_an_error():
         jax.jacrev(lambda k: root(None, 0.0, k))(2.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [jax.jacfwd, jax.jacrev], ids=lambda f: f.__name__)
 @pytest.mark.parametrize(
     ("solve", "coupling"),

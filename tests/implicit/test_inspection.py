@@ -99,6 +99,7 @@ def test_what_a_loose_tolerance_gives_is_a_root(name):
     np.testing.assert_allclose(found, exact, rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [jnp.float32, jnp.float64])
 @pytest.mark.parametrize("solve", ["dense", "svd"])
 def test_a_regular_condition_is_solved_in_either_precision(solve, kind):
@@ -149,6 +150,7 @@ def test_a_solver_without_aux_where_one_is_announced_is_an_error():
         custom_root(lambda x, a: x - a, has_aux=True)(lambda init, a: a)(None, 1.0)
 
 
+@pytest.mark.slow
 def test_solvers_of_jaxopt_project_onto_the_birkhoff_polytope(monkeypatch):
     """With our custom_root in place of JAXopt's, whose solvers give named tuples."""
     monkeypatch.setattr(jaxopt_base.idf, "custom_root", custom_root)

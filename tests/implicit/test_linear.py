@@ -88,6 +88,7 @@ def test_unknowns_may_be_a_pytree():
     np.testing.assert_allclose(value["b"], expected[1:].reshape(2, 2), rtol=1e-11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transform", [jax.jacfwd, jax.jacrev], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("solver", ["dense", "gmres"])
 def test_first_derivatives_are_those_of_the_inverse(transform, solver):
@@ -104,6 +105,7 @@ def test_first_derivatives_are_those_of_the_inverse(transform, solver):
     np.testing.assert_allclose(by_matrix, expected, rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "second"), [(jax.jacfwd, jax.jacfwd), (jax.jacrev, jax.jacrev)])
 def test_second_derivative_along_a_line_of_matrices(first, second):
     start, change = RANDOM.normal(size=(2, 4, 4)) + 2 * np.eye(4)
@@ -130,6 +132,7 @@ SOLVERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "sign"), [*((name, 1) for name in SOLVERS), ("cg", -1), ("minres", -1)]
 )
@@ -210,6 +213,7 @@ def tridiagonal(size, below, above):
     return sparse, matvec
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("symmetric", [True, False], ids=["cg", "gmres"])
 def test_five_thousand_unknowns_without_a_matrix(symmetric):
     sparse, matvec = tridiagonal(5000, -1.0, -1.0 if symmetric else 0.5)
@@ -259,12 +263,14 @@ def test_nothing_on_the_right_gives_nothing():
     np.testing.assert_array_equal(solution.value, np.zeros(3))
 
 
+@pytest.mark.slow
 def test_iterations_that_do_not_converge_raise_an_error():
     _, matvec = tridiagonal(400, -1.0, -1.0)
     with pytest.raises(LinearSolveError, match="did not converge"):
         solve(matvec, np.ones(400), solver="cg", symmetric=True, max_steps=4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("transform", "shape"),
     [(jax.jit, (400,)), (jax.vmap, (2, 400)), (lambda f: lambda b: jax.vjp(f, b)[0], (400,))],
@@ -280,6 +286,7 @@ def test_iterations_that_do_not_converge_raise_an_error_in_transformations(trans
         jax.block_until_ready(transform(value)(jnp.ones(shape)))
 
 
+@pytest.mark.slow
 def test_a_transposed_solve_that_does_not_converge_raises_an_error():
     diagonal = jnp.linspace(1.0, 100.0, 50)
 
@@ -500,6 +507,7 @@ def test_a_matrix_that_is_not_a_number_is_an_error(solver):
         solve(product(matrix), np.ones(3), solver=solver)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transform", [jax.jacfwd, jax.jacrev], ids=lambda f: f.__name__)
 def test_where_gmres_stagnates_a_factorisation_takes_over(transform):
     """A cyclic shift, on which restarted GMRES makes no progress at all."""
@@ -514,6 +522,7 @@ def test_where_gmres_stagnates_a_factorisation_takes_over(transform):
     np.testing.assert_allclose(jax.jit(transform(value))(2.0), -expected / 2, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_a_singular_matrix_on_which_gmres_stagnates_is_named():
     size = linear.DENSE_FIRST + 50
     kept = jnp.ones(size).at[7].set(0)

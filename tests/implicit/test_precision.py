@@ -69,6 +69,7 @@ def test_at_the_solution_the_estimate_is_zero():
     np.testing.assert_allclose(estimate.derivative, 1 / 12, rtol=1e-15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [1e-6, 1e-3])
 def test_the_estimate_goes_with_a_null_space(error):
     """A spring with energy (r - length)^4 + (r - length)^2 / 2 on a line is free to translate."""
@@ -164,6 +165,7 @@ def test_the_bound_wants_few_unknowns():
         jacobian_error_bound(lambda x, t: x - t, jnp.ones(2001), (1.0,), (1.0,))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [jax.jacfwd, jax.jacrev], ids=lambda f: f.__name__)
 def test_a_corrected_derivative_has_an_error_of_second_order(mode):
     """The solver is off by one in a thousand: so is the derivative, but its square if corrected."""

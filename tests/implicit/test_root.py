@@ -53,6 +53,7 @@ def ridge_by_penalty(penalty):
     return ridge(None, penalty, jnp.asarray(DATA), jnp.asarray(TARGET))
 
 
+@pytest.mark.slow
 @MODES
 @pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "jit"])
 def test_ridge_regression_has_its_closed_form_derivative(mode, wrap):
@@ -60,6 +61,7 @@ def test_ridge_regression_has_its_closed_form_derivative(mode, wrap):
     np.testing.assert_allclose(derivative, ridge_derivative(3.0, 1), rtol=1e-11)
 
 
+@pytest.mark.slow
 @MODES
 def test_ridge_regression_by_target_is_the_pseudo_inverse(mode):
     derivative = mode(lambda y: ridge(None, 3.0, jnp.asarray(DATA), y))(jnp.asarray(TARGET))
@@ -67,6 +69,7 @@ def test_ridge_regression_by_target_is_the_pseudo_inverse(mode):
     np.testing.assert_allclose(derivative, expected, rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "transform",
     [jax.hessian, lambda f: jax.jacrev(jax.jacrev(f))],
@@ -77,6 +80,7 @@ def test_the_second_derivative_of_ridge_regression(transform):
     np.testing.assert_allclose(derivative, ridge_derivative(3.0, 2), rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_the_third_derivative_of_ridge_regression():
     derivative = jax.jit(jax.jacfwd(jax.hessian(ridge_by_penalty)))(3.0)
     np.testing.assert_allclose(derivative, ridge_derivative(3.0, 3), rtol=1e-8)
@@ -88,6 +92,7 @@ def test_derivatives_can_be_mapped_over_parameters():
     np.testing.assert_allclose(derivative, expected, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_a_solution_inside_a_scan_can_be_differentiated():
     def total(penalty):
         def body(carry, factor):
@@ -99,6 +104,7 @@ def test_a_solution_inside_a_scan_can_be_differentiated():
     np.testing.assert_allclose(jax.jacrev(total)(3.0), expected, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_a_solution_may_be_a_parameter_of_the_next():
     """The inner root is t^(1/3), the outer one its square root."""
 
@@ -118,6 +124,7 @@ def test_a_solution_may_be_a_parameter_of_the_next():
 # Systems without symmetry, fixed points.
 
 
+@pytest.mark.slow
 @MODES
 @pytest.mark.parametrize("solve", [None, "gmres", lineax.LU()], ids=["auto", "gmres", "lineax"])
 def test_a_system_without_symmetry(mode, solve):
@@ -175,6 +182,7 @@ def test_auxiliary_results_come_along_and_have_no_derivative(mode):
     assert by_residual == 0
 
 
+@pytest.mark.slow
 def test_keyword_arguments_find_their_place():
     @custom_root(ridge_condition, symmetric=True)
     def solver(init, *, target, penalty, data):
@@ -228,6 +236,7 @@ class Unhashable:
     power = 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "jit"])
 def test_arguments_without_derivative_are_handed_through(wrap):
     seen = []
@@ -277,6 +286,7 @@ def rosenbrock_minimum(theta):
     return np.asarray([x, b * x**2 / (b + 0.1)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "transform",
     [jax.jacfwd, jax.jacrev, jax.hessian],
@@ -333,6 +343,7 @@ def test_repeated_derivatives_do_not_trace_the_condition_again():
 # Traced values that are closed over.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "transform",
     [
@@ -486,6 +497,7 @@ def area(positions):
     return 0.5 * (first[0] * second[1] - first[1] * second[0])
 
 
+@pytest.mark.slow
 @MODES
 def test_free_springs_have_the_derivative_of_least_norm(mode):
     derivative = mode(functools.partial(springs, None))(jnp.asarray(LENGTHS))
@@ -493,12 +505,14 @@ def test_free_springs_have_the_derivative_of_least_norm(mode):
     np.testing.assert_allclose(derivative, expected, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_the_area_of_free_springs_is_that_of_heron():
     """Up to the second derivative, through a solver in NumPy."""
     hessian = jax.hessian(lambda lengths: area(springs(None, lengths)))(jnp.asarray(LENGTHS))
     np.testing.assert_allclose(hessian, jax.hessian(heron)(jnp.asarray(LENGTHS)), atol=1e-10)
 
 
+@pytest.mark.slow
 def test_the_second_derivative_of_free_springs():
     """Along the solutions that the first derivative itself leads to, the gauge of the second."""
     condition = jax.grad(springs_energy)
@@ -523,6 +537,7 @@ def test_the_second_derivative_of_free_springs():
     agrees(second.ravel(), expected.reshape(-1), 1e-8, scale=1.0)
 
 
+@pytest.mark.slow
 def test_free_springs_without_their_null_space_are_an_error():
     free = custom_root(jax.grad(springs_energy), symmetric=True)(
         lambda init, lengths: triangle(np.asarray(lengths))
@@ -534,6 +549,7 @@ def test_free_springs_without_their_null_space_are_an_error():
 # Large systems.
 
 
+@pytest.mark.slow
 def test_five_thousand_unknowns_by_conjugate_gradients():
     """A chain on nonlinear sites, 2 x_i - x_(i-1) - x_(i+1) + x_i + x_i^3 = theta_i."""
     size = 5000
@@ -564,6 +580,7 @@ def test_five_thousand_unknowns_by_conjugate_gradients():
     assert np.linalg.norm(gradient - expected) < 1e-11 * np.linalg.norm(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "jit"])
 def test_a_derivative_whose_solve_does_not_converge_is_an_error(wrap):
     diagonal = jnp.linspace(1.0, 1e4, 100)
@@ -575,6 +592,7 @@ def test_a_derivative_whose_solve_does_not_converge_is_an_error(wrap):
         jax.block_until_ready(wrap(jax.grad(lambda t: jnp.sum(root(None, t))))(jnp.ones(100)))
 
 
+@pytest.mark.slow
 def test_a_solve_function_as_in_jaxopt():
     used = []
 

@@ -51,6 +51,7 @@ WAYS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_directions_together_are_the_columns_of_a_pseudo_inverse(way):
     matrix, options = WAYS[way]
@@ -66,6 +67,7 @@ def test_directions_together_are_the_columns_of_a_pseudo_inverse(way):
     np.testing.assert_allclose(ours, alone, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", [way for way in WAYS if way != "function"])
 def test_cotangents_together_are_the_rows_of_a_pseudo_inverse(way):
     matrix, options = WAYS[way]
@@ -102,6 +104,7 @@ def test_a_block_tells_how_well_each_column_was_solved():
         assert solution.steps.min() > 0
 
 
+@pytest.mark.slow
 def test_the_part_of_each_column_in_the_null_space_is_told():
     columns = jnp.asarray(RANDOM.normal(size=(3, SIZE)))
     solution = linear.solve(
@@ -121,6 +124,7 @@ def test_a_block_is_factorised_once():
     assert text.count("= lu[") + text.count("= lu ") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transform", [jax.jacfwd, jax.jacrev])
 def test_blocks_can_be_differentiated(transform):
     sol = at_rest(jnp.asarray(SPRINGS), LOAD)
@@ -136,6 +140,7 @@ def test_blocks_can_be_differentiated(transform):
     np.testing.assert_allclose(derivative, -2 * total(jnp.asarray(1.3)) / 1.3, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_large_blocks_are_the_same_in_turn(monkeypatch):
     stiffness = jnp.asarray(SPRINGS)
     arguments = springs, at_rest(stiffness, LOAD), (stiffness, LOAD)
@@ -165,6 +170,7 @@ def test_one_bad_column_is_an_error():
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "directions",
     [

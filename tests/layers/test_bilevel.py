@@ -45,6 +45,7 @@ def best_log_penalty():
     return found.x
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("optimiser", "maxiter"), [("lbfgs", 50), (optax.adam(0.5), 300)], ids=["lbfgs", "adam"]
 )
@@ -90,6 +91,7 @@ def test_each_inner_problem_starts_from_the_last_solution():
     np.testing.assert_allclose(starts[:1] + starts[-1:], [-7.0, result.path[-2, 0]])
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_where_it_stopped():
     options = {"optimiser": optax.adam(0.1), "tol": 0.0}
     whole = bilevel.minimise(validation_loss, ridge, 0.0, maxiter=8, **options)

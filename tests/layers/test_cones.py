@@ -77,6 +77,7 @@ def nearest(x, cones, dual):
     return p.value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dual", [False, True])
 def test_projections_onto_products_and_their_duals_solve_their_program(dual):
     expected = np.stack([nearest(x, CONES, dual) for x in X])
@@ -133,6 +134,7 @@ def test_exponential_derivatives_are_those_of_finite_differences():
         agrees(found[fit, :, column], expected[fit], 1e-6, scale=1.0)
 
 
+@pytest.mark.slow
 def test_exponential_second_derivatives_are_finite_at_the_extremes_and_right_in_between():
     assert np.isfinite(hessian(GRID)).all()
     point = np.array([0.4, 0.3, -0.2])

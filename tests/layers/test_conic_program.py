@@ -25,6 +25,7 @@ def norm(z, solver="clarabel"):
     return ConicProgram(NORM_CONES, solver).run(None, NORM_ROWS, b, NORM_OBJECTIVE).params.primal[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_the_norm_has_its_closed_form_and_gradient(solver):
     value, gradient = jax.value_and_grad(norm)(jnp.array([3.0, 4.0]), solver)
@@ -32,6 +33,7 @@ def test_the_norm_has_its_closed_form_and_gradient(solver):
     np.testing.assert_allclose(gradient, [0.6, 0.8], atol=1e-10)
 
 
+@pytest.mark.slow
 def test_the_norm_has_its_closed_form_curvature_in_a_compiled_batch():
     points = jnp.array([[3.0, 4.0], [-0.6, 0.8]])
     hessians = jax.jit(jax.vmap(jax.hessian(norm)))(points)
@@ -41,6 +43,7 @@ def test_the_norm_has_its_closed_form_curvature_in_a_compiled_batch():
         np.testing.assert_allclose(hessian, expected, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_the_exponential_cone_gives_the_exponential_and_its_derivative():
     # min z with (a, 1, z) in the cone, so that z = exp(a).
     program = ConicProgram(Cones(exponential=1))
@@ -54,6 +57,7 @@ def test_the_exponential_cone_gives_the_exponential_and_its_derivative():
     np.testing.assert_allclose([value, slope], np.exp(0.7), atol=1e-10)
 
 
+@pytest.mark.slow
 def test_with_a_quadratic_objective_and_linear_cones_it_is_a_quadratic_program():
     random = np.random.default_rng(0)
     half, rows = random.normal(size=(4, 4)), random.normal(size=(6, 4))
@@ -75,6 +79,7 @@ def test_with_a_quadratic_objective_and_linear_cones_it_is_a_quadratic_program()
         np.testing.assert_allclose(derivative, reference, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_derivatives_are_those_of_diffcp():
     import diffcp
 

@@ -29,6 +29,7 @@ def test_the_fixed_point_of_an_affine_map_solves_a_linear_system(solver):
     np.testing.assert_allclose(params, expected, rtol=0, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("derivative", ["implicit", "unrolled"])
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_the_derivative_of_a_fixed_point_is_that_of_the_implicit_function(solver, derivative):

@@ -64,6 +64,7 @@ def test_bounds_in_the_wrong_order_are_an_error():
         LBFGSB(quadratic).run(jnp.zeros(2), (1.0, 0.0), jnp.ones(2))
 
 
+@pytest.mark.slow
 def test_a_minimum_that_is_not_reached_is_an_error():
     with pytest.raises(ConvergenceError, match="LBFGSB did not converge: maxiter=2"):
         LBFGSB(rosenbrock, maxiter=2).run(jnp.zeros(6), (LOWER, UPPER), 1.0)

@@ -22,6 +22,7 @@ def problem(seed):
     return c, A, A @ x, G, G @ x + random.random(INEQUALITIES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_solution_and_multipliers_are_those_of_scipy(solver, seed):
@@ -33,6 +34,7 @@ def test_solution_and_multipliers_are_those_of_scipy(solver, seed):
         np.testing.assert_allclose(value, other, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("solver", "mode"),
     [("interior-point", jax.jacfwd), ("interior-point", jax.jacrev), ("clarabel", jax.jacrev)],
@@ -59,6 +61,7 @@ def test_a_vertex_moves_with_its_rows_and_its_multipliers_with_the_objective(sol
         np.testing.assert_allclose(derivative, reference, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_an_optimal_face_has_the_least_norm_derivative_and_is_not_called_unique():
     rows = jnp.concatenate([jnp.eye(2), -jnp.eye(2)])
 
@@ -72,6 +75,7 @@ def test_an_optimal_face_has_the_least_norm_derivative_and_is_not_called_unique(
     assert not unique
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize(
     ("rows", "bounds", "error", "words"),

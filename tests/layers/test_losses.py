@@ -47,6 +47,7 @@ def test_the_intercept_is_determined_up_to_a_constant():
     np.testing.assert_allclose(found, expected - expected.mean(), rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_its_derivative_is_that_of_repeated_fits():
     solver = LBFGS(l2_multiclass_logreg, tol=1e-10)
     found = jax.jacrev(lambda l: solver.run(jnp.zeros((13, 3)), l, DATA).params)(L2REG)

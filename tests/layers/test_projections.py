@@ -87,6 +87,7 @@ def compiled(name):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONVEX)
 def test_projections_solve_their_program(name):
     _, hyperparams, constraints = CONVEX[name]
@@ -96,6 +97,7 @@ def test_projections_solve_their_program(name):
     assert_allclose(compiled(name)(X, floats(hyperparams))[0], p.value, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("mode", [1, 2], ids=["forward", "reverse"])
 def test_derivatives_are_those_of_finite_differences(name, mode):

@@ -85,6 +85,7 @@ def evaluate(name, x, reg, scaling=SCALING):
     return compiled(name)(*jax.tree.map(lambda v: jnp.asarray(v, float), (x, reg, scaling)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_proximal_operators_solve_their_program(name):
     _, reg, g, domain = CASES[name]
@@ -99,6 +100,7 @@ def test_proximal_operators_solve_their_program(name):
     assert_allclose(evaluate(name, x, reg)[0], y.value, atol=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("mode", [1, 2], ids=["forward", "reverse"])
 def test_derivatives_are_those_of_finite_differences(name, mode):

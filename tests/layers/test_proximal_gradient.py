@@ -69,6 +69,7 @@ def test_the_derivative_of_the_lasso_is_that_on_its_support(name):
     np.testing.assert_allclose(found, lasso_derivative(), rtol=0, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "solver",
     [
@@ -108,6 +109,7 @@ def distance(x, target):
     return 0.5 * jnp.sum(jnp.asarray([1.0, 2.0, 4.0, 8.0]) * (x - target) ** 2)
 
 
+@pytest.mark.slow
 def test_projected_gradient_differentiates_the_set_as_well():
     # On the face x_3 = 0 of the simplex of a given sum: x = t + nu / c with sum x = value.
     solver = ProjectedGradient(distance, projection_simplex, tol=1e-11)
@@ -120,6 +122,7 @@ def test_projected_gradient_differentiates_the_set_as_well():
 SOFTMAX_STEP = MirrorDescent.make_projection_grad(lambda y, _: jax.nn.softmax(y), kl_mapping)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("derivative", ["implicit", "unrolled"])
 def test_mirror_descent_has_the_derivative_of_the_minimum_inside_the_simplex(derivative):
     solver = MirrorDescent(
@@ -175,6 +178,7 @@ def test_the_dual_of_the_multiclass_svm_has_the_weights_of_scikit_learn(name):
     np.testing.assert_allclose(svm_weights(beta), fit.coef_.T, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_derivative_of_the_svm_is_that_of_its_resolved_weights():
     solver = ProjectedGradient(
         multiclass_linear_svm_dual, rows_in_simplex, tol=1e-12, maxiter=20_000
@@ -190,6 +194,7 @@ def test_the_derivative_of_the_svm_is_that_of_its_resolved_weights():
     agrees(jax.jacrev(weights)(L2REG), expected, 1e-6, scale=1.0)
 
 
+@pytest.mark.slow
 def test_block_coordinate_descent_that_does_not_converge_says_so():
     solver = BlockCoordinateDescent(least_squares, prox_lasso, maxiter=1)
     with pytest.raises(ConvergenceError, match="BlockCoordinateDescent did not converge"):

@@ -103,6 +103,7 @@ def test_solution_and_multipliers_of_random_programs_are_those_of_cvxpy():
     assert_close(tuple(solve((Q, c, A, A @ x, G, h)).params), expected, 1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("solver", "mode"),
     [("interior-point", jax.jacfwd), ("interior-point", jax.jacrev), ("clarabel", jax.jacrev)],
@@ -116,6 +117,7 @@ def test_all_derivatives_are_those_of_the_active_rows_system(solver, mode):
     assert_close(derivative, expected, 1e-9)
 
 
+@pytest.mark.slow
 def test_derivatives_hold_for_a_semi_definite_matrix():
     arguments, _ = problem(3, rank=2)
     arguments = tuple(map(jnp.asarray, arguments))
@@ -123,6 +125,7 @@ def test_derivatives_hold_for_a_semi_definite_matrix():
     assert_close(jax.jit(jax.jacrev(by_layer))(arguments), expected, 1e-8)
 
 
+@pytest.mark.slow
 def test_second_derivatives_are_those_of_the_active_rows_system():
     arguments, _ = problem(2)
     arguments = tuple(map(jnp.asarray, arguments))
@@ -141,6 +144,7 @@ def test_second_derivatives_are_those_of_the_active_rows_system():
     np.testing.assert_allclose(curvature(by_layer, jax.jacrev, jax.jacrev), expected, rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["interior-point", "clarabel"])
 def test_a_batch_has_the_gradients_of_its_members(solver):
     members = [problem(seed)[0] for seed in (2, 4, 6)]
@@ -157,6 +161,7 @@ def test_a_batch_has_the_gradients_of_its_members(solver):
         np.testing.assert_allclose(gradient, reference, rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_the_whole_batch_is_one_call_on_the_host(monkeypatch):
     from mdsens.layers import host_solvers
 
@@ -177,6 +182,7 @@ def test_the_whole_batch_is_one_call_on_the_host(monkeypatch):
     assert batches == [(7, UNKNOWNS)]
 
 
+@pytest.mark.slow
 def test_single_precision_stays_single_and_is_as_good():
     arguments, (x, _, _) = problem(1)
     result = solve(tuple(jnp.asarray(value, jnp.float32) for value in arguments))
@@ -187,6 +193,7 @@ def test_single_precision_stays_single_and_is_as_good():
 # Closed forms
 
 
+@pytest.mark.slow
 def test_an_equality_constrained_program_is_its_linear_system():
     (Q, c, A, b, _, _), _ = problem(7)
 
@@ -203,6 +210,7 @@ def test_an_equality_constrained_program_is_its_linear_system():
     np.testing.assert_allclose(by_b, inverse[:, UNKNOWNS:], atol=1e-11)
 
 
+@pytest.mark.slow
 def test_a_redundant_equation_changes_neither_the_solution_nor_its_derivative():
     (Q, c, A, b, _, _), _ = problem(7)
     twice = np.concatenate([A, A[:1] + A[1:]])
@@ -216,6 +224,7 @@ def test_a_redundant_equation_changes_neither_the_solution_nor_its_derivative():
     assert_close(layer(twice, b), layer(A, b), 1e-11)
 
 
+@pytest.mark.slow
 def test_a_separable_program_in_a_box_is_clipped_and_so_is_its_derivative():
     curvatures = jnp.array([1.0, 2, 4, 5])
     c = jnp.array([3.0, -1, -20, 0.5])
@@ -239,6 +248,7 @@ def test_rows_with_equal_bounds_are_equations():
     assert_close(tuple(params), expected, 1e-11)
 
 
+@pytest.mark.slow
 def test_the_projection_onto_a_half_space_and_its_jacobian_have_closed_forms():
     normal, point, bound = jnp.array([3.0, 4]), jnp.array([3.0, 1]), jnp.asarray(1.0)
     rows = jnp.stack([normal, jnp.ones(2)])  # without a bound on the second
@@ -258,6 +268,7 @@ def test_the_projection_onto_a_half_space_and_its_jacobian_have_closed_forms():
 # Where the solution has kinks or is not unique
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["interior-point", "clarabel"])
 def test_at_a_row_just_touched_the_derivative_is_a_one_sided_one(solver):
     def projected(c):
@@ -269,6 +280,7 @@ def test_at_a_row_just_touched_the_derivative_is_a_one_sided_one(solver):
     np.testing.assert_array_equal(jacobian - np.diag(np.diag(jacobian)), 0)
 
 
+@pytest.mark.slow
 def test_equal_rows_share_the_derivative_and_say_so():
     rows = jnp.array([[1.0, 0], [1, 0]])
 
@@ -291,6 +303,7 @@ SADDLE = (jnp.diag(jnp.array([1.0, -1])), jnp.ones(2))
 WITHOUT_NUMBERS = (jnp.eye(2) * jnp.nan, jnp.ones(2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize(
     ("objective", "inequality", "error", "words"),
@@ -307,6 +320,7 @@ def test_a_program_without_solution_is_an_error(solver, objective, inequality, e
         QuadraticProgram(solver).run(None, objective, None, inequality)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["interior-point", "clarabel"])
 def test_a_program_without_solution_is_an_error_in_a_compiled_batch(solver):
     def primal(h):

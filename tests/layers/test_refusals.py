@@ -34,6 +34,7 @@ of_batch = jax.jit(jax.vmap(lambda v, w: solution(v * jnp.eye(2), jnp.stack([w, 
 POSITIVE, MIXED = jnp.ones(4), jnp.asarray([1.0, -1.0, 2.0, -2.0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("call", "words"),
     [
@@ -88,6 +89,7 @@ SETS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETS)
 @FEW
 @given(x=POINTS | arrays(float, 4, elements=ANY), other=POINTS, value=ANY)

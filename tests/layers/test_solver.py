@@ -58,6 +58,7 @@ def test_ridge_regression_has_its_closed_form(solver):
     np.testing.assert_allclose(weights(solver, 0.1), exact(0.1), rtol=0, atol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [jax.jacfwd, jax.jacrev])
 @pytest.mark.parametrize("solver", MINIMISERS[1:2], ids=name_of)
 def test_the_derivative_of_ridge_regression_has_its_closed_form(solver, mode):
@@ -65,6 +66,7 @@ def test_the_derivative_of_ridge_regression_has_its_closed_form(solver, mode):
     np.testing.assert_allclose(found, exact_derivative(0.1), rtol=0, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_the_second_derivative_of_a_validation_loss_has_its_closed_form():
     solver = LBFGS(ridge_regression, tol=1e-13, maxiter=200)
 
@@ -82,6 +84,7 @@ def test_the_second_derivative_of_a_validation_loss_has_its_closed_form():
     np.testing.assert_allclose(found, expected, rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_the_derivative_of_unrolled_iterations_tends_to_that_of_the_solution():
     solver = GradientDescent(ridge_regression, tol=1e-13, maxiter=800, derivative="unrolled")
     found = jax.jacrev(lambda l: weights(solver, l))(0.1)
@@ -137,6 +140,7 @@ def test_a_derivative_is_not_compiled_again():
     assert len(traces) == first
 
 
+@pytest.mark.slow
 def test_solvers_work_inside_jit_vmap_and_scan():
     solver = LBFGS(ridge_regression, tol=1e-10)
     regularisations = jnp.asarray([0.1, 1.0, 10.0])
@@ -151,6 +155,7 @@ def test_solvers_work_inside_jit_vmap_and_scan():
     np.testing.assert_allclose(both(regularisations), [expected] * 2, rtol=0, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_gradients_of_mapped_solutions_are_the_gradients_of_each():
     solver = LBFGS(ridge_regression, tol=1e-11)
     total = lambda ls: jnp.sum(jax.vmap(lambda l: weights(solver, l))(ls))  # noqa: E731
@@ -267,6 +272,7 @@ def test_numbers_that_are_not_finite_are_named(solver):
         solver(lambda w: jnp.sum(jnp.log(w - 1))).run(jnp.zeros(2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -67,6 +67,7 @@ def test_where_scores_are_large_the_plan_is_that_of_the_linear_program(name):
     assert_allclose(PROJECTIONS[name](1e3 * S[:, :4], (ones, ones)), permutation, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROJECTIONS)
 @pytest.mark.parametrize("mode", [0, 1], ids=["forward", "reverse"])
 @pytest.mark.parametrize("scale", [0.05, 0.3])
@@ -84,6 +85,7 @@ def test_derivatives_are_those_of_finite_differences(name, mode, scale):
     agrees(tangent, derivative(moved, 0.0, 1e-4, noise=1e-14), 1e-7, scale=1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROJECTIONS)
 def test_second_derivatives_are_those_of_finite_differences(name):
     direction = np.random.default_rng(10).normal(size=S.shape)
@@ -128,6 +130,7 @@ def test_doubly_stochastic_matrices_are_plans_with_marginals_of_one(birkhoff, na
     assert_allclose(birkhoff(S[:, :4]), expected, atol=1e-15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROJECTIONS)
 def test_many_plans_are_found_by_vmap(name):
     batch = np.stack([S, 0.1 * S, -S])

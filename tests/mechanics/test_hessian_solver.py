@@ -63,6 +63,7 @@ def test_the_matrix_is_the_derivative_of_the_condition(name):
     assert np.abs(solver.dense() - expected).max() < 1e-11 * scale
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["direct", "multigrid", "block-jacobi"])
 @pytest.mark.parametrize("name", RELAXED)
 def test_solutions_are_those_of_the_pseudo_inverse(name, method):
@@ -117,6 +118,7 @@ def assert_triangle(relaxed: mdsens.Equilibrium) -> None:
     assert np.ptp(distances) < 1e-8
 
 
+@pytest.mark.slow
 def test_newton_leaves_a_saddle_along_negative_curvature():
     potential = cases.POTENTIALS["lj-smooth"]
     assert_triangle(mdsens.relax(straight_trimer(1e-4), potential, method=Newton(), fmax=1e-10))
@@ -163,6 +165,7 @@ def test_traced_derivatives_of_a_large_system_use_the_assembled_hessian(monkeypa
     assert len(calls) >= 3
 
 
+@pytest.mark.slow
 def test_a_hessian_that_is_not_finite_is_an_error():
     equilibrium = mdsens.relax(vacancy(2, 0.0), ARGON)
     broken = eqx.tree_at(lambda l: l.potential.epsilon, equilibrium.backbone, jnp.asarray(jnp.nan))
@@ -170,6 +173,7 @@ def test_a_hessian_that_is_not_finite_is_an_error():
         HessianSolver(broken, equilibrium.q).solve(np.zeros((1, *equilibrium.q.shape)))
 
 
+@pytest.mark.slow
 def test_a_hessian_serves_as_long_as_it_shrinks_the_force(monkeypatch):
     from mdsens.mechanics import hessian_solver
 
@@ -186,6 +190,7 @@ def test_a_hessian_serves_as_long_as_it_shrinks_the_force(monkeypatch):
     assert equilibrium.certificate.stable
 
 
+@pytest.mark.slow
 def test_a_preconditioner_saves_most_steps():
     plain, preconditioned = (
         mdsens.relax(vacancy(3, 0.05), ARGON, method=method, fmax=1e-10)
@@ -195,6 +200,7 @@ def test_a_preconditioner_saves_most_steps():
     assert preconditioned.history.steps < 0.5 * plain.history.steps
 
 
+@pytest.mark.slow
 def test_without_memory_for_a_hessian_auto_goes_on_without_and_newton_says_so(monkeypatch):
     monkeypatch.setattr("mdsens.mechanics.hessian_solver.available_memory", lambda: 1024)
     with pytest.warns(MdsensWarning, match="sparse Hessian would take up to"):

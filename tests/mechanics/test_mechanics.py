@@ -54,6 +54,7 @@ def site_energies_of(system, potential, edge_list):
     return mechanics.site_energies(system, potential, edge_list)
 
 
+@pytest.mark.slow
 @cases.every()
 def test_the_force_is_minus_the_slope_of_the_energy(case):
     expected = numerical.forces(
@@ -92,6 +93,7 @@ def test_the_sparse_hessian_is_the_dense_one(case):
     assert np.abs(sparse - sparse.T).max() < 1e-14 * scale
 
 
+@pytest.mark.slow
 def test_held_atoms_have_the_rows_of_the_identity():
     case = cases.case("sw", "triclinic")
     dense = np.array(hessian_of(case.system, case.potential, case.edges()))
@@ -103,6 +105,7 @@ def test_held_atoms_have_the_rows_of_the_identity():
     assert np.abs(sparse - dense).max() < 1e-12 * np.abs(dense).max()
 
 
+@pytest.mark.slow
 @cases.every(OF_PAIRS)
 def test_the_closed_form_of_pairs_is_the_hessian_by_autodiff(case):
     plain = ManyBody(case.potential)
@@ -143,6 +146,7 @@ class SlowSprings(Springs):
     pairwise: ClassVar[bool] = False
 
 
+@pytest.mark.slow
 def test_second_derivatives_of_a_user_s_own_potential_reach_the_matrix():
     system = cases.case("sw", "cluster").system
     edge_list = find_edges(np.asarray(system.positions), np.eye(3), system.pbc, 2.0, 0.1)
@@ -209,6 +213,7 @@ def test_a_cluster_feels_no_torque(case):
     assert np.linalg.norm(torque) < 1e-12 * np.linalg.norm(positions) * np.linalg.norm(forces)
 
 
+@pytest.mark.slow
 @cases.every()
 def test_the_order_of_atoms_does_not_matter(case):
     system = case.system
@@ -234,6 +239,7 @@ def test_a_supercell_has_the_same_forces_on_each_atom(case):
     assert numerical.relative_error(virials[0] / copies, case.virial) < 1e-12
 
 
+@pytest.mark.slow
 @cases.every([("lj-smooth", "triclinic"), ("harmonic", "flat"), ("lj-binary", "cluster")])
 def test_the_path_of_many_body_potentials_serves_pairs_too(case):
     energy, forces, virial = eqx.filter_jit(mechanics.energy_forces_virial)(

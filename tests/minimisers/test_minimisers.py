@@ -53,6 +53,7 @@ def test_auto_goes_down_to_rounding_from_any_distorted_start(potential, cell):
     assert equilibrium.energy < case.energy
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("random-start")
 def test_overlapping_random_discs_relax():
     generator = np.random.default_rng(11)
@@ -67,6 +68,7 @@ def test_overlapping_random_discs_relax():
     assert equilibrium.energy > 0
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("minimisers")
 def test_a_preconditioner_saves_more_than_half_of_the_steps():
     crystal = cases.vacancy_crystal(repeats=(3, 3, 3))
@@ -77,6 +79,7 @@ def test_a_preconditioner_saves_more_than_half_of_the_steps():
     assert preconditioned.steps < plain.steps / 2
 
 
+@pytest.mark.slow
 def test_a_minimiser_s_memory_is_written_over_and_nothing_else():
     descent = Descent(
         cases.bipyramid(), cases.POTENTIALS["lj-binary"], None, 0.0, 1e-8, max_steps=100

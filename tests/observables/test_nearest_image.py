@@ -56,6 +56,7 @@ def skewed_pair():
     return unrelaxed(mdsens.System(positions, cell), tiny)
 
 
+@pytest.mark.slow
 def test_distances_and_angles_in_a_skewed_cell_are_those_of_ase():
     equilibrium = skewed_pair()
     atoms = equilibrium.system.to_ase()

@@ -25,6 +25,7 @@ def crystal():
     return mdsens.relax(system.with_cell(system.cell @ shear, scale_positions=True), LJ)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("i", "j"), [(0, 1), (2, 13), (14, 3)])
 def test_distances_are_those_of_ase(crystal, i, j):
     expected = crystal.to_ase().get_distance(i, j, mic=True)
@@ -37,6 +38,7 @@ def test_angles_are_those_of_ase(crystal, atoms):
     assert float(observables.angle(*atoms)(crystal)) == pytest.approx(expected, rel=1e-10)
 
 
+@pytest.mark.slow
 def test_a_straight_angle_has_180_degrees():
     straight = mdsens.System([[-1.12, 0, 0], [0, 0, 0], [1.12, 0, 0]])
     assert float(observables.angle(0, 1, 2)(mdsens.relax(straight, LJ))) == pytest.approx(180.0)
@@ -76,6 +78,7 @@ def test_coordination_counts_with_a_quintic_edge(crystal):
     assert float(observables.coordination(1.3, 0.2)(crystal)) == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_an_fcc_crystal_has_twelve_neighbours():
     import ase.build
 
@@ -93,6 +96,7 @@ def test_the_radial_distribution_is_a_sum_of_gaussians(crystal):
     np.testing.assert_allclose(ours, expected, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     ["distance(0,5)", "angle(0,5,2)", "coordination(1.1)", "radial_distribution(2.0, 10)",

@@ -132,6 +132,7 @@ def test_slots_without_an_edge_are_beyond_reach(name):
     assert (np.linalg.norm(vectors[~mask], axis=1) > REACH).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("potential", ["lj-binary", "sw-binary"])
 def test_the_size_of_blocks_changes_nothing(potential, monkeypatch):
     case = cases.case(potential, "cluster")

@@ -14,6 +14,7 @@ import mdsens
 NAMES = st.text(st.characters(codec="utf-8"), min_size=1).filter(str.strip)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=50)
 @given(st.lists(NAMES, min_size=2, max_size=3, unique=True))
 def test_names_of_species_survive_a_file(names):

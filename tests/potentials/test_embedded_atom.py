@@ -31,6 +31,7 @@ def switch_slope(r, cutoff):
     return -30 * t**2 * (1 - t) ** 2 / (0.1 * cutoff)
 
 
+@pytest.mark.slow
 def test_the_energy_is_the_sum_over_pairs_and_densities():
     case = cases.case("sutton-chen-binary", "cluster")
     potential, kinds = case.potential, np.asarray(case.system.species)
@@ -95,6 +96,7 @@ def test_copper_relaxes_to_its_lattice_constant():
     assert float(equilibrium.energy) / 4 == pytest.approx(-3.49, rel=1e-2)
 
 
+@pytest.mark.slow
 def test_an_atom_alone_has_no_embedding_energy_and_no_slope():
     potential = SuttonChen(**COPPER, cutoff=7.0)
     system = mdsens.System(np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 50.0]]))

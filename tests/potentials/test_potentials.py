@@ -348,6 +348,7 @@ def test_a_dash_in_a_name_is_no_pair():
     assert potential.with_parameters({"epsilon[H-C-sp2]": 3.0}).epsilon[1, 0] == 3.0
 
 
+@pytest.mark.slow
 def test_a_potential_of_one_s_own_relaxes_and_has_sensitivities():
     def relaxed(potential):
         return mdsens.relax(cases.dimer(2.0), potential, fmax=1e-13)

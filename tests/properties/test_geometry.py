@@ -40,6 +40,7 @@ def lengths_of_images(vector, cell, pbc):
     return np.sort(np.linalg.norm(vector + steps @ basis, axis=1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dimension", [2, 3])
 @given(data=st.data())
 def test_a_distance_is_that_of_the_nearest_image_in_any_basis_of_the_lattice(dimension, data):

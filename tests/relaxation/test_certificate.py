@@ -30,6 +30,7 @@ def trimer(angle):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("system", "expected"),
     [
@@ -46,6 +47,7 @@ def test_null_modes_are_those_of_symmetry(system, expected):
     assert null_modes(system) == expected
 
 
+@pytest.mark.slow
 def test_a_wire_turns_about_its_axis():
     # A periodic zigzag of atoms: three translations and one rotation.
     wire = mdsens.System(
@@ -75,6 +77,7 @@ def turned_wire(positions, turn):
     return mdsens.relax(system, potential, "lbfgs", fmax=1e-10)
 
 
+@pytest.mark.slow
 def test_the_stiffness_of_a_wire_does_not_depend_on_how_it_lies():
     at_rest = np.asarray(turned_wire(FLAT_WIRE + 0.3 * BUCKLING, ALONG_X).positions)
     found = [turned_wire(at_rest, turn) for turn in (ALONG_X, ALONG_Y, ALONG_Z, ANYWHERE)]
@@ -103,6 +106,7 @@ def test_no_saddle_hides_behind_a_rotation_that_a_wire_does_not_have(turn):
     assert flat.certificate.null_modes["rotations"] == 1
 
 
+@pytest.mark.slow
 def test_a_slab_only_shifts():
     atoms = ase.build.fcc100("Cu", (2, 2, 3), a=1.55, vacuum=3.0)
     atoms.pbc = (True, True, False)
@@ -115,6 +119,7 @@ def test_a_fixed_atom_of_a_cluster_leaves_its_rotations():
     assert sum(counts) == 2
 
 
+@pytest.mark.slow
 def test_a_rattler_is_counted_and_named():
     system, potential = cases.jammed_packing()
     equilibrium = mdsens.relax(system, potential, fmax=1e-12)
@@ -123,6 +128,7 @@ def test_a_rattler_is_counted_and_named():
     assert equilibrium.certificate.kind == "minimum"
 
 
+@pytest.mark.slow
 def test_a_sphere_on_three_others_is_no_rattler_and_on_two_is_one():
     # Discs of diameter 1 held at the corners push one in the middle.
     corners = 0.98 * np.array([[np.cos(t), np.sin(t)] for t in 2 * np.pi / 3 * np.arange(3)])
@@ -139,11 +145,13 @@ def test_a_straight_trimer_is_a_saddle():
     assert not certificate.stable
 
 
+@pytest.mark.slow
 def test_a_flat_square_is_a_saddle():
     square = 1.12 * np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
     assert mdsens.relax(mdsens.System(square), LJ, fmax=1e-10).certificate.kind == "saddle"
 
 
+@pytest.mark.slow
 def test_the_eigenvalue_of_a_dimer_is_twice_its_spring():
     # Two equal masses of one on a spring k: the stretch has the eigenvalue 2 k; k = 2 epsilon
     # alpha^2 for Morse.

@@ -24,6 +24,7 @@ def with_value(potential, name, value):
 # Closed forms
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("closed-forms")
 @BOTH_MODES
 def test_the_dimer_scales_with_sigma_alone(mode):
@@ -35,6 +36,7 @@ def test_the_dimer_scales_with_sigma_alone(mode):
     assert float(derivative.epsilon) == pytest.approx(0.0, abs=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("closed-forms")
 def test_the_dimer_s_energy_is_minus_epsilon():
     def energy(potential):
@@ -45,6 +47,7 @@ def test_the_dimer_s_energy_is_minus_epsilon():
     assert float(derivative.sigma) == pytest.approx(0.0, abs=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("closed-forms")
 def test_a_stretched_chain_shares_its_extension_among_equal_springs():
     # A-B-B-C between walls: r_AB, r_BB and r_BC all exceed their r0 by (L - sum of r0) / 3.
@@ -71,6 +74,7 @@ def test_a_stretched_chain_shares_its_extension_among_equal_springs():
         np.testing.assert_allclose(ours, closed_form, rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("closed-forms")
 def test_scaling_sigma_scales_the_crystal():
     silicon = mdsens.System.from_ase(ase.build.bulk("Si", "diamond", 5.5))
@@ -87,6 +91,7 @@ def test_scaling_sigma_scales_the_crystal():
         assert float(getattr(derivative, name)) == pytest.approx(0.0, abs=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("closed-forms")
 def test_a_crystal_of_nearest_neighbours_has_the_lattice_constant_of_its_bonds():
     crystal = mdsens.System.from_ase(ase.build.bulk("Cu", "fcc", 1.45))
@@ -101,6 +106,7 @@ def test_a_crystal_of_nearest_neighbours_has_the_lattice_constant_of_its_bonds()
     assert float(derivative.epsilon) == pytest.approx(0.0, abs=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("closed-forms")
 def test_a_compressed_lattice_of_discs_balances_its_pressure():
     # Three bonds per disc: p V = -(3/2) r phi'(r) with V = sqrt(3/4) r^2, so that
@@ -147,6 +153,7 @@ def expected_slope(noise):
     return numerical.derivative(ab_distances, 0.9, 1e-3, noise=noise)
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("cluster")
 @BOTH_MODES
 @pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "jit"])
@@ -155,6 +162,7 @@ def test_bond_lengths_change_as_if_relaxed_again(mode, wrap, expected_slope):
     numerical.agrees(slope, expected_slope, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("cluster")
 def test_second_derivatives_of_bond_lengths(noise):
     def total(sigma):
@@ -167,6 +175,7 @@ def test_second_derivatives_of_bond_lengths(noise):
     numerical.agrees(jax.hessian(total)(0.9), expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("cluster")
 def test_vmap_relaxes_each_on_its_own():
     values = jnp.array([0.88, 0.9, 0.93])
@@ -175,6 +184,7 @@ def test_vmap_relaxes_each_on_its_own():
     np.testing.assert_allclose(together, each, rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("cluster")
 def test_vmap_of_the_derivative(expected_slope):
     slopes = jax.vmap(jax.jacfwd(ab_distances))(jnp.array([0.9, 0.91]))
@@ -185,6 +195,7 @@ def energy_and_stress(equilibrium):
     return jnp.concatenate([equilibrium.energy[None], equilibrium.stress])
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("vacancy")
 def test_the_energy_and_the_stress_change_as_if_relaxed_again():
     system = cases.vacancy_crystal()
@@ -200,6 +211,7 @@ def test_the_energy_and_the_stress_change_as_if_relaxed_again():
     numerical.agrees(slope, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("vacancy")
 def test_the_derivative_in_the_cell():
     system = cases.vacancy_crystal()
@@ -217,6 +229,7 @@ def test_the_derivative_in_the_cell():
     numerical.agrees(slope, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("cells")
 @pytest.mark.parametrize("cell", ["isotropic", "full"])
 def test_the_cell_changes_as_if_relaxed_again(cell):
@@ -244,6 +257,7 @@ def test_the_cell_changes_as_if_relaxed_again(cell):
         numerical.agrees(slopes[:, column], expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("packing")
 def test_a_packing_changes_as_if_relaxed_again_and_its_rattler_stays():
     system, potential = cases.jammed_packing()

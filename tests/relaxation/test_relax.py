@@ -29,6 +29,7 @@ def sheared_crystal():
     return mdsens.System.from_ase(atoms, units="reduced")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["argument", "mask", "system", "FixAtoms"])
 def test_fixed_atoms_stay_where_they_are(how):
     system = cases.vacancy_crystal(rattle=0.05)
@@ -58,12 +59,14 @@ def test_a_full_cell_relaxes_to_the_stress_asked_for(pressure):
     assert float(equilibrium.pressure) == pytest.approx(pressure, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_a_diagonal_cell_relaxes_its_normal_stresses():
     equilibrium = mdsens.relax(sheared_crystal(), NEAREST, cell="diagonal", pressure=0.4)
     np.testing.assert_allclose(equilibrium.stress[:3], -0.4, atol=1e-7)
     assert np.abs(equilibrium.stress[3:]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_an_isotropic_cell_relaxes_its_pressure_and_keeps_its_shape():
     start = sheared_crystal()
     equilibrium = mdsens.relax(start, NEAREST, cell="isotropic", pressure=0.4)
@@ -88,18 +91,21 @@ def test_a_flat_cell_relaxes_too():
     np.testing.assert_allclose(equilibrium.stress, np.zeros(3), atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_dimer_at_rest_is_at_its_minimum_distance():
     equilibrium = mdsens.relax(cases.dimer(), LennardJones(1.7, 1.3, 3.5), fmax=1e-11)
     assert float(cases.bond_lengths(equilibrium)[0]) == pytest.approx(2 ** (1 / 6) * 1.3, rel=1e-11)
     assert float(equilibrium.energy) == pytest.approx(-1.7, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_a_lone_atom_has_no_energy():
     equilibrium = mdsens.relax(mdsens.System([[0.3, 0.1, 0.2]]), LJ)
     assert float(equilibrium.energy) == 0.0
     assert equilibrium.certificate.null_modes["rattlers"] == 3
 
 
+@pytest.mark.slow
 def test_a_single_atom_in_a_cell_has_the_energy_of_its_lattice():
     crystal = mdsens.System.from_ase(ase.build.bulk("Cu", "fcc", np.sqrt(2)))
     assert float(mdsens.relax(crystal, NEAREST).energy) == pytest.approx(-6.0, rel=1e-12)
@@ -119,6 +125,7 @@ def test_the_callback_hears_of_the_course():
     assert np.array_equal(positions[-1], equilibrium.positions)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "jit"])
 def test_a_callback_that_raises_ends_the_relaxation(wrap):
     def refuse(*news):
@@ -132,6 +139,7 @@ def test_a_callback_that_raises_ends_the_relaxation(wrap):
         wrap(energy)(LJ)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["auto", "fire", "newton"])
 @pytest.mark.parametrize("steps", [0, 3])
 def test_no_more_steps_than_allowed(method, steps):
@@ -140,6 +148,7 @@ def test_no_more_steps_than_allowed(method, steps):
     assert not equilibrium.converged
 
 
+@pytest.mark.slow
 def test_the_history_has_the_energy_and_force_of_every_step():
     equilibrium = mdsens.relax(cases.vacancy_crystal(), LJ, method="lbfgs")
     history = equilibrium.history
@@ -232,6 +241,7 @@ def test_a_pressure_that_is_traced_needs_a_cell_that_relaxes():
         jax.make_jaxpr(energy)(0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lattice", [None, 5.0], ids=["no cell", "a lattice that nothing repeats"])
 def test_volume_and_stress_need_a_periodic_direction(lattice):
     # A file may keep a lattice for a structure that is not periodic.
@@ -259,6 +269,7 @@ def test_a_slab_in_a_full_cell_has_a_volume_and_a_stress():
     assert np.array_equal(atoms.get_stress(), equilibrium.stress)
 
 
+@pytest.mark.slow
 def test_atoms_beyond_every_cutoff_stay_and_have_no_energy():
     apart = mdsens.System([[0.0, 0.0, 0.0], [9.0, 0.0, 0.0]])
     equilibrium = mdsens.relax(apart, LJ)
@@ -282,6 +293,7 @@ def test_an_equilibrium_goes_to_ase_with_its_results():
     np.testing.assert_array_equal(atoms.get_stress(), equilibrium.stress)
 
 
+@pytest.mark.slow
 def test_the_starting_positions_have_no_derivative():
     def lengths(positions):
         return cases.bond_lengths(mdsens.relax(cases.dimer().with_positions(positions), LJ))
@@ -289,6 +301,7 @@ def test_the_starting_positions_have_no_derivative():
     assert not np.any(jax.jacfwd(lengths)(cases.dimer().positions))
 
 
+@pytest.mark.slow
 def test_too_little_room_under_jit_says_how_much_is_needed():
     system = cases.vacancy_crystal()
 

@@ -125,6 +125,7 @@ def test_distances_are_those_of_ase():
     np.testing.assert_allclose(ours, np.sort(neighbor_list("d", atoms, 6.6)), atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_relaxation_tells_once_where_it_was_called():
     # Nearest neighbours of the crystal of the cases are at about 1.1, the next at 1.55.
     crystal, potential = cases.vacancy_crystal(), LennardJones(1.0, 1.0, 1.6, onset=1.4)

@@ -51,6 +51,7 @@ def force_changes(system, potential, edge_list):
     return jax.jacfwd(lambda p: mechanics.forces(system, p, edge_list))(potential)
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("sensitivity-cluster")
 def test_positions_move_by_the_pseudo_inverse_of_the_hessian(cluster, forward):
     system, edge_list = cluster.system, cluster.edge_list
@@ -67,6 +68,7 @@ def test_positions_move_by_the_pseudo_inverse_of_the_hessian(cluster, forward):
         assert numerical.relative_error(ours, (inverse @ change.ravel()).reshape(-1, 3)) < 1e-9
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("sensitivity-cluster")
 def test_reverse_agrees_with_forward(cluster, forward):
     reverse = mdsens.sensitivity(cluster, ASKED, mode="reverse")
@@ -79,6 +81,7 @@ def test_reverse_agrees_with_forward(cluster, forward):
 WAYS = ("multigrid", "block-jacobi", "matrix-free")
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("sensitivity-iterative")
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("mode", ["forward", "reverse"])
@@ -120,6 +123,7 @@ def test_numbers_that_are_solved_for_in_several_blocks_are_those_of_one(cluster,
         assert numerical.relative_error(np.array(ours), np.array(expected)) < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("sensitivity-cluster")
 @pytest.mark.parametrize(("name", "step"), [("epsilon[A-B]", 1e-2), ("sigma[B-B]", 1e-3)])
 def test_observables_change_as_if_relaxed_again(cluster, forward, name, step):
@@ -136,6 +140,7 @@ def test_observables_change_as_if_relaxed_again(cluster, forward, name, step):
     numerical.agrees([forward[o][name] for o in ASKED], expected, rtol=1e-6, each=True)
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("sensitivity-crystal")
 def test_the_cell_changes_as_if_relaxed_again(crystal):
     def observe(equilibrium):
@@ -252,6 +257,7 @@ def test_the_certificate_has_small_residuals_and_errors(forward):
     assert forward.certificate.derivative_error < 1e-9
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("sensitivity-refusals")
 def test_an_unconverged_structure_is_refused():
     loose = mdsens.relax(cases.bipyramid(), BINARY, max_steps=2)
@@ -261,6 +267,7 @@ def test_an_unconverged_structure_is_refused():
     assert np.isfinite(float(sens["energy"]["sigma[A-B]"]))
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("sensitivity-refusals")
 def test_a_saddle_is_refused():
     straight = mdsens.System([[-1.12, 0, 0], [0, 0, 0], [1.12, 0, 0]], units="reduced")
@@ -272,6 +279,7 @@ def test_a_saddle_is_refused():
     assert float(sens["distance(0,1)"]["sigma"]) == pytest.approx(ratio, rel=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("sensitivity-error")
 def test_the_estimated_error_is_the_true_error_over_six_decades():
     system, asked = cases.vacancy_crystal(), ["pressure", "distance(0,1)"]
@@ -318,6 +326,7 @@ ZEROS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["forward", "reverse"])
 @pytest.mark.parametrize(
     "name",

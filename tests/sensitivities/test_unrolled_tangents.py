@@ -37,6 +37,7 @@ def fire():
     return unrolled_tangents(STARTS, discs(), "diameter[small]", FIRE(), steps=60, every=20)
 
 
+@pytest.mark.slow
 def test_tangents_are_those_of_a_loop_written_by_hand():
     """Every pair and every image, without a neighbour list, by jax.jacfwd."""
     step_size, steps = 0.04, 50
@@ -70,6 +71,7 @@ def test_tangents_are_those_of_a_loop_written_by_hand():
     np.testing.assert_allclose(found.tangents[-1, 0], by_hand, rtol=1e-8, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_tangents_are_finite_differences_of_the_iterates_of_relax(fire):
     """FIRE from the command `relax`, stopped after as many steps, with other diameters."""
     for index, after in enumerate(fire.steps[:2]):
@@ -89,6 +91,7 @@ def test_iterates_are_those_of_relax(fire):
     np.testing.assert_allclose(fire.forces[-1, 1], alone.largest_force, rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_starts_side_by_side_are_starts_one_by_one(fire):
     alone = unrolled_tangents(STARTS[2:], discs(), "diameter[small]", FIRE(), steps=60, every=60)
     np.testing.assert_allclose(fire.tangents[-1, 2], alone.tangents[0, 0], rtol=1e-6, atol=1e-8)
@@ -111,6 +114,7 @@ def test_no_contact_is_missed_however_short_the_lists_are(minimiser):
     np.testing.assert_allclose(found[0].tangents, found[1].tangents, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_unrolling_ends_at_the_implicit_derivative():
     start = [packing(4, 2.1)]
     found = unrolled_tangents(start, discs(), "diameter[small]", FIRE(), steps=3000, every=1500)
@@ -156,6 +160,7 @@ def test_a_mistake_is_named(changes, words):
         unrolled_tangents(**given)
 
 
+@pytest.mark.slow
 def test_forces_that_are_not_finite_are_an_error():
     start = System([[0.0, 0.0], [1e-60, 0.0]], units="reduced")
     with pytest.raises(RelaxationError, match="start 0"):

@@ -68,6 +68,7 @@ def test_a_mistake_is_one_line_and_status_2(trimer, tmp_path, command, arguments
     assert sorted(path.name for path in trimer.iterdir()) == ["study.toml", "trimer.xyz"]
 
 
+@pytest.mark.slow
 def test_an_unconverged_structure_is_status_1(trimer, tmp_path, command):
     status, _, errors = command("run", "trimer", "--set", "relaxation.max_steps=1")
     assert status == 1
@@ -80,6 +81,7 @@ def test_an_unconverged_structure_is_status_1(trimer, tmp_path, command):
 DESCRIPTION = "[/] [bold]<b>:warning:\u202e\x1b[31m"
 
 
+@pytest.mark.slow
 def test_run_prints_a_summary_and_says_where_the_files_are(trimer, tmp_path, command):
     status, out, _ = command(
         "run", "trimer", "--set", "potential.epsilon=0.02", "--set", f"description={DESCRIPTION}"
@@ -106,6 +108,7 @@ def test_a_bare_name_works_from_any_folder(command, tmp_path):
     assert "unconverged" in errors
 
 
+@pytest.mark.slow
 def test_verify_has_status_0_or_1(trimer, command):
     status, out, _ = command("verify", "trimer")
     assert status == 0
@@ -187,6 +190,7 @@ def test_a_warning_is_one_line(warning, line, capfd):
     assert capfd.readouterr().err == line
 
 
+@pytest.mark.slow
 def test_without_assertions_nothing_is_begun(trimer, tmp_path):
     """ASE reads the lines of XYZ files in assertions."""
     code = "from mdsens.cli import main; main()"

@@ -38,6 +38,7 @@ def arrays(finished):
         return dict(file)
 
 
+@pytest.mark.slow
 def test_results_have_the_keys_that_are_read(finished):
     results = Results.model_validate_json((finished.folder / "results.json").read_bytes())
     assert results.ensemble is not None
@@ -60,6 +61,7 @@ def test_results_tell_about_every_start(finished):
     assert results["timing"]["ensemble_s"] > 0
 
 
+@pytest.mark.slow
 def test_the_implicit_norm_is_that_of_the_library(study, finished, arrays):
     """Relaxed from the random start itself, in one go."""
     for index, seed in enumerate(study.seeds):

@@ -51,6 +51,7 @@ def strict(path):
     return json.loads(path.read_text(), parse_constant=refuse)
 
 
+@pytest.mark.slow
 def test_results_hold_what_was_promised(finished):
     _, run = finished
     results = strict(run.folder / "results.json")
@@ -78,6 +79,7 @@ def test_results_have_the_keys_that_are_read(finished):
     assert unknown_keys(results) == []
 
 
+@pytest.mark.slow
 def test_every_number_has_an_error_and_noise_is_shown_as_zero(trimer, tmp_path, command):
     status, output, _ = command("run", trimer, "--out", tmp_path / "out")
     assert status == 0
@@ -113,6 +115,7 @@ def test_names_are_in_one_line_of_a_terminal(trimer, tmp_path, command, monkeypa
     assert rows["sigma"][-1] in ("Å", "Å²/Å")
 
 
+@pytest.mark.slow
 def test_results_agree_with_the_library(finished):
     study, run = finished
     results = strict(run.folder / "results.json")
@@ -201,6 +204,7 @@ def test_a_run_keeps_what_else_the_structure_has(trimer, tmp_path):
     np.testing.assert_allclose(written.arrays["dsigma"], moved, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_where_the_cell_relaxes_its_derivatives_are_written(tmp_path):
     study = load_study("argon-vacancy", ["relaxation.cell=isotropic", "sensitivity.wrt=['sigma']"])
     run = run_study(study, tmp_path / "out")
@@ -281,6 +285,7 @@ def test_an_interruption_leaves_nothing_behind(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "terminate"]
 )

@@ -21,6 +21,7 @@ def packing():
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_all_derivatives_of_a_packing_are_right(packing):
     lines = []
     found = verify_study(packing, lines.append)
@@ -48,6 +49,7 @@ def test_a_wrong_derivative_is_found(trimer, monkeypatch):
     assert bad == {("positions", "sigma"), ("distance(0,1)", "sigma")}
 
 
+@pytest.mark.slow
 def test_a_step_that_changes_the_contacts_is_halved(packing):
     lines = []
     found = verify_study(
@@ -123,6 +125,7 @@ def test_the_step_is_shorter_than_the_way_to_a_kink(tmp_path):
     assert {c.halvings for c in found.comparisons} == {0}
 
 
+@pytest.mark.slow
 def test_differences_at_a_kink_are_not_reliable_which_is_no_failure(tmp_path, command):
     status, output, _ = command("verify", touching(tmp_path / "discs", 0.0))
     assert status == 0
@@ -159,6 +162,7 @@ def test_potentials_know_where_their_energy_is_not_smooth(potential, kinks):
     np.testing.assert_allclose(potential.kink_distances, kinks, rtol=1e-15)
 
 
+@pytest.mark.slow
 def test_a_parameter_that_is_zero_takes_an_absolute_step(trimer):
     text = (trimer / "study.toml").read_text()
     head, tail = text.split("[potential]")[0], text.split("cutoff = 12.0\n")[1]
@@ -177,6 +181,7 @@ def test_a_parameter_that_is_zero_takes_an_absolute_step(trimer):
     assert all(np.linalg.norm(c.implicit) > 0.01 for c in found.comparisons)
 
 
+@pytest.mark.slow
 def test_the_relative_error_of_a_vanishing_derivative_is_no_quotient_of_zeros():
     derivatives = {"a": np.array(0.0), "b": np.array(2.0)}
     parameters = {"a": 1.0, "b": 0.0}
