@@ -1,10 +1,9 @@
 """L-BFGS, the limited-memory quasi-Newton method."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree
@@ -14,73 +13,9 @@ from mdsens.layers.checks import counts
 from mdsens.layers.line_search import wolfe_search
 from mdsens.layers.objective import Minimiser
 from mdsens.layers.solution import OptStep
+from mdsens.lbfgs_history import LBFGSHistory
 
-__all__ = ["LBFGS", "CurvatureHistory", "LBFGSState"]
-
-
-class CurvatureHistory(NamedTuple):
-    """Past steps and changes of the gradient, newest last; zeros where there is none yet.
-
-    Attributes:
-        steps: s.
-        changes: y.
-        inverses: 1 / (s . y).
-    """
-
-    steps: Float[Array, "history n"]
-    changes: Float[Array, "history n"]
-    inverses: Float[Array, " history"]
-
-    @classmethod
-    def empty(cls, history_size: int, like: Float[Array, " n"]) -> Self:
-        """A history without entries."""
-        past = jnp.zeros((history_size, like.size), like.dtype)
-        return cls(past, past, jnp.zeros(history_size, like.dtype))
-
-    @property
-    def is_empty(self) -> Bool[Array, ""]:
-        """Whether nothing is known yet."""
-        return self.inverses[-1] == 0
-
-    def appended(self, step: Float[Array, " n"], change: Float[Array, " n"]) -> Self:
-        """With one more entry, unless the curvature along the step is not positive."""
-        product = jnp.vdot(step, change)
-        threshold = jnp.finfo(step.dtype).eps * jnp.vdot(change, change)
-        useful = (product > threshold) & jnp.isfinite(product)
-
-        def shifted(past: Array, new: Array) -> Array:
-            return jnp.where(useful, jnp.concatenate([past[1:], new[None]]), past)
-
-        inverse = 1 / jnp.where(useful, product, 1)
-        return type(self)(*map(shifted, self, (step, change, inverse)))
-
-    def restricted(self, free: Bool[Array, " n"]) -> Self:
-        """The same curvature in the subspace of the free variables."""
-        steps, changes = self.steps * free, self.changes * free
-        products = jnp.sum(steps * changes, axis=1)
-        floor = jnp.finfo(products.dtype).eps * jnp.sum(changes**2, axis=1)
-        useful = products > floor
-        inverses = jnp.where(useful, 1 / jnp.where(useful, products, 1), 0)
-        return type(self)(steps, changes, inverses)
-
-    def inverse_hessian_product(self, vector: Float[Array, " n"]) -> Float[Array, " n"]:
-        """The two-loop recursion: Nocedal & Wright 2006, algorithm 7.4."""
-
-        def backward(r: Array, past: CurvatureHistory) -> tuple[Array, Array]:
-            weight = past.inverses * jnp.vdot(past.steps, r)
-            return r - weight * past.changes, weight
-
-        r, weights = jax.lax.scan(backward, vector, self, reverse=True)
-        # The scale of the newest entry that says something: 1 / (rho y.y), equation 7.20.
-        sizes = self.inverses * jnp.sum(self.changes**2, axis=1)
-        newest = jnp.argmax(jnp.where(sizes > 0, jnp.arange(sizes.size), -1))
-        r = r / jnp.where(sizes[newest] > 0, sizes[newest], 1)
-
-        def forward(r: Array, entry: tuple[CurvatureHistory, Array]) -> tuple[Array, None]:
-            past, weight = entry
-            return r + past.steps * (weight - past.inverses * jnp.vdot(past.changes, r)), None
-
-        return jax.lax.scan(forward, r, (self, weights))[0]
+__all__ = ["LBFGS", "LBFGSState"]
 
 
 class LBFGSState(NamedTuple):
@@ -103,7 +38,7 @@ class LBFGSState(NamedTuple):
     value: Float[Array, ""]
     grad: Float[Array, " n"]
     stepsize: Float[Array, ""]
-    history: CurvatureHistory
+    history: LBFGSHistory
     aux: Any
 
 
@@ -144,7 +79,7 @@ class LBFGS(Minimiser):
             value=value,
             grad=flat,
             stepsize=jnp.ones((), flat.dtype),
-            history=CurvatureHistory.empty(self.history_size, flat),
+            history=LBFGSHistory.none(self.history_size, flat),
             aux=aux,
         )
 
@@ -154,7 +89,7 @@ class LBFGS(Minimiser):
         direction = -state.history.inverse_hessian_product(state.grad)
         descends = jnp.vdot(direction, state.grad) < 0
         direction = jnp.where(descends, direction, -state.grad)
-        fresh = state.history.is_empty | ~descends
+        fresh = state.history.empty | ~descends
         length = jnp.maximum(jnp.linalg.norm(direction), jnp.finfo(x.dtype).tiny)
         first = jnp.where(fresh, jnp.minimum(1, 1 / length), 1)
         found = wolfe_search(
@@ -162,9 +97,9 @@ class LBFGS(Minimiser):
             x, state.value, state.grad, direction, first, 0.9, self.maxls,
         )  # fmt: skip
         step = found.stepsize * direction
-        history = state.history.appended(step, found.gradient - state.grad)
+        history = state.history.with_step(step, found.gradient - state.grad, found.accepted)
         # A search that fails forgets the model and begins again with the gradient.
-        history = jax.tree.map(lambda past: jnp.where(found.accepted, past, 0), history)
+        history = history.forgotten(~found.accepted)
         params = unravel(x + step)
         state = state._replace(
             iter_num=state.iter_num + 1,

@@ -10,12 +10,13 @@ from jaxtyping import Array, PyTree
 
 from mdsens.implicit import conditions
 from mdsens.layers.checks import counts, float_array, members, require
-from mdsens.layers.lbfgs import CurvatureHistory, LBFGSState, flat_value_and_gradient
+from mdsens.layers.lbfgs import LBFGSState, flat_value_and_gradient
 from mdsens.layers.line_search import DECREASE
 from mdsens.layers.objective import Minimiser
 from mdsens.layers.parameters import leafwise, number
 from mdsens.layers.solution import OptStep
 from mdsens.layers.trees import difference
+from mdsens.lbfgs_history import LBFGSHistory
 
 __all__ = ["LBFGSB"]
 
@@ -82,7 +83,7 @@ class LBFGSB(Minimiser):
             value=value,
             grad=g,
             stepsize=jnp.ones((), g.dtype),
-            history=CurvatureHistory.empty(self.history_size, g),
+            history=LBFGSHistory.none(self.history_size, g),
             aux=aux,
         )
 
@@ -138,9 +139,9 @@ class LBFGSB(Minimiser):
         new_x = jnp.where(accepted, projected(t), x)
         value = jnp.where(accepted, value, state.value)
         new_gradient = jnp.where(accepted, new_gradient, gradient)
-        history = state.history.appended(new_x - x, new_gradient - gradient)
+        history = state.history.with_step(new_x - x, new_gradient - gradient, accepted)
         # A search that fails forgets the model and begins again with the gradient.
-        history = jax.tree.map(lambda past: jnp.where(accepted, past, 0), history)
+        history = history.forgotten(~accepted)
         params = unravel(new_x)
         state = LBFGSState(
             iter_num=state.iter_num + 1,

@@ -6,8 +6,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mdsens.lbfgs_history import LBFGSHistory
 from mdsens.mechanics.enthalpy import Landscape, typical_force
-from mdsens.minimisers.lbfgs_history import LBFGSHistory
 from mdsens.minimisers.line_search import LineSearchMinimiser, search
 from mdsens.minimisers.minimiser import State
 
@@ -32,8 +32,7 @@ class LBFGS(LineSearchMinimiser):
         """Move along minus the model's inverse Hessian times the gradient."""
         past: LBFGSHistory = state.memory
         fresh = past.empty
-        left, weights = past.backward(state.gradient)
-        direction = -past.forward(past.scale * left, weights)
+        direction = -past.inverse_hessian_product(state.gradient)
         descends = jnp.vdot(direction, state.gradient) < 0
         direction = jnp.where(descends, direction, -state.gradient)
         first = jnp.where(

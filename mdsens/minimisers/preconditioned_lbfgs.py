@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from mdsens.lbfgs_history import LBFGSHistory
 from mdsens.linalg.multigrid import HostPreconditioner
 from mdsens.mechanics.enthalpy import Landscape, largest_force
 from mdsens.mechanics.hessian_solver import HessianSolver
-from mdsens.minimisers.lbfgs_history import LBFGSHistory
 from mdsens.minimisers.line_search import LineSearchMinimiser, search_down
 from mdsens.minimisers.minimiser import State
 

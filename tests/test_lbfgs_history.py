@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mdsens.minimisers.lbfgs_history import LBFGSHistory
+from mdsens.lbfgs_history import LBFGSHistory
 
 SHAPE = (3, 2)
 
@@ -53,6 +53,18 @@ def test_the_newest_step_is_recovered_from_its_change():
     steps = pairs(4)
     s, y = steps[-1]
     np.testing.assert_allclose(product(past_of(steps, 3), y), s, rtol=1e-12)
+
+
+def test_restricted_to_free_variables_it_is_the_history_of_their_steps_alone():
+    steps, free = pairs(5), np.array([True, True, False, True, False, True])
+    restricted = past_of(steps, 3).restricted(jnp.asarray(free).reshape(SHAPE))
+    vector = np.where(free, np.arange(6.0), 0.0)
+    found = np.asarray(restricted.inverse_hessian_product(jnp.asarray(vector).reshape(SHAPE)))
+    # What loses its curvature by the restriction is left out.
+    masked = [(s * free, y * free) for s, y in steps[-3:]]
+    inverse = dense_inverse([(s, y) for s, y in masked if s @ y > 0])
+    np.testing.assert_allclose(found.ravel(), inverse @ vector, rtol=1e-12)
+    assert len([1 for s, y in masked if s @ y > 0]) > 1
 
 
 def test_steps_without_curvature_and_refused_ones_are_not_remembered():

@@ -16,20 +16,19 @@ class LBFGSHistory(eqx.Module):
     J. Nocedal, R. B. Schnabel, Math. Program. 63, 129 (1994), section 3).
     """
 
-    steps: Float[Array, "M R D"]
-    changes: Float[Array, "M R D"]
+    steps: Float[Array, "M *shape"]
+    changes: Float[Array, "M *shape"]
     products: Float[Array, "M M"]
     inverses: Float[Array, " M"]
     newest: Int[Array, ""]
 
     @classmethod
-    def none(cls, history: int, q: Float[Array, "R D"]) -> "LBFGSHistory":
+    def none(cls, history: int, q: Float[Array, "*shape"]) -> "LBFGSHistory":
         """Room for so many steps, and none yet."""
-        shape = (history, *q.shape)
         # Each of its own memory, which compiled code may write over.
         return cls(
-            jnp.zeros(shape), jnp.zeros(shape), jnp.zeros((history, history)), jnp.zeros(history),
-            jnp.asarray(0),
+            jnp.zeros((history, *q.shape), q.dtype), jnp.zeros((history, *q.shape), q.dtype),
+            jnp.zeros((history, history), q.dtype), jnp.zeros(history, q.dtype), jnp.asarray(0),
         )  # fmt: skip
 
     @property
@@ -44,12 +43,12 @@ class LBFGSHistory(eqx.Module):
 
     @eqx.filter_jit
     def with_step(
-        self, s: Float[Array, "R D"], y: Float[Array, "R D"], accepted: Bool[Array, ""]
+        self, s: Float[Array, "*shape"], y: Float[Array, "*shape"], accepted: Bool[Array, ""]
     ) -> "LBFGSHistory":
         """One step more, in the place of the oldest, if it was accepted and tells of curvature."""
         sy = jnp.vdot(s, y)
         across, down = _products(self.changes, s), _products(self.steps, y)
-        useful = accepted & (sy > 1e-14 * jnp.vdot(y, y))
+        useful = accepted & (sy > jnp.finfo(s.dtype).eps * jnp.vdot(y, y))
         # Always so; but what is written must depend on what is read, or the rings would be copied.
         useful &= jnp.all(jnp.isfinite(across) & jnp.isfinite(down))
         place = jnp.where(useful, (self.newest + 1) % len(self.inverses), self.newest)
@@ -69,13 +68,13 @@ class LBFGSHistory(eqx.Module):
 
     @property
     def scale(self) -> Float[Array, ""]:
-        """The inverse curvature s.y / y.y along the newest step, length^2/energy; 1 without any."""
+        """The inverse curvature s.y / y.y along the newest step; 1 without any."""
         y = self.changes[self.newest]
         curvature = self.inverses[self.newest] * jnp.vdot(y, y)
         return 1.0 / jnp.where(curvature > 0, curvature, 1.0)
 
     @eqx.filter_jit
-    def backward(self, vector: Float[Array, "R D"]) -> tuple[Float[Array, "R D"], Array]:
+    def backward(self, vector: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Array]:
         """The first loop: what is left of a vector, and the weights for the second."""
         along = _products(self.steps, vector)
 
@@ -88,7 +87,7 @@ class LBFGSHistory(eqx.Module):
         return vector - _combination(self.changes, weights), weights
 
     @eqx.filter_jit
-    def forward(self, vector: Float[Array, "R D"], weights: Array) -> Float[Array, "R D"]:
+    def forward(self, vector: Float[Array, "*shape"], weights: Array) -> Float[Array, "*shape"]:
         """The second loop, with the weights of the first."""
         along = _products(self.changes, vector)
 
@@ -100,17 +99,37 @@ class LBFGSHistory(eqx.Module):
         added = jax.lax.scan(one, jnp.zeros_like(along), self._order)[0]
         return vector + _combination(self.steps, added)
 
+    def inverse_hessian_product(self, vector: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """The product with the modelled inverse Hessian, scaled as the newest step tells."""
+        left, weights = self.backward(vector)
+        return self.forward(self.scale * left, weights)
+
+    def restricted(self, free: Bool[Array, "*shape"]) -> "LBFGSHistory":
+        """The same curvature in the subspace of the free variables."""
+        steps, changes = self.steps * free, self.changes * free
+        products = jax.vmap(lambda step: _products(changes, step))(steps)
+        own = jnp.diag(products)
+        floor = jnp.finfo(own.dtype).eps * jnp.sum(changes**2, axis=tuple(range(1, changes.ndim)))
+        useful = (self.inverses > 0) & (own > floor)
+        inverses = jnp.where(useful, 1 / jnp.where(useful, own, 1), 0)
+        # The newest that tells of any curvature here gives the scale.
+        order = self._order
+        newest = order[jnp.max(jnp.where(inverses[order] > 0, jnp.arange(len(order)), 0))]
+        return LBFGSHistory(steps, changes, products, inverses, newest)
+
     @property
     def _order(self) -> Int[Array, " M"]:
         """Places from the oldest to the newest."""
         return (self.newest + 1 + jnp.arange(len(self.inverses))) % len(self.inverses)
 
 
-def _products(ring: Float[Array, "M R D"], vector: Float[Array, "R D"]) -> Float[Array, " M"]:
+def _products(ring: Float[Array, "M *shape"], vector: Float[Array, "*shape"]) -> Float[Array, " M"]:
     """The scalar product of a vector with each of a ring."""
     return ring.reshape(len(ring), -1) @ vector.reshape(-1)
 
 
-def _combination(ring: Float[Array, "M R D"], weights: Float[Array, " M"]) -> Float[Array, "R D"]:
+def _combination(
+    ring: Float[Array, "M *shape"], weights: Float[Array, " M"]
+) -> Float[Array, "*shape"]:
     """The sum of a ring's vectors with these weights."""
     return (weights @ ring.reshape(len(ring), -1)).reshape(ring.shape[1:])
