@@ -16,6 +16,13 @@ def folder_of(settings):
     return settings.get("JAX_COMPILATION_CACHE_DIR")
 
 
+@pytest.fixture
+def able(monkeypatch):
+    """A release of jaxlib that can load what it has compiled."""
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "0.10.0")
+
+
+@pytest.mark.usefixtures("able")
 def test_it_is_kept_in_the_cache_of_the_user(tmp_path):
     default = folder_of(compilation_cache.cache_settings({"XDG_CACHE_HOME": str(tmp_path)}))
     assert default.startswith(str(tmp_path / "mdsens"))
@@ -37,6 +44,7 @@ def test_it_is_not_kept_by_releases_that_cannot_load_it(tmp_path, monkeypatch):
     assert compilation_cache.cache_settings({"MDSENS_CACHE": str(tmp_path)}) == {}
 
 
+@pytest.mark.usefixtures("able")
 def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert compilation_cache.cache_settings({"MDSENS_CACHE": str(tmp_path / "file")}) == {}

@@ -260,7 +260,8 @@ def compared_size(
     sizes = {key: abs(value) or 1.0 for key, value in parameters.items()}
     leading = max(sizes[key] * float(np.linalg.norm(value)) for key, value in derivatives.items())
     floor = max(SCALE_FLOOR * leading, ROUNDING_FLOOR * natural) / sizes[name]
-    return max(float(np.linalg.norm(derivatives[name])), floor)
+    # Where there is no energy either, as without contacts, any number above zero will do.
+    return max(float(np.linalg.norm(derivatives[name])), floor, float(np.finfo(float).tiny))
 
 
 def relative_error(

@@ -113,6 +113,13 @@ def touching(folder, gap):
     return folder
 
 
+def test_errors_are_relative_to_something_where_nothing_has_energy_or_a_derivative():
+    zero = {"diameter": np.zeros(()), "epsilon": np.zeros(())}
+    assert (
+        module.compared_size(zero, "diameter", {"diameter": 1.0, "epsilon": 1.0}, natural=0.0) > 0.0
+    )
+
+
 def test_the_step_is_shorter_than_the_way_to_a_kink(tmp_path):
     found = verify_study(load_study(touching(tmp_path / "discs", 1e-4)))
     assert found.passed
