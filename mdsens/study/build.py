@@ -12,7 +12,6 @@ import numpy as np
 from mdsens.errors import InputError
 from mdsens.files import is_file, path_of
 from mdsens.particles import System, random_packing
-from mdsens.particles.system import read_atoms
 from mdsens.potentials import BY_NAME, Potential
 from mdsens.potentials.potential import LENGTH_FIELDS
 from mdsens.study.messages import no_such_key
@@ -60,18 +59,18 @@ def quantity(value: Any, dimension: str, units: str, key: str) -> float:
         raise InputError(f"{key} = {shown(value)}: give a finite number") from None
 
 
-def structure_atoms(structure: FileStructure | PackingStructure, folder: Path) -> ase.Atoms | None:
-    """The structure that a study's file holds.
+def structure_file(structure: FileStructure | PackingStructure, folder: Path) -> Path | None:
+    """The file that a study's structure is read from.
 
     Arguments:
         structure: its table.
         folder: the study's folder, from which a file's path is taken.
 
     Returns:
-        The ase.Atoms; None where the structure is built.
+        Its path; None where the structure is built.
 
     Raises:
-        InputError: the file is missing or unreadable.
+        InputError: there is no such file.
     """
     if not isinstance(structure, FileStructure):
         return None
@@ -83,7 +82,7 @@ def structure_atoms(structure: FileStructure | PackingStructure, folder: Path) -
             f"structure.file = {shown(structure.file)}: {what} in {str(folder)!r}"
             f"{nearest(structure.file, beside)}"
         )
-    return read_atoms(path)
+    return path
 
 
 def build_system(
@@ -94,7 +93,7 @@ def build_system(
     Arguments:
         structure: its table.
         units: ``"ase"`` or ``"reduced"``.
-        atoms: what `structure_atoms` has read.
+        atoms: what the structure's file holds; None where it is built.
 
     Returns:
         The System.

@@ -13,10 +13,11 @@ from pydantic import ValidationError
 from mdsens.errors import InputError
 from mdsens.observables import Observable, parse
 from mdsens.particles import System
+from mdsens.particles.system import read_atoms
 from mdsens.potentials import Potential
 from mdsens.relaxation import METHODS, Equilibrium, check_relaxation, relax, unrelaxed
 from mdsens.sensitivities.unrolled import single_parameter
-from mdsens.study.build import build_potential, build_system, quantity, structure_atoms
+from mdsens.study.build import build_potential, build_system, quantity, structure_file
 from mdsens.study.find import default_name, find_study
 from mdsens.study.messages import from_pydantic, no_such_key, not_allowed
 from mdsens.study.model import FileStructure, PackingStructure, StudyFile
@@ -54,17 +55,16 @@ class Study:
     relaxation: dict[str, Any]
     ensemble_parameter: str | None = None
 
-    @property
+    @functools.cached_property
     def structure_file(self) -> Path | None:
-        """The file that the structure is read from; None where it is built."""
-        if isinstance(self.structure, FileStructure):
-            return self.folder / self.structure.file
-        return None
+        """The file that the structure is read from, looked for once; None where it is built."""
+        return structure_file(self.structure, self.folder)
 
     @functools.cached_property
     def atoms(self) -> ase.Atoms | None:
         """The structure as its file holds it, read once; None where it is built."""
-        return structure_atoms(self.structure, self.folder)
+        path = self.structure_file
+        return None if path is None else read_atoms(path)
 
     @functools.cached_property
     def system(self) -> System:

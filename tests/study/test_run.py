@@ -164,6 +164,16 @@ def test_the_report_is_made_anew_from_the_files(finished):
     (run.folder / "kept").rename(run.folder / "relaxed.extxyz")
 
 
+def test_a_missing_structure_is_named_before_anything_is_begun(trimer, tmp_path):
+    study = load_study(trimer, ["structure.file=trimr.xyz"])
+    with pytest.raises(
+        InputError, match=r"structure\.file = 'trimr.xyz': there is no such file"
+    ) as line:
+        run_study(study, tmp_path / "results")
+    assert "did you mean 'trimer.xyz'" in str(line.value)
+    assert not (tmp_path / "results").exists()
+
+
 def test_results_can_be_run_again(trimer, tmp_path):
     """By themselves, from where they ended, and into their own folder."""
     first = run_study(load_study(trimer, ["potential.sigma=3.3"]), tmp_path / "first")
