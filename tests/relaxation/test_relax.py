@@ -148,6 +148,16 @@ def test_no_more_steps_than_allowed(method, steps):
     assert not equilibrium.converged
 
 
+def test_newton_steps_that_halve_the_force_are_followed_by_others():
+    """Near a minimum, where each leaves the square of what there was."""
+    relaxed = mdsens.relax(cases.bipyramid(), cases.POTENTIALS["lj-binary"], fmax=1e-10)
+    names = [name for name, steps in relaxed.history.methods if steps]
+    first = names.index("Newton")
+    assert set(names[:first]) == {"LBFGS"}
+    assert names[first:] == ["Newton"] * (len(names) - first)
+    assert len(names) - first > 1
+
+
 @pytest.mark.slow
 def test_the_history_has_the_energy_and_force_of_every_step():
     equilibrium = mdsens.relax(cases.vacancy_crystal(), LJ, method="lbfgs")
