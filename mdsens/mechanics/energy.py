@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -70,6 +71,10 @@ def energy_forces_virial(
         Energy; forces, shape (N, D), energy/length; virial, shape (D, D), energy.
     """
     return _over_blocks(system, potential, edge_list, with_virial=True)
+
+
+#: The same as one program, which all share that evaluate on the host.
+compiled_energy_forces_virial = eqx.filter_jit(energy_forces_virial)
 
 
 def _over_blocks(

@@ -6,7 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from mdsens.mechanics.energy import energy_and_forces, energy_forces_virial
+from mdsens.mechanics.energy import (
+    compiled_energy_forces_virial,
+    energy_and_forces,
+    energy_forces_virial,
+)
 from mdsens.particles.edges import EdgeList
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
@@ -68,8 +72,8 @@ class Landscape(eqx.Module):
         rows = count + (0 if cell_mode is None else dimension)
         return Landscape(
             system, potential, edge_list, jnp.asarray(pressure, float),
-            jnp.zeros(count, bool) if rattlers is None else rattlers,
-            jnp.zeros((0, rows, dimension)), cell_mode,
+            jnp.asarray(np.zeros(count, bool)) if rattlers is None else rattlers,
+            jnp.asarray(np.zeros((0, rows, dimension))), cell_mode,
         )  # fmt: skip
 
     @property
@@ -78,7 +82,7 @@ class Landscape(eqx.Module):
         if self.cell_mode is None:
             return self.system.positions
         dimension = self.system.dimension
-        return jnp.concatenate([self.system.positions, jnp.zeros((dimension, dimension))])
+        return jnp.concatenate([self.system.positions, np.zeros((dimension, dimension))])
 
     @property
     def strain_length(self) -> Float[Array, ""]:
@@ -87,6 +91,7 @@ class Landscape(eqx.Module):
         volume = jax.lax.stop_gradient(self.system.volume)
         return jnp.sqrt(count) * (volume / count) ** (1.0 / dimension)
 
+    @eqx.filter_jit
     def constrained_rows(self, q: Float[Array, "R D"]) -> Array:
         """Whether each row of q is that of an atom that is fixed or a rattler, shape (R, 1)."""
         constrained = self.system.fixed | self.rattlers
@@ -110,6 +115,7 @@ class Landscape(eqx.Module):
         eta = q[self.system.atom_count :]
         return jnp.eye(dimension) + self.project_strain(eta) / self.strain_length
 
+    @eqx.filter_jit
     def system_at(self, q: Float[Array, "R D"]) -> System:
         """The system at given degrees of freedom; constrained atoms stay at their reference."""
         count = self.system.atom_count
@@ -120,6 +126,7 @@ class Landscape(eqx.Module):
         moved = self.system.with_positions(positions @ deformation)
         return moved.with_cell(self.system.cell @ deformation)
 
+    @eqx.filter_jit
     def displacement_bound(
         self, q: Float[Array, "R D"], reference: Float[Array, "R D"]
     ) -> Float[Array, ""]:
@@ -143,8 +150,28 @@ class Landscape(eqx.Module):
         system = self.system_at(q)
         if self.cell_mode is None:
             energy, forces = energy_and_forces(system, self.potential, self.edge_list)
+            return self._of_mechanics(q, system, energy, forces, None)
+        found = energy_forces_virial(system, self.potential, self.edge_list)
+        return self._of_mechanics(q, system, *found)
+
+    def evaluate(self, q: Float[Array, "R D"]) -> tuple[Float[Array, ""], Float[Array, "R D"]]:
+        """`enthalpy_and_gradient` on the host, by the program that evaluates everything else."""
+        system = self.system_at(q)
+        found = compiled_energy_forces_virial(system, self.potential, self.edge_list)
+        return self._of_mechanics(q, system, *found)
+
+    @eqx.filter_jit
+    def _of_mechanics(
+        self,
+        q: Float[Array, "R D"],
+        system: System,
+        energy: Float[Array, ""],
+        forces: Float[Array, "N D"],
+        virial: Float[Array, "D D"] | None,
+    ) -> tuple[Float[Array, ""], Float[Array, "R D"]]:
+        """The enthalpy and its gradient from energy, forces and virial."""
+        if self.cell_mode is None or virial is None:
             return energy, jnp.where(self.constrained_rows(q), 0.0, -forces)
-        energy, forces, virial = energy_forces_virial(system, self.potential, self.edge_list)
         deformation = self.deformation(q)
         enthalpy = energy + self.pressure * system.volume
         work = virial + self.pressure * system.volume * jnp.eye(system.dimension)
@@ -234,6 +261,13 @@ class Landscape(eqx.Module):
         x, y, z = periods[0] / jnp.linalg.norm(periods[0])
         # The planes are xy, xz and yz.
         return jnp.tensordot(jnp.stack([z, -y, x]), jnp.asarray(generators), 1)[None]
+
+
+def condition_in(
+    landscape: Landscape, q: Float[Array, "R D"], potential: Potential
+) -> Float[Array, "R D"]:
+    """The optimality condition F(q, theta) of a landscape in a potential."""
+    return eqx.tree_at(lambda given: given.potential, landscape, potential).condition(q)
 
 
 @jax.jit

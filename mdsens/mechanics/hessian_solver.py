@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Bool, Float
 
 from mdsens.errors import MdsensWarning
+from mdsens.implicit.linearisation import compiled_product
 from mdsens.linalg.multigrid import HostPreconditioner
 from mdsens.linalg.null_space import is_null, orthonormal_rows
 from mdsens.linalg.sparse_plus_low_rank import SparsePlusLowRank, blocks_of
@@ -24,7 +24,7 @@ from mdsens.linalg.sparse_solver import (
     SparseSolution,
     SparseSolver,
 )
-from mdsens.mechanics.enthalpy import Landscape
+from mdsens.mechanics.enthalpy import Landscape, condition_in
 from mdsens.mechanics.sparse_hessian import (
     HessianMatrix,
     hessian_in_parts,
@@ -350,25 +350,28 @@ def hessian_surroundings(landscape: Landscape, q: Float[Array, "R D"]) -> Surrou
     Returns:
         The Surroundings; q may be traced.
     """
-    count = landscape.system.atom_count
     columns = None if landscape.cell_mode is None else _cell_columns(landscape, q)
+    return _surroundings(landscape, q)._replace(cell_columns=columns)
+
+
+@eqx.filter_jit
+def _surroundings(landscape: Landscape, q: Float[Array, "R D"]) -> Surroundings:
+    count = landscape.system.atom_count
     return Surroundings(
         q,
         landscape.constrained_rows(q)[:count, 0],
         landscape.null_vectors(q),
         landscape.rotations(),
         landscape.deformation(q),
-        columns,
+        None,
     )
 
 
-@eqx.filter_jit
-def _cell_columns(landscape: Landscape, q: Float[Array, "R D"]) -> Float[Array, "RD U"]:
+def _cell_columns(landscape: Landscape, q: Float[Array, "R D"]) -> Float[Any, "RD U"]:
     """The columns of the condition's derivative that belong to the cell."""
     count, dimension = landscape.system.positions.shape
-
-    def column(index: Array) -> Float[Array, " RD"]:
-        unit = jnp.zeros(q.size).at[count * dimension + index].set(1.0).reshape(q.shape)
-        return jax.jvp(landscape.condition, (q,), (unit,))[1].reshape(-1)
-
-    return jax.lax.map(column, jnp.arange(dimension**2)).T
+    units = np.zeros((dimension**2, q.size))
+    units[:, count * dimension :] = np.eye(dimension**2)
+    condition = jax.tree_util.Partial(condition_in, landscape)
+    columns = compiled_product(condition, q, (landscape.potential,), units.reshape(-1, *q.shape))
+    return columns.reshape(dimension**2, q.size).T

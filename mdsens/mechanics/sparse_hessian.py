@@ -114,7 +114,7 @@ def sparse_hessian_bytes(
         reach = jnp.asarray(potential.interaction_range)
         free = jnp.ones(system.atom_count, bool)
         geometry = edge_ends(system, potential, edge_list, free)
-        edges = int(jnp.sum(_degrees(geometry, edge_list.neighbors, reach)))
+        edges = int(np.sum(_degrees(geometry, edge_list.neighbors, reach)))
     block = 8 * system.dimension**2 + 4
     if potential.embedded:
         # The gradients of the densities, and their transposition.
@@ -186,7 +186,7 @@ def _from_sites(
     geometry = edge_ends(system, potential, edge_list, jnp.asarray(free))
     reach = potential.interaction_range
     degrees = _degrees(geometry, edge_list.neighbors, jnp.asarray(reach))
-    width = max(1, int(jnp.max(degrees)))
+    width = max(1, int(np.max(degrees)))
     found = (
         _site_block(
             potential, geometry, edge_list.neighbors, jnp.asarray(block), jnp.asarray(reach), width

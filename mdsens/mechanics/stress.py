@@ -1,5 +1,6 @@
 """Stress of a cell."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -14,6 +15,7 @@ from mdsens.potentials.potential import Potential
 VOIGT_INDICES = {3: ((0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1)), 2: ((0, 1, 0), (0, 1, 1))}
 
 
+@jax.jit
 def voigt(tensor: Float[Array, "D D"]) -> Float[Array, " V"]:
     """Voigt components of a symmetric tensor in ASE's order: 6 in 3D, 3 (xx yy xy) in 2D."""
     rows, columns = VOIGT_INDICES[tensor.shape[0]]

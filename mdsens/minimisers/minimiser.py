@@ -66,21 +66,13 @@ class Minimiser(eqx.Module):
 
 def first_state(minimiser: Minimiser, landscape: Landscape, q: Float[Array, "R D"]) -> State:
     """The state at q before the first step."""
-    enthalpy, gradient = evaluate(landscape, q)
+    enthalpy, gradient = landscape.evaluate(q)
     return State(q, enthalpy, gradient, jnp.asarray(1), jnp.asarray(False), minimiser.start(q))
-
-
-@eqx.filter_jit
-def evaluate(
-    landscape: Landscape, q: Float[Array, "R D"]
-) -> tuple[Float[Array, ""], Float[Array, "R D"]]:
-    """The enthalpy and its gradient, compiled."""
-    return landscape.enthalpy_and_gradient(q)
 
 
 def refresh(landscape: Landscape, state: State) -> State:
     """The same state with enthalpy and gradient computed anew, after new edges."""
-    enthalpy, gradient = evaluate(landscape, state.q)
+    enthalpy, gradient = landscape.evaluate(state.q)
     return eqx.tree_at(
         lambda s: (s.enthalpy, s.gradient, s.evaluations),
         state,

@@ -15,6 +15,9 @@ from mdsens.particles.neighbor_pairs import neighbor_pairs
 from mdsens.particles.precision import require_double_precision
 from mdsens.resources import on_all_cores
 
+#: Systems of so many atoms have room to spare for edges from the start.
+FEW_ATOMS = 1000
+
 
 class EdgeArrays(NamedTuple):
     """The arrays of an EdgeList, in NumPy as the host has found them or in JAX."""
@@ -197,7 +200,7 @@ def _arranged(
 
     edge_counts = np.diff(first_edges)
     widest = int(edge_counts.max(initial=0))
-    width, ghosts = _room(widest, len(owners), capacity, grow)
+    width, ghosts = _room(widest, len(owners), capacity, grow, count)
     blocks, size = block_shape(count)
     places = blocks * width * size
     _check_representable(places)
@@ -266,7 +269,9 @@ def _check_representable(entries: int) -> None:
         )
 
 
-def _room(width: int, ghosts: int, capacity: tuple[int, int], grow: bool) -> tuple[int, int]:
+def _room(
+    width: int, ghosts: int, capacity: tuple[int, int], grow: bool, atom_count: int
+) -> tuple[int, int]:
     """Slots and ghosts to make room for; grows in steps, so that few shapes are compiled."""
     if width <= capacity[0] and ghosts <= capacity[1]:
         return max(capacity[0], 1), capacity[1]
@@ -277,7 +282,9 @@ def _room(width: int, ghosts: int, capacity: tuple[int, int], grow: bool) -> tup
             f"pass capacity=({2 * width}, {2 * ghosts}) to relax"
         )
     if width > capacity[0]:
-        width = width + (width > 8) * (-width % 4)
+        # A few atoms take a step in less time than it takes to compile one for more edges.
+        spare = width // 8 if atom_count <= FEW_ATOMS else 0
+        width = width + spare + (width > 8) * (-(width + spare) % 4)
     if ghosts > capacity[1]:
         ghosts = -(-(ghosts + ghosts // 8) // 64) * 64
     return max(width, capacity[0], 1), max(ghosts, capacity[1])

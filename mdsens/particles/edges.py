@@ -111,11 +111,11 @@ def no_edges(
     blocks, size = block_shape(atom_count)
     places = np.arange(blocks * slots * size, dtype=np.int32).reshape(blocks, slots, size)
     return EdgeList(
-        neighbors=jnp.full(places.shape, atom_count + ghosts, jnp.int32),
+        neighbors=jnp.asarray(np.full(places.shape, atom_count + ghosts, np.int32)),
         reverse=jnp.asarray(places) if with_reverse else None,
-        ghost_owners=jnp.zeros(ghosts, jnp.int32),
-        ghost_images=jnp.zeros((ghosts, dimension)),
-        reach=jnp.ones(()),
+        ghost_owners=jnp.asarray(np.zeros(ghosts, np.int32)),
+        ghost_images=jnp.asarray(np.zeros((ghosts, dimension))),
+        reach=jnp.asarray(1.0),
         atom_count=atom_count,
     )
 

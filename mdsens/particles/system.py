@@ -114,7 +114,7 @@ class System(Summarised, eqx.Module):
     @property
     def volume(self) -> Float[Array, ""]:
         """Volume of the cell (area in two dimensions), Angstrom^D; 0 where there is no cell."""
-        return jnp.abs(jnp.linalg.det(self.cell))
+        return _volume(self.cell)
 
     def with_positions(self, positions: Any) -> "System":
         """This system with its atoms elsewhere; checked as when first given.
@@ -395,6 +395,11 @@ def _species(symbols: Any, species: Any, count: int) -> tuple[tuple[str, ...], A
         return symbols, jnp.zeros(count, jnp.int32)
     indices = index_array(species, "species", len(symbols), (count,), from_end=False, traced=True)
     return symbols, jnp.asarray(indices, jnp.int32)
+
+
+@jax.jit
+def _volume(cell: Array) -> Array:
+    return jnp.abs(jnp.linalg.det(cell))
 
 
 def _mask(fixed: Any, count: int) -> Array:

@@ -375,10 +375,10 @@ class Potential(Summarised, Importable, eqx.Module):
     def direction(self, name: str) -> Self:
         """The unit tangent along one parameter: 1 in its entry (and its mirror), 0 elsewhere."""
         field, index = self._entry(name)
-        zeros = jax.tree.map(jnp.zeros_like, self)
-        unit = jnp.zeros_like(getattr(self, field)).at[index].set(1.0)
-        unit = unit.at[index[::-1]].set(1.0)
-        return eqx.tree_at(operator.attrgetter(field), zeros, unit)
+        zeros = jax.tree.map(lambda leaf: np.zeros(np.shape(leaf), jnp.result_type(leaf)), self)
+        unit = getattr(zeros, field)
+        unit[index] = unit[index[::-1]] = 1.0
+        return jax.tree.map(jnp.asarray, zeros)
 
     def with_parameters(self, values: Mapping[str, float | Float[Array, ""]]) -> Self:
         """This potential with some parameters changed, by name; checked as when first given.
@@ -462,7 +462,7 @@ class Potential(Summarised, Importable, eqx.Module):
             InputError: the system has a species that the potential has no parameters for.
         """
         if self.species is None:
-            return jnp.zeros_like(system.species)
+            return jnp.asarray(np.zeros(system.species.shape, system.species.dtype))
         missing = [name for name in system.symbols if name not in self.species]
         if missing:
             raise InputError(

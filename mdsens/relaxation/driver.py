@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
@@ -104,15 +105,16 @@ class Descent:
             segment = advance(
                 minimiser, self.landscape, state, self.reference, bounds, SEGMENT_STEPS
             )
+            seen = jax.tree.map(np.asarray, segment.outlook)
             state, count = segment.state, int(segment.steps)
             taken, self.steps, self.q = taken + count, self.steps + count, state.q
             self.enthalpies.append(np.asarray(segment.enthalpies)[:count])
             self.forces.append(np.asarray(segment.forces)[:count])
             self._check(state)
-            self._report(state, float(segment.outlook.force))
-            if not segment.outlook.unfinished:
+            self._report(state, float(seen.force))
+            if not seen.unfinished:
                 break
-            if segment.outlook.outdated:
+            if seen.outdated:
                 self._refresh_edges()
                 state = refresh(self.landscape, state)
                 self._check(state)

@@ -16,7 +16,8 @@ from mdsens.archive import Archived
 from mdsens.digits import with_digits
 from mdsens.errors import InputError
 from mdsens.linalg.multigrid import HostPreconditioner
-from mdsens.mechanics import energy_forces_virial, require_volume, voigt
+from mdsens.mechanics import require_volume, voigt
+from mdsens.mechanics.energy import compiled_energy_forces_virial
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.hessian_solver import HessianSolver, hessian_fits
 from mdsens.particles.edges import EdgeList
@@ -84,18 +85,25 @@ class Equilibrium(Summarised, Archived, eqx.Module):
         return self.system.volume
 
     @functools.cached_property
-    def _mechanics(self) -> tuple[Array, Array, Array]:
-        return _mechanics(self.system, self.potential, self.edge_list)
+    def mechanics(self) -> tuple[Array, Array, Array]:
+        """Energy, forces (N, D), energy/length, and virial (D, D), energy; computed once."""
+        return compiled_energy_forces_virial(self.system, self.potential, self.edge_list)
+
+    def with_mechanics(self, mechanics: tuple[Array, Array, Array]) -> "Equilibrium":
+        """This equilibrium, which need not compute these anew."""
+        known = dataclasses.replace(self)
+        vars(known)["mechanics"] = mechanics
+        return known
 
     @property
     def energy(self) -> Float[Array, ""]:
         """Potential energy, in units of energy."""
-        return self._mechanics[0]
+        return self.mechanics[0]
 
     @property
     def forces(self) -> Float[Array, "N D"]:
         """Forces, shape (N, D), energy/length; those on fixed atoms too."""
-        return self._mechanics[1]
+        return self.mechanics[1]
 
     @property
     def stress(self) -> Float[Array, " V"]:
@@ -104,13 +112,13 @@ class Equilibrium(Summarised, Archived, eqx.Module):
         Positive under tension, as in ASE.
         """
         require_volume(self.system, "stress")
-        return voigt(self._mechanics[2]) / self.system.volume
+        return voigt(self.mechanics[2]) / self.system.volume
 
     @property
     def pressure(self) -> Float[Array, ""]:
         """Pressure, minus the mean of the normal stresses, energy/length^D."""
         require_volume(self.system, "pressure")
-        return -jnp.trace(self._mechanics[2]) / (self.system.dimension * self.system.volume)
+        return -jnp.trace(self.mechanics[2]) / (self.system.dimension * self.system.volume)
 
     @property
     def converged(self) -> bool:
@@ -237,8 +245,3 @@ class Equilibrium(Summarised, Archived, eqx.Module):
             f"{float(self.largest_force):.2e} {unit_name('energy/length', units)}, energy "
             f"{float(self.energy):.10g} {unit_name('energy', units)}"
         )
-
-
-@eqx.filter_jit
-def _mechanics(system: System, potential: Potential, edge_list: EdgeList) -> tuple[Any, ...]:
-    return energy_forces_virial(system, potential, edge_list)

@@ -19,7 +19,7 @@ from mdsens.errors import InputError, RelaxationError
 from mdsens.mechanics.enthalpy import Landscape, largest_force
 from mdsens.mechanics.rattlers import find_rattlers
 from mdsens.minimisers.dense_newton import DenseNewton
-from mdsens.minimisers.minimiser import Minimiser, State, evaluate
+from mdsens.minimisers.minimiser import Minimiser, State
 from mdsens.minimisers.newton import Newton
 from mdsens.minimisers.steps import (
     SEGMENT_STEPS,
@@ -182,7 +182,7 @@ class _TracedDescent:
         edge_list = self._edges(self.start)
         landscape = self.landscape(edge_list)
         q = landscape.coordinates
-        enthalpy, gradient = evaluate(landscape, q)
+        enthalpy, gradient = landscape.enthalpy_and_gradient(q)
         state = State(q, enthalpy, gradient, jnp.asarray(1), jnp.asarray(False), ())
         return Course(state, edge_list, q, jnp.asarray(0), jnp.asarray(jnp.inf))
 

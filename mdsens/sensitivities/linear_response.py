@@ -3,7 +3,6 @@
 import functools
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,9 +21,8 @@ from mdsens.implicit.linearisation import compiled_product
 from mdsens.implicit.refinement import refined_jvp, refined_vjp
 from mdsens.linalg.sparse_plus_low_rank import blocks_of
 from mdsens.linalg.sparse_solver import column_groups
-from mdsens.mechanics.enthalpy import Landscape
+from mdsens.mechanics.enthalpy import Landscape, condition_in
 from mdsens.mechanics.hessian_solver import HessianSolver
-from mdsens.minimisers.minimiser import evaluate
 from mdsens.potentials.potential import Potential
 from mdsens.sensitivities.results import Found
 
@@ -66,7 +64,7 @@ class LinearResponse:
     ) -> None:
         self.landscape, self.q, self.hessian, self.progress = landscape, q, hessian, progress
         # A pytree, of which the function alone is constant in compiled code.
-        self._condition = jax.tree_util.Partial(_condition, landscape)
+        self._condition = jax.tree_util.Partial(condition_in, landscape)
         self._arguments = (landscape.potential,)
         self._solver = self._block_solver(RTOL)
         self._rough_solver = self._block_solver(ESTIMATE_RTOL)
@@ -163,7 +161,7 @@ class LinearResponse:
     @functools.cached_property
     def newton_step(self) -> Float[np.ndarray, "R D"]:
         """One Newton step from q, length."""
-        gradient = np.asarray(evaluate(self.landscape, self.q)[1])[None]
+        gradient = np.asarray(self.landscape.evaluate(self.q)[1])[None]
         return -np.asarray(self._rough_solver.solve(gradient).value[0])
 
     @functools.cached_property
@@ -193,7 +191,7 @@ class LinearResponse:
         """Whether the Newton step is so long that its second order matters to the estimates."""
         if not STRAIGHT < self._reach <= LONGEST:
             return self._reach > LONGEST
-        here, there = (np.asarray(evaluate(self.landscape, q)[1]) for q in (self.q, self.ahead))
+        here, there = (np.asarray(self.landscape.evaluate(q)[1]) for q in (self.q, self.ahead))
         return not np.linalg.norm(there) <= ROUGH * np.linalg.norm(here)
 
     @property
@@ -277,10 +275,6 @@ def tangent_errors(
 
 def _norms(arrays: Float[np.ndarray, "P R D"]) -> Float[np.ndarray, " P"]:
     return np.linalg.norm(arrays.reshape(len(arrays), -1), axis=1)
-
-
-def _condition(landscape: Landscape, q: Float[Array, "R D"], potential: Potential) -> Array:
-    return eqx.tree_at(lambda given: given.potential, landscape, potential).condition(q)
 
 
 def _one_by_one(stacked: Potential, count: int) -> list[Potential]:

@@ -154,7 +154,7 @@ class DerivativesByName(Archived, Mapping[str, Mapping[str, Derivative]]):
             value = np.asarray(self.observed[name])
             divisor = np.where(is_zero(value, self.value_errors[name]), np.nan, value)
             result[name] = {
-                parameter: derivative * self._size(parameter, value.ndim) / divisor
+                parameter: np.asarray(derivative) * self._size(parameter, value.ndim) / divisor
                 for parameter, derivative in by_parameter.items()
             }
         return result

@@ -206,15 +206,20 @@ def _values(
     if not observables:
         return {}
     traceable = tuple(observable for observable in observables if observable.traceable)
-    found = dict(_compiled_values(traceable, equilibrium.for_compiled_code()))
+    found = dict(
+        _compiled_values(traceable, equilibrium.for_compiled_code(), equilibrium.mechanics)
+    )
     # In the order they were asked for.
     return {o.name: found[o.name] if o.traceable else o(equilibrium) for o in observables}
 
 
 @eqx.filter_jit
 def _compiled_values(
-    observables: tuple[Observable, ...], equilibrium: Equilibrium
+    observables: tuple[Observable, ...],
+    equilibrium: Equilibrium,
+    mechanics: tuple[Array, Array, Array],
 ) -> dict[str, Array]:
+    equilibrium = equilibrium.with_mechanics(mechanics)
     return {o.name: jnp.asarray(o(equilibrium)) for o in observables}
 
 

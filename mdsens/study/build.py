@@ -189,4 +189,4 @@ def _rattled(system: System, rattle: Rattle) -> System:
     amplitude = real(amplitude, key, at_least=0, at_most=LARGEST_RATTLE)
     moves = np.random.default_rng(rattle.seed).normal(0.0, amplitude, system.positions.shape)
     moves[np.asarray(system.fixed)] = 0.0
-    return system.with_positions(system.positions + moves)
+    return system.with_positions(np.asarray(system.positions) + moves)
