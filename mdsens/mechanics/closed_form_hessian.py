@@ -40,7 +40,7 @@ def pair_hessian_matrix(
         Shape (N D, N D), in units of energy/length^2.
     """
     geometry = edge_ends(system, potential, edge_list, jnp.asarray(free))
-    edges = int(jnp.sum(edge_list.mask))
+    edges = edge_list.edge_count
     rows = _block_rows(system.atom_count, edges, system.dimension)
 
     def of_block(block: int) -> _Row:
@@ -203,7 +203,7 @@ def embedded_atom_hessian(
     geometry = edge_ends(system, potential, edge_list, jnp.asarray(free))
     slopes, weights = _embedding(system, potential, edge_list)
     extended = jnp.concatenate([slopes, slopes[edge_list.ghost_owners], jnp.zeros(1)])
-    edges = int(jnp.sum(edge_list.mask))
+    edges = edge_list.edge_count
     blocks = _block_rows(system.atom_count, edges, system.dimension)
     gradients = _gradient_rows(system.atom_count, edges, system.dimension)
 

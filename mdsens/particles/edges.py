@@ -82,6 +82,12 @@ class EdgeList(eqx.Module):
         """Whether each slot holds an edge."""
         return self.neighbors != self.atom_count + self.ghost_owners.shape[0]
 
+    @property
+    def edge_count(self) -> int:
+        """Number of edges, each counted from both of its ends; on the host."""
+        blank = self.atom_count + self.ghost_owners.shape[0]
+        return int(np.count_nonzero(np.asarray(self.neighbors) != blank))
+
 
 def block_shape(atom_count: int) -> tuple[int, int]:
     """Number of blocks and atoms per block, (B, C), for N atoms; at least two blocks.

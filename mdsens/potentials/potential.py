@@ -235,12 +235,11 @@ class Potential(Summarised, Importable, eqx.Module):
         Returns:
             The EdgeSearch.
         """
-        reach, ranges = self.interaction_range, self.pair_ranges
-        fraction = CONTACT_SKIN_FRACTION if self.contact else SKIN_FRACTION
+        reach, ranges, usual = _ranges(self)
         return EdgeSearch(
             system.pbc,
             reach,
-            fraction * reach if skin is None else skin,
+            usual if skin is None else skin,
             ranges,
             None if ranges is None else self.species_index(system),
             with_reverse=not self.pairwise,
@@ -469,8 +468,10 @@ class Potential(Summarised, Importable, eqx.Module):
                 f"{type(self).__name__} has no parameters for species {', '.join(missing)}: "
                 f"it knows {', '.join(self.species)}"
             )
-        order = jnp.asarray([self.species.index(name) for name in system.symbols], jnp.int32)
-        return order[system.species]
+        order = np.array([self.species.index(name) for name in system.symbols], np.int32)
+        if is_concrete(system.species):
+            return jnp.asarray(order[np.asarray(system.species)])
+        return jnp.asarray(order)[system.species]
 
     def per_pair(self, edges: Edges) -> Self:
         """This potential with every table replaced by the value for each edge, shape (K, C)."""
@@ -484,6 +485,14 @@ class Potential(Summarised, Importable, eqx.Module):
             return symmetric[edges.species[None, :], edges.neighbor_species]
 
         return jax.tree.map(value, self)
+
+
+@eqx.filter_jit
+def _ranges(potential: Potential) -> tuple[Array, Array | None, Array]:
+    """The range of a potential, those of pairs of species, and the usual skin, lengths."""
+    reach = jnp.asarray(potential.interaction_range)
+    fraction = CONTACT_SKIN_FRACTION if potential.contact else SKIN_FRACTION
+    return reach, potential.pair_ranges, fraction * reach
 
 
 def _parameter_fields(potential: Potential) -> list[dataclasses.Field[Any]]:

@@ -117,7 +117,8 @@ def check_structure(system: Any, potential: Any, cell: str | None) -> None:
             "is periodic; use cell=None"
         )
     if is_concrete(potential):
-        real(np.asarray(potential.interaction_range), "the potential's range", above=0.0)
+        reach = np.asarray(potential.edge_search(system).cutoff)
+        real(reach, "the potential's range", above=0.0)
 
 
 def check_relaxation(

@@ -141,7 +141,8 @@ class Descent:
 
     def valid_edges(self) -> EdgeList:
         """Edges that hold at q: those of the last steps, or new ones where they reach too short."""
-        if not self.landscape.displacement_bound(self.q, self.reference) < self.skin:
+        moved = self.landscape.displacement_bound(self.q, self.reference)
+        if not float(moved) < self.skin:
             self._refresh_edges()
         return self.landscape.edge_list
 
