@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import lineax
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, ArrayLike
+from jaxtyping import Array, ArrayLike, Float
 
 from mdsens.implicit.conjugate_gradients import conjugate_gradients
 from mdsens.implicit.minres import minres
@@ -165,7 +165,7 @@ def symmetric_iterations(
     example: Array,
     scale: Array,
     preconditioner: Callable[..., Any] | None,
-    rtol: float,
+    rtol: float | Float[Array, ""],
     max_steps: int | None,
 ) -> Backend:
     """Conjugate gradients on A / s, which is positive definite for either sign of A, or MINRES."""

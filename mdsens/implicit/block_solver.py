@@ -24,7 +24,7 @@ class BlockSolver(abc.ABC):
     """
 
     @abc.abstractmethod
-    def solve(self, columns: PyTree[Float[Array, "K ..."]]) -> LinearSolution:
+    def solve(self, columns: PyTree[Float[Array | np.ndarray, "K ..."]]) -> LinearSolution:
         """Solve dF/dx v = b.
 
         Arguments:
@@ -38,7 +38,9 @@ class BlockSolver(abc.ABC):
             LinearSolveError: a right-hand side is not solved for.
         """
 
-    def solve_transposed(self, columns: PyTree[Float[Array, "K ..."]]) -> LinearSolution:
+    def solve_transposed(
+        self, columns: PyTree[Float[Array | np.ndarray, "K ..."]]
+    ) -> LinearSolution:
         """The same of the transposed system; here that of a symmetric dF/dx."""
         return self.solve(columns)
 
@@ -84,7 +86,7 @@ class MatrixFreeSolver(BlockSolver):
         self._given = optimality_fun, sol, args, null_space
         self._accuracy = np.asarray(rtol), np.asarray(max(TOLERANCE, 2.0 * rtol))
 
-    def solve(self, columns: PyTree[Float[Array, "K ..."]]) -> LinearSolution:
+    def solve(self, columns: PyTree[Float[Array | np.ndarray, "K ..."]]) -> LinearSolution:
         """As of every BlockSolver, one after the other, stacked in NumPy."""
         count = len(jax.tree.leaves(columns)[0])
         solved: LinearSolution = for_each_in_turn(

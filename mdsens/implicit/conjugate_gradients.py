@@ -16,7 +16,7 @@ def conjugate_gradients(
     matvec: Product,
     b: Float[Array, " n"],
     preconditioner: Product | None,
-    rtol: float,
+    rtol: float | Float[Array, ""],
     max_steps: int,
 ) -> tuple[Float[Array, " n"], Int[Array, ""]]:
     """Solve A x = b for a symmetric positive definite A.

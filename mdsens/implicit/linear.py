@@ -237,7 +237,7 @@ def solve(
 
         return run
 
-    def solved(vector: Array) -> tuple[Array, tuple[Array, Array, Array]]:
+    def solved(vector: Array) -> tuple[Array, tuple[Array, Array | np.ndarray, Array]]:
         value, diagnostics = jax.lax.custom_linear_solve(
             lambda v: deflated_product(flat_matvec, basis, shift, v),
             project_out(basis, vector),

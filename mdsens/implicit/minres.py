@@ -32,7 +32,7 @@ def minres(
     matvec: Product,
     b: Float[Array, " n"],
     preconditioner: Product | None,
-    rtol: float,
+    rtol: float | Float[Array, ""],
     max_steps: int,
 ) -> tuple[Float[Array, " n"], Int[Array, ""]]:
     """Solve A x = b for a symmetric A, minimising the residual over the Krylov space.
