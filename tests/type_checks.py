@@ -19,6 +19,7 @@ CHECKED = (
     "mdsens.implicit",
     "mdsens.linalg",
     "mdsens.mechanics",
+    "mdsens.minimisers",
     "mdsens.observables",
     "mdsens.particles",
     "mdsens.potentials",
