@@ -9,7 +9,7 @@ from jaxtyping import ArrayLike, Bool
 UNKNOWN = "–"
 
 
-def is_zero(value: ArrayLike, error: ArrayLike) -> Bool[np.ndarray, "..."]:
+def is_zero(value: ArrayLike, error: ArrayLike) -> Bool[np.ndarray, "..."] | np.bool_:
     """Whether a number is not to be told from zero.
 
     Arguments:

@@ -23,6 +23,7 @@ CHECKED = (
     "mdsens.observables",
     "mdsens.particles",
     "mdsens.potentials",
+    "mdsens.sensitivities",
 )
 
 # An int is a float, as for every type checker. Beartype knows Self only where it decorates a whole

@@ -159,9 +159,9 @@ class DerivativesByName(Archived, Mapping[str, Mapping[str, Derivative]]):
             }
         return result
 
-    def logarithmic_errors(self) -> dict[str, dict[str, Float[np.ndarray, "..."]]]:
+    def logarithmic_errors(self) -> dict[str, dict[str, Float[np.ndarray, "..."] | np.float64]]:
         """Absolute errors of `logarithmic`, from those of observables and derivatives."""
-        result: dict[str, dict[str, Float[np.ndarray, ...]]] = {}
+        result: dict[str, dict[str, np.ndarray | np.float64]] = {}
         for name, by_parameter in self.logarithmic().items():
             value = np.abs(np.asarray(self.observed[name]))
             size = np.where(value > 0.0, value, np.nan)
