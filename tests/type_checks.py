@@ -16,6 +16,7 @@ from mdsens.errors import MdsensError
 
 #: Modules of mdsens that are checked, with all that lies in them.
 CHECKED = (
+    "mdsens.batches",
     "mdsens.implicit",
     "mdsens.linalg",
     "mdsens.mechanics",

@@ -44,7 +44,7 @@ class BatchEquilibrium(Summarised, Archived, Sequence[Equilibrium]):
 
     systems: Sequence[System]
     potentials: Sequence[Potential]
-    degrees: Sequence[Float[np.ndarray, "R D"]]
+    degrees: Sequence[Float[np.ndarray, "_ D"]]
     cells: Float[np.ndarray, "S D D"]
     enthalpies: Float[np.ndarray, " S"]
     largest_force: Float[np.ndarray, " S"]

@@ -110,9 +110,16 @@ class PaddedBatch:
         # Otherwise species are numbered as the potential does: systems may order them differently.
         self.own_species = own_species and first.species is None
         symbols = example.symbols if self.own_species else first.species or ("X",)
-        self.template = System(
+        template = System(
             np.zeros((1, self.dimension)), np.eye(self.dimension),
             symbols, [0], example.pbc, units=example.units,
+        )  # fmt: skip
+        # A landscape has no axis of slots: only its structure has the arrays of this batch.
+        blank = no_edges(atoms, self.dimension, with_reverse=not self.pairwise)
+        nothing = jnp.asarray(np.zeros(()))
+        self.template = PaddedLandscape(
+            template, first, blank, nothing, template.fixed,
+            jnp.asarray(np.zeros((0, self.rows, self.dimension))), cell_mode, nothing,
         )  # fmt: skip
         self.positions = np.zeros((width, atoms, self.dimension))
         self.cells = np.tile(np.eye(self.dimension), (width, 1, 1))
@@ -155,7 +162,7 @@ class PaddedBatch:
             cell: shape (D, D), lattice vectors as rows.
             search: how the edges of that system are found.
         """
-        count = self.counts[slot]
+        count = int(self.counts[slot])
         found = search.arrays(np.asarray(positions)[:count], cell)
         edge_slots, ghosts = found.capacity
         if edge_slots > self.edge_slots or ghosts > self.ghosts:
@@ -224,23 +231,25 @@ class PaddedBatch:
     def landscapes(self) -> PaddedLandscape:
         """The landscapes in all slots; None in place of a potential that they share."""
         # Arrays of the host: they go to the devices as a whole.
-        system = eqx.tree_at(
-            lambda s: (s.positions, s.cell, s.species, s.fixed),
-            self.template,
-            (self.positions, self.cells, self.species, self.fixed),
-        )
         potential: Any = None
         if self.shared is None:
             potential = jax.tree.unflatten(self.potential_structure, self.potentials)
-        # The rest of the landscape, in the order of its attributes.
-        others: Any = (
-            self.pressure, self.rattlers, np.zeros((self.width, 0, self.rows, self.dimension)),
-            self.cell_mode, self.counts.astype(float),
+        edge_structure = jax.tree.structure(self.template.edge_list)
+        edge_arrays = jax.tree.leaves(self._edge_arrays())
+        floppy = np.zeros((self.width, 0, self.rows, self.dimension))
+        landscapes: PaddedLandscape = eqx.tree_at(
+            lambda l: (
+                l.system.positions, l.system.cell, l.system.species, l.system.fixed,
+                l.potential, l.edge_list, l.pressure, l.rattlers, l.floppy, l.true_count,
+            ),
+            self.template,
+            (
+                self.positions, self.cells, self.species, self.fixed,
+                potential, jax.tree.unflatten(edge_structure, edge_arrays),
+                self.pressure, self.rattlers, floppy, self.counts.astype(float),
+            ),
         )  # fmt: skip
-        # An EdgeList has no axis of slots: only its structure has these arrays.
-        blank = no_edges(self.atoms, self.dimension, with_reverse=not self.pairwise)
-        edges = jax.tree.unflatten(jax.tree.structure(blank), jax.tree.leaves(self._edge_arrays()))
-        return PaddedLandscape(system, potential, edges, *others)
+        return landscapes
 
 
 def _by_atom(array: np.ndarray, count: int) -> np.ndarray:

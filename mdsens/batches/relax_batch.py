@@ -253,7 +253,7 @@ class _Run:
         landscapes = self.devices.put(self.padded.landscapes())
         while (self.system_in_slot >= 0).any():
             changes: Any = (self.starts, self.fresh, self.renewed, self.fmax, self.limits)
-            begin = self.devices.put(Begin(*changes))
+            begin = Begin(*self.devices.put(changes))
             given = (
                 self.minimiser, self.devices, landscapes, self.padded.shared, begin, self.allowed,
             )  # fmt: skip
@@ -293,10 +293,10 @@ class _Run:
             unfinished = outcome == Outcome.GOING
             if unfinished and not seen.outdated[slot]:
                 continue
-            index = self.system_in_slot[slot]
+            index = int(self.system_in_slot[slot])
             system, search = batch.systems[index], batch.searches[index]
             # Not finite forces are rare, and only their atoms need all of them.
-            gradient = np.zeros((1, 1))
+            gradient = np.zeros(report.q[slot].shape)
             if outcome == Outcome.NOT_FINITE:
                 gradient = np.asarray(state.gradient)[slot]
             wrong = failure(
@@ -316,7 +316,7 @@ class _Run:
             batch.evaluations[index] += report.evaluations[slot]
             batch.stalled[index] = outcome == Outcome.STALLED
             if wrong is None:
-                batch.degrees[index] = report.q[slot, rows]
+                batch.degrees[index] = np.asarray(report.q[slot, rows])
                 batch.cells[index] = report.cells[slot]
                 batch.enthalpies[index] = report.enthalpy[slot]
                 batch.largest_force[index] = seen.force[slot]
@@ -324,7 +324,7 @@ class _Run:
                 batch.enthalpies[index], batch.largest_force[index] = np.nan, np.inf
                 batch.failures[index] = wrong
             self._fill(slot)
-            changed = changed or self.system_in_slot[slot] >= 0
+            changed = changed or bool(self.system_in_slot[slot] >= 0)
         return changed
 
 

@@ -28,16 +28,16 @@ from mdsens.relaxation.equilibrium import Equilibrium
 class Response(eqx.Module):
     """How P parameters move each structure, and what its Hessian is like."""
 
-    tangents: Float[Array, "W P R D"]
-    positions: Float[Array, "W P N D"]
-    cells: Float[Array, "W P D D"]
-    residuals: Float[Array, "W P"]
-    newton_step: Float[Array, "W R D"]
-    stiffness: Float[Array, " W"]
-    eigenvalues: Float[Array, "W E"]
-    null_rank: Int[Array, " W"]
-    floppy: Int[Array, " W"]
-    rattlers: Bool[Array, "W N"]
+    tangents: Float[Array, "*W P R D"]
+    positions: Float[Array, "*W P N D"]
+    cells: Float[Array, "*W P D D"]
+    residuals: Float[Array, "*W P"]
+    newton_step: Float[Array, "*W R D"]
+    stiffness: Float[Array, "*W"]
+    eigenvalues: Float[Array, "*W E"]
+    null_rank: Int[Array, "*W"]
+    floppy: Int[Array, "*W"]
+    rattlers: Bool[Array, "*W N"]
 
 
 @eqx.filter_jit

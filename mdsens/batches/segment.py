@@ -31,8 +31,8 @@ class Course(eqx.Module):
     """Where each slot is, where its edges were found, and how many steps it has taken."""
 
     state: State
-    reference: Float[Array, "W R D"]
-    steps: Int[Array, " W"]
+    reference: Float[Array, "*W R D"]
+    steps: Int[Array, "*W"]
 
 
 class Report(eqx.Module):

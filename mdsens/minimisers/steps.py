@@ -163,7 +163,7 @@ def within_skin(
 
 def failure(
     q: Float[np.ndarray, "R D"],
-    start: Float[np.ndarray, "R D"],
+    start: Float[np.ndarray, "S D"],
     enthalpy: float,
     gradient: Float[np.ndarray, "R D"],
     steps: int,
@@ -174,7 +174,7 @@ def failure(
 
     Arguments:
         q: degrees of freedom, shape (R, D).
-        start: those at the beginning.
+        start: those at the beginning, shape (S, D), at least the positions.
         enthalpy: at q, energy.
         gradient: at q, energy/length.
         steps: steps taken.

@@ -14,7 +14,7 @@ from mdsens.linalg.multigrid import HostPreconditioner
 from mdsens.mechanics.enthalpy import Landscape, largest_force
 from mdsens.minimisers.minimiser import Minimiser, State, first_state, refresh
 from mdsens.minimisers.segment import advance
-from mdsens.minimisers.steps import SEGMENT_STEPS, Bounds, failure, within_skin
+from mdsens.minimisers.steps import SEGMENT_STEPS, Bounds, Outcome, failure, within_skin
 from mdsens.particles.edges import EdgeList
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
@@ -112,7 +112,7 @@ class Descent:
             self.forces.append(np.asarray(segment.forces)[:count])
             self._check(state)
             self._report(state, float(seen.force))
-            if not seen.unfinished:
+            if seen.outcome != Outcome.GOING:
                 break
             if seen.outdated:
                 self._refresh_edges()
