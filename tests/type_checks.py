@@ -18,6 +18,7 @@ from mdsens.errors import MdsensError
 CHECKED = (
     "mdsens.batches",
     "mdsens.implicit",
+    "mdsens.layers",
     "mdsens.linalg",
     "mdsens.mechanics",
     "mdsens.minimisers",

@@ -4,7 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from mdsens.errors import InputError
 from mdsens.layers.checks import members, require
@@ -15,7 +15,7 @@ __all__ = ["clip", "projection_box_section"]
 
 def projection_box_section(
     x: Float[ArrayLike, "n"],
-    hyperparams: tuple[ArrayLike, ArrayLike, Float[ArrayLike, "n"], ArrayLike],
+    hyperparams: tuple[ArrayLike, ArrayLike, ArrayLike, ArrayLike],
     check_feasible: bool = True,
 ) -> Float[Array, "n"]:
     """The nearest point between two bounds with a given weighted sum.
@@ -82,7 +82,7 @@ def _box_section(x: Array, lower: Array, upper: Array, w: Array, c: Array) -> tu
     def sum_at(tau: Array) -> Array:
         return jnp.dot(w, clip(x + w * tau, lower, upper))
 
-    def halve(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+    def halve(_: Int[Array, ""], bracket: tuple[Array, Array]) -> tuple[Array, Array]:
         first, last = bracket
         middle = (first + last) // 2
         below = sum_at(breakpoints[middle]) <= c

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mdsens.errors import InputError
@@ -27,8 +28,12 @@ __all__ = [
     "ridge_regression",
 ]
 
+Given = Array | np.ndarray
+Scalar = float | Float[Array, ""]
+Data = tuple[Float[Given, "samples features"], Given]
 
-def _check_labels(name: str, labels: Array, shape: tuple[int, ...], whole: bool = False) -> None:
+
+def _check_labels(name: str, labels: Given, shape: tuple[int, ...], whole: bool = False) -> None:
     """An error for labels of another shape, which would be combined with every prediction."""
     if jnp.shape(labels) != shape:
         raise InputError(f"{name} has shape {jnp.shape(labels)}: give {shape}, one per sample")
@@ -36,18 +41,15 @@ def _check_labels(name: str, labels: Array, shape: tuple[int, ...], whole: bool 
         raise InputError(f"{name} holds {jnp.result_type(labels)}: give whole numbers")
 
 
-Data = tuple[Float[Array, "samples features"], Array]
-
-
 def binary_logistic_loss(
-    label: Int[Array, "..."], logit: Float[Array, "..."]
+    label: Int[Given, "..."], logit: Float[Given, "..."]
 ) -> Float[Array, "..."]:
     """The negative log-likelihood of labels 0 or 1, log(1 + exp(-+ logit)), entry by entry."""
     return jax.nn.softplus(jnp.where(label, -logit, logit))
 
 
 def multiclass_logistic_loss(
-    label: Int[Array, "..."], logits: Float[Array, "... classes"]
+    label: Int[Given, "..."], logits: Float[Given, "... classes"]
 ) -> Float[Array, "..."]:
     """The negative log-likelihood of a class, logsumexp(logits) - logits[label]."""
     chosen = jnp.take_along_axis(logits, jnp.asarray(label)[..., None], axis=-1)[..., 0]
@@ -68,20 +70,20 @@ class CompositeLinearFunction(abc.ABC):
         """h, the function of the predictions X w."""
 
     @abc.abstractmethod
-    def matrix(self, *args: Any, **kwargs: Any) -> Float[Array, "samples blocks"]:
+    def matrix(self, *args: Any, **kwargs: Any) -> Float[Given, "samples blocks"]:
         """X, whose column j belongs to the block j of the parameters."""
 
     @abc.abstractmethod
-    def columnwise_lipschitz_const(self, *args: Any, **kwargs: Any) -> Float[Array, " blocks"]:
+    def columnwise_lipschitz_const(self, *args: Any, **kwargs: Any) -> Float[Given, " blocks"]:
         """For every block a Lipschitz constant of the gradient in that block."""
 
-    def b(self, *args: Any, **kwargs: Any) -> Float[Array, "blocks ..."] | None:
+    def b(self, *args: Any, **kwargs: Any) -> Float[Given, "blocks ..."] | None:
         """The linear part, None if there is none."""
         del args, kwargs
         return None
 
     def __call__(
-        self, params: Float[Array, "blocks ..."], *args: Any, **kwargs: Any
+        self, params: Float[Given, "blocks ..."], *args: Any, **kwargs: Any
     ) -> Float[Array, ""]:
         """The function's value."""
         matrix = self.matrix_for(params, *args, **kwargs)
@@ -91,8 +93,8 @@ class CompositeLinearFunction(abc.ABC):
         return value if linear is None else value + jnp.vdot(linear, params)
 
     def matrix_for(
-        self, params: Float[Array, "blocks ..."], *args: Any, **kwargs: Any
-    ) -> Float[Array, "samples blocks"]:
+        self, params: Float[Given, "blocks ..."], *args: Any, **kwargs: Any
+    ) -> Float[Given, "samples blocks"]:
         """X, with the check that it has a column per block of the parameters."""
         matrix = self.matrix(*args, **kwargs)
         if jnp.ndim(matrix) != 2 or jnp.shape(params)[:1] != jnp.shape(matrix)[1:]:
@@ -118,11 +120,11 @@ class LeastSquares(CompositeLinearFunction):
         _check_labels("data[1]", data[1], predictions.shape)
         return 0.5 * jnp.mean((predictions - data[1]) ** 2)
 
-    def matrix(self, data: Data) -> Float[Array, "samples blocks"]:
+    def matrix(self, data: Data) -> Float[Given, "samples blocks"]:
         """X, whose column j belongs to the block j of the parameters."""
         return data[0]
 
-    def columnwise_lipschitz_const(self, data: Data) -> Float[Array, " blocks"]:
+    def columnwise_lipschitz_const(self, data: Data) -> Float[Given, " blocks"]:
         """For every block a Lipschitz constant of the gradient in that block."""
         return jnp.sum(data[0] ** 2, axis=0) / data[1].size
 
@@ -138,11 +140,11 @@ class MulticlassLogisticRegression(CompositeLinearFunction):
         _check_labels("data[1]", data[1], predictions.shape[:1], whole=True)
         return jnp.mean(multiclass_logistic_loss(data[1], predictions))
 
-    def matrix(self, data: Data) -> Float[Array, "samples blocks"]:
+    def matrix(self, data: Data) -> Float[Given, "samples blocks"]:
         """X, whose column j belongs to the block j of the parameters."""
         return data[0]
 
-    def columnwise_lipschitz_const(self, data: Data) -> Float[Array, " blocks"]:
+    def columnwise_lipschitz_const(self, data: Data) -> Float[Given, " blocks"]:
         """For every block a Lipschitz constant of the gradient in that block."""
         return 0.5 * jnp.mean(data[0] ** 2, axis=0)
 
@@ -155,11 +157,11 @@ class BinaryLogisticRegression(CompositeLinearFunction):
         _check_labels("data[1]", data[1], predictions.shape)
         return jnp.mean(binary_logistic_loss(data[1], predictions))
 
-    def matrix(self, data: Data) -> Float[Array, "samples blocks"]:
+    def matrix(self, data: Data) -> Float[Given, "samples blocks"]:
         """X, whose column j belongs to the block j of the parameters."""
         return data[0]
 
-    def columnwise_lipschitz_const(self, data: Data) -> Float[Array, " blocks"]:
+    def columnwise_lipschitz_const(self, data: Data) -> Float[Given, " blocks"]:
         """For every block a Lipschitz constant of the gradient in that block."""
         return 0.25 * jnp.mean(data[0] ** 2, axis=0)
 
@@ -176,23 +178,21 @@ class MulticlassLinearSVMDual(CompositeLinearFunction):
     """
 
     def subfun(
-        self, predictions: Float[Array, "features classes"], l2reg: Float[Array, ""], data: Data
+        self, predictions: Float[Array, "features classes"], l2reg: Scalar, data: Data
     ) -> Float[Array, ""]:
         """h, the function of the predictions X' beta."""
         return 0.5 / l2reg * jnp.sum((data[0].T @ data[1] - predictions) ** 2)
 
-    def matrix(self, l2reg: Float[Array, ""], data: Data) -> Float[Array, "features samples"]:
+    def matrix(self, l2reg: Scalar, data: Data) -> Float[Given, "features samples"]:
         """X', whose column j belongs to the sample j."""
         del l2reg
         return data[0].T
 
-    def columnwise_lipschitz_const(
-        self, l2reg: Float[Array, ""], data: Data
-    ) -> Float[Array, " samples"]:
+    def columnwise_lipschitz_const(self, l2reg: Scalar, data: Data) -> Float[Given, " samples"]:
         """For every block a Lipschitz constant of the gradient in that block."""
         return jnp.sum(data[0] ** 2, axis=1) / l2reg
 
-    def b(self, l2reg: Float[Array, ""], data: Data) -> Float[Array, "samples classes"]:
+    def b(self, l2reg: Scalar, data: Data) -> Float[Given, "samples classes"]:
         """The linear part."""
         del l2reg
         return data[1] - 1
@@ -205,21 +205,21 @@ multiclass_linear_svm_dual = MulticlassLinearSVMDual()
 
 
 def ridge_regression(
-    params: Float[Array, " features"], l2reg: Float[Array, ""], data: Data
+    params: Float[Given, " features"], l2reg: Scalar, data: Data
 ) -> Float[Array, ""]:
     """|X w - y|^2 / (2 n) + l2reg |w|^2 / 2 for data (X, y) of n samples."""
     return least_squares(params, data) + 0.5 * l2reg * jnp.sum(params**2)
 
 
 def l2_multiclass_logreg(
-    params: Float[Array, "features classes"], l2reg: Float[Array, ""], data: Data
+    params: Float[Given, "features classes"], l2reg: Scalar, data: Data
 ) -> Float[Array, ""]:
     """The mean multiclass logistic loss for data (X, labels) plus l2reg |W|^2 / 2."""
     return multiclass_logreg(params, data) + 0.5 * l2reg * jnp.sum(params**2)
 
 
 def multiclass_logreg_with_intercept(
-    params: tuple[Float[Array, "features classes"], Float[Array, " classes"]], data: Data
+    params: tuple[Float[Given, "features classes"], Float[Given, " classes"]], data: Data
 ) -> Float[Array, ""]:
     """The mean multiclass logistic loss of X W + b for params (W, b) and data (X, labels)."""
     W, b = params
@@ -227,8 +227,8 @@ def multiclass_logreg_with_intercept(
 
 
 def l2_multiclass_logreg_with_intercept(
-    params: tuple[Float[Array, "features classes"], Float[Array, " classes"]],
-    l2reg: Float[Array, ""],
+    params: tuple[Float[Given, "features classes"], Float[Given, " classes"]],
+    l2reg: Scalar,
     data: Data,
 ) -> Float[Array, ""]:
     """The loss of `multiclass_logreg_with_intercept` plus l2reg |W|^2 / 2, the intercept free."""

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from mdsens.errors import InputError
 from mdsens.layers.checks import booleans, callables, float_array, known_real, require
@@ -60,8 +60,8 @@ class Bisection(IterativeSolver):
     """
 
     optimality_fun: Callable[..., Any]
-    lower: float
-    upper: float
+    lower: Float[ArrayLike, ""]
+    upper: Float[ArrayLike, ""]
     check_bracket: bool = eqx.field(kw_only=True, default=True)
     has_aux: bool = eqx.field(kw_only=True, default=False)
 
