@@ -25,7 +25,14 @@ CHECKED = (
     "mdsens.observables",
     "mdsens.particles",
     "mdsens.potentials",
+    "mdsens.relaxation",
     "mdsens.sensitivities",
+)
+
+#: What warns of where the first was called, from which it is counted how deep the others are.
+UNCHECKED = (
+    "mdsens.relaxation.relax.relax",
+    "mdsens.relaxation.switched_shells.warn_of_switched_shells",
 )
 
 # An int is a float, as for every type checker. Beartype knows Self only where it decorates a whole
@@ -49,6 +56,8 @@ def _checked(typechecker, given):
     if inspect.isclass(given):
         if dataclasses.is_dataclass(given) and not hasattr(given.__init__, "unchecked"):
             given.__init__ = _checked(typechecker, given.__init__)
+        return given
+    if f"{given.__module__}.{given.__qualname__}" in UNCHECKED:
         return given
     checked = _jaxtyped(given, typechecker=typechecker)
 
