@@ -27,6 +27,7 @@ CHECKED = (
     "mdsens.potentials",
     "mdsens.relaxation",
     "mdsens.sensitivities",
+    "mdsens.study",
 )
 
 #: What warns of where the first was called, from which it is counted how deep the others are.

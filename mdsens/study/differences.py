@@ -41,9 +41,9 @@ class Difference:
         noise: what rounding and residual forces make of it, of the same shape.
     """
 
-    value: np.ndarray
-    truncation: np.ndarray
-    noise: np.ndarray
+    value: np.ndarray | np.float64
+    truncation: np.ndarray | np.float64
+    noise: np.ndarray | np.float64
 
 
 class Differences:
@@ -200,10 +200,10 @@ class Differences:
             for change in (0.0, step, -step, step / 2, -step / 2)
         }
 
-        def central(h: float) -> np.ndarray:
+        def central(h: float) -> np.ndarray | np.float64:
             return (values[h] - values[-h]) / (2.0 * h)
 
-        def even(h: float) -> np.ndarray:
+        def even(h: float) -> np.ndarray | np.float64:
             return values[h] + values[-h] - 2.0 * values[0.0]
 
         wide, narrow = central(step), central(step / 2)

@@ -147,7 +147,10 @@ def _figures(folder: Path, results: dict[str, Any]) -> dict[str, Figure]:
     if history.is_file():
         table = pandas.read_csv(history)
         figures["convergence"] = plots.convergence_figure(
-            table["step"], table["largest_force"], results["fmax"], results["units"]["fmax"]
+            table["step"].tolist(),
+            table["largest_force"].tolist(),
+            results["fmax"],
+            results["units"]["fmax"],
         )
     atoms = read_atoms(folder / STRUCTURE_NAME)
     error = results["certificate"]["derivative_error"] or 0.0

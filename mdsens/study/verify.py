@@ -44,8 +44,8 @@ class Comparison:
 
     observable: str
     parameter: str
-    implicit: np.ndarray
-    finite_difference: np.ndarray
+    implicit: np.ndarray | np.float64
+    finite_difference: np.ndarray | np.float64
     error: float
     resolution: float
     verdict: str
@@ -235,7 +235,7 @@ class _Judge:
 
 
 def compared_size(
-    derivatives: Mapping[str, np.ndarray],
+    derivatives: Mapping[str, np.ndarray | np.float64],
     name: str,
     parameters: Mapping[str, float],
     natural: float,
@@ -265,8 +265,8 @@ def compared_size(
 
 
 def relative_error(
-    found: np.ndarray,
-    derivatives: Mapping[str, np.ndarray],
+    found: np.ndarray | np.float64,
+    derivatives: Mapping[str, np.ndarray | np.float64],
     name: str,
     parameters: Mapping[str, float],
     natural: float,
@@ -310,7 +310,7 @@ def position_differences(study: Study, base: Equilibrium, name: str) -> Float[np
         if not trouble and base.potential.contact:
             trouble = differences.crossing(step)
         if not trouble:
-            return differences.of(POSITIONS, step, 0.0).value
+            return np.asarray(differences.of(POSITIONS, step, 0.0).value)
         step /= 2.0
     raise RelaxationError(
         f"{name}: no step down to {2 * step:.1e} stays in the same minimum ({trouble}): the "
