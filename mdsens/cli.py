@@ -44,10 +44,11 @@ _SetOption = Annotated[
 ]
 
 
-def _show_version(asked: bool) -> None:
+def _show_version(asked: bool) -> bool:
     if asked:
         print(f"mdsens {__version__}")
         raise typer.Exit
+    return asked
 
 
 @app.callback()
