@@ -24,13 +24,16 @@ CHECKED = (
     "mdsens.minimisers",
     "mdsens.observables",
     "mdsens.particles",
+    "mdsens.plots",
     "mdsens.potentials",
     "mdsens.relaxation",
     "mdsens.sensitivities",
     "mdsens.study",
+    "mdsens.testing",
 )
 
-#: What warns of where the first was called, from which it is counted how deep the others are.
+#: The frames between a warning and the line of the user that it names: they are counted, and a
+#: check would be one more.
 UNCHECKED = (
     "mdsens.relaxation.relax.relax",
     "mdsens.relaxation.switched_shells.warn_of_switched_shells",
