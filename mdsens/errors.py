@@ -1,5 +1,8 @@
 """The errors and warnings that a user can meet, each with one line that says what to do."""
 
+import sys
+import warnings
+
 #: Longest line that an error says; what a message quotes may have any length.
 LONGEST_LINE = 400
 
@@ -54,3 +57,13 @@ class LinearSolveError(MdsensError, RuntimeError):
 
 class MdsensWarning(UserWarning):
     """What was asked for is done, but may not be what was meant; the message says what to do."""
+
+
+def warn(message: str) -> None:
+    """Warn, and name the line that called mdsens as the place."""
+    frame, level, outermost = sys._getframe(1), 2, 2
+    while frame.f_back is not None:
+        if str(frame.f_globals.get("__name__")).split(".")[0] == "mdsens":
+            outermost = level + 1
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, MdsensWarning, stacklevel=outermost)

@@ -14,29 +14,13 @@ from beartype import BeartypeConf, FrozenDict, beartype
 
 from mdsens.errors import MdsensError
 
-#: Modules of mdsens that are checked, with all that lies in them.
-CHECKED = (
-    "mdsens.batches",
-    "mdsens.implicit",
-    "mdsens.layers",
-    "mdsens.linalg",
-    "mdsens.mechanics",
-    "mdsens.minimisers",
-    "mdsens.observables",
-    "mdsens.particles",
-    "mdsens.plots",
-    "mdsens.potentials",
-    "mdsens.relaxation",
-    "mdsens.sensitivities",
-    "mdsens.study",
-    "mdsens.testing",
-)
-
-#: The frames between a warning and the line of the user that it names: they are counted, and a
-#: check would be one more.
+#: What is not checked, and why.
 UNCHECKED = (
+    # The filter of warnings imports the errors before anything can be put in between.
+    "mdsens.errors.one_line",
+    "mdsens.errors.warn",
+    # A warning names the line that called: a check would be what called.
     "mdsens.relaxation.relax.relax",
-    "mdsens.relaxation.switched_shells.warn_of_switched_shells",
 )
 
 # An int is a float, as for every type checker. Beartype knows Self only where it decorates a whole
@@ -52,7 +36,7 @@ _jaxtyped = jaxtyping.jaxtyped
 def install():
     """Check what is imported from now on: the hook puts `jaxtyping.jaxtyped` on all it finds."""
     jaxtyping.jaxtyped = lambda *, typechecker: functools.partial(_checked, typechecker)
-    jaxtyping.install_import_hook(CHECKED, "type_checks.holds")
+    jaxtyping.install_import_hook("mdsens", "type_checks.holds")
 
 
 def _checked(typechecker, given):

@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import functools
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Bool, Float
 
-from mdsens.errors import MdsensWarning
+from mdsens.errors import warn
 from mdsens.implicit.linearisation import compiled_product
 from mdsens.linalg.multigrid import HostPreconditioner
 from mdsens.linalg.null_space import is_null, orthonormal_rows
@@ -49,11 +48,9 @@ def hessian_fits(landscape: Landscape) -> bool:
         if needed <= MEMORY_FRACTION * free:
             return True
     gib = 1024.0**3
-    warnings.warn(
+    warn(
         f"the sparse Hessian would take up to {needed / gib:.3g} GiB of {free / gib:.3g} GiB free: "
-        "it is not built, and what needs no matrix is done in its place, which is slower",
-        MdsensWarning,
-        stacklevel=3,
+        "it is not built, and what needs no matrix is done in its place, which is slower"
     )
     return False
 

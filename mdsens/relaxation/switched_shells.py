@@ -1,11 +1,9 @@
 """A shell of neighbours inside the smooth switch of a potential: told, once, when it is found."""
 
-import warnings
-
 import numpy as np
 from jaxtyping import Float
 
-from mdsens.errors import MdsensWarning
+from mdsens.errors import warn
 from mdsens.particles.edges import EdgeList
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
@@ -52,14 +50,11 @@ def warn_of_switched_shells(system: System, potential: Potential, edge_list: Edg
     gap = widest_gap(distances, switch[1], reach)
     choice = "" if gap is None else f", as in onset={gap[0]:.4g}, cutoff={gap[1]:.4g}"
     unit = "" if system.units == "reduced" else f" {unit_name('length', system.units)}"
-    warnings.warn(
+    warn(
         f"a shell of neighbours at {shell:.4g}{unit} lies inside the smooth switch of "
         f"{type(potential).__name__}, from its onset at {switch[0]:.4g} to its cutoff at "
         f"{switch[1]:.4g}: what is computed depends on where the switch is; choose onset and "
-        f"cutoff between two shells{choice}",
-        MdsensWarning,
-        # Whoever called relax.
-        stacklevel=3,
+        f"cutoff between two shells{choice}"
     )
 
 
