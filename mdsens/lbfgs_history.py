@@ -106,7 +106,7 @@ class LBFGSHistory(eqx.Module):
 
     def restricted(self, free: Bool[Array, "*shape"]) -> "LBFGSHistory":
         """The same curvature in the subspace of the free variables."""
-        steps, changes = self.steps * free, self.changes * free
+        steps, changes = (jnp.where(free, ring, 0) for ring in (self.steps, self.changes))
         products = jax.vmap(lambda step: _products(changes, step))(steps)
         own = jnp.diag(products)
         floor = jnp.finfo(own.dtype).eps * jnp.sum(changes**2, axis=tuple(range(1, changes.ndim)))

@@ -119,7 +119,7 @@ def probe_matrix(
 
 def probe(size: int, dtype: Any, ratio: float = 0.6180339887498949) -> Array:
     """A fixed vector without structure: fractional parts of multiples of a golden ratio."""
-    return ((jnp.arange(1, size + 1) * ratio) % 1 - 0.5).astype(dtype)
+    return ((jnp.arange(1, size + 1, dtype=float) * ratio) % 1 - 0.5).astype(dtype)
 
 
 def dense(matrix: Array, symmetric: bool) -> Backend:
@@ -129,7 +129,7 @@ def dense(matrix: Array, symmetric: bool) -> Backend:
     row_scale = _reciprocal(jnp.max(jnp.abs(matrix), axis=1))
     balanced = row_scale[:, None] * matrix
     column_scale = _reciprocal(jnp.max(jnp.abs(balanced), axis=0))
-    balanced = balanced * column_scale
+    balanced = balanced * column_scale[None, :]
     factors = jax.scipy.linalg.lu_factor(balanced)
 
     # Inverse iteration from a generic vector bounds the norm of the inverse from below. A small

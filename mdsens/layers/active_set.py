@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
+from mdsens.implicit import backends
 from mdsens.layers.program import Program, kkt_error
 
 __all__ = ["solve_on_active_set"]
@@ -138,7 +139,7 @@ def _factorise(Q: Array, rows: Array, inactive: Array) -> _Factors:
     false = jnp.zeros((), bool)
     factors = _Factors(H, S, coupling, jnp.zeros_like(matrix), false, false)
     # A vector without structure shows how large the inverse is, and how good.
-    probe = ((jnp.arange(1, size + 1) * 0.6180339887498949) % 1 - 0.5).astype(Q.dtype)
+    probe = backends.probe(size, Q.dtype)
     probe = probe / jnp.linalg.norm(probe)
     grown = _solve(factors, rows, probe)
     good = jnp.linalg.norm(matrix @ grown - probe) < epsilon**0.75

@@ -187,9 +187,9 @@ def _exponential(v: Array) -> Array:
     # A harmless point stands in where there is no root, so that its derivatives stay finite.
     smooth = ~(inside | polar | face | low | high)
     bracket = jnp.where(
-        smooth, jnp.clip(jnp.stack([least, most]), -limit, limit), jnp.array([0, 1])
+        smooth, jnp.clip(jnp.stack([least, most]), -limit, limit), jnp.array([0, 1], v.dtype)
     )
-    r_safe, s_safe, t_safe = jnp.where(smooth, jnp.stack([r, s, t]), jnp.array([1, 1, 0]))
+    r_safe, s_safe, t_safe = jnp.where(smooth, jnp.stack([r, s, t]), jnp.array([1, 1, 0], v.dtype))
     rho = _root(r_safe, s_safe, t_safe, jax.lax.stop_gradient(bracket))
     primal, dual = _multiples(r_safe, s_safe, rho)
     decay = jnp.exp(-jnp.abs(rho))

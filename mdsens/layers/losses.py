@@ -223,7 +223,7 @@ def multiclass_logreg_with_intercept(
 ) -> Float[Array, ""]:
     """The mean multiclass logistic loss of X W + b for params (W, b) and data (X, labels)."""
     W, b = params
-    return jnp.mean(multiclass_logistic_loss(data[1], data[0] @ W + b))
+    return jnp.mean(multiclass_logistic_loss(data[1], data[0] @ W + b[None, :]))
 
 
 def l2_multiclass_logreg_with_intercept(

@@ -381,7 +381,7 @@ def _excess(x: PyTree, hyperparams: tuple[PyTree, ArrayLike]) -> tuple[PyTree, P
 def _simplex(x: Array, value: Array) -> Array:
     largest = jnp.max(x)
     ordered = jnp.sort(x - largest, descending=True)
-    count = jnp.arange(1, x.size + 1)
+    count = jnp.arange(1, x.size + 1, dtype=x.dtype)
     thresholds = (jnp.cumsum(ordered) - value) / count
     # The last entry above its threshold ends the support; the largest entry always belongs to it.
     last = jnp.maximum(jnp.sum(ordered > thresholds), 1) - 1
@@ -398,5 +398,5 @@ def _simplex_jvp(
     # A simplex of sum 0 is a point; as its sum grows, it moves along the largest entry.
     alone = jnp.arange(x.size) == jnp.argmax(x)
     support = jnp.where(jnp.any(p > 0), p > 0, alone)
-    shift = (jnp.sum(jnp.where(support, x_dot, 0)) - value_dot) / jnp.sum(support)
+    shift = (jnp.sum(jnp.where(support, x_dot, 0)) - value_dot) / jnp.sum(support, dtype=p.dtype)
     return p, jnp.where(support, x_dot - shift, 0).astype(p.dtype)
