@@ -137,7 +137,7 @@ class _Modes:
         """Solutions of smallest norm, refined once, and relative residuals."""
 
         def apply(rights: Array, weights: Array) -> Array:
-            return (rights @ self.modes * weights) @ self.modes.T
+            return (rights @ self.modes * weights[None, :]) @ self.modes.T
 
         wanted = apply(rights, self.regular.astype(float))
         solutions = apply(wanted, self.inverse)

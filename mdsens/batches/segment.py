@@ -96,7 +96,7 @@ def _advance_slots(
             q,
             jnp.where(new, enthalpy, before.enthalpy),
             jnp.where(new, gradient, before.gradient),
-            jnp.where(begin.fresh, 0, before.evaluations) + new,
+            jnp.where(begin.fresh, 0, before.evaluations) + jnp.where(new, 1, 0),
             before.stalled & ~begin.fresh,
             memory,
         )

@@ -151,7 +151,9 @@ def _factorise(Q: Array, rows: Array, inactive: Array) -> _Factors:
         matrix, _ = state
         values, vectors = jnp.linalg.eigh(matrix)
         null = jnp.abs(values) < 100 * max(size, 16) * epsilon * jnp.max(jnp.abs(values))
-        inverse = (vectors * jnp.where(null, 0, 1 / jnp.where(null, 1, values))) @ vectors.T
+        inverse = (
+            vectors * jnp.where(null, 0, 1 / jnp.where(null, 1, values))[None, :]
+        ) @ vectors.T
         return inverse, jnp.any(null)
 
     inverse, singular = _only_if(~good, pseudo_inverse, (matrix, false))

@@ -62,7 +62,7 @@ def interior_point(
     has_upper = jnp.isfinite(upper) & ~equal
     target = jnp.where(equal, lower, 0)
     lower, upper = jnp.where(has_lower, lower, 0), jnp.where(has_upper, upper, 0)
-    sides = jnp.maximum(jnp.sum(has_lower) + jnp.sum(has_upper), 1)
+    sides = jnp.maximum(jnp.sum(has_lower) + jnp.sum(has_upper), 1).astype(Q.dtype)
     proximal = jnp.finfo(c.dtype).eps ** 0.5
     Q_proximal = Q + proximal * jnp.eye(len(c), dtype=c.dtype)
 
@@ -125,7 +125,7 @@ def interior_point(
     def iterate(state: tuple[_Point, Array, Array, Array]) -> tuple[_Point, Array, Array, Array]:
         point, _, _, count = state
         weights = point.y_lower / point.slack_lower + point.y_upper / point.slack_upper
-        factor = factorise(weights + equal / proximal)
+        factor = factorise(weights + jnp.where(equal, 1 / proximal, 0))
         nothing = jnp.zeros_like(lower)
         affine = direction(point, factor, nothing, nothing)
         gap = complementarity(point)

@@ -46,7 +46,7 @@ def prox_nuclear_norm(
 @jax.custom_jvp
 def _threshold(x: Array, threshold: Array) -> Array:
     U, s, Vt = jnp.linalg.svd(x, full_matrices=False)
-    return (U * jnp.maximum(s - threshold, 0)) @ Vt
+    return (U * jnp.maximum(s - threshold, 0)[None, :]) @ Vt
 
 
 @_threshold.defjvp
@@ -75,7 +75,7 @@ def _singular_values(x: Array, threshold: Array) -> tuple[Array, Array, Array, A
 def _isometry(x: Array, threshold: Array) -> Array:
     """W = sum of u v^T over the singular values that are kept."""
     U, _, V, kept = _singular_values(x, threshold)
-    return (U * kept) @ V.T
+    return jnp.where(kept, U, 0) @ V.T
 
 
 @_isometry.defjvp
@@ -116,11 +116,11 @@ def _isometry_tangent(x: Array, threshold: Array, W: Array, x_dot: Array) -> Arr
 
     def solve(_: object, right: Array) -> Array:
         core = U.T @ right @ V
-        even = (core + core.T) / 2 / eigenvalue(w[:, None], s[:, None], w, s)
-        odd = (core - core.T) / 2 / eigenvalue(w[:, None], s[:, None], -w, -s)
+        even = (core + core.T) / 2 / eigenvalue(w[:, None], s[:, None], w[None, :], s[None, :])
+        odd = (core - core.T) / 2 / eigenvalue(w[:, None], s[:, None], -w[None, :], -s[None, :])
         outer = eigenvalue(w, s, jnp.zeros_like(w), jnp.zeros_like(s))
         rest = U @ ((U.T @ right - core @ V.T) / outer[:, None])
-        rest = rest + ((right @ V - U @ core) / outer) @ V.T
+        rest = rest + ((right @ V - U @ core) / outer[None, :]) @ V.T
         return U @ (even + odd) @ V.T + rest
 
     forcing = -jax.jvp(lambda x: _commutator(W, x), (x,), (x_dot,))[1]

@@ -59,7 +59,7 @@ def dense_jacobian(landscape: Landscape, q: Float[Array, "R D"]) -> Float[Array,
         matrix = hessian(landscape.system_at(q), landscape.potential, landscape.edge_list, COLUMNS)
         constrained = jnp.broadcast_to(landscape.constrained_rows(q), q.shape).reshape(-1)
         matrix = jnp.where(
-            constrained[:, None] | constrained, jnp.diag(constrained.astype(float)), matrix
+            constrained[:, None] | constrained[None, :], jnp.diag(constrained.astype(float)), matrix
         )
         return (matrix + matrix.T) / 2
 
