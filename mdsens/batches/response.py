@@ -116,7 +116,7 @@ class _Modes:
         kept = lengths > NEGLIGIBLE * jnp.max(lengths, initial=0.0)
         basis = in_turn(orthonormal_basis)(jnp.where(kept, vectors, 0.0))
         known = jnp.any(basis != 0.0, axis=1)
-        self.matrix = jnp.where(constrained[:, None] | constrained, 0.0, matrix)
+        self.matrix = jnp.where(constrained[:, None] | constrained[None, :], 0.0, matrix)
         self.stiffness = jnp.max(jnp.abs(self.matrix))
         largest = jnp.maximum(jnp.max(jnp.sum(jnp.abs(self.matrix), axis=1)), 1e-300)
         half = self.matrix - basis.T @ (basis @ self.matrix)
