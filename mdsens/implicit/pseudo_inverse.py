@@ -29,7 +29,7 @@ def pseudo_inverse(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
     left, values, right = jnp.linalg.svd(matrix, full_matrices=False)
     kept = values > jnp.finfo(matrix.dtype).eps ** 0.5 * values[0]
     inverse = jnp.where(kept, 1 / jnp.where(kept, values, 1), 0)
-    return (right.T * inverse) @ left.T
+    return (right.T * inverse[None, :]) @ left.T
 
 
 @pseudo_inverse.defjvp

@@ -1,0 +1,55 @@
+"""How many programs are compiled: compilation is what a user waits for."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from ase.build import bulk
+
+import mdsens
+from mdsens.potentials import LennardJones
+
+compiled = []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda name, _, **about: (
+        compiled.append(about.get("fun_name"))
+        if name.endswith("backend_compile_duration")
+        else None
+    )
+)
+
+
+def vacancy(seed):
+    atoms = bulk("Ar", "fcc", 5.3, cubic=True) * (3, 3, 3)
+    del atoms[0]
+    atoms.positions += np.random.default_rng(seed).normal(0.0, 0.1, atoms.positions.shape)
+    return mdsens.System.from_ase(atoms)
+
+
+def differentiated(seed, cell):
+    potential = LennardJones(0.0104 * (1.0 + 0.01 * seed), 3.4, cutoff=8.0)
+    equilibrium = mdsens.relax(vacancy(seed), potential, cell=cell)
+    return mdsens.sensitivity(equilibrium, ["energy", "distance(0,1)"])
+
+
+@pytest.mark.parametrize("cell", [None, pytest.param("isotropic", marks=pytest.mark.slow)])
+def test_other_positions_and_parameters_compile_nothing(cell):
+    first = differentiated(0, cell)
+    before = len(compiled)
+    assert before > 0
+    others = [differentiated(seed, cell) for seed in (1, 2, 3)]
+    assert compiled[before:] == []
+    assert all(other.observed["energy"] != first.observed["energy"] for other in others)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("study", ["silicon-vacancy", "soft-spheres-2d"])
+def test_a_study_compiles_few_programs(study, tmp_path):
+    main = "from mdsens.cli import main; raise SystemExit(main())"
+    command = [sys.executable, "-c", main, "run", study, "--out", str(tmp_path / "out")]
+    environment = os.environ | {"JAX_LOG_COMPILES": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert 10 < done.stderr.count("Finished XLA compilation") <= 55
