@@ -35,15 +35,15 @@ type_checks.install()
 # What is tested without particles is compared to more digits than single precision has.
 jax.config.update("jax_enable_x64", True)
 
-# A product of arrays of different types or ranks says which it means.
+# What joins arrays of different types or ranks says what it means.
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
-    """Other programs promote as they like; slow tests run longer what fast ones hold to it."""
-    if not any(item.get_closest_marker(name) for name in ("peer", "slow")):
+    """Other programs and notebooks promote as they like; slow tests repeat what fast ones hold."""
+    if not any(item.get_closest_marker(name) for name in ("notebook", "peer", "slow")):
         return (yield)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         return (yield)

@@ -177,17 +177,18 @@ def _connected(laplacian: Array) -> Array:
 
 def _plan(rows: Rows, S: Array, a: Array, b: Array) -> Array:
     def residual(v: Array, S: Array, a: Array, b: Array) -> Array:
-        return jnp.sum(rows(S + v, a), axis=0) - b
+        return jnp.sum(rows(S + v[None, :], a), axis=0) - b
 
     def null_space(v: Array, S: Array, a: Array, b: Array) -> Array:
-        return _connected(_laplacian(_weights(rows, rows(S + v, a))))
+        return _connected(_laplacian(_weights(rows, rows(S + v[None, :], a))))
 
     # Marginals that move apart have no plan; least_squares takes the part that stays balanced.
     @custom_root(residual, symmetric=True, definite=True, null_space=null_space, least_squares=True)
     def solve(v: Array, S: Array, a: Array, b: Array) -> Array:
         return _anneal(rows, v, S, a, b)
 
-    return rows(S + solve(jnp.zeros_like(b), S, a, b), a)
+    v = solve(jnp.zeros_like(b), S, a, b)
+    return rows(S + v[None, :], a)
 
 
 def _anneal(rows: Rows, v: Array, S: Array, a: Array, b: Array) -> Array:
@@ -234,7 +235,7 @@ def _newton(
     floor = 10 * n * jnp.finfo(S.dtype).eps
 
     def gradient(v: Array) -> tuple[Array, Array]:
-        P = rows(S + v, a)
+        P = rows(S + v[None, :], a)
         return P, jnp.sum(P, axis=0) - b
 
     def largest(g: Array) -> Array:

@@ -249,7 +249,7 @@ def _embedded_block(
     def one_slot(end: Int[Array, " C"]) -> tuple[Array, Array, Array, Array]:
         edges = edges_between(geometry.extended, end[None], sites)
         along = potential.radial_derivatives(edges)
-        both = own_slopes + slopes[end]
+        both = (own_slopes + slopes[end])[None]
         slope = along.pair_slope + both * along.density_slope
         curvature = along.pair_curvature + both * along.density_curvature
         components = _upper(radial_hessian(edges, slope, curvature))

@@ -29,8 +29,8 @@ class Oracle:
         error: how wrong that may be, of the same shape.
     """
 
-    value: np.ndarray
-    error: np.ndarray
+    value: Float[Any, "..."]
+    error: Float[Any, "..."]
 
     def __getitem__(self, entry: Any) -> "Oracle":
         return Oracle(self.value[entry], self.error[entry])
