@@ -1,4 +1,8 @@
-"""A line search that still works where energies differ by less than their rounding."""
+"""A line search that still works where energies differ by less than their rounding.
+
+It accepts what that of `mdsens.layers` accepts, but limits trial moves atom by atom, for the edges
+that were found to reach; that one has a step along its direction and nothing else.
+"""
 
 import dataclasses
 from typing import Self
