@@ -1,6 +1,7 @@
 """A potential on a distorted structure, and its mechanics in many configurations."""
 
 import itertools
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -74,7 +75,7 @@ class Bench:
         system: System | None = None,
         edge_list: EdgeList | None = None,
         potential: Potential | None = None,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    ) -> tuple[Float[Any, "*M"], Float[Any, "*M N D"], Float[Any, "*M D D"]]:
         """Energies, forces and virials of a batch; by default with the edges of the structure."""
         system = system or self.system
         edge_list = self.edge_list if edge_list is None else edge_list
@@ -95,7 +96,7 @@ class Bench:
 
     def of(
         self, system: System, edge_list: EdgeList | None = None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    ) -> tuple[Float[Any, "*M"], Float[Any, "*M N D"], Float[Any, "*M D D"]]:
         """Energy, forces and virial of another system, or with other edges."""
         edge_list = self.edges(system) if edge_list is None else edge_list
         energies, forces, virials = self.mechanics(
@@ -103,11 +104,11 @@ class Bench:
         )
         return energies[0], forces[0], virials[0]
 
-    def energies(self, positions: np.ndarray, cells: np.ndarray | None = None) -> np.ndarray:
+    def energies(self, positions: np.ndarray, cells: np.ndarray | None = None) -> Float[Any, "..."]:
         """Energies of a batch."""
         return self.mechanics(positions, cells)[0]
 
-    def forces_of(self, positions: np.ndarray) -> np.ndarray:
+    def forces_of(self, positions: np.ndarray) -> Float[Any, "..."]:
         """Forces of a batch."""
         return self.mechanics(positions)[1]
 

@@ -145,8 +145,8 @@ def second_derivative(
 
 def along(
     function: Batched,
-    point: np.ndarray,
-    directions: np.ndarray,
+    point: Float[Any, "..."] | float,
+    directions: Float[Any, "..."],
     step: float,
     levels: int = 3,
     *,
@@ -174,7 +174,7 @@ def along(
     return extrapolated(slopes, [noise / h for h in steps])
 
 
-def rounding(function: Batched, point: np.ndarray, step: float = 1e-6, count: int = 3) -> Any:
+def rounding(function: Batched, point: Any, step: float = 1e-6, count: int = 3) -> Any:
     """How wrong rounding makes the values of a function of a batch of points, entry by entry.
 
     Fourth differences along some directions: of what is smooth nothing is left, and of errors of

@@ -101,7 +101,7 @@ def _equal(
 
 def _agrees(
     name: str,
-    value: np.ndarray,
+    value: Float[Any, "..."],
     oracle: Oracle,
     unit: str,
     tolerance: float,
@@ -263,7 +263,7 @@ def _parameter_checks(bench: Bench) -> list[Check]:
         tangent = bench.potential.direction(name)
         weight = abs(value) or 1.0
 
-        def at(change: float, tangent: Potential = tangent, weight: float = weight) -> np.ndarray:
+        def at(change: float, tangent: Potential = tangent, weight: float = weight) -> Any:
             # Not by with_parameters: a step out of its domain, the energy goes on smoothly.
             changed = jax.tree.map(
                 lambda leaf, unit: leaf + change * weight * unit, bench.potential, tangent
