@@ -12,7 +12,7 @@ from mdsens.mechanics.energy import (
     energy_forces_virial,
 )
 from mdsens.particles.edges import EdgeList
-from mdsens.particles.system import System
+from mdsens.particles.system import System, is_concrete
 from mdsens.potentials.potential import Potential
 
 #: What of the cell may relax.
@@ -91,12 +91,10 @@ class Landscape(eqx.Module):
         volume = jax.lax.stop_gradient(self.system.volume)
         return jnp.sqrt(count) * (volume / count) ** (1.0 / dimension)
 
-    @eqx.filter_jit
     def constrained_rows(self, q: Float[Array, "R D"]) -> Array:
         """Whether each row of q is that of an atom that is fixed or a rattler, shape (R, 1)."""
-        constrained = self.system.fixed | self.rattlers
-        rows = jnp.zeros(q.shape[0], bool).at[: self.system.atom_count].set(constrained)
-        return rows[:, None]
+        known = is_concrete((self, q))
+        return (_compiled_constrained_rows if known else _constrained_rows)(self, q)
 
     def project_strain(self, eta: Float[Array, "D D"]) -> Float[Array, "D D"]:
         """The part of eta that the cell mode allows: symmetric, diagonal, or isotropic."""
@@ -115,16 +113,10 @@ class Landscape(eqx.Module):
         eta = q[self.system.atom_count :]
         return jnp.eye(dimension) + self.project_strain(eta) / self.strain_length
 
-    @eqx.filter_jit
     def system_at(self, q: Float[Array, "R D"]) -> System:
         """The system at given degrees of freedom; constrained atoms stay at their reference."""
-        count = self.system.atom_count
-        positions = jnp.where(self.constrained_rows(q)[:count], self.system.positions, q[:count])
-        if self.cell_mode is None:
-            return self.system.with_positions(positions)
-        deformation = self.deformation(q)
-        moved = self.system.with_positions(positions @ deformation)
-        return moved.with_cell(self.system.cell @ deformation)
+        # What JAX does not trace, as a cell that is fixed, must stay known.
+        return (_compiled_system_at if is_concrete((self, q)) else _system_at)(self, q)
 
     @eqx.filter_jit
     def displacement_bound(
@@ -261,6 +253,26 @@ class Landscape(eqx.Module):
         x, y, z = periods[0] / jnp.linalg.norm(periods[0])
         # The planes are xy, xz and yz.
         return jnp.tensordot(jnp.stack([z, -y, x]), jnp.asarray(generators), 1)[None]
+
+
+def _constrained_rows(landscape: Landscape, q: Float[Array, "R D"]) -> Array:
+    constrained = landscape.system.fixed | landscape.rattlers
+    rows = jnp.zeros(q.shape[0], bool).at[: landscape.system.atom_count].set(constrained)
+    return rows[:, None]
+
+
+def _system_at(landscape: Landscape, q: Float[Array, "R D"]) -> System:
+    count, reference = landscape.system.atom_count, landscape.system
+    constrained = landscape.constrained_rows(q)[:count]
+    positions = jnp.where(constrained, reference.positions, q[:count])
+    if landscape.cell_mode is None:
+        return reference.with_positions(positions)
+    deformation = landscape.deformation(q)
+    return reference.with_positions(positions @ deformation).with_cell(reference.cell @ deformation)
+
+
+_compiled_constrained_rows = eqx.filter_jit(_constrained_rows)
+_compiled_system_at = eqx.filter_jit(_system_at)
 
 
 def condition_in(

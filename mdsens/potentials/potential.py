@@ -235,7 +235,9 @@ class Potential(Summarised, Importable, eqx.Module):
         Returns:
             The EdgeSearch.
         """
-        reach, ranges, usual = _ranges(self)
+        # What JAX does not trace must stay known: room for edges is made by it.
+        lengths = _compiled_ranges if is_concrete(self) else _ranges
+        reach, ranges, usual = lengths(self)
         return EdgeSearch(
             system.pbc,
             reach,
@@ -487,12 +489,14 @@ class Potential(Summarised, Importable, eqx.Module):
         return jax.tree.map(value, self)
 
 
-@eqx.filter_jit
-def _ranges(potential: Potential) -> tuple[Array, Array | None, Array]:
+def _ranges(potential: Potential) -> tuple[Any, Array | None, Any]:
     """The range of a potential, those of pairs of species, and the usual skin, lengths."""
-    reach = jnp.asarray(potential.interaction_range)
+    reach = potential.interaction_range
     fraction = CONTACT_SKIN_FRACTION if potential.contact else SKIN_FRACTION
     return reach, potential.pair_ranges, fraction * reach
+
+
+_compiled_ranges = eqx.filter_jit(_ranges)
 
 
 def _parameter_fields(potential: Potential) -> list[dataclasses.Field[Any]]:

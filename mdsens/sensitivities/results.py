@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Array, Float
@@ -14,6 +15,7 @@ from mdsens.archive import SUFFIX, Archived
 from mdsens.digits import error_text, is_zero, with_digits
 from mdsens.errors import InputError
 from mdsens.files import path_of, replacing
+from mdsens.mechanics.enthalpy import Landscape
 from mdsens.observables.observable import Observable
 from mdsens.particles import System
 from mdsens.potentials import Potential
@@ -320,13 +322,7 @@ class Sensitivity(Summarised, DerivativesByName[Float[Array, "..."]]):
         return {name: self._moved(change)[1] for name, change in self.tangents.q.items()}
 
     def _moved(self, change: Float[Array, "R D"]) -> tuple[Array, Array]:
-        landscape = self.equilibrium.landscape
-
-        def at(q: Float[Array, "R D"]) -> tuple[Array, Array]:
-            system = landscape.system_at(q)
-            return system.positions, system.cell
-
-        return jax.jvp(at, (self.equilibrium.q,), (change,))[1]
+        return _moved(self.equilibrium.landscape, self.equilibrium.q, change)
 
     @property
     def _example(self) -> tuple[System, Potential]:
@@ -466,3 +462,16 @@ def _labels(observable: Observable, shape: tuple[int, ...]) -> dict[str, list[st
     if observable.name == "stress" and shape == (3,):
         return {"labels": ["xx", "yy", "xy"]}
     return {"labels": list(observable.labels[: shape[0]])}
+
+
+@eqx.filter_jit
+def _moved(
+    landscape: Landscape, q: Float[Array, "R D"], change: Float[Array, "R D"]
+) -> tuple[Array, Array]:
+    """How positions and cell follow a change of the degrees of freedom."""
+
+    def at(q: Float[Array, "R D"]) -> tuple[Array, Array]:
+        system = landscape.system_at(q)
+        return system.positions, system.cell
+
+    return jax.jvp(at, (q,), (change,))[1]
