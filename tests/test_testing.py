@@ -147,7 +147,7 @@ class OneSided(Pairs):
         return jnp.asarray(["AB".index(name) for name in system.symbols])[system.species]
 
     def bonds(self, edges):
-        return super().bonds(edges) * (1.0 + 0.1 * edges.species)
+        return super().bonds(edges) * (1.0 + 0.1 * edges.species.astype(float))[None]
 
 
 class TwoEnergies(Pairs):
