@@ -1,6 +1,6 @@
 """How edges are found, and until when they hold: decided once, by potential and system."""
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -17,6 +17,8 @@ from mdsens.resources import on_all_cores
 
 #: Systems of so many atoms have room to spare for edges from the start.
 FEW_ATOMS = 1000
+#: Room to make for edges: as much as is given, as much as is needed, or more where atoms are few.
+Room = Literal["given", "needed", "spare"]
 
 
 class EdgeArrays(NamedTuple):
@@ -82,7 +84,7 @@ class EdgeSearch(eqx.Module):
                 edges than there is room for.
         """
         require_double_precision()
-        return self.arrays(positions, cell, capacity).edge_list(len(positions))
+        return self.arrays(positions, cell, capacity, "spare").edge_list(len(positions))
 
     def find_traced(
         self, positions: Float[Array, "N D"], cell: Float[Array, "D D"], capacity: tuple[int, int]
@@ -99,7 +101,7 @@ class EdgeSearch(eqx.Module):
         """
 
         def search(search: EdgeSearch, positions: Any, cell: Any) -> EdgeArrays:
-            return search.arrays(positions, cell, capacity, grow=False)
+            return search.arrays(positions, cell, capacity, "given")
 
         count, dimension = positions.shape
         blank = no_edges(count, dimension, capacity, self.with_reverse)
@@ -114,7 +116,7 @@ class EdgeSearch(eqx.Module):
         return found.edge_list(count)
 
     def arrays(
-        self, positions: Any, cell: Any, capacity: tuple[int, int] = (1, 0), grow: bool = True
+        self, positions: Any, cell: Any, capacity: tuple[int, int] = (1, 0), room: Room = "needed"
     ) -> EdgeArrays:
         """What `find` finds, without JAX, as what compiled code calls back must be.
 
@@ -122,7 +124,7 @@ class EdgeSearch(eqx.Module):
             positions: shape (N, D), in units of length.
             cell: shape (D, D), lattice vectors as rows.
             capacity: slots per atom and ghosts that there must be room for at least.
-            grow: whether there may be more.
+            room: how much there is.
 
         Returns:
             The arrays of the EdgeList.
@@ -143,7 +145,7 @@ class EdgeSearch(eqx.Module):
                 return table[species[pairs[:, 0]], species[pairs[:, 1]]] + skin
 
         pairs = neighbor_pairs(positions, cell, self.pbc, reach, reach_of)
-        return _arranged(pairs, count, reach, capacity, grow, self.with_reverse)
+        return _arranged(pairs, count, reach, capacity, room, self.with_reverse)
 
 
 def find_edges(
@@ -181,7 +183,7 @@ def _arranged(
     count: int,
     reach: float,
     capacity: tuple[int, int],
-    grow: bool,
+    room: Room,
     with_reverse: bool,
 ) -> EdgeArrays:
     """Pairs, as found by `neighbor_pairs`, in blocks of slots."""
@@ -200,7 +202,7 @@ def _arranged(
 
     edge_counts = np.diff(first_edges)
     widest = int(edge_counts.max(initial=0))
-    width, ghosts = _room(widest, len(owners), capacity, grow, count)
+    width, ghosts = _room(widest, len(owners), capacity, room, count)
     blocks, size = block_shape(count)
     places = blocks * width * size
     _check_representable(places)
@@ -270,12 +272,12 @@ def _check_representable(entries: int) -> None:
 
 
 def _room(
-    width: int, ghosts: int, capacity: tuple[int, int], grow: bool, atom_count: int
+    width: int, ghosts: int, capacity: tuple[int, int], room: Room, atom_count: int
 ) -> tuple[int, int]:
     """Slots and ghosts to make room for; grows in steps, so that few shapes are compiled."""
     if width <= capacity[0] and ghosts <= capacity[1]:
         return max(capacity[0], 1), capacity[1]
-    if not grow:
+    if room == "given":
         raise InputError(
             f"an atom has {width} edges and there are {ghosts} periodic images, but the traced "
             f"function has room for {capacity[0]} and {capacity[1]}: "
@@ -283,7 +285,7 @@ def _room(
         )
     if width > capacity[0]:
         # A few atoms take a step in less time than it takes to compile one for more edges.
-        spare = width // 8 if atom_count <= FEW_ATOMS else 0
+        spare = width // 8 if room == "spare" and atom_count <= FEW_ATOMS else 0
         width = width + spare + (width > 8) * (-(width + spare) % 4)
     if ghosts > capacity[1]:
         ghosts = -(-(ghosts + ghosts // 8) // 64) * 64

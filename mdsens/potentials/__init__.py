@@ -2,7 +2,8 @@
 
 from mdsens.potentials.embedded_atom import EmbeddedAtomPotential, SuttonChen
 from mdsens.potentials.pair import LennardJones, Morse, PairPotential, TruncatedPairPotential
-from mdsens.potentials.potential import Parameter, Potential, parameter
+from mdsens.potentials.parameters import Parameter, parameter
+from mdsens.potentials.potential import Potential
 from mdsens.potentials.repulsive import WCA, SoftSphere
 from mdsens.potentials.stillinger_weber import StillingerWeber
 

@@ -9,7 +9,8 @@ from jaxtyping import Array, Float, Int
 
 from mdsens.particles.edges import Edges
 from mdsens.potentials.pair import CutOffPotential
-from mdsens.potentials.potential import Parameter, RadialDerivatives, parameter
+from mdsens.potentials.parameters import Parameter, parameter
+from mdsens.potentials.potential import RadialDerivatives
 
 
 class EmbeddedAtomPotential(CutOffPotential):

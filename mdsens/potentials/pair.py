@@ -12,7 +12,8 @@ from jaxtyping import Array, Float
 from mdsens.errors import InputError
 from mdsens.particles.edges import Edges
 from mdsens.particles.system import is_concrete
-from mdsens.potentials.potential import Parameter, Potential, parameter
+from mdsens.potentials.parameters import Parameter, parameter
+from mdsens.potentials.potential import Potential
 from mdsens.values import choice, real
 
 #: How a pair energy may end at its cutoff.

@@ -5,7 +5,7 @@ import dataclasses
 import difflib
 import operator
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
+from typing import Any, ClassVar, NamedTuple, Self
 
 import equinox as eqx
 import jax
@@ -19,6 +19,7 @@ from mdsens.errors import InputError
 from mdsens.particles.edge_search import EdgeSearch
 from mdsens.particles.edges import Edges
 from mdsens.particles.system import System, is_concrete
+from mdsens.potentials.parameters import Parameter, parameter_fields
 from mdsens.potentials.tables import given_twice, names_of_pairs, table_from_names
 from mdsens.summary import Summarised, Summary
 from mdsens.units import unit_name
@@ -29,35 +30,6 @@ LENGTH_FIELDS = ("cutoff", "onset")
 #: Skin of the edges as a fraction of the potential's range; and where particles only push, longer,
 #: for it adds few edges (measured on discs: a tenth less time).
 SKIN_FRACTION, CONTACT_SKIN_FRACTION = 0.1, 0.15
-#: One value for all species, a value per species (S,), or a symmetric table per pair (S, S).
-Parameter: TypeAlias = Float[Array, "..."]
-
-
-def parameter(
-    dimension: str = "1",
-    positive: bool = False,
-    minimum: float | None = None,
-    maximum: float | None = None,
-    per: str = "pair",
-    **field_options: Any,
-) -> Any:
-    """Declare a parameter of a potential: a float leaf that derivatives can be asked for.
-
-    Arguments:
-        dimension: physical dimension in powers of energy and length, e.g. ``"energy/length^3"``.
-        positive: whether only values above zero are allowed.
-        minimum: the smallest value allowed; None for no bound.
-        maximum: the largest value allowed; None for no bound.
-        per: ``"pair"`` if the parameter may be a table over pairs of species, ``"species"`` if it
-            may also be one value per species, ``"all"`` if there is one value only.
-        field_options: further options of ``equinox.field``, such as ``default``.
-
-    Returns:
-        The field, for use in the body of a Potential.
-    """
-    bounds = {"above": 0.0 if positive else None, "at_least": minimum, "at_most": maximum}
-    metadata = {"parameter": True, "dimension": dimension, "bounds": bounds, "per": per}
-    return eqx.field(metadata=metadata, **field_options)
 
 
 class RadialDerivatives(NamedTuple):
@@ -265,7 +237,7 @@ class Potential(Summarised, Importable, eqx.Module):
             if any(field.name == "species" for field in dataclasses.fields(self)):
                 object.__setattr__(self, "species", names)
             names_of_pairs(names, label)
-        for field in _parameter_fields(self):
+        for field in parameter_fields(self):
             object.__setattr__(self, field.name, self._checked_table(field))
         self.check_relations()
 
@@ -313,7 +285,7 @@ class Potential(Summarised, Importable, eqx.Module):
     def parameter_dimension(self, name: str) -> str:
         """Physical dimension of a parameter, e.g. ``"energy"``."""
         field = self._entry(name)[0]
-        return next(f for f in _parameter_fields(self) if f.name == field).metadata["dimension"]
+        return next(f for f in parameter_fields(self) if f.name == field).metadata["dimension"]
 
     def parameter_units(self, name: str, units: str = "ase") -> str:
         """Unit of a parameter in a system of units, e.g. ``"eV"``."""
@@ -349,7 +321,7 @@ class Potential(Summarised, Importable, eqx.Module):
 
     def _summary(self) -> Summary | None:
         shape = () if self.species is None else (len(self.species),)
-        for field in _parameter_fields(self):
+        for field in parameter_fields(self):
             leaf = getattr(self, field.name, None)
             if not (isinstance(leaf, (jax.Array, np.ndarray)) and is_concrete(leaf)):
                 return None
@@ -417,7 +389,7 @@ class Potential(Summarised, Importable, eqx.Module):
 
     def _entries(self) -> dict[str, tuple[str, tuple[int, ...]]]:
         entries: dict[str, tuple[str, tuple[int, ...]]] = {}
-        for field in _parameter_fields(self):
+        for field in parameter_fields(self):
             shape, names = getattr(self, field.name).shape, self.species or ()
             if len(shape) == 0:
                 entries[field.name] = (field.name, ())
@@ -497,7 +469,3 @@ def _ranges(potential: Potential) -> tuple[Any, Array | None, Any]:
 
 
 _compiled_ranges = eqx.filter_jit(_ranges)
-
-
-def _parameter_fields(potential: Potential) -> list[dataclasses.Field[Any]]:
-    return [field for field in dataclasses.fields(potential) if field.metadata.get("parameter")]

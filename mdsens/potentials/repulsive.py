@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from mdsens.particles.edges import Edges
 from mdsens.potentials.pair import PairPotential
-from mdsens.potentials.potential import Parameter, parameter
+from mdsens.potentials.parameters import Parameter, parameter
 from mdsens.values import choice, real
 
 #: Exponents of the overlap by the names of their laws.

@@ -207,7 +207,7 @@ def test_what_the_search_refuses(change, message):
 def test_edges_of_a_traced_function_have_the_room_that_they_are_given():
     search, positions, cell = EdgeSearch((True,) * 3, 2.5), np.eye(3)[:2], np.eye(3) * 3.0
     with pytest.raises(InputError, match=r"pass capacity=\("):
-        search.arrays(positions, cell, capacity=(1, 1), grow=False)
+        search.arrays(positions, cell, capacity=(1, 1), room="given")
     free = search.find(positions, cell)
     traced = jax.jit(lambda *given: search.find_traced(*given, free.capacity))(positions, cell)
     for ours, theirs in zip(jax.tree.leaves(traced), jax.tree.leaves(free), strict=True):

@@ -1,0 +1,42 @@
+"""What a parameter of a potential is: a field of numbers that derivatives can be asked for."""
+
+import dataclasses
+from typing import Any, TypeAlias
+
+import equinox as eqx
+from jaxtyping import Array, Float
+
+#: One value for all species, a value per species (S,), or a symmetric table per pair (S, S).
+Parameter: TypeAlias = Float[Array, "..."]
+
+
+def parameter(
+    dimension: str = "1",
+    positive: bool = False,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    per: str = "pair",
+    **field_options: Any,
+) -> Any:
+    """Declare a parameter of a potential: a float leaf that derivatives can be asked for.
+
+    Arguments:
+        dimension: physical dimension in powers of energy and length, e.g. ``"energy/length^3"``.
+        positive: whether only values above zero are allowed.
+        minimum: the smallest value allowed; None for no bound.
+        maximum: the largest value allowed; None for no bound.
+        per: ``"pair"`` if the parameter may be a table over pairs of species, ``"species"`` if it
+            may also be one value per species, ``"all"`` if there is one value only.
+        field_options: further options of ``equinox.field``, such as ``default``.
+
+    Returns:
+        The field, for use in the body of a Potential.
+    """
+    bounds = {"above": 0.0 if positive else None, "at_least": minimum, "at_most": maximum}
+    metadata = {"parameter": True, "dimension": dimension, "bounds": bounds, "per": per}
+    return eqx.field(metadata=metadata, **field_options)
+
+
+def parameter_fields(potential: Any) -> list[dataclasses.Field[Any]]:
+    """The fields of a potential that are parameters."""
+    return [field for field in dataclasses.fields(potential) if field.metadata.get("parameter")]
