@@ -42,15 +42,11 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
-    """Other programs and notebooks promote as they like; slow tests repeat what fast ones hold."""
-    if not any(item.get_closest_marker(name) for name in ("notebook", "peer", "slow")):
+    """Other programs and notebooks promote as they like."""
+    if not any(item.get_closest_marker(name) for name in ("notebook", "peer", "promotes")):
         return (yield)
-    type_checks.in_slow_test = True
-    try:
-        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-            return (yield)
-    finally:
-        type_checks.in_slow_test = False
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        return (yield)
 
 
 @pytest.fixture

@@ -272,7 +272,7 @@ def test_a_compiled_gradient_of_a_relaxation_is_the_same(name):
         at_rest = mdsens.relax(
             equilibrium.system, LennardJones(1.0, sigma, CUTOFF), "lbfgs", fmax=1e-10
         ).positions
-        return ((at_rest - at_rest.mean(axis=0)) ** 2).sum()
+        return ((at_rest - at_rest.mean(axis=0, keepdims=True)) ** 2).sum()
 
     positions = np.asarray(equilibrium.positions)
     centred = positions - positions.mean(axis=0)

@@ -118,7 +118,8 @@ class Elsewhere(Pairs):
         return (system.positions[:, 0] > 0.2).astype(jnp.int32)
 
     def bonds(self, edges):
-        return super().bonds(edges) * (1.0 + 0.1 * (edges.species + edges.neighbor_species))
+        both = edges.species[None] + edges.neighbor_species
+        return super().bonds(edges) * (1.0 + 0.1 * both.astype(float))
 
 
 class Compass(Pairs):
@@ -135,7 +136,8 @@ class FirstComesFirst(Pairs):
         return system.species
 
     def bonds(self, edges):
-        return super().bonds(edges) * (1.0 + 0.1 * (edges.species + edges.neighbor_species))
+        both = edges.species[None] + edges.neighbor_species
+        return super().bonds(edges) * (1.0 + 0.1 * both.astype(float))
 
 
 class OneSided(Pairs):

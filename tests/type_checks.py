@@ -7,6 +7,7 @@ its annotations do not allow, if it refuses it itself; what it takes all the sam
 import dataclasses
 import functools
 import inspect
+from collections.abc import Sequence
 from typing import Any, Self
 
 import jaxtyping
@@ -30,11 +31,6 @@ holds = beartype(conf=BeartypeConf(is_pep484_tower=True, hint_overrides=FrozenDi
 #: Set to False by tests that give any value at all: what is taken there need not be named.
 active = True
 
-#: Rooms that slow tests, other programs and notebooks hold to their annotations too.
-IN_ALL_TESTS = ("linalg", "mechanics", "observables", "particles", "potentials")
-#: Set to True while such a test runs.
-in_slow_test = False
-
 _jaxtyped = jaxtyping.jaxtyped
 
 
@@ -47,18 +43,20 @@ def install():
 def _checked(typechecker, given):
     """A function or a dataclass that refuses in its own words what its annotations do not allow."""
     if inspect.isclass(given):
+        if issubclass(given, Sequence):
+            # Beartype would take out an item at random, and to take one out may be an error.
+            given.__orig_bases__ = given.__bases__
         if dataclasses.is_dataclass(given) and not hasattr(given.__init__, "unchecked"):
             given.__init__ = _checked(typechecker, given.__init__)
         return given
     if f"{given.__module__}.{given.__qualname__}" in UNCHECKED:
         return given
     checked = _jaxtyped(given, typechecker=typechecker)
-    always = given.__module__.split(".")[1:2] in [[room] for room in IN_ALL_TESTS]
 
     @functools.wraps(checked)
     def call(*arguments, **options):
         __tracebackhide__ = True
-        if not active or (in_slow_test and not always):
+        if not active:
             return given(*arguments, **options)
         try:
             return checked(*arguments, **options)

@@ -40,7 +40,7 @@ def lasso_objective(x, data):
 def lasso_loss(x, theta, data):
     """The squared error on the validation data, the mean over the path."""
     del theta
-    residual = x @ data["X_validation"].T - data["y_validation"]
+    residual = x @ data["X_validation"].T - data["y_validation"][None]
     return jnp.mean(residual**2) / 2
 
 

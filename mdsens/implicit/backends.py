@@ -150,7 +150,7 @@ def dense(matrix: Array, symmetric: bool) -> Backend:
         x = jax.scipy.linalg.lu_solve(factors, valid * column_scale * b, trans=1)
         return row_scale * x, jnp.zeros((), int)
 
-    asymmetry = jnp.max(jnp.abs(matrix - matrix.T)) if symmetric else jnp.zeros(())
+    asymmetry = jnp.max(jnp.abs(matrix - matrix.T)) if symmetric else jnp.zeros((), dtype)
     asymmetric = asymmetry > jnp.finfo(dtype).eps ** 0.5 * jnp.max(jnp.abs(matrix))
     return Backend(forward, backward, singular, asymmetric, ~jnp.all(jnp.isfinite(matrix)))
 

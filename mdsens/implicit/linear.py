@@ -281,7 +281,7 @@ def _pseudo_inverse_solution(
     if throw:
         # What depends on b is not looked at with least_squares, where b may be a tangent that is
         # yet to be transposed.
-        asymmetry = jnp.max(jnp.abs(known - known.T)) if symmetric else jnp.zeros(())
+        asymmetry = jnp.max(jnp.abs(known - known.T)) if symmetric else jnp.zeros((), known.dtype)
         largest = jnp.max(jnp.abs(known))
         problem = jnp.asarray(-1)
         if not least_squares:

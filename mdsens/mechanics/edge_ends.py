@@ -52,5 +52,5 @@ def atoms_of_block(
 ) -> tuple[Int[Array, " C"], Bool[Array, " C"]]:
     """Indices of a block's atoms, N for those that only fill it up, and whether each may move."""
     count = geometry.owners[-1]
-    own = jnp.minimum(block * size + jnp.arange(size, dtype=jnp.int32), count)
+    own = jnp.minimum(block.astype(jnp.int32) * size + jnp.arange(size, dtype=jnp.int32), count)
     return own, (own < count) & geometry.free[jnp.minimum(own, geometry.free.size - 1)]

@@ -26,7 +26,7 @@ def soft_threshold(x, threshold, scaling=1.0):
 
 def simplex_projection(x, radius=1.0):
     descending = jnp.sort(x)[::-1]
-    thresholds = (jnp.cumsum(descending) - radius) / jnp.arange(1, len(x) + 1)
+    thresholds = (jnp.cumsum(descending) - radius) / jnp.arange(1.0, len(x) + 1)
     return jnp.maximum(x - thresholds[jnp.sum(descending > thresholds) - 1], 0)
 
 

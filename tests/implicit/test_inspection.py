@@ -151,6 +151,7 @@ def test_a_solver_without_aux_where_one_is_announced_is_an_error():
 
 
 @pytest.mark.slow
+@pytest.mark.promotes("JAXopt divides by a count")
 def test_solvers_of_jaxopt_project_onto_the_birkhoff_polytope(monkeypatch):
     """With our custom_root in place of JAXopt's, whose solvers give named tuples."""
     monkeypatch.setattr(jaxopt_base.idf, "custom_root", custom_root)

@@ -49,6 +49,7 @@ def best_log_penalty():
 @pytest.mark.parametrize(
     ("optimiser", "maxiter"), [("lbfgs", 50), (optax.adam(0.5), 300)], ids=["lbfgs", "adam"]
 )
+@pytest.mark.promotes("Optax raises a float to a count")
 def test_the_best_ridge_penalty_is_found(best_log_penalty, optimiser, maxiter):
     result = bilevel.minimise(
         validation_loss, ridge, 0.0, optimiser=optimiser, maxiter=maxiter, tol=1e-7
@@ -92,6 +93,7 @@ def test_each_inner_problem_starts_from_the_last_solution():
 
 
 @pytest.mark.slow
+@pytest.mark.promotes("Optax raises a float to a count")
 def test_an_interrupted_run_goes_on_where_it_stopped():
     options = {"optimiser": optax.adam(0.1), "tol": 0.0}
     whole = bilevel.minimise(validation_loss, ridge, 0.0, maxiter=8, **options)

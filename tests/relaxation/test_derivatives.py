@@ -269,7 +269,7 @@ def test_a_packing_changes_as_if_relaxed_again_and_its_rattler_stays():
     def held(equilibrium):
         # Without the translation that nothing determines, and without the rattler.
         positions = jnp.delete(equilibrium.positions, 5, axis=0)
-        return positions - jnp.mean(positions, axis=0)
+        return positions - jnp.mean(positions, axis=0, keepdims=True)
 
     noise = numerical.left_over(relaxed(1.0), held)
     expected = numerical.derivative(lambda d: held(relaxed(d)), 1.0, 5e-4, noise=noise)

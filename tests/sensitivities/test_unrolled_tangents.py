@@ -45,10 +45,10 @@ def test_tangents_are_those_of_a_loop_written_by_hand():
 
     def energy(x, small):
         diameters = jnp.where(SPECIES == 0, 1.0, small)
-        contact = (diameters[:, None] + diameters) / 2
+        contact = (diameters[:, None] + diameters[None]) / 2
         total = 0.0
         for image in images:
-            vectors = x[:, None] - x + image
+            vectors = x[:, None] - x[None] + image[None, None]
             apart = jnp.sum(vectors**2, axis=-1) > 0
             r = jnp.sqrt(jnp.where(apart[..., None], vectors, 1.0) ** 2 @ jnp.ones(2))
             overlap = jnp.where(apart, jnp.maximum(1 - r / contact, 0.0), 0.0)
