@@ -126,7 +126,7 @@ def kkt(
 
 
 def proximal_gradient(
-    fun: Objective, prox: Callable[..., PyTree], stepsize: float = 1.0
+    fun: Objective, prox: Callable[..., PyTree], stepsize: float | Float[Array, ""] = 1.0
 ) -> Callable[..., PyTree]:
     """The fixed point of one step of proximal gradient descent on f + g.
 
@@ -148,7 +148,7 @@ def proximal_gradient(
 
 
 def projected_gradient(
-    fun: Objective, projection: Callable[..., PyTree], stepsize: float = 1.0
+    fun: Objective, projection: Callable[..., PyTree], stepsize: float | Float[Array, ""] = 1.0
 ) -> Callable[..., PyTree]:
     """The fixed point of one step of projected gradient descent.
 
@@ -187,7 +187,7 @@ def kl_mapping(x: PyTree) -> PyTree:
 def mirror_descent(
     fun: Objective,
     projection: Callable[..., PyTree],
-    stepsize: float = 1.0,
+    stepsize: float | Float[Array, ""] = 1.0,
     mapping_fun: Callable[[PyTree], PyTree] = kl_mapping,
 ) -> Callable[..., PyTree]:
     """The fixed point of one step of mirror descent in a Bregman geometry.
@@ -215,7 +215,7 @@ def mirror_descent(
 
 def newton(
     optimality_fun: Callable[..., PyTree],
-    stepsize: float = 1.0,
+    stepsize: float | Float[Array, ""] = 1.0,
     solve: Solver | None = None,
     *,
     symmetric: bool = False,

@@ -49,7 +49,7 @@ class MirrorDescent(Minimiser):
     """
 
     projection_grad: Callable[..., Any]
-    stepsize: float | Callable[..., Any]
+    stepsize: float | Float[Array, ""] | Callable[..., Any]
 
     def __check_init__(self) -> None:
         callables(self, "projection_grad")

@@ -55,7 +55,7 @@ class ProximalDescent(Minimiser):
         decrease_factor: factor between step sizes tried in one iteration.
     """
 
-    stepsize: float | Callable[..., Any] = eqx.field(kw_only=True, default=0.0)
+    stepsize: float | Float[Array, ""] | Callable[..., Any] = eqx.field(kw_only=True, default=0.0)
     maxls: int = eqx.field(kw_only=True, default=50)
     acceleration: bool = eqx.field(kw_only=True, default=True)
     decrease_factor: float = eqx.field(kw_only=True, default=0.5)

@@ -62,6 +62,16 @@ def test_the_lasso_has_the_solution_of_scikit_learn(name):
     np.testing.assert_allclose(params, lasso(), rtol=0, atol=1e-8)
 
 
+def test_a_step_from_data_that_jax_traces_has_the_solution_as_well():
+    @jax.jit
+    def params(X, y):
+        step = len(y) / jnp.linalg.norm(X, 2) ** 2
+        solver = ProximalGradient(squares, prox_lasso, stepsize=step, tol=1e-10, maxiter=2000)
+        return solver.run(jnp.zeros(10), L1REG, (X, y)).params
+
+    np.testing.assert_allclose(params(*DATA), lasso(), rtol=0, atol=1e-8)
+
+
 @pytest.mark.parametrize("name", ["accelerated", "composite"])
 def test_the_derivative_of_the_lasso_is_that_on_its_support(name):
     solver = LASSO_SOLVERS[name]
