@@ -20,7 +20,7 @@ from mdsens.minimisers.minimiser import Minimiser, State
 from mdsens.minimisers.newton import Newton
 from mdsens.minimisers.preconditioned_lbfgs import PreconditionedLBFGS
 from mdsens.minimisers.steps import Outcome, failure, within_skin
-from mdsens.particles.system import System, is_concrete
+from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation.arguments import METHODS, check_structure, checked_options
 from mdsens.resources import EIGENVECTOR_LIMIT
@@ -359,7 +359,7 @@ def _check(systems: list[System], potentials: list[Potential], method: Any, cell
             check_structure(system, potential, cell)
         except InputError as error:
             raise InputError(f"systems[{index}]: {error}") from None
-        if not is_concrete(system, potential):
+        if is_traced((system, potential)):
             raise InputError(f"relax_batch is no function to trace: {NOT_TRACED}")
         if system.dimension != systems[0].dimension:
             raise InputError(

@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mdsens.batches.padding import (
@@ -13,26 +14,39 @@ from mdsens.batches.padding import (
     PaddedLandscape,
     with_potential,
 )
-from mdsens.implicit import orthonormal_basis
-from mdsens.implicit.linearisation import directional_change
+from mdsens.implicit import (
+    BlockSolver,
+    LinearSolution,
+    jacobian_error_estimate,
+    jvp_solution,
+    newton_step,
+    orthonormal_basis,
+)
 from mdsens.linalg.null_space import NEGLIGIBLE, NULL_FRACTION
-from mdsens.mechanics.enthalpy import Landscape
+from mdsens.mechanics.enthalpy import Landscape, condition_in
 from mdsens.mechanics.rattlers import find_rattlers
 from mdsens.minimisers.dense_newton import dense_jacobian, eigh, in_turn
 from mdsens.observables.observable import Observable
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation.certificate import EIGENVALUE_COUNT
 from mdsens.relaxation.equilibrium import Equilibrium
+from mdsens.sensitivities.linear_response import part_taken
 
 
 class Response(eqx.Module):
-    """How P parameters move each structure, and what its Hessian is like."""
+    """How P parameters move each structure, and what its Hessian is like.
+
+    `step` leads to where the structure's error is of second order, and `ahead` are the tangents
+    there; `None` where no errors are estimated.
+    """
 
     tangents: Float[Array, "*W P R D"]
+    residuals: Float[Array | np.ndarray, "*W P"]
+    step: Float[Array, "*W R D"] | None
+    ahead: Float[Array, "*W P R D"] | None
+    errors: Float[Array | np.ndarray, "*W P"] | None
     positions: Float[Array, "*W P N D"]
     cells: Float[Array, "*W P D D"]
-    residuals: Float[Array, "*W P"]
-    newton_step: Float[Array, "*W R D"]
     stiffness: Float[Array, "*W"]
     eigenvalues: Float[Array, "*W E"]
     null_rank: Int[Array, "*W"]
@@ -48,6 +62,7 @@ def respond(
     directions: Potential,
     q: Float[Array, "W R D"],
     forces: Float[Array, " W"],
+    estimate: bool,
 ) -> Response:
     """The response of the structures in all slots to changes along P directions."""
 
@@ -57,7 +72,7 @@ def respond(
         shared, directions = common
 
         def one(landscape: PaddedLandscape, q: Array, force: Array) -> Response:
-            return _response(with_potential(landscape, shared), directions, q, force)
+            return _response(with_potential(landscape, shared), directions, q, force, estimate)
 
         return jax.vmap(one)(landscapes, q, forces)
 
@@ -69,22 +84,27 @@ def _response(
     directions: Potential,
     q: Float[Array, "R D"],
     force: Float[Array, ""],
+    estimate: bool,
 ) -> Response:
     """The same for one structure."""
-    found = find_rattlers(landscape.system_at(q), landscape.potential, landscape.edge_list, force)
+    potential = landscape.potential
+    found = find_rattlers(landscape.system_at(q), potential, landscape.edge_list, force)
     rattlers = landscape.rattlers | found
     landscape = eqx.tree_at(lambda l: l.rattlers, landscape, rattlers)
     landscape = landscape.with_rattlers_at(q).backbone()
     modes = _Modes(landscape, q)
-
-    def condition(q: Array, potential: Potential) -> Array:
-        return eqx.tree_at(lambda l: l.potential, landscape, potential).condition(q)
-
-    rights = directional_change(condition, q, (landscape.potential,), (directions,))
-    rights = rights.reshape(-1, q.size)
-    tangents, residuals = modes.solve(-rights)
-    newton_step = modes.solve(-landscape.condition(q).reshape(1, -1))[0].reshape(q.shape)
-    tangents = tangents.reshape(-1, *q.shape)
+    condition = jax.tree_util.Partial(condition_in, landscape)
+    given = condition, q, (potential,), (directions,), modes
+    step = ahead = errors = None
+    if estimate:
+        step = newton_step(condition, q, (potential,), modes) - q
+        step = part_taken(step, potential.interaction_range) * step
+        estimated = jacobian_error_estimate(*given, improved=q + step)
+        tangents, residuals = estimated.derivative, estimated.residual
+        ahead, errors = estimated.corrected, estimated.absolute
+    else:
+        solution = jvp_solution(*given)
+        tangents, residuals = solution.value, solution.residual
 
     def moved(q: Array) -> tuple[Array, Array]:
         system = landscape.system_at(q)
@@ -92,12 +112,12 @@ def _response(
 
     positions, cells = jax.vmap(lambda tangent: jax.jvp(moved, (q,), (tangent,))[1])(tangents)
     return Response(
-        tangents, positions, cells, residuals, newton_step, modes.stiffness, modes.lowest,
-        modes.null_rank, modes.floppy, rattlers,
+        tangents, residuals, step, ahead, errors, positions, cells,
+        modes.stiffness, modes.lowest, modes.null_rank, modes.floppy, rattlers,
     )  # fmt: skip
 
 
-class _Modes:
+class _Modes(BlockSolver):
     """All eigenvalues and modes of a Hessian, and solves outside its null space.
 
     Attributes:
@@ -133,18 +153,24 @@ class _Modes:
         self.null_rank = jnp.sum(known)
         self.floppy = jnp.sum(jnp.abs(values) < NULL_FRACTION * largest)
 
-    def solve(self, rights: Float[Array, "P RD"]) -> tuple[Array, Array]:
-        """Solutions of smallest norm, refined once, and relative residuals."""
+    def solve(self, columns: Float[Array, "P R D"]) -> LinearSolution:
+        """As of every BlockSolver, refined once."""
+        rights = columns.reshape(len(columns), -1)
 
         def apply(rights: Array, weights: Array) -> Array:
             return (rights @ self.modes * weights[None, :]) @ self.modes.T
 
         wanted = apply(rights, self.regular.astype(float))
-        solutions = apply(wanted, self.inverse)
-        solutions = solutions + apply(wanted - solutions @ self.matrix, self.inverse)
-        left = apply(wanted - solutions @ self.matrix, self.regular.astype(float))
-        size = jnp.maximum(jnp.linalg.norm(wanted, axis=1), 1e-300)
-        return solutions, jnp.linalg.norm(left, axis=1) / size
+        value = apply(wanted, self.inverse)
+        value = value + apply(wanted - value @ self.matrix, self.inverse)
+        left = apply(wanted - value @ self.matrix, self.regular.astype(float))
+        outside = jnp.linalg.norm(rights - wanted, axis=1)
+        residual = jnp.linalg.norm(left, axis=1) / jnp.maximum(
+            jnp.linalg.norm(wanted, axis=1), 1e-300
+        )
+        return LinearSolution(
+            value.reshape(columns.shape), residual, outside, jnp.zeros(outside.shape, int)
+        )
 
 
 @eqx.filter_jit

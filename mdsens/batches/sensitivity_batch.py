@@ -12,13 +12,13 @@ from rich.progress import track
 from mdsens.batches.batch_equilibrium import BatchEquilibrium
 from mdsens.batches.batch_sensitivity import BatchSensitivity
 from mdsens.batches.padding import Devices, PaddedBatch, all_devices, shape_groups
-from mdsens.batches.response import Response, observe, respond
+from mdsens.batches.response import observe, respond
 from mdsens.errors import InputError, UnreliableDerivativeError
 from mdsens.observables.observable import Observable
 from mdsens.relaxation.certificate import EIGENVALUE_COUNT
 from mdsens.resources import EIGENVECTOR_LIMIT
 from mdsens.sensitivities.arguments import asked_observables, asked_parameters
-from mdsens.sensitivities.linear_response import tangent_errors
+from mdsens.sensitivities.linear_response import relative_to_largest
 from mdsens.sensitivities.noise import Noise, derivative_errors, noise_of, value_errors
 from mdsens.values import boolean, instance, integer, listing
 
@@ -174,14 +174,10 @@ class _Job:
         )
         landscapes = devices.put(padded.landscapes())
 
-        def response_at(q: np.ndarray) -> Response:
-            placed = devices.put(q), devices.put(forces)
-            return jax.device_get(respond(devices, landscapes, padded.shared, directions, *placed))
-
-        response = response_at(q)
-        if self.estimate:
-            # Along one Newton step, after which the error is of second order.
-            ahead = response_at(q + response.newton_step).tangents
+        placed = devices.put(q), devices.put(forces)
+        response = jax.device_get(
+            respond(devices, landscapes, padded.shared, directions, *placed, self.estimate)
+        )
         for slot, index in enumerate(chunk.indices):
             system = batch.systems[index]
             count, dimension = system.positions.shape
@@ -195,13 +191,11 @@ class _Job:
             self.rattlers[index, :count] = rattlers = response.rattlers[slot, :count]
             self.stiffness[index] = response.stiffness[slot]
             if self.estimate:
-                self.steps[index] = np.asarray(response.newton_step[slot, rows])
-                self.ahead[index] = np.asarray(ahead[slot][:, rows])
+                self.steps[index] = np.asarray(response.step[slot, rows])
+                self.ahead[index] = np.asarray(response.ahead[slot][:, rows])
                 here = {name: self.degrees[name][index] for name in self.names}
-                self.relative_errors[index] = tangent_errors(
-                    batch.potentials[index],
-                    here,
-                    dict(zip(self.names, self.ahead[index], strict=True)),
+                self.relative_errors[index] = relative_to_largest(
+                    batch.potentials[index], here, response.errors[slot]
                 )
             moving = ~np.asarray(system.fixed) & ~rattlers
             translations = dimension * (not np.asarray(system.fixed).any() and moving.any())

@@ -14,6 +14,9 @@ from mdsens.implicit.linear import TOLERANCE, LinearSolution
 from mdsens.implicit.linear import solve as linear_solve
 from mdsens.implicit.linearisation import linearise
 
+#: Relative residual that is enough to estimate an error.
+ROUGH_RTOL = 1e-2
+
 
 class BlockSolver(abc.ABC):
     """Solves with dF/dx at one solution, for K right-hand sides at once.
@@ -43,6 +46,10 @@ class BlockSolver(abc.ABC):
     ) -> LinearSolution:
         """The same of the transposed system; here that of a symmetric dF/dx."""
         return self.solve(columns)
+
+    def roughly(self) -> "BlockSolver":
+        """What solves to a few digits, where that takes less time: for estimates of errors."""
+        return self
 
 
 def solve_block(
@@ -85,6 +92,10 @@ class MatrixFreeSolver(BlockSolver):
     ) -> None:
         self._given = optimality_fun, sol, args, null_space
         self._accuracy = np.asarray(rtol), np.asarray(max(TOLERANCE, 2.0 * rtol))
+
+    def roughly(self) -> "MatrixFreeSolver":
+        """By the same compiled code. Iterations leave as much as they may, a factorisation less."""
+        return MatrixFreeSolver(*self._given, rtol=0.1 * ROUGH_RTOL)
 
     def solve(self, columns: PyTree[Float[Array | np.ndarray, "K ..."]]) -> LinearSolution:
         """As of every BlockSolver, one after the other, stacked in NumPy."""

@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import PyTree
+import numpy as np
+from jaxtyping import Array, Float, PyTree
 
 from mdsens.errors import InputError
 from mdsens.implicit.arguments import directions_of, stacked_count, zero_tangents
@@ -108,6 +109,24 @@ class SolveOptions:
         """The vectors of the null space at a solution; None where none are known."""
         return self.null_space(sol, *args) if callable(self.null_space) else self.null_space
 
+    def at(
+        self,
+        optimality_fun: Callable[..., PyTree],
+        sol: PyTree,
+        args: tuple[Any, ...],
+    ) -> BlockSolver:
+        """The solver at one solution, for any number of right-hand sides.
+
+        Arguments:
+            optimality_fun: F.
+            sol: the solution, or a point near it.
+            args: the other arguments of F.
+
+        Returns:
+            A BlockSolver, which raises what `mdsens.implicit.linear.solve` does.
+        """
+        return _SolverByOptions(self, sol, args, linearise(optimality_fun, sol, args))
+
     def solution(
         self,
         sol: PyTree,
@@ -153,6 +172,31 @@ class SolveOptions:
         )
 
 
+class _SolverByOptions(BlockSolver):
+    """Solves with dF/dx at one solution as the options say."""
+
+    def __init__(
+        self,
+        how: SolveOptions,
+        sol: PyTree,
+        args: tuple[Any, ...],
+        matvec: Callable[[PyTree], PyTree],
+    ) -> None:
+        self._how, self._given = how, (sol, args, matvec)
+
+    def solve(self, columns: PyTree[Float[Array | np.ndarray, "K ..."]]) -> LinearSolution:
+        """As of every BlockSolver."""
+        return self._how.solution(*self._given, columns, several=True)
+
+    def solve_transposed(
+        self, columns: PyTree[Float[Array | np.ndarray, "K ..."]]
+    ) -> LinearSolution:
+        """As of every BlockSolver."""
+        sol, args, matvec = self._given
+        transposed = matvec if self._how.symmetric else transposed_product(matvec, sol)
+        return self._how.solution(sol, args, transposed, columns, transpose=True, several=True)
+
+
 def root_jvp(
     optimality_fun: Callable[..., PyTree],
     sol: PyTree,
@@ -196,8 +240,6 @@ def jvp_solution(
     args: tuple[Any, ...],
     tangents: tuple[Any, ...],
     solve: Solver | SolverAt | SolveOptions | BlockSolver | None = None,
-    *,
-    matvec: Callable[[PyTree], PyTree] | None = None,
     **options: Any,
 ) -> LinearSolution:
     """The linear solution behind `root_jvp`: the tangent, and how well its system was solved.
@@ -208,7 +250,6 @@ def jvp_solution(
         args: the other arguments of F.
         tangents: one direction per argument, or several.
         solve: how to solve the linear system.
-        matvec: v -> dF/dx v, where the caller has it at hand; `None`: from F.
         **options: the other `SolveOptions`.
 
     Returns:
@@ -225,7 +266,7 @@ def jvp_solution(
     if isinstance(solve, BlockSolver):
         change = compiled_change(optimality_fun, sol, args, tangents)
         return solve_block(solve.solve, jax.tree.map(lambda c: -c, change), several)
-    matvec = linearise(optimality_fun, sol, args) if matvec is None else matvec
+    matvec = linearise(optimality_fun, sol, args)
     change = directional_change(optimality_fun, sol, args, tangents)
     right = jax.tree.map(lambda c, x: -c.astype(jnp.result_type(x)), change, sol)
     return SolveOptions.of(solve, options).solution(sol, args, matvec, right, several=several)
@@ -273,8 +314,6 @@ def vjp_solution(
     args: tuple[Any, ...],
     cotangent: PyTree,
     solve: Solver | SolverAt | SolveOptions | BlockSolver | None = None,
-    *,
-    matvec: Callable[[PyTree], PyTree] | None = None,
     **options: Any,
 ) -> tuple[tuple[Any, ...], LinearSolution]:
     """The cotangents of `root_vjp`, and the linear solution behind them.
@@ -285,7 +324,6 @@ def vjp_solution(
         args: the other arguments of F.
         cotangent: weights of the solution, of one cotangent or several.
         solve: how to solve the linear system.
-        matvec: v -> dF/dx v, where the caller has it at hand; `None`: from F.
         **options: the other `SolveOptions`.
 
     Returns:
@@ -300,7 +338,7 @@ def vjp_solution(
         solution = solve_block(solve.solve_transposed, right, several)
         return compiled_pull_back(optimality_fun, sol, args, solution.value), solution
     right = jax.tree.map(lambda c, x: -jnp.asarray(c, jnp.result_type(x)), cotangent, sol)
-    matvec = linearise(optimality_fun, sol, args) if matvec is None else matvec
+    matvec = linearise(optimality_fun, sol, args)
     # A part of the cotangent in the null space is met by no tangent: it has no effect.
     how = SolveOptions.of(solve, options).smallest()
     transposed = matvec if how.symmetric else transposed_product(matvec, sol)

@@ -12,7 +12,7 @@ from jaxtyping import Array
 
 from mdsens.errors import InputError, MdsensError
 from mdsens.implicit.arguments import is_differentiable
-from mdsens.values import listing
+from mdsens.values import is_traced, listing
 
 HOST_CODE_ERRORS = (
     jax.errors.TracerArrayConversionError,
@@ -21,9 +21,9 @@ HOST_CODE_ERRORS = (
 """What JAX raises when host code reads a traced value."""
 
 
-def is_traced(tree: Any) -> bool:
-    """Whether any leaf is a value that JAX is tracing."""
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+def in_numpy(tree: Any) -> Any:
+    """NumPy's arrays for leaves, of which nothing has to be compiled, where none is traced."""
+    return tree if is_traced(tree) else jax.tree.map(np.asarray, tree)
 
 
 def call_on_host(call: Callable[[Any], Any], dynamic: Any, result_shape: Any) -> Any:

@@ -12,9 +12,9 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
 from mdsens.errors import InputError
-from mdsens.implicit.arguments import directions_of, is_differentiable, stacked_count
+from mdsens.implicit.arguments import directions_of, hashable, is_differentiable, stacked_count
 from mdsens.implicit.backends import for_each, for_each_in_turn
-from mdsens.implicit.host import is_traced
+from mdsens.values import is_traced
 
 #: Numbers in all right-hand sides from which on a function for these alone, which does a third of
 #: the work of one that serves for more, is worth compiling.
@@ -138,6 +138,11 @@ def directional_change(
     return along(both) if count is None else for_each(along, both, ravel_pytree(sol)[0].size)
 
 
+def _compilable(function: Callable[..., Any]) -> bool:
+    """Whether what is compiled of a function would be found again."""
+    return hashable(eqx.filter(function, eqx.is_array, inverse=True))
+
+
 _change_of_one = eqx.filter_jit(directional_change)
 
 
@@ -163,7 +168,9 @@ def compiled_change(
     Raises:
         As `directional_change`.
     """
-    if is_traced((optimality_fun, sol, args, tangents, sol_tangent)):
+    if is_traced((optimality_fun, sol, args, tangents, sol_tangent)) or not _compilable(
+        optimality_fun
+    ):
         return directional_change(optimality_fun, sol, args, tangents, sol_tangent)
     leaves = jax.tree.leaves(tuple(args))
     count = stacked_count(leaves, directions_of(args, tangents))
@@ -241,7 +248,7 @@ def compiled_pull_back(
     Returns:
         What `pull_back` returns; stacked in NumPy.
     """
-    if is_traced((optimality_fun, sol, args, weights)):
+    if is_traced((optimality_fun, sol, args, weights)) or not _compilable(optimality_fun):
         return pull_back(optimality_fun, sol, args, weights)
     count = stacked_count(jax.tree.leaves(sol), jax.tree.leaves(weights))
     if count is None:

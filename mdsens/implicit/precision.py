@@ -1,24 +1,27 @@
 """How wrong is an implicit derivative that was taken at an approximate solution."""
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
 from mdsens.errors import InputError
 from mdsens.implicit import backends
-from mdsens.implicit.derivatives import (
-    SolveOptions,
-    SolverAt,
-    root_jvp,
-)
+from mdsens.implicit.arguments import stacked_count
+from mdsens.implicit.block_solver import BlockSolver, solve_block
+from mdsens.implicit.derivatives import SolveOptions, SolverAt, jvp_solution
+from mdsens.implicit.host import in_numpy
 from mdsens.implicit.linear import DENSE_LIMIT, Solver
-from mdsens.implicit.linearisation import directional_change, linearise
+from mdsens.implicit.linearisation import directional_change
 from mdsens.implicit.null_space import flat_null_space, project_out
+from mdsens.implicit.refinement import refined_jvp
+from mdsens.values import is_traced
 
 __all__ = [
     "JacobianBound",
@@ -38,13 +41,17 @@ class JacobianError(eqx.Module):
         derivative: the derivative at the approximate solution.
         corrected: the derivative after one Newton step, with an error of second order.
         solution_error: norm of the Newton step, an estimate of the error of the solution.
+        residual: relative residual of the linear solve for `derivative`.
+
+    Of K directions all but `solution_error` have an extra leading axis.
     """
 
-    absolute: Float[Array, ""]
-    relative: Float[Array, ""]
-    derivative: PyTree[Float[Array, "..."]]
-    corrected: PyTree[Float[Array, "..."]]
-    solution_error: Float[Array, ""]
+    absolute: Float[Array | np.ndarray, "*K"]
+    relative: Float[Array | np.ndarray, "*K"]
+    derivative: PyTree[Float[Array | np.ndarray, "..."]]
+    corrected: PyTree[Float[Array | np.ndarray, "..."]]
+    solution_error: Float[Array | np.ndarray, ""]
+    residual: Float[Array | np.ndarray, "*K"]
 
 
 def jacobian_error_estimate(
@@ -52,7 +59,9 @@ def jacobian_error_estimate(
     sol: PyTree,
     args: tuple[Any, ...],
     tangents: tuple[Any, ...],
-    solve: Solver | SolverAt | SolveOptions | None = None,
+    solve: Solver | SolverAt | SolveOptions | BlockSolver | None = None,
+    *,
+    improved: PyTree = None,
     **options: Any,
 ) -> JacobianError:
     """Estimate the error of the implicit derivative at a point that solves F = 0 only nearly.
@@ -60,37 +69,43 @@ def jacobian_error_estimate(
     With J the derivative as a function of the point x where it is evaluated, the error of J(x) is
     at most a constant times the error of x (Blondel et al. 2021, arXiv 2105.15183, theorem 1;
     `jacobian_error_bound`). Here that error itself is estimated: one Newton step
-    d = -(dF/dx)^-1 F(x) leaves an error of second order, so J(x + d) - J(x) is the error of J(x) up
-    to second order. It needs two linear solves more than the derivative.
+    d = -(dF/dx)^-1 F(x) leaves an error of second order, and so does J(x) refined at x + d once
+    (`refined_jvp`), which takes the error of the linear solve along: their difference is the error
+    of J(x) up to second order. It needs two linear solves more than the derivative, with the same
+    matrix.
 
     Arguments:
         optimality_fun: F, as in `custom_root`.
         sol: the approximate solution, a pytree of floating-point arrays.
         args: the other arguments of F.
-        tangents: one direction for each, as in `root_jvp`.
-        solve: how to solve the linear systems, as in `custom_root`; or all `SolveOptions`.
+        tangents: one direction for each, or K, as in `root_jvp`.
+        solve: how to solve the linear systems, as in `root_jvp`.
+        improved: the point after the Newton step, where it is known; `None`: it is computed.
         **options: the other `SolveOptions`.
 
     Returns:
-        A `JacobianError`.
+        A `JacobianError`; in NumPy where the solver is, and nothing is traced.
 
     Raises:
         As `root_jvp`.
     """
     sol = jax.tree.map(jnp.asarray, sol)
-    how = SolveOptions.of(solve, options).smallest()
-    improved = newton_step(optimality_fun, sol, args, how)
-
-    def tangent_at(point: Any) -> Any:
-        return root_jvp(optimality_fun, point, args, tangents, how)
-
-    derivative, corrected = tangent_at(sol), tangent_at(improved)
-    absolute = _norm(jax.tree.map(jnp.subtract, corrected, derivative))
-    size = _norm(corrected)
-    relative = jnp.where(absolute == 0, 0, absolute / jnp.where(size > 0, size, 1))
-    relative = jnp.where((size == 0) & (absolute > 0), jnp.inf, relative)
-    step = jax.tree.map(jnp.subtract, improved, sol)
-    return JacobianError(absolute, relative, derivative, corrected, _norm(step))
+    if not isinstance(solve, BlockSolver):
+        solve = SolveOptions.of(solve, options).smallest().at(optimality_fun, sol, args)
+    roughly = solve.roughly()
+    if improved is None:
+        improved = newton_step(optimality_fun, sol, args, roughly)
+    found = jvp_solution(optimality_fun, sol, args, tangents, solve)
+    corrected = refined_jvp(optimality_fun, improved, args, tangents, found.value, roughly)
+    sol, improved, derivative = in_numpy((sol, improved, found.value))
+    several = stacked_count(jax.tree.leaves(sol), jax.tree.leaves(derivative)) is not None
+    absolute = _norms(jax.tree.map(operator.sub, corrected, derivative), several)
+    size = _norms(corrected, several)
+    where = jnp.where if is_traced(size) else np.where
+    relative = where((size == 0) & (absolute > 0), np.inf, absolute / where(size > 0, size, 1.0))
+    distance = _norms(jax.tree.map(operator.sub, improved, sol), several=False)
+    absolute, relative, distance = in_numpy((absolute, relative, distance))
+    return JacobianError(absolute, relative, derivative, corrected, distance, found.residual)
 
 
 class JacobianBound(eqx.Module):
@@ -196,9 +211,7 @@ def newton_step(
     optimality_fun: Callable[..., PyTree],
     sol: PyTree,
     args: tuple[Any, ...],
-    solve: Solver | SolverAt | SolveOptions | None = None,
-    *,
-    matvec: Callable[[PyTree], PyTree] | None = None,
+    solve: Solver | SolverAt | SolveOptions | BlockSolver | None = None,
     **options: Any,
 ) -> PyTree:
     """The point after one Newton step on F(x, *args) = 0, of smallest norm in the null space.
@@ -207,8 +220,7 @@ def newton_step(
         optimality_fun: F, as in `custom_root`.
         sol: an approximate solution, a pytree of floating-point arrays.
         args: the other arguments of F.
-        solve: how to solve the linear system, as in `custom_root`; or all `SolveOptions`.
-        matvec: v -> dF/dx v, where the caller has it at hand; `None`: from F.
+        solve: how to solve the linear system, as in `root_jvp`.
         **options: the other `SolveOptions`.
 
     Returns:
@@ -217,13 +229,16 @@ def newton_step(
     Raises:
         As `root_jvp`.
     """
-    matvec = linearise(optimality_fun, sol, args) if matvec is None else matvec
     right = jax.tree.map(lambda f, x: -f.astype(x.dtype), optimality_fun(sol, *args), sol)
     # What F has in the null space, no step can remove.
-    how = SolveOptions.of(solve, options).smallest()
-    step = how.solution(sol, args, matvec, right).value
+    if not isinstance(solve, BlockSolver):
+        solve = SolveOptions.of(solve, options).smallest().at(optimality_fun, sol, args)
+    step = solve_block(solve.solve, right, several=False).value
     return jax.tree.map(jnp.add, sol, step)
 
 
-def _norm(tree: Any) -> Array:
-    return jnp.linalg.norm(ravel_pytree(tree)[0])
+def _norms(tree: PyTree, several: bool) -> Any:
+    """The norm of a tree, or of each of K along an extra leading axis."""
+    first = int(several)
+    leaves = [leaf.reshape(*leaf.shape[:first], -1) for leaf in jax.tree.leaves(tree)]
+    return sum((leaf**2).sum(axis=-1) for leaf in leaves) ** 0.5

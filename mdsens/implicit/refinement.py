@@ -1,5 +1,6 @@
 """Derivatives at a point nearby, refined from those found here: what tells the error of those."""
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +8,9 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from mdsens.implicit.block_solver import BlockSolver
+from mdsens.implicit.arguments import stacked_count
+from mdsens.implicit.block_solver import BlockSolver, solve_block
+from mdsens.implicit.host import in_numpy
 from mdsens.implicit.linearisation import compiled_change, compiled_product, compiled_pull_back
 
 __all__ = ["refined_jvp", "refined_vjp"]
@@ -23,6 +26,8 @@ def refined_jvp(
 ) -> PyTree:
     """Tangents at a point, by one step of iterative refinement from those of a point nearby.
 
+    Of one direction, or of K.
+
     With a distance d between the points their error is of order d^2, and so is that of the point
     itself where d is a Newton step.
 
@@ -30,16 +35,17 @@ def refined_jvp(
         optimality_fun: F, as in `root_jvp`.
         sol: the point, a pytree of floating-point arrays.
         args: the other arguments of F.
-        tangents: K directions, as in `root_jvp`.
-        found: the K tangents of the point nearby.
+        tangents: one direction or K, as in `root_jvp`.
+        found: the tangents of the point nearby.
         solve: made for the point nearby; a few digits are enough.
 
     Returns:
-        K tangents, in NumPy.
+        The tangents, in NumPy where nothing is traced.
     """
+    several = stacked_count(jax.tree.leaves(sol), jax.tree.leaves(found)) is not None
     left = compiled_change(optimality_fun, sol, args, tangents, found)
-    change = solve.solve(left).value
-    return jax.tree.map(lambda t, c: np.asarray(t) - np.asarray(c), found, change)
+    found, change = in_numpy((found, solve_block(solve.solve, left, several).value))
+    return jax.tree.map(operator.sub, found, change)
 
 
 def refined_vjp(

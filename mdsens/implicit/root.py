@@ -39,13 +39,12 @@ from mdsens.implicit.host import (
     announced_shape,
     arrays_only,
     call_on_host,
-    is_traced,
 )
 from mdsens.implicit.inspection import problem_of_condition, raise_problem
 from mdsens.implicit.linear import Solver
 from mdsens.implicit.linearisation import directional_change, shapes_of
 from mdsens.implicit.precision import newton_step
-from mdsens.values import real
+from mdsens.values import is_traced, real
 
 __all__ = ["custom_fixed_point", "custom_root", "root_jvp", "root_vjp"]
 

@@ -1,19 +1,23 @@
 """The function that is minimised: enthalpy of the degrees of freedom, and its gradient."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from mdsens.implicit.linearisation import compiled_product
 from mdsens.mechanics.energy import (
     compiled_energy_forces_virial,
     energy_and_forces,
     energy_forces_virial,
 )
 from mdsens.particles.edges import EdgeList
-from mdsens.particles.system import System, is_concrete
+from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
+from mdsens.values import is_traced
 
 #: What of the cell may relax.
 CELL_MODES = (None, "isotropic", "diagonal", "full")
@@ -93,7 +97,7 @@ class Landscape(eqx.Module):
 
     def constrained_rows(self, q: Float[Array, "R D"]) -> Array:
         """Whether each row of q is that of an atom that is fixed or a rattler, shape (R, 1)."""
-        known = is_concrete((self, q))
+        known = not is_traced((self, q))
         return (_compiled_constrained_rows if known else _constrained_rows)(self, q)
 
     def project_strain(self, eta: Float[Array, "D D"]) -> Float[Array, "D D"]:
@@ -116,7 +120,7 @@ class Landscape(eqx.Module):
     def system_at(self, q: Float[Array, "R D"]) -> System:
         """The system at given degrees of freedom; constrained atoms stay at their reference."""
         # What JAX does not trace, as a cell that is fixed, must stay known.
-        return (_compiled_system_at if is_concrete((self, q)) else _system_at)(self, q)
+        return (_system_at if is_traced((self, q)) else _compiled_system_at)(self, q)
 
     @eqx.filter_jit
     def displacement_bound(
@@ -280,6 +284,23 @@ def condition_in(
 ) -> Float[Array, "R D"]:
     """The optimality condition F(q, theta) of a landscape in a potential."""
     return eqx.tree_at(lambda given: given.potential, landscape, potential).condition(q)
+
+
+def hessian_products(
+    landscape: Landscape, q: Float[Array, "R D"], vectors: Float[np.ndarray, "*K R D"]
+) -> Float[Any, "*K R D"]:
+    """Products of the enthalpy's Hessian with one vector or K, by code that is compiled once.
+
+    Arguments:
+        landscape: the landscape.
+        q: degrees of freedom, shape (R, D), length.
+        vectors: directions of these, length.
+
+    Returns:
+        Changes of the condition along them, shaped like the vectors, energy/length.
+    """
+    condition = jax.tree_util.Partial(condition_in, landscape)
+    return compiled_product(condition, q, (landscape.potential,), vectors)
 
 
 @jax.jit

@@ -13,7 +13,6 @@ import scipy.sparse
 from jaxtyping import Array, Bool, Float
 
 from mdsens.errors import warn
-from mdsens.implicit.linearisation import compiled_product
 from mdsens.linalg.multigrid import HostPreconditioner
 from mdsens.linalg.null_space import is_null, orthonormal_rows
 from mdsens.linalg.sparse_plus_low_rank import SparsePlusLowRank, blocks_of
@@ -23,7 +22,7 @@ from mdsens.linalg.sparse_solver import (
     SparseSolution,
     SparseSolver,
 )
-from mdsens.mechanics.enthalpy import Landscape, condition_in
+from mdsens.mechanics.enthalpy import Landscape, hessian_products
 from mdsens.mechanics.sparse_hessian import (
     HessianMatrix,
     hessian_in_parts,
@@ -369,6 +368,5 @@ def _cell_columns(landscape: Landscape, q: Float[Array, "R D"]) -> Float[Any, "R
     count, dimension = landscape.system.positions.shape
     units = np.zeros((dimension**2, q.size))
     units[:, count * dimension :] = np.eye(dimension**2)
-    condition = jax.tree_util.Partial(condition_in, landscape)
-    columns = compiled_product(condition, q, (landscape.potential,), units.reshape(-1, *q.shape))
+    columns = hessian_products(landscape, q, units.reshape(-1, *q.shape))
     return columns.reshape(dimension**2, q.size).T

@@ -31,8 +31,9 @@ from mdsens.particles.edges import (
     edges_between,
 )
 from mdsens.particles.lattice import heights
-from mdsens.particles.system import System, is_concrete
+from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
+from mdsens.values import is_traced
 
 #: A Hessian on the host: its blocks, or blocks and a part of low rank.
 HessianMatrix: TypeAlias = scipy.sparse.bsr_array | SparsePlusLowRank
@@ -110,7 +111,7 @@ def sparse_hessian_bytes(
         The number of bytes.
     """
     edges = edge_list.neighbors.size
-    if counted and is_concrete((system, potential, edge_list.neighbors)):
+    if counted and not is_traced((system, potential, edge_list.neighbors)):
         reach = jnp.asarray(potential.interaction_range)
         free = jnp.ones(system.atom_count, bool)
         geometry = edge_ends(system, potential, edge_list, free)

@@ -8,8 +8,9 @@ from jaxtyping import Array, Float
 from mdsens.errors import InputError
 from mdsens.mechanics.energy import energy_forces_virial
 from mdsens.particles.edges import EdgeList
-from mdsens.particles.system import System, is_concrete
+from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
+from mdsens.values import is_traced
 
 #: Rows and columns of the Voigt components, in ASE's order: xx yy zz yz xz xy, or xx yy xy.
 VOIGT_INDICES = {3: ((0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1)), 2: ((0, 1, 0), (0, 1, 1))}
@@ -54,7 +55,7 @@ def require_volume(system: System, what: str) -> None:
             f"{what} needs a volume, and no direction is periodic: give the system a cell, and pbc "
             "in the directions that repeat"
         )
-    if is_concrete(system.cell) and np.linalg.det(np.asarray(system.cell)) == 0.0:
+    if not is_traced(system.cell) and np.linalg.det(np.asarray(system.cell)) == 0.0:
         raise InputError(
             f"{what} needs a volume, and the cell has none: give the system a full cell"
         )

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mdsens.mechanics.enthalpy import Landscape, largest_force
 from mdsens.minimisers.minimiser import Minimiser, State
-from mdsens.particles.system import is_concrete
+from mdsens.values import is_traced
 
 #: Fraction of the predicted decrease that is asked for (Armijo's condition).
 DECREASE = 1e-4
@@ -40,7 +40,7 @@ class LineSearchMinimiser(Minimiser):
 
     def limited(self, distance: float | Float[Array, ""]) -> Self:
         """The same with a smaller largest step."""
-        if is_concrete(distance):
+        if not is_traced(distance):
             return dataclasses.replace(self, max_step=min(self.max_step, float(distance)))
         return dataclasses.replace(self, max_step=jnp.minimum(self.max_step, distance))
 

@@ -11,10 +11,9 @@ from jaxtyping import Array, Float
 from mdsens.errors import InputError
 from mdsens.observables.observable import Observable, name_of
 from mdsens.particles import EdgeList, Edges, EdgeSearch, System, edge_blocks
-from mdsens.particles.system import is_concrete
 from mdsens.potentials.pair import smooth_switch
 from mdsens.relaxation import Equilibrium
-from mdsens.values import integer, real
+from mdsens.values import integer, is_traced, real
 
 
 def coordination(cutoff: float, width: float | None = None) -> Observable:
@@ -148,7 +147,7 @@ def _smooth_histogram(
 def _edges_within(system: System, reach: float, name: str) -> EdgeList:
     """Edges of a system whose positions may carry derivatives but must be numbers."""
     positions, cell = jax.lax.stop_gradient((system.positions, system.cell))
-    if not is_concrete(positions, cell):
+    if is_traced((positions, cell)):
         raise InputError(
             f"{name} counts pairs, which needs numbers: ask for it outside jit and vmap"
         )

@@ -28,16 +28,12 @@ from mdsens.values import (
     index_array,
     instance,
     integer,
+    is_traced,
     listing,
     mask,
     real_array,
     shown,
 )
-
-
-def is_concrete(*trees: Any) -> bool:
-    """Whether no leaf of the given pytrees is being traced, so that host code may read them."""
-    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
 
 
 def _real(value: Any, name: str, shape: Shape | None = None) -> Array:
@@ -270,7 +266,7 @@ class System(Summarised, eqx.Module):
     def _summary(self) -> Summary | None:
         leaves = jax.tree.leaves(self)
         known = len(leaves) == 4 and all(eqx.is_array(leaf) for leaf in leaves)
-        if not known or not is_concrete(leaves) or self.positions.ndim != 2:
+        if not known or is_traced(leaves) or self.positions.ndim != 2:
             return None  # Being traced, or several side by side, as vmap makes them.
         facts = [("species", self._formula), ("periodic", self._periodic)]
         cell = np.asarray(self.cell)
@@ -427,7 +423,7 @@ def _boundaries(pbc: Any, dimension: int) -> tuple[bool, ...]:
 def _cell(cell: Any, pbc: tuple[bool, ...]) -> Array:
     """A cell that spans its periodic directions."""
     checked = _real(cell, "cell", (len(pbc), len(pbc)))
-    if is_concrete(checked):
+    if not is_traced(checked):
         lattice = np.asarray(checked)[list(pbc)]
         lengths = np.linalg.norm(lattice, axis=1)
         directions = lattice / np.where(lengths > 0.0, lengths, 1.0)[:, None]
@@ -441,10 +437,10 @@ def _cell(cell: Any, pbc: tuple[bool, ...]) -> Array:
 
 def _both_complete(reference: Array, cell: Array) -> tuple[Array, Array]:
     """A cell and another, each with the same unit vectors where the first has no lattice vector."""
-    if not is_concrete(reference):
+    if is_traced(reference):
         return reference, cell
     present = np.any(np.asarray(reference) != 0.0, axis=1)
-    if is_concrete(cell) and (present != np.any(np.asarray(cell) != 0.0, axis=1)).any():
+    if not is_traced(cell) and (present != np.any(np.asarray(cell) != 0.0, axis=1)).any():
         raise InputError(
             f"cell = {np.asarray(cell).tolist()} and the present cell have different vectors of "
             "zeros: to scale positions give a vector where there is one, and zeros elsewhere"

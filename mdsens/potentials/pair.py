@@ -11,10 +11,9 @@ from jaxtyping import Array, Float
 
 from mdsens.errors import InputError
 from mdsens.particles.edges import Edges
-from mdsens.particles.system import is_concrete
 from mdsens.potentials.parameters import Parameter, parameter
 from mdsens.potentials.potential import Potential
-from mdsens.values import choice, real
+from mdsens.values import choice, is_traced, real
 
 #: How a pair energy may end at its cutoff.
 TRUNCATIONS = ("none", "shifted", "force-shifted", "smooth")
@@ -218,7 +217,7 @@ def smooth_switch(t: Float[Array, "..."]) -> Float[Array, "..."]:
 def require_cutoff_above(potential: Any, name: str) -> None:
     """Raise InputError unless the potential's cutoff exceeds one of its lengths."""
     length = getattr(potential, name)
-    if is_concrete(length) and potential.cutoff <= np.max(np.asarray(length)):
+    if not is_traced(length) and potential.cutoff <= np.max(np.asarray(length)):
         raise InputError(
             f"{type(potential).__name__}: cutoff = {potential.cutoff:g} is not above "
             f"{name} = {np.max(np.asarray(length)):g}: give a larger cutoff"

@@ -18,12 +18,12 @@ from mdsens.digits import with_digits
 from mdsens.errors import InputError
 from mdsens.particles.edge_search import EdgeSearch
 from mdsens.particles.edges import Edges
-from mdsens.particles.system import System, is_concrete
+from mdsens.particles.system import System
 from mdsens.potentials.parameters import Parameter, parameter_fields
 from mdsens.potentials.tables import given_twice, names_of_pairs, table_from_names
 from mdsens.summary import Summarised, Summary
 from mdsens.units import unit_name
-from mdsens.values import distinct_names, listing, real_array, shown
+from mdsens.values import distinct_names, is_traced, listing, real_array, shown
 
 #: Names of fields that are no parameters and yet lengths.
 LENGTH_FIELDS = ("cutoff", "onset")
@@ -208,7 +208,7 @@ class Potential(Summarised, Importable, eqx.Module):
             The EdgeSearch.
         """
         # What JAX does not trace must stay known: room for edges is made by it.
-        lengths = _compiled_ranges if is_concrete(self) else _ranges
+        lengths = _ranges if is_traced(self) else _compiled_ranges
         reach, ranges, usual = lengths(self)
         return EdgeSearch(
             system.pbc,
@@ -225,8 +225,8 @@ class Potential(Summarised, Importable, eqx.Module):
         """Raise InputError where values do not go together that are each allowed.
 
         Called when a potential is made or its parameters are changed, after each value has been
-        checked. A subclass extends it, with `is_concrete` where it reads numbers: JAX may be
-        tracing them.
+        checked. A subclass extends it, and asks `mdsens.values.is_traced` before it reads numbers:
+        JAX may be tracing them.
         """
 
     def __check_init__(self) -> None:
@@ -262,7 +262,7 @@ class Potential(Summarised, Importable, eqx.Module):
                     f"{label} has shape {value.shape}: allowed for species {names} is "
                     f"{(len(names),) * value.ndim}"
                 )
-        if value.ndim == 2 and is_concrete(value) and not np.array_equal(value, value.T):
+        if value.ndim == 2 and not is_traced(value) and not np.array_equal(value, value.T):
             raise InputError(
                 f"{label} = {shown(value.tolist())} is not symmetric: entries [A-B] and [B-A] must "
                 "agree"
@@ -323,7 +323,7 @@ class Potential(Summarised, Importable, eqx.Module):
         shape = () if self.species is None else (len(self.species),)
         for field in parameter_fields(self):
             leaf = getattr(self, field.name, None)
-            if not (isinstance(leaf, (jax.Array, np.ndarray)) and is_concrete(leaf)):
+            if is_traced(leaf) or not isinstance(leaf, (jax.Array, np.ndarray)):
                 return None
             if leaf.shape not in ((), shape, shape * 2):
                 return None
@@ -443,7 +443,7 @@ class Potential(Summarised, Importable, eqx.Module):
                 f"it knows {', '.join(self.species)}"
             )
         order = np.array([self.species.index(name) for name in system.symbols], np.int32)
-        if is_concrete(system.species):
+        if not is_traced(system.species):
             return jnp.asarray(order[np.asarray(system.species)])
         return jnp.asarray(order)[system.species]
 

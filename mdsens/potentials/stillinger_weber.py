@@ -10,10 +10,9 @@ from jaxtyping import Array, Float
 
 from mdsens.errors import InputError
 from mdsens.particles.edges import Edges
-from mdsens.particles.system import is_concrete
 from mdsens.potentials.parameters import Parameter, parameter
 from mdsens.potentials.potential import Potential
-from mdsens.values import shown
+from mdsens.values import is_traced, shown
 
 
 class StillingerWeber(Potential):
@@ -80,7 +79,7 @@ class StillingerWeber(Potential):
 
     def check_relations(self) -> None:
         """Raise InputError unless the repulsion is of higher power than the attraction."""
-        if is_concrete(self.p, self.q) and not np.all(np.asarray(self.p) > np.asarray(self.q)):
+        if not is_traced((self.p, self.q)) and not np.all(np.asarray(self.p) > np.asarray(self.q)):
             raise InputError(
                 f"StillingerWeber: p = {shown(self.p.tolist())} is not above "
                 f"q = {shown(self.q.tolist())}: give a repulsion of higher power"

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mdsens.errors import InputError
-from mdsens.particles.system import is_concrete
-from mdsens.values import real_array, shown
+from mdsens.values import is_traced, real_array, shown
 
 
 def names_of_pairs(names: tuple[str, ...], label: str) -> dict[str, tuple[int, int]]:
@@ -58,7 +57,7 @@ def table_from_names(values: Mapping[str, float], names: tuple[str, ...] | None,
     else:
         size = range(len(names))
         rows = [[numbers[min(i, j), max(i, j)] for j in size] for i in size]
-    return (np if is_concrete(rows) else jnp).asarray(rows)
+    return (jnp if is_traced(rows) else np).asarray(rows)
 
 
 def given_twice(label: str, first: str, second: str) -> str:

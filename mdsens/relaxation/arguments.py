@@ -13,7 +13,7 @@ from mdsens.minimisers.lbfgs import LBFGS
 from mdsens.minimisers.minimiser import Minimiser
 from mdsens.minimisers.newton import Newton
 from mdsens.minimisers.preconditioned_lbfgs import PreconditionedLBFGS
-from mdsens.particles.system import System, is_concrete
+from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 from mdsens.values import boolean, choice, instance, integer, is_traced, real, real_array, shown
 
@@ -108,7 +108,7 @@ def check_structure(system: Any, potential: Any, cell: str | None) -> None:
     instance(system, "system", System, "a mdsens.System, as from System.from_ase")
     instance(potential, "potential", Potential, "a mdsens.potentials one")
     potential.species_index(system)
-    if is_concrete(system.positions):
+    if not is_traced(system.positions):
         # Checked when a System is made, and not where JAX or equinox put other numbers into it.
         real_array(system.positions, "positions")
     if cell is not None and not all(system.pbc):
@@ -116,7 +116,7 @@ def check_structure(system: Any, potential: Any, cell: str | None) -> None:
             f"cell = {cell!r} with pbc = {system.pbc}: a cell can relax only where every direction "
             "is periodic; use cell=None"
         )
-    if is_concrete(potential):
+    if not is_traced(potential):
         reach = np.asarray(potential.edge_search(system).cutoff)
         real(reach, "the potential's range", above=0.0)
 

@@ -2,15 +2,12 @@
 
 import dataclasses
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
 import scipy.sparse.linalg
 from jaxtyping import Array, Float
 
 from mdsens.linalg.null_space import is_null, orthonormal_rows
-from mdsens.mechanics.enthalpy import Landscape
+from mdsens.mechanics.enthalpy import Landscape, hessian_products
 from mdsens.mechanics.hessian_solver import HessianSolver
 from mdsens.summary import Summarised, Summary
 from mdsens.units import unit_name
@@ -245,10 +242,5 @@ def _restricted_product(
 ) -> np.ndarray:
     whole = np.zeros(len(free))
     whole[free] = vector
-    product = _compiled_product(landscape, q, jnp.asarray(whole.reshape(q.shape)))
+    product = hessian_products(landscape, q, whole.reshape(q.shape))
     return np.asarray(product).ravel()[free]
-
-
-@eqx.filter_jit
-def _compiled_product(landscape: Landscape, q: Array, vector: Array) -> Array:
-    return jax.jvp(lambda x: landscape.enthalpy_and_gradient(x)[1], (q,), (vector,))[1]

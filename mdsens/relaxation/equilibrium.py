@@ -21,13 +21,14 @@ from mdsens.mechanics.energy import compiled_energy_forces_virial
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.hessian_solver import HessianSolver, hessian_fits
 from mdsens.particles.edges import EdgeList
-from mdsens.particles.system import System, is_concrete
+from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation.certificate import Certificate, certify
 from mdsens.relaxation.driver import History
 from mdsens.resources import EIGENVECTOR_LIMIT
 from mdsens.summary import Summarised, Summary
 from mdsens.units import in_dimensions, unit_name
+from mdsens.values import is_traced
 
 
 class Equilibrium(Summarised, Archived, eqx.Module):
@@ -128,7 +129,7 @@ class Equilibrium(Summarised, Archived, eqx.Module):
     @functools.cached_property
     def certificate(self) -> Certificate:
         """How good this minimum is: forces, lowest eigenvalues, null modes; computed once."""
-        if not is_concrete(self.q, self.landscape):
+        if is_traced((self.q, self.landscape)):
             raise InputError("a certificate needs numbers: ask for it outside jit, grad and vmap")
         return certify(
             self.backbone, self.q, float(self.largest_force), self.fmax,
@@ -199,7 +200,7 @@ class Equilibrium(Summarised, Archived, eqx.Module):
 
     def _summary(self) -> Summary | None:
         leaves = jax.tree.leaves(self)
-        if not is_concrete(leaves) or not all(eqx.is_array(leaf) for leaf in leaves):
+        if is_traced(leaves) or not all(eqx.is_array(leaf) for leaf in leaves):
             return None
         if np.ndim(self.largest_force) or np.ndim(self.q) != 2:
             return None  # Several side by side, as vmap returns them.

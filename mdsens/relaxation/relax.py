@@ -19,7 +19,7 @@ from mdsens.minimisers.newton import Newton
 from mdsens.minimisers.preconditioned_lbfgs import PreconditionedLBFGS
 from mdsens.particles.edges import no_edges
 from mdsens.particles.precision import require_double_precision
-from mdsens.particles.system import System, is_concrete
+from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation.arguments import (
     METHODS,
@@ -32,7 +32,7 @@ from mdsens.relaxation.driver import Callback, Descent
 from mdsens.relaxation.equilibrium import Equilibrium
 from mdsens.relaxation.switched_shells import warn_of_switched_shells
 from mdsens.relaxation.traced import TracedOptions, relax_traced
-from mdsens.values import real
+from mdsens.values import is_traced, real
 
 #: Slots per atom that a traced relaxation has room for where the range is traced too.
 TRACED_SLOTS = {2: 40, 3: 108}
@@ -124,7 +124,7 @@ def relax(
                 descent.run(minimiser, descent.fmax, max_steps)
         return descent.q, descent
 
-    if is_concrete(inputs):
+    if not is_traced(inputs):
         q, descent = solve(inputs)
         history = descent.history()
         force = jnp.asarray(history.forces[-1])
@@ -195,7 +195,7 @@ def _root(q: Float[Array, "R D"], landscape: Landscape) -> Float[Array, "R D"]:
 def _traced_capacity(system: System, potential: Potential, skin: float | None) -> tuple[int, int]:
     """Room for edges where shapes must be known beforehand: half as much again as at the start."""
     search = potential.edge_search(system, skin)
-    if is_concrete(system.positions, system.cell, search):
+    if not is_traced((system.positions, system.cell, search)):
         slots, ghosts = search.find(np.asarray(system.positions), np.asarray(system.cell)).capacity
         return int(1.5 * slots) + 8, int(1.5 * ghosts) + 64
     dimension = system.dimension

@@ -1,12 +1,13 @@
 """The linear response of a relaxed structure to its potential: one linear solve for each."""
 
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 from rich.progress import track
 
 from mdsens.implicit import (
@@ -14,21 +15,22 @@ from mdsens.implicit import (
     LinearSolution,
     LinearSolveError,
     MatrixFreeSolver,
+    jacobian_error_estimate,
     jvp_solution,
     vjp_solution,
 )
+from mdsens.implicit.block_solver import ROUGH_RTOL
 from mdsens.implicit.linearisation import compiled_product
-from mdsens.implicit.refinement import refined_jvp, refined_vjp
+from mdsens.implicit.refinement import refined_vjp
 from mdsens.linalg.sparse_plus_low_rank import blocks_of
 from mdsens.linalg.sparse_solver import column_groups
-from mdsens.mechanics.enthalpy import Landscape, condition_in
+from mdsens.mechanics.enthalpy import Landscape, condition_in, hessian_products
 from mdsens.mechanics.hessian_solver import HessianSolver
 from mdsens.potentials.potential import Potential
 from mdsens.sensitivities.results import Found
 
-#: Relative residual of the solves for derivatives, and of those that only estimate an error.
+#: Relative residual of the solves for derivatives.
 RTOL = 1e-11
-ESTIMATE_RTOL = 1e-2
 #: Relative difference between the assembled Hessian and the derivative of the forces, at most.
 AGREEMENT = 1e-8
 #: An estimate of errors is rough where a Newton step leaves more than this part of the gradient;
@@ -66,16 +68,13 @@ class LinearResponse:
         # A pytree, of which the function alone is constant in compiled code.
         self._condition = jax.tree_util.Partial(condition_in, landscape)
         self._arguments = (landscape.potential,)
-        self._solver = self._block_solver(RTOL)
-        self._rough_solver = self._block_solver(ESTIMATE_RTOL)
-
-    def _block_solver(self, rtol: float) -> BlockSolver:
-        if self.hessian is not None:
-            return _AssembledSolver(self._condition, self.q, self._arguments, self.hessian, rtol)
-        null_space = self.landscape.null_vectors(self.q)
-        # Iterations leave as much as they may, a factorisation less.
-        rtol = 0.1 * rtol
-        return MatrixFreeSolver(self._condition, self.q, self._arguments, null_space, rtol)
+        given = self._condition, q, self._arguments
+        self._solver: BlockSolver
+        if hessian is None:
+            # Iterations leave as much as they may, a factorisation less.
+            self._solver = MatrixFreeSolver(*given, landscape.null_vectors(q), 0.1 * RTOL)
+        else:
+            self._solver = _AssembledSolver(*given, hessian, RTOL)
 
     def tangents(self, names: list[str], estimate: bool) -> Found:
         """Tangents of q along named parameters.
@@ -97,6 +96,7 @@ class LinearResponse:
         here: dict[str, Any] = {}
         ahead: dict[str, Any] = {}
         residuals: list[float] = []
+        absolute: list[float] = []
         groups = [names[group] for group in column_groups(len(names), self.q.size)]
         description = "solving for derivatives"
         for group in track(groups, description, transient=True, disable=not self.progress):
@@ -104,16 +104,18 @@ class LinearResponse:
                 lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]),
                 *[potential.direction(name) for name in group],
             )
-            solution = jvp_solution(condition, self.q, arguments, (directions,), self._solver)
-            here |= dict(zip(group, solution.value, strict=True))
-            residuals += [float(residual) for residual in solution.residual]
-            if estimate:
-                refined = refined_jvp(
-                    condition, self.ahead, arguments, (directions,), solution.value,
-                    self._rough_solver,
-                )  # fmt: skip
-                ahead |= dict(zip(group, refined, strict=True))
-        errors = tangent_errors(potential, here, ahead) if estimate else []
+            given = condition, self.q, arguments, (directions,), self._solver
+            if not estimate:
+                solution = jvp_solution(*given)
+                found, residual = solution.value, solution.residual
+            else:
+                estimated = jacobian_error_estimate(*given, improved=self.ahead)
+                found, residual = estimated.derivative, estimated.residual
+                ahead |= dict(zip(group, estimated.corrected, strict=True))
+                absolute += list(estimated.absolute)
+            here |= dict(zip(group, found, strict=True))
+            residuals += [float(one) for one in residual]
+        errors = relative_to_largest(potential, here, absolute) if estimate else []
         named, named_ahead = (
             {name: jnp.asarray(tangent) for name, tangent in found.items()}
             for found in (here, ahead)
@@ -153,16 +155,15 @@ class LinearResponse:
         Returns:
             M cotangents, each shaped like the potential.
         """
-        pulled = refined_vjp(
-            self._condition, self.ahead, self._arguments, cotangents, solutions, self._rough_solver
-        )
+        given = self._condition, self.ahead, self._arguments, cotangents, solutions
+        pulled = refined_vjp(*given, self._solver.roughly())
         return _one_by_one(pulled[0], len(cotangents))
 
     @functools.cached_property
     def newton_step(self) -> Float[np.ndarray, "R D"]:
         """One Newton step from q, length."""
         gradient = np.asarray(self.landscape.evaluate(self.q)[1])[None]
-        return -np.asarray(self._rough_solver.solve(gradient).value[0])
+        return -np.asarray(self._solver.roughly().solve(gradient).value[0])
 
     @functools.cached_property
     def stiffness(self) -> float:
@@ -173,8 +174,7 @@ class LinearResponse:
         if self.hessian is None:
             vector = np.random.default_rng(0).normal(size=self.q.shape)
             vector[np.asarray(self.landscape.constrained_rows(self.q)).ravel()] = 0.0
-            product = compiled_product(self._condition, self.q, self._arguments, vector)
-            return float(np.abs(product).max())
+            return float(np.abs(hessian_products(self.landscape, self.q, vector)).max())
         blocks = blocks_of(self.hessian.matrix)
         rows = np.repeat(np.arange(len(blocks.indptr) - 1), np.diff(blocks.indptr))
         # What does not move has ones on the diagonal.
@@ -184,7 +184,8 @@ class LinearResponse:
     @functools.cached_property
     def ahead(self) -> Float[Array, "R D"]:
         """The point after one Newton step."""
-        return jnp.asarray(np.asarray(self.q) + min(1.0, LONGEST / self._reach) * self.newton_step)
+        step = part_taken(self.newton_step, self._range) * self.newton_step
+        return jnp.asarray(np.asarray(self.q) + step)
 
     @functools.cached_property
     def rough(self) -> bool:
@@ -196,9 +197,11 @@ class LinearResponse:
 
     @property
     def _reach(self) -> float:
-        """Length of the Newton step as a part of the potential's range, never zero."""
-        longest = float(np.abs(self.newton_step).max(initial=0.0))
-        return max(longest / float(self.landscape.potential.interaction_range), 1e-300)
+        return float(_reach(self.newton_step, self._range))
+
+    @property
+    def _range(self) -> float:
+        return float(self.landscape.potential.interaction_range)
 
     def __str__(self) -> str:
         if self.hessian is None:
@@ -218,6 +221,10 @@ class _AssembledSolver(BlockSolver):
         rtol: float,
     ) -> None:
         self._given, self._hessian, self._rtol = (condition, q, arguments), hessian, rtol
+
+    def roughly(self) -> "_AssembledSolver":
+        """With the same factorisation or hierarchy."""
+        return _AssembledSolver(*self._given, self._hessian, ROUGH_RTOL)
 
     def solve(self, columns: Float[np.ndarray, "P R D"]) -> LinearSolution:
         """As of every BlockSolver."""
@@ -249,28 +256,48 @@ class _AssembledSolver(BlockSolver):
             )
 
 
-def tangent_errors(
-    potential: Potential, here: dict[str, Any], ahead: dict[str, Any]
+def part_taken(
+    newton_step: Float[Array | np.ndarray, "R D"], interaction_range: ArrayLike
+) -> Float[Any, ""]:
+    """How much of a Newton step leads to where errors are estimated.
+
+    Arguments:
+        newton_step: the step, length.
+        interaction_range: the range L of the potential, length.
+
+    Returns:
+        1, or less, so that no coordinate changes by more than `LONGEST` L.
+    """
+    # A step that is none reaches nowhere.
+    return 1.0 / (_reach(newton_step, interaction_range) / LONGEST).clip(1.0)
+
+
+def _reach(newton_step: Any, interaction_range: ArrayLike) -> Any:
+    """Length of the Newton step as a part of the potential's range."""
+    return abs(newton_step).max(initial=0.0) / interaction_range
+
+
+def relative_to_largest(
+    potential: Potential, tangents: dict[str, Any], errors: Iterable[Any]
 ) -> list[float]:
     """Errors of theta dq/dtheta, relative to the largest of these among the parameters.
 
     Arguments:
         potential: the potential, with its parameters theta.
-        here: tangents of q by name, each (R, D), length/unit.
-        ahead: the same where the structure's error is smaller by one order.
+        tangents: tangents of q by name, each (R, D), length/unit.
+        errors: estimated norm of the error of each, length/unit.
 
     Returns:
         The relative errors, one for each name.
     """
-    if not here:
+    if not tangents:
         return []
     values, reach = potential.parameters, float(potential.interaction_range)
-    sizes = np.array([abs(values[name]) for name in here])
-    found, better = (np.stack([np.asarray(of[name]) for name in here]) for of in (here, ahead))
-    norms, changes = _norms(found), _norms(better - found)
+    sizes = np.array([abs(values[name]) for name in tangents])
+    found = np.stack([np.asarray(tangent) for tangent in tangents.values()])
     # A change of every position by a millionth of the range is as good as none.
-    nothing = 1e-6 * reach * np.sqrt(found[0].size)
-    return [float(error) for error in sizes * changes / max((sizes * norms).max(), nothing)]
+    largest = max((sizes * _norms(found)).max(), 1e-6 * reach * np.sqrt(found[0].size))
+    return [float(error) for error in sizes * np.asarray(list(errors)) / largest]
 
 
 def _norms(arrays: Float[np.ndarray, "P R D"]) -> Float[np.ndarray, " P"]:

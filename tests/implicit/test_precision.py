@@ -8,6 +8,7 @@ import pytest
 from mdsens.implicit import custom_root
 from mdsens.implicit.precision import jacobian_error_bound, jacobian_error_estimate
 
+ONE = jnp.ones(1)
 DECADES = [1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2]
 
 
@@ -67,6 +68,30 @@ def test_at_the_solution_the_estimate_is_zero():
     assert estimate.absolute == 0
     assert estimate.relative == 0
     np.testing.assert_allclose(estimate.derivative, 1 / 12, rtol=1e-15)
+
+
+def test_the_estimates_of_several_directions_are_those_of_each_alone():
+    theta, x = jnp.asarray([1.643, 2.618]), jnp.asarray([0.7003, 1.2996])
+    directions = jnp.asarray([[0.2, 1.0], [-3.0, 0.5], [0.0, 0.0]])
+    together = jacobian_error_estimate(coupled, x, (theta,), (directions,))
+    for index, direction in enumerate(directions):
+        alone = estimate_for_coupled(x, theta, direction)
+        for name in ("absolute", "relative", "derivative", "corrected"):
+            here, there = getattr(together, name)[index], getattr(alone, name)
+            np.testing.assert_allclose(here, there, rtol=1e-9, atol=1e-15, err_msg=name)
+    # Nothing moves along a direction that is none, and nothing is wrong about that.
+    assert together.relative[2] == 0.0
+
+
+def test_a_condition_that_cannot_be_found_again_is_not_compiled():
+    class Cubes:
+        __hash__ = None
+
+        def __call__(self, x, theta):
+            return x**3 - theta
+
+    found = jacobian_error_estimate(Cubes(), jnp.asarray([2.0]), (jnp.asarray([8.0]),), (ONE,))
+    np.testing.assert_allclose(found.derivative, 1 / 12, rtol=1e-14)
 
 
 @pytest.mark.slow
