@@ -99,6 +99,25 @@ def test_derivatives_are_the_differences_of_relaxing_again(relaxed, derivatives)
 
 
 @pytest.mark.slow
+def test_loose_structures_have_the_errors_that_they_have_alone():
+    # Where the energy of two atoms hardly curves a Newton step is longer than may be taken.
+    stretched = mdsens.System([[0.0, 0.0, 0.0], [1.22, 0.0, 0.0]], None, (A,), units="reduced")
+    systems = [stretched, *clusters()[::2]]
+    loose = mdsens.relax_batch(systems, BINARY, "fire", fmax=[1e3, 1e-2, 1e-3])
+    together = mdsens.sensitivity_batch(loose, ASKED, allow_unconverged=True)
+    for index in range(3):
+        alone = mdsens.sensitivity(loose[index], ASKED, mode="forward", allow_unconverged=True)
+        told = together.at(index)
+        assert alone.certificate.rough == (index == 0)
+        for asked in ASKED:
+            for name in BINARY.parameter_names:
+                one, other = told.errors[asked][name], alone.errors[asked][name]
+                assert one == pytest.approx(float(other), rel=0.1, abs=1e-7), (index, asked, name)
+        ours, theirs = told.certificate.derivative_error, alone.certificate.derivative_error
+        assert ours == pytest.approx(theirs, rel=0.1)
+
+
+@pytest.mark.slow
 def test_a_rattler_has_no_derivative_and_an_unconverged_structure_none_to_trust():
     packing, soft = cases.jammed_packing()
     batch = mdsens.relax_batch([packing] * 2, soft, "lbfgs", fmax=[1e-12, 1e-40])
