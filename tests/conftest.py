@@ -4,9 +4,11 @@ import gc
 import os
 from pathlib import Path
 
-# The tests compile much and compute little: less optimised code is there in half the time. Before
-# anything imports JAX.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# The tests compile much and compute little: less optimised code, by the older emitters, is there in
+# a quarter of the time. Before anything imports JAX.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+)
 
 # Two test processes with as many threads for linear algebra each would wait for one another.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -88,7 +88,9 @@ def watch(options: argparse.Namespace, reader: str, seconds: float, seed: int) -
 def work(options: argparse.Namespace) -> None:
     """Change inputs and read them until the time is over."""
     os.environ.setdefault("MDSENS_CACHE", "off")
-    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    os.environ.setdefault(
+        "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    )
     try:
         import atheris
     except ImportError:
