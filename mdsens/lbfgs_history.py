@@ -5,6 +5,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from mdsens.compilation import compiled
+
 
 class LBFGSHistory(eqx.Module):
     """Past steps s and gradient changes y in a ring, with 1/(s.y); where that is 0 there is none.
@@ -41,7 +43,7 @@ class LBFGSHistory(eqx.Module):
         inverses = jnp.where(wanted, 0.0, self.inverses)
         return LBFGSHistory(self.steps, self.changes, self.products, inverses, self.newest)
 
-    @eqx.filter_jit
+    @compiled
     def with_step(
         self, s: Float[Array, "*shape"], y: Float[Array, "*shape"], accepted: Bool[Array, ""]
     ) -> "LBFGSHistory":
@@ -73,7 +75,7 @@ class LBFGSHistory(eqx.Module):
         curvature = self.inverses[self.newest] * jnp.vdot(y, y)
         return 1.0 / jnp.where(curvature > 0, curvature, 1.0)
 
-    @eqx.filter_jit
+    @compiled
     def backward(self, vector: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Array]:
         """The first loop: what is left of a vector, and the weights for the second."""
         along = _products(self.steps, vector)
@@ -86,7 +88,7 @@ class LBFGSHistory(eqx.Module):
         weights = jax.lax.scan(one, jnp.zeros_like(along), self._order, reverse=True)[0]
         return vector - _combination(self.changes, weights), weights
 
-    @eqx.filter_jit
+    @compiled
     def forward(self, vector: Float[Array, "*shape"], weights: Array) -> Float[Array, "*shape"]:
         """The second loop, with the weights of the first."""
         along = _products(self.changes, vector)

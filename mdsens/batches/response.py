@@ -14,6 +14,7 @@ from mdsens.batches.padding import (
     PaddedLandscape,
     with_potential,
 )
+from mdsens.compilation import compiled
 from mdsens.implicit import (
     BlockSolver,
     LinearSolution,
@@ -54,7 +55,7 @@ class Response(eqx.Module):
     rattlers: Bool[Array, "*W N"]
 
 
-@eqx.filter_jit
+@compiled
 def respond(
     devices: Devices,
     landscapes: PaddedLandscape,
@@ -173,7 +174,7 @@ class _Modes(BlockSolver):
         )
 
 
-@eqx.filter_jit
+@compiled
 def observe(
     devices: Devices,
     observables: tuple[Observable, ...],

@@ -12,6 +12,7 @@ from mdsens.batches.padding import (
     PaddedLandscape,
     with_potential,
 )
+from mdsens.compilation import compiled
 from mdsens.minimisers.minimiser import Minimiser, State
 from mdsens.minimisers.steps import SEGMENT_STEPS, Bounds, Outlook, outlook, steps_while
 from mdsens.potentials.potential import Potential
@@ -47,7 +48,7 @@ class Report(eqx.Module):
     outlook: Outlook
 
 
-@eqx.filter_jit
+@compiled
 def blank_course(minimiser: Minimiser, starts: Float[Array, "W R D"]) -> Course:
     """A course at given starts, shape (W, R, D), of which nothing has been computed yet."""
 
@@ -61,7 +62,7 @@ def blank_course(minimiser: Minimiser, starts: Float[Array, "W R D"]) -> Course:
     return jax.vmap(one)(starts)
 
 
-@eqx.filter_jit(donate="all-except-first")
+@compiled(donate="all-except-first")
 def advance(given: tuple[Any, ...], course: Course) -> tuple[Course, Report]:
     """Take steps in all slots until a quarter of those that were going need the host.
 

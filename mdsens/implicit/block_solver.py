@@ -4,11 +4,11 @@ import abc
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from mdsens.compilation import compiled
 from mdsens.implicit.backends import for_each_in_turn
 from mdsens.implicit.linear import TOLERANCE, LinearSolution
 from mdsens.implicit.linear import solve as linear_solve
@@ -106,7 +106,7 @@ class MatrixFreeSolver(BlockSolver):
         return solved
 
 
-@eqx.filter_jit
+@compiled
 def _solve_by_products(
     optimality_fun: Callable[..., PyTree],
     sol: PyTree,

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from mdsens.compilation import compiled
 from mdsens.errors import InputError
 from mdsens.implicit.arguments import (
     bind_arguments,
@@ -161,8 +162,8 @@ def custom_root(
         return problem_of_condition(condition, sol, arguments, varied, options, root_tol, traced)
 
     # Compiled once per decorated solver and kind of arguments: the rule evaluates F many times.
-    compiled_tangent = eqx.filter_jit(tangent_of_solution)
-    compiled_inspection = eqx.filter_jit(inspect)
+    compiled_tangent = compiled(tangent_of_solution)
+    compiled_inspection = compiled(inspect)
     # What the linear solve itself finds out in compiled code.
     looks_when_traced = root_tol is not None or null_space is not None or solve == "svd"
 

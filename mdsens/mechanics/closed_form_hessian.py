@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Bool, Float, Int
 
+from mdsens.compilation import compiled
 from mdsens.linalg.sparse_plus_low_rank import SparsePlusLowRank
 from mdsens.mechanics.edge_ends import EdgeEnds, atoms_of_block, edge_ends
 from mdsens.particles.edges import (
@@ -125,7 +125,7 @@ def _upper_places(dimension: int) -> list[int]:
     return [upper.index((min(i, j), max(i, j))) for i in range(dimension) for j in range(dimension)]
 
 
-@eqx.filter_jit
+@compiled
 def _edge_block(
     potential: Potential,
     geometry: EdgeEnds,
@@ -219,7 +219,7 @@ def embedded_atom_hessian(
     return SparsePlusLowRank(blocks.matrix(), gradients.matrix(), np.asarray(weights))
 
 
-@eqx.filter_jit
+@compiled
 def _embedding(
     system: System, potential: Potential, edge_list: EdgeList
 ) -> tuple[Float[Array, " N"], Float[Array, " N"]]:
@@ -232,7 +232,7 @@ def _embedding(
     return slopes, weights
 
 
-@eqx.filter_jit
+@compiled
 def _embedded_block(
     potential: Potential,
     geometry: EdgeEnds,

@@ -4,6 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
+from mdsens.compilation import compiled
 from mdsens.particles.edges import (
     EdgeList,
     Sites,
@@ -22,7 +23,7 @@ class EdgeEnds(eqx.Module):
     free: Bool[Array, " E"]
 
 
-@eqx.filter_jit
+@compiled
 def edge_ends(
     system: System, potential: Potential, edge_list: EdgeList, free: Bool[Array, " N"]
 ) -> EdgeEnds:

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mdsens.compilation import compiled
 from mdsens.errors import InputError
 from mdsens.particles.edges import EdgeList, Edges, edge_blocks, map_blocks
 from mdsens.particles.system import System
@@ -74,7 +74,7 @@ def energy_forces_virial(
 
 
 #: The same as one program, which all share that evaluate on the host.
-compiled_energy_forces_virial = eqx.filter_jit(energy_forces_virial)
+compiled_energy_forces_virial = compiled(energy_forces_virial)
 
 
 def _over_blocks(

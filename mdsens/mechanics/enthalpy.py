@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from mdsens.compilation import compiled
 from mdsens.implicit.linearisation import compiled_product
 from mdsens.mechanics.energy import (
     compiled_energy_forces_virial,
@@ -122,7 +123,7 @@ class Landscape(eqx.Module):
         # What JAX does not trace, as a cell that is fixed, must stay known.
         return (_system_at if is_traced((self, q)) else _compiled_system_at)(self, q)
 
-    @eqx.filter_jit
+    @compiled
     def displacement_bound(
         self, q: Float[Array, "R D"], reference: Float[Array, "R D"]
     ) -> Float[Array, ""]:
@@ -156,7 +157,7 @@ class Landscape(eqx.Module):
         found = compiled_energy_forces_virial(system, self.potential, self.edge_list)
         return self._of_mechanics(q, system, *found)
 
-    @eqx.filter_jit
+    @compiled
     def _of_mechanics(
         self,
         q: Float[Array, "R D"],
@@ -182,7 +183,7 @@ class Landscape(eqx.Module):
         rows = jnp.zeros_like(q).at[:count].set(displaced)
         return jnp.where(self.constrained_rows(q), rows, self.enthalpy_and_gradient(q)[1])
 
-    @eqx.filter_jit
+    @compiled
     def null_vectors(self, q: Float[Array, "R D"]) -> Float[Array, "M R D"]:
         """Directions along which the condition does not change by symmetry, one per row.
 
@@ -208,14 +209,14 @@ class Landscape(eqx.Module):
                     )
         return jnp.concatenate([jnp.stack(vectors), self.floppy])
 
-    @eqx.filter_jit
+    @compiled
     def with_rattlers_at(self, q: Float[Array, "R D"]) -> "Landscape":
         """This landscape with the reference of its rattlers where q has them."""
         here = jax.lax.stop_gradient(q[: self.system.atom_count])
         positions = jnp.where(self.rattlers[:, None], here, self.system.positions)
         return eqx.tree_at(lambda landscape: landscape.system.positions, self, positions)
 
-    @eqx.filter_jit
+    @compiled
     def backbone(self) -> "Landscape":
         """This landscape without the edges of rattlers, which carry no load."""
         edge_list = self.edge_list
@@ -275,8 +276,8 @@ def _system_at(landscape: Landscape, q: Float[Array, "R D"]) -> System:
     return reference.with_positions(positions @ deformation).with_cell(reference.cell @ deformation)
 
 
-_compiled_constrained_rows = eqx.filter_jit(_constrained_rows)
-_compiled_system_at = eqx.filter_jit(_system_at)
+_compiled_constrained_rows = compiled(_constrained_rows)
+_compiled_system_at = compiled(_system_at)
 
 
 def condition_in(

@@ -6,12 +6,12 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Bool, Float
 
+from mdsens.compilation import compiled
 from mdsens.errors import warn
 from mdsens.linalg.multigrid import HostPreconditioner
 from mdsens.linalg.null_space import is_null, orthonormal_rows
@@ -350,7 +350,7 @@ def hessian_surroundings(landscape: Landscape, q: Float[Array, "R D"]) -> Surrou
     return _surroundings(landscape, q)._replace(cell_columns=columns)
 
 
-@eqx.filter_jit
+@compiled
 def _surroundings(landscape: Landscape, q: Float[Array, "R D"]) -> Surroundings:
     count = landscape.system.atom_count
     return Surroundings(

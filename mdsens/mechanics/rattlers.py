@@ -1,9 +1,9 @@
 """Atoms without load: rattlers in a packing, and atoms out of reach of all others."""
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from mdsens.compilation import compiled
 from mdsens.particles.edges import EdgeList, Edges, edge_blocks
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
@@ -12,7 +12,7 @@ from mdsens.potentials.potential import Potential
 LOAD_FACTOR = 10.0
 
 
-@eqx.filter_jit
+@compiled
 def find_rattlers(
     system: System, potential: Potential, edge_list: EdgeList, fmax: Float[Array, ""]
 ) -> Bool[Array, " N"]:

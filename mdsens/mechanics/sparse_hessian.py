@@ -8,13 +8,13 @@ Of any other, the blocks of the pairs of each atom's neighbours (`site_hessians`
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from mdsens.compilation import compiled
 from mdsens.linalg.sparse_plus_low_rank import SparsePlusLowRank
 from mdsens.mechanics.closed_form_hessian import (
     embedded_atom_hessian,
@@ -245,7 +245,7 @@ def _summed(
     return scipy.sparse.bsr_array((data, indices, starts), shape=shape)
 
 
-@eqx.filter_jit
+@compiled
 def _degrees(
     geometry: EdgeEnds, neighbors: Int[Array, "B K C"], reach: Float[Array, ""]
 ) -> Int[Array, "B C"]:
@@ -258,7 +258,7 @@ def _degrees(
     return jax.lax.map(within, (neighbors, geometry.sites))
 
 
-@eqx.filter_jit
+@compiled
 def _site_block(
     potential: Potential,
     geometry: EdgeEnds,

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from mdsens.compilation import compiled
 from mdsens.mechanics.enthalpy import Landscape, largest_force
 from mdsens.minimisers.minimiser import Minimiser, State
 from mdsens.values import is_traced
@@ -168,7 +169,7 @@ def _limited_to(
     return limited.at[:count].add(jnp.where(moves & balanced, -drift, 0.0))
 
 
-@eqx.filter_jit
+@compiled
 def search_down(
     landscape: Landscape,
     state: State,

@@ -7,6 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from mdsens.compilation import compiled
 from mdsens.mechanics.enthalpy import Landscape, largest_force
 from mdsens.minimisers.minimiser import Minimiser, State
 from mdsens.minimisers.steps import Bounds, Outlook, outlook, steps_while
@@ -64,10 +65,10 @@ def advance(
     return Segment(state, jnp.asarray(1), state.enthalpy[None], seen.force[None], seen)
 
 
-_look = eqx.filter_jit(outlook)
+_look = compiled(outlook)
 
 
-@eqx.filter_jit(donate="all-except-first")
+@compiled(donate="all-except-first")
 def _advance_compiled(given: tuple[Any, ...], memory: Any) -> Segment:
     """Of `advance`; the minimiser's memory, the largest of it, is written over in its place."""
     minimiser, landscape, here, reference, bounds, limit = given

@@ -2,12 +2,12 @@
 
 import functools
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from mdsens.compilation import compiled
 from mdsens.errors import InputError
 from mdsens.observables.observable import Observable, name_of
 from mdsens.particles import EdgeList, Edges, EdgeSearch, System, edge_blocks
@@ -114,7 +114,7 @@ def _bin_labels(centres: Float[np.ndarray, " bins"]) -> tuple[str, ...]:
     return labels
 
 
-@eqx.filter_jit
+@compiled
 def _smooth_count(
     system: System, edge_list: EdgeList, cutoff: float, width: float
 ) -> Float[Array, ""]:
@@ -125,7 +125,7 @@ def _smooth_count(
     return jnp.sum(edge_blocks(counts, system.positions, system.cell, system.species, edge_list))
 
 
-@eqx.filter_jit
+@compiled
 def _smooth_histogram(
     system: System, edge_list: EdgeList, centres: Float[Array, " bins"], width: float
 ) -> Float[Array, " bins"]:

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mdsens.archive import Importable
+from mdsens.compilation import compiled
 from mdsens.digits import with_digits
 from mdsens.errors import InputError
 from mdsens.particles.edge_search import EdgeSearch
@@ -468,4 +469,4 @@ def _ranges(potential: Potential) -> tuple[Any, Array | None, Any]:
     return reach, potential.pair_ranges, fraction * reach
 
 
-_compiled_ranges = eqx.filter_jit(_ranges)
+_compiled_ranges = compiled(_ranges)

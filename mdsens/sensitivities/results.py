@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Array, Float
 
 from mdsens.archive import SUFFIX, Archived
+from mdsens.compilation import compiled
 from mdsens.digits import error_text, is_zero, with_digits
 from mdsens.errors import InputError
 from mdsens.files import path_of, replacing
@@ -464,7 +464,7 @@ def _labels(observable: Observable, shape: tuple[int, ...]) -> dict[str, list[st
     return {"labels": list(observable.labels[: shape[0]])}
 
 
-@eqx.filter_jit
+@compiled
 def _moved(
     landscape: Landscape, q: Float[Array, "R D"], change: Float[Array, "R D"]
 ) -> tuple[Array, Array]:

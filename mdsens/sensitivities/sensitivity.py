@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from rich.progress import track
 
+from mdsens.compilation import compiled
 from mdsens.errors import UnreliableDerivativeError
 from mdsens.linalg.sparse_solver import column_groups
 from mdsens.mechanics.enthalpy import Landscape
@@ -213,7 +214,7 @@ def _values(
     return {o.name: found[o.name] if o.traceable else o(equilibrium) for o in observables}
 
 
-@eqx.filter_jit
+@compiled
 def _compiled_values(
     observables: tuple[Observable, ...],
     equilibrium: Equilibrium,
@@ -253,7 +254,7 @@ def _change(
     )[1]
 
 
-@eqx.filter_jit
+@compiled
 def _compiled_jvp(
     observables: tuple[Observable, ...],
     equilibrium: Equilibrium,
@@ -336,4 +337,4 @@ def _gradients(
     return jax.grad(entry, argnums=(0, 1))(equilibrium.q, equilibrium.potential)
 
 
-_compiled_gradients = eqx.filter_jit(_gradients)
+_compiled_gradients = compiled(_gradients)

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from mdsens.compilation import compiled
 from mdsens.errors import InputError, RelaxationError
 from mdsens.mechanics.enthalpy import Landscape, largest_force
 from mdsens.minimisers import FIRE, Minimiser, State, first_state
@@ -253,7 +254,7 @@ def _pushed_forward(
     return state, jax.tree.map(filled, state, tangent)
 
 
-@eqx.filter_jit
+@compiled
 def _begin(
     minimiser: Minimiser,
     systems: System,
@@ -273,7 +274,7 @@ def _begin(
     return eqx.filter_vmap(one)(systems, edge_lists)
 
 
-@eqx.filter_jit
+@compiled
 def _refreshed(
     systems: System,
     edge_lists: EdgeList,
@@ -294,7 +295,7 @@ def _refreshed(
     return eqx.filter_vmap(one)(systems, edge_lists, states, tangents)
 
 
-@eqx.filter_jit
+@compiled
 def _advance(
     minimiser: Minimiser,
     systems: System,

@@ -3,12 +3,12 @@
 from typing import Any
 
 import ase
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from mdsens.compilation import compiled
 from mdsens.errors import InputError
 from mdsens.mechanics.energy import energy, energy_and_forces
 from mdsens.mechanics.hessian import hessian_vector_product
@@ -317,12 +317,12 @@ def _smoothness_checks(bench: Bench, smoothness: int | None) -> tuple[list[Check
     return checks, order
 
 
-@eqx.filter_jit
+@compiled
 def _energy(potential: Potential, system: System, edge_list: EdgeList) -> Float[Array, ""]:
     return energy(system, potential, edge_list)
 
 
-@eqx.filter_jit
+@compiled
 def _products(
     potential: Potential, system: System, edge_list: EdgeList, vectors: Float[Array, "M N D"]
 ) -> Float[Array, "M N D"]:
@@ -331,7 +331,7 @@ def _products(
     )
 
 
-@eqx.filter_jit
+@compiled
 def _along_parameter(
     potential: Potential, tangent: Potential, system: System, edge_list: EdgeList
 ) -> tuple[Float[Array, ""], Float[Array, "N D"]]:

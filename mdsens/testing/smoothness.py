@@ -2,12 +2,12 @@
 
 import dataclasses
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from mdsens.compilation import compiled
 from mdsens.mechanics.energy import energy_and_forces
 from mdsens.mechanics.hessian import hessian_vector_product
 from mdsens.particles.edges import EdgeList
@@ -130,7 +130,7 @@ def _limit(far: float, nearer: float, nearest: float) -> float:
     return nearest
 
 
-@eqx.filter_jit
+@compiled
 def _mechanics_along(
     potential: Potential, system: System, edge_list: EdgeList, distances: Float[Array, " n"]
 ) -> Float[Array, "n 3"]:

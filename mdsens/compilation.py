@@ -1,0 +1,82 @@
+"""Compiled code, over which the compiler takes no longer than is worth it."""
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Any, Literal, ParamSpec, TypeVar, overload
+
+import equinox as eqx
+import jax
+
+try:
+    from jax.extend.core import get_opaque_trace_state
+except ImportError:  # before JAX 0.8
+    from jax.core import get_opaque_trace_state
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Donated = Literal["all-except-first", "none"]
+
+#: Numbers in all arguments below which a program is compiled in a hurry.
+SMALL = 100_000
+#: What XLA then does: nothing beyond what makes code, by the emitters that take less time.
+HURRIED = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+
+with jax.ensure_compile_time_eval():
+    _OUTSIDE = get_opaque_trace_state()
+
+
+@overload
+def compiled(function: Callable[P, T]) -> Callable[P, T]: ...
+@overload
+def compiled(*, donate: Donated) -> Callable[[Callable[P, T]], Callable[P, T]]: ...
+def compiled(function: Any = None, *, donate: Donated = "none") -> Any:
+    """`equinox.filter_jit`, in a hurry where the arguments are small.
+
+    Most of what a user of small systems waits for is the compiler, which spends most of its time on
+    making fast what takes no time. Who sets any of the options in the environment variable
+    XLA_FLAGS decides for all programs.
+
+    Arguments:
+        function: a function of pytrees, of which all but the arrays is constant.
+        donate: as in `equinox.filter_jit`.
+
+    Returns:
+        The function, compiled once for each kind of arguments.
+    """
+    if function is None:
+        return functools.partial(_Compiled, donate=donate)
+    return _Compiled(function, donate)
+
+
+class _Compiled:
+    def __init__(self, function: Callable[..., Any], donate: Donated) -> None:
+        functools.update_wrapper(self, function)
+        self._thorough = eqx.filter_jit(function, donate=donate)
+        # Passed on to jax.jit, which the signature does not say.
+        passed: dict[str, Any] = {"compiler_options": HURRIED}
+        self._hurried = eqx.filter_jit(function, donate=donate, **passed)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        hurried = is_small((args, kwargs)) and nobody_decided()
+        return (self._hurried if hurried else self._thorough)(*args, **kwargs)
+
+    def __get__(self, instance: Any, owner: Any) -> Any:
+        return self if instance is None else jax.tree_util.Partial(self, instance)
+
+
+def is_small(arguments: Any) -> bool:
+    """Whether they are few numbers, none of them traced, and make a program of their own."""
+    if get_opaque_trace_state() != _OUTSIDE:
+        return False
+    leaves = jax.tree.leaves(arguments)
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+        return False
+    return sum(getattr(leaf, "size", 0) for leaf in leaves) < SMALL
+
+
+def nobody_decided() -> bool:
+    """Whether the code is for a CPU, and the variable XLA_FLAGS names none of the options."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    return not any(option in flags for option in HURRIED) and jax.default_backend() == "cpu"

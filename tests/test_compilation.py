@@ -1,0 +1,84 @@
+"""What is compiled in a hurry, and what is not."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mdsens import compilation
+from mdsens.compilation import SMALL, compiled, is_small, nobody_decided
+
+
+def test_few_numbers_are_small_and_many_are_not():
+    few = {"x": np.zeros(SMALL - 3), "y": [1.0, "text", None]}
+    assert is_small((few,))
+    assert not is_small((few, jnp.zeros(3)))
+
+
+@pytest.mark.parametrize("transform", [jax.jit, jax.vmap, jax.grad, jax.make_jaxpr])
+def test_inside_a_transformation_nothing_is_a_program_of_its_own(transform):
+    seen = []
+
+    def function(x):
+        seen.append(is_small((x,)))
+        return 2.0 * x
+
+    transform(function)(jnp.ones(()) if transform is jax.grad else jnp.ones(2))
+    assert seen == [False]
+
+
+def test_arguments_that_nobody_traces_are_in_no_hurry_while_something_else_is_traced():
+    seen = []
+
+    @jax.jit
+    def function(x):
+        seen.append(is_small((np.ones(2),)))
+        return x
+
+    function(1.0)
+    assert seen == [False]
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("", True),
+        ("--xla_force_host_platform_device_count=4", True),
+        ("--xla_backend_optimization_level=3", False),
+        ("--xla_cpu_use_fusion_emitters=true", False),
+    ],
+)
+def test_who_sets_options_for_all_programs_has_them(monkeypatch, flags, expected):
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    assert nobody_decided() == expected
+
+
+def test_the_compiler_gets_the_options_for_what_is_small_alone(monkeypatch):
+    monkeypatch.setattr(compilation, "HURRIED", {"no_such_option": 1})
+    monkeypatch.delenv("XLA_FLAGS")
+
+    @compiled
+    def total(x):
+        return jnp.sum(x)
+
+    assert total(jnp.ones(SMALL)) == SMALL
+    with pytest.raises(jax.errors.JaxRuntimeError, match="no_such_option"):
+        total(jnp.ones(SMALL - 1))
+
+
+class Spring(eqx.Module):
+    stiffness: jax.Array
+
+    @compiled
+    def energy(self, x):
+        return 0.5 * jnp.sum(self.stiffness * x**2)
+
+
+def test_a_method_is_compiled_by_itself_and_within_everything_else(monkeypatch):
+    monkeypatch.delenv("XLA_FLAGS")
+    spring, x = Spring(jnp.asarray(3.0)), jnp.asarray([1.0, 2.0])
+    assert spring.energy(x) == 7.5
+    np.testing.assert_allclose(jax.grad(spring.energy)(x), 3.0 * x)
+    np.testing.assert_allclose(jax.jit(jax.vmap(spring.energy))(x[:, None]), 1.5 * x**2)
+    assert jax.jit(lambda s: s.energy(x))(spring) == 7.5
