@@ -6,7 +6,7 @@ import sys
 import tempfile
 import traceback
 import warnings
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,9 @@ from mdsens.errors import InputError, MdsensError, MdsensWarning
 from mdsens.markup import console, for_terminal, visible
 from mdsens.signals import INTERRUPTED, TERMINATED, hear_requests_to_end
 from mdsens.streams import OutputError, flush_output, prepare_streams
+
+if TYPE_CHECKING:
+    from mdsens.study import Study
 
 app = typer.Typer(
     name="mdsens",
@@ -96,12 +99,10 @@ def run(
     ] = False,
 ) -> None:
     """Relax a structure, differentiate it, and write results, figures and a report."""
-    announce("reading the study")
-    keep_compiled_code()
-    from mdsens.study import load_study, run_study
+    loaded = _loaded(study, settings)
+    from mdsens.study import run_study
     from mdsens.study.terminal import show_run
 
-    loaded = load_study(study, settings or [])
     announce(f"running {loaded.name}")
     show_run(run_study(loaded, out, allow_unconverged, progress=sys.stdout.isatty()))
 
@@ -109,17 +110,27 @@ def run(
 @app.command()
 def verify(study: _StudyArgument, settings: _SetOption = None) -> None:
     """Compare a study's derivatives with finite differences of re-relaxed structures."""
-    announce("reading the study")
-    keep_compiled_code()
-    from mdsens.study import load_study, verify_study
+    loaded = _loaded(study, settings)
+    from mdsens.study import verify_study
     from mdsens.study.terminal import show_verification
 
-    loaded = load_study(study, settings or [])
     announce(f"verifying {loaded.name}")
     verification = verify_study(loaded, report=announce)
     show_verification(verification, loaded.file.units)
     if not verification.passed:
         raise typer.Exit(1)
+
+
+def _loaded(study: str, settings: list[str] | None) -> "Study":
+    announce("reading the study")
+    keep_compiled_code()
+    from mdsens.study.study_file import read_study
+
+    # Mistakes that the file alone tells need not wait for what is imported next.
+    read_study(study, settings or [])
+    from mdsens.study import load_study
+
+    return load_study(study, settings or [])
 
 
 @app.command()

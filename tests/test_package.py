@@ -68,7 +68,7 @@ def test_precision_is_left_alone_until_particles_are_imported(order):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("room", ["potentials", "study"])
+@pytest.mark.parametrize("room", ["potentials", "study.study"])
 def test_double_precision_is_on_where_particles_are(room):
     python(f"import mdsens.{room}, jax.numpy; assert jax.numpy.zeros(1).dtype == 'float64'")
 

@@ -1,20 +1,45 @@
 """From a study.toml to results on disk, their check, and their report."""
 
-from mdsens.study.find import find_study, ready_studies
-from mdsens.study.report import write_report
-from mdsens.study.run import FinishedRun, run_study
-from mdsens.study.study import Study, load_study
-from mdsens.study.verify import Comparison, Verification, verify_study
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "Comparison",
-    "FinishedRun",
-    "Study",
-    "Verification",
-    "find_study",
-    "load_study",
-    "ready_studies",
-    "run_study",
-    "verify_study",
-    "write_report",
-]
+if TYPE_CHECKING:
+    from mdsens.study.find import find_study as find_study
+    from mdsens.study.find import ready_studies as ready_studies
+    from mdsens.study.report import write_report as write_report
+    from mdsens.study.run import FinishedRun as FinishedRun
+    from mdsens.study.run import run_study as run_study
+    from mdsens.study.study import Study as Study
+    from mdsens.study.study import load_study as load_study
+    from mdsens.study.verify import Comparison as Comparison
+    from mdsens.study.verify import Verification as Verification
+    from mdsens.study.verify import verify_study as verify_study
+
+# Public name -> module that defines it. Imported on first use: the command finds mistakes in a
+# study's file before it has imported JAX.
+_HOMES = {
+    "Comparison": "verify",
+    "FinishedRun": "run",
+    "Study": "study",
+    "Verification": "verify",
+    "find_study": "find",
+    "load_study": "study",
+    "ready_studies": "find",
+    "run_study": "run",
+    "verify_study": "verify",
+    "write_report": "report",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mdsens.study' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"mdsens.study.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

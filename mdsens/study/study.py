@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import ase
-from pydantic import ValidationError
 
 from mdsens.errors import InputError
 from mdsens.observables import Observable, parse
@@ -18,11 +17,9 @@ from mdsens.potentials import Potential
 from mdsens.relaxation import METHODS, Equilibrium, check_relaxation, relax, unrelaxed
 from mdsens.sensitivities.unrolled import single_parameter
 from mdsens.study.build import build_potential, build_system, quantity, structure_file
-from mdsens.study.find import default_name, find_study
-from mdsens.study.messages import from_pydantic, no_such_key, not_allowed
+from mdsens.study.find import default_name
 from mdsens.study.model import FileStructure, PackingStructure, StudyFile
-from mdsens.study.reading import read_study_table
-from mdsens.study.toml import with_settings
+from mdsens.study.study_file import read_study
 from mdsens.units import in_dimensions
 from mdsens.values import distinct_names, real
 
@@ -138,14 +135,8 @@ def load_study(study: str | Path, settings: Iterable[str] = ()) -> Study:
     Raises:
         InputError: no such study, or a mistake in it: one line that names the key and the value.
     """
-    path = find_study(study)
-    table = with_settings(read_study_table(path), settings)
-    try:
-        file = StudyFile.model_validate(table)
-    except ValidationError as error:
-        raise from_pydantic(error, StudyFile) from None
+    path, table, file, structure = read_study(study, settings)
     folder = path.absolute().parent
-    structure = _structure(file.structure)
     with _naming("potential"):
         potential = build_potential(file.potential, file.units)
     wanted = file.sensitivity
@@ -264,26 +255,3 @@ def _relaxation(file: StudyFile, dimension: int) -> dict[str, Any]:
         "max_step": max_step,
         "skin": None if table.skin is None else number("skin", "length"),
     }
-
-
-def _structure(table: dict[str, Any]) -> FileStructure | PackingStructure:
-    kinds: dict[str, type[FileStructure] | type[PackingStructure]] = {
-        "file": FileStructure, "builder": PackingStructure,
-    }  # fmt: skip
-    given = [key for key in kinds if key in table]
-    if len(given) != 1:
-        allowed = [*FileStructure.model_fields, *PackingStructure.model_fields]
-        for key, value in table.items():
-            if key not in allowed:
-                raise no_such_key(f"structure.{key}", value, dict.fromkeys(allowed))
-        raise InputError(
-            f"[structure] has {' and '.join(given) or 'neither file nor builder'}: give one of "
-            "file = 'name of a structure file' and builder = 'soft-sphere-packing'"
-        )
-    if given == ["builder"] and table["builder"] != "soft-sphere-packing":
-        raise not_allowed("structure.builder", table["builder"], ["soft-sphere-packing"])
-    kind = kinds[given[0]]
-    try:
-        return kind.model_validate(table)
-    except ValidationError as error:
-        raise from_pydantic(error, kind, "structure") from None

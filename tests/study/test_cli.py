@@ -24,6 +24,24 @@ def test_help_and_version_import_nothing_heavy():
     assert "verify" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["list"], 0),
+        (["run", "argon-vacanzy"], 2),
+        (["run", "argon-vacancy", "--set", "relaxation.max_steps=many"], 2),
+        (["verify", "argon-vacancy", "--set", "structure.builder=crystal"], 2),
+    ],
+)
+def test_what_needs_no_jax_does_not_wait_for_it(arguments, status):
+    code = (
+        f"import sys; from mdsens import cli; print(cli._exit_status({arguments}));"
+        "print([m for m in ('jax', 'matplotlib', 'ase', 'scipy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-2:] == [str(status), "[]"]
+
+
 def test_version(command):
     assert command("--version") == (0, f"mdsens {mdsens.__version__}\n", "")
 
