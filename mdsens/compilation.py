@@ -19,8 +19,12 @@ Donated = Literal["all-except-first", "none"]
 
 #: Numbers in all arguments below which a program is compiled in a hurry.
 SMALL = 100_000
-#: What XLA then does: nothing beyond what makes code, by the emitters that take less time.
+#: Calls of a program after which its code is worth being fast after all.
+OFTEN = 500
+#: What XLA does in a hurry: nothing beyond what makes code, by the emitters that take less time.
 HURRIED = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+#: The same for loops, whose code is as fast as ever.
+HURRIED_LOOPS = {"xla_cpu_use_fusion_emitters": False, "xla_llvm_disable_expensive_passes": True}
 
 with jax.ensure_compile_time_eval():
     _OUTSIDE = get_opaque_trace_state()
@@ -29,38 +33,49 @@ with jax.ensure_compile_time_eval():
 @overload
 def compiled(function: Callable[P, T]) -> Callable[P, T]: ...
 @overload
-def compiled(*, donate: Donated) -> Callable[[Callable[P, T]], Callable[P, T]]: ...
-def compiled(function: Any = None, *, donate: Donated = "none") -> Any:
+def compiled(
+    *, loops: bool, donate: Donated = ...
+) -> Callable[[Callable[P, T]], Callable[P, T]]: ...
+def compiled(function: Any = None, *, loops: bool = False, donate: Donated = "none") -> Any:
     """`equinox.filter_jit`, in a hurry where the arguments are small.
 
     Most of what a user of small systems waits for is the compiler, which spends most of its time on
-    making fast what takes no time. Who sets any of the options in the environment variable
-    XLA_FLAGS decides for all programs.
+    making fast what takes no time. What is called often, as in a long sweep, is compiled again
+    without hurry. Who sets any of the options in the environment variable XLA_FLAGS decides for all
+    programs.
 
     Arguments:
         function: a function of pytrees, of which all but the arrays is constant.
+        loops: whether it takes many steps, so that the time that they take counts as well.
         donate: as in `equinox.filter_jit`.
 
     Returns:
         The function, compiled once for each kind of arguments.
     """
+    options = HURRIED_LOOPS if loops else HURRIED
     if function is None:
-        return functools.partial(_Compiled, donate=donate)
-    return _Compiled(function, donate)
+        return functools.partial(_Compiled, options=options, donate=donate)
+    return _Compiled(function, options, donate)
 
 
 class _Compiled:
-    def __init__(self, function: Callable[..., Any], donate: Donated) -> None:
+    def __init__(
+        self, function: Callable[..., Any], options: dict[str, Any], donate: Donated
+    ) -> None:
         functools.update_wrapper(self, function)
         self._thorough = eqx.filter_jit(function, donate=donate)
         # Passed on to jax.jit, which the signature does not say.
-        passed: dict[str, Any] = {"compiler_options": HURRIED}
+        passed: dict[str, Any] = {"compiler_options": options}
         self._hurried = eqx.filter_jit(function, donate=donate, **passed)
+        # Code for loops is as fast in either case.
+        self._calls_left = float("inf") if options is HURRIED_LOOPS else OFTEN
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
-        hurried = is_small((args, kwargs)) and nobody_decided()
-        return (self._hurried if hurried else self._thorough)(*args, **kwargs)
+        if self._calls_left > 0 and is_small((args, kwargs)) and nobody_decided():
+            self._calls_left -= 1
+            return self._hurried(*args, **kwargs)
+        return self._thorough(*args, **kwargs)
 
     def __get__(self, instance: Any, owner: Any) -> Any:
         return self if instance is None else jax.tree_util.Partial(self, instance)
@@ -79,4 +94,7 @@ def is_small(arguments: Any) -> bool:
 def nobody_decided() -> bool:
     """Whether the code is for a CPU, and the variable XLA_FLAGS names none of the options."""
     flags = os.environ.get("XLA_FLAGS", "")
-    return not any(option in flags for option in HURRIED) and jax.default_backend() == "cpu"
+    return (
+        not any(option in flags for option in HURRIED | HURRIED_LOOPS)
+        and jax.default_backend() == "cpu"
+    )

@@ -67,6 +67,21 @@ def test_the_compiler_gets_the_options_for_what_is_small_alone(monkeypatch):
         total(jnp.ones(SMALL - 1))
 
 
+def test_what_is_called_often_is_compiled_without_hurry(monkeypatch):
+    monkeypatch.setattr(compilation, "HURRIED", {"no_such_option": 1})
+    monkeypatch.setattr(compilation, "OFTEN", 3)
+    monkeypatch.delenv("XLA_FLAGS")
+
+    @compiled
+    def twice(x):
+        return 2.0 * x
+
+    for _ in range(3):
+        with pytest.raises(jax.errors.JaxRuntimeError, match="no_such_option"):
+            twice(np.ones(2))
+    assert twice(np.ones(2)).tolist() == [2.0, 2.0]
+
+
 class Spring(eqx.Module):
     stiffness: jax.Array
 
