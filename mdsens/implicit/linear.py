@@ -237,7 +237,7 @@ def solve(
 
         return run
 
-    def solved(vector: Array) -> tuple[Array, tuple[Array, Array | np.ndarray, Array]]:
+    def solved(vector: Array) -> tuple[Array, tuple[Array, Any, Array]]:
         value, diagnostics = jax.lax.custom_linear_solve(
             lambda v: deflated_product(flat_matvec, basis, shift, v),
             project_out(basis, vector),
@@ -261,7 +261,8 @@ def solve(
         if throw and not least_squares:
             outside = null_component > tolerance * jnp.linalg.norm(given_vector, axis=-1)
             value = _raise_if(value, jnp.where(outside, 5, -1), residual, tolerance)
-    return LinearSolution(unravelled(value), residual, null_component, steps)
+    # The number of steps may be a literal, which is no Array before JAX 0.8.
+    return LinearSolution(unravelled(value), residual, null_component, jnp.asarray(steps))
 
 
 def _pseudo_inverse_solution(
