@@ -141,7 +141,8 @@ def quotient_unit_name(numerator: str, denominator: str, units: str = "ase") -> 
         units: ``"ase"`` or ``"reduced"``.
 
     Returns:
-        E.g. ``"Ang^3/eV"``, or ``"(eV/Ang^3)/(Ang)"`` where one of the two is compound.
+        E.g. ``"Ang^3/eV"``, ``"(eV/Ang^3)/Ang"`` where one of the two is compound, or ``"eV Ang"``
+        where the parameter is an inverse length.
     """
     above, below = unit_name(numerator, units), unit_name(denominator, units)
     if units == "reduced":
@@ -150,6 +151,13 @@ def quotient_unit_name(numerator: str, denominator: str, units: str = "ase") -> 
         return "1"
     if below == "1":
         return above
+    if below.startswith("1/"):
+        inverse = below.removeprefix("1/")
+        if power := re.fullmatch(rf"{inverse}(?:\^(\d+))?", above):
+            return f"{inverse}^{int(power.group(1) or 1) + 1}"
+        if above == "1":
+            return inverse
+        return f"({above}) {inverse}" if "/" in above else f"{above} {inverse}"
     compound = "(" + below + ")" if "/" in below or " " in below else below
     return f"({above})/{compound}" if "/" in above else f"{above}/{compound}"
 

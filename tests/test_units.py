@@ -51,6 +51,22 @@ def test_dimensions_are_powers_of_energy_and_length():
 
 
 @pytest.mark.parametrize(
+    ("dimension", "expected"),
+    [
+        ("energy", "eV Ang"),
+        ("energy/length^3", "(eV/Ang^3) Ang"),
+        ("length", "Ang^2"),
+        ("volume", "Ang^4"),
+        ("1", "Ang"),
+        ("angle", "degree Ang"),
+        ("1/length", "1"),
+    ],
+)
+def test_a_derivative_in_an_inverse_length_has_a_unit_that_reads_well(dimension, expected):
+    assert quotient_unit_name(dimension, "1/length") == expected
+
+
+@pytest.mark.parametrize(
     "dimension", ["energi", "", "1/1", "energy//length", "length^1.5", "length^", "mass", None, 3]
 )
 def test_what_is_no_dimension_is_refused(dimension):
