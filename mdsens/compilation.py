@@ -23,8 +23,8 @@ SMALL = 100_000
 OFTEN = 500
 #: What XLA does in a hurry: nothing beyond what makes code, by the emitters that take less time.
 HURRIED = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-#: The same for loops, whose code is as fast as ever.
-HURRIED_LOOPS = {"xla_cpu_use_fusion_emitters": False, "xla_llvm_disable_expensive_passes": True}
+#: The same for heavy work, the code of which is as fast as ever.
+HURRIED_HEAVY = {"xla_cpu_use_fusion_emitters": False, "xla_llvm_disable_expensive_passes": True}
 
 with jax.ensure_compile_time_eval():
     _OUTSIDE = get_opaque_trace_state()
@@ -34,9 +34,9 @@ with jax.ensure_compile_time_eval():
 def compiled(function: Callable[P, T]) -> Callable[P, T]: ...
 @overload
 def compiled(
-    *, loops: bool, donate: Donated = ...
+    *, heavy: bool, donate: Donated = ...
 ) -> Callable[[Callable[P, T]], Callable[P, T]]: ...
-def compiled(function: Any = None, *, loops: bool = False, donate: Donated = "none") -> Any:
+def compiled(function: Any = None, *, heavy: bool = False, donate: Donated = "none") -> Any:
     """`equinox.filter_jit`, in a hurry where the arguments are small.
 
     Most of what a user of small systems waits for is the compiler, which spends most of its time on
@@ -46,13 +46,13 @@ def compiled(function: Any = None, *, loops: bool = False, donate: Donated = "no
 
     Arguments:
         function: a function of pytrees, of which all but the arrays is constant.
-        loops: whether it takes many steps, so that the time that they take counts as well.
+        heavy: whether it computes much from few numbers, as a loop does.
         donate: as in `equinox.filter_jit`.
 
     Returns:
         The function, compiled once for each kind of arguments.
     """
-    options = HURRIED_LOOPS if loops else HURRIED
+    options = HURRIED_HEAVY if heavy else HURRIED
     if function is None:
         return functools.partial(_Compiled, options=options, donate=donate)
     return _Compiled(function, options, donate)
@@ -67,8 +67,8 @@ class _Compiled:
         # Passed on to jax.jit, which the signature does not say.
         passed: dict[str, Any] = {"compiler_options": options}
         self._hurried = eqx.filter_jit(function, donate=donate, **passed)
-        # Code for loops is as fast in either case.
-        self._calls_left = float("inf") if options is HURRIED_LOOPS else OFTEN
+        # Heavy work is done as fast in either case.
+        self._calls_left = float("inf") if options is HURRIED_HEAVY else OFTEN
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
@@ -95,6 +95,6 @@ def nobody_decided() -> bool:
     """Whether the code is for a CPU, and the variable XLA_FLAGS names none of the options."""
     flags = os.environ.get("XLA_FLAGS", "")
     return (
-        not any(option in flags for option in HURRIED | HURRIED_LOOPS)
+        not any(option in flags for option in HURRIED | HURRIED_HEAVY)
         and jax.default_backend() == "cpu"
     )

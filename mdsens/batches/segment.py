@@ -62,7 +62,7 @@ def blank_course(minimiser: Minimiser, starts: Float[Array, "W R D"]) -> Course:
     return jax.vmap(one)(starts)
 
 
-@compiled(loops=True, donate="all-except-first")
+@compiled(heavy=True, donate="all-except-first")
 def advance(given: tuple[Any, ...], course: Course) -> tuple[Course, Report]:
     """Take steps in all slots until a quarter of those that were going need the host.
 

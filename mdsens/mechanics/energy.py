@@ -74,7 +74,7 @@ def energy_forces_virial(
 
 
 #: The same as one program, which all share that evaluate on the host.
-compiled_energy_forces_virial = compiled(energy_forces_virial)
+compiled_energy_forces_virial = compiled(heavy=True)(energy_forces_virial)
 
 
 def _over_blocks(

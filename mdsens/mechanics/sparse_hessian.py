@@ -258,7 +258,7 @@ def _degrees(
     return jax.lax.map(within, (neighbors, geometry.sites))
 
 
-@compiled
+@compiled(heavy=True)
 def _site_block(
     potential: Potential,
     geometry: EdgeEnds,

@@ -68,7 +68,7 @@ def advance(
 _look = compiled(outlook)
 
 
-@compiled(loops=True, donate="all-except-first")
+@compiled(heavy=True, donate="all-except-first")
 def _advance_compiled(given: tuple[Any, ...], memory: Any) -> Segment:
     """Of `advance`; the minimiser's memory, the largest of it, is written over in its place."""
     minimiser, landscape, here, reference, bounds, limit = given

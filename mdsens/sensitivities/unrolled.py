@@ -295,7 +295,7 @@ def _refreshed(
     return eqx.filter_vmap(one)(systems, edge_lists, states, tangents)
 
 
-@compiled(loops=True)
+@compiled(heavy=True)
 def _advance(
     minimiser: Minimiser,
     systems: System,
