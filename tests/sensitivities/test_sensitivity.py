@@ -14,6 +14,8 @@ import mdsens
 from mdsens import mechanics, observables
 from mdsens.digits import is_zero
 from mdsens.errors import InputError, MdsensWarning, UnreliableDerivativeError
+from mdsens.potentials import LennardJones
+from mdsens.sensitivities.linear_response import relative_to_largest
 
 LJ = cases.POTENTIALS["lj-smooth"]
 BINARY = cases.POTENTIALS["lj-binary"]
@@ -317,6 +319,19 @@ def test_an_estimate_that_a_long_newton_step_makes_rough_is_called_so():
     assert "a rough estimate: relax to a smaller force" in str(far)
     assert not near.rough
     assert "rough" not in str(near)
+
+
+def test_errors_of_tangents_count_as_what_their_parameters_change_at_most():
+    potential = LennardJones(epsilon=0.5, sigma=2.0, cutoff=6.0)
+    tangents = {"epsilon": np.full((1, 3), 0.1), "sigma": np.full((1, 3), 0.4)}
+    # theta |dq/dtheta| is largest for sigma: 2.0 * 0.4 sqrt(3).
+    largest = 0.8 * np.sqrt(3)
+    found = relative_to_largest(potential, tangents, [0.02, 0.01])
+    np.testing.assert_allclose(found, [0.5 * 0.02 / largest, 2.0 * 0.01 / largest], rtol=1e-14)
+    # Where nothing moves, against a millionth of the range.
+    still = {"sigma": np.zeros((1, 3))}
+    nothing = 6e-6 * np.sqrt(3)
+    assert relative_to_largest(potential, still, [3e-9]) == [pytest.approx(6e-9 / nothing)]
 
 
 #: What is zero by symmetry or by definition, and so is noise however well it was relaxed.
