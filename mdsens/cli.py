@@ -148,9 +148,9 @@ def main() -> None:
     """Run the command line and exit: 0 all well, 1 no trustworthy result, 2 wrong input."""
     hear_requests_to_end()
     prepare_streams()
-    warnings.showwarning = _warn_in_a_line
+    warnings.showwarning = warn_in_a_line
     try:
-        status = _exit_status(sys.argv[1:])
+        status = exit_status(sys.argv[1:])
     except SystemExit as asked:
         status = asked.code if isinstance(asked.code, int) else 1
     try:
@@ -164,7 +164,7 @@ def main() -> None:
     sys.exit(status)
 
 
-def _warn_in_a_line(
+def warn_in_a_line(
     message: Warning | str, category: type[Warning], *_: object, **__: object
 ) -> None:
     """Say a warning as the command says all else: without the line of code that it came from."""
@@ -172,7 +172,8 @@ def _warn_in_a_line(
     announce(f"mdsens: warning: {visible(' '.join(f'{kind}{message}'.split()))}")
 
 
-def _exit_status(arguments: list[str]) -> int:
+def exit_status(arguments: list[str]) -> int:
+    """Run the command with its arguments; 0 all well, 1 no trustworthy result, 2 wrong input."""
     try:
         status: Any = app(arguments, standalone_mode=False)
         if status == INTERRUPTED:

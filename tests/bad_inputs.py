@@ -541,7 +541,7 @@ def _command_line(arguments: str) -> str:
     written = io.StringIO()
     os.environ["MDSENS_CACHE"] = "off"
     with contextlib.redirect_stderr(written), contextlib.redirect_stdout(io.StringIO()):
-        status = cli._exit_status([word.replace("\\n", "\n") for word in arguments.split()])
+        status = cli.exit_status([word.replace("\\n", "\n") for word in arguments.split()])
     # Before it, the command says what it is about to do.
     line = written.getvalue().splitlines()[-1]
     if status not in (1, 2) or not line.startswith("mdsens: "):

@@ -190,7 +190,7 @@ def _arranged(
     ends, crossing, images = pairs
     # Each pair once as found and once from its other end: edges 2p and 2p + 1 are one another's
     # reverse. Numbers are 32 bits wide throughout, for there are a hundred edges to an atom.
-    _check_representable(ends.size)
+    check_representable(ends.size)
     origins, targets = ends.ravel(), np.ascontiguousarray(ends[:, ::-1])
     owners, ghost_images = _put_ghosts(targets, crossing, images, count)
     # The transposition of a sparse matrix is a sort by atom, in time linear in the edges.
@@ -205,7 +205,7 @@ def _arranged(
     width, ghosts = _room(widest, len(owners), capacity, room, count)
     blocks, size = block_shape(count)
     places = blocks * width * size
-    _check_representable(places)
+    check_representable(places)
     neighbors = np.full((blocks, width, size), count + ghosts, np.int32)
     reverse = place_of_edge = np.zeros((0, width, size), np.int32)
     if with_reverse:
@@ -263,7 +263,8 @@ def _put_ghosts(
     return chosen.astype(np.int32), ghost_images
 
 
-def _check_representable(entries: int) -> None:
+def check_representable(entries: int) -> None:
+    """Raise InputError where an edge list has more entries than its indices can count."""
     if entries >= 2**31:
         raise InputError(
             f"the edge list would have {entries} entries, and {2**31 - 1} are allowed: "

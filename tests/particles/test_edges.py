@@ -12,7 +12,7 @@ import mdsens
 from mdsens.errors import InputError
 from mdsens.mechanics import energy_forces_virial
 from mdsens.particles import EdgeSearch, edge_blocks, find_edges
-from mdsens.particles.edge_search import _check_representable
+from mdsens.particles.edge_search import check_representable
 
 pytestmark = pytest.mark.xdist_group("particles")
 CELLS = pytest.mark.parametrize("name", cases.CELLS)
@@ -216,7 +216,7 @@ def test_edges_of_a_traced_function_have_the_room_that_they_are_given():
 
 def test_a_list_with_more_entries_than_32_bits_count_is_refused():
     with pytest.raises(InputError, match="2147483648 entries, and 2147483647 are allowed"):
-        _check_representable(2**31)
+        check_representable(2**31)
 
 
 def test_atoms_out_of_reach_have_no_edges():

@@ -49,7 +49,7 @@ def command(capfd, monkeypatch, tmp_path):
 
     def run(*arguments: object) -> tuple[int, str, str]:
         capfd.readouterr()
-        status = cli._exit_status([str(argument) for argument in arguments])
+        status = cli.exit_status([str(argument) for argument in arguments])
         captured = capfd.readouterr()
         return status, captured.out, captured.err
 

@@ -10,13 +10,13 @@ import sys
 import pytest
 
 import mdsens
-from mdsens.cli import _warn_in_a_line
+from mdsens.cli import warn_in_a_line
 from mdsens.errors import MdsensWarning
 
 
 def test_help_and_version_import_nothing_heavy():
     code = (
-        "import sys; from mdsens import cli; cli._exit_status(['--help']);"
+        "import sys; from mdsens import cli; cli.exit_status(['--help']);"
         "print([m for m in ('jax', 'numpy', 'matplotlib', 'pydantic', 'ase') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -35,7 +35,7 @@ def test_help_and_version_import_nothing_heavy():
 )
 def test_what_needs_no_jax_does_not_wait_for_it(arguments, status):
     code = (
-        f"import sys; from mdsens import cli; print(cli._exit_status({arguments}));"
+        f"import sys; from mdsens import cli; print(cli.exit_status({arguments}));"
         "print([m for m in ('jax', 'matplotlib', 'ase', 'scipy') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -204,7 +204,7 @@ def test_a_terminal_that_knows_ascii_alone_gets_plain_letters():
     ],
 )
 def test_a_warning_is_one_line(warning, line, capfd):
-    _warn_in_a_line(warning, type(warning), "file.py", 3)
+    warn_in_a_line(warning, type(warning), "file.py", 3)
     assert capfd.readouterr().err == line
 
 
