@@ -56,6 +56,7 @@ def test_who_sets_options_for_all_programs_has_them(monkeypatch, flags, expected
 
 def test_the_compiler_gets_the_options_for_what_is_small_alone(monkeypatch):
     monkeypatch.setattr(compilation, "HURRIED", {"no_such_option": 1})
+    monkeypatch.setattr(compilation, "accepted", lambda: True)
     monkeypatch.delenv("XLA_FLAGS")
 
     @compiled
@@ -69,6 +70,7 @@ def test_the_compiler_gets_the_options_for_what_is_small_alone(monkeypatch):
 
 def test_what_is_called_often_is_compiled_without_hurry(monkeypatch):
     monkeypatch.setattr(compilation, "HURRIED", {"no_such_option": 1})
+    monkeypatch.setattr(compilation, "accepted", lambda: True)
     monkeypatch.setattr(compilation, "OFTEN", 3)
     monkeypatch.delenv("XLA_FLAGS")
 
@@ -80,6 +82,19 @@ def test_what_is_called_often_is_compiled_without_hurry(monkeypatch):
         with pytest.raises(jax.errors.JaxRuntimeError, match="no_such_option"):
             twice(np.ones(2))
     assert twice(np.ones(2)).tolist() == [2.0, 2.0]
+
+
+@pytest.mark.parametrize(("option", "expected"), [("no_such_option", False), (None, True)])
+def test_options_that_xla_has_forgotten_are_left_out(monkeypatch, option, expected):
+    if option is not None:
+        monkeypatch.setattr(compilation, "HURRIED", {option: 1})
+    monkeypatch.delenv("XLA_FLAGS")
+    compilation.accepted.cache_clear()
+    try:
+        assert compilation.accepted() == expected
+        assert compiled(lambda x: x + 1.0)(np.zeros(2)).tolist() == [1.0, 1.0]
+    finally:
+        compilation.accepted.cache_clear()
 
 
 class Spring(eqx.Module):
