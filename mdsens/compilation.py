@@ -3,6 +3,7 @@
 import functools
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 import equinox as eqx
@@ -26,8 +27,9 @@ HURRIED = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": F
 #: The same for heavy work, the code of which is as fast as ever.
 HURRIED_HEAVY = {"xla_cpu_use_fusion_emitters": False, "xla_llvm_disable_expensive_passes": True}
 
-with jax.ensure_compile_time_eval():
-    _OUTSIDE = get_opaque_trace_state()
+# In a thread of its own, since this may be imported while JAX traces.
+with ThreadPoolExecutor(1) as _thread:
+    _OUTSIDE = _thread.submit(get_opaque_trace_state).result()
 
 
 @overload
@@ -82,13 +84,10 @@ class _Compiled:
 
 
 def is_small(arguments: Any) -> bool:
-    """Whether they are few numbers, none of them traced, and make a program of their own."""
+    """Whether they are few numbers, outside of all that JAX traces: a program of their own."""
     if get_opaque_trace_state() != _OUTSIDE:
         return False
-    leaves = jax.tree.leaves(arguments)
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
-        return False
-    return sum(getattr(leaf, "size", 0) for leaf in leaves) < SMALL
+    return sum(getattr(leaf, "size", 0) for leaf in jax.tree.leaves(arguments)) < SMALL
 
 
 def nobody_decided() -> bool:

@@ -1,5 +1,8 @@
 """What is compiled in a hurry, and what is not."""
 
+import subprocess
+import sys
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -38,6 +41,21 @@ def test_arguments_that_nobody_traces_are_in_no_hurry_while_something_else_is_tr
 
     function(1.0)
     assert seen == [False]
+
+
+def test_what_is_imported_while_jax_traces_knows_inside_from_outside():
+    code = """
+import jax, numpy
+def ask():
+    from mdsens.compilation import is_small
+    return is_small((numpy.ones(2),))
+def function(x):
+    assert not ask()
+    return x
+jax.jit(function)(1.0)
+assert ask()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize(
