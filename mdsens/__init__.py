@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from mdsens import testing as testing
     from mdsens.batches import BatchEquilibrium as BatchEquilibrium
     from mdsens.batches import BatchSensitivity as BatchSensitivity
-    from mdsens.batches import relax_batch as relax_batch
-    from mdsens.batches import sensitivity_batch as sensitivity_batch
+    from mdsens.batches.relax_batch import relax_batch as relax_batch
+    from mdsens.batches.sensitivity_batch import sensitivity_batch as sensitivity_batch
     from mdsens.errors import ConvergenceError as ConvergenceError
     from mdsens.errors import InputError as InputError
     from mdsens.errors import LinearSolveError as LinearSolveError

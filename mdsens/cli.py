@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mdsens import __version__
-from mdsens.compilation_cache import announce, keep_compiled_code
+from mdsens.compilation_cache import announce, clear_cache, keep_compiled_code, kept_code
 from mdsens.errors import InputError, MdsensError, MdsensWarning
 from mdsens.markup import console, for_terminal, visible
 from mdsens.signals import INTERRUPTED, TERMINATED, hear_requests_to_end
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="mdsens",
     help="How relaxed structures, and what is computed from them, depend on their potentials.",
-    epilog="Compiled code is kept in ~/.cache/mdsens for the next run. The environment variable "
-    "MDSENS_CACHE names another folder, or is off.",
+    epilog="Compiled code is kept in ~/.cache/mdsens for the next run; mdsens cache shows it. The "
+    "environment variable MDSENS_CACHE names another folder, or is off.",
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -142,6 +142,18 @@ def report(
 
     for path in write_report(folder):
         print(visible(str(path)))
+
+
+@app.command("cache")
+def show_cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Remove all that is kept.")] = False,
+) -> None:
+    """Show how much compiled code is kept, and where; or remove it."""
+    if os.environ.get("MDSENS_CACHE", "").lower() == "off":
+        raise InputError("MDSENS_CACHE is off: nothing is kept; unset it, or name a folder")
+    folder, count, size = clear_cache() if clear else kept_code()
+    done = "removed" if clear else "keeps"
+    print(visible(f"{folder}: {done} {count} files of compiled code, {size / 1e6:.1f} MB"))
 
 
 def main() -> None:

@@ -1,13 +1,24 @@
-"""Compiled code, over which the compiler takes no longer than is worth it."""
+"""Compiled code, over which the compiler takes no longer than is worth it.
+
+What is compiled here is a program of arrays alone: all else that a function is given, such as the
+kind of a potential or the number of atoms, is part of the program. A program serves the process,
+and where compiled code is kept on disk, the next one, which then has nothing to trace or compile.
+"""
 
 import functools
+import itertools
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 import equinox as eqx
 import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr
+
+from mdsens import kept_programs
 
 try:
     from jax.extend.core import get_opaque_trace_state
@@ -20,16 +31,31 @@ Donated = Literal["all-except-first", "none"]
 
 #: Numbers in all arguments below which a program is compiled in a hurry.
 SMALL = 100_000
-#: Calls of a program after which its code is worth being fast after all.
-OFTEN = 500
-#: What XLA does in a hurry: nothing beyond what makes code, by the emitters that take less time.
-HURRIED = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-#: The same for heavy work, the code of which is as fast as ever.
-HURRIED_HEAVY = {"xla_cpu_use_fusion_emitters": False, "xla_llvm_disable_expensive_passes": True}
+#: Calls of a program, and of one that computes much, after which its code is worth being fast.
+OFTEN, OFTEN_IF_HEAVY = 500, 50
+#: What XLA does in a hurry: nothing beyond what makes code, by the emitters that take less time, in
+#: one part, since those for several cores take longer together.
+HURRIED = {
+    "xla_backend_optimization_level": 0,
+    "xla_cpu_use_fusion_emitters": False,
+    "xla_cpu_parallel_codegen_split_count": 1,
+}
+#: Settings of JAX of which a program is made.
+SETTINGS = (
+    "jax_enable_x64",
+    "jax_default_matmul_precision",
+    "jax_numpy_dtype_promotion",
+    "jax_numpy_rank_promotion",
+    "jax_default_device",
+)
+#: Settings under which JAX looks into programs.
+DEBUGGING = ("jax_disable_jit", "jax_debug_nans", "jax_debug_infs")
 
 # In a thread of its own, since this may be imported while JAX traces.
 with ThreadPoolExecutor(1) as _thread:
     _OUTSIDE = _thread.submit(get_opaque_trace_state).result()
+
+_functions: "weakref.WeakSet[CompiledFunction]" = weakref.WeakSet()
 
 
 @overload
@@ -54,56 +80,226 @@ def compiled(function: Any = None, *, heavy: bool = False, donate: Donated = "no
     Returns:
         The function, compiled once for each kind of arguments.
     """
-    options = HURRIED_HEAVY if heavy else HURRIED
     if function is None:
-        return functools.partial(_Compiled, options=options, donate=donate)
-    return _Compiled(function, options, donate)
+        return functools.partial(CompiledFunction, heavy=heavy, donate=donate)
+    return CompiledFunction(function, heavy, donate)
 
 
-class _Compiled:
+class CompiledFunction:
+    """A function, and the programs that it was compiled to: one for each kind of arguments.
+
+    Arguments:
+        function: a function of pytrees.
+        heavy: whether it computes much from few numbers.
+        donate: which arguments its results may be written over.
+    """
+
     def __init__(
-        self, function: Callable[..., Any], options: dict[str, Any], donate: Donated
+        self, function: Callable[..., Any], heavy: bool = False, donate: Donated = "none"
     ) -> None:
         functools.update_wrapper(self, function)
-        self._thorough = eqx.filter_jit(function, donate=donate)
-        # Passed on to jax.jit, which the signature does not say.
-        passed: dict[str, Any] = {"compiler_options": options}
-        self._hurried = eqx.filter_jit(function, donate=donate, **passed)
-        # Heavy work is done as fast in either case.
-        self._calls_left = float("inf") if options is HURRIED_HEAVY else OFTEN
+        self._function = function
+        self.__name__, self.__qualname__ = function.__name__, function.__qualname__
+        self.heavy, self.donates = heavy, donate != "none"
+        # What is inside of other programs is JAX's to keep.
+        self._inside = eqx.filter_jit(function, donate=donate)
+        self._programs: dict[Any, _Program] = {}
+        self._pending: dict[Any, Future[_Program]] = {}
+        self._changing = threading.Lock()
+        _functions.add(self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What the function returns: from a program, or within what JAX traces as JAX sees fit."""
         __tracebackhide__ = True
-        if self._calls_left > 0 and is_small((args, kwargs)) and nobody_decided() and accepted():
-            self._calls_left -= 1
-            return self._hurried(*args, **kwargs)
-        return self._thorough(*args, **kwargs)
+        if get_opaque_trace_state() != _OUTSIDE or any(_settings(DEBUGGING)):
+            return self._inside(*args, **kwargs)
+        call = _Call(args, kwargs, self.donates)
+        program = self._programs.get(call.kind) or self._made(call)
+        if program.calls_left == 0:
+            program = self._made(call, often=True)
+        program.calls_left -= 1
+        if program.code is None:
+            return self._inside(*args, **kwargs)
+        return program.results_of(program.code(*call.arrays))
 
     def __get__(self, instance: Any, owner: Any) -> Any:
         return self if instance is None else jax.tree_util.Partial(self, instance)
 
+    def __reduce__(self) -> str:
+        return self.__qualname__
 
-def is_small(arguments: Any) -> bool:
-    """Whether they are few numbers, outside of all that JAX traces: a program of their own."""
-    if get_opaque_trace_state() != _OUTSIDE:
-        return False
-    return sum(getattr(leaf, "size", 0) for leaf in jax.tree.leaves(arguments)) < SMALL
+    def forget(self) -> None:
+        """Let go of all programs."""
+        self._programs.clear()
+
+    def _made(self, call: "_Call", often: bool = False) -> "_Program":
+        """The program for a call, unless another thread has it or is about to."""
+        with self._changing:
+            if not often and call.kind in self._programs:
+                return self._programs[call.kind]
+            others = self._pending.get(call.kind)
+            if others is None:
+                mine = self._pending[call.kind] = Future()
+        if others is not None:
+            return others.result()
+        try:
+            program = self._made_or_kept(call, often)
+        except BaseException as error:
+            with self._changing:
+                del self._pending[call.kind]
+            mine.set_exception(error)
+            raise
+        with self._changing:
+            self._programs[call.kind] = program
+            del self._pending[call.kind]
+        mine.set_result(program)
+        return program
+
+    def _made_or_kept(self, call: "_Call", often: bool) -> "_Program":
+        hurried = not often and call.size < SMALL and nobody_decided()
+        options = HURRIED if hurried else {}
+        calls = (OFTEN_IF_HEAVY if self.heavy else OFTEN) if hurried else -1
+        name = kept_programs.name(self, call.described(), options)
+        kept = kept_programs.read(name)
+        if kept is not None:
+            return _Program(*kept, calls)
+        code, results = self._compiled(call, options if accepted() else {})
+        if code is not None:
+            kept_programs.write(name, code, results)
+        return _Program(code, results, calls)
+
+    def _compiled(self, call: "_Call", options: dict[str, Any]) -> tuple[Any, Any]:
+        """Code for a call, and what it returns with a `Place` for each array; or no code."""
+        results: Any = None
+
+        def function(*arrays: list[Any]) -> list[Any]:
+            nonlocal results
+            args, kwargs = call.with_arrays(*arrays)
+            leaves, structure = jax.tree.flatten(self._function(*args, **kwargs))
+            found = [leaf for leaf in leaves if eqx.is_array(leaf)]
+            places = map(Place, range(len(found)))
+            results = jax.tree.unflatten(
+                structure, [next(places) if eqx.is_array(leaf) else leaf for leaf in leaves]
+            )
+            return found
+
+        function.__name__ = function.__qualname__ = self.__name__
+        passed: dict[str, Any] = {"donate_argnums": 1} if self.donates else {}
+        traced = jax.jit(function, **passed).trace(*call.arrays)
+        if any(_calls_host(traced.jaxpr.jaxpr)):
+            return None, None
+        return traced.lower().compile(compiler_options=options or None), results
+
+
+class Place(int):
+    """Stands for one of the arrays that a program returns, by its number."""
+
+
+class _Program:
+    """Code that takes and returns arrays, and what becomes of these.
+
+    Arguments:
+        code: the code; None where the host is called, which JAX sees to.
+        results: what is returned, with a `Place` for each array.
+        calls_left: calls until it is made again without hurry; negative: it is never.
+    """
+
+    def __init__(self, code: Any, results: Any, calls_left: int) -> None:
+        self.code, self.calls_left = code, calls_left
+        self._leaves, self._structure = jax.tree.flatten(results)
+
+    def results_of(self, arrays: list[jax.Array]) -> Any:
+        """What is returned, with these arrays."""
+        return jax.tree.unflatten(
+            self._structure,
+            [arrays[leaf] if type(leaf) is Place else leaf for leaf in self._leaves],
+        )
+
+
+class _Call:
+    """Arguments, and what is the same in all calls that one program serves.
+
+    Arguments:
+        args: arguments by position.
+        kwargs: arguments by name.
+        apart: whether the arrays of the first argument are to be told from the others.
+    """
+
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any], apart: bool) -> None:
+        self._leaves, self._structure = jax.tree.flatten((args, kwargs))
+        first = len(jax.tree.leaves(args[0])) if apart else len(self._leaves)
+        self.arrays = (
+            [leaf for leaf in self._leaves[:first] if eqx.is_array(leaf)],
+            [leaf for leaf in self._leaves[first:] if eqx.is_array(leaf)],
+        )
+        self.kind = (self._structure, *map(_kind, self._leaves), *_settings(SETTINGS))
+
+    @property
+    def size(self) -> int:
+        """How many numbers all arrays have."""
+        return sum(array.size for arrays in self.arrays for array in arrays)
+
+    def with_arrays(self, *arrays: list[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments with others in the place of `arrays`."""
+        others = itertools.chain(*arrays)
+        given = [next(others) if eqx.is_array(leaf) else leaf for leaf in self._leaves]
+        args, kwargs = jax.tree.unflatten(self._structure, given)
+        return args, kwargs
+
+    def described(self) -> tuple[Any, ...]:
+        """All of the kind, of parts that can be written down."""
+        leaves = [_Leaf(_kind(leaf)) for leaf in self._leaves]
+        return jax.tree.unflatten(self._structure, leaves), *map(str, _settings(SETTINGS))
+
+
+class _Leaf(tuple[Any, ...]):
+    """What a program depends on of an argument."""
+
+
+def _kind(leaf: Any) -> tuple[Any, ...]:
+    if not eqx.is_array(leaf):
+        # One number may equal another that is of another type.
+        return type(leaf), leaf
+    if isinstance(leaf, jax.Array):
+        placed = leaf.sharding if leaf.committed else None
+        return leaf.shape, leaf.dtype, leaf.weak_type, placed
+    return leaf.shape, leaf.dtype, False, None
+
+
+def _settings(names: tuple[str, ...]) -> tuple[Any, ...]:
+    return tuple(getattr(jax.config, name) for name in names)
+
+
+def _calls_host(jaxpr: Jaxpr) -> Iterator[bool]:
+    """Whether each step of a program is a call of the host, those within steps included."""
+    for equation in jaxpr.eqns:
+        yield "callback" in equation.primitive.name
+        for given in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
+            if _is_program(given):
+                yield from _calls_host(given.jaxpr if isinstance(given, ClosedJaxpr) else given)
+
+
+def _is_program(given: Any) -> bool:
+    return isinstance(given, (Jaxpr, ClosedJaxpr))
+
+
+def forget_programs() -> None:
+    """Let go of all programs: each takes about ten of a process's 65,530 memory maps on Linux."""
+    for function in tuple(_functions):
+        function.forget()
 
 
 def nobody_decided() -> bool:
     """Whether the code is for a CPU, and the variable XLA_FLAGS names none of the options."""
     flags = os.environ.get("XLA_FLAGS", "")
-    return (
-        not any(option in flags for option in HURRIED | HURRIED_HEAVY)
-        and jax.default_backend() == "cpu"
-    )
+    return not any(option in flags for option in HURRIED) and jax.default_backend() == "cpu"
 
 
 @functools.cache
 def accepted() -> bool:
     """Whether this release of XLA knows the options: none of them is promised to stay."""
     try:
-        jax.jit(lambda: 0.0, compiler_options=HURRIED | HURRIED_HEAVY)()
+        jax.jit(lambda: 0.0, compiler_options=HURRIED)()
     except jax.errors.JaxRuntimeError:
         return False
     return True

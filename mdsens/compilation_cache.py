@@ -1,6 +1,7 @@
 """Compiled code that is kept on disk for the next run of the command."""
 
 import contextlib
+import functools
 import hashlib
 import os
 import platform
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 #: The folder of compiled code is emptied to half of this many bytes when it holds more.
-CACHE_LIMIT = 256_000_000
+CACHE_LIMIT = 2**30
 #: Earlier releases crash on macOS when they load compiled code from disk.
 CACHE_JAXLIB = (0, 10)
 #: What /proc/cpuinfo calls the things that compilers look at, on the processors of various makers.
@@ -21,52 +22,95 @@ CACHE_PROCESSOR = {
 
 
 def keep_compiled_code() -> None:
-    """Let JAX keep on disk what it compiles, so that the next run need not compile it again."""
+    """Keep on disk what is compiled, so that the next run need not compile it again."""
     if "jax" in sys.modules:
         # It has read its settings already, and whoever imported it may have made others.
         return
     for name, value in cache_settings(os.environ).items():
-        os.environ.setdefault(name, value)
+        if not os.environ.get(name):
+            os.environ[name] = value
     # A damaged entry or a full disk costs time, nothing else.
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
 
 
-def cache_settings(environment: Mapping[str, str]) -> dict[str, str]:
-    """Environment variables that make JAX keep compiled code; none where it is not to be kept."""
-    asked = environment.get("MDSENS_CACHE", "")
-    if asked.lower() == "off" or "JAX_COMPILATION_CACHE_DIR" in environment:
-        return {}
+@functools.cache
+def folder_of_programs() -> Path | None:
+    """Where this process keeps the programs of mdsens: where MDSENS_CACHE says, if it does."""
+    asked = os.environ.get("MDSENS_CACHE")
+    return None if not asked or asked.lower() == "off" else cache_folder(os.environ)
+
+
+def cache_home(environment: Mapping[str, str]) -> Path:
+    """The folder for compiled code of every kind; RuntimeError if there is no home."""
+    asked = environment.get("MDSENS_CACHE")
+    home = Path(environment.get("XDG_CACHE_HOME") or "~/.cache")
+    return (Path(asked) if asked else home / "mdsens").expanduser().absolute()
+
+
+def cache_folder(environment: Mapping[str, str]) -> Path | None:
+    """The folder for code that this computer can run, made if need be; None if there is none."""
     from importlib.metadata import version
 
     jaxlib = version("jaxlib")
     if tuple(int(part) for part in jaxlib.split(".")[:2]) < CACHE_JAXLIB:
-        return {}
-    home = Path(environment.get("XDG_CACHE_HOME") or "~/.cache")
-    folder = Path(asked) if asked else home / "mdsens"
+        return None
+    folder = None
     try:
+        folder = cache_home(environment)
         # Compiled code may crash on another processor, and JAX itself does not see to that.
-        folder = folder.expanduser().absolute() / f"jaxlib-{jaxlib}-{processor_name()}"
+        folder = folder / f"jaxlib-{jaxlib}-{processor_name()}"
         # Who can write to it can have any code executed.
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         forget_oldest(folder)
-        writable = os.access(folder, os.W_OK | os.X_OK)
-    except (OSError, RuntimeError):  # the latter: there is no home
-        writable = False
-    if not writable:
-        announce(f"cannot write compiled code to {str(folder)!r}: set MDSENS_CACHE to a folder, "
-                  "or to off")  # fmt: skip
+        if os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    except (OSError, RuntimeError):
+        pass
+    announce(f"cannot write compiled code to {str(folder or '~/.cache')!r}: set MDSENS_CACHE to a "
+             "folder, or to off")  # fmt: skip
+    return None
+
+
+def cache_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """Environment variables that make this process keep compiled code; none if it is not to."""
+    if environment.get("MDSENS_CACHE", "").lower() == "off":
         return {}
+    folder = cache_folder(environment)
+    if folder is None:
+        return {"MDSENS_CACHE": "off"}
     return {
-        "JAX_COMPILATION_CACHE_DIR": str(folder),
-        # A run compiles a hundred small functions, each in a small part of a second.
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "MDSENS_CACHE": str(folder.parent),
         # Where there is AVX-512, XLA adds preferences such as prefer-no-gather to the features that
         # it compiles for, misses them among the processor's when it loads the code, and says so at
         # length for every function: https://github.com/openxla/xla/issues/44565. It loads the code
         # all the same; that it is from this processor is seen to above.
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
+
+
+def kept_code() -> tuple[Path, int, int]:
+    """The folder for compiled code of every kind, and the number and the bytes of its files."""
+    folder = cache_home(os.environ)
+    files = _files(folder)
+    return folder, len(files), sum(status.st_size for _, status in files)
+
+
+def clear_cache() -> tuple[Path, int, int]:
+    """Remove all that `kept_code` counts, which is returned."""
+    folder = cache_home(os.environ)
+    removed = _files(folder)
+    for path, _ in removed:
+        path.unlink(missing_ok=True)
+    return folder, len(removed), sum(status.st_size for _, status in removed)
+
+
+def _files(folder: Path, pattern: str = "jaxlib-*/*-cache") -> list[tuple[Path, os.stat_result]]:
+    """Files of compiled code; another process may be removing them at this moment."""
+    found = []
+    for path in folder.glob(pattern):
+        with contextlib.suppress(FileNotFoundError):
+            found.append((path, path.stat()))
+    return found
 
 
 def processor_name(description: Path = Path("/proc/cpuinfo")) -> str:
@@ -86,11 +130,7 @@ def processor_name(description: Path = Path("/proc/cpuinfo")) -> str:
 
 def forget_oldest(folder: Path, limit: int = CACHE_LIMIT) -> None:
     """Remove the oldest compiled code, down to half of the limit, if there is more than that."""
-    entries = []
-    for path in folder.glob("*-cache"):
-        # Another run may be forgetting them at this moment.
-        with contextlib.suppress(FileNotFoundError):
-            entries.append((path, path.stat()))
+    entries = _files(folder, "*-cache")
     size = sum(status.st_size for _, status in entries)
     if size <= limit:
         return

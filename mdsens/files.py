@@ -1,9 +1,12 @@
 """Files and their paths: whatever is wrong with one is a line that names it."""
 
 import contextlib
+import csv
+import io
+import math
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -101,3 +104,33 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise InputError(
             f"{shown(str(path))} cannot be written: {error.strerror or error}; give another path"
         ) from None
+
+
+def csv_text(rows: Iterable[Mapping[str, Any]]) -> str:
+    """A table as text with commas, as `pandas.DataFrame.to_csv` writes it.
+
+    Arguments:
+        rows: cells by column, the columns the same in all; what is no number is left empty.
+
+    Returns:
+        The names of the columns and the rows, one in a line; nothing if there is none.
+    """
+    listed = [
+        {
+            name: "" if value is None or (isinstance(value, float) and math.isnan(value)) else value
+            for name, value in row.items()
+        }
+        for row in rows
+    ]
+    text = io.StringIO()
+    if listed:
+        writer = csv.DictWriter(text, listed[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(listed)
+    return text.getvalue()
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a table that `csv_text` has made, their cells by column."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))

@@ -3,8 +3,10 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from mdsens.arrays import on_device
 from mdsens.compilation import compiled
 
 
@@ -29,8 +31,10 @@ class LBFGSHistory(eqx.Module):
         """Room for so many steps, and none yet."""
         # Each of its own memory, which compiled code may write over.
         return cls(
-            jnp.zeros((history, *q.shape), q.dtype), jnp.zeros((history, *q.shape), q.dtype),
-            jnp.zeros((history, history), q.dtype), jnp.zeros(history, q.dtype), jnp.asarray(0),
+            on_device(np.zeros((history, *q.shape)), q.dtype),
+            on_device(np.zeros((history, *q.shape)), q.dtype),
+            on_device(np.zeros((history, history)), q.dtype),
+            on_device(np.zeros(history), q.dtype), on_device(0),
         )  # fmt: skip
 
     @property

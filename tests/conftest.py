@@ -66,7 +66,10 @@ def _compiled_code_is_let_go():
     A process without maps left dies in the compiler.
     """
     yield
+    from mdsens.compilation import forget_programs
+
     maps = Path("/proc/self/maps")
     if maps.exists() and maps.read_bytes().count(b"\n") > 20_000:
         jax.clear_caches()
+        forget_programs()
         gc.collect()

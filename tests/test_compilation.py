@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import equinox as eqx
 import jax
@@ -10,50 +12,53 @@ import numpy as np
 import pytest
 
 from mdsens import compilation
-from mdsens.compilation import SMALL, compiled, is_small, nobody_decided
+from mdsens.compilation import SMALL, compiled, nobody_decided
 
 
-def test_few_numbers_are_small_and_many_are_not():
-    few = {"x": np.zeros(SMALL - 3), "y": [1.0, "text", None]}
-    assert is_small((few,))
-    assert not is_small((few, jnp.zeros(3)))
+def recorded(monkeypatch):
+    """The options that each program is compiled with from now on."""
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    seen = []
+    compile_ = jax.stages.Lowered.compile
+
+    def watched(self, compiler_options=None):
+        seen.append(compiler_options)
+        return compile_(self, compiler_options)
+
+    monkeypatch.setattr(jax.stages.Lowered, "compile", watched)
+    return seen
+
+
+def test_few_numbers_are_compiled_in_a_hurry_and_many_are_not(monkeypatch):
+    options = recorded(monkeypatch)
+    double = compiled(lambda tree: 2.0 * tree["x"])
+    double({"x": np.zeros(SMALL - 1), "y": [1.0, "text", None]})
+    double({"x": jnp.zeros(SMALL), "y": None})
+    assert options == [compilation.HURRIED, None]
 
 
 @pytest.mark.parametrize("transform", [jax.jit, jax.vmap, jax.grad, jax.make_jaxpr])
-def test_inside_a_transformation_nothing_is_a_program_of_its_own(transform):
-    seen = []
-
-    def function(x):
-        seen.append(is_small((x,)))
-        return 2.0 * x
-
-    transform(function)(jnp.ones(()) if transform is jax.grad else jnp.ones(2))
-    assert seen == [False]
-
-
-def test_arguments_that_nobody_traces_are_in_no_hurry_while_something_else_is_traced():
-    seen = []
-
-    @jax.jit
-    def function(x):
-        seen.append(is_small((np.ones(2),)))
-        return x
-
-    function(1.0)
-    assert seen == [False]
+def test_inside_a_transformation_nothing_is_a_program_of_its_own(monkeypatch, transform):
+    options = recorded(monkeypatch)
+    double = compiled(lambda x: 2.0 * x)
+    transform(double)(jnp.ones(()) if transform is jax.grad else jnp.ones(2))
+    # Arguments that nobody traces are in no hurry while something else is traced.
+    jax.jit(lambda x: x * double(np.ones(2)))(1.0)
+    assert options == []
 
 
 def test_what_is_imported_while_jax_traces_knows_inside_from_outside():
     code = """
 import jax, numpy
-def ask():
-    from mdsens.compilation import is_small
-    return is_small((numpy.ones(2),))
+def double(x):
+    from mdsens.compilation import compiled
+    return compiled(lambda x: [2.0 * x, isinstance(x, jax.core.Tracer), "text"])(x)
 def function(x):
-    assert not ask()
+    assert isinstance(double(x)[0], jax.core.Tracer)
     return x
 jax.jit(function)(1.0)
-assert ask()
+found = double(numpy.ones(2))
+assert found[0].tolist() == [2.0, 2.0] and found[1:] == [True, "text"]
 """
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -72,34 +77,97 @@ def test_who_sets_options_for_all_programs_has_them(monkeypatch, flags, expected
     assert nobody_decided() == expected
 
 
-def test_the_compiler_gets_the_options_for_what_is_small_alone(monkeypatch):
-    monkeypatch.setattr(compilation, "HURRIED", {"no_such_option": 1})
-    monkeypatch.setattr(compilation, "accepted", lambda: True)
-    monkeypatch.delenv("XLA_FLAGS")
+@pytest.mark.parametrize(("heavy", "name"), [(False, "OFTEN"), (True, "OFTEN_IF_HEAVY")])
+def test_what_is_called_often_is_compiled_without_hurry(monkeypatch, heavy, name):
+    options = recorded(monkeypatch)
+    monkeypatch.setattr(compilation, name, 3)
+    twice = compiled(heavy=heavy)(lambda x: 2.0 * x)
+    for calls in (1, 2, 3):
+        assert twice(np.full(2, float(calls))).tolist() == [2.0 * calls] * 2
+    assert options == [compilation.HURRIED]
+    for calls in (4, 5, 6, 7, 8):
+        assert twice(np.full(2, float(calls))).tolist() == [2.0 * calls] * 2
+    assert options == [compilation.HURRIED, None]
+
+
+@pytest.mark.promotes("a truth value is multiplied by whole numbers")
+def test_a_program_serves_arrays_of_its_kind_alone(monkeypatch):
+    options = recorded(monkeypatch)
+    shown = compiled(lambda x, factor, name: {name: factor * x})
+    calls = [
+        (np.ones(2), 2.0, "a"),
+        (jnp.zeros(2), 2.0, "a"),
+        (np.ones(3), 2.0, "a"),
+        (np.ones(2), -2.0, "a"),
+        (np.ones(2, int), 1, "a"),
+        (np.ones(2, int), True, "a"),
+        (np.ones(2), 2.0, "b"),
+    ]
+    counts = []
+    for x, factor, name in calls:
+        found = shown(x, factor, name=name)
+        assert list(found) == [name]
+        assert found[name].tolist() == (factor * np.asarray(x)).tolist()
+        counts.append(len(options))
+    assert counts == [1, 1, 2, 3, 4, 5, 6]
+    shown.forget()
+    shown(*calls[0][:2], name="a")
+    assert len(options) == 7
+
+
+def test_threads_that_ask_for_one_program_make_it_once(monkeypatch):
+    options = recorded(monkeypatch)
+
+    def slow(x):
+        time.sleep(0.2)
+        return x + 1.0
+
+    add = compiled(slow)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(add, np.arange(4.0)))
+    assert [float(one) for one in found] == [1.0, 2.0, 3.0, 4.0]
+    assert len(options) == 1
+
+
+def test_a_program_that_fails_is_tried_again():
+    failures = [ValueError("first"), None]
+
+    def function(x):
+        if (error := failures.pop(0)) is not None:
+            raise error
+        return x
+
+    once = compiled(function)
+    with pytest.raises(ValueError, match="first"):
+        once(np.ones(1))
+    assert once(np.ones(1)).tolist() == [1.0]
+
+
+def test_memory_that_is_given_away_is_written_over():
+    @compiled(heavy=True, donate="all-except-first")
+    def added(kept, given):
+        return given + kept
+
+    kept, given = jnp.ones(5), jnp.zeros(5)
+    assert added(kept, given).tolist() == [1.0] * 5
+    assert given.is_deleted()
+    assert not kept.is_deleted()
+
+
+def test_calls_of_the_host_reach_this_process():
+    seen = []
 
     @compiled
-    def total(x):
-        return jnp.sum(x)
+    def told(x):
+        def tell(x):
+            seen.append(x.tolist())
+            return x
 
-    assert total(jnp.ones(SMALL)) == SMALL
-    with pytest.raises(jax.errors.JaxRuntimeError, match="no_such_option"):
-        total(jnp.ones(SMALL - 1))
+        return jax.lax.cond(x[0] > 0, lambda: jax.pure_callback(tell, x, x), lambda: x)
 
-
-def test_what_is_called_often_is_compiled_without_hurry(monkeypatch):
-    monkeypatch.setattr(compilation, "HURRIED", {"no_such_option": 1})
-    monkeypatch.setattr(compilation, "accepted", lambda: True)
-    monkeypatch.setattr(compilation, "OFTEN", 3)
-    monkeypatch.delenv("XLA_FLAGS")
-
-    @compiled
-    def twice(x):
-        return 2.0 * x
-
-    for _ in range(3):
-        with pytest.raises(jax.errors.JaxRuntimeError, match="no_such_option"):
-            twice(np.ones(2))
-    assert twice(np.ones(2)).tolist() == [2.0, 2.0]
+    for value in (1.0, 2.0):
+        assert told(np.full(1, value)).tolist() == [value]
+    assert seen == [[1.0], [2.0]]
 
 
 @pytest.mark.parametrize(("option", "expected"), [("no_such_option", False), (None, True)])

@@ -12,18 +12,13 @@ from jaxtyping import Array
 
 from mdsens.errors import InputError, MdsensError
 from mdsens.implicit.arguments import is_differentiable
-from mdsens.values import is_traced, listing
+from mdsens.values import listing
 
 HOST_CODE_ERRORS = (
     jax.errors.TracerArrayConversionError,
     jax.errors.ConcretizationTypeError,
 )
 """What JAX raises when host code reads a traced value."""
-
-
-def in_numpy(tree: Any) -> Any:
-    """NumPy's arrays for leaves, of which nothing has to be compiled, where none is traced."""
-    return tree if is_traced(tree) else jax.tree.map(np.asarray, tree)
 
 
 def call_on_host(call: Callable[[Any], Any], dynamic: Any, result_shape: Any) -> Any:

@@ -11,12 +11,12 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
+from mdsens.arrays import in_numpy
 from mdsens.errors import InputError
 from mdsens.implicit import backends
 from mdsens.implicit.arguments import stacked_count
 from mdsens.implicit.block_solver import BlockSolver, solve_block
 from mdsens.implicit.derivatives import SolveOptions, SolverAt, jvp_solution
-from mdsens.implicit.host import in_numpy
 from mdsens.implicit.linear import DENSE_LIMIT, Solver
 from mdsens.implicit.linearisation import directional_change
 from mdsens.implicit.null_space import flat_null_space, project_out

@@ -8,9 +8,9 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from mdsens.arrays import in_numpy
 from mdsens.implicit.arguments import stacked_count
 from mdsens.implicit.block_solver import BlockSolver, solve_block
-from mdsens.implicit.host import in_numpy
 from mdsens.implicit.linearisation import compiled_change, compiled_product, compiled_pull_back
 
 __all__ = ["refined_jvp", "refined_vjp"]

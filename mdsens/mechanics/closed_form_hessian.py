@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Bool, Float, Int
 
+from mdsens.arrays import on_device
 from mdsens.compilation import compiled
 from mdsens.linalg.sparse_plus_low_rank import SparsePlusLowRank
 from mdsens.mechanics.edge_ends import EdgeEnds, atoms_of_block, edge_ends
@@ -39,12 +40,12 @@ def pair_hessian_matrix(
     Returns:
         Shape (N D, N D), in units of energy/length^2.
     """
-    geometry = edge_ends(system, potential, edge_list, jnp.asarray(free))
+    geometry = edge_ends(system, potential, edge_list, on_device(free))
     edges = edge_list.edge_count
     rows = _block_rows(system.atom_count, edges, system.dimension)
 
     def of_block(block: int) -> _Row:
-        return _edge_block(potential, geometry, edge_list.neighbors, jnp.asarray(block))
+        return _edge_block(potential, geometry, edge_list.neighbors, on_device(block))
 
     for blocks in _some_at_a_time(edge_list):
         rows.extend(on_all_cores(of_block, blocks))
@@ -200,17 +201,16 @@ def embedded_atom_hessian(
     Returns:
         Shape (N D, N D), in units of energy/length^2.
     """
-    geometry = edge_ends(system, potential, edge_list, jnp.asarray(free))
+    geometry = edge_ends(system, potential, edge_list, on_device(free))
     slopes, weights = _embedding(system, potential, edge_list)
-    extended = jnp.concatenate([slopes, slopes[edge_list.ghost_owners], jnp.zeros(1)])
+    known = np.asarray(slopes)
+    extended = on_device(np.concatenate([known, known[edge_list.ghost_owners], np.zeros(1)]))
     edges = edge_list.edge_count
     blocks = _block_rows(system.atom_count, edges, system.dimension)
     gradients = _gradient_rows(system.atom_count, edges, system.dimension)
 
     def of_block(block: int) -> tuple[_Row, _Row]:
-        return _embedded_block(
-            potential, geometry, extended, edge_list.neighbors, jnp.asarray(block)
-        )
+        return _embedded_block(potential, geometry, extended, edge_list.neighbors, on_device(block))
 
     for some in _some_at_a_time(edge_list):
         of_blocks, of_gradients = zip(*on_all_cores(of_block, some), strict=True)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from mdsens.arrays import array_module, in_numpy, on_device
 from mdsens.compilation import compiled
 from mdsens.implicit.linearisation import compiled_product
 from mdsens.mechanics.energy import (
@@ -76,9 +77,9 @@ class Landscape(eqx.Module):
         count, dimension = system.atom_count, system.dimension
         rows = count + (0 if cell_mode is None else dimension)
         return Landscape(
-            system, potential, edge_list, jnp.asarray(pressure, float),
-            jnp.asarray(np.zeros(count, bool)) if rattlers is None else rattlers,
-            jnp.asarray(np.zeros((0, rows, dimension))), cell_mode,
+            system, potential, edge_list, on_device(pressure, float),
+            on_device(np.zeros(count, bool)) if rattlers is None else rattlers,
+            on_device(np.zeros((0, rows, dimension))), cell_mode,
         )  # fmt: skip
 
     @property
@@ -87,7 +88,9 @@ class Landscape(eqx.Module):
         if self.cell_mode is None:
             return self.system.positions
         dimension = self.system.dimension
-        return jnp.concatenate([self.system.positions, np.zeros((dimension, dimension))])
+        xp = array_module(self.system.positions)
+        blank = np.zeros((dimension, dimension))
+        return on_device(xp.concatenate([self.system.positions, blank]))
 
     @property
     def strain_length(self) -> Float[Array, ""]:
@@ -304,18 +307,18 @@ def hessian_products(
     return compiled_product(condition, q, (landscape.potential,), vectors)
 
 
-@jax.jit
-def largest_force(gradient: Float[Array, "R D"]) -> Float[Array, ""]:
+def largest_force(gradient: Float[Any, "R D"]) -> Float[Any, ""]:
     """The largest norm of a row: the largest force on an atom (or on the cell), energy/length."""
-    return jnp.sqrt(jnp.max(jnp.sum(gradient**2, axis=1)))
+    xp = array_module(gradient)
+    return xp.sqrt(xp.max(xp.sum(in_numpy(gradient) ** 2, axis=1)))
 
 
-@jax.jit
-def typical_force(gradient: Float[Array, "R D"]) -> Float[Array, ""]:
+def typical_force(gradient: Float[Any, "R D"]) -> Float[Any, ""]:
     """The root mean square norm of the rows that are not zero, energy/length.
 
     Zero are those of atoms that are constrained or touch nothing, and those that only fill up a
     batch.
     """
-    squares = jnp.sum(gradient**2, axis=1)
-    return jnp.sqrt(jnp.sum(squares) / jnp.maximum(jnp.sum(squares > 0.0, dtype=float), 1.0))
+    xp = array_module(gradient)
+    squares = xp.sum(in_numpy(gradient) ** 2, axis=1)
+    return xp.sqrt(xp.sum(squares) / xp.maximum(xp.sum(squares > 0.0, dtype=float), 1.0))

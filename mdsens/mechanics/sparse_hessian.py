@@ -14,6 +14,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from mdsens.arrays import on_device
 from mdsens.compilation import compiled
 from mdsens.linalg.sparse_plus_low_rank import SparsePlusLowRank
 from mdsens.mechanics.closed_form_hessian import (
@@ -112,10 +113,9 @@ def sparse_hessian_bytes(
     """
     edges = edge_list.neighbors.size
     if counted and not is_traced((system, potential, edge_list.neighbors)):
-        reach = jnp.asarray(potential.interaction_range)
-        free = jnp.ones(system.atom_count, bool)
+        free = on_device(np.ones(system.atom_count, bool))
         geometry = edge_ends(system, potential, edge_list, free)
-        edges = int(np.sum(_degrees(geometry, edge_list.neighbors, reach)))
+        edges = int(np.asarray(_degrees(potential, geometry, edge_list.neighbors)).sum())
     block = 8 * system.dimension**2 + 4
     if potential.embedded:
         # The gradients of the densities, and their transposition.
@@ -152,9 +152,8 @@ def traced_hessian_entries(
         return traced_pair_rows(system, potential, edge_list, free)
     blocks, slots, _ = edge_list.neighbors.shape
     geometry = edge_ends(system, potential, edge_list, free)
-    reach = jnp.asarray(potential.interaction_range)
     return jax.lax.map(
-        lambda block: _site_block(potential, geometry, edge_list.neighbors, block, reach, slots),
+        lambda block: _site_block(potential, geometry, edge_list.neighbors, block, slots),
         jnp.arange(blocks),
     )
 
@@ -184,14 +183,10 @@ def matrix_of_entries(
 def _from_sites(
     system: System, potential: Potential, edge_list: EdgeList, free: np.ndarray
 ) -> scipy.sparse.bsr_array:
-    geometry = edge_ends(system, potential, edge_list, jnp.asarray(free))
-    reach = potential.interaction_range
-    degrees = _degrees(geometry, edge_list.neighbors, jnp.asarray(reach))
-    width = max(1, int(np.max(degrees)))
+    geometry = edge_ends(system, potential, edge_list, on_device(free))
+    width = max(1, int(np.asarray(_degrees(potential, geometry, edge_list.neighbors)).max()))
     found = (
-        _site_block(
-            potential, geometry, edge_list.neighbors, jnp.asarray(block), jnp.asarray(reach), width
-        )
+        _site_block(potential, geometry, edge_list.neighbors, on_device(block), width)
         for block in range(len(edge_list.neighbors))
     )
     return _matrix_of_sites(found, free, system.dimension)
@@ -247,9 +242,10 @@ def _summed(
 
 @compiled
 def _degrees(
-    geometry: EdgeEnds, neighbors: Int[Array, "B K C"], reach: Float[Array, ""]
+    potential: Potential, geometry: EdgeEnds, neighbors: Int[Array, "B K C"]
 ) -> Int[Array, "B C"]:
     """How many edges each atom has within the potential's range."""
+    reach = potential.interaction_range
 
     def within(block: tuple[Any, ...]) -> Array:
         edges = edges_between(geometry.extended, *block)
@@ -264,7 +260,6 @@ def _site_block(
     geometry: EdgeEnds,
     neighbors: Int[Array, "B K C"],
     block: Int[Array, ""],
-    reach: Float[Array, ""],
     width: int,
 ) -> tuple[Float[Array, "C W W D D"], Int[Array, "C W"]]:
     """Hessians of the site energies of one block of atoms, and the atoms that each is about.
@@ -273,7 +268,8 @@ def _site_block(
     """
     ends = neighbors[block]
     sites = jax.tree.map(lambda array: array[block], geometry.sites)
-    ends = _within_reach(edges_between(geometry.extended, ends, sites), ends, reach, width)
+    near = edges_between(geometry.extended, ends, sites)
+    ends = _within_reach(near, ends, potential.interaction_range, width)
     # A slot without an edge leads to the last entry, which is far away.
     ends = jnp.where(ends < 0, geometry.owners.size - 1, ends)
     edges = edges_between(geometry.extended, ends, sites)
@@ -286,7 +282,7 @@ def _site_block(
 
 
 def _within_reach(
-    edges: Edges, ends: Int[Array, "K C"], reach: Float[Array, ""], width: int
+    edges: Edges, ends: Int[Array, "K C"], reach: float | Float[Array, ""], width: int
 ) -> Int[Array, "width C"]:
     """The ends of the edges within reach, moved to the first slots; -1 where there are no more."""
     inside = edges.mask & (edges.distances < reach)

@@ -1,7 +1,7 @@
 """Stress of a cell."""
 
-import jax
-import jax.numpy as jnp
+from typing import Any
+
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -16,12 +16,10 @@ from mdsens.values import is_traced
 VOIGT_INDICES = {3: ((0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1)), 2: ((0, 1, 0), (0, 1, 1))}
 
 
-@jax.jit
-def voigt(tensor: Float[Array, "D D"]) -> Float[Array, " V"]:
+def voigt(tensor: Float[Any, "D D"]) -> Float[Any, " V"]:
     """Voigt components of a symmetric tensor in ASE's order: 6 in 3D, 3 (xx yy xy) in 2D."""
     rows, columns = VOIGT_INDICES[tensor.shape[0]]
-    symmetric = (tensor + tensor.T) / 2
-    return symmetric[jnp.asarray(rows), jnp.asarray(columns)]
+    return ((tensor + tensor.T) / 2)[np.array(rows), np.array(columns)]
 
 
 def stress(system: System, potential: Potential, edge_list: EdgeList) -> Float[Array, "D D"]:

@@ -4,10 +4,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
+from mdsens.arrays import on_device
 from mdsens.mechanics.enthalpy import Landscape, largest_force
-from mdsens.minimisers.line_search import LineSearchMinimiser, search
+from mdsens.minimisers.line_search import LineSearchMinimiser, reached, search
 from mdsens.minimisers.minimiser import State
 
 
@@ -23,7 +25,8 @@ class ConjugateGradient(LineSearchMinimiser):
 
     def start(self, q: Float[Array, "R D"]) -> Any:
         """No direction, no length, and no previous gradient yet."""
-        return jnp.zeros_like(q), jnp.asarray(-1.0), jnp.zeros_like(q)
+        blank = np.zeros(q.shape)
+        return on_device(blank), on_device(-1.0), on_device(blank)
 
     def step(self, landscape: Landscape, state: State) -> State:
         """Move along the conjugate direction."""
@@ -45,7 +48,4 @@ class ConjugateGradient(LineSearchMinimiser):
         )
         # A failed search along the force itself cannot be mended by a restart.
         stalled = ~accepted & (old_square == 0)
-        return State(
-            result.q, result.enthalpy, result.gradient,
-            state.evaluations + result.trials, stalled, kept,
-        )  # fmt: skip
+        return reached(state, result, stalled, kept)

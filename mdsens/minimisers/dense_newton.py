@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mdsens.arrays import on_device
 from mdsens.linalg.null_space import NULL_FRACTION
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.hessian import hessian
-from mdsens.minimisers.line_search import LineSearchMinimiser, search_down
+from mdsens.minimisers.line_search import LineSearchMinimiser, reached, search_down
 from mdsens.minimisers.minimiser import State
 
 #: Columns of a Hessian that are computed at a time.
@@ -38,11 +39,8 @@ class DenseNewton(LineSearchMinimiser):
         inverse = jnp.where(sizes > NULL_FRACTION * jnp.max(sizes), 1.0 / sizes, 0.0)
         along = inverse * (vectors.T @ state.gradient.reshape(-1))
         direction = -(vectors @ along).reshape(state.q.shape)
-        result, accepted = search_down(landscape, state, direction, jnp.asarray(self.max_step))
-        return State(
-            result.q, result.enthalpy, result.gradient,
-            state.evaluations + result.trials, ~accepted, (),
-        )  # fmt: skip
+        result, accepted = search_down(landscape, state, direction, on_device(self.max_step))
+        return reached(state, result, ~accepted, ())
 
 
 def dense_jacobian(landscape: Landscape, q: Float[Array, "R D"]) -> Float[Array, "RD RD"]:

@@ -4,8 +4,10 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
+from mdsens.arrays import on_device
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.minimisers.minimiser import Minimiser, State
 
@@ -38,11 +40,11 @@ class FIRE(Minimiser):
     def start(self, q: Float[Array, "R D"]) -> Any:
         """Velocity zero, the first time step and mixing, no downhill steps, and no step yet."""
         return (
-            jnp.zeros_like(q),
-            jnp.asarray(self.dt, float),
-            jnp.asarray(self.a_start, float),
-            jnp.asarray(0),
-            jnp.asarray(True),
+            on_device(np.zeros(q.shape)),
+            on_device(self.dt, float),
+            on_device(self.a_start, float),
+            on_device(0),
+            on_device(True),
         )
 
     def step(self, landscape: Landscape, state: State) -> State:

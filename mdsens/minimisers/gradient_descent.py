@@ -6,8 +6,9 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mdsens.arrays import on_device
 from mdsens.mechanics.enthalpy import Landscape, largest_force
-from mdsens.minimisers.line_search import LineSearchMinimiser, search
+from mdsens.minimisers.line_search import LineSearchMinimiser, reached, search
 from mdsens.minimisers.minimiser import State
 
 
@@ -25,7 +26,7 @@ class GradientDescent(LineSearchMinimiser):
 
     def start(self, q: Float[Array, "R D"]) -> Any:
         """No step length yet."""
-        return jnp.asarray(-1.0)
+        return on_device(-1.0)
 
     def step(self, landscape: Landscape, state: State) -> State:
         """Move along the force."""
@@ -42,7 +43,4 @@ class GradientDescent(LineSearchMinimiser):
         s, y = result.q - state.q, result.gradient - state.gradient
         sy = jnp.vdot(s, y)
         barzilai_borwein = jnp.where(sy > 0, jnp.vdot(s, s) / jnp.where(sy > 0, sy, 1.0), -1.0)
-        return State(
-            result.q, result.enthalpy, result.gradient,
-            state.evaluations + result.trials, ~accepted, barzilai_borwein,
-        )  # fmt: skip
+        return reached(state, result, ~accepted, barzilai_borwein)

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from mdsens.lbfgs_history import LBFGSHistory
 from mdsens.mechanics.enthalpy import Landscape, typical_force
-from mdsens.minimisers.line_search import LineSearchMinimiser, search
+from mdsens.minimisers.line_search import LineSearchMinimiser, reached, search
 from mdsens.minimisers.minimiser import State
 
 
@@ -43,7 +43,4 @@ class LBFGS(LineSearchMinimiser):
         result, accepted = search(landscape, state, direction, first, self.max_step, curvature=0.9)
         past = past.with_step(result.q - state.q, result.gradient - state.gradient, accepted)
         # A failed search forgets the model and begins again; failing without one is the end.
-        return State(
-            result.q, result.enthalpy, result.gradient,
-            state.evaluations + result.trials, ~accepted & fresh, past.forgotten(~accepted),
-        )  # fmt: skip
+        return reached(state, result, ~accepted & fresh, past.forgotten(~accepted))

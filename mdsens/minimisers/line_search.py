@@ -5,13 +5,14 @@ that were found to reach; that one has a step along its direction and nothing el
 """
 
 import dataclasses
-from typing import Self
+from typing import Any, Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from mdsens.arrays import in_numpy, on_device
 from mdsens.compilation import compiled
 from mdsens.mechanics.enthalpy import Landscape, largest_force
 from mdsens.minimisers.minimiser import Minimiser, State
@@ -151,6 +152,25 @@ def search(
         lambda s: (s.q, s.enthalpy, s.gradient), end, (state.q, state.enthalpy, state.gradient)
     )
     return jax.tree.map(lambda new, old: jnp.where(accepted, new, old), end, back), accepted
+
+
+def reached(state: State, found: _Search, stalled: Any, memory: Any) -> State:
+    """The state after a search.
+
+    Arguments:
+        state: where it began.
+        found: what `search` has found.
+        stalled: whether no step lowers the enthalpy any more.
+        memory: what the minimiser remembers.
+
+    Returns:
+        The State.
+    """
+    evaluations, trials, stalled = in_numpy((state.evaluations, found.trials, stalled))
+    return State(
+        found.q, found.enthalpy, found.gradient, on_device(evaluations + trials),
+        on_device(stalled), memory,
+    )  # fmt: skip
 
 
 def _limited_to(

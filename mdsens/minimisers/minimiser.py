@@ -5,9 +5,9 @@ import dataclasses
 from typing import Any
 
 import equinox as eqx
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from mdsens.arrays import in_numpy, on_device
 from mdsens.mechanics.enthalpy import Landscape
 
 
@@ -67,7 +67,7 @@ class Minimiser(eqx.Module):
 def first_state(minimiser: Minimiser, landscape: Landscape, q: Float[Array, "R D"]) -> State:
     """The state at q before the first step."""
     enthalpy, gradient = landscape.evaluate(q)
-    return State(q, enthalpy, gradient, jnp.asarray(1), jnp.asarray(False), minimiser.start(q))
+    return State(q, enthalpy, gradient, on_device(1), on_device(False), minimiser.start(q))
 
 
 def refresh(landscape: Landscape, state: State) -> State:
@@ -76,5 +76,5 @@ def refresh(landscape: Landscape, state: State) -> State:
     return eqx.tree_at(
         lambda s: (s.enthalpy, s.gradient, s.evaluations),
         state,
-        (enthalpy, gradient, state.evaluations + 1),
+        (enthalpy, gradient, on_device(in_numpy(state.evaluations) + 1)),
     )

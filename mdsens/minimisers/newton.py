@@ -4,15 +4,15 @@ import dataclasses
 from typing import Any
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from mdsens.arrays import on_device
 from mdsens.linalg.multigrid import HostPreconditioner
 from mdsens.linalg.null_space import is_null
 from mdsens.mechanics.enthalpy import Landscape, largest_force
 from mdsens.mechanics.hessian_solver import HessianSolver
-from mdsens.minimisers.line_search import LineSearchMinimiser, search_down
+from mdsens.minimisers.line_search import LineSearchMinimiser, reached, search_down
 from mdsens.minimisers.minimiser import State
 from mdsens.resources import EIGENVECTOR_LIMIT
 
@@ -79,14 +79,11 @@ class Newton(LineSearchMinimiser):
                 serves = None if found.negative_curvature else solver
                 kept = _Memory(serves, solver.preconditioner, force)
         result, accepted = search_down(
-            landscape, state.without_memory(), jnp.asarray(direction), jnp.asarray(self.max_step)
+            landscape, state.without_memory(), on_device(direction), on_device(self.max_step)
         )
         if not accepted:
             kept = _Memory(None, None, force)
-        return State(
-            result.q, result.enthalpy, result.gradient,
-            state.evaluations + result.trials, ~accepted, kept,
-        )  # fmt: skip
+        return reached(state, result, not accepted, kept)
 
     def _rtol(self, force: float, ratio: float | None, reused: bool) -> float:
         """The relative residual that is worth it: a third of what the last step left."""

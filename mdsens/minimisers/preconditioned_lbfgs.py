@@ -4,15 +4,15 @@ import dataclasses
 from typing import Any
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from mdsens.arrays import in_numpy, on_device
 from mdsens.lbfgs_history import LBFGSHistory
 from mdsens.linalg.multigrid import HostPreconditioner
 from mdsens.mechanics.enthalpy import Landscape, largest_force
 from mdsens.mechanics.hessian_solver import HessianSolver
-from mdsens.minimisers.line_search import LineSearchMinimiser, search_down
+from mdsens.minimisers.line_search import LineSearchMinimiser, reached, search_down
 from mdsens.minimisers.minimiser import State
 
 #: After so many steps the force must have fallen to this part, or the Hessian is assembled anew.
@@ -55,22 +55,20 @@ class PreconditionedLBFGS(LineSearchMinimiser):
             # There is not always memory for two Hessians at a time.
             memory.solver = None
             solver, age = HessianSolver(landscape, state.q), 0
-            past = past.forgotten(jnp.asarray(True))
+            past = past.forgotten(on_device(True))
         left, weights = past.backward(state.gradient)
         preconditioned = solver.descend(np.asarray(left), rtol=0.0, max_steps=1).value
         # It is minus the inverse Hessian's image already, and so are the weights to be.
-        direction = past.forward(jnp.asarray(preconditioned), -weights)
+        direction = past.forward(on_device(preconditioned), -in_numpy(weights))
         found, accepted = search_down(
-            landscape, state.without_memory(), direction, jnp.asarray(self.max_step)
+            landscape, state.without_memory(), direction, on_device(self.max_step)
         )
-        past = past.with_step(found.q - state.q, found.gradient - state.gradient, accepted)
+        before, now = in_numpy(((state.q, state.gradient), (found.q, found.gradient)))
+        past = past.with_step(now[0] - before[0], now[1] - before[1], accepted)
         kept = _Memory(solver, past, age + 1, force if age == 0 else then)
         # A failed search forgets everything; failing right after a new Hessian is the end.
         stalled = not accepted and age == 0
-        return State(
-            found.q, found.enthalpy, found.gradient, state.evaluations + found.trials,
-            jnp.asarray(stalled), kept if accepted else self.start(state.q),
-        )  # fmt: skip
+        return reached(state, found, stalled, kept if accepted else self.start(state.q))
 
 
 @dataclasses.dataclass(eq=False)

@@ -5,8 +5,10 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
+from mdsens.arrays import in_numpy, on_device
 from mdsens.compilation import compiled
 from mdsens.mechanics.enthalpy import Landscape, largest_force
 from mdsens.minimisers.minimiser import Minimiser, State
@@ -56,13 +58,14 @@ def advance(
     if not minimiser.runs_on_host(state.q):
         given = (minimiser, landscape, state.without_memory(), reference, bounds, limit)
         return _advance_compiled(given, state.memory)
-    zero = jnp.asarray(0)
+    zero = on_device(0)
     seen = _look(landscape, state.without_memory(), reference, zero, bounds)
-    if not seen.due:
-        return Segment(state, zero, jnp.zeros(0), jnp.zeros(0), seen)
+    if not in_numpy(seen).due:
+        return Segment(state, zero, on_device(np.zeros(0)), on_device(np.zeros(0)), seen)
     state = minimiser.step(landscape, state)
-    seen = _look(landscape, state.without_memory(), reference, jnp.asarray(1), bounds)
-    return Segment(state, jnp.asarray(1), state.enthalpy[None], seen.force[None], seen)
+    seen = _look(landscape, state.without_memory(), reference, on_device(1), bounds)
+    enthalpy, force = (on_device(np.asarray(one)[None]) for one in (state.enthalpy, seen.force))
+    return Segment(state, on_device(1), enthalpy, force, seen)
 
 
 _look = compiled(outlook)

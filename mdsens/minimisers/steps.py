@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from mdsens.arrays import on_device
 from mdsens.mechanics.enthalpy import Landscape, largest_force
 from mdsens.minimisers.minimiser import Minimiser, State
 
@@ -66,12 +67,12 @@ class Outlook(eqx.Module):
     force: Float[Array, "..."]
 
     @property
-    def unfinished(self) -> Bool[Array, "..."]:
+    def unfinished(self) -> Bool[Any, "..."]:
         """Whether more is to be done: steps, or finding edges."""
         return self.outcome == Outcome.GOING
 
     @property
-    def due(self) -> Bool[Array, "..."]:
+    def due(self) -> Bool[Any, "..."]:
         """Whether another step is to be taken with the edges that there are."""
         return self.unfinished & ~self.outdated
 
@@ -95,7 +96,7 @@ def outlook(
     Returns:
         The Outlook.
     """
-    force = largest_force(state.gradient)
+    force = on_device(largest_force(state.gradient))
     outdated = landscape.displacement_bound(state.q, reference) >= bounds.allowed_distance
     finite = jnp.isfinite(force) & jnp.isfinite(state.enthalpy)
     reasons = {
@@ -158,7 +159,7 @@ def within_skin(
         may come nearer between steps, length.
     """
     minimiser = minimiser.limited(fraction * skin)
-    return minimiser, jnp.asarray(skin - 2.0 * minimiser.trial_distance)
+    return minimiser, on_device(skin - 2.0 * minimiser.trial_distance)
 
 
 def failure(

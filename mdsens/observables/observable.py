@@ -1,6 +1,7 @@
 """What an observable is, and how its name is read."""
 
 import ast
+import copy
 import dataclasses
 import difflib
 import inspect
@@ -132,7 +133,7 @@ class Observable:
         """
         if self.traceable:
             # A copy: what an equilibrium keeps of its own must not be what was traced here.
-            jax.eval_shape(lambda: self.function(dataclasses.replace(equilibrium)))
+            jax.eval_shape(lambda: self.function(copy.copy(equilibrium)))
         else:
             self.function(equilibrium)
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from scipy.sparse import csr_array
 
+from mdsens.arrays import on_device
 from mdsens.errors import InputError
 from mdsens.particles.edges import EdgeList, block_shape, no_edges
 from mdsens.particles.neighbor_pairs import neighbor_pairs
@@ -38,11 +39,11 @@ class EdgeArrays(NamedTuple):
     def edge_list(self, atom_count: int) -> EdgeList:
         """The EdgeList of N atoms that has these arrays, in JAX."""
         return EdgeList(
-            jnp.asarray(self.neighbors),
-            None if self.reverse is None else jnp.asarray(self.reverse),
-            jnp.asarray(self.ghost_owners),
-            jnp.asarray(self.ghost_images),
-            jnp.asarray(self.reach),
+            on_device(self.neighbors),
+            None if self.reverse is None else on_device(self.reverse),
+            on_device(self.ghost_owners),
+            on_device(self.ghost_images),
+            on_device(self.reach),
             atom_count,
         )
 

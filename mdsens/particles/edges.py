@@ -20,6 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from mdsens.arrays import on_device
+
 #: Atoms per block: one slot of them all, with what is computed from it, stays in a core's cache.
 BLOCK_SIZE = 4096
 
@@ -117,11 +119,11 @@ def no_edges(
     blocks, size = block_shape(atom_count)
     places = np.arange(blocks * slots * size, dtype=np.int32).reshape(blocks, slots, size)
     return EdgeList(
-        neighbors=jnp.asarray(np.full(places.shape, atom_count + ghosts, np.int32)),
-        reverse=jnp.asarray(places) if with_reverse else None,
-        ghost_owners=jnp.asarray(np.zeros(ghosts, np.int32)),
-        ghost_images=jnp.asarray(np.zeros((ghosts, dimension))),
-        reach=jnp.asarray(1.0),
+        neighbors=on_device(np.full(places.shape, atom_count + ghosts, np.int32)),
+        reverse=on_device(places) if with_reverse else None,
+        ghost_owners=on_device(np.zeros(ghosts, np.int32)),
+        ghost_images=on_device(np.zeros((ghosts, dimension))),
+        reach=on_device(1.0),
         atom_count=atom_count,
     )
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from mdsens.arrays import array_module, on_device
 from mdsens.errors import InputError
 from mdsens.particles.frames import require_whole_frames
 from mdsens.particles.lattice import completed_cell
@@ -41,7 +42,7 @@ def _real(value: Any, name: str, shape: Shape | None = None) -> Array:
     checked = real_array(value, name, shape)
     if isinstance(value, jax.Array) and value.dtype == jnp.float64 and not value.weak_type:
         return value
-    return jnp.asarray(checked)
+    return on_device(checked)
 
 
 class System(Summarised, eqx.Module):
@@ -110,7 +111,8 @@ class System(Summarised, eqx.Module):
     @property
     def volume(self) -> Float[Array, ""]:
         """Volume of the cell (area in two dimensions), Angstrom^D; 0 where there is no cell."""
-        return _volume(self.cell)
+        xp = array_module(self.cell)
+        return on_device(xp.abs(xp.linalg.det(self.cell)))
 
     def with_positions(self, positions: Any) -> "System":
         """This system with its atoms elsewhere; checked as when first given.
@@ -388,19 +390,14 @@ def _species(symbols: Any, species: Any, count: int) -> tuple[tuple[str, ...], A
         )
     symbols = distinct_names(symbols, "symbols")
     if species is None:
-        return symbols, jnp.zeros(count, jnp.int32)
+        return symbols, on_device(np.zeros(count, np.int32))
     indices = index_array(species, "species", len(symbols), (count,), from_end=False, traced=True)
-    return symbols, jnp.asarray(indices, jnp.int32)
-
-
-@jax.jit
-def _volume(cell: Array) -> Array:
-    return jnp.abs(jnp.linalg.det(cell))
+    return symbols, on_device(indices, np.int32)
 
 
 def _mask(fixed: Any, count: int) -> Array:
     """Which atoms are constrained."""
-    return jnp.asarray(
+    return on_device(
         np.zeros(count, bool) if fixed is None else mask(fixed, "fixed", count, traced=True)
     )
 
@@ -446,7 +443,7 @@ def _both_complete(reference: Array, cell: Array) -> tuple[Array, Array]:
             "zeros: to scale positions give a vector where there is one, and zeros elsewhere"
         )
     complete = completed_cell(np.asarray(reference), tuple(present))
-    return jnp.asarray(complete), jnp.where(present[:, None], cell, complete)
+    return on_device(complete), jnp.where(present[:, None], cell, complete)
 
 
 def _require_whole_atoms(atoms: ase.Atoms) -> None:

@@ -16,7 +16,7 @@ from mdsens.plots.structures import (
     structure,
     structure_figure,
 )
-from mdsens.plots.style import BAR_COLOR, pretty_unit
+from mdsens.plots.style import BAR_COLOR, pretty_unit, write_figure
 
 __all__ = [
     "ARROW_COLOR",
@@ -41,4 +41,5 @@ __all__ = [
     "sensitivities_figure",
     "structure",
     "structure_figure",
+    "write_figure",
 ]

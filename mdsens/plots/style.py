@@ -1,6 +1,7 @@
 """What all figures share: colours, units as they are printed, and a plain frame."""
 
 import re
+from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -39,6 +40,13 @@ def new_figure(size: tuple[float, float]) -> Figure:
     figure = Figure(figsize=size, layout="constrained", dpi=160)
     FigureCanvasAgg(figure)
     return figure
+
+
+def write_figure(figure: Figure, path: Path) -> None:
+    """Write a figure of `new_figure` as PNG, drawn once: `Figure.savefig` draws it twice."""
+    canvas = figure.canvas
+    assert isinstance(canvas, FigureCanvasAgg)
+    canvas.print_png(path)  # type: ignore[no-untyped-call]
 
 
 def plain_frame(axes: Axes) -> None:

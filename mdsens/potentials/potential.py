@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mdsens.archive import Importable
+from mdsens.arrays import on_device
 from mdsens.compilation import compiled
 from mdsens.digits import with_digits
 from mdsens.errors import InputError
@@ -268,7 +269,7 @@ class Potential(Summarised, Importable, eqx.Module):
                 f"{label} = {shown(value.tolist())} is not symmetric: entries [A-B] and [B-A] must "
                 "agree"
             )
-        return jnp.asarray(value)
+        return on_device(value)
 
     @property
     def parameters(self) -> dict[str, float]:
@@ -352,7 +353,7 @@ class Potential(Summarised, Importable, eqx.Module):
         zeros = jax.tree.map(lambda leaf: np.zeros(np.shape(leaf), jnp.result_type(leaf)), self)
         unit = getattr(zeros, field)
         unit[index] = unit[index[::-1]] = 1.0
-        return jax.tree.map(jnp.asarray, zeros)
+        return jax.tree.map(on_device, zeros)
 
     def with_parameters(self, values: Mapping[str, float | Float[Array, ""]]) -> Self:
         """This potential with some parameters changed, by name; checked as when first given.
@@ -436,7 +437,7 @@ class Potential(Summarised, Importable, eqx.Module):
             InputError: the system has a species that the potential has no parameters for.
         """
         if self.species is None:
-            return jnp.asarray(np.zeros(system.species.shape, system.species.dtype))
+            return on_device(np.zeros(system.species.shape, system.species.dtype))
         missing = [name for name in system.symbols if name not in self.species]
         if missing:
             raise InputError(
@@ -445,8 +446,8 @@ class Potential(Summarised, Importable, eqx.Module):
             )
         order = np.array([self.species.index(name) for name in system.symbols], np.int32)
         if not is_traced(system.species):
-            return jnp.asarray(order[np.asarray(system.species)])
-        return jnp.asarray(order)[system.species]
+            return on_device(order[np.asarray(system.species)])
+        return on_device(order)[system.species]
 
     def per_pair(self, edges: Edges) -> Self:
         """This potential with every table replaced by the value for each edge, shape (K, C)."""

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mdsens.arrays import in_numpy, on_device
 from mdsens.particles.edges import Edges
 from mdsens.potentials.pair import PairPotential
 from mdsens.potentials.parameters import Parameter, parameter
@@ -57,7 +58,7 @@ class SoftSphere(PairPotential):
     @property
     def interaction_range(self) -> Float[Array, ""]:
         """The largest contact distance, in units of length."""
-        return jnp.max(self.diameter)
+        return on_device(in_numpy(self.diameter).max())
 
     @property
     def pair_ranges(self) -> Float[Array, "S S"] | None:
@@ -113,7 +114,7 @@ class WCA(PairPotential):
     @property
     def interaction_range(self) -> Float[Array, ""]:
         """2^(1/6) times the largest sigma, in units of length."""
-        return 2.0 ** (1.0 / 6.0) * jnp.max(self.sigma)
+        return on_device(2.0 ** (1.0 / 6.0) * in_numpy(self.sigma).max())
 
     @property
     def pair_ranges(self) -> Float[Array, "S S"] | None:

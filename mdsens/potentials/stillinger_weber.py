@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from mdsens.arrays import in_numpy, on_device
 from mdsens.errors import InputError
 from mdsens.particles.edges import Edges
 from mdsens.potentials.parameters import Parameter, parameter
@@ -88,7 +89,8 @@ class StillingerWeber(Potential):
     @property
     def interaction_range(self) -> Float[Array, ""]:
         """The largest a sigma, in units of length."""
-        return jnp.max(self.a * self.sigma)
+        a, sigma = in_numpy((self.a, self.sigma))
+        return on_device((a * sigma).max())
 
     def site_energies(self, edges: Edges) -> Float[Array, " C"]:
         """Half the two-body energies and all triplets around the atom, shape (C,), energy."""

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from mdsens.mechanics.enthalpy import largest_force, typical_force
 from mdsens.mechanics.hessian_solver import hessian_fits
@@ -40,7 +40,7 @@ class Automatic:
     last: Minimiser
     fraction: float
 
-    def first_target(self, gradient: Float[Array, "R D"]) -> Float[Array, ""]:
+    def first_target(self, gradient: Float[Any, "R D"]) -> Float[Any, ""]:
         """The largest force to try Newton's method at, energy/length; from the first gradient."""
         return self.fraction * typical_force(gradient)
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
+from mdsens.arrays import on_device
 from mdsens.errors import RelaxationError
 from mdsens.linalg.multigrid import HostPreconditioner
 from mdsens.mechanics.enthalpy import Landscape, largest_force
@@ -101,7 +101,7 @@ class Descent:
         limit = min(steps, self.max_steps - self.steps)
         taken = 0
         while True:
-            bounds = Bounds(jnp.asarray(fmax), jnp.asarray(limit - taken), allowed)
+            bounds = Bounds(on_device(fmax), on_device(limit - taken), allowed)
             segment = advance(
                 minimiser, self.landscape, state, self.reference, bounds, SEGMENT_STEPS
             )
@@ -120,7 +120,7 @@ class Descent:
                 self._check(state)
         self.evaluations += int(state.evaluations)
         self.methods.append((type(minimiser).__name__, taken))
-        self.last = (minimiser, eqx.tree_at(lambda s: s.evaluations, state, jnp.asarray(0)))
+        self.last = (minimiser, eqx.tree_at(lambda s: s.evaluations, state, on_device(0)))
         return state
 
     def _begin(self, minimiser: Minimiser) -> State:
@@ -130,7 +130,7 @@ class Descent:
             return first_state(minimiser, self.landscape, self.q)
         memory = state.memory if minimiser == before else minimiser.start(self.q)
         return State(
-            state.q, state.enthalpy, state.gradient, state.evaluations, jnp.asarray(False), memory
+            state.q, state.enthalpy, state.gradient, state.evaluations, on_device(False), memory
         )
 
     @property

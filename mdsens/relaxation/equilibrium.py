@@ -7,12 +7,12 @@ from typing import Any
 import ase
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ase.calculators.singlepoint import SinglePointCalculator
 from jaxtyping import Array, Float
 
 from mdsens.archive import Archived
+from mdsens.arrays import in_numpy, on_device
 from mdsens.digits import with_digits
 from mdsens.errors import InputError
 from mdsens.linalg.multigrid import HostPreconditioner
@@ -113,13 +113,15 @@ class Equilibrium(Summarised, Archived, eqx.Module):
         Positive under tension, as in ASE.
         """
         require_volume(self.system, "stress")
-        return voigt(self.mechanics[2]) / self.system.volume
+        virial, volume = in_numpy((self.mechanics[2], self.system.volume))
+        return on_device(voigt(virial) / volume)
 
     @property
     def pressure(self) -> Float[Array, ""]:
         """Pressure, minus the mean of the normal stresses, energy/length^D."""
         require_volume(self.system, "pressure")
-        return -jnp.trace(self.mechanics[2]) / (self.system.dimension * self.system.volume)
+        virial, volume = in_numpy((self.mechanics[2], self.system.volume))
+        return on_device(-virial.trace() / (self.system.dimension * volume))
 
     @property
     def converged(self) -> bool:

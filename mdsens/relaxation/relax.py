@@ -4,10 +4,10 @@ import contextlib
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from mdsens.arrays import on_device
 from mdsens.errors import InputError
 from mdsens.implicit import SolverAt, custom_root
 from mdsens.mechanics.enthalpy import Landscape
@@ -101,7 +101,7 @@ def relax(
         raise InputError(f"callback is a {type(callback).__name__}: give a function, or None")
     if fixed is not None:
         system = system.with_fixed(fixed)
-    pressure = jnp.asarray(pressure)
+    pressure = on_device(pressure)
     inputs = jax.lax.stop_gradient((system, potential, pressure))
 
     def solve(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -127,7 +127,7 @@ def relax(
     if not is_traced(inputs):
         q, descent = solve(inputs)
         history = descent.history()
-        force = jnp.asarray(history.forces[-1])
+        force = on_device(history.forces[-1])
         preconditioner = descent.preconditioner
         edge_list = descent.valid_edges()
         settled = descent.landscape.system_at(q)
@@ -168,7 +168,7 @@ def unrelaxed(system: System, potential: Potential, cell: str | None = None) -> 
     blank = no_edges(system.atom_count, system.dimension)
     landscape = Landscape.of(system, potential, blank, cell)
     return Equilibrium(
-        landscape, landscape.coordinates, system.positions, jnp.zeros(()), 1.0, None, None
+        landscape, landscape.coordinates, system.positions, on_device(0.0), 1.0, None, None
     )
 
 

@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 from rich.progress import track
 
+from mdsens.arrays import on_device
 from mdsens.implicit import (
     BlockSolver,
     LinearSolution,
@@ -117,8 +117,7 @@ class LinearResponse:
             residuals += [float(one) for one in residual]
         errors = relative_to_largest(potential, here, absolute) if estimate else []
         named, named_ahead = (
-            {name: jnp.asarray(tangent) for name, tangent in found.items()}
-            for found in (here, ahead)
+            {name: on_device(tangent) for name, tangent in found.items()} for found in (here, ahead)
         )
         return Found(named, residuals, errors, named_ahead)
 
@@ -185,7 +184,7 @@ class LinearResponse:
     def ahead(self) -> Float[Array, "R D"]:
         """The point after one Newton step."""
         step = part_taken(self.newton_step, self._range) * self.newton_step
-        return jnp.asarray(np.asarray(self.q) + step)
+        return on_device(np.asarray(self.q) + step)
 
     @functools.cached_property
     def rough(self) -> bool:

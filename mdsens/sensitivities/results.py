@@ -14,7 +14,7 @@ from mdsens.archive import SUFFIX, Archived
 from mdsens.compilation import compiled
 from mdsens.digits import error_text, is_zero, with_digits
 from mdsens.errors import InputError
-from mdsens.files import path_of, replacing
+from mdsens.files import csv_text, path_of, replacing
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.observables.observable import Observable
 from mdsens.particles import System
@@ -220,6 +220,10 @@ class DerivativesByName(Archived, Mapping[str, Mapping[str, Derivative]]):
 
         return pandas.DataFrame(list(self._rows()))
 
+    def to_csv(self) -> str:
+        """The table of `to_dataframe` as text with commas."""
+        return csv_text(self._rows())
+
     def to_xarray(self) -> "xarray.Dataset":
         """Values and derivatives with named axes; positions under ``"positions"``.
 
@@ -263,7 +267,7 @@ class DerivativesByName(Archived, Mapping[str, Mapping[str, Derivative]]):
         """
         path = path_of(path, "path")
         if path.suffix == ".csv":
-            text = self.to_dataframe().to_csv(index=False)
+            text = self.to_csv()
         elif path.suffix == ".json":
             positions = {name: np.asarray(x).tolist() for name, x in self.positions.items()}
             text = json.dumps({"rows": list(self._rows()), "positions": positions})

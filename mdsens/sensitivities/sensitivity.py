@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from rich.progress import track
 
+from mdsens.arrays import on_device
 from mdsens.compilation import compiled
 from mdsens.errors import UnreliableDerivativeError
 from mdsens.linalg.sparse_solver import column_groups
@@ -187,9 +188,7 @@ def linear_response(equilibrium: Equilibrium, progress: bool = False) -> LinearR
 def differentiable_landscape(equilibrium: Equilibrium) -> Landscape:
     """The landscape without rattlers' edges, with the null vectors that were found."""
     floppy = equilibrium.certificate.floppy_vectors
-    return eqx.tree_at(
-        lambda landscape: landscape.floppy, equilibrium.backbone, jnp.asarray(floppy)
-    )
+    return eqx.tree_at(lambda landscape: landscape.floppy, equilibrium.backbone, on_device(floppy))
 
 
 def _value(
@@ -289,7 +288,7 @@ def _pull_back(
         found = []
         for observable, index in group:
             pull = _compiled_gradients if observable.traceable else _gradients
-            found.append(pull(observable, at, jnp.asarray(index)))
+            found.append(pull(observable, at, on_device(index)))
         return np.stack([np.asarray(by_q) for by_q, _ in found]), [
             explicit for _, explicit in found
         ]

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas
 from matplotlib.figure import Figure
 
 from mdsens import plots
 from mdsens.digits import error_text, is_zero, with_digits
 from mdsens.errors import InputError
-from mdsens.files import path_of
+from mdsens.files import path_of, read_csv
 from mdsens.markup import for_html
 from mdsens.particles.system import require_assertions
 from mdsens.study.column_names import vector_name
@@ -82,7 +81,7 @@ def make_report(folder: Path, goal: Path) -> list[Path]:
     figures = []
     for name, figure in _figures(folder, results).items():
         path = goal / f"{name}.png"
-        figure.savefig(path)
+        plots.write_figure(figure, path)
         figures.append(path)
     report = goal / REPORT_NAME
     report.write_text(_page(folder, results, figures), "utf-8")
@@ -145,10 +144,10 @@ def _figures(folder: Path, results: dict[str, Any]) -> dict[str, Figure]:
     figures = {"sensitivities": plots.sensitivities_figure(results)}
     history = folder / HISTORY_NAME
     if history.is_file():
-        table = pandas.read_csv(history)
+        rows = read_csv(history)
         figures["convergence"] = plots.convergence_figure(
-            table["step"].tolist(),
-            table["largest_force"].tolist(),
+            [int(row["step"]) for row in rows],
+            [float(row["largest_force"] or "nan") for row in rows],
             results["fmax"],
             results["units"]["fmax"],
         )
@@ -230,11 +229,11 @@ def _page(folder: Path, results: dict[str, Any], figures: list[Path]) -> str:
         )
     )
     parts.append("<h2>Sensitivities</h2>")
-    table = pandas.read_csv(folder / TABLE_NAME, keep_default_na=False)
+    table = read_csv(folder / TABLE_NAME)
     parts.append(
         _table(
             ["observable O", "parameter θ", "dO/dθ", "error", "unit", "d ln O / d ln θ"],
-            [_derivative_row(row) for _, row in table.iterrows()],
+            [_derivative_row(row) for row in table],
         )
     )
     parts.append(
@@ -348,7 +347,7 @@ def vanishing_observables(results: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _derivative_row(row: pandas.Series) -> tuple[str, ...]:
+def _derivative_row(row: dict[str, str]) -> tuple[str, ...]:
     """The cells of one row of sensitivities.csv, where numbers that are none are empty."""
 
     def number(name: str) -> float | None:

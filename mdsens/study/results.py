@@ -10,9 +10,9 @@ from typing import Any
 import ase
 import ase.io
 import numpy as np
-import pandas
 
 import mdsens
+from mdsens.files import csv_text
 from mdsens.particles.species_names import QUOTED_SPECIES_ARRAY, SPECIES_ARRAY
 from mdsens.plots import diameters_of
 from mdsens.sensitivities import Sensitivity
@@ -144,12 +144,15 @@ def write_files(
     write_json(folder / RESULTS_NAME, results)
     with (folder / STRUCTURE_NAME).open("w", encoding="utf-8") as file:
         ase.io.write(file, structure_with_vectors(sensitivity, study.atoms), format="extxyz")
-    sensitivity.to_dataframe().to_csv(folder / TABLE_NAME, index=False)
+    (folder / TABLE_NAME).write_text(sensitivity.to_csv(), "utf-8")
     history = sensitivity.equilibrium.history
     if history is not None:
-        columns = {"step": np.arange(len(history.forces)), "enthalpy": history.enthalpies,
-                   "largest_force": history.forces}  # fmt: skip
-        pandas.DataFrame(columns).to_csv(folder / HISTORY_NAME, index=False)
+        course = zip(history.enthalpies.tolist(), history.forces.tolist(), strict=True)
+        rows = (
+            {"step": step, "enthalpy": enthalpy, "largest_force": force}
+            for step, (enthalpy, force) in enumerate(course)
+        )
+        (folder / HISTORY_NAME).write_text(csv_text(rows), "utf-8")
     if ensemble is not None:
         np.savez_compressed(folder / ENSEMBLE_NAME, **curves(ensemble))  # type: ignore[arg-type]
     (folder / FILE_NAME).write_text(to_toml(_as_run(study)), "utf-8")

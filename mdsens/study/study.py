@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import ase
+import numpy as np
 
+from mdsens.arrays import on_device
 from mdsens.errors import InputError
 from mdsens.observables import Observable, parse
 from mdsens.particles import System
@@ -104,6 +106,10 @@ class Study:
         with _naming("relaxation"):
             check_relaxation(system, self.potential, **self.relaxation)
         start = unrelaxed(system, self.potential, self.relaxation["cell"])
+        # What an observable needs of a structure shows without forces, which take long to trace.
+        count, dimension = system.positions.shape
+        forces, virial = np.zeros((count, dimension)), np.zeros((dimension, dimension))
+        start = start.with_mechanics((on_device(0.0), on_device(forces), on_device(virial)))
         for observable in self.observables:
             try:
                 observable.check(start)

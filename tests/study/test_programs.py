@@ -52,4 +52,4 @@ def test_a_study_compiles_few_programs(study, tmp_path):
     command = [sys.executable, "-c", main, "run", study, "--out", str(tmp_path / "out")]
     environment = os.environ | {"JAX_LOG_COMPILES": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert 10 < done.stderr.count("Finished XLA compilation") <= 55
+    assert 10 < done.stderr.count("Finished XLA compilation") < 25

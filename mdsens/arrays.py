@@ -1,0 +1,36 @@
+"""Arrays of NumPy and of JAX, one made from the other without a program for each shape."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+from numpy.typing import ArrayLike
+
+from mdsens.values import is_traced
+
+
+def on_device(value: ArrayLike, dtype: Any = None) -> Array:
+    """An array of JAX's; `jax.numpy.asarray` compiles a program for each shape that it is given.
+
+    Arguments:
+        value: a number, a list of numbers, or an array.
+        dtype: its type; None: as it is.
+
+    Returns:
+        The array: memory of its own, unless it was one of JAX's already.
+    """
+    if isinstance(value, jax.Array):
+        return value if dtype is None or value.dtype == dtype else value.astype(dtype)
+    return jax.device_put(np.asarray(value, dtype), may_alias=False)
+
+
+def in_numpy(tree: Any) -> Any:
+    """NumPy's arrays for leaves, of which nothing has to be compiled, where none is traced."""
+    return tree if is_traced(tree) else jax.tree.map(np.asarray, tree)
+
+
+def array_module(tree: Any) -> Any:
+    """What computes with these arrays: `jax.numpy` where one is traced, else `numpy`."""
+    return jnp if is_traced(tree) else np

@@ -1,0 +1,164 @@
+"""Programs that are kept on disk, under names made from all that they were compiled from.
+
+A name is the digest of the function's name and its arguments, written down; of the files of mdsens;
+and of the releases and the settings of what compiles. What cannot be written down, or is somebody
+else's code, which may change while its name stays, has no name and is not kept.
+"""
+
+import contextlib
+import functools
+import hashlib
+import io
+import os
+import pickle
+import platform
+import tempfile
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.experimental import serialize_executable
+
+from mdsens.compilation_cache import folder_of_programs
+
+#: Packages whose releases stand for their code; of this one, its files do.
+PACKAGES = ("jax", "jaxlib", "numpy", "equinox", "lineax", "optimistix", "jax_md", "ml_dtypes")
+#: The setting that names the folder where JAX keeps what it compiles.
+FOLDER_OF_JAX = "jax_compilation_cache_dir"
+#: Where all that is part of a program may be defined.
+KNOWN = {"mdsens", "builtins", "collections", "functools", "operator", *PACKAGES}
+
+
+class _Unknown(pickle.PicklingError):
+    """Something is not defined where its release or its files tell what it is."""
+
+
+class _Description(pickle.Pickler):
+    """Writes down what a program depends on."""
+
+    def reducer_override(self, given: Any) -> Any:
+        """As ever; but no code that nothing tells apart from its next version."""
+        if hasattr(given, "__qualname__"):
+            module = getattr(given, "__module__", None) or ""
+            if module.partition(".")[0] not in KNOWN:
+                raise _Unknown(module)
+        return NotImplemented
+
+
+def name(function: Any, described: Any, options: Mapping[str, Any]) -> str | None:
+    """The name that a program is kept under; None where it is not kept.
+
+    Arguments:
+        function: what is compiled.
+        described: its arguments, an array by its kind, and settings; anything that can be pickled.
+        options: options of the compiler.
+
+    Returns:
+        A name that no other program has.
+    """
+    if folder_of_programs() is None or jax_keeps():
+        return None
+    if jax.device_count() > 1 or jax.default_backend() != "cpu":
+        return None
+    written = io.BytesIO()
+    pickler = _Description(written)
+    # Equal parts are written alike, whether they are the same object or not.
+    pickler.fast = True
+    try:
+        pickler.dump((_name_of(function), described, sorted(options.items()), circumstances()))
+    except (pickle.PicklingError, AttributeError, TypeError, ValueError, RecursionError):
+        return None
+    return hashlib.sha256(written.getvalue()).hexdigest()
+
+
+def jax_keeps() -> bool:
+    """Whether JAX keeps what it compiles: what it reads there cannot be written a second time."""
+    return getattr(jax.config, FOLDER_OF_JAX) is not None
+
+
+def _name_of(function: Any) -> str:
+    full = f"{function.__module__}.{function.__qualname__}"
+    if full.partition(".")[0] not in KNOWN or "<" in full:
+        raise _Unknown(full)
+    return full
+
+
+@functools.cache
+def circumstances() -> tuple[Any, ...]:
+    """All that decides what a program becomes, other than what it was made for."""
+    package = Path(__file__).parent
+    files = []
+    for path in sorted(package.rglob("*.py")):
+        status = path.stat()
+        files.append((str(path.relative_to(package)), status.st_size, status.st_mtime_ns))
+    return files, *map(_release, PACKAGES), platform.python_version(), os.environ.get("XLA_FLAGS")
+
+
+def _release(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def read(name: str | None) -> tuple[Any, Any] | None:
+    """A program that was kept: its code and what it returns; None if there is none."""
+    folder = folder_of_programs()
+    if name is None or folder is None:
+        return None
+    path = folder / f"{name}-cache"
+    try:
+        content = path.read_bytes()
+        digest, content = content[:32], content[32:]
+        # Damaged code would take the process down.
+        if hashlib.sha256(content).digest() != digest:
+            return None
+        _make_lapack_ready()
+        *code, results = pickle.loads(content)
+        found = serialize_executable.deserialize_and_load(*code), results
+    except Exception:  # whatever is wrong with the file, the program is compiled anew
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(path)
+    return found
+
+
+@functools.cache
+def _make_lapack_ready() -> None:
+    """JAX hands LAPACK to compiled code when it first makes some that uses it."""
+    matrix = jax.ShapeDtypeStruct((1, 1), "float64")
+    jax.jit(jax.lax.linalg.cholesky).lower(matrix)
+
+
+def write(name: str | None, code: Any, results: Any) -> None:
+    """Keep a program; where that is impossible, it is compiled again next time.
+
+    Arguments:
+        name: from `name`; None: it is not kept.
+        code: what JAX has compiled.
+        results: what it returns.
+    """
+    folder = folder_of_programs()
+    if name is not None and folder is not None:
+        _writer().submit(_write, folder / f"{name}-cache", code, results)
+
+
+@functools.cache
+def _writer() -> ThreadPoolExecutor:
+    """Writes while something else is done; whoever ends the process waits for it."""
+    return ThreadPoolExecutor(1)
+
+
+def _write(path: Path, code: Any, results: Any) -> None:
+    try:
+        content = pickle.dumps((*serialize_executable.serialize(code), results))
+    except Exception:
+        return
+    with contextlib.suppress(OSError), tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        draft = Path(folder) / path.name
+        draft.write_bytes(hashlib.sha256(content).digest() + content)
+        # Whole or not at all, whoever else reads or writes it.
+        os.replace(draft, path)

@@ -1,0 +1,146 @@
+"""Programs on disk: what another process may use, and what it must not."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mdsens import kept_programs
+from mdsens.compilation import compiled
+
+#: Solves with LAPACK, loops, and returns more than arrays: counted is what is compiled and read.
+PROGRAM = """
+import jax
+compiled = []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda name, *_, **about: compiled.append(about.get("fun_name"))
+    if name.endswith("backend_compile_duration") else None
+)
+from ase.build import bulk
+import mdsens
+atoms = bulk("Ar", "fcc", 5.3, cubic=True) * 2
+atoms.rattle(0.05, seed=SEED)
+system = mdsens.System.from_ase(atoms)
+potential = mdsens.potentials.LennardJones(0.0104, 3.4, cutoff=7.0)
+equilibrium = mdsens.relax(system, potential, cell="isotropic")
+found = mdsens.sensitivity(equilibrium, ["pressure", "distance(0,1)", "volume"])
+print(len(compiled), repr(found.derivatives))
+"""
+
+
+def run(program, **environment):
+    """What a new process prints, which finds none of the settings of this one."""
+    left_out = ("JAX_COMPILATION_CACHE_DIR", "XLA_FLAGS")
+    inherited = {name: value for name, value in os.environ.items() if name not in left_out}
+    given = inherited | {name: str(value) for name, value in environment.items()}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=given, capture_output=True, text=True, check=True)
+    count, _, derivatives = done.stdout.partition(" ")
+    return int(count), derivatives
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A folder in which a process has kept its programs, and what it printed."""
+    folder = tmp_path_factory.mktemp("kept")
+    return folder, *run(PROGRAM.replace("SEED", "1"), MDSENS_CACHE=folder)
+
+
+@pytest.mark.slow
+def test_another_process_compiles_nothing_and_finds_the_same(kept):
+    folder, count, derivatives = kept
+    assert count > 10
+    again, same = run(PROGRAM.replace("SEED", "1"), MDSENS_CACHE=folder)
+    assert again <= 2
+    assert same == derivatives
+
+
+@pytest.mark.slow
+def test_another_structure_uses_the_same_programs(kept):
+    folder, count, derivatives = kept
+    again, others = run(PROGRAM.replace("SEED", "2"), MDSENS_CACHE=folder)
+    assert again <= 2
+    without, same = run(PROGRAM.replace("SEED", "2"), MDSENS_CACHE="off")
+    assert without == count
+    assert others == same != derivatives
+
+
+@pytest.mark.slow
+def test_damaged_programs_are_compiled_anew(kept):
+    folder, count, derivatives = kept
+    files = list(folder.glob("*/*-cache"))
+    assert len(files) >= count - 2
+    for path in files:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    assert run(PROGRAM.replace("SEED", "1"), MDSENS_CACHE=folder) == (count, derivatives)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder for programs, as if nothing else were kept."""
+    monkeypatch.setattr(kept_programs, "folder_of_programs", lambda: tmp_path)
+    monkeypatch.setattr(kept_programs, "jax_keeps", lambda: False)
+    return tmp_path
+
+
+@compiled
+def of_this_file(x):
+    return x
+
+
+def name_of(described, options=None, function=kept_programs.circumstances):
+    return kept_programs.name(function, described, options or {})
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_decides_about_a_program_is_in_its_name(monkeypatch):
+    names = [
+        name_of((1.0, "a")),
+        name_of((1.0, "b")),
+        name_of((1, "a")),
+        name_of((1.0, "a"), {"xla_backend_optimization_level": 0}),
+        name_of((1.0, "a"), function=kept_programs.read),
+    ]
+    monkeypatch.setattr(kept_programs, "circumstances", lambda: ("another release",))
+    names.append(name_of((1.0, "a")))
+    assert None not in names
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.usefixtures("folder")
+def test_equal_parts_have_one_name_whether_they_are_one_object_or_two():
+    text = "".join(["long ", "text"])
+    assert name_of((text, text)) == name_of((text, "".join(["long ", "text"])))
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    "given", [lambda x: x, Path("."), test_damaged_programs_are_compiled_anew, of_this_file]
+)
+def test_code_that_may_change_under_its_name_is_not_kept(given):
+    assert name_of((given,)) is None
+
+
+@pytest.mark.usefixtures("folder")
+def test_functions_of_others_are_not_kept():
+    def local(x):
+        return x
+
+    assert name_of((), function=of_this_file) is None
+    assert name_of((), function=local) is None
+
+
+def test_nothing_is_kept_where_jax_keeps_its_own(folder, monkeypatch):
+    assert name_of(()) is not None
+    monkeypatch.setattr(kept_programs, "jax_keeps", lambda: True)
+    assert name_of(()) is None
+
+
+def test_names_change_with_every_file_of_the_package():
+    files, *_ = kept_programs.circumstances()
+    package = Path(kept_programs.__file__).parent
+    assert len(files) == len(list(package.rglob("*.py")))
