@@ -1,6 +1,7 @@
 """The mdsens command."""
 
 import contextlib
+import gc
 import os
 import sys
 import tempfile
@@ -158,6 +159,8 @@ def show_cache(
 
 def main() -> None:
     """Run the command line and exit: 0 all well, 1 no trustworthy result, 2 wrong input."""
+    # Most of what a run makes lives to its end, and is looked through for garbage in vain.
+    gc.set_threshold(100_000, 50, 50)
     hear_requests_to_end()
     prepare_streams()
     warnings.showwarning = warn_in_a_line

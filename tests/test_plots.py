@@ -207,3 +207,32 @@ def test_what_cannot_be_drawn_is_said_in_a_line(draw, line):
     with pytest.raises(InputError, match=line) as error:
         draw(mdsens.relax(cases.dimer(), cases.POTENTIALS["lj-smooth"]))
     assert "\n" not in str(error.value)
+
+
+def test_figures_of_several_parameters_are_those_of_each(disks, tmp_path):
+    generator = np.random.default_rng(3)
+    motions = {name: generator.normal(size=(len(disks), 3)) for name in ("sigma", "epsilon")}
+    motions["alpha"] = 1e-3 * motions["sigma"]
+    units = {"sigma": "1", "epsilon": "Ang/eV", "alpha": "Ang"}
+    for dimension in (2, 3):
+        # In three dimensions they are seen from several sides.
+        motions["from above"] = motions["sigma"] * [1.0, 1.0, 0.01]
+        motions["from a side"] = motions["sigma"] * [0.01, 1.0, 1.0]
+        units |= {"from above": "1", "from a side": "1"}
+        together = plots.structure_figures(disks, motions, units, dimension=dimension)
+        one_by_one = (
+            (name, plots.structure_figure(disks, vectors, name, units[name], dimension=dimension))
+            for name, vectors in motions.items()
+        )
+        written = [
+            plots.write_figures((tmp_path / f"{kind}-{name}.png", figure) for name, figure in given)
+            for kind, given in (("together", together), ("alone", one_by_one))
+        ]
+        for path, other in zip(*written, strict=True):
+            assert path.read_bytes() == other.read_bytes()
+        assert len({path.read_bytes() for path in written[0]}) == len(motions)
+
+
+def test_a_figure_that_cannot_be_written_says_so(tmp_path):
+    with pytest.raises(OSError, match="nowhere"):
+        plots.write_figures([(tmp_path / "nowhere" / "a.png", plots.style.new_figure((1, 1)))])

@@ -36,6 +36,8 @@ from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 from mdsens.values import is_traced
 
+#: Slots in a list of edges up to which a program takes longer to compile than to run.
+MOST_SLOTS = 100_000
 #: A Hessian on the host: its blocks, or blocks and a part of low rank.
 HessianMatrix: TypeAlias = scipy.sparse.bsr_array | SparsePlusLowRank
 
@@ -185,6 +187,9 @@ def _from_sites(
 ) -> scipy.sparse.bsr_array:
     geometry = edge_ends(system, potential, edge_list, on_device(free))
     width = max(1, int(np.asarray(_degrees(potential, geometry, edge_list.neighbors)).max()))
+    if edge_list.neighbors.size <= MOST_SLOTS:
+        # Where another neighbour costs less than another program, there is room for some.
+        width = min(4 * -(-width // 4), edge_list.capacity[0])
     found = (
         _site_block(potential, geometry, edge_list.neighbors, on_device(block), width)
         for block in range(len(edge_list.neighbors))

@@ -15,8 +15,9 @@ from mdsens.plots.structures import (
     non_affine,
     structure,
     structure_figure,
+    structure_figures,
 )
-from mdsens.plots.style import BAR_COLOR, pretty_unit, write_figure
+from mdsens.plots.style import BAR_COLOR, pretty_unit, write_figures
 
 __all__ = [
     "ARROW_COLOR",
@@ -41,5 +42,6 @@ __all__ = [
     "sensitivities_figure",
     "structure",
     "structure_figure",
-    "write_figure",
+    "structure_figures",
+    "write_figures",
 ]

@@ -1,7 +1,7 @@
 """Structures with an arrow on each particle."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import ase
 import ase.data
@@ -13,6 +13,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Polygon
+from matplotlib.quiver import Quiver, QuiverKey
 from numpy.typing import ArrayLike
 
 from mdsens.markup import for_figure
@@ -162,6 +163,53 @@ def structure_figure(
     return figure
 
 
+def structure_figures(
+    atoms: ase.Atoms,
+    motions: Mapping[str, np.ndarray],
+    units: Mapping[str, str],
+    length_unit: str = "Ang",
+    dimension: int = 3,
+    diameters: Mapping[str, float] | None = None,
+    without_strain: bool = False,
+) -> Iterator[tuple[str, Figure]]:
+    """The `structure_figure` of several parameters, one after another.
+
+    What they share is drawn once: seen from the same side, the next is the same Figure with other
+    arrows.
+
+    Arguments:
+        atoms: the relaxed structure.
+        motions: by parameter, shape (N, 3), d positions / d parameter, in the parameter's unit.
+        units: units of these.
+        length_unit: unit of the positions.
+        dimension: 2 or 3.
+        diameters: diameter of each species, length; else covalent diameters are drawn.
+        without_strain: whether the motions are the non-affine part alone, which the titles say.
+
+    Returns:
+        Parameters and their figures, each to be used before the next is asked for.
+    """
+    known: dict[int, Figure] = {}
+    for parameter, vectors in motions.items():
+        view = _view_axis(vectors, atoms) if dimension == 3 else 2
+        if view in known:
+            # Titles are of one height: all else stays where it is.
+            known[view].set_layout_engine("none")
+            (axes,) = known[view].axes
+            for artist in [*axes.collections, *axes.artists]:
+                if isinstance(artist, (Quiver, QuiverKey)):
+                    artist.remove()
+            plane, arrows = _in_plane(view, _shown_positions(atoms), vectors)
+            unit = _shown_unit(units[parameter], length_unit)
+            _draw_arrows(axes, plane, arrows, unit, _title(parameter, without_strain), dimension)
+        else:
+            known[view] = structure_figure(
+                atoms, vectors, parameter, units[parameter], length_unit, dimension, diameters,
+                without_strain,
+            )  # fmt: skip
+        yield parameter, known[view]
+
+
 def draw_structure(
     axes: Axes,
     atoms: ase.Atoms,
@@ -190,7 +238,7 @@ def draw_structure(
         What a legend shows: species, constrained atoms, the periodic box.
     """
     view = _view_axis(vectors, atoms) if dimension == 3 else 2
-    across, up = [axis for axis in range(3) if axis != view]
+    across, up = _axes_across(view)
     # Seen from -y, x points right and z up; seen from x or z, the other two do so likewise.
     toward = -1.0 if view == 1 else 1.0
     positions = _shown_positions(atoms)
@@ -201,14 +249,12 @@ def draw_structure(
     for constraint in atoms.constraints:
         fixed[constraint.index] = True
 
-    plane = positions[:, [across, up]]
+    plane, arrows = _in_plane(view, positions, vectors)
     _draw_particles(axes, atoms, plane, positions[:, view] * toward, radii, names, species, fixed,
                     (across, up), dimension)  # fmt: skip
     _draw_box(axes, atoms, (across, up))
-    # A pure number is a length per length here, and reads better as one.
-    shown_unit = f"{pretty_unit(length_unit)}/{pretty_unit(length_unit)}" if unit == "1" else unit
-    title = f"d x / d {for_figure(parameter)}" + ", non-affine part" * without_strain
-    _draw_arrows(axes, plane, vectors[:, [across, up]], shown_unit, title, dimension)
+    title = _title(parameter, without_strain)
+    _draw_arrows(axes, plane, arrows, _shown_unit(unit, length_unit), title, dimension)
     axes.set_aspect("equal")
     labels = f" ({pretty_unit(length_unit)})"
     axes.set_xlabel("xyz"[across] + labels)
@@ -249,6 +295,24 @@ def diameters_of(equilibrium: Equilibrium) -> dict[str, float]:
         return dict.fromkeys(symbols, float(numbers))
     own = numbers if numbers.ndim == 1 else np.diag(numbers)
     return {name: float(own[names.index(name)]) for name in symbols}
+
+
+def _axes_across(view: int) -> list[int]:
+    return [axis for axis in range(3) if axis != view]
+
+
+def _in_plane(view: int, *vectors: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Vectors as they are seen along an axis."""
+    return tuple(one[:, _axes_across(view)] for one in vectors)
+
+
+def _title(parameter: str, without_strain: bool) -> str:
+    return f"d x / d {for_figure(parameter)}" + ", non-affine part" * without_strain
+
+
+def _shown_unit(unit: str, length_unit: str) -> str:
+    """The unit of arrows: a pure number is a length per length here, and reads better as one."""
+    return f"{pretty_unit(length_unit)}/{pretty_unit(length_unit)}" if unit == "1" else unit
 
 
 def _color(index: int) -> str:

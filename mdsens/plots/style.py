@@ -1,11 +1,15 @@
 """What all figures share: colours, units as they are printed, and a plain frame."""
 
 import re
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 
 #: Colour of bars and curves.
 BAR_COLOR = "#0072B2"
@@ -42,11 +46,32 @@ def new_figure(size: tuple[float, float]) -> Figure:
     return figure
 
 
-def write_figure(figure: Figure, path: Path) -> None:
-    """Write a figure of `new_figure` as PNG, drawn once: `Figure.savefig` draws it twice."""
-    canvas = figure.canvas
-    assert isinstance(canvas, FigureCanvasAgg)
-    canvas.print_png(path)  # type: ignore[no-untyped-call]
+def write_figures(figures: Iterable[tuple[Path, Figure]]) -> list[Path]:
+    """Write figures of `new_figure` as PNG.
+
+    Each is drawn once, where `Figure.savefig` draws it twice, and packed while the next is drawn:
+    the same one may come again, changed.
+
+    Arguments:
+        figures: paths and figures, of which each is drawn before the next is asked for.
+
+    Returns:
+        The paths.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    written = []
+    with ThreadPoolExecutor() as pool:
+        for path, figure in figures:
+            canvas = figure.canvas
+            assert isinstance(canvas, FigureCanvasAgg)
+            canvas.draw()  # type: ignore[no-untyped-call]
+            pixels = np.array(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+            written.append((path, pool.submit(imsave, path, pixels, dpi=figure.dpi)))
+    for _, packing in written:
+        packing.result()
+    return [path for path, _ in written]
 
 
 def plain_frame(axes: Axes) -> None:

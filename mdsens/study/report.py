@@ -3,11 +3,13 @@
 import base64
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import ase
 import numpy as np
+from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from mdsens import plots
@@ -78,11 +80,9 @@ def make_report(folder: Path, goal: Path) -> list[Path]:
         OSError: the goal cannot be written.
     """
     results = read_results(folder)
-    figures = []
-    for name, figure in _figures(folder, results).items():
-        path = goal / f"{name}.png"
-        plots.write_figure(figure, path)
-        figures.append(path)
+    figures = plots.write_figures(
+        (goal / f"{name}.png", figure) for name, figure in _figures(folder, results)
+    )
     report = goal / REPORT_NAME
     report.write_text(_page(folder, results, figures), "utf-8")
     return [*figures, report]
@@ -139,51 +139,57 @@ def _needed(results: dict[str, Any]) -> list[str]:
     return [STRUCTURE_NAME, TABLE_NAME, FILE_NAME] + [ENSEMBLE_NAME] * ("ensemble" in results)
 
 
-def _figures(folder: Path, results: dict[str, Any]) -> dict[str, Figure]:
-    """Figures by the names of their files."""
-    figures = {"sensitivities": plots.sensitivities_figure(results)}
+def _figures(folder: Path, results: dict[str, Any]) -> Iterator[tuple[str, Figure]]:
+    """Names of files and their figures; one figure may be the next one before that was changed."""
+    yield "sensitivities", plots.sensitivities_figure(results)
     history = folder / HISTORY_NAME
     if history.is_file():
         rows = read_csv(history)
-        figures["convergence"] = plots.convergence_figure(
+        figure = plots.convergence_figure(
             [int(row["step"]) for row in rows],
             [float(row["largest_force"] or "nan") for row in rows],
             results["fmax"],
             results["units"]["fmax"],
         )
+        yield "convergence", figure
     atoms = read_atoms(folder / STRUCTURE_NAME)
+    moved = plots.structure_figures(
+        atoms,
+        _motions(atoms, results),
+        results["units"]["vectors"],
+        results["units"]["length"],
+        results["dimension"],
+        results["diameters"],
+        "cell_derivatives" in results,
+    )
+    for parameter, figure in moved:
+        yield _structure_figure(parameter), figure
+    if "ensemble" in results:
+        with np.load(folder / ENSEMBLE_NAME) as arrays:
+            yield "ensemble", plots.ensemble_figure(dict(arrays), results["ensemble"])
+
+
+def _motions(atoms: ase.Atoms, results: dict[str, Any]) -> dict[str, Float[np.ndarray, "N 3"]]:
+    """How particles move with each parameter, length/unit; not with those that move none."""
+    motions = {}
     error = results["certificate"]["derivative_error"] or 0.0
     largest = {
         name: np.abs(atoms.arrays[column]).max(initial=0.0)
         for name, column in results["vectors"].items()
     }
+    strains = results.get("cell_derivatives")
     for parameter, column in results["vectors"].items():
         vectors = np.asarray(atoms.arrays[column])
-        strains = results.get("cell_derivatives")
+        noise = plots.motion_error(parameter, results["parameters"], largest, error)
         if strains is not None:
             cell_moved, dimension = np.zeros((3, 3)), results["dimension"]
             cell_moved[:dimension, :dimension] = strains[parameter]
             vectors = plots.non_affine(atoms.positions, atoms.cell[:], vectors, cell_moved)
-        noise = plots.motion_error(parameter, results["parameters"], largest, error)
-        if strains is not None:
             strained = np.abs(np.linalg.pinv(atoms.cell[:]) @ cell_moved).sum()
             noise = max(noise, 2.0 * ROUNDING * (1.0 + strained))
-        if np.abs(vectors).max(initial=0.0) <= noise:
-            continue
-        figures[_structure_figure(parameter)] = plots.structure_figure(
-            atoms,
-            vectors,
-            parameter,
-            results["units"]["vectors"][parameter],
-            results["units"]["length"],
-            results["dimension"],
-            results["diameters"],
-            strains is not None,
-        )
-    if "ensemble" in results:
-        with np.load(folder / ENSEMBLE_NAME) as arrays:
-            figures["ensemble"] = plots.ensemble_figure(dict(arrays), results["ensemble"])
-    return figures
+        if np.abs(vectors).max(initial=0.0) > noise:
+            motions[parameter] = vectors
+    return motions
 
 
 def _page(folder: Path, results: dict[str, Any], figures: list[Path]) -> str:
