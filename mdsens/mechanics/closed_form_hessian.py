@@ -34,7 +34,8 @@ def pair_hessian_matrix(
     Arguments:
         system: N atoms in D dimensions.
         potential: the potential.
-        edge_list: all edges within the potential's range, no two from an atom to the same other.
+        edge_list: all edges within the potential's range; of several from an atom to the same other
+            each has a block of its own.
         free: shape (N,), atoms that may move; rows and columns of others are the identity's.
 
     Returns:

@@ -93,8 +93,9 @@ def hessian_in_parts(
     if potential.embedded:
         parts = embedded_atom_hessian(system, potential, edge_list, free)
         return parts.to_bsr() if duplicates else parts
-    if potential.pairwise and not duplicates:
-        return pair_hessian_matrix(system, potential, edge_list, free)
+    if potential.pairwise:
+        matrix = pair_hessian_matrix(system, potential, edge_list, free)
+        return _each_place_once(matrix) if duplicates else matrix
     return _from_sites(system, potential, edge_list, free)
 
 
@@ -243,6 +244,13 @@ def _summed(
     shape = (count * dimension, count * dimension)
     indices = (keys % count).astype(np.int32)
     return scipy.sparse.bsr_array((data, indices, starts), shape=shape)
+
+
+def _each_place_once(matrix: scipy.sparse.bsr_array) -> scipy.sparse.bsr_array:
+    """The same matrix, of which several blocks at one place are added up."""
+    count, dimension = len(matrix.indptr) - 1, matrix.data.shape[1]
+    rows = np.repeat(np.arange(count), np.diff(matrix.indptr))
+    return _summed(matrix.data.reshape(-1, dimension, dimension), rows, matrix.indices, count)
 
 
 @compiled

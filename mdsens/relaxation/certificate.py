@@ -193,11 +193,13 @@ def _dense_modes(
     across = np.eye(len(hessian)) - basis.T @ basis
     largest = max(np.abs(hessian).sum(axis=1).max(initial=0.0), 1e-300)
     # Known null modes are moved above all others, where they are not looked at.
-    values, modes = np.linalg.eigh(across @ hessian @ across + 2.0 * largest * basis.T @ basis)
-    values, modes = values[: len(values) - len(basis)], modes[:, : len(values) - len(basis)]
+    matrix = across @ hessian @ across + 2.0 * largest * basis.T @ basis
+    values = np.linalg.eigvalsh(matrix)[: len(matrix) - len(basis)]
     null = is_null(values, largest)
     floppy = np.zeros((null.sum(), len(free)))
-    floppy[:, free] = modes[:, null].T
+    if null.any():
+        # Eigenvectors take several times as long.
+        floppy[:, free] = np.linalg.eigh(matrix)[1][:, : len(values)][:, null].T
     return values[~null], floppy
 
 
