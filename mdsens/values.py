@@ -6,6 +6,7 @@ the name, what was given, and what is allowed. Arrays that JAX is tracing have a
 to check, and numbers only later.
 """
 
+import contextlib
 import difflib
 import math
 import numbers
@@ -455,17 +456,14 @@ def _is_mixed(value: Any) -> bool:
 
 def _array(value: Any, name: str, kinds: str, what: str) -> Any:
     """The value as an array whose type is of one of NumPy's kinds."""
-    refused = InputError(f"{name} = {shown(value)}: give {what}, in an array or in lists")
-    if isinstance(value, (str, bytes, Mapping, set)) or value is None or _is_mixed(value):
-        raise refused
-    try:
-        arrays = sys.modules["jax"].numpy if is_traced(value) else np
-        array = arrays.asarray(value)
-    except (TypeError, ValueError, OverflowError):
-        raise refused from None
+    array = None
+    if not isinstance(value, (str, bytes, Mapping, set)) and value is not None:
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            arrays = sys.modules["jax"].numpy if is_traced(value) else np
+            array = None if _is_mixed(value) else arrays.asarray(value)
     # JAX has floating-point types of its own, which NumPy calls void.
-    if array.dtype.kind not in kinds:
-        raise refused
+    if array is None or array.dtype.kind not in kinds:
+        raise InputError(f"{name} = {shown(value)}: give {what}, in an array or in lists")
     return array
 
 

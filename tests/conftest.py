@@ -7,8 +7,13 @@ from pathlib import Path
 # The tests compile much and compute little: less optimised code, by the older emitters, is there in
 # a quarter of the time. Before anything imports JAX.
 os.environ.setdefault(
-    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
+    "--xla_cpu_parallel_codegen_split_count=1",
 )
+
+# Tracing makes much that lives on, and is looked through for garbage in vain.
+gc.set_threshold(100_000, 50, 50)
 
 # Two test processes with as many threads for linear algebra each would wait for one another.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mdsens.archive import Importable
-from mdsens.arrays import on_device
+from mdsens.arrays import in_numpy, on_device
 from mdsens.compilation import compiled
 from mdsens.digits import with_digits
 from mdsens.errors import InputError
@@ -353,7 +353,7 @@ class Potential(Summarised, Importable, eqx.Module):
         zeros = jax.tree.map(lambda leaf: np.zeros(np.shape(leaf), jnp.result_type(leaf)), self)
         unit = getattr(zeros, field)
         unit[index] = unit[index[::-1]] = 1.0
-        return jax.tree.map(on_device, zeros)
+        return zeros
 
     def with_parameters(self, values: Mapping[str, float | Float[Array, ""]]) -> Self:
         """This potential with some parameters changed, by name; checked as when first given.
@@ -386,8 +386,10 @@ class Potential(Summarised, Importable, eqx.Module):
 
     def derivative(self, gradient: "Potential", name: str) -> Float[Array, ""]:
         """The derivative along one named parameter, from a derivative shaped like the potential."""
-        products = jax.tree.map(lambda d, g: jnp.sum(d * g), self.direction(name), gradient)
-        return sum(jax.tree.leaves(products), start=jnp.zeros(()))
+        products = jax.tree.map(
+            lambda d, g: (d * g).sum(), self.direction(name), in_numpy(gradient)
+        )
+        return on_device(sum(jax.tree.leaves(products)))
 
     def _entries(self) -> dict[str, tuple[str, tuple[int, ...]]]:
         entries: dict[str, tuple[str, tuple[int, ...]]] = {}
