@@ -12,8 +12,6 @@ os.environ.setdefault(
     "--xla_cpu_parallel_codegen_split_count=1",
 )
 
-# Tracing makes much that lives on, and is looked through for garbage in vain.
-gc.set_threshold(100_000, 50, 50)
 
 # Two test processes with as many threads for linear algebra each would wait for one another.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -35,6 +33,9 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 import jax
 import pytest
 import type_checks
+
+# Tracing makes much that lives on, and is looked through for garbage in vain.
+gc.set_threshold(100_000, 50, 50)
 
 # Before anything imports them. The filter of warnings has imported mdsens itself.
 type_checks.install()
