@@ -85,6 +85,7 @@ COLUMNS = (
     ("time\ns", "wall_s", ".4g"),
     ("time\nµs/atom", "us_per_atom", ".3g"),
     ("compile\ns", "compile_s", ".2f"),
+    ("programs\ncompiled", "programs", "d"),
     ("memory\nMiB", "memory_mib", ".0f"),
 )
 

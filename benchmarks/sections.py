@@ -1,19 +1,16 @@
 """The sections of the benchmark: what each measures, in the order in which they run."""
 
 import dataclasses
-import json
 import os
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks import goals
+from benchmarks.cold import COMMAND, import_of_jax, with_empty_cache, with_filled_cache
 from benchmarks.compare import Ratio, best, evaluation_refusal
 from benchmarks.jobs import NoStartError, Runner
-from benchmarks.systems import SILICON, Case
+from benchmarks.systems import Case
 
 #: Rows and what follows from them, case by case.
 Part = tuple[list[dict], list[Ratio]]
@@ -29,8 +26,14 @@ MILLION_LIMIT = 2400.0
 FEW_VARIANTS = 20_000
 #: A method of LAMMPS that took so many times as long as another at one size is left out at larger.
 LEFT_OUT = 3.0
-#: The mdsens command, whether or not it is on the path.
-COMMAND = ["-c", "from mdsens.cli import main; main()"]
+#: Ready studies, of which the first result is timed.
+STUDIES = (
+    "silicon-vacancy",
+    "argon-vacancy",
+    "soft-spheres-2d",
+    "argon-cluster",
+    "morse-copper-surface",
+)
 #: Cells in a batch, and those of them that ASE relaxes.
 CELLS, QUICK_CELLS = (1000, 20), (8, 2)
 
@@ -299,92 +302,41 @@ def derivatives(setting: Setting) -> Iterator[Part]:
 
 
 def cold(setting: Setting) -> Iterator[Part]:
-    """A fresh process, with nothing compiled on disk and then with all of it."""
-    if "sw" not in setting.materials:
-        return
-    case = Case("sw", 3 if setting.quick else 5)
-    about = {
-        "program": "mdsens", "task": "cold", "case": case.name, "potential": "sw",
-        "atoms": case.atom_count, "quantity": "first result",
-    }  # fmt: skip
-    rows = []
+    """Fresh processes, with nothing compiled on disk and then with all of it."""
+    tell, limit = setting.runner.tell, setting.runner.limit
+    about = {"program": "mdsens", "task": "cold", "quantity": "first result"}
+    tell("import jax")
+    rows = [{**about, "program": "jax", "case": "jax", "label": "import", **import_of_jax(limit)}]
     with tempfile.TemporaryDirectory() as folder:
-        structure = _write_study(case, Path(folder))
-        for label, command in (
-            ("import, relax, sensitivity", ["-m", "benchmarks.first_result", str(structure)]),
-            (
-                "mdsens run",
-                [*COMMAND, "run", str(structure.parent), "--out", str(Path(folder) / "out")],
-            ),
-        ):
-            cache = Path(folder) / label.split(maxsplit=1)[0].strip(",")
-            for state in ("empty", "filled"):
-                setting.runner.tell(f"{case.name}: {label}, cache {state}")
-                row = _fresh_process(command, cache, setting.runner.limit)
-                rows.append({**about, "label": label, "cache": state, **row})
-                rows[-1]["note"] = f"cache {state}; {row.get('note', '')}"
+        jobs = {
+            study: ("mdsens run", (*COMMAND, "run", study, "--out", "{out}"))
+            for study in (STUDIES[:1] if setting.quick else STUDIES)
+        }
+        if "sw" in setting.materials:
+            case = Case("sw", 3 if setting.quick else 5)
+            structure = _write_structure(case, Path(folder))
+            script = ("-m", "benchmarks.first_result", str(structure))
+            jobs[case.name] = "import, relax, sensitivity", script
+        for case_name, (label, command) in jobs.items():
+            for cache, measure in (("empty", with_empty_cache), ("filled", with_filled_cache)):
+                tell(f"{case_name}: {label}, cache {cache}")
+                row = {**about, "case": case_name, "label": label, "cache": cache}
+                row |= measure(command, limit)
+                row["note"] = f"cache {cache}; {row.get('note', '')}"
+                rows.append(row)
     yield rows, goals.cold_goals(rows)
 
 
-def _write_study(case: Case, folder: Path) -> Path:
-    """A study of the case with one parameter; the path of its structure."""
+def _write_structure(case: Case, folder: Path) -> Path:
+    """A file of the case's structure."""
     import ase
     import ase.io
     import numpy as np
 
-    study = folder / "study"
-    study.mkdir()
+    path = folder / "silicon.extxyz"
     cell = np.eye(3) * case.box
-    atoms = ase.Atoms(f"Si{case.atom_count}", case.positions(), cell=cell, pbc=True)
-    ase.io.write(study / "silicon.extxyz", atoms)
-    numbers = "\n".join(f"{name} = {value!r}" for name, value in SILICON.items())
-    (study / "study.toml").write_text(
-        'description = "Silicon with one atom missing"\nunits = "ase"\n\n'
-        '[structure]\nfile = "silicon.extxyz"\n\n'
-        f'[potential]\ntype = "stillinger-weber"\n{numbers}\n\n'
-        '[relaxation]\nmethod = "auto"\nfmax = 1e-10\n\n'
-        '[sensitivity]\nobservables = ["energy"]\nparameters = ["sigma"]\n'
-    )
-    return study / "silicon.extxyz"
-
-
-def _fresh_process(command: list[str], cache: Path, limit: float) -> dict:
-    """Run Python with an empty or a filled folder for compiled code; the whole time counts."""
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith("JAX_")
-    } | {"MDSENS_CACHE": str(cache)}
-    if command[:2] != COMMAND:
-        # What the command does for itself, a program that imports mdsens asks of JAX.
-        environment |= {
-            "JAX_COMPILATION_CACHE_DIR": str(cache),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-        }
-    root = Path(__file__).resolve().parent.parent
-    begin = time.perf_counter()
-    try:
-        done = subprocess.run(
-            [sys.executable, *command], cwd=root, env=environment, capture_output=True, text=True,
-            timeout=limit, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return {"status": f"gave up after {limit:g} s"}
-    wall = time.perf_counter() - begin
-    if done.returncode != 0:
-        lines = done.stderr.strip().splitlines()
-        return {"status": f"failed: {lines[-1] if lines else f'exit {done.returncode}'}"}
-    if command[:2] == COMMAND:
-        notes = [line for line in done.stdout.splitlines() if line.startswith("relaxed in")]
-        return {"status": "ok", "wall_s": wall, "note": notes[-1] if notes else ""}
-    reported = json.loads(done.stdout.splitlines()[-1])
-    stages = ", ".join(
-        f"{name[:-2]} {reported[name]:.1f} s" for name in reported if name[-2:] == "_s"
-    )
-    return {
-        "status": "ok", "wall_s": wall, "note": stages,
-        "largest_force": reported["largest_force"],
-    }  # fmt: skip
+    ase.io.write(path, ase.Atoms(f"Si{case.atom_count}", case.positions(), cell=cell, pbc=True))
+    return path
 
 
 def batches(setting: Setting) -> Iterator[Part]:
