@@ -93,55 +93,70 @@ class Landscape(eqx.Module):
         return on_device(xp.concatenate([self.system.positions, blank]))
 
     @property
-    def strain_length(self) -> Float[Array, ""]:
+    def strain_length(self) -> Float[Any, ""]:
         """The length c that turns strain into a coordinate."""
         count, dimension = self.system.positions.shape
-        volume = jax.lax.stop_gradient(self.system.volume)
-        return jnp.sqrt(count) * (volume / count) ** (1.0 / dimension)
+        volume = in_numpy(jax.lax.stop_gradient(self.system.volume))
+        return array_module(volume).sqrt(float(count)) * (volume / count) ** (1.0 / dimension)
 
-    def constrained_rows(self, q: Float[Array, "R D"]) -> Array:
+    def constrained_rows(self, q: Float[Any, "R D"]) -> Any:
         """Whether each row of q is that of an atom that is fixed or a rattler, shape (R, 1)."""
-        known = not is_traced((self, q))
-        return (_compiled_constrained_rows if known else _constrained_rows)(self, q)
+        fixed, rattlers = in_numpy((self.system.fixed, self.rattlers))
+        free = np.zeros(q.shape[0] - self.system.atom_count, bool)
+        return array_module((fixed, rattlers)).concatenate([fixed | rattlers, free])[:, None]
 
-    def project_strain(self, eta: Float[Array, "D D"]) -> Float[Array, "D D"]:
+    def project_strain(self, eta: Float[Any, "D D"]) -> Float[Any, "D D"]:
         """The part of eta that the cell mode allows: symmetric, diagonal, or isotropic."""
         if self.cell_mode == "full":
             return (eta + eta.T) / 2
-        diagonal = jnp.diag(jnp.diag(eta))
+        xp = array_module(eta)
+        diagonal = xp.diag(xp.diag(eta))
         if self.cell_mode == "diagonal":
             return diagonal
-        return jnp.eye(eta.shape[0]) * jnp.trace(eta) / eta.shape[0]
+        return np.eye(eta.shape[0]) * xp.trace(eta) / eta.shape[0]
 
-    def deformation(self, q: Float[Array, "R D"]) -> Float[Array, "D D"]:
+    def deformation(self, q: Float[Any, "R D"]) -> Float[Any, "D D"]:
         """The matrix A of positions = q A and cell = reference cell A."""
         dimension = self.system.dimension
         if self.cell_mode is None:
-            return jnp.eye(dimension)
-        eta = q[self.system.atom_count :]
-        return jnp.eye(dimension) + self.project_strain(eta) / self.strain_length
+            return np.eye(dimension)
+        eta = in_numpy(q)[self.system.atom_count :]
+        return np.eye(dimension) + self.project_strain(eta) / self.strain_length
 
-    def system_at(self, q: Float[Array, "R D"]) -> System:
+    def system_at(self, q: Float[Any, "R D"]) -> System:
         """The system at given degrees of freedom; constrained atoms stay at their reference."""
-        # What JAX does not trace, as a cell that is fixed, must stay known.
-        return (_system_at if is_traced((self, q)) else _compiled_system_at)(self, q)
+        count = self.system.atom_count
+        here, reference = in_numpy((in_numpy(q)[:count], self.system.positions))
+        constrained = self.constrained_rows(q)[:count]
+        positions = array_module((here, constrained)).where(constrained, reference, here)
+        # What JAX does not trace, as a cell that is fixed, stays known.
+        if self.cell_mode is None:
+            return eqx.tree_at(lambda system: system.positions, self.system, on_device(positions))
+        deformation = self.deformation(q)
+        moved = positions @ deformation, in_numpy(self.system.cell) @ deformation
+        return eqx.tree_at(
+            lambda system: (system.positions, system.cell),
+            self.system,
+            tuple(map(on_device, moved)),
+        )
 
-    @compiled
     def displacement_bound(
-        self, q: Float[Array, "R D"], reference: Float[Array, "R D"]
-    ) -> Float[Array, ""]:
+        self, q: Float[Any, "R D"], reference: Float[Any, "R D"]
+    ) -> Float[Any, ""]:
         """An upper bound on how much nearer any two images have come since ``reference``, length.
 
         Edges found there miss no pair as long as it is less than their skin.
         """
         count = self.system.atom_count
+        q, reference, reach = in_numpy((q, reference, self.edge_list.reach))
         moved = largest_force(q[:count] - reference[:count])
         if self.cell_mode is None:
             return 2.0 * moved
         # Images at the list's reach also follow the cell, by strain times distance.
         now, before = self.deformation(q), self.deformation(reference)
-        change = jnp.linalg.norm(jnp.linalg.solve(before, now) - jnp.eye(now.shape[0]))
-        return 2.0 * moved * (1.0 + jnp.linalg.norm(now)) + change * self.edge_list.reach
+        linalg = array_module((now, before)).linalg
+        change = linalg.norm(linalg.solve(before, now) - np.eye(len(now)))
+        return 2.0 * moved * (1.0 + linalg.norm(now)) + change * reach
 
     def enthalpy_and_gradient(
         self, q: Float[Array, "R D"]
@@ -158,9 +173,9 @@ class Landscape(eqx.Module):
         """`enthalpy_and_gradient` on the host, by the program that evaluates everything else."""
         system = self.system_at(q)
         found = compiled_energy_forces_virial(system, self.potential, self.edge_list)
-        return self._of_mechanics(q, system, *found)
+        enthalpy, gradient = self._of_mechanics(q, system, *found)
+        return on_device(enthalpy), on_device(gradient)
 
-    @compiled
     def _of_mechanics(
         self,
         q: Float[Array, "R D"],
@@ -168,16 +183,18 @@ class Landscape(eqx.Module):
         energy: Float[Array, ""],
         forces: Float[Array, "N D"],
         virial: Float[Array, "D D"] | None,
-    ) -> tuple[Float[Array, ""], Float[Array, "R D"]]:
+    ) -> tuple[Any, Any]:
         """The enthalpy and its gradient from energy, forces and virial."""
+        known = in_numpy((energy, forces, virial, self.pressure, system.volume))
+        energy, forces, virial, pressure, volume = known
+        xp, constrained = array_module(known), self.constrained_rows(q)
         if self.cell_mode is None or virial is None:
-            return energy, jnp.where(self.constrained_rows(q), 0.0, -forces)
+            return energy, xp.where(constrained, 0.0, -forces)
         deformation = self.deformation(q)
-        enthalpy = energy + self.pressure * system.volume
-        work = virial + self.pressure * system.volume * jnp.eye(system.dimension)
-        strain_gradient = self.project_strain(jnp.linalg.solve(deformation.T, work))
-        rows = jnp.concatenate([-forces @ deformation.T, strain_gradient / self.strain_length])
-        return enthalpy, jnp.where(self.constrained_rows(q), 0.0, rows)
+        work = virial + pressure * volume * np.eye(system.dimension)
+        strain_gradient = self.project_strain(xp.linalg.solve(deformation.T, work))
+        rows = xp.concatenate([-forces @ deformation.T, strain_gradient / self.strain_length])
+        return energy + pressure * volume, xp.where(constrained, 0.0, rows)
 
     def condition(self, q: Float[Array, "R D"]) -> Float[Array, "R D"]:
         """The optimality condition F(q) = 0: no force, and constrained atoms at their reference."""
@@ -212,16 +229,27 @@ class Landscape(eqx.Module):
                     )
         return jnp.concatenate([jnp.stack(vectors), self.floppy])
 
-    @compiled
     def with_rattlers_at(self, q: Float[Array, "R D"]) -> "Landscape":
         """This landscape with the reference of its rattlers where q has them."""
+        return self if self._holds_all else self._with_rattlers_at(q)
+
+    def backbone(self) -> "Landscape":
+        """This landscape without the edges of rattlers, which carry no load."""
+        return self if self._holds_all else self._backbone()
+
+    @property
+    def _holds_all(self) -> bool:
+        """Whether it is known that there are no rattlers."""
+        return not is_traced(self.rattlers) and not np.asarray(self.rattlers).any()
+
+    @compiled
+    def _with_rattlers_at(self, q: Float[Array, "R D"]) -> "Landscape":
         here = jax.lax.stop_gradient(q[: self.system.atom_count])
         positions = jnp.where(self.rattlers[:, None], here, self.system.positions)
         return eqx.tree_at(lambda landscape: landscape.system.positions, self, positions)
 
     @compiled
-    def backbone(self) -> "Landscape":
-        """This landscape without the edges of rattlers, which carry no load."""
+    def _backbone(self) -> "Landscape":
         edge_list = self.edge_list
         blocks, _, size = edge_list.neighbors.shape
         rattlers = jnp.concatenate(
@@ -261,26 +289,6 @@ class Landscape(eqx.Module):
         x, y, z = periods[0] / jnp.linalg.norm(periods[0])
         # The planes are xy, xz and yz.
         return jnp.tensordot(jnp.stack([z, -y, x]), jnp.asarray(generators), 1)[None]
-
-
-def _constrained_rows(landscape: Landscape, q: Float[Array, "R D"]) -> Array:
-    constrained = landscape.system.fixed | landscape.rattlers
-    rows = jnp.zeros(q.shape[0], bool).at[: landscape.system.atom_count].set(constrained)
-    return rows[:, None]
-
-
-def _system_at(landscape: Landscape, q: Float[Array, "R D"]) -> System:
-    count, reference = landscape.system.atom_count, landscape.system
-    constrained = landscape.constrained_rows(q)[:count]
-    positions = jnp.where(constrained, reference.positions, q[:count])
-    if landscape.cell_mode is None:
-        return reference.with_positions(positions)
-    deformation = landscape.deformation(q)
-    return reference.with_positions(positions @ deformation).with_cell(reference.cell @ deformation)
-
-
-_compiled_constrained_rows = compiled(_constrained_rows)
-_compiled_system_at = compiled(_system_at)
 
 
 def condition_in(
