@@ -1,7 +1,9 @@
 """What is compiled in a hurry, and what is not."""
 
+import gc
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -198,3 +200,29 @@ def test_a_method_is_compiled_by_itself_and_within_everything_else(monkeypatch):
     np.testing.assert_allclose(jax.grad(spring.energy)(x), 3.0 * x)
     np.testing.assert_allclose(jax.jit(jax.vmap(spring.energy))(x[:, None]), 1.5 * x**2)
     assert jax.jit(lambda s: s.energy(x))(spring) == 7.5
+
+
+def test_garbage_is_collected_again_once_all_threads_have_traced():
+    assert gc.isenabled()
+    tracing, go_on, states = threading.Event(), threading.Event(), []
+
+    def slow(x):
+        tracing.set()
+        states.append(gc.isenabled())
+        assert go_on.wait(60.0)
+        return x
+
+    def fails(x):
+        states.append(gc.isenabled())
+        raise ValueError("as it should")
+
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(compiled(slow), np.ones(1))
+        assert tracing.wait(60.0)
+        with pytest.raises(ValueError, match="as it should"):
+            compiled(fails)(np.ones(1))
+        assert not gc.isenabled()
+        go_on.set()
+        other.result()
+    assert gc.isenabled()
+    assert states == [False, False]

@@ -3,12 +3,15 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import jaxlib
 import pytest
 
 from mdsens import kept_programs
 from mdsens.compilation import compiled
+from mdsens.compilation_cache import CACHE_JAXLIB
 
 #: Solves with LAPACK, loops, and returns more than arrays: counted is what is compiled and read.
 PROGRAM = """
@@ -41,6 +44,12 @@ def run(program, **environment):
     return int(count), derivatives
 
 
+keeps = pytest.mark.skipif(
+    tuple(map(int, jaxlib.__version__.split(".")[:2])) < CACHE_JAXLIB,
+    reason="this release of jaxlib cannot load on macOS what it has compiled: nothing is kept",
+)
+
+
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory):
     """A folder in which a process has kept its programs, and what it printed."""
@@ -48,30 +57,48 @@ def kept(tmp_path_factory):
     return folder, *run(PROGRAM.replace("SEED", "1"), MDSENS_CACHE=folder)
 
 
+@keeps
 @pytest.mark.slow
 def test_another_process_compiles_nothing_and_finds_the_same(kept):
     folder, count, derivatives = kept
     assert count > 10
     again, same = run(PROGRAM.replace("SEED", "1"), MDSENS_CACHE=folder)
-    assert again <= 2
+    assert again == 0
     assert same == derivatives
 
 
+@keeps
 @pytest.mark.slow
 def test_another_structure_uses_the_same_programs(kept):
     folder, count, derivatives = kept
     again, others = run(PROGRAM.replace("SEED", "2"), MDSENS_CACHE=folder)
-    assert again <= 2
+    assert again == 0
     without, same = run(PROGRAM.replace("SEED", "2"), MDSENS_CACHE="off")
     assert without == count
     assert others == same != derivatives
 
 
+@keeps
+@pytest.mark.slow
+def test_processes_may_share_a_folder_at_the_same_time(kept, tmp_path):
+    _, count, derivatives = kept
+    programs = [PROGRAM.replace("SEED", "1")] * 3
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda program: run(program, MDSENS_CACHE=tmp_path), programs))
+    assert {same for _, same in found} == {derivatives}
+    # What one has finished serves another, and no file is left half-written.
+    assert all(compiled <= count for compiled, _ in found)
+    assert all(path.name.endswith("-cache") for path in tmp_path.glob("*/*"))
+    assert run(programs[0], MDSENS_CACHE=tmp_path) == (0, derivatives)
+
+
+@keeps
 @pytest.mark.slow
 def test_damaged_programs_are_compiled_anew(kept):
     folder, count, derivatives = kept
     files = list(folder.glob("*/*-cache"))
-    assert len(files) >= count - 2
+    # All but the one that asks which options the compiler knows.
+    assert len(files) == count - 1
     for path in files:
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 1

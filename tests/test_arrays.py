@@ -1,0 +1,53 @@
+"""Arrays that go from NumPy to JAX and back."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mdsens.arrays import array_module, in_numpy, on_device
+
+
+@pytest.mark.parametrize("value", [2.5, 3, True, [1.0, 2.0], np.arange(6).reshape(2, 3)])
+def test_an_array_on_the_device_is_what_numpy_makes_of_it(value):
+    found, expected = on_device(value), np.asarray(value)
+    assert isinstance(found, jax.Array)
+    assert (found.dtype, found.shape, found.weak_type) == (expected.dtype, expected.shape, False)
+    np.testing.assert_array_equal(found, expected)
+    assert on_device(value, float).dtype == np.float64
+
+
+def test_it_has_memory_of_its_own():
+    values = np.zeros(1000)
+    found = on_device(values)
+    values[:] = 1.0
+    assert not np.asarray(found).any()
+    assert on_device(found) is found
+
+
+def test_another_shape_needs_no_program():
+    compiled = []
+
+    def heard(name, _, **about):
+        compiled.append(name)
+
+    jax.monitoring.register_event_duration_secs_listener(heard)
+    for size in range(1, 40):
+        on_device(np.zeros((3, size, 7)))
+    assert not [name for name in compiled if name.endswith("backend_compile_duration")]
+
+
+def test_what_is_traced_stays_so():
+    seen = []
+
+    @jax.jit
+    def function(x):
+        known = np.ones(2)
+        seen.append((array_module((x, known)) is jnp, array_module(known) is np))
+        both = in_numpy((x, known))
+        seen.append((both[0] is x, in_numpy(known) is known))
+        return on_device(x) + on_device(known)
+
+    assert function(jnp.zeros(2)).tolist() == [1.0, 1.0]
+    assert seen == [(True, True), (True, True)]
+    assert isinstance(in_numpy({"a": jnp.ones(2)})["a"], np.ndarray)
