@@ -1,7 +1,10 @@
 """How a relaxed structure, and all that is computed from it, depends on its potential."""
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
+
+from mdsens.compilation_cache import keep_compiled_code
 
 if TYPE_CHECKING:
     from mdsens import batches as batches
@@ -41,6 +44,10 @@ if TYPE_CHECKING:
     from mdsens.sensitivities.unrolled import unrolled_tangents as unrolled_tangents
 
 __version__ = "0.1.0"
+
+if os.environ.get("MDSENS_CACHE"):
+    # Before anything imports JAX, which reads its settings then.
+    keep_compiled_code()
 
 # Public name -> module that defines it. Imported on first use: JAX takes longer than a second to
 # import, and `mdsens --help` needs none of it.

@@ -1,12 +1,10 @@
 """Compiled code that is kept on disk for the next run of the command."""
 
 import contextlib
-import functools
 import hashlib
 import os
 import platform
 import sys
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,23 +19,25 @@ CACHE_PROCESSOR = {
 }  # fmt: skip
 
 
+_folder: Path | None = None
+
+
 def keep_compiled_code() -> None:
     """Keep on disk what is compiled, so that the next run need not compile it again."""
+    global _folder
     if "jax" in sys.modules:
-        # It has read its settings already, and whoever imported it may have made others.
+        # It has read its settings already, and would say at length what is left out below.
         return
-    for name, value in cache_settings(os.environ).items():
-        if not os.environ.get(name):
-            os.environ[name] = value
-    # A damaged entry or a full disk costs time, nothing else.
-    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
+    settings = cache_settings(os.environ)
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
+    if settings:
+        _folder = cache_folder(os.environ)
 
 
-@functools.cache
 def folder_of_programs() -> Path | None:
-    """Where this process keeps the programs of mdsens: where MDSENS_CACHE says, if it does."""
-    asked = os.environ.get("MDSENS_CACHE")
-    return None if not asked or asked.lower() == "off" else cache_folder(os.environ)
+    """Where this process keeps the programs of mdsens; None where it keeps none."""
+    return _folder
 
 
 def cache_home(environment: Mapping[str, str]) -> Path:
@@ -72,20 +72,14 @@ def cache_folder(environment: Mapping[str, str]) -> Path | None:
 
 
 def cache_settings(environment: Mapping[str, str]) -> dict[str, str]:
-    """Environment variables that make this process keep compiled code; none if it is not to."""
-    if environment.get("MDSENS_CACHE", "").lower() == "off":
+    """Environment variables for a process that keeps compiled code; none if it is not to."""
+    if environment.get("MDSENS_CACHE", "").lower() == "off" or cache_folder(environment) is None:
         return {}
-    folder = cache_folder(environment)
-    if folder is None:
-        return {"MDSENS_CACHE": "off"}
-    return {
-        "MDSENS_CACHE": str(folder.parent),
-        # Where there is AVX-512, XLA adds preferences such as prefer-no-gather to the features that
-        # it compiles for, misses them among the processor's when it loads the code, and says so at
-        # length for every function: https://github.com/openxla/xla/issues/44565. It loads the code
-        # all the same; that it is from this processor is seen to above.
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-    }
+    # Where there is AVX-512, XLA adds preferences such as prefer-no-gather to the features that it
+    # compiles for, misses them among the processor's when it loads the code, and says so at length
+    # for every function: https://github.com/openxla/xla/issues/44565. It loads the code all the
+    # same; that it is from this processor is seen to by `cache_folder`.
+    return {"TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 def kept_code() -> tuple[Path, int, int]:

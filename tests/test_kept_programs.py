@@ -15,6 +15,7 @@ from mdsens.compilation_cache import CACHE_JAXLIB
 
 #: Solves with LAPACK, loops, and returns more than arrays: counted is what is compiled and read.
 PROGRAM = """
+import mdsens
 import jax
 compiled = []
 jax.monitoring.register_event_duration_secs_listener(
@@ -22,7 +23,6 @@ jax.monitoring.register_event_duration_secs_listener(
     if name.endswith("backend_compile_duration") else None
 )
 from ase.build import bulk
-import mdsens
 atoms = bulk("Ar", "fcc", 5.3, cubic=True) * 2
 atoms.rattle(0.05, seed=SEED)
 system = mdsens.System.from_ase(atoms)
@@ -40,6 +40,8 @@ def run(program, **environment):
     given = inherited | {name: str(value) for name, value in environment.items()}
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, env=given, capture_output=True, text=True, check=True)
+    # XLA would complain of every program that it loads.
+    assert "XLA" not in done.stderr
     count, _, derivatives = done.stdout.partition(" ")
     return int(count), derivatives
 
