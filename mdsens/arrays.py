@@ -23,7 +23,8 @@ def on_device(value: ArrayLike, dtype: Any = None) -> Array:
     """
     if isinstance(value, jax.Array):
         return value if dtype is None or value.dtype == dtype else value.astype(dtype)
-    return jax.device_put(np.asarray(value, dtype), may_alias=False)
+    # What is given may be changed as soon as this returns, and JAX reads it when it sees fit.
+    return jax.device_put(np.array(value, dtype), may_alias=False)
 
 
 def in_numpy(tree: Any) -> Any:
