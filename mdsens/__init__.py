@@ -4,8 +4,6 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from mdsens.compilation_cache import keep_compiled_code
-
 if TYPE_CHECKING:
     from mdsens import batches as batches
     from mdsens import implicit as implicit
@@ -45,7 +43,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-if os.environ.get("MDSENS_CACHE"):
+if os.environ.get("MDSENS_CACHE", "off").lower() != "off":
+    from mdsens.compilation_cache import keep_compiled_code
+
     # Before anything imports JAX, which reads its settings then.
     keep_compiled_code()
 
