@@ -8,6 +8,7 @@ and where compiled code is kept on disk, the next one, which then has nothing to
 import functools
 import gc
 import itertools
+import math
 import os
 import threading
 import weakref
@@ -116,8 +117,9 @@ class CompiledFunction:
             return self._inside(*args, **kwargs)
         call = _Call(args, kwargs, self.donates)
         program = self._programs.get(call.kind) or self._made(call)
-        if program.calls_left == 0:
+        if program.calls_left <= 0:
             program = self._made(call, often=True)
+        # Threads that count at the same time may count once; none is ever counted out.
         program.calls_left -= 1
         if program.code is None:
             return self._inside(*args, **kwargs)
@@ -136,8 +138,9 @@ class CompiledFunction:
     def _made(self, call: "_Call", often: bool = False) -> "_Program":
         """The program for a call, unless another thread has it or is about to."""
         with self._changing:
-            if not often and call.kind in self._programs:
-                return self._programs[call.kind]
+            known = self._programs.get(call.kind)
+            if known is not None and (not often or known.calls_left > 0):
+                return known
             others = self._pending.get(call.kind)
             if others is None:
                 mine = self._pending[call.kind] = Future()
@@ -159,7 +162,7 @@ class CompiledFunction:
     def _made_or_kept(self, call: "_Call", often: bool) -> "_Program":
         hurried = not often and call.size < SMALL and nobody_decided()
         options = HURRIED if hurried else {}
-        calls = (OFTEN_IF_HEAVY if self.heavy else OFTEN) if hurried else -1
+        calls = (OFTEN_IF_HEAVY if self.heavy else OFTEN) if hurried else math.inf
         name = kept_programs.name(self, call.described(), options)
         kept = kept_programs.read(name)
         if kept is not None:
@@ -227,10 +230,10 @@ class _Program:
     Arguments:
         code: the code; None where the host is called, which JAX sees to.
         results: what is returned, with a `Place` for each array.
-        calls_left: calls until it is made again without hurry; negative: it is never.
+        calls_left: calls until it is made again without hurry; infinite: it is never.
     """
 
-    def __init__(self, code: Any, results: Any, calls_left: int) -> None:
+    def __init__(self, code: Any, results: Any, calls_left: float) -> None:
         self.code, self.calls_left = code, calls_left
         self._leaves, self._structure = jax.tree.flatten(results)
 

@@ -41,7 +41,7 @@ def folder_of_programs() -> Path | None:
 
 
 def cache_home(environment: Mapping[str, str]) -> Path:
-    """The folder for compiled code of every kind; RuntimeError if there is no home."""
+    """The folder for compiled code of every kind; RuntimeError if there is no home to hold it."""
     asked = environment.get("MDSENS_CACHE")
     home = Path(environment.get("XDG_CACHE_HOME") or "~/.cache")
     return (Path(asked) if asked else home / "mdsens").expanduser().absolute()

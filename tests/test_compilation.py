@@ -226,3 +226,13 @@ def test_garbage_is_collected_again_once_all_threads_have_traced():
         other.result()
     assert gc.isenabled()
     assert states == [False, False]
+
+
+def test_threads_that_call_often_compile_without_hurry_once(monkeypatch):
+    options = recorded(monkeypatch)
+    monkeypatch.setattr(compilation, "OFTEN", 20)
+    twice = compiled(lambda x: 2.0 * x)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(twice, np.arange(400.0)))
+    assert [float(one) for one in found] == [2.0 * number for number in range(400)]
+    assert options == [compilation.HURRIED, None]
