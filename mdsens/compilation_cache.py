@@ -1,6 +1,7 @@
 """Compiled code that is kept on disk for the next run of the command."""
 
 import contextlib
+import functools
 import hashlib
 import os
 import platform
@@ -19,25 +20,30 @@ CACHE_PROCESSOR = {
 }  # fmt: skip
 
 
-_folder: Path | None = None
+_wanted = False
 
 
 def keep_compiled_code() -> None:
-    """Keep on disk what is compiled, so that the next run need not compile it again."""
-    global _folder
-    if "jax" in sys.modules:
-        # It has read its settings already, and would say at length what is left out below.
+    """Keep on disk what this process compiles, if JAX is imported after this and nobody objects."""
+    global _wanted
+    if "jax" in sys.modules or os.environ.get("MDSENS_CACHE", "").lower() == "off":
         return
-    settings = cache_settings(os.environ)
-    for name, value in settings.items():
-        os.environ.setdefault(name, value)
-    if settings:
-        _folder = cache_folder(os.environ)
+    # Where there is AVX-512, XLA adds preferences such as prefer-no-gather to the features that it
+    # compiles for, misses them among the processor's when it loads the code, and says so at length
+    # for every function: https://github.com/openxla/xla/issues/44565. It loads the code all the
+    # same; that it is from this processor is seen to by `cache_folder`.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    _wanted = True
 
 
 def folder_of_programs() -> Path | None:
     """Where this process keeps the programs of mdsens; None where it keeps none."""
-    return _folder
+    return _folder_of_process() if _wanted else None
+
+
+@functools.cache
+def _folder_of_process() -> Path | None:
+    return cache_folder(os.environ)
 
 
 def cache_home(environment: Mapping[str, str]) -> Path:
@@ -69,17 +75,6 @@ def cache_folder(environment: Mapping[str, str]) -> Path | None:
     announce(f"cannot write compiled code to {str(folder or '~/.cache')!r}: set MDSENS_CACHE to a "
              "folder, or to off")  # fmt: skip
     return None
-
-
-def cache_settings(environment: Mapping[str, str]) -> dict[str, str]:
-    """Environment variables for a process that keeps compiled code; none if it is not to."""
-    if environment.get("MDSENS_CACHE", "").lower() == "off" or cache_folder(environment) is None:
-        return {}
-    # Where there is AVX-512, XLA adds preferences such as prefer-no-gather to the features that it
-    # compiles for, misses them among the processor's when it loads the code, and says so at length
-    # for every function: https://github.com/openxla/xla/issues/44565. It loads the code all the
-    # same; that it is from this processor is seen to by `cache_folder`.
-    return {"TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 def kept_code() -> tuple[Path, int, int]:

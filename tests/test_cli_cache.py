@@ -1,7 +1,11 @@
 """Compiled code that the command keeps for its next run."""
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
+import jaxlib
 import pytest
 
 from mdsens import compilation_cache
@@ -13,6 +17,12 @@ CPUINFO = "processor : 0\nmodel name : Fast\ncpu MHz : {clock}\nflags : sse avx{
 
 def folder_of(environment):
     return str(compilation_cache.cache_folder(environment))
+
+
+keeps = pytest.mark.skipif(
+    tuple(map(int, jaxlib.__version__.split(".")[:2])) < compilation_cache.CACHE_JAXLIB,
+    reason="this release of jaxlib cannot load on macOS what it has compiled: nothing is kept",
+)
 
 
 @pytest.fixture
@@ -30,29 +40,49 @@ def test_it_is_kept_in_the_cache_of_the_user(tmp_path):
     assert folder_of(chosen).startswith(str(tmp_path / "chosen"))
 
 
-def test_it_is_not_kept_where_that_was_said(tmp_path):
-    given = {"XDG_CACHE_HOME": str(tmp_path), "MDSENS_CACHE": "off"}
-    assert compilation_cache.cache_settings(given) == {}
+def kept_by_a_process(code="", **environment):
+    """Where a new process says that it keeps programs, and whatever else it says."""
+    code = f"import mdsens, sys\n{code}\nfrom mdsens import compilation_cache as cache\n" + (
+        "cache.keep_compiled_code(); print(cache.folder_of_programs(), cache.folder_of_programs())"
+    )
+    inherited = {name: value for name, value in os.environ.items() if name != "MDSENS_CACHE"}
+    given = inherited | {name: str(value) for name, value in environment.items()}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=given, capture_output=True, text=True, check=True)
+    return done.stdout.split()[0], done.stderr
+
+
+@keeps
+def test_it_is_kept_where_the_environment_says(tmp_path):
+    (found, said), chosen = kept_by_a_process(MDSENS_CACHE=tmp_path / "a"), tmp_path / "a"
+    assert (Path(found).parent, said) == (chosen, "")
+    assert kept_by_a_process(XDG_CACHE_HOME=tmp_path)[0].startswith(str(tmp_path / "mdsens"))
+
+
+def test_it_is_not_kept_where_that_was_said_nor_where_jax_was_imported_before(tmp_path):
+    environment = {"XDG_CACHE_HOME": tmp_path, "MDSENS_CACHE": "off"}
+    assert kept_by_a_process(**environment) == ("None", "")
+    assert kept_by_a_process("import jax", XDG_CACHE_HOME=tmp_path) == ("None", "")
+    assert not list(tmp_path.iterdir())
+
+
+def test_importing_mdsens_makes_no_folder(tmp_path):
+    environment = os.environ | {"MDSENS_CACHE": str(tmp_path / "new")}
+    subprocess.run([sys.executable, "-c", "import mdsens"], env=environment, check=True)
     assert not list(tmp_path.iterdir())
 
 
 def test_it_is_not_kept_by_releases_that_cannot_load_it(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.metadata.version", lambda name: "0.9.2")
-    assert compilation_cache.cache_settings({"MDSENS_CACHE": str(tmp_path)}) == {}
+    assert compilation_cache.cache_folder({"MDSENS_CACHE": str(tmp_path)}) is None
 
 
-@pytest.mark.usefixtures("able")
-def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path, capsys):
+@keeps
+def test_a_folder_that_cannot_be_written_is_said_once_and_stops_nothing(tmp_path):
     (tmp_path / "file").write_text("")
-    assert compilation_cache.cache_settings({"MDSENS_CACHE": str(tmp_path / "file")}) == {}
-    assert "set MDSENS_CACHE to a folder, or to off" in capsys.readouterr().err
-
-
-def test_a_jax_that_is_imported_already_is_left_alone(monkeypatch):
-    monkeypatch.setattr(
-        compilation_cache, "cache_settings", lambda environment: pytest.fail("called")
-    )
-    compilation_cache.keep_compiled_code()
+    found, said = kept_by_a_process(MDSENS_CACHE=tmp_path / "file")
+    assert found == "None"
+    assert said.count("set MDSENS_CACHE to a folder, or to off") == said.count("\n") == 1
 
 
 def test_processors_that_differ_share_nothing(tmp_path):
