@@ -62,7 +62,7 @@ def sparse_hessian(
             identity.
 
     Returns:
-        Shape (N D, N D), in units of energy/length^2; symmetric, rows sorted by column.
+        Shape (N D, N D), in units of energy/length^2; symmetric, each place stored once.
     """
     parts = hessian_in_parts(system, potential, edge_list, constrained)
     return parts.to_bsr() if isinstance(parts, SparsePlusLowRank) else parts

@@ -87,7 +87,11 @@ def test_the_hessian_is_minus_the_slope_of_the_force(case):
 @cases.every()
 def test_the_sparse_hessian_is_the_dense_one(case):
     dense = np.asarray(hessian_of(case.system, case.potential, case.edges()))
-    sparse = mechanics.sparse_hessian(case.system, case.potential, case.edges()).toarray()
+    matrix = mechanics.sparse_hessian(case.system, case.potential, case.edges())
+    # Each place once, also where an atom meets another and its images.
+    rows = np.repeat(np.arange(len(matrix.indptr) - 1), np.diff(matrix.indptr))
+    assert len(set(zip(rows, matrix.indices, strict=True))) == len(rows)
+    sparse = matrix.toarray()
     scale = np.abs(dense).max()
     assert np.abs(sparse - dense).max() < 1e-12 * scale
     assert np.abs(sparse - sparse.T).max() < 1e-14 * scale
