@@ -128,6 +128,34 @@ def test_a_rattler_is_counted_and_named():
     assert equilibrium.certificate.kind == "minimum"
 
 
+def test_a_floppy_mode_is_the_shear_of_a_square_without_diagonals():
+    square = 0.5 * np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
+    # Bonds of length 1 at rest; the diagonals are longer than the cutoff.
+    bonds = Morse(1.0, 5.0, 1.0, 1.3)
+    equilibrium = mdsens.relax(mdsens.System(square), bonds, fmax=1e-12)
+    modes = equilibrium.certificate.null_modes
+    assert (modes["translations"], modes["rotations"], modes["floppy"]) == (2, 1, 1)
+    (found,) = equilibrium.certificate.floppy_vectors
+    shear = square[:, ::-1] / np.linalg.norm(square)
+    np.testing.assert_allclose(np.abs(np.vdot(found, shear)), 1.0, rtol=1e-9)
+
+
+def test_rattlers_stay_where_they_were_pushed_and_carry_no_edges():
+    overlapping = mdsens.System([[1.0, 1.0], [1.7, 1.0], [3.0, 3.0]], 6.0 * np.eye(2), pbc=True)
+    equilibrium = mdsens.relax(overlapping, SoftSphere(1.0, 1.0))
+    assert equilibrium.certificate.null_modes["rattlers"] == 6
+    np.testing.assert_allclose(equilibrium.positions, equilibrium.q, rtol=0.0, atol=0.0)
+    first, second, _ = np.asarray(equilibrium.positions)
+    assert np.linalg.norm(second - first) >= 1.0
+    assert float(equilibrium.energy) == 0.0
+
+    def edges(landscape):
+        neighbors = np.asarray(landscape.edge_list.neighbors)
+        return (neighbors < neighbors.max()).sum()
+
+    assert edges(equilibrium.landscape) > 0 == edges(equilibrium.backbone)
+
+
 @pytest.mark.slow
 def test_a_sphere_on_three_others_is_no_rattler_and_on_two_is_one():
     # Discs of diameter 1 held at the corners push one in the middle.

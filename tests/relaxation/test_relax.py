@@ -98,6 +98,13 @@ def test_a_dimer_at_rest_is_at_its_minimum_distance():
     assert float(equilibrium.energy) == pytest.approx(-1.7, rel=1e-12)
 
 
+@pytest.mark.parametrize("method", ["fire", "lbfgs", "newton", "cg", "gradient-descent"])
+def test_every_step_evaluates_the_gradient_at_least_once(method):
+    history = mdsens.relax(cases.dimer(), LennardJones(1.7, 1.3, 3.5), method, fmax=1e-6).history
+    assert history.steps > 0
+    assert history.steps + 1 <= history.evaluations <= 26 * (history.steps + 1)
+
+
 @pytest.mark.slow
 def test_a_lone_atom_has_no_energy():
     equilibrium = mdsens.relax(mdsens.System([[0.3, 0.1, 0.2]]), LJ)
