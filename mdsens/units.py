@@ -1,12 +1,13 @@
 """Units: ASE's (eV, Angstrom) for materials, reduced ones for model systems.
 
 A physical dimension is written as powers of energy and length, e.g. ``"energy/length^2"``, or of
-volume, which is an area in two dimensions, e.g. ``"energy/volume"``.
+volume, which is an area in two dimensions, e.g. ``"energy/volume"``. What has a unit of its own has
+a name of its own, e.g. ``"modulus"``, an energy per volume that everybody knows in GPa.
 """
 
 import math
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import ase.units
 
@@ -16,6 +17,26 @@ from mdsens.values import choice, real, shown
 #: Systems of units and the names of their base units.
 UNIT_SYSTEMS = {"ase": {"energy": "eV", "length": "Ang"}, "reduced": {}}
 
+
+class OwnUnit(NamedTuple):
+    """A dimension that is not shown in powers of eV and Ang.
+
+    Attributes:
+        dimension: the same in powers of energy and length.
+        name: what its unit is called beside ASE's units.
+        size: that unit in ASE's units.
+    """
+
+    dimension: str
+    name: str
+    size: float
+
+
+#: Dimensions with a unit of their own; in reduced units they are as good as their powers.
+OWN_UNITS = {
+    "modulus": OwnUnit("energy/length^3", "GPa", ase.units.GPa),
+    "planar modulus": OwnUnit("energy/length^2", "N/m", ase.units.J / ase.units.m**2),
+}
 _LENGTHS = {"Ang": 1.0, "Angstrom": 1.0, "nm": ase.units.nm, "pm": 1e-2, "Bohr": ase.units.Bohr}
 _ENERGIES = {
     "eV": 1.0,
@@ -61,7 +82,7 @@ def powers(dimension: str, spatial: int = 3) -> dict[str, int]:
     """The powers of energy and length in a physical dimension.
 
     Arguments:
-        dimension: e.g. ``"energy/volume"``; ``"1"`` and ``"angle"`` have none.
+        dimension: e.g. ``"energy/volume"`` or ``"modulus"``; ``"1"`` and ``"angle"`` have none.
         spatial: number of spatial dimensions, for what a volume is.
 
     Returns:
@@ -73,9 +94,12 @@ def powers(dimension: str, spatial: int = 3) -> dict[str, int]:
     found = {"energy": 0, "length": 0}
     if dimension == "angle":
         return found
+    if own := OWN_UNITS.get(_in_space(dimension, spatial)):
+        return powers(own.dimension)
     refused = InputError(
         f"dimension = {shown(dimension)}: give powers of energy, length and volume such as "
-        "'energy/length' or 'length^2', 'angle', or '1' for a pure number"
+        f"'energy/length' or 'length^2', {', '.join(map(repr, OWN_UNITS))}, 'angle', or '1' for a "
+        "pure number"
     )
     if not isinstance(dimension, str):
         raise refused
@@ -107,11 +131,33 @@ def in_dimensions(dimension: str, spatial: int) -> str:
         InputError: it is no physical dimension.
     """
     powers(dimension, spatial)
+    if dimension in OWN_UNITS:
+        return _in_space(dimension, spatial)
 
     def length(found: re.Match[str]) -> str:
         return f"length^{spatial * int(found.group(1) or 1)}"
 
     return re.sub(r"volume(?:\^([1-9]))?", length, dimension)
+
+
+def _in_space(dimension: Any, spatial: int) -> Any:
+    """What a dimension with a unit of its own is called in two or three spatial dimensions."""
+    return "planar modulus" if dimension == "modulus" and spatial == 2 else dimension
+
+
+def size_of_unit(dimension: str, units: str = "ase") -> float:
+    """How much one unit of a dimension is in powers of the base units.
+
+    Arguments:
+        dimension: e.g. ``"modulus"``, of three dimensions, or ``"energy/length"``.
+        units: ``"ase"`` or ``"reduced"``.
+
+    Returns:
+        E.g. 0.00624 eV/Ang^3 for a GPa; 1 for what is shown in the base units, and in reduced ones.
+    """
+    check_unit_system(units)
+    own = OWN_UNITS.get(dimension)
+    return 1.0 if own is None or units == "reduced" else own.size
 
 
 def unit_name(dimension: str, units: str = "ase") -> str:
@@ -129,6 +175,8 @@ def unit_name(dimension: str, units: str = "ase") -> str:
         return "1" if dimension == "1" else "degree"
     if units == "reduced":
         return "reduced"
+    if dimension in OWN_UNITS:
+        return OWN_UNITS[dimension].name
     return in_dimensions(dimension, 3).replace("energy", "eV").replace("length", "Ang")
 
 

@@ -255,6 +255,7 @@ class _Job:
         return noise_of(
             batch.potentials[index], self.relaxed[index], batch.cells[index],
             float(self.eigenvalues[index, 0]), float(self.stiffness[index]),
+            batch.systems[index].units,
         )  # fmt: skip
 
     def _errors(self) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]]]:

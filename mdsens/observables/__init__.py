@@ -2,6 +2,15 @@
 
 from collections.abc import Callable
 
+from mdsens.observables.elasticity import (
+    bulk_modulus,
+    elastic_constant,
+    elastic_constants,
+    poisson_ratio,
+    shear_modulus,
+    universal_anisotropy,
+    youngs_modulus,
+)
 from mdsens.observables.geometry import angle, distance, mean_squared_displacement
 from mdsens.observables.mechanics import energy, energy_per_atom, pressure, stress, volume
 from mdsens.observables.observable import Observable, parse
@@ -14,6 +23,13 @@ BY_NAME: dict[str, Callable[..., Observable]] = {
     "pressure": pressure,
     "stress": stress,
     "volume": volume,
+    "elastic_constants": elastic_constants,
+    "elastic_constant": elastic_constant,
+    "bulk_modulus": bulk_modulus,
+    "shear_modulus": shear_modulus,
+    "youngs_modulus": youngs_modulus,
+    "poisson_ratio": poisson_ratio,
+    "universal_anisotropy": universal_anisotropy,
     "distance": distance,
     "angle": angle,
     "coordination": coordination,
@@ -25,14 +41,21 @@ __all__ = [
     "BY_NAME",
     "Observable",
     "angle",
+    "bulk_modulus",
     "coordination",
     "distance",
+    "elastic_constant",
+    "elastic_constants",
     "energy",
     "energy_per_atom",
     "mean_squared_displacement",
     "parse",
+    "poisson_ratio",
     "pressure",
     "radial_distribution",
+    "shear_modulus",
     "stress",
+    "universal_anisotropy",
     "volume",
+    "youngs_modulus",
 ]

@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,6 +22,10 @@ from mdsens.values import is_traced, shown, text
 if TYPE_CHECKING:
     from mdsens.particles import System
     from mdsens.relaxation import Equilibrium
+
+
+#: What of an observable no file holds.
+_FUNCTIONS = ("function", "stationary", "require")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +43,13 @@ class Observable:
         function: takes an Equilibrium, returns a scalar or an array of real numbers.
         labels: names of the entries of an array, e.g. ``("xx", "yy", "xy")``; empty for numbers.
         traceable: whether the function may be compiled; False if it searches for edges.
+        stationary: takes an Equilibrium, returns arrays that the function takes as a second
+            argument, and in which its value is stationary where they are these: eigenvectors, or
+            displacements at which an energy is least. First derivatives then need no derivatives of
+            theirs, and they are computed once, before, where nothing is traced.
+        require: takes an Equilibrium, raises InputError where there can be no value, whatever the
+            positions and parameters; None: the function is tried, which one with `stationary`
+            cannot be.
 
     Raises:
         InputError: no name, no physical dimension, or no function.
@@ -45,12 +57,19 @@ class Observable:
 
     name: str
     dimension: str
-    function: Callable[["Equilibrium"], Float[Array, "..."]]
+    function: Callable[..., Float[Array, "..."]]
     labels: tuple[str, ...] = ()
     traceable: bool = True
+    stationary: Callable[["Equilibrium"], Any] | None = None
+    require: Callable[["Equilibrium"], None] | None = None
 
     def __post_init__(self) -> None:
         text(self.name, "the name of an observable")
+        if self.stationary is not None and self.require is None:
+            raise InputError(
+                f"observable {self.name} has stationary, and no require: give one that raises "
+                "InputError where there is no value, or does nothing"
+            )
         if not callable(self.function):
             raise InputError(
                 f"observable {self.name}: function = {shown(self.function)}: give a function of an "
@@ -69,13 +88,27 @@ class Observable:
         except InputError as error:
             raise InputError(f"observable {self.name}: {error}") from None
 
-    def __call__(self, equilibrium: "Equilibrium") -> Float[Array, "..."]:
+    def __call__(self, equilibrium: "Equilibrium", held: Any = None) -> Float[Array, "..."]:
         """The value at an equilibrium, in the units of its system.
+
+        Arguments:
+            equilibrium: the relaxed structure.
+            held: what `stationary` returns there, if it is known; it is taken for constant.
+
+        Returns:
+            A number or an array.
 
         Raises:
             InputError: the function returns no real numbers, or numbers that are not finite.
         """
-        value = self.function(equilibrium)
+        if self.require is not None:
+            self.require(equilibrium)
+        if self.stationary is None:
+            value = self.function(equilibrium)
+        elif held is None:
+            value = _with_stationary(self, equilibrium)
+        else:
+            value = self.function(equilibrium, held)
         try:
             array = None if isinstance(value, (str, bytes)) else jnp.asarray(value)
         except (TypeError, ValueError):
@@ -101,12 +134,15 @@ class Observable:
         # As files hold it, which hold no functions: see `__reduce__` for pickle.
         state = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         if self._is_named or not can_hold(type(self.function)):
-            state["function"] = None if self._is_named else NotKept(self.name)
+            state |= dict.fromkeys(_FUNCTIONS)
+            if not self._is_named:
+                state["function"] = NotKept(self.name)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if state["function"] is None:
-            state = {**state, "function": parse(state["name"]).function}
+            named = parse(state["name"])
+            state = {**state, **{name: getattr(named, name) for name in _FUNCTIONS}}
         vars(self).update(state)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -131,7 +167,9 @@ class Observable:
         Raises:
             InputError: an atom that does not exist, a volume where there is none, and the like.
         """
-        if self.traceable:
+        if self.require is not None:
+            self.require(equilibrium)
+        elif self.traceable:
             # A copy: what an equilibrium keeps of its own must not be what was traced here.
             jax.eval_shape(lambda: self.function(copy.copy(equilibrium)))
         else:
@@ -159,6 +197,37 @@ class Observable:
 
     def __repr__(self) -> str:
         return f"Observable({self.name!r}, units={self.units!r})"
+
+
+@eqx.filter_custom_jvp
+def _with_stationary(observable: Observable, equilibrium: "Equilibrium") -> Any:
+    """The value with what it is stationary in, of which its first derivatives know nothing."""
+    assert observable.stationary is not None
+    return observable.function(equilibrium, observable.stationary(equilibrium))
+
+
+@_with_stationary.def_jvp  # type: ignore[untyped-decorator]
+def _derivative_with_stationary(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
+    (observable, equilibrium), (_, changes) = primals, tangents
+    held = _differentiated_once(observable.stationary(equilibrium), observable.name)
+    return eqx.filter_jvp(lambda e: observable.function(e, held), (equilibrium,), (changes,))
+
+
+def _differentiated_once(held: Any, name: str) -> Any:
+    """The same; an error where a second derivative would need the derivative of it."""
+
+    @jax.custom_jvp
+    def once(leaf: Array) -> Array:
+        return leaf
+
+    @once.defjvp
+    def refuse(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
+        raise InputError(
+            f"observable {name} has first derivatives alone: take those of sensitivity, jax.grad "
+            "or jax.jacfwd once, and differences of them for second ones"
+        )
+
+    return jax.tree.map(lambda leaf: once(leaf) if eqx.is_inexact_array(leaf) else leaf, held)
 
 
 @dataclasses.dataclass(frozen=True)

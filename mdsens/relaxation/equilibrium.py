@@ -17,6 +17,12 @@ from mdsens.digits import with_digits
 from mdsens.errors import InputError
 from mdsens.linalg.multigrid import HostPreconditioner
 from mdsens.mechanics import require_volume, voigt
+from mdsens.mechanics.elasticity import (
+    curvature_in_strain,
+    displacements_in_strain,
+    stress_strain_coefficients,
+    unit_strains,
+)
 from mdsens.mechanics.energy import compiled_energy_forces_virial
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.hessian_solver import HessianSolver, hessian_fits
@@ -162,6 +168,70 @@ class Equilibrium(Summarised, Archived, eqx.Module):
         if self._hessian is None:
             return None
         return self._hessian.with_floppy(self.certificate.floppy_vectors)
+
+    @functools.cached_property
+    def at_fixed_cell(self) -> "Equilibrium":
+        """The same minimum as one of the atoms alone, in the relaxed cell."""
+        if self.landscape.cell_mode is None:
+            return self
+        landscape = Landscape.of(
+            self.system, self.potential, self.edge_list, rattlers=self.landscape.rattlers
+        )
+        return dataclasses.replace(self, landscape=landscape, q=self.positions)
+
+    @functools.cached_property
+    def displacements_in_strain(self) -> Float[Any, "V N D"]:
+        """Displacements beyond what each strain does that leave no force, shape (V, N, D), length.
+
+        In ASE's Voigt order; for shears by an angle of one.
+        """
+        held, near = self.at_fixed_cell, vars(self).get("nearby")
+        given = held.backbone, held.q
+        if is_traced((self.q, self.landscape)):
+            return displacements_in_strain(*given)
+        if near is None:
+            return displacements_in_strain(*given, held.hessian_solver)
+        found = near.displacements_in_strain
+        return displacements_in_strain(*given, near.at_fixed_cell.hessian_solver, found)
+
+    def elastic_constants(
+        self, displacements: Float[Any, "V N D"] | None = None
+    ) -> Float[Any, "V V"]:
+        """Derivatives of the stress in a strain, energy/length^D, in ASE's Voigt order.
+
+        Arguments:
+            displacements: how the ions move in each strain beyond what it does itself, shape
+                (V, N, D), length; None: they are clamped.
+
+        Returns:
+            Shape (V, V); see `mechanics.elasticity.stress_strain_coefficients`.
+        """
+        # Several observables ask for the same; what is kept with it keeps its address its own.
+        key = f"elastic_constants_{id(displacements)}"
+        if key in vars(self):
+            return vars(self)[key][1]
+        held, moves = self.at_fixed_cell, displacements
+        if moves is None:
+            moves = np.zeros((len(unit_strains(held.q.shape[1])), *held.q.shape))
+        curvature = curvature_in_strain(held.landscape, held.q, on_device(moves))
+        curvature, virial, volume = in_numpy((curvature, self.mechanics[2], self.system.volume))
+        stress = (virial + virial.T) / (2.0 * volume)
+        constants = stress_strain_coefficients(curvature, stress, volume)
+        vars(self)[key] = displacements, constants
+        return constants
+
+    def moved_little(self, q: Float[Array, "R D"]) -> "Equilibrium":
+        """This equilibrium at degrees of freedom so near that its linear solves serve there.
+
+        Arguments:
+            q: the degrees of freedom, shape (R, D).
+
+        Returns:
+            The Equilibrium.
+        """
+        moved = dataclasses.replace(self, q=q)
+        vars(moved)["nearby"] = self
+        return moved
 
     def __getstate__(self) -> dict[str, Any]:
         # What is derived is computed anew, but for the certificate, which takes long; a

@@ -10,29 +10,16 @@ from jaxtyping import Array, ArrayLike, Float
 from rich.progress import track
 
 from mdsens.arrays import on_device
-from mdsens.implicit import (
-    BlockSolver,
-    LinearSolution,
-    LinearSolveError,
-    MatrixFreeSolver,
-    jacobian_error_estimate,
-    jvp_solution,
-    vjp_solution,
-)
-from mdsens.implicit.block_solver import ROUGH_RTOL
-from mdsens.implicit.linearisation import compiled_product
+from mdsens.implicit import jacobian_error_estimate, jvp_solution, vjp_solution
 from mdsens.implicit.refinement import refined_vjp
 from mdsens.linalg.sparse_plus_low_rank import blocks_of
 from mdsens.linalg.sparse_solver import column_groups
+from mdsens.mechanics.assembled_solver import response_solver
 from mdsens.mechanics.enthalpy import Landscape, condition_in, hessian_products
 from mdsens.mechanics.hessian_solver import HessianSolver
 from mdsens.potentials.potential import Potential
 from mdsens.sensitivities.results import Found
 
-#: Relative residual of the solves for derivatives.
-RTOL = 1e-11
-#: Relative difference between the assembled Hessian and the derivative of the forces, at most.
-AGREEMENT = 1e-8
 #: An estimate of errors is rough where a Newton step leaves more than this part of the gradient;
 #: one shorter than the second number, as a part of the potential's range, is as good as straight,
 #: and one longer than the third is cut off there.
@@ -68,13 +55,8 @@ class LinearResponse:
         # A pytree, of which the function alone is constant in compiled code.
         self._condition = jax.tree_util.Partial(condition_in, landscape)
         self._arguments = (landscape.potential,)
-        given = self._condition, q, self._arguments
-        self._solver: BlockSolver
-        if hessian is None:
-            # Iterations leave as much as they may, a factorisation less.
-            self._solver = MatrixFreeSolver(*given, landscape.null_vectors(q), 0.1 * RTOL)
-        else:
-            self._solver = _AssembledSolver(*given, hessian, RTOL)
+        null_vectors = None if hessian is not None else landscape.null_vectors(q)
+        self._solver = response_solver(self._condition, q, self._arguments, hessian, null_vectors)
 
     def tangents(self, names: list[str], estimate: bool) -> Found:
         """Tangents of q along named parameters.
@@ -206,53 +188,6 @@ class LinearResponse:
         if self.hessian is None:
             return f"conjugate gradients without a matrix ({self.q.size:,} unknowns)"
         return str(self.hessian.sparse)
-
-
-class _AssembledSolver(BlockSolver):
-    """From the assembled Hessian: one factorisation or hierarchy, and a column for each solve."""
-
-    def __init__(
-        self,
-        condition: Any,
-        q: Float[Array, "R D"],
-        arguments: tuple[Potential],
-        hessian: HessianSolver,
-        rtol: float,
-    ) -> None:
-        self._given, self._hessian, self._rtol = (condition, q, arguments), hessian, rtol
-
-    def roughly(self) -> "_AssembledSolver":
-        """With the same factorisation or hierarchy."""
-        return _AssembledSolver(*self._given, self._hessian, ROUGH_RTOL)
-
-    def solve(self, columns: Float[np.ndarray, "P R D"]) -> LinearSolution:
-        """As of every BlockSolver."""
-        found, solution = self._hessian.solve(columns, self._rtol)
-        if self._rtol <= AGREEMENT:
-            self._require_solved(columns, found)
-        nothing = np.zeros(len(found))
-        return LinearSolution(found, solution.residuals, nothing, solution.steps)
-
-    def _require_solved(
-        self, rights: Float[np.ndarray, "P R D"], found: Float[np.ndarray, "P R D"]
-    ) -> None:
-        """Put a mix of the solutions into the derivative of the forces, which knows no matrix.
-
-        Raises:
-            LinearSolveError: they do not solve the system.
-        """
-        norms = _norms(rights)
-        weights = np.random.default_rng(0).normal(size=len(norms)) / np.where(norms > 0, norms, 1.0)
-        mixed = np.tensordot(weights, found, 1)
-        image = self._hessian.project(np.asarray(compiled_product(*self._given, mixed)))
-        right = self._hessian.project(np.tensordot(weights, rights, 1))
-        scale = max(float(np.linalg.norm(right)), float(np.linalg.norm(image)), 1e-300)
-        disagreement = float(np.linalg.norm(image - right)) / scale
-        if not disagreement <= AGREEMENT:
-            raise LinearSolveError(
-                f"the solution of the linear system does not satisfy it: relative residual "
-                f"{disagreement:.1e}, allowed {AGREEMENT:.0e}; relax to a smaller fmax"
-            )
 
 
 def part_taken(

@@ -9,7 +9,7 @@ from jaxtyping import ArrayLike, Float
 
 from mdsens.observables.observable import Observable
 from mdsens.potentials.potential import Potential
-from mdsens.units import powers
+from mdsens.units import powers, size_of_unit
 
 #: A change that an estimate finds is taken for this much less than the error.
 MARGIN = 1.5
@@ -34,17 +34,20 @@ class Noise:
         energy: natural size of an energy, K L^2.
         length: natural size of a length, the range L of the potential.
         dimension: number of spatial dimensions, for what a volume is.
+        units: ``"ase"`` or ``"reduced"``.
     """
 
     relative: float
     energy: float
     length: float
     dimension: int = 3
+    units: str = "ase"
 
     def size(self, observable: Observable, value: ArrayLike) -> float:
         """Size of the terms that an observable is computed from, in its unit."""
+        dimension = observable.dimension_in(self.dimension)
         return max(
-            natural_size(observable.dimension_in(self.dimension), self.energy, self.length),
+            natural_size(dimension, self.energy, self.length, self.units),
             float(np.abs(np.asarray(value)).max(initial=0.0)),
         )
 
@@ -145,6 +148,7 @@ def noise_of(
     cell: Float[ArrayLike, "D D"],
     lowest_eigenvalue: float,
     stiffness: float,
+    units: str,
 ) -> Noise:
     """The noise of a relaxed structure.
 
@@ -154,6 +158,7 @@ def noise_of(
         cell: the relaxed cell, length.
         lowest_eigenvalue: of the Hessian outside its null space, energy/length^2.
         stiffness: largest second derivative of the energy in a position, energy/length^2.
+        units: ``"ase"`` or ``"reduced"``.
 
     Returns:
         The Noise.
@@ -166,21 +171,25 @@ def noise_of(
         softness = stiffness / (max(abs(lowest_eigenvalue), 1e-300) * modes)
     rounding = ROUNDINGS * float(np.finfo(float).eps) * float(max(coordinates)) / length
     dimension = np.shape(cell)[-1]
-    return Noise(rounding * (1.0 + softness), stiffness * length**2, length, dimension)
+    relative = rounding * (1.0 + softness)
+    return Noise(relative, stiffness * length**2, length, dimension, units)
 
 
-def natural_size(dimension: str, energy: float, length: float) -> float:
+def natural_size(dimension: str, energy: float, length: float, units: str) -> float:
     """Size of a quantity by its dimension.
 
     Arguments:
         dimension: e.g. ``"energy/length^3"``, ``"angle"`` or ``"1"``.
         energy: natural size of an energy.
         length: natural size of a length.
+        units: ``"ase"`` or ``"reduced"``.
 
     Returns:
-        E.g. energy / length^3; a radian in degrees for angles, 1 for other pure numbers.
+        In the unit of that dimension: e.g. energy / length^3; a radian in degrees for angles, 1
+        for other pure numbers.
     """
     if dimension == "angle":
         return 180.0 / np.pi
     found = powers(dimension)
-    return float(energy ** found["energy"] * length ** found["length"])
+    size = energy ** found["energy"] * length ** found["length"]
+    return float(size / size_of_unit(dimension, units))

@@ -29,9 +29,14 @@ from mdsens.values import boolean, choice, instance
 
 #: Derivatives by the names of observable and parameter.
 Derivatives: TypeAlias = dict[str, dict[str, Array]]
+#: What observables are stationary in, of each function that says so.
+Held: TypeAlias = tuple[Any, ...]
 
 #: Ways to compute a Jacobian.
 MODES = ("auto", "forward", "reverse")
+#: Solves for which one would wait no longer than for the compiler, which takes several times as
+#: long over the gradient of an observable made of second derivatives as over its tangent.
+FORWARD_SOLVES = 20
 
 
 def sensitivity(
@@ -77,26 +82,29 @@ def sensitivity(
     names = potential.expand_parameter_names(asked_parameters(wrt))
     if not allow_unconverged:
         require_reliable(equilibrium.certificate)
-    values = _values(asked, equilibrium)
+    held = _held(asked, equilibrium)
+    values = _values(asked, equilibrium, held)
     outputs = sum(value.size for value in values.values())
     if mode == "auto":
-        mode = "forward" if not asked or len(names) <= outputs else "reverse"
+        worth = FORWARD_SOLVES if any(o.stationary is not None for o in asked) else 1
+        mode = "forward" if not asked or len(names) <= worth * outputs else "reverse"
 
     response = linear_response(equilibrium, progress)
     solve_forward = functools.partial(response.tangents, names, error_estimate)
     tangents = Tangents(solve_forward)
-    moved = None
+    moved, held_ahead = None, held
     if error_estimate and names and (asked or mode == "forward"):
-        moved = eqx.tree_at(lambda e: e.q, equilibrium, response.ahead)
+        moved = equilibrium.moved_little(response.ahead)
+        held_ahead = _held(asked, moved)
     derivatives: Derivatives
     ahead: Derivatives
     if mode == "forward":
         residuals = tangents.residuals
-        derivatives = _push_forward(equilibrium, asked, tangents.q)
-        ahead = {} if moved is None else _push_forward(moved, asked, tangents.ahead)
+        derivatives = _push_forward(equilibrium, asked, held, tangents.q)
+        ahead = {} if moved is None else _push_forward(moved, asked, held_ahead, tangents.ahead)
     else:
         derivatives, ahead, residuals = _pull_back(
-            equilibrium, moved, response, asked, names, values, progress
+            equilibrium, moved, response, asked, (held, held_ahead), names, values, progress
         )
 
     certificate = dataclasses.replace(
@@ -123,7 +131,7 @@ def sensitivity(
         return found
     noise = noise_of(
         potential, equilibrium.positions, equilibrium.cell, certificate.lowest_eigenvalue,
-        response.stiffness,
+        response.stiffness, equilibrium.system.units,
     )  # fmt: skip
     solved = tangents.q if mode == "forward" else {}
     motion = {name: float(np.abs(np.asarray(t)).max(initial=0.0)) for name, t in solved.items()}
@@ -132,7 +140,7 @@ def sensitivity(
     return dataclasses.replace(
         found,
         errors=errors,
-        value_errors=value_errors(noise, by_name, values, _values(asked, moved)),
+        value_errors=value_errors(noise, by_name, values, _values(asked, moved, held_ahead)),
         certificate=dataclasses.replace(
             certificate, derivative_error=max(relative, default=None), rough=response.rough
         ),
@@ -191,76 +199,105 @@ def differentiable_landscape(equilibrium: Equilibrium) -> Landscape:
     return eqx.tree_at(lambda landscape: landscape.floppy, equilibrium.backbone, on_device(floppy))
 
 
-def _value(
-    observable: Observable, equilibrium: Equilibrium, q: Float[Array, "R D"], potential: Potential
-) -> Float[Array, "..."]:
-    """An observable as a function of what it depends on."""
-    moved = eqx.tree_at(lambda e: (e.q, e.landscape.potential), equilibrium, (q, potential))
-    return jnp.asarray(observable(moved))
+def _held(observables: tuple[Observable, ...], equilibrium: Equilibrium) -> Held:
+    """What observables are stationary in at an equilibrium: of each function once."""
+    return tuple(function(equilibrium) for function in _stationary(observables))
+
+
+def _stationary(observables: tuple[Observable, ...]) -> list[Any]:
+    functions = (o.stationary for o in observables if o.stationary is not None)
+    return list(dict.fromkeys(functions))
+
+
+def _observed(
+    observables: tuple[Observable, ...], equilibrium: Equilibrium, held: Held
+) -> dict[str, Float[Array, "..."]]:
+    """Observables at one equilibrium, which keeps what several of them ask for."""
+    known = dict(zip(_stationary(observables), held, strict=True))
+    return {o.name: jnp.asarray(o(equilibrium, known.get(o.stationary))) for o in observables}
 
 
 def _values(
-    observables: tuple[Observable, ...], equilibrium: Equilibrium
+    observables: tuple[Observable, ...], equilibrium: Equilibrium, held: Held
 ) -> dict[str, Float[Array, "..."]]:
     """Values of observables by name."""
     if not observables:
         return {}
-    traceable = tuple(observable for observable in observables if observable.traceable)
+    traceable, others = _apart(observables)
     found = dict(
-        _compiled_values(traceable, equilibrium.for_compiled_code(), equilibrium.mechanics)
+        _compiled_values(traceable, equilibrium.for_compiled_code(), held, equilibrium.mechanics)
     )
+    if not all(np.isfinite(np.asarray(value)).all() for value in found.values()):
+        # Outside of compiled code they say what is the matter.
+        found = _observed(traceable, equilibrium, held)
+    found |= _observed(others, equilibrium, ())
     # In the order they were asked for.
-    return {o.name: found[o.name] if o.traceable else o(equilibrium) for o in observables}
+    return {o.name: found[o.name] for o in observables}
+
+
+def _apart(
+    observables: tuple[Observable, ...],
+) -> tuple[tuple[Observable, ...], tuple[Observable, ...]]:
+    """Those that may be compiled, and those that may not."""
+    traceable = tuple(o for o in observables if o.traceable)
+    return traceable, tuple(o for o in observables if not o.traceable)
 
 
 @compiled
 def _compiled_values(
     observables: tuple[Observable, ...],
     equilibrium: Equilibrium,
+    held: Held,
     mechanics: tuple[Array, Array, Array],
 ) -> dict[str, Array]:
-    equilibrium = equilibrium.with_mechanics(mechanics)
-    return {o.name: jnp.asarray(o(equilibrium)) for o in observables}
+    return _observed(observables, equilibrium.with_mechanics(mechanics), held)
 
 
 def _push_forward(
-    equilibrium: Equilibrium, observables: tuple[Observable, ...], tangents: dict[str, Array]
+    equilibrium: Equilibrium,
+    observables: tuple[Observable, ...],
+    held: Held,
+    tangents: dict[str, Array],
 ) -> Derivatives:
     """Derivatives of observables from tangents of q, by name."""
     potential = equilibrium.potential
     derivatives: Derivatives = {observable.name: {} for observable in observables}
     if not observables:
         return {}
-    traceable = tuple(observable for observable in observables if observable.traceable)
+    traceable, others = _apart(observables)
     bare = equilibrium.for_compiled_code()
     for name, tangent in tangents.items():
         direction = potential.direction(name)
-        changes = dict(_compiled_jvp(traceable, bare, tangent, direction))
+        changes = dict(_compiled_changes(traceable, bare, held, tangent, direction))
+        if others:
+            changes |= _changes(others, equilibrium, (), tangent, direction)
         for observable in observables:
-            if not observable.traceable:
-                changes[observable.name] = _change(observable, equilibrium, tangent, direction)
             derivatives[observable.name][name] = changes[observable.name]
     return derivatives
 
 
-def _change(
-    observable: Observable, equilibrium: Equilibrium, tangent: Array, direction: Potential
-) -> Array:
-    return jax.jvp(
-        lambda q, potential: _value(observable, equilibrium, q, potential),
-        (equilibrium.q, equilibrium.potential),
-        (tangent, direction),
-    )[1]
-
-
-@compiled
-def _compiled_jvp(
+def _changes(
     observables: tuple[Observable, ...],
     equilibrium: Equilibrium,
+    held: Held,
     tangent: Array,
     direction: Potential,
 ) -> dict[str, Array]:
-    return {o.name: _change(o, equilibrium, tangent, direction) for o in observables}
+    """How observables change along a direction of what they depend on."""
+
+    def values(q: Float[Array, "R D"], potential: Potential) -> dict[str, Array]:
+        return _observed(observables, _at(equilibrium, q, potential), held)
+
+    given = (equilibrium.q, equilibrium.potential), (tangent, direction)
+    return jax.jvp(values, *given)[1]
+
+
+def _at(equilibrium: Equilibrium, q: Float[Array, "R D"], potential: Potential) -> Equilibrium:
+    """An equilibrium with other numbers for what observables depend on."""
+    return eqx.tree_at(lambda e: (e.q, e.landscape.potential), equilibrium, (q, potential))
+
+
+_compiled_changes = compiled(_changes)
 
 
 def _pull_back(
@@ -268,6 +305,7 @@ def _pull_back(
     moved: Equilibrium | None,
     response: LinearResponse,
     observables: tuple[Observable, ...],
+    held: tuple[Held, Held],
     names: list[str],
     values: dict[str, Array],
     progress: bool,
@@ -284,11 +322,13 @@ def _pull_back(
     ahead: dict[str, list[Potential]] = {observable.name: [] for observable in observables}
     residuals: list[float] = []
 
-    def gradients(at: Equilibrium, group: list[Any]) -> tuple[np.ndarray, list[Potential]]:
-        found = []
+    def gradients(
+        at: Equilibrium, held: Held, group: list[Any]
+    ) -> tuple[np.ndarray, list[Potential]]:
+        found, known = [], dict(zip(_stationary(observables), held, strict=True))
         for observable, index in group:
             pull = _compiled_gradients if observable.traceable else _gradients
-            found.append(pull(observable, at, on_device(index)))
+            found.append(pull(observable, at, known.get(observable.stationary), on_device(index)))
         return np.stack([np.asarray(by_q) for by_q, _ in found]), [
             explicit for _, explicit in found
         ]
@@ -302,12 +342,12 @@ def _pull_back(
     groups = [entries[group] for group in column_groups(len(entries), equilibrium.q.size)]
     description = "solving for derivatives"
     for group in track(groups, description, transient=True, disable=not progress):
-        by_q, explicit = gradients(bare, group)
+        by_q, explicit = gradients(bare, held[0], group)
         through_q, of_group, solutions = response.cotangents(by_q)
         residuals += of_group
         add(here, group, through_q, explicit)
         if bare_ahead is not None:
-            by_q, explicit = gradients(bare_ahead, group)
+            by_q, explicit = gradients(bare_ahead, held[1], group)
             add(ahead, group, response.cotangents_ahead(by_q, solutions), explicit)
 
     def named(found: dict[str, list[Potential]]) -> Derivatives:
@@ -326,12 +366,12 @@ def _pull_back(
 
 
 def _gradients(
-    observable: Observable, equilibrium: Equilibrium, index: Array
+    observable: Observable, equilibrium: Equilibrium, held: Any, index: Array
 ) -> tuple[Array, Potential]:
     """Explicit gradients of one entry of an observable in q and in the potential."""
 
     def entry(q: Float[Array, "R D"], potential: Potential) -> Array:
-        return _value(observable, equilibrium, q, potential).reshape(-1)[index]
+        return observable(_at(equilibrium, q, potential), held).reshape(-1)[index]
 
     return jax.grad(entry, argnums=(0, 1))(equilibrium.q, equilibrium.potential)
 

@@ -323,7 +323,7 @@ def _uncertainty(base: Equilibrium) -> Float[np.ndarray, "N D"]:
     response = linear_response(base)
     noise = noise_of(
         base.potential, base.positions, base.cell, base.certificate.lowest_eigenvalue,
-        response.stiffness,
+        response.stiffness, base.system.units,
     )  # fmt: skip
     step = np.abs(response.newton_step[: base.system.atom_count])
     return step + noise.relative * noise.length
@@ -342,5 +342,5 @@ def _natural_size(observable: str, implicit: Sensitivity, base: Equilibrium) -> 
         return length
     energy = abs(float(base.energy)) / base.system.atom_count
     asked = implicit.observables[observable].dimension_in(base.system.dimension)
-    size = natural_size(asked, energy, length)
+    size = natural_size(asked, energy, length, base.system.units)
     return size * float(np.sqrt(np.size(implicit.observed[observable])))

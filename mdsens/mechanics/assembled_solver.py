@@ -1,0 +1,97 @@
+"""Solves with an assembled Hessian for many right-hand sides at once, as derivatives ask for."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array, Float
+
+from mdsens.errors import LinearSolveError
+from mdsens.implicit import BlockSolver, LinearSolution, MatrixFreeSolver
+from mdsens.implicit.block_solver import ROUGH_RTOL
+from mdsens.implicit.linearisation import compiled_product
+from mdsens.mechanics.hessian_solver import HessianSolver
+
+#: Relative residual of the solves for derivatives.
+RTOL = 1e-11
+#: Relative difference between the assembled Hessian and the derivative of the forces, at most.
+AGREEMENT = 1e-8
+
+
+class AssembledSolver(BlockSolver):
+    """From the assembled Hessian: one factorisation or hierarchy, and a column for each solve.
+
+    Arguments:
+        condition: F(q, *arguments), of which the Hessian is the derivative in q.
+        q: degrees of freedom, shape (R, D).
+        arguments: the other arguments of F.
+        hessian: linear solves with the Hessian at q.
+        rtol: relative residual to reach.
+    """
+
+    def __init__(
+        self,
+        condition: Any,
+        q: Float[Array, "R D"],
+        arguments: tuple[Any, ...],
+        hessian: HessianSolver,
+        rtol: float = RTOL,
+    ) -> None:
+        self._given, self._hessian, self._rtol = (condition, q, arguments), hessian, rtol
+
+    def roughly(self) -> "AssembledSolver":
+        """With the same factorisation or hierarchy."""
+        return AssembledSolver(*self._given, self._hessian, ROUGH_RTOL)
+
+    def solve(self, columns: Float[np.ndarray, "P R D"]) -> LinearSolution:
+        """As of every BlockSolver."""
+        found, solution = self._hessian.solve(columns, self._rtol)
+        if self._rtol <= AGREEMENT:
+            self._require_solved(columns, found)
+        nothing = np.zeros(len(found))
+        return LinearSolution(found, solution.residuals, nothing, solution.steps)
+
+    def _require_solved(
+        self, rights: Float[np.ndarray, "P R D"], found: Float[np.ndarray, "P R D"]
+    ) -> None:
+        """Put a mix of the solutions into the derivative of the forces, which knows no matrix.
+
+        Raises:
+            LinearSolveError: they do not solve the system.
+        """
+        norms = np.linalg.norm(rights.reshape(len(rights), -1), axis=1)
+        weights = np.random.default_rng(0).normal(size=len(norms)) / np.where(norms > 0, norms, 1.0)
+        mixed = np.tensordot(weights, found, 1)
+        image = self._hessian.project(np.asarray(compiled_product(*self._given, mixed)))
+        right = self._hessian.project(np.tensordot(weights, rights, 1))
+        scale = max(float(np.linalg.norm(right)), float(np.linalg.norm(image)), 1e-300)
+        disagreement = float(np.linalg.norm(image - right)) / scale
+        if not disagreement <= AGREEMENT:
+            raise LinearSolveError(
+                f"the solution of the linear system does not satisfy it: relative residual "
+                f"{disagreement:.1e}, allowed {AGREEMENT:.0e}; relax to a smaller fmax"
+            )
+
+
+def response_solver(
+    condition: Any,
+    q: Float[Array, "R D"],
+    arguments: tuple[Any, ...],
+    hessian: HessianSolver | None,
+    null_vectors: Float[Any, "M R D"] | None,
+) -> BlockSolver:
+    """What solves for the response of degrees of freedom to changes of a condition's arguments.
+
+    Arguments:
+        condition: F(q, *arguments).
+        q: degrees of freedom, shape (R, D).
+        arguments: the other arguments of F.
+        hessian: linear solves with the Hessian at q; None: products with it alone.
+        null_vectors: of the Hessian, shape (M, R, D); only products alone ask for them.
+
+    Returns:
+        The BlockSolver.
+    """
+    if hessian is not None:
+        return AssembledSolver(condition, q, arguments, hessian)
+    # Iterations leave as much as they may, a factorisation less.
+    return MatrixFreeSolver(condition, q, arguments, null_vectors, 0.1 * RTOL)

@@ -1,0 +1,187 @@
+"""How energy and forces change with a homogeneous strain: elastic constants, clamped and relaxed.
+
+With positions x A and cell h A, A = 1 + strain, and the strain e_a of each Voigt component:
+d2E/ds_a ds_b along the strains s_a e_a, while the atoms are displaced by s_a u_a beyond it.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from mdsens.arrays import array_module, on_device
+from mdsens.compilation import compiled
+from mdsens.implicit import SolveOptions, SolverAt, root_jvp
+from mdsens.implicit.refinement import refined_jvp
+from mdsens.mechanics.assembled_solver import response_solver
+from mdsens.mechanics.energy import energy_forces_virial
+from mdsens.mechanics.enthalpy import Landscape
+from mdsens.mechanics.hessian_solver import HessianSolver
+from mdsens.mechanics.stress import VOIGT_INDICES, voigt
+from mdsens.mechanics.traced_solver import hessian_solver_at
+from mdsens.values import is_traced
+
+
+def unit_strains(dimension: int) -> Float[np.ndarray, "V D D"]:
+    """The symmetric strain of each Voigt component, in ASE's order; of a shear of 1 in angle.
+
+    Arguments:
+        dimension: D, 2 or 3.
+
+    Returns:
+        Shape (V, D, D): one half on both sides of the diagonal for shears, as in engineering.
+    """
+    rows, columns = map(np.array, VOIGT_INDICES[dimension])
+    strains = np.zeros((len(rows), dimension, dimension))
+    strains[np.arange(len(rows)), rows, columns] += 0.5
+    strains[np.arange(len(rows)), columns, rows] += 0.5
+    return strains
+
+
+def gradients_in_strain(
+    landscape: Landscape, q: Float[Array, "N D"], strain: Float[Array, "D D"]
+) -> tuple[Float[Array, "N D"], Float[Array, "D D"]]:
+    """Derivatives of the energy in positions and strain, of a strained system.
+
+    Arguments:
+        landscape: the landscape, of a cell that does not relax.
+        q: positions before the strain, shape (N, D), length.
+        strain: shape (D, D); fixed atoms and rattlers follow it.
+
+    Returns:
+        dE/dq, shape (N, D), energy/length, zero for atoms that are constrained; dE/d(strain),
+        shape (D, D), energy.
+    """
+    system, deformation = landscape.system_at(q), jnp.eye(len(strain)) + strain
+    strained = eqx.tree_at(
+        lambda system: (system.positions, system.cell),
+        system,
+        (system.positions @ deformation, system.cell @ deformation),
+    )
+    _, forces, virial = energy_forces_virial(strained, landscape.potential, landscape.edge_list)
+    constrained = landscape.constrained_rows(q)
+    along_positions = jnp.where(constrained, 0.0, -forces @ deformation.T)
+    return along_positions, jnp.linalg.solve(deformation.T, virial)
+
+
+def condition_in_strain(
+    landscape: Landscape, q: Float[Array, "N D"], strain: Float[Array, "D D"]
+) -> Float[Array, "N D"]:
+    """The optimality condition F(q, strain) = 0 of the atoms of a strained system.
+
+    Arguments:
+        landscape: as in `gradients_in_strain`, as are all that follow.
+        q: positions before the strain.
+        strain: the strain.
+
+    Returns:
+        Shape (N, D), energy/length; constrained atoms are where they are.
+    """
+    rows = jnp.where(landscape.constrained_rows(q), q - landscape.system.positions, 0.0)
+    return rows + gradients_in_strain(landscape, q, strain)[0]
+
+
+@compiled(heavy=True)
+def curvature_in_strain(
+    landscape: Landscape,
+    q: Float[Array, "N D"],
+    displacements: Float[Array, "V N D"],
+) -> Float[Array, "V V"]:
+    """Second derivatives of the energy in the Voigt components of a strain.
+
+    Stationary in displacements that leave no force, so that its first derivatives need none of
+    theirs.
+
+    Arguments:
+        landscape: the landscape, of a cell that does not relax.
+        q: the positions, shape (N, D), length.
+        displacements: of the atoms for each component beyond what the strain does, shape (V, N, D),
+            length; zeros for ions that are clamped.
+
+    Returns:
+        Shape (V, V), energy.
+    """
+    strains = jnp.asarray(unit_strains(q.shape[1]))
+
+    def along(direction: tuple[Array, Array]) -> Array:
+        by_q, by_strain = jax.jvp(
+            lambda q, strain: gradients_in_strain(landscape, q, strain),
+            (q, jnp.zeros_like(strains[0])),
+            direction,
+        )[1]
+        return jnp.tensordot(displacements, by_q, 2) + jnp.tensordot(strains, by_strain, 2)
+
+    return jax.lax.map(along, (displacements, strains))
+
+
+def stress_strain_coefficients(
+    curvature: Float[Any, "V V"], stress: Float[Any, "D D"], volume: Float[Any, ""]
+) -> Float[Any, "V V"]:
+    """Derivatives of the Cauchy stress in a symmetric strain, from those of the energy.
+
+    B_ijkl = M_ijkl + (s_ik d_jl + s_il d_jk + s_jk d_il + s_jl d_ik) / 4 - s_ij d_kl, where M is
+    the curvature of the energy in the strain over the volume, s the stress and d the identity: D.
+    C. Wallace, Thermodynamics of Crystals (1972), eq. 2.24 and 3.36, with M in place of the second
+    derivatives in the Lagrangian strain. Where there is no stress they are the elastic constants.
+
+    Arguments:
+        curvature: second derivatives of the energy in the strain, shape (V, V), energy.
+        stress: shape (D, D), energy/length^D.
+        volume: length^D.
+
+    Returns:
+        Shape (V, V), energy/length^D; rows are of the stress, columns of the strain.
+    """
+    dimension = len(stress)
+    identity = np.eye(dimension)
+    strains = unit_strains(dimension)
+    # e_a s e_b is one of the four terms where both strains are symmetric.
+    xp = array_module((curvature, stress, volume))
+    products = xp.einsum("aij,jk,bki->ab", strains, stress, strains)
+    work = xp.outer(voigt(stress), voigt(identity))
+    return curvature / volume + (products + products.T) / 2 - work
+
+
+def displacements_in_strain(
+    landscape: Landscape,
+    q: Float[Array, "N D"],
+    hessian: HessianSolver | None = None,
+    found: Float[Any, "V N D"] | None = None,
+) -> Float[Any, "V N D"]:
+    """Displacements of the atoms, beyond what a strain does, that leave no force on them.
+
+    u_a = -H^+ d2E/dq ds_a: what Wallace calls internal strain (T. H. K. Barron, R. W. Munn, Acta
+    Cryst. A 24, 499 (1968)), by the implicit function theorem.
+
+    Arguments:
+        landscape: the landscape, of a cell that does not relax; rattlers without their edges.
+        q: the positions at the minimum, shape (N, D), length.
+        hessian: linear solves with the Hessian there; None where it does not fit into the memory,
+            or where positions are traced, and JAX solves.
+        found: those at a point nearby, whose Hessian then is the one given: they are refined.
+
+    Returns:
+        Shape (V, N, D), length, for each Voigt component; in NumPy where nothing is traced.
+
+    Raises:
+        LinearSolveError: a solve did not converge.
+    """
+    strains = unit_strains(q.shape[1])
+    condition = jax.tree_util.Partial(condition_in_strain, landscape)
+    given = condition, q, (on_device(np.zeros_like(strains[0])),), (strains,)
+    if is_traced((landscape, q)):
+        options = SolveOptions(
+            SolverAt(lambda q, _: hessian_solver_at(q, landscape)),
+            symmetric=True,
+            null_space=landscape.null_vectors(q),
+            least_squares=True,
+        )
+        return root_jvp(*given, options)
+    null_vectors = None if hessian is not None else landscape.null_vectors(q)
+    solver = response_solver(*given[:3], hessian, null_vectors)
+    if found is not None:
+        return refined_jvp(*given, found, solver.roughly())
+    return root_jvp(*given, solver)
