@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float
 
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.relaxing_cell import RelaxingCell

@@ -52,7 +52,7 @@ class Landscape(eqx.Module):
         potential: Potential,
         edge_list: EdgeList,
         cell_mode: CellMode = None,
-        pressure: float | Float[Array, ""] = 0.0,
+        pressure: float | Float[Any, ""] = 0.0,
         rattlers: Bool[Array, " N"] | None = None,
         stress: Float[Any, " V"] | None = None,
         stress_weight: float | None = None,

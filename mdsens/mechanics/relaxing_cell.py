@@ -36,7 +36,7 @@ class RelaxingCell(eqx.Module):
 
     The load is a pressure p and a tension T without trace, which is zero where the load is a
     pressure alone. Their work is that of M. Parrinello and A. Rahman, J. Appl. Phys. 52, 7182
-    (1981), eq. 2.24: -p V + T : E, with Green's strain E = (A A^T - 1) / 2 of the reference cell.
+    (1981): -p V + T : E, with Green's strain E = (A A^T - 1) / 2 of the reference cell.
 
     Attributes:
         mode: what relaxes.
@@ -64,7 +64,7 @@ class RelaxingCell(eqx.Module):
     def of(
         system: System,
         mode: CellMode,
-        pressure: float | Float[Array, ""] = 0.0,
+        pressure: float | Float[Any, ""] = 0.0,
         stress: Float[Any, " V"] | None = None,
         stress_weight: float | None = None,
     ) -> "RelaxingCell | None":
@@ -125,9 +125,7 @@ class RelaxingCell(eqx.Module):
         xp, across = array_module((stretch, span)), np.eye(len(span)) - span
         return across + (stretch - across) * xp.linalg.det(stretch) ** (-1.0 / self.directions)
 
-    def pulled_back(
-        self, eta: Float[Any, "D D"], work: Float[Any, "D D"]
-    ) -> Float[Any, "D D"]:
+    def pulled_back(self, eta: Float[Any, "D D"], work: Float[Any, "D D"]) -> Float[Any, "D D"]:
         """The derivative of an energy in eta, from that in a strain of the cell as it is.
 
         Arguments:
@@ -193,7 +191,7 @@ class RelaxingCell(eqx.Module):
 def name_of_mode(mode: CellMode) -> str:
     """A mode as text: its name, or the strain components that relax."""
     if mode is None or isinstance(mode, str):
-        return str(mode).lower() if mode is None else mode
+        return mode or "none"
     dimension = next(d for d, names in COMPONENTS.items() if len(names) == len(mode))
     return " ".join(name for name, yes in zip(COMPONENTS[dimension], mode, strict=True) if yes)
 

@@ -178,7 +178,7 @@ def failure(
     steps: int,
     reach: float,
     count: int,
-    deformation: Float[np.ndarray, "D D"],
+    deformation: Float[np.ndarray, "D D"] | None = None,
 ) -> str | None:
     """What has gone wrong in a line; None where there are numbers, and not far away.
 
@@ -190,13 +190,13 @@ def failure(
         steps: steps taken.
         reach: the potential's range, length.
         count: number of atoms, N.
-        deformation: of the cell since the beginning, shape (D, D).
+        deformation: of the cell since the beginning, shape (D, D); None: it is fixed.
 
     Returns:
         The line, or None.
     """
-    stretches = np.zeros(1)
-    if np.isfinite(deformation).all():
+    stretches = np.ones(1)
+    if deformation is not None and np.isfinite(deformation).all():
         # Of one that has turned inside out the smallest is negative.
         stretches = np.linalg.eigvalsh((deformation + deformation.T) / 2)
     for ways, stretch, gone in (

@@ -2,7 +2,13 @@
 
 from collections.abc import Callable
 
-from mdsens.observables.geometry import angle, distance, mean_squared_displacement
+from mdsens.observables.geometry import (
+    angle,
+    cell_angles,
+    distance,
+    lattice_constants,
+    mean_squared_displacement,
+)
 from mdsens.observables.mechanics import energy, energy_per_atom, pressure, stress, volume
 from mdsens.observables.observable import Observable, parse
 from mdsens.observables.structure import coordination, radial_distribution
@@ -19,16 +25,20 @@ BY_NAME: dict[str, Callable[..., Observable]] = {
     "coordination": coordination,
     "radial_distribution": radial_distribution,
     "mean_squared_displacement": mean_squared_displacement,
+    "lattice_constants": lattice_constants,
+    "cell_angles": cell_angles,
 }
 
 __all__ = [
     "BY_NAME",
     "Observable",
     "angle",
+    "cell_angles",
     "coordination",
     "distance",
     "energy",
     "energy_per_atom",
+    "lattice_constants",
     "mean_squared_displacement",
     "parse",
     "pressure",

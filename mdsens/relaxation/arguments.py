@@ -224,7 +224,7 @@ def _check_cell(system: System, given: Options) -> None:
     if is_traced(given.pressure) or given.pressure != 0.0:
         pressure = "being traced" if is_traced(given.pressure) else f"{given.pressure:g}"
         raise InputError(
-            f"pressure is {pressure} with pbc = {system.pbc}: across a vacuum there is no pressure; "
+            f"pressure is {pressure} with pbc = {system.pbc}: across a vacuum there is none; "
             "give no pressure, or a stress along the periodic directions"
         )
     if (given.stress is not None or given.smax is not None) and float(system.volume) == 0.0:
@@ -272,9 +272,7 @@ def check_relaxation(
         stress: external stress, Voigt components, energy/length^D, or None.
         smax: largest stress at which to stop, energy/length^D, or None.
     """
-    given = checked_options(
-        method, max_steps, cell, pressure, False, max_step, skin, stress, smax
-    )
+    given = checked_options(method, max_steps, cell, pressure, False, max_step, skin, stress, smax)
     check_structure(system, potential, given)
     real(fmax, "fmax", above=0.0)
 

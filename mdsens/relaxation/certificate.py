@@ -124,8 +124,8 @@ class Certificate(Summarised):
     def _stress_text(self) -> str:
         """The largest stress left, with its unit; nothing where there is none."""
         unit = unit_name(in_dimensions("energy/volume", self.dimension), self.units)
-        return "" if self.largest_stress is None else stress_text(
-            self.largest_stress, self.smax, unit
+        return (
+            "" if self.largest_stress is None else stress_text(self.largest_stress, self.smax, unit)
         )
 
     def _summary(self) -> Summary:

@@ -7,6 +7,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import numpy as np
+from jaxtyping import Array, Float
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from mdsens.arrays import on_device
@@ -17,7 +18,7 @@ from mdsens.mechanics.relaxing_cell import RelaxingCell
 from mdsens.minimisers.minimiser import Minimiser, State, first_state, refresh
 from mdsens.minimisers.segment import advance
 from mdsens.minimisers.steps import SEGMENT_STEPS, Bounds, Outcome, failure, within_skin
-from mdsens.particles.edges import EdgeList
+from mdsens.particles.edges import EdgeList, no_edges
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 
@@ -63,6 +64,7 @@ class Descent:
         skin: length by which edges reach beyond the potential's range; None: a fraction of it.
         progress: whether to show a progress bar.
         callback: told about the course after each segment.
+        start: degrees of freedom to begin at, shape (R, D); None: those of the system.
     """
 
     def __init__(
@@ -75,13 +77,18 @@ class Descent:
         skin: float | None = None,
         progress: bool = False,
         callback: Callback | None = None,
+        start: Float[Array, "R D"] | None = None,
     ):
         self.search = potential.edge_search(system, skin)
         self.skin = float(self.search.skin)
         self.fmax, self.max_steps, self.callback = fmax, max_steps, callback
-        edge_list = self.search.find(np.asarray(system.positions), np.asarray(system.cell))
+        here = system
+        if start is not None:
+            blank = no_edges(system.atom_count, system.dimension)
+            here = Landscape.in_cell(system, potential, blank, relaxing_cell).system_at(start)
+        edge_list = self.search.find(np.asarray(here.positions), np.asarray(here.cell))
         self.landscape = Landscape.in_cell(system, potential, edge_list, relaxing_cell)
-        self.reference = self.landscape.coordinates
+        self.reference = self.landscape.coordinates if start is None else start
         self.q = self.reference
         self.enthalpies: list[np.ndarray] = []
         self.forces: list[np.ndarray] = []
@@ -102,8 +109,8 @@ class Descent:
         self._check(state)
         if not self.forces:
             force, stress = self.landscape.forces_left(state.q, state.gradient)
-            self._record(*(None if one is None else np.array([one])
-                           for one in (state.enthalpy, force, stress)))  # fmt: skip
+            first = np.array([state.enthalpy]), np.array([force])
+            self._record(*first, None if stress is None else np.array([stress]), 1)
         limit = min(steps, self.max_steps - self.steps)
         taken = 0
         while True:
@@ -133,7 +140,7 @@ class Descent:
         found = self.landscape.forces_left(state.q, state.gradient)
         return float(self.landscape.held_against_fmax(*found))
 
-    def _record(self, enthalpies: Any, forces: Any, stresses: Any, count: int = 1) -> None:
+    def _record(self, enthalpies: Any, forces: Any, stresses: Any, count: int) -> None:
         """Write down the course of so many steps."""
         self.enthalpies.append(np.asarray(enthalpies)[:count])
         self.forces.append(np.asarray(forces)[:count])

@@ -132,9 +132,9 @@ class Equilibrium(Summarised, Archived, eqx.Module):
     @property
     def converged(self) -> bool:
         """Whether the largest force, and the largest stress, came down to what was asked for."""
-        if self.smax is not None and not bool(self.largest_stress <= self.smax):
-            return False
-        return bool(self.largest_force <= self.fmax)
+        stress, smax = self.largest_stress, self.smax
+        relaxed = stress is None or smax is None or bool(stress <= smax)
+        return relaxed and bool(self.largest_force <= self.fmax)
 
     @functools.cached_property
     def certificate(self) -> Certificate:
@@ -235,7 +235,7 @@ class Equilibrium(Summarised, Archived, eqx.Module):
             # What the forces that are left do to the trace of the stress at most, where the cell
             # relaxed, and as much again for rounding.
             error, cell = 0.0, self.landscape.relaxing_cell
-            if self.smax is not None:
+            if self.smax is not None and self.largest_stress is not None:
                 error = 2.0 * float(self.largest_stress)
             elif cell is not None:
                 error = 2.0 * float(self.largest_force * cell.length / system.volume)

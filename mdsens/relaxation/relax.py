@@ -1,6 +1,7 @@
 """relax: from a system and a potential to an Equilibrium, differentiable by its condition."""
 
 import contextlib
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,10 +31,10 @@ from mdsens.relaxation.arguments import (
     checked_options,
 )
 from mdsens.relaxation.automatic import descend_automatically
-from mdsens.relaxation.driver import Callback, Descent
+from mdsens.relaxation.driver import Callback, Descent, History
 from mdsens.relaxation.equilibrium import Equilibrium
 from mdsens.relaxation.switched_shells import warn_of_switched_shells
-from mdsens.relaxation.traced import TracedOptions, relax_traced
+from mdsens.relaxation.traced import Found, TracedOptions, relax_traced
 from mdsens.values import is_traced, real
 
 #: Slots per atom that a traced relaxation has room for where the range is traced too.
@@ -142,34 +143,12 @@ def relax(
     )
     inputs = jax.lax.stop_gradient((system, potential, relaxing))
 
-    def solve(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        descent = Descent(*inputs, fmax, max_steps, skin, progress, callback)
-        with descent.bar if descent.bar is not None else contextlib.nullcontext():
-            if method == "auto":
-                descend_automatically(descent, max_step)
-            else:
-                minimiser = (
-                    METHODS[method](max_step=max_step) if isinstance(method, str) else method
-                )
-                if isinstance(minimiser, NEED_HESSIAN) and not hessian_fits(descent.landscape):
-                    raise InputError(
-                        f"method = {type(minimiser).__name__}: there is no memory for the Hessian; "
-                        "use 'lbfgs', or 'auto', which does without where it must"
-                    )
-                descent.run(minimiser, descent.fmax, max_steps)
-        return descent.q, descent
-
     if not is_traced(inputs):
-        q, descent = solve(inputs)
-        history = descent.history()
-        force, stress_left = on_device(history.forces[-1]), None
-        if history.stresses is not None:
-            stress_left = on_device(history.stresses[-1])
+        descent = Descent(*inputs, fmax, max_steps, skin, progress, callback)
+        _descend(descent, method, max_step)
+        found = _found(descent)
+        history: History | None = descent.history()
         preconditioner = descent.preconditioner
-        edge_list = descent.valid_edges()
-        settled = descent.landscape.system_at(q)
-        rattlers = find_rattlers(settled, inputs[1], edge_list, force)
-        warn_of_switched_shells(settled, inputs[1], edge_list)
     else:
         minimiser = method
         if isinstance(method, str) and method != "auto":
@@ -178,15 +157,87 @@ def relax(
             minimiser, fmax, max_steps, max_step, skin, callback, progress,
             capacity or _traced_capacity(system, potential, skin),
         )  # fmt: skip
-        q, edge_list, rattlers, force, stress_left = relax_traced(*inputs, options)
+        found = relax_traced(*inputs, options)
         history = preconditioner = None
 
-    landscape = Landscape.in_cell(system, potential, edge_list, relaxing, rattlers)
-    q = _root(q, landscape.with_rattlers_at(q).backbone())
+    landscape = Landscape.in_cell(system, potential, found.edge_list, relaxing, found.rattlers)
+    landscape = landscape.with_rattlers_at(found.q)
+    q = _root(found.q, landscape.backbone())
     return Equilibrium(
-        landscape.with_rattlers_at(q), q, inputs[0].positions, force, fmax,
-        history, preconditioner, stress_left, smax,
+        landscape, q, inputs[0].positions, found.force, fmax,
+        history, preconditioner, found.stress, smax,
     )  # fmt: skip
+
+
+def relax_further(
+    equilibrium: Equilibrium,
+    potential: Potential,
+    method: str | Minimiser,
+    fmax: float,
+    max_steps: int,
+    max_step: float,
+    skin: float | None,
+) -> Equilibrium:
+    """Relax on from an equilibrium, perhaps in another potential, under the same conditions.
+
+    The strain is that of the cell that the first relaxation began with: to begin with the relaxed
+    cell would be another condition where the work of a load, or which strains a mask allows, is
+    told from there.
+
+    Arguments:
+        equilibrium: where to begin; what may relax, and against which load.
+        potential: the potential.
+        method: name of a minimiser, or a Minimiser.
+        fmax: largest norm of a force at which to stop, on the cell too, energy/length.
+        max_steps: steps to take at most.
+        max_step: largest move in one step, length.
+        skin: length by which edges reach beyond the range, or None.
+
+    Returns:
+        The Equilibrium.
+
+    Raises:
+        RelaxationError: energy or forces are not finite, or the structure flies apart.
+    """
+    system, cell = equilibrium.landscape.system, equilibrium.landscape.relaxing_cell
+    if cell is not None:
+        cell = dataclasses.replace(cell, stress_weight=None)
+    descent = Descent(system, potential, cell, fmax, max_steps, skin, start=equilibrium.q)
+    _descend(descent, method, max_step)
+    found = _found(descent)
+    landscape = Landscape.in_cell(system, potential, found.edge_list, cell, found.rattlers)
+    return Equilibrium(
+        landscape.with_rattlers_at(found.q), found.q, equilibrium.start, found.force, fmax,
+        descent.history(), descent.preconditioner, found.stress,
+    )  # fmt: skip
+
+
+def _descend(descent: Descent, method: str | Minimiser, max_step: float) -> None:
+    """Let a minimiser, or the policy "auto", take a relaxation down on the host."""
+    with descent.bar if descent.bar is not None else contextlib.nullcontext():
+        if method == "auto":
+            descend_automatically(descent, max_step)
+            return
+        minimiser = METHODS[method](max_step=max_step) if isinstance(method, str) else method
+        if isinstance(minimiser, NEED_HESSIAN) and not hessian_fits(descent.landscape):
+            raise InputError(
+                f"method = {type(minimiser).__name__}: there is no memory for the Hessian; use "
+                "'lbfgs', or 'auto', which does without where it must"
+            )
+        descent.run(minimiser, descent.fmax, descent.max_steps)
+
+
+def _found(descent: Descent) -> Found:
+    """What a relaxation on the host has found."""
+    history = descent.history()
+    force, stress = on_device(history.forces[-1]), None
+    if history.stresses is not None:
+        stress = on_device(history.stresses[-1])
+    edge_list, potential = descent.valid_edges(), descent.landscape.potential
+    settled = descent.landscape.system_at(descent.q)
+    rattlers = find_rattlers(settled, potential, edge_list, force)
+    warn_of_switched_shells(settled, potential, edge_list)
+    return Found(descent.q, edge_list, rattlers, force, stress)
 
 
 def unrelaxed(system: System, potential: Potential, cell: CellMode = None) -> Equilibrium:

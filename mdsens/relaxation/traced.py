@@ -7,7 +7,7 @@ never returns.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -82,14 +82,31 @@ class Course(eqx.Module):
     before: Float[Array, ""]
 
 
+class Found(NamedTuple):
+    """Where a relaxation has ended.
+
+    Attributes:
+        q: degrees of freedom, shape (R, D), length.
+        edge_list: all edges within the potential's range.
+        rattlers: shape (N,), atoms without load.
+        force: the largest force, energy/length.
+        stress: the largest stress that the load does not balance, energy/length^D; None where the
+            cell is fixed.
+    """
+
+    q: Float[Array, "R D"]
+    edge_list: EdgeList
+    rattlers: Bool[Array, " N"]
+    force: Float[Array, ""]
+    stress: Float[Array, ""] | None
+
+
 def relax_traced(
     start: System,
     potential: Potential,
     relaxing_cell: RelaxingCell | None,
     options: TracedOptions,
-) -> tuple[
-    Float[Array, "R D"], EdgeList, Bool[Array, " N"], Float[Array, ""], Float[Array, ""] | None
-]:
+) -> Found:
     """Relax inside a traced function; `vmap` of it relaxes many side by side.
 
     Arguments:
@@ -99,8 +116,7 @@ def relax_traced(
         options: how to relax.
 
     Returns:
-        The degrees of freedom (R, D), the edges there, which of the N atoms are rattlers, the
-        largest force, and the largest stress that the load does not balance, or None.
+        Where it has ended.
 
     Raises:
         InputError: a method whose steps are host code.
@@ -126,7 +142,7 @@ def relax_traced(
     landscape = descent.landscape(course.edge_list)
     force, stress = landscape.forces_left(q, course.state.gradient)
     rattlers = find_rattlers(landscape.system_at(q), potential, course.edge_list, force)
-    return q, course.edge_list, rattlers, force, stress
+    return Found(q, course.edge_list, rattlers, force, stress)
 
 
 def _automatically(descent: "_TracedDescent", course: Course) -> Course:
