@@ -1,5 +1,6 @@
 """What relax and relax_batch are given: each argument checked, and what goes together."""
 
+import contextlib
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -30,6 +31,7 @@ from mdsens.values import (
     integer,
     is_traced,
     items,
+    nearest,
     real,
     real_array,
     shown,
@@ -158,17 +160,17 @@ def checked_cell(cell: Any) -> CellMode:
             nothing relax.
     """
     mask = None if isinstance(cell, str) else items(cell)
-    masks = " or ".join(
-        f"{len(names)} booleans ({' '.join(names)})" for names in COMPONENTS.values()
-    )
     if mask is None:
-        try:
+        with contextlib.suppress(InputError):
             return cast(CellMode, choice(cell, "cell", CELL_MODES))
-        except InputError as error:
-            raise InputError(f"{error}, or a mask of {masks}") from None
-    flags = [bool(one) for one in mask if np.ndim(one) == 0 and one in (False, True)]
-    if len(flags) != len(mask) or len(mask) not in map(len, COMPONENTS.values()):
-        raise InputError(f"cell = {shown(cell)}: give a mask of {masks}, one for each component")
+    flags = [bool(one) for one in mask or [] if np.ndim(one) == 0 and one in (False, True)]
+    if mask is None or len(flags) != len(mask) or len(mask) not in map(len, COMPONENTS.values()):
+        near = nearest(cell, filter(None, CELL_MODES)) if isinstance(cell, str) else ""
+        masks = [f"{len(names)} booleans for {' '.join(names)}" for names in COMPONENTS.values()]
+        raise InputError(
+            f"cell = {shown(cell)}: allowed are {', '.join(map(str, CELL_MODES))}, or a mask of "
+            f"{' or '.join(masks)}{near}"
+        )
     if not any(flags):
         raise InputError(
             f"cell = {shown(cell)}: nothing of the cell would relax; set a component, or give "
