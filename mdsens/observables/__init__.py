@@ -11,7 +11,13 @@ from mdsens.observables.elasticity import (
     universal_anisotropy,
     youngs_modulus,
 )
-from mdsens.observables.geometry import angle, distance, mean_squared_displacement
+from mdsens.observables.geometry import (
+    angle,
+    cell_angles,
+    distance,
+    lattice_constants,
+    mean_squared_displacement,
+)
 from mdsens.observables.mechanics import energy, energy_per_atom, pressure, stress, volume
 from mdsens.observables.observable import Observable, parse
 from mdsens.observables.structure import coordination, radial_distribution
@@ -35,6 +41,8 @@ BY_NAME: dict[str, Callable[..., Observable]] = {
     "coordination": coordination,
     "radial_distribution": radial_distribution,
     "mean_squared_displacement": mean_squared_displacement,
+    "lattice_constants": lattice_constants,
+    "cell_angles": cell_angles,
 }
 
 __all__ = [
@@ -42,12 +50,14 @@ __all__ = [
     "Observable",
     "angle",
     "bulk_modulus",
+    "cell_angles",
     "coordination",
     "distance",
     "elastic_constant",
     "elastic_constants",
     "energy",
     "energy_per_atom",
+    "lattice_constants",
     "mean_squared_displacement",
     "parse",
     "poisson_ratio",
