@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mdsens.batches import BatchSensitivity as BatchSensitivity
     from mdsens.batches.relax_batch import relax_batch as relax_batch
     from mdsens.batches.sensitivity_batch import sensitivity_batch as sensitivity_batch
+    from mdsens.calculator import Calculator as Calculator
     from mdsens.errors import ConvergenceError as ConvergenceError
     from mdsens.errors import InputError as InputError
     from mdsens.errors import LinearSolveError as LinearSolveError
@@ -65,6 +66,7 @@ _HOMES = {
     "BatchSensitivity": "mdsens.batches",
     "unrolled_tangents": "mdsens.sensitivities",
     "Potential": "mdsens.potentials",
+    "Calculator": "mdsens.calculator",
     "Certificate": "mdsens.relaxation",
     "MdsensError": "mdsens.errors",
     "InputError": "mdsens.errors",
