@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mdsens import minimisers as minimisers
     from mdsens import observables as observables
     from mdsens import particles as particles
+    from mdsens import phonopy as phonopy
     from mdsens import plots as plots
     from mdsens import potentials as potentials
     from mdsens import relaxation as relaxation
@@ -85,6 +86,7 @@ _ROOMS = (
     "minimisers",
     "observables",
     "particles",
+    "phonopy",
     "plots",
     "potentials",
     "relaxation",
