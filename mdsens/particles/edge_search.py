@@ -180,7 +180,9 @@ def find_edges(
 
 
 def approach_bound(
-    moved: Float[Any, ""], deformation: Float[Any, "D D"], reach: Float[Any, ""] | float
+    moved: float | Float[Any, ""],
+    deformation: Float[Any, "D D"],
+    reach: float | Float[Any, ""],
 ) -> Float[Any, ""]:
     """An upper bound on how much nearer two images have come, of those that were out of reach.
 
