@@ -80,12 +80,8 @@ class Calculator(ase.calculators.calculator.Calculator):
                 "grad and vmap, or mdsens.relax inside"
             )
         self._potential = potential
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget what was calculated, and the edges."""
-        super().reset()  # type: ignore[no-untyped-call]
         self._structure: _Structure | None = None
+        self.reset()  # type: ignore[no-untyped-call]
 
     def set(self, **values: float) -> dict[str, float]:
         """Change parameters of the potential by name, as `Potential.with_parameters` does.
