@@ -17,6 +17,7 @@ from mdsens.mechanics.energy import (
     energy_forces_virial,
 )
 from mdsens.mechanics.relaxing_cell import CellMode, RelaxingCell
+from mdsens.particles.edge_search import approach_bound
 from mdsens.particles.edges import EdgeList
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
@@ -160,11 +161,11 @@ class Landscape(eqx.Module):
         moved = largest_force(q[:count] - reference[:count])
         if self.cell_mode is None:
             return 2.0 * moved
-        # Images at the list's reach also follow the cell, by strain times distance.
         now, before = self.deformation(q), self.deformation(reference)
         linalg = array_module((now, before)).linalg
-        change = linalg.norm(linalg.solve(before, now) - np.eye(len(now)))
-        return 2.0 * moved * (1.0 + linalg.norm(now)) + change * reach
+        # Displacements follow the deformation, and are no longer than this.
+        moved = moved * (1.0 + linalg.norm(now))
+        return approach_bound(moved, linalg.solve(before, now), reach)
 
     def enthalpy_and_gradient(
         self, q: Float[Array, "R D"]
