@@ -224,8 +224,12 @@ class Landscape(eqx.Module):
             return largest_force(gradient), None
         q, gradient, volume = in_numpy((q, gradient, self.system.volume))
         stress = cell.stress_left(q[count:], gradient[count:], volume)
-        rows = gradient if cell.stress_weight is None else gradient[:count]
-        return largest_force(rows), stress
+        if cell.stress_weight is None:
+            return largest_force(gradient), stress
+        # Of atoms alone, as they are in the deformed cell.
+        deformation = self.deformation(q)
+        inverse = array_module((gradient, deformation)).linalg.inv(deformation)
+        return largest_force(gradient[:count] @ inverse.T), stress
 
     def held_against_fmax(
         self, force: Float[Any, ""], stress: Float[Any, ""] | None

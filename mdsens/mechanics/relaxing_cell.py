@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from mdsens.arrays import array_module, in_numpy, on_device
 from mdsens.mechanics.stress import VOIGT_INDICES, tensor_of
 from mdsens.particles.system import System
+from mdsens.values import is_traced
 
 #: What of the cell relaxes: nothing, a name, or which strain components in Voigt order.
 CellMode = str | tuple[bool, ...] | None
@@ -235,9 +236,12 @@ def strain_projection(mode: CellMode, span: Float[Any, "D D"]) -> Float[Any, "D 
         generators = span @ units[wanted] @ span
         if mode == "shape":
             trace = xp.trace(generators, axis1=1, axis2=2) / xp.trace(span)
-            generators = generators - trace[:, None, None] * span
+            generators = generators - trace[:, None, None] * span[None]
     flat = generators.reshape(len(generators), -1)
-    inverse = xp.linalg.pinv(flat @ flat.T, DEPENDENT, hermitian=True)
+    # With a one beside them, so that rounding is none of them where there is nothing else.
+    overlaps = xp.pad(flat @ flat.T, ((0, 1), (0, 1)))
+    overlaps = overlaps + np.diag(np.arange(len(overlaps)) // len(flat) * 1.0)
+    inverse = xp.linalg.pinv(overlaps, DEPENDENT, hermitian=True)[:-1, :-1]
     return (flat.T @ inverse @ flat).reshape(4 * (dimension,))
 
 
@@ -259,7 +263,9 @@ def strain_length(system: System) -> Float[Any, ""]:
         The length; nothing is differentiated through it.
     """
     count, dimension = system.positions.shape
-    cell, positions = in_numpy(jax.lax.stop_gradient((system.cell, system.positions)))
+    known = system.cell, system.positions
+    # To stop what is not traced would have JAX trace it within another trace.
+    cell, positions = jax.lax.stop_gradient(known) if is_traced(known) else in_numpy(known)
     xp = array_module((cell, positions))
     if all(system.pbc):
         distance = (xp.abs(xp.linalg.det(cell)) / count) ** (1.0 / dimension)
@@ -267,7 +273,7 @@ def strain_length(system: System) -> Float[Any, ""]:
     directions = sum(system.pbc)
     lattice = cell[np.flatnonzero(system.pbc)]
     extent = xp.sqrt(xp.linalg.det(lattice @ lattice.T))
-    off = (positions - positions.mean(axis=0)) @ (np.eye(dimension) - _span(lattice))
+    off = (positions - positions.mean(axis=0, keepdims=True)) @ (np.eye(dimension) - _span(lattice))
     variance = (off**2).sum() / count
     width = xp.sqrt(12.0 * variance) if dimension - directions == 1 else 2.0 * np.pi * variance
     layer, bulk = extent / count, extent * width / count

@@ -26,7 +26,7 @@ TRIAL_FRACTION = 0.15
 #: An atom that has gone further than this many ranges has left for good.
 ESCAPE_RANGES = 1000.0
 #: A cell that has grown or shrunk by more than this factor along any line does not come to rest.
-LARGEST_STRETCH = 10.0
+LARGEST_STRETCH = 5.0
 
 Course = TypeVar("Course")
 
