@@ -68,7 +68,8 @@ def products_with_waves(
 
     def one_wave(wave: tuple[Array, Array]) -> Complex[Array, "N D"]:
         wave_vector, displacements = wave
-        phases = jnp.exp(2j * jnp.pi * (edge_list.ghost_images @ wave_vector))
+        angles = 2.0 * jnp.pi * (edge_list.ghost_images @ wave_vector)
+        phases = jax.lax.complex(jnp.cos(angles), jnp.sin(angles))
         own = displacements.T
         nothing = jnp.zeros((dimension, 1), own.dtype)
         ends = jnp.concatenate([own, own[:, edge_list.ghost_owners] * phases[None], nothing], 1)

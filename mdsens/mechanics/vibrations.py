@@ -72,7 +72,7 @@ def vibrational_modes(
     hessians = wave_hessians(system, potential, edge_list, on_device(wave_vectors))
     known = in_numpy(jax.lax.stop_gradient((hessians, inverse_roots, null_vectors)))
     xp, (hessians, inverse_roots, null_vectors) = array_module(known), known
-    weights = xp.repeat(inverse_roots, system.dimension)
+    weights = xp.repeat(inverse_roots, system.dimension).astype(complex)
     matrices = weights[None, :, None] * hessians * weights[None, None, :]
     matrices = (matrices + xp.conj(xp.swapaxes(matrices, 1, 2))) / 2
     roots = xp.where(
@@ -123,7 +123,8 @@ def squares_of_modes(
         Shape (Q, F), energy/length^2/mass: of each the mean over its set; 0 for what is still.
     """
     shape = modes.vectors.shape
-    waves = (modes.vectors * inverse_roots[None, None, :, None]).reshape(-1, *shape[2:])
+    weights = inverse_roots.astype(complex)[None, None, :, None]
+    waves = (modes.vectors * weights).reshape(-1, *shape[2:])
     of_waves = jnp.repeat(wave_vectors, shape[1], axis=0)
     products = products_with_waves(system, potential, edge_list, of_waves, waves)
     squares = jnp.sum((jnp.conj(waves) * products).real, axis=(1, 2)).reshape(shape[:2])
@@ -138,11 +139,11 @@ def _eigenvectors(xp: Any, matrices: Any, rows: Any) -> tuple[Any, Any, Any]:
         still, zero = xp.zeros(values.shape, bool), ROUNDING
     else:
         # Known to be still, whatever forces are left: out of the way of all others.
-        projector = xp.linalg.pinv(rows, rtol=NEGLIGIBLE) @ rows
-        others = xp.eye(size) - projector
+        projector = (xp.linalg.pinv(rows, rtol=NEGLIGIBLE) @ rows).astype(complex)
+        others = xp.eye(size, dtype=complex) - projector
         within = others[None] @ matrices @ others[None]
         beyond = 2.0 * xp.sqrt(xp.sum(xp.abs(within) ** 2, axis=(1, 2), keepdims=True))
-        values, vectors = xp.linalg.eigh(within + beyond * projector[None])
+        values, vectors = xp.linalg.eigh(within + beyond.astype(complex) * projector[None])
         share = xp.sum((xp.conj(vectors) * (projector[None] @ vectors)).real, axis=1)
         still, zero = share > 0.5, NULL_FRACTION
     values = xp.where(still, 0.0, values)

@@ -59,13 +59,16 @@ class Waves:
         # Several observables ask for the same; what is kept with it keeps its address its own.
         key = f"squares_{id(modes)}"
         if key not in vars(equilibrium):
-            given = self._given(equilibrium.at_fixed_cell)
-            vars(equilibrium)[key] = modes, squares_of_modes(*given, modes)
+            system, potential, edge_list, vectors, roots = self._given(equilibrium.at_fixed_cell)
+            squares = squares_of_modes(
+                system, potential, edge_list, on_device(vectors), roots, modes
+            )
+            vars(equilibrium)[key] = modes, squares
         return vars(equilibrium)[key][1]
 
     def _given(
         self, held: Equilibrium
-    ) -> tuple[System, Potential, EdgeList, Float[Any, "Q D"], Float[Any, " N"]]:
+    ) -> tuple[System, Potential, EdgeList, Float[np.ndarray, "Q D"], Float[Any, " N"]]:
         """System, potential, edges, wave vectors, and inverse roots of masses."""
         system, backbone = held.system, held.backbone
         inverse_roots: Any = 1.0 / np.sqrt(self.masses.of(system))
@@ -75,8 +78,8 @@ class Waves:
             inverse_roots = xp.asarray(inverse_roots)[species]
         # What is fixed is as good as infinitely heavy.
         inverse_roots = on_device(xp.where(fixed, 0.0, inverse_roots))
-        vectors = on_device(self.vectors(system))
-        return system, backbone.potential, backbone.edge_list, vectors, inverse_roots
+        of_system = system, backbone.potential, backbone.edge_list
+        return *of_system, self.vectors(system), inverse_roots
 
     def require(self, system: System, name: str) -> None:
         """Raise InputError where a system has no such waves, or too many of them.
