@@ -40,6 +40,7 @@ OWN_UNITS = {
     "planar modulus": OwnUnit("energy/length^2", "N/m", ase.units.J / ase.units.m**2),
     # It takes a mass too: an energy of 1 eV and a length of 1 Ang move one u in 98 THz.
     "frequency": OwnUnit("1", "THz", 1e12 / ase.units.second),
+    "density of states": OwnUnit("1", "1/THz", 1e-12 * ase.units.second),
     # A number of k_B.
     "entropy": OwnUnit("1", "eV/K", 1.0 / ase.units.kB),
 }

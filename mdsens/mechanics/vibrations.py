@@ -138,14 +138,15 @@ def _eigenvectors(xp: Any, matrices: Any, rows: Any) -> tuple[Any, Any, Any]:
         values, vectors = xp.linalg.eigh(matrices)
         still, zero = xp.zeros(values.shape, bool), ROUNDING
     else:
-        # Known to be still, whatever forces are left: out of the way of all others.
-        projector = (xp.linalg.pinv(rows, rtol=NEGLIGIBLE) @ rows).astype(complex)
-        others = xp.eye(size, dtype=complex) - projector
-        within = others[None] @ matrices @ others[None]
-        beyond = 2.0 * xp.sqrt(xp.sum(xp.abs(within) ** 2, axis=(1, 2), keepdims=True))
-        values, vectors = xp.linalg.eigh(within + beyond.astype(complex) * projector[None])
-        share = xp.sum((xp.conj(vectors) * (projector[None] @ vectors)).real, axis=1)
-        still, zero = share > 0.5, NULL_FRACTION
+        # Known to be still, whatever forces are left: out of the way of all others. In phase all
+        # images move alike, and the matrix is real.
+        projector = xp.linalg.pinv(rows, rtol=NEGLIGIBLE) @ rows
+        others = xp.eye(size) - projector
+        within = others[None] @ matrices.real @ others[None]
+        beyond = 2.0 * xp.sqrt(xp.sum(within**2, axis=(1, 2), keepdims=True))
+        values, vectors = xp.linalg.eigh(within + beyond * projector[None])
+        still, zero = xp.sum(vectors * (projector[None] @ vectors), axis=1) > 0.5, NULL_FRACTION
+        vectors = vectors.astype(complex)
     values = xp.where(still, 0.0, values)
     largest = xp.max(xp.abs(values), axis=1, keepdims=True)
     still = still | (xp.abs(values) <= zero * largest)

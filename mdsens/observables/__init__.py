@@ -17,6 +17,7 @@ from mdsens.observables.observable import Observable, parse
 from mdsens.observables.structure import coordination, radial_distribution
 from mdsens.observables.vibrations import (
     heat_capacity,
+    phonon_density_of_states,
     phonon_frequencies,
     vibrational_entropy,
     vibrational_free_energy,
@@ -38,6 +39,7 @@ BY_NAME: dict[str, Callable[..., Observable]] = {
     "poisson_ratio": poisson_ratio,
     "universal_anisotropy": universal_anisotropy,
     "phonon_frequencies": phonon_frequencies,
+    "phonon_density_of_states": phonon_density_of_states,
     "zero_point_energy": zero_point_energy,
     "vibrational_free_energy": vibrational_free_energy,
     "vibrational_entropy": vibrational_entropy,
@@ -63,6 +65,7 @@ __all__ = [
     "heat_capacity",
     "mean_squared_displacement",
     "parse",
+    "phonon_density_of_states",
     "phonon_frequencies",
     "poisson_ratio",
     "pressure",

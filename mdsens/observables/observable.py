@@ -280,6 +280,24 @@ def exact(number: Any) -> str:
     return short if float(short) == number else repr(number)
 
 
+def bin_labels(symbol: str, centres: Float[np.ndarray, " bins"]) -> tuple[str, ...]:
+    """Names of bins by their centres, with as many digits as tell them apart.
+
+    Arguments:
+        symbol: what is binned, e.g. ``"r"``.
+        centres: shape (bins,).
+
+    Returns:
+        E.g. ``("r=0.05", "r=0.15")``.
+    """
+    labels: tuple[str, ...] = ()
+    for digits in range(4, 18):
+        labels = tuple(f"{symbol}={centre:.{digits}g}" for centre in centres)
+        if len(set(labels)) == len(labels):
+            break
+    return labels
+
+
 def parse(name: str) -> Observable:
     """Read an observable from text such as ``"volume"`` or ``"distance(0, 1)"``.
 

@@ -5,13 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 import ase.units
+import jax
 import numpy as np
 from jaxtyping import Array, Float
 
 from mdsens.arrays import array_module, in_numpy, on_device
 from mdsens.errors import InputError
 from mdsens.mechanics.vibrations import Modes
-from mdsens.observables.observable import Observable, name_of
+from mdsens.observables.observable import Observable, bin_labels, name_of
 from mdsens.observables.waves import MeshOfWaves, OneWave
 from mdsens.particles.masses import Masses
 from mdsens.relaxation import Equilibrium
@@ -131,15 +132,44 @@ def heat_capacity(temperature: Any, mesh: Any = None, masses: Any = None) -> Obs
     return _thermal("heat_capacity", temperature, mesh, masses)
 
 
+def phonon_density_of_states(
+    f_max: float, mesh: Any = None, bins: int = 100, width: float | None = None, masses: Any = None
+) -> Observable:
+    """Vibrations of a cell per frequency at the centres of bins from 0 on, smoothed by a Gaussian.
+
+    Each vibration counts one: over all frequencies the density has the integral D N.
+
+    Arguments:
+        f_max: where the last bin ends, in THz, or in reduced units.
+        mesh: as in `zero_point_energy`.
+        bins: number of bins, up to a million.
+        width: standard deviation of the Gaussian; one bin by default.
+        masses: as in `phonon_frequencies`.
+
+    Returns:
+        The Observable, (bins,), in 1/THz.
+
+    Raises:
+        InputError: numbers that are not positive; and as of `phonon_frequencies`, or an imaginary
+            frequency.
+    """
+    kind = "phonon_density_of_states"
+    f_max = real(f_max, f"{kind}: f_max", above=0.0)
+    bins = integer(bins, f"{kind}: bins", at_least=1, at_most=1_000_000)
+    if width is not None:
+        width = real(width, f"{kind}: width", above=0.0)
+    given = Masses.given(masses, f"{kind}: masses")
+    return _density_of_states(f_max, _checked_mesh(kind, mesh), bins, width, given)
+
+
 @functools.cache
 def _phonon_frequencies(wave: tuple[float, ...] | None, masses: Masses) -> Observable:
     name = name_of("phonon_frequencies", wave, masses.argument)
     waves = OneWave(masses, wave)
 
     def value(equilibrium: Equilibrium, modes: Modes) -> Float[Array, " F"]:
-        squares = in_numpy(waves.squares(equilibrium, modes)[0])
-        unit = size_of_unit("frequency", equilibrium.system.units)
-        return on_device(_signed_roots(squares) / (2.0 * np.pi * unit))
+        squares = in_numpy(waves.squares(equilibrium, modes))[0]
+        return on_device(_frequencies(squares, equilibrium.system.units))
 
     def require(equilibrium: Equilibrium) -> None:
         waves.require(equilibrium.system, name)
@@ -162,14 +192,18 @@ _KINDS: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
 def _thermal(kind: str, temperature: Any, mesh: Any, masses: Any) -> Observable:
     if kind != "zero_point_energy":
         temperature = real(temperature, f"{kind}: temperature", above=0.0)
-    if mesh is not None:
-        several = items(mesh)
-        mesh = (
-            integer(mesh, f"{kind}: mesh", at_least=1)
-            if several is None
-            else tuple(integer(one, f"{kind}: mesh", at_least=1) for one in several)
-        )
-    return _thermal_observable(kind, temperature, mesh, Masses.given(masses, f"{kind}: masses"))
+    given = Masses.given(masses, f"{kind}: masses")
+    return _thermal_observable(kind, temperature, _checked_mesh(kind, mesh), given)
+
+
+def _checked_mesh(kind: str, mesh: Any) -> int | tuple[int, ...] | None:
+    """A number of wave vectors, or several."""
+    if mesh is None:
+        return None
+    several = items(mesh)
+    if several is None:
+        return integer(mesh, f"{kind}: mesh", at_least=1)
+    return tuple(integer(one, f"{kind}: mesh", at_least=1) for one in several)
 
 
 @functools.cache
@@ -211,8 +245,45 @@ def _mesh_of_waves(masses: Masses, counts: int | tuple[int, ...] | None) -> Mesh
     return MeshOfWaves(masses, counts)
 
 
-def _signed_roots(squares: Float[Any, "..."]) -> Float[Any, "..."]:
-    """Roots of squares, negative where these are; of zero the root is zero, with slope zero."""
+@functools.cache
+def _density_of_states(
+    f_max: float,
+    mesh: int | tuple[int, ...] | None,
+    bins: int,
+    width: float | None,
+    masses: Masses,
+) -> Observable:
+    centres = (np.arange(bins) + 0.5) * f_max / bins
+    spread = f_max / bins if width is None else width
+    default = (bins, width, masses) == (100, None, Masses())
+    name = name_of(
+        "phonon_density_of_states", f_max, mesh, None if default else bins, width, masses.argument
+    )
+    waves = _mesh_of_waves(masses, mesh)
+
+    def value(equilibrium: Equilibrium, modes: Modes) -> Float[Array, " bins"]:
+        squares = in_numpy(waves.squares(equilibrium, modes))
+        xp, weights = array_module(squares), waves.weights(equilibrium.system)[:, None]
+        frequencies = _frequencies(squares, equilibrium.system.units)
+
+        def at(centre: Float[Any, ""]) -> Float[Any, ""]:
+            return xp.sum(weights * xp.exp(-0.5 * ((centre - frequencies) / spread) ** 2))
+
+        counts = np.array(list(map(at, centres))) if xp is np else jax.lax.map(at, centres)
+        return on_device(counts / (spread * np.sqrt(2.0 * np.pi)))
+
+    def require(equilibrium: Equilibrium) -> None:
+        waves.require(equilibrium.system, name)
+
+    return Observable(
+        name, "density of states", value, bin_labels("f", centres),
+        stationary=waves.stable_modes, require=require,
+    )  # fmt: skip
+
+
+def _frequencies(squares: Float[Any, "..."], units: str) -> Float[Any, "..."]:
+    """Roots over 2 pi, negative where squares are; of zero the root is zero, with slope zero."""
     xp = array_module(squares)
     moving = squares != 0.0
-    return xp.where(moving, xp.sign(squares) * xp.sqrt(xp.abs(xp.where(moving, squares, 1.0))), 0.0)
+    roots = xp.sign(squares) * xp.sqrt(xp.abs(xp.where(moving, squares, 1.0)))
+    return xp.where(moving, roots, 0.0) / (2.0 * np.pi * size_of_unit("frequency", units))

@@ -19,7 +19,7 @@ from mdsens.relaxation import Equilibrium
 from mdsens.units import size_of_unit
 from mdsens.values import is_traced
 
-#: Vibrations of a cell up to which its dynamical matrix is diagonalised: a minute on one core.
+#: Vibrations of a cell up to which its dynamical matrix is diagonalised: minutes on one core.
 MOST_VIBRATIONS = 3000
 #: Complex numbers in the eigenvectors of all wave vectors, at most: 1 GiB.
 MOST_NUMBERS = 2**26
@@ -144,12 +144,17 @@ class MeshOfWaves(Waves):
             return modes
         squares = np.asarray(modes.squares)
         if (squares < 0.0).any():
-            lowest = np.sqrt(-squares.min()) / (2.0 * np.pi * size_of_unit("frequency"))
-            at = self.vectors(equilibrium.system)[squares.min(axis=1).argmin()]
+            system = equilibrium.system
+            unit = "THz" if system.units == "ase" else "in reduced units"
+            lowest = np.sqrt(-squares.min()) / (
+                2.0 * np.pi * size_of_unit("frequency", system.units)
+            )
+            at = self.vectors(system)[squares.min(axis=1).argmin()]
             raise InputError(
                 f"of {squares.size} vibrations {(squares < 0.0).sum()} are imaginary, the worst at "
-                f"q = ({', '.join(f'{one:.4g}' for one in at)}) with {lowest:.3g}i THz: they have "
-                "no energy at this saddle; displace the atoms of a larger cell, and relax again"
+                f"q = ({', '.join(f'{one:.4g}' for one in at)}) with {lowest:.3g}i {unit}: this "
+                "is a saddle, not a place of rest; displace the atoms of a larger cell, and relax "
+                "again"
             )
         return modes
 

@@ -73,8 +73,8 @@ class Masses:
         for species in known:
             if species not in system.symbols:
                 raise InputError(
-                    f"{name}: no atom is of the species {shown(species)} that has a mass; the "
-                    f"species are {listing(system.symbols)}"
+                    f"{name}: masses names the species {shown(species)}, of which there is no "
+                    f"atom; give them for {listing(system.symbols)}"
                 )
         for species in system.symbols:
             if species not in known and not _standard(species, system.units):

@@ -18,6 +18,7 @@ from mdsens import System, mechanics, observables
 from mdsens.errors import InputError
 from mdsens.observables import (
     heat_capacity,
+    phonon_density_of_states,
     phonon_frequencies,
     vibrational_entropy,
     vibrational_free_energy,
@@ -208,6 +209,23 @@ def test_heat_and_cold_have_their_limits():
     assert cold == pytest.approx(float(zero_point_energy(2)(silicon())), rel=1e-14)
 
 
+def test_a_density_of_states_counts_vibrations():
+    """In a mesh of which phonon_frequencies gives all wave vectors one by one."""
+    counts, width = (3, 2, 2), 0.4
+    mesh = np.argwhere(np.ones(counts)) / counts
+    frequencies = np.concatenate([np.asarray(phonon_frequencies(q)(silicon())) for q in mesh])
+    asked = phonon_density_of_states(30, counts, 60, width)
+    centres = (np.arange(60) + 0.5) / 2
+    gaussians = np.exp(-0.5 * ((centres[:, None] - frequencies) / width) ** 2)
+    expected = gaussians.sum(axis=1) / (width * np.sqrt(2 * np.pi)) / len(mesh)
+    found = np.asarray(asked(silicon()))
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+    # Half of the translations' Gaussians are below zero.
+    assert found.sum() / 2 == pytest.approx(6 - 1.5 / len(mesh), rel=1e-3)
+    assert asked.units == "1/THz"
+    assert asked.labels[:2] == ("f=0.25", "f=0.75")
+
+
 def test_a_saddle_has_no_energy_of_vibrations():
     linear = System(np.array([[-1.0, 0, 0], [0, 0, 0], [1.0, 0, 0]]) * 3.7, symbols="Ar")
     with pytest.raises(
@@ -258,7 +276,10 @@ def test_without_other_lengths_and_energies_frequencies_scale():
 
 
 def test_frequencies_follow_parameters_in_an_alloy():
-    names = ["phonon_frequencies([0.13,0.27,0.41])", "vibrational_free_energy(40,2)"]
+    names = [
+        "phonon_frequencies([0.13,0.27,0.41])", "vibrational_free_energy(40,2)",
+        "phonon_density_of_states(4,2,8)",
+    ]  # fmt: skip
     parameters = ["epsilon[Ar-Kr]", "sigma[Ar-Ar]"]
     agrees_with_relaxations(alloy(), names, parameters, lambda value: value, step=1e-4)
 
@@ -363,7 +384,9 @@ def test_names_hold_wave_vectors_meshes_and_masses():
         phonon_frequencies([0.5, 0.5], {"B": 2, "A": 1}), zero_point_energy(), zero_point_energy(4),
         zero_point_energy((4, 4, 1)), heat_capacity(300), heat_capacity(300, 4),
         heat_capacity(300, 4, {"Ar": 40}), vibrational_entropy(300, 4),
-        vibrational_free_energy(0.1, [2, 3, 4]),
+        vibrational_free_energy(0.1, [2, 3, 4]), phonon_density_of_states(5),
+        phonon_density_of_states(5, 4), phonon_density_of_states(5, 4, 100, 0.1),
+        phonon_density_of_states(5, 4, masses={"Ar": 40}),
     ]  # fmt: skip
     assert len({one.name for one in asked}) == len(asked)
     for one in asked:
@@ -379,7 +402,10 @@ def test_names_hold_wave_vectors_meshes_and_masses():
     [
         ("phonon_frequencies([0.1, 0.2])", "q has 2 numbers: give 3"),
         ("phonon_frequencies([0, 0, 0.5])", "q is 0.5 in direction 2, which is not periodic"),
-        ("phonon_frequencies(masses={'Xe': 1})", "no atom is of the species 'Xe'"),
+        (
+            "phonon_frequencies(masses={'Xe': 1})",
+            "masses names the species 'Xe', of which there is no atom",
+        ),
         ("phonon_frequencies(masses=[1, 2])", "2 masses for 5 atoms"),
         ("phonon_frequencies()", "the species 'A' is no chemical element and has no mass"),
         ("zero_point_energy()", "say how many wave vectors"),
