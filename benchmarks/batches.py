@@ -1,6 +1,6 @@
 """Many small cells: relaxed together by mdsens, and one by one with BFGS of ASE.
 
-Both have the same potential: ASE's calculator is made of the compiled energy and forces of mdsens.
+Both have the same potential: ASE's calculator is that of mdsens.
 """
 
 from collections.abc import Callable
@@ -10,13 +10,12 @@ import jax
 import numpy as np
 from ase import Atoms
 from ase.build import bulk
-from ase.calculators.calculator import Calculator, all_changes
 from ase.optimize import BFGS
 
 import mdsens
 from benchmarks.systems import FMAX, RATTLE, Case
 from benchmarks.timing import peak_memory, seconds_of
-from benchmarks.with_mdsens import energy_and_forces, potential_of
+from benchmarks.with_mdsens import potential_of
 from mdsens.particles import find_edges
 
 #: Skin of the calculator's edges, Angstrom: they are renewed once or not at all.
@@ -34,39 +33,6 @@ def cells(case: Case, count: int) -> list[Atoms]:
         atoms.positions += np.random.default_rng(seed).normal(scale=RATTLE, size=(len(atoms), 3))
         found.append(atoms)
     return found
-
-
-class CompiledCalculator(Calculator):
-    """Energy and forces of mdsens for ASE, with neighbours that serve for many steps."""
-
-    implemented_properties = ["energy", "forces"]  # noqa: RUF012
-
-    def __init__(self, potential: Any, capacity: tuple[int, int]):
-        super().__init__()
-        self.potential, self.capacity, self.evaluations = potential, capacity, 0
-        self.reference: np.ndarray | None = None
-
-    def calculate(
-        self, atoms: Any = None, properties: Any = ("energy",), changes: Any = all_changes
-    ):
-        """Compute energy and forces."""
-        super().calculate(atoms, properties, changes)
-        positions, reach = self.atoms.positions, float(self.potential.interaction_range)
-        moved = np.inf
-        if self.reference is not None:
-            moved = np.linalg.norm(positions - self.reference, axis=1).max()
-        if 2 * moved >= SKIN:
-            self.reference = positions.copy()
-            self.edges = find_edges(
-                positions, np.asarray(self.atoms.cell), (True,) * 3, reach, SKIN, self.capacity
-            )
-            # One shape for all cells, so that nothing is compiled anew.
-            self.capacity = self.edges.capacity
-            self.system = mdsens.System.from_ase(self.atoms)
-        moved_system = self.system.with_positions(positions)
-        energy, forces = energy_and_forces(moved_system, self.potential, self.edges)
-        self.evaluations += 1
-        self.results = {"energy": float(energy), "forces": np.asarray(forces)}
 
 
 def together(case: Case, options: dict) -> dict:
@@ -92,13 +58,10 @@ def together(case: Case, options: dict) -> dict:
 
 def one_by_one(case: Case, options: dict) -> dict:
     """Some of the cells with BFGS of ASE; the time is scaled up to all."""
-    potential, capacity = potential_of(case, "smooth"), (1, 0)
-    calculator = None
+    # One for all cells, so that nothing is compiled anew.
+    calculator = mdsens.Calculator(potential_of(case, "smooth"), skin=SKIN)
 
     def relaxed(atoms: Atoms) -> np.ndarray:
-        nonlocal calculator
-        size = capacity if calculator is None else calculator.capacity
-        calculator = CompiledCalculator(potential, size)
         atoms.calc = calculator
         BFGS(atoms, logfile=None).run(fmax=FMAX, steps=MAX_STEPS)
         return atoms.positions

@@ -29,6 +29,7 @@ LEFT_OUT = 3.0
 #: Ready studies, of which the first result is timed.
 STUDIES = (
     "silicon-vacancy",
+    "silicon-elastic",
     "argon-vacancy",
     "soft-spheres-2d",
     "argon-cluster",

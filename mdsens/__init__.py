@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mdsens import minimisers as minimisers
     from mdsens import observables as observables
     from mdsens import particles as particles
+    from mdsens import phonopy as phonopy
     from mdsens import plots as plots
     from mdsens import potentials as potentials
     from mdsens import relaxation as relaxation
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from mdsens.batches import BatchSensitivity as BatchSensitivity
     from mdsens.batches.relax_batch import relax_batch as relax_batch
     from mdsens.batches.sensitivity_batch import sensitivity_batch as sensitivity_batch
+    from mdsens.calculator import Calculator as Calculator
     from mdsens.errors import ConvergenceError as ConvergenceError
     from mdsens.errors import InputError as InputError
     from mdsens.errors import LinearSolveError as LinearSolveError
@@ -65,6 +67,7 @@ _HOMES = {
     "BatchSensitivity": "mdsens.batches",
     "unrolled_tangents": "mdsens.sensitivities",
     "Potential": "mdsens.potentials",
+    "Calculator": "mdsens.calculator",
     "Certificate": "mdsens.relaxation",
     "MdsensError": "mdsens.errors",
     "InputError": "mdsens.errors",
@@ -83,6 +86,7 @@ _ROOMS = (
     "minimisers",
     "observables",
     "particles",
+    "phonopy",
     "plots",
     "potentials",
     "relaxation",

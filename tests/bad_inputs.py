@@ -271,6 +271,18 @@ TABLE = {
         ("relax_batch([system], potential, skin=0)", "skin", "0"),
         ("relax_batch(3, potential)", "systems", "int"),
     ),
+    "Calculator and force constants": _python(
+        ("Calculator('lj')", "potential", "str"),
+        ("Calculator(potential, dimension=4)", "dimension", "4"),
+        ("Calculator(potential, units='SI')", "units", "SI"),
+        ("Calculator(potential, skin=0)", "skin", "0"),
+        ("Calculator(potential).set(sgima=3.4)", "sgima", "'sigma'"),
+        ("Calculator(potential, 2).get_forces(atoms)", "dimension = 2", "flat"),
+        ("phonopy.force_constants(system)", "equilibrium", "relax"),
+        ("phonopy.read_force_constants('argon.xyz')", "argon.xyz", "force constants"),
+        ("phonopy.read_force_constants('nowhere')", "nowhere", "cannot be read"),
+        ("phonopy.write_force_constants('', start)", "path", "''"),
+    ),
     "Observables and sensitivities": _python(
         ("parse('energi')", "energi", "'energy'"),
         ("parse('')", "observable"),

@@ -12,6 +12,7 @@ from mdsens.archive import Archived
 from mdsens.errors import RelaxationError
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.rattlers import find_rattlers
+from mdsens.mechanics.relaxing_cell import CellMode, RelaxingCell
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation.equilibrium import Equilibrium
@@ -51,7 +52,7 @@ class BatchEquilibrium(Summarised, Archived, Sequence[Equilibrium]):
     fmax: Float[np.ndarray, " S"]
     steps: Int[np.ndarray, " S"]
     evaluations: Int[np.ndarray, " S"]
-    cell_mode: str | None
+    cell_mode: CellMode
     pressure: float
     failures: dict[int, str]
 
@@ -97,9 +98,10 @@ class BatchEquilibrium(Summarised, Archived, Sequence[Equilibrium]):
             np.asarray(system.positions),
             degrees[: system.atom_count],
         )
-        if self.cell_mode is None:
+        relaxing = RelaxingCell.of(system, self.cell_mode, self.pressure)
+        if relaxing is None:
             return moved
-        return moved @ np.linalg.solve(np.asarray(system.cell), self.cells[index])
+        return moved @ relaxing.deformation(degrees[system.atom_count :])
 
     @overload
     def __getitem__(self, index: int) -> Equilibrium: ...
@@ -126,14 +128,12 @@ class BatchEquilibrium(Summarised, Archived, Sequence[Equilibrium]):
         rattlers = find_rattlers(
             moved, potential, edge_list, jnp.asarray(self.largest_force[index])
         )
-        q = self.degrees[index]
-        here = np.where(rattlers[:, None], q[: system.atom_count], np.asarray(system.positions))
+        q = jnp.asarray(self.degrees[index])
         landscape = Landscape.of(
-            system.with_positions(jnp.asarray(here)), potential, edge_list, self.cell_mode,
-            self.pressure, jnp.asarray(rattlers),
-        )  # fmt: skip
+            system, potential, edge_list, self.cell_mode, self.pressure, jnp.asarray(rattlers)
+        ).with_rattlers_at(q)
         return Equilibrium(
-            landscape, jnp.asarray(q), system.positions, jnp.asarray(self.largest_force[index]),
+            landscape, q, system.positions, jnp.asarray(self.largest_force[index]),
             float(self.fmax[index]), None,
         )  # fmt: skip
 

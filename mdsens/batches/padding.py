@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float
 
 from mdsens.mechanics.enthalpy import Landscape
+from mdsens.mechanics.relaxing_cell import RelaxingCell
 from mdsens.particles.edge_search import EdgeArrays, EdgeSearch
 from mdsens.particles.edges import block_shape, no_edges
 from mdsens.particles.system import System
@@ -26,23 +26,6 @@ from mdsens.potentials.potential import Potential
 SMALLEST_FRACTION = 0.75
 #: Name of the axis of the slots, which is spread over the devices.
 AXIS = "slots"
-
-
-class PaddedLandscape(Landscape):
-    """The landscape of a system that is filled up with atoms that do not count.
-
-    Attributes:
-        true_count: number of atoms that count.
-    """
-
-    true_count: Float[Array, ""]
-
-    @property
-    def strain_length(self) -> Float[Array, ""]:
-        """The length that turns strain into a coordinate, as for the atoms that count alone."""
-        dimension = self.system.dimension
-        volume = jax.lax.stop_gradient(self.system.volume)
-        return jnp.sqrt(self.true_count) * (volume / self.true_count) ** (1.0 / dimension)
 
 
 def shape_groups(
@@ -83,8 +66,7 @@ class PaddedBatch:
         atoms: number of atoms that there is room for in each.
         example: a system of this kind.
         potentials: the potentials of the systems that will come; kept once if they are the same.
-        cell_mode: what of the cell relaxes.
-        pressure: external pressure, energy/length^D.
+        relaxing_cell: what of the cell of one of them relaxes, or None.
         own_species: whether to keep the species of the systems, which must then have the same,
             where the potential treats all alike.
     """
@@ -95,13 +77,14 @@ class PaddedBatch:
         atoms: int,
         example: System,
         potentials: Sequence[Potential],
-        cell_mode: str | None = None,
-        pressure: float = 0.0,
+        relaxing_cell: RelaxingCell | None = None,
         own_species: bool = False,
     ):
-        self.width, self.atoms, self.cell_mode = width, atoms, cell_mode
+        self.width, self.atoms = width, atoms
         self.dimension = example.dimension
-        self.pressure = np.full(width, pressure)
+        self.relaxing_cells = jax.tree.map(
+            lambda leaf: np.stack([np.asarray(leaf)] * width), relaxing_cell
+        )
         first = potentials[0]
         self.pairwise = first.pairwise
         self.shared = first if all(potential is first for potential in potentials) else None
@@ -116,10 +99,9 @@ class PaddedBatch:
         )  # fmt: skip
         # A landscape has no axis of slots: only its structure has the arrays of this batch.
         blank = no_edges(atoms, self.dimension, with_reverse=not self.pairwise)
-        nothing = jnp.asarray(np.zeros(()))
-        self.template = PaddedLandscape(
-            template, first, blank, nothing, template.fixed,
-            jnp.asarray(np.zeros((0, self.rows, self.dimension))), cell_mode, nothing,
+        self.template = Landscape(
+            template, first, blank, relaxing_cell, template.fixed,
+            jnp.asarray(np.zeros((0, self.rows, self.dimension))),
         )  # fmt: skip
         self.positions = np.zeros((width, atoms, self.dimension))
         self.cells = np.tile(np.eye(self.dimension), (width, 1, 1))
@@ -133,9 +115,16 @@ class PaddedBatch:
     @property
     def rows(self) -> int:
         """Number of rows of the degrees of freedom, R."""
-        return self.atoms + (0 if self.cell_mode is None else self.dimension)
+        return self.atoms + (0 if self.relaxing_cells is None else self.dimension)
 
-    def put(self, slot: int, system: System, potential: Potential, rattlers: Any = False) -> None:
+    def put(
+        self,
+        slot: int,
+        system: System,
+        potential: Potential,
+        relaxing_cell: RelaxingCell | None,
+        rattlers: Any = False,
+    ) -> None:
         """Put a system into a slot; its edges are put there by `put_edges`."""
         count = system.atom_count
         positions = np.asarray(system.positions)
@@ -150,7 +139,9 @@ class PaddedBatch:
         self.fixed[slot, :count] = np.asarray(system.fixed)
         self.rattlers[slot] = True
         self.rattlers[slot, :count] = rattlers
-        for stacked, leaf in zip(self.potentials, jax.tree.leaves(potential), strict=True):
+        leaves = jax.tree.leaves((potential, relaxing_cell))
+        stacks = [*self.potentials, *jax.tree.leaves(self.relaxing_cells)]
+        for stacked, leaf in zip(stacks, leaves, strict=True):
             stacked[slot] = np.asarray(leaf)
 
     def put_edges(self, slot: int, positions: Any, cell: Any, search: EdgeSearch) -> None:
@@ -228,7 +219,7 @@ class PaddedBatch:
             self.neighbors, self.reverse, self.ghost_owners, self.ghost_images, self.reach
         )
 
-    def landscapes(self) -> PaddedLandscape:
+    def landscapes(self) -> Landscape:
         """The landscapes in all slots; None in place of a potential that they share."""
         # Arrays of the host: they go to the devices as a whole.
         potential: Any = None
@@ -237,17 +228,18 @@ class PaddedBatch:
         edge_structure = jax.tree.structure(self.template.edge_list)
         edge_arrays = jax.tree.leaves(self._edge_arrays())
         floppy = np.zeros((self.width, 0, self.rows, self.dimension))
-        landscapes: PaddedLandscape = eqx.tree_at(
+        landscapes: Landscape = eqx.tree_at(
             lambda l: (
                 l.system.positions, l.system.cell, l.system.species, l.system.fixed,
-                l.potential, l.edge_list, l.pressure, l.rattlers, l.floppy, l.true_count,
+                l.potential, l.edge_list, l.relaxing_cell, l.rattlers, l.floppy,
             ),
             self.template,
             (
                 self.positions, self.cells, self.species, self.fixed,
                 potential, jax.tree.unflatten(edge_structure, edge_arrays),
-                self.pressure, self.rattlers, floppy, self.counts.astype(float),
+                self.relaxing_cells, self.rattlers, floppy,
             ),
+            is_leaf=lambda leaf: leaf is None,
         )  # fmt: skip
         return landscapes
 
@@ -309,7 +301,7 @@ def all_devices() -> Devices:
     return Devices(Mesh(np.array(jax.devices()), (AXIS,)))
 
 
-def with_potential(landscape: PaddedLandscape, shared: Potential | None) -> PaddedLandscape:
+def with_potential(landscape: Landscape, shared: Potential | None) -> Landscape:
     """A landscape with the potential that all slots share; None: it has its own."""
     if shared is None:
         return landscape

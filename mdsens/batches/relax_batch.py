@@ -14,6 +14,7 @@ from mdsens.batches.batch_equilibrium import BatchEquilibrium
 from mdsens.batches.padding import Devices, PaddedBatch, all_devices, shape_groups
 from mdsens.batches.segment import Begin, Report, advance, blank_course
 from mdsens.errors import InputError
+from mdsens.mechanics.relaxing_cell import CellMode, RelaxingCell
 from mdsens.minimisers.dense_newton import DenseNewton
 from mdsens.minimisers.lbfgs import LBFGS
 from mdsens.minimisers.minimiser import Minimiser, State
@@ -22,9 +23,9 @@ from mdsens.minimisers.preconditioned_lbfgs import PreconditionedLBFGS
 from mdsens.minimisers.steps import Outcome, failure, within_skin
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
-from mdsens.relaxation.arguments import METHODS, check_structure, checked_options
+from mdsens.relaxation.arguments import METHODS, Options, check_structure, checked_options
 from mdsens.resources import EIGENVECTOR_LIMIT
-from mdsens.values import integer, is_traced, items, real_array
+from mdsens.values import integer, is_traced, items, real_array, shown
 
 #: Systems side by side on one processor: what they remember should fit its cache.
 SLOTS_PER_CPU = 32
@@ -44,12 +45,14 @@ def relax_batch(
     method: str | Minimiser = "auto",
     fmax: float | Sequence[float] = 1e-8,
     max_steps: int = 20_000,
-    cell: str | None = None,
+    cell: str | Sequence[bool | int] | np.ndarray | None = None,
     pressure: float = 0.0,
     progress: bool = False,
     max_step: float = 0.2,
     skin: float | None = None,
     batch_size: int | None = None,
+    stress: None = None,
+    smax: None = None,
 ) -> BatchEquilibrium:
     """Relax many small systems side by side, on all devices that JAX shows.
 
@@ -64,13 +67,16 @@ def relax_batch(
             `mdsens.relax`, or a Minimiser.
         fmax: largest norm of a force on an atom at which to stop, energy/length; or S of them.
         max_steps: steps that each takes at most; one that ends here is not converged.
-        cell: what of the cells relaxes: None, ``"isotropic"``, ``"diagonal"`` or ``"full"``.
+        cell: what of the cells relaxes, as in `mdsens.relax`: None, ``"isotropic"``,
+            ``"diagonal"``, ``"full"``, ``"shape"``, or a mask of the strain components.
         pressure: external pressure against which the cells relax, energy/length^D.
         progress: whether to show how many systems have been relaxed.
         max_step: largest move in one step, length (for FIRE, of all atoms together, as in ASE).
         skin: length by which edges reach beyond the range; None: a tenth of it.
         batch_size: systems side by side on each device; bounds the memory. None: 32 on a CPU,
             1024 on an accelerator.
+        stress: none: a batch has a pressure alone.
+        smax: none: ``fmax`` is for the cells too.
 
     Returns:
         The BatchEquilibrium. Relaxations that did not converge, or failed, say so there.
@@ -78,8 +84,15 @@ def relax_batch(
     Raises:
         InputError: something given is not allowed.
     """
+    for name, value in (("stress", stress), ("smax", smax)):
+        if value is not None:
+            raise InputError(
+                f"{name} = {shown(value)}: batches have a pressure, and one tolerance; use "
+                "mdsens.relax"
+            )
     given = checked_options(method, max_steps, cell, pressure, progress, max_step, skin)
-    method, max_steps, cell, pressure, progress, max_step, skin = given
+    method, max_steps, progress = given.method, given.max_steps, given.progress
+    cell, pressure, max_step, skin = given.cell, given.pressure, given.max_step, given.skin
     if is_traced(pressure):
         raise InputError(f"pressure is being traced: {NOT_TRACED}")
     if batch_size is not None:
@@ -95,7 +108,7 @@ def relax_batch(
             "systems"
         )
     forces = np.broadcast_to(forces, len(systems)).copy()
-    _check(systems, potentials, method, cell)
+    _check(systems, potentials, given)
     batch = _Batch(systems, potentials, forces, max_steps, cell, float(pressure), skin, batch_size)
     bar = _progress_bar(len(systems)) if progress else None
     with bar if bar is not None else contextlib.nullcontext():
@@ -138,7 +151,7 @@ class _Batch:
         potentials: list[Potential],
         fmax: np.ndarray,
         max_steps: int,
-        cell_mode: str | None,
+        cell_mode: CellMode,
         pressure: float,
         skin: float | None,
         batch_size: int | None,
@@ -158,6 +171,7 @@ class _Batch:
         for system in systems:
             blank = np.zeros((0 if cell_mode is None else system.dimension, system.dimension))
             self.degrees.append(np.concatenate([np.asarray(system.positions), blank]))
+        self.relaxing_cells = [RelaxingCell.of(system, cell_mode, pressure) for system in systems]
         self.enthalpies = np.full(count, np.nan)
         self.largest_force = np.full(count, np.inf)
         self.steps = np.zeros(count, np.int64)
@@ -185,7 +199,7 @@ class _Batch:
         atoms = max(self.systems[index].atom_count for index in indices)
         padded = PaddedBatch(
             width, atoms, example, [self.potentials[index] for index in indices],
-            self.cell_mode, self.pressure,
+            self.relaxing_cells[indices[0]],
         )  # fmt: skip
         # One for all, since compiled steps share what it allows.
         skin = min(float(self.searches[index].skin) for index in indices)
@@ -270,12 +284,14 @@ class _Run:
         index = self.waiting.pop()
         batch, padded = self.batch, self.padded
         system, degrees = batch.systems[index], batch.degrees[index]
-        padded.put(slot, system, batch.potentials[index])
+        padded.put(slot, system, batch.potentials[index], batch.relaxing_cells[index])
         count = system.atom_count
         self.starts[slot] = padded.positions[slot].mean(axis=0)
         self.starts[slot, padded.atoms :] = degrees[count:]
         self.starts[slot, :count] = degrees[:count]
-        positions = degrees[:count] @ np.linalg.solve(*_cells(system, batch.cells[index]))
+        positions, relaxing = degrees[:count], batch.relaxing_cells[index]
+        if relaxing is not None:
+            positions = positions @ relaxing.deformation(degrees[count:])
         try:
             padded.put_edges(slot, positions, batch.cells[index], batch.searches[index])
         except InputError as error:
@@ -299,11 +315,15 @@ class _Run:
             gradient = np.zeros(report.q[slot].shape)
             if outcome == Outcome.NOT_FINITE:
                 gradient = np.asarray(state.gradient)[slot]
+            relaxing, deformation = batch.relaxing_cells[index], np.eye(system.dimension)
+            if relaxing is not None:
+                eta = np.asarray(report.q[slot, self.padded.atoms :])
+                deformation = relaxing.deformation(eta)
             wrong = failure(
                 np.asarray(report.q[slot]), np.asarray(system.positions),
                 float(report.enthalpy[slot]), gradient,
                 int(batch.steps[index] + report.steps[slot]), float(search.cutoff),
-                system.atom_count,
+                system.atom_count, deformation,
             )  # fmt: skip
             if unfinished and wrong is None:
                 self.padded.put_edges(
@@ -328,14 +348,6 @@ class _Run:
         return changed
 
 
-def _cells(system: System, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The reference cell and a deformed one, with unit vectors where there is none."""
-    reference = np.asarray(system.cell)
-    if np.array_equal(reference, cell):
-        return np.eye(len(cell)), np.eye(len(cell))
-    return reference, cell
-
-
 def _listed(value: Any, kind: type, name: str, what: str) -> list[Any]:
     """One thing of a kind, or many, in a list."""
     if isinstance(value, kind):
@@ -346,7 +358,8 @@ def _listed(value: Any, kind: type, name: str, what: str) -> list[Any]:
     return found
 
 
-def _check(systems: list[System], potentials: list[Potential], method: Any, cell: Any) -> None:
+def _check(systems: list[System], potentials: list[Potential], given: Options) -> None:
+    method = given.method
     if not systems:
         raise InputError("systems is empty: give a list of at least one System")
     if len(potentials) != len(systems):
@@ -356,7 +369,7 @@ def _check(systems: list[System], potentials: list[Potential], method: Any, cell
         )
     for index, (system, potential) in enumerate(zip(systems, potentials, strict=True)):
         try:
-            check_structure(system, potential, cell)
+            check_structure(system, potential, given)
         except InputError as error:
             raise InputError(f"systems[{index}]: {error}") from None
         if is_traced((system, potential)):
@@ -366,7 +379,7 @@ def _check(systems: list[System], potentials: list[Potential], method: Any, cell
                 f"systems[{index}] has {system.dimension} dimensions, systems[0] has "
                 f"{systems[0].dimension}: relax each kind in a batch of its own"
             )
-        degrees = system.positions.size + (0 if cell is None else system.dimension**2)
+        degrees = system.positions.size + (0 if given.cell is None else system.dimension**2)
         by_newton = isinstance(method, (Newton, DenseNewton)) or method == "newton"
         if by_newton and degrees > EIGENVECTOR_LIMIT:
             raise InputError(

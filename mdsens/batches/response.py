@@ -9,11 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from mdsens.batches.padding import (
-    Devices,
-    PaddedLandscape,
-    with_potential,
-)
+from mdsens.batches.padding import Devices, with_potential
 from mdsens.compilation import compiled
 from mdsens.implicit import (
     BlockSolver,
@@ -58,7 +54,7 @@ class Response(eqx.Module):
 @compiled
 def respond(
     devices: Devices,
-    landscapes: PaddedLandscape,
+    landscapes: Landscape,
     shared: Potential | None,
     directions: Potential,
     q: Float[Array, "W R D"],
@@ -68,11 +64,11 @@ def respond(
     """The response of the structures in all slots to changes along P directions."""
 
     def in_slots(
-        landscapes: PaddedLandscape, q: Array, forces: Array, common: tuple[Any, ...]
+        landscapes: Landscape, q: Array, forces: Array, common: tuple[Any, ...]
     ) -> Response:
         shared, directions = common
 
-        def one(landscape: PaddedLandscape, q: Array, force: Array) -> Response:
+        def one(landscape: Landscape, q: Array, force: Array) -> Response:
             return _response(with_potential(landscape, shared), directions, q, force, estimate)
 
         return jax.vmap(one)(landscapes, q, forces)
@@ -178,7 +174,7 @@ class _Modes(BlockSolver):
 def observe(
     devices: Devices,
     observables: tuple[Observable, ...],
-    landscapes: PaddedLandscape,
+    landscapes: Landscape,
     shared: Potential | None,
     directions: Potential,
     q: Float[Array, "W R D"],
@@ -188,7 +184,7 @@ def observe(
     """Observables in all slots, and their changes along P directions."""
 
     def in_slots(
-        landscapes: PaddedLandscape,
+        landscapes: Landscape,
         q: Array,
         forces: Array,
         tangents: Array,
@@ -206,7 +202,7 @@ def _observe_one(
     observables: tuple[Observable, ...],
     shared: Potential | None,
     directions: Potential,
-    landscape: PaddedLandscape,
+    landscape: Landscape,
     q: Float[Array, "R D"],
     force: Float[Array, ""],
     tangents: Float[Array, "P R D"],

@@ -8,11 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mdsens.batches.padding import (
-    PaddedLandscape,
-    with_potential,
-)
+from mdsens.batches.padding import with_potential
 from mdsens.compilation import compiled
+from mdsens.mechanics.enthalpy import Landscape
 from mdsens.minimisers.minimiser import Minimiser, State
 from mdsens.minimisers.steps import SEGMENT_STEPS, Bounds, Outlook, outlook, steps_while
 from mdsens.potentials.potential import Potential
@@ -75,14 +73,14 @@ def advance(given: tuple[Any, ...], course: Course) -> tuple[Course, Report]:
 
 def _advance_slots(
     minimiser: Minimiser,
-    landscapes: PaddedLandscape,
+    landscapes: Landscape,
     course: Course,
     begin: Begin,
     common: tuple[Potential | None, Float[Array, ""]],
 ) -> tuple[Course, Report]:
     shared, allowed = common
 
-    def prepare(landscape: PaddedLandscape, course: Course, begin: Begin) -> Course:
+    def prepare(landscape: Landscape, course: Course, begin: Begin) -> Course:
         """Fresh slots begin; those and the ones with new edges are evaluated."""
         landscape = with_potential(landscape, shared)
         q = jnp.where(begin.fresh, begin.starts, course.state.q)
@@ -104,11 +102,11 @@ def _advance_slots(
         steps = jnp.where(begin.fresh, 0, course.steps)
         return Course(state, jnp.where(new, q, course.reference), steps)
 
-    def look(landscape: PaddedLandscape, course: Course, begin: Begin) -> Outlook:
+    def look(landscape: Landscape, course: Course, begin: Begin) -> Outlook:
         bounds = Bounds(begin.fmax, begin.limits, allowed)
         return outlook(landscape, course.state, course.reference, course.steps, bounds)
 
-    def step(landscape: PaddedLandscape, course: Course, going: Array) -> Course:
+    def step(landscape: Landscape, course: Course, going: Array) -> Course:
         landscape, state = with_potential(landscape, shared), course.state
         # A slot that stands still takes a step without force, which is over at once.
         still = State(

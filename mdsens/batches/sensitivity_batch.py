@@ -14,6 +14,7 @@ from mdsens.batches.batch_sensitivity import BatchSensitivity
 from mdsens.batches.padding import Devices, PaddedBatch, all_devices, shape_groups
 from mdsens.batches.response import observe, respond
 from mdsens.errors import InputError, UnreliableDerivativeError
+from mdsens.mechanics.relaxing_cell import RelaxingCell
 from mdsens.observables.observable import Observable
 from mdsens.relaxation.certificate import EIGENVALUE_COUNT
 from mdsens.resources import EIGENVECTOR_LIMIT
@@ -105,6 +106,10 @@ class _Job:
         count, width = equilibria.mask.shape
         dimension = equilibria.cells.shape[1]
         self.relaxed = equilibria.positions
+        self.relaxing_cells = [
+            RelaxingCell.of(system, equilibria.cell_mode, equilibria.pressure)
+            for system in equilibria.systems
+        ]
         self.moved = np.zeros((len(names), count, width, dimension))
         self.strained = np.zeros((len(names), count, dimension, dimension))
         self.degrees: dict[str, list[np.ndarray]] = {name: [np.zeros(0)] * count for name in names}
@@ -136,7 +141,7 @@ class _Job:
             example = batch.systems[indices[0]]
             padded = PaddedBatch(
                 width, example.atom_count, example, [batch.potentials[i] for i in indices],
-                batch.cell_mode, batch.pressure, own_species=same_size,
+                self.relaxing_cells[indices[0]], own_species=same_size,
             )  # fmt: skip
             for start in range(0, len(indices), width):
                 yield _Chunk(devices, padded, indices[start : start + width])
@@ -153,7 +158,8 @@ class _Job:
                 batch.systems[index], batch.potentials[index], batch.degrees[index],
             )  # fmt: skip
             count = system.atom_count
-            padded.put(slot, system, potential, self.rattlers[index, :count])
+            relaxing = self.relaxing_cells[index]
+            padded.put(slot, system, potential, relaxing, self.rattlers[index, :count])
             search = potential.edge_search(system, skin=0.0)
             padded.put_edges(slot, self.relaxed[index], batch.cells[index], search)
             q[slot, count : padded.atoms] = padded.positions[slot, count:]
@@ -199,9 +205,8 @@ class _Job:
                 )
             moving = ~np.asarray(system.fixed) & ~rattlers
             translations = dimension * (not np.asarray(system.fixed).any() and moving.any())
-            strains = {"full": dimension * (dimension + 1) // 2, "diagonal": dimension}
-            kept = strains.get(batch.cell_mode or "", 1)
-            in_cell = 0 if batch.cell_mode is None else dimension**2 - kept
+            relaxing = self.relaxing_cells[index]
+            in_cell = 0 if relaxing is None else dimension**2 - relaxing.strain_count
             modes = self.null_modes
             modes["translations"][index] = translations
             modes["rotations"][index] = response.null_rank[slot] - translations - in_cell

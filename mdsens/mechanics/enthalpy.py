@@ -16,50 +16,47 @@ from mdsens.mechanics.energy import (
     energy_and_forces,
     energy_forces_virial,
 )
+from mdsens.mechanics.relaxing_cell import CellMode, RelaxingCell
+from mdsens.particles.edge_search import approach_bound
 from mdsens.particles.edges import EdgeList
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 from mdsens.values import is_traced
 
-#: What of the cell may relax.
-CELL_MODES = (None, "isotropic", "diagonal", "full")
-
 
 class Landscape(eqx.Module):
-    """Enthalpy H(q) = E + pressure * volume of a system as a function of its degrees of freedom.
+    """Enthalpy H(q) of a system as a function of its degrees of freedom: E and the load's work.
 
     With a fixed cell, q is the positions, shape (N, D). With a relaxing cell, D more rows hold
-    eta, and positions and cell follow from both: with the strain S = projection(eta) / c and
-    A = 1 + S, positions = q A and cell = reference cell A. The length c = sqrt(N) (V/N)^(1/D)
-    gives a strain the curvature of one atom's displacement, so that one tolerance serves both
-    (as in the unit-cell filters of E. B. Tadmor et al., Phys. Rev. B 59, 235 (1999)).
+    eta, and positions and cell follow from both: with the deformation A(eta) of `RelaxingCell`,
+    positions = q A and cell = reference cell A.
 
     Attributes:
         system: reference positions and cell, species, fixed atoms.
         potential: the potential.
         edge_list: edges within the potential's range, valid near q.
-        pressure: external pressure, energy/length^D.
+        relaxing_cell: what of the cell relaxes, and against which load; None: it is fixed.
         rattlers: shape (N,), atoms without load, which stay where they are: rattlers, lone atoms.
         floppy: shape (M, R, D), null vectors of the Hessian beyond those of symmetry.
-        cell_mode: None, ``"isotropic"``, ``"diagonal"`` or ``"full"``.
     """
 
     system: System
     potential: Potential
     edge_list: EdgeList
-    pressure: Float[Array, ""]
+    relaxing_cell: RelaxingCell | None
     rattlers: Bool[Array, " N"]
     floppy: Float[Array, "M R D"]
-    cell_mode: str | None = eqx.field(static=True)
 
     @staticmethod
     def of(
         system: System,
         potential: Potential,
         edge_list: EdgeList,
-        cell_mode: str | None = None,
-        pressure: float | Float[Array, ""] = 0.0,
+        cell_mode: CellMode = None,
+        pressure: float | Float[Any, ""] = 0.0,
         rattlers: Bool[Array, " N"] | None = None,
+        stress: Float[Any, " V"] | None = None,
+        stress_weight: float | None = None,
     ) -> "Landscape":
         """The landscape of a system, with no null vectors but those of symmetry.
 
@@ -70,17 +67,48 @@ class Landscape(eqx.Module):
             cell_mode: what of the cell relaxes.
             pressure: external pressure, energy/length^D.
             rattlers: shape (N,), atoms without load; None: there are none.
+            stress: external stress in place of a pressure, Voigt components, energy/length^D.
+            stress_weight: the force that counts as much as a unit of stress, length^(D - 1); None:
+                rows of the cell count as those of atoms.
+
+        Returns:
+            The Landscape.
+        """
+        cell = RelaxingCell.of(system, cell_mode, pressure, stress, stress_weight)
+        return Landscape.in_cell(system, potential, edge_list, cell, rattlers)
+
+    @staticmethod
+    def in_cell(
+        system: System,
+        potential: Potential,
+        edge_list: EdgeList,
+        relaxing_cell: RelaxingCell | None,
+        rattlers: Bool[Array, " N"] | None = None,
+    ) -> "Landscape":
+        """The same in a cell of which is known how it relaxes.
+
+        Arguments:
+            system: N atoms in D dimensions.
+            potential: the potential.
+            edge_list: edges within its range.
+            relaxing_cell: how the cell relaxes; None: it is fixed.
+            rattlers: shape (N,), atoms without load; None: there are none.
 
         Returns:
             The Landscape.
         """
         count, dimension = system.atom_count, system.dimension
-        rows = count + (0 if cell_mode is None else dimension)
+        rows = count + (0 if relaxing_cell is None else dimension)
         return Landscape(
-            system, potential, edge_list, on_device(pressure, float),
+            system, potential, edge_list, relaxing_cell,
             on_device(np.zeros(count, bool)) if rattlers is None else rattlers,
-            on_device(np.zeros((0, rows, dimension))), cell_mode,
+            on_device(np.zeros((0, rows, dimension))),
         )  # fmt: skip
+
+    @property
+    def cell_mode(self) -> CellMode:
+        """What of the cell relaxes; None where it is fixed."""
+        return None if self.relaxing_cell is None else self.relaxing_cell.mode
 
     @property
     def coordinates(self) -> Float[Array, "R D"]:
@@ -92,36 +120,17 @@ class Landscape(eqx.Module):
         blank = np.zeros((dimension, dimension))
         return on_device(xp.concatenate([self.system.positions, blank]))
 
-    @property
-    def strain_length(self) -> Float[Any, ""]:
-        """The length c that turns strain into a coordinate."""
-        count, dimension = self.system.positions.shape
-        volume = in_numpy(jax.lax.stop_gradient(self.system.volume))
-        return array_module(volume).sqrt(float(count)) * (volume / count) ** (1.0 / dimension)
-
     def constrained_rows(self, q: Float[Any, "R D"]) -> Any:
         """Whether each row of q is that of an atom that is fixed or a rattler, shape (R, 1)."""
         fixed, rattlers = in_numpy((self.system.fixed, self.rattlers))
         free = np.zeros(q.shape[0] - self.system.atom_count, bool)
         return array_module((fixed, rattlers)).concatenate([fixed | rattlers, free])[:, None]
 
-    def project_strain(self, eta: Float[Any, "D D"]) -> Float[Any, "D D"]:
-        """The part of eta that the cell mode allows: symmetric, diagonal, or isotropic."""
-        if self.cell_mode == "full":
-            return (eta + eta.T) / 2
-        xp = array_module(eta)
-        diagonal = xp.diag(xp.diag(eta))
-        if self.cell_mode == "diagonal":
-            return diagonal
-        return np.eye(eta.shape[0]) * xp.trace(eta) / eta.shape[0]
-
     def deformation(self, q: Float[Any, "R D"]) -> Float[Any, "D D"]:
         """The matrix A of positions = q A and cell = reference cell A."""
-        dimension = self.system.dimension
-        if self.cell_mode is None:
-            return np.eye(dimension)
-        eta = in_numpy(q)[self.system.atom_count :]
-        return np.eye(dimension) + self.project_strain(eta) / self.strain_length
+        if self.relaxing_cell is None:
+            return np.eye(self.system.dimension)
+        return self.relaxing_cell.deformation(in_numpy(q)[self.system.atom_count :])
 
     def system_at(self, q: Float[Any, "R D"]) -> System:
         """The system at given degrees of freedom; constrained atoms stay at their reference."""
@@ -152,11 +161,11 @@ class Landscape(eqx.Module):
         moved = largest_force(q[:count] - reference[:count])
         if self.cell_mode is None:
             return 2.0 * moved
-        # Images at the list's reach also follow the cell, by strain times distance.
         now, before = self.deformation(q), self.deformation(reference)
         linalg = array_module((now, before)).linalg
-        change = linalg.norm(linalg.solve(before, now) - np.eye(len(now)))
-        return 2.0 * moved * (1.0 + linalg.norm(now)) + change * reach
+        # Displacements follow the deformation, and are no longer than this.
+        moved = moved * (1.0 + linalg.norm(now))
+        return approach_bound(moved, linalg.solve(before, now), reach)
 
     def enthalpy_and_gradient(
         self, q: Float[Array, "R D"]
@@ -185,16 +194,57 @@ class Landscape(eqx.Module):
         virial: Float[Array, "D D"] | None,
     ) -> tuple[Any, Any]:
         """The enthalpy and its gradient from energy, forces and virial."""
-        known = in_numpy((energy, forces, virial, self.pressure, system.volume))
-        energy, forces, virial, pressure, volume = known
+        q, energy, forces, virial = known = in_numpy((q, energy, forces, virial))
         xp, constrained = array_module(known), self.constrained_rows(q)
-        if self.cell_mode is None or virial is None:
+        cell = self.relaxing_cell
+        if cell is None or virial is None:
             return energy, xp.where(constrained, 0.0, -forces)
-        deformation = self.deformation(q)
-        work = virial + pressure * volume * np.eye(system.dimension)
-        strain_gradient = self.project_strain(xp.linalg.solve(deformation.T, work))
-        rows = xp.concatenate([-forces @ deformation.T, strain_gradient / self.strain_length])
-        return energy + pressure * volume, xp.where(constrained, 0.0, rows)
+        eta, deformation = q[system.atom_count :], self.deformation(q)
+        load, work = cell.load(deformation, system.volume)
+        gradient = -forces @ deformation.T, cell.pulled_back(eta, virial + work)
+        xp = array_module(gradient)
+        return energy + load, xp.where(constrained, 0.0, xp.concatenate(gradient))
+
+    def forces_left(
+        self, q: Float[Any, "R D"], gradient: Float[Any, "R D"]
+    ) -> tuple[Float[Any, ""], Float[Any, ""] | None]:
+        """What keeps the gradient from zero: the largest force, and the largest stress.
+
+        Arguments:
+            q: degrees of freedom, shape (R, D).
+            gradient: dH/dq there, shape (R, D), energy/length.
+
+        Returns:
+            The largest norm of a force on an atom, energy/length, or on the cell too, where its
+            stress has no tolerance of its own; and the largest component of the stress that the
+            load does not balance, energy/length^D, None where the cell is fixed.
+        """
+        cell, count = self.relaxing_cell, self.system.atom_count
+        if cell is None:
+            return largest_force(gradient), None
+        q, gradient, volume = in_numpy((q, gradient, self.system.volume))
+        stress = cell.stress_left(q[count:], gradient[count:], volume)
+        rows = gradient if cell.stress_weight is None else gradient[:count]
+        return largest_force(rows), stress
+
+    def held_against_fmax(
+        self, force: Float[Any, ""], stress: Float[Any, ""] | None
+    ) -> Float[Any, ""]:
+        """The number that convergence goes by, from what `forces_left` has found.
+
+        Arguments:
+            force: largest force, energy/length.
+            stress: largest stress, energy/length^D, or None.
+
+        Returns:
+            The largest force; or the stress in its unit, where that has a tolerance of its own and
+            is further from it.
+        """
+        cell = self.relaxing_cell
+        if cell is None or cell.stress_weight is None:
+            return force
+        force, stress, weight = known = in_numpy((force, stress, cell.stress_weight))
+        return array_module(known).maximum(force, weight * stress)
 
     def condition(self, q: Float[Array, "R D"]) -> Float[Array, "R D"]:
         """The optimality condition F(q) = 0: no force, and constrained atoms at their reference."""
@@ -220,13 +270,12 @@ class Landscape(eqx.Module):
         centred = moving[:, None] * (q[:count] - jnp.mean(q[:count], axis=0, keepdims=True))
         for generator in self.rotations():
             vectors.append(jnp.zeros_like(q).at[:count].set(centred @ generator))
-        if self.cell_mode is not None:
+        if self.relaxing_cell is not None:
             for i in range(dimension):
                 for j in range(dimension):
                     unit = jnp.zeros((dimension, dimension)).at[i, j].set(1.0)
-                    vectors.append(
-                        jnp.zeros_like(q).at[count:].set(unit - self.project_strain(unit))
-                    )
+                    ignored = unit - self.relaxing_cell.project(unit)
+                    vectors.append(jnp.zeros_like(q).at[count:].set(ignored))
         return jnp.concatenate([jnp.stack(vectors), self.floppy])
 
     def with_rattlers_at(self, q: Float[Array, "R D"]) -> "Landscape":

@@ -22,6 +22,14 @@ def voigt(tensor: Float[Any, "D D"]) -> Float[Any, " V"]:
     return ((tensor + tensor.T) / 2)[np.array(rows), np.array(columns)]
 
 
+def tensor_of(components: Float[Any, " V"]) -> Float[Any, "D D"]:
+    """The symmetric tensor of Voigt components in ASE's order: 6 in 3D, 3 (xx yy xy) in 2D."""
+    dimension = {6: 3, 3: 2}[len(components)]
+    places = np.zeros((dimension, dimension), int)
+    places[VOIGT_INDICES[dimension]] = np.arange(len(components))
+    return components[np.maximum(places, places.T)]
+
+
 def stress(system: System, potential: Potential, edge_list: EdgeList) -> Float[Array, "D D"]:
     """Stress tensor, (1/V) dE/d(strain); positive under tension, as in ASE.
 

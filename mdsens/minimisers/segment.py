@@ -4,13 +4,14 @@ import dataclasses
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mdsens.arrays import in_numpy, on_device
 from mdsens.compilation import compiled
-from mdsens.mechanics.enthalpy import Landscape, largest_force
+from mdsens.mechanics.enthalpy import Landscape
 from mdsens.minimisers.minimiser import Minimiser, State
 from mdsens.minimisers.steps import Bounds, Outlook, outlook, steps_while
 
@@ -23,6 +24,8 @@ class Segment(eqx.Module):
         steps: number of steps taken.
         enthalpies: shape (limit,), enthalpy after each step; unused entries are NaN.
         forces: shape (limit,), largest force after each step.
+        stresses: shape (limit,), largest stress after each step that the load does not balance;
+            None where the cell is fixed.
         outlook: how it stands.
     """
 
@@ -30,6 +33,7 @@ class Segment(eqx.Module):
     steps: Int[Array, ""]
     enthalpies: Float[Array, " limit"]
     forces: Float[Array, " limit"]
+    stresses: Float[Array, " limit"] | None
     outlook: Outlook
 
 
@@ -61,11 +65,13 @@ def advance(
     zero = on_device(0)
     seen = _look(landscape, state.without_memory(), reference, zero, bounds)
     if not in_numpy(seen).due:
-        return Segment(state, zero, on_device(np.zeros(0)), on_device(np.zeros(0)), seen)
+        none = on_device(np.zeros(0))
+        return Segment(state, zero, none, none, None if seen.stress is None else none, seen)
     state = minimiser.step(landscape, state)
     seen = _look(landscape, state.without_memory(), reference, on_device(1), bounds)
-    enthalpy, force = (on_device(np.asarray(one)[None]) for one in (state.enthalpy, seen.force))
-    return Segment(state, on_device(1), enthalpy, force, seen)
+    course = state.enthalpy, seen.force, seen.stress
+    enthalpy, force, stress = jax.tree.map(lambda one: on_device(np.asarray(one)[None]), course)
+    return Segment(state, on_device(1), enthalpy, force, stress, seen)
 
 
 _look = compiled(outlook)
@@ -81,16 +87,16 @@ def _advance_compiled(given: tuple[Any, ...], memory: Any) -> Segment:
         return outlook(landscape, course[0], reference, course[1], bounds)
 
     def step(course: tuple[Any, ...], _: Outlook) -> tuple[Any, ...]:
-        current, steps, enthalpies, forces = course
+        current, steps, record = course
         current = minimiser.step(landscape, current)
-        return (
-            current,
-            steps + 1,
-            enthalpies.at[steps].set(current.enthalpy),
-            forces.at[steps].set(largest_force(current.gradient)),
-        )
+        news = current.enthalpy, *landscape.forces_left(current.q, current.gradient)
+        record = jax.tree.map(lambda column, value: column.at[steps].set(value), record, news)
+        return current, steps + 1, record
 
     blank = jnp.full(limit, jnp.nan)
-    course = (state, jnp.asarray(0), blank, blank)
-    end, seen, _ = steps_while(lambda _, seen: seen.due, step, look, course, limit)
-    return Segment(*end, seen)
+    record = blank, blank, None if landscape.relaxing_cell is None else blank
+    course = (state, jnp.asarray(0), record)
+    (state, steps, record), seen, _ = steps_while(
+        lambda _, seen: seen.due, step, look, course, limit
+    )
+    return Segment(state, steps, *record, seen)

@@ -25,6 +25,8 @@ SEGMENT_STEPS = 100
 TRIAL_FRACTION = 0.15
 #: An atom that has gone further than this many ranges has left for good.
 ESCAPE_RANGES = 1000.0
+#: A cell that has grown or shrunk by more than this factor along any line does not come to rest.
+LARGEST_STRETCH = 10.0
 
 Course = TypeVar("Course")
 
@@ -60,11 +62,16 @@ class Outlook(eqx.Module):
         outcome: how it stands, one of `Outcome`.
         outdated: whether the edges must be found anew before the next step.
         force: the largest force, energy/length.
+        stress: the largest stress that the load does not balance, energy/length^D; None where the
+            cell is fixed.
+        left: what convergence goes by, energy/length: the force, or the stress in its unit.
     """
 
     outcome: Int[Array, "..."]
     outdated: Bool[Array, "..."]
     force: Float[Array, "..."]
+    stress: Float[Array, "..."] | None
+    left: Float[Array, "..."]
 
     @property
     def unfinished(self) -> Bool[Any, "..."]:
@@ -96,18 +103,19 @@ def outlook(
     Returns:
         The Outlook.
     """
-    force = on_device(largest_force(state.gradient))
+    force, stress = landscape.forces_left(state.q, state.gradient)
+    left = on_device(landscape.held_against_fmax(force, stress))
     outdated = landscape.displacement_bound(state.q, reference) >= bounds.allowed_distance
-    finite = jnp.isfinite(force) & jnp.isfinite(state.enthalpy)
+    finite = jnp.isfinite(largest_force(state.gradient)) & jnp.isfinite(state.enthalpy)
     reasons = {
         Outcome.NOT_FINITE: ~finite,
-        Outcome.CONVERGED: force <= bounds.fmax,
+        Outcome.CONVERGED: left <= bounds.fmax,
         Outcome.STALLED: state.stalled,
         Outcome.OUT_OF_STEPS: steps >= bounds.step_limit,
     }
     codes = [jnp.asarray(outcome, jnp.int32) for outcome in reasons]
     outcome = jnp.select(list(reasons.values()), codes, jnp.asarray(Outcome.GOING, jnp.int32))
-    return Outlook(outcome, outdated, force)
+    return Outlook(outcome, outdated, on_device(force), stress, left)
 
 
 def steps_while(
@@ -170,6 +178,7 @@ def failure(
     steps: int,
     reach: float,
     count: int,
+    deformation: Float[np.ndarray, "D D"] | None = None,
 ) -> str | None:
     """What has gone wrong in a line; None where there are numbers, and not far away.
 
@@ -181,10 +190,25 @@ def failure(
         steps: steps taken.
         reach: the potential's range, length.
         count: number of atoms, N.
+        deformation: of the cell since the beginning, shape (D, D); None: it is fixed.
 
     Returns:
         The line, or None.
     """
+    stretches = np.ones(1)
+    if deformation is not None and np.isfinite(deformation).all():
+        # Of one that has turned inside out the smallest is negative.
+        stretches = np.linalg.eigvalsh((deformation + deformation.T) / 2)
+    for ways, stretch, gone in (
+        ("collapses", stretches[0], stretches[0] < 1.0 / LARGEST_STRETCH),
+        ("explodes", stretches[-1], stretches[-1] > LARGEST_STRETCH),
+    ):
+        if gone:
+            return (
+                f"the cell {ways}: along one line it is {max(stretch, 0.0):.3g} times as long as "
+                f"at the start after {steps} steps; give a load that the potential withstands, or "
+                "a start nearer to the minimum"
+            )
     bad = np.flatnonzero(~np.isfinite(gradient[:count]).all(axis=1))
     if len(bad) or not np.isfinite(enthalpy):
         return (

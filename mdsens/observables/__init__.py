@@ -11,7 +11,13 @@ from mdsens.observables.elasticity import (
     universal_anisotropy,
     youngs_modulus,
 )
-from mdsens.observables.geometry import angle, distance, mean_squared_displacement
+from mdsens.observables.geometry import (
+    angle,
+    cell_angles,
+    distance,
+    lattice_constants,
+    mean_squared_displacement,
+)
 from mdsens.observables.mechanics import energy, energy_per_atom, pressure, stress, volume
 from mdsens.observables.observable import Observable, parse
 from mdsens.observables.structure import coordination, radial_distribution
@@ -49,6 +55,8 @@ BY_NAME: dict[str, Callable[..., Observable]] = {
     "coordination": coordination,
     "radial_distribution": radial_distribution,
     "mean_squared_displacement": mean_squared_displacement,
+    "lattice_constants": lattice_constants,
+    "cell_angles": cell_angles,
 }
 
 __all__ = [
@@ -56,6 +64,7 @@ __all__ = [
     "Observable",
     "angle",
     "bulk_modulus",
+    "cell_angles",
     "coordination",
     "distance",
     "elastic_constant",
@@ -63,6 +72,7 @@ __all__ = [
     "energy",
     "energy_per_atom",
     "heat_capacity",
+    "lattice_constants",
     "mean_squared_displacement",
     "parse",
     "phonon_density_of_states",

@@ -1,4 +1,4 @@
-"""Distances, angles and displacements of atoms."""
+"""Distances, angles and displacements of atoms; lengths and angles of the cell."""
 
 import dataclasses
 import functools
@@ -76,17 +76,52 @@ def _angle(i: int, j: int, k: int) -> Observable:
         first, corner, second = _atoms(name, equilibrium, i, j, k)
         u = _nearest_vector(equilibrium, corner, first)
         v = _nearest_vector(equilibrium, corner, second)
-        cosine = jnp.dot(u, v)
-        # The area between them; a difference of squares would lose half the digits near a line.
-        normal = jnp.atleast_1d(jnp.cross(u, v)) if len(u) == 3 else u[:1] * v[1:] - u[1:] * v[:1]
-        square = jnp.dot(normal, normal)
-        in_line = square <= IN_LINE**2 * jnp.dot(u, u) * jnp.dot(v, v)
-        sine = jnp.sqrt(jnp.where(in_line, 1.0, square))
-        # atan2 of sine and cosine keeps its derivative at right and nearly straight angles.
-        kink = jnp.arctan2(*jax.lax.stop_gradient((jnp.sqrt(square), cosine)))
-        return jnp.degrees(jnp.where(in_line, kink, jnp.arctan2(sine, cosine)))
+        return jnp.degrees(_angle_between(u, v))
 
     return Observable(name, "angle", value)
+
+
+@functools.cache
+def lattice_constants() -> Observable:
+    """Lengths of the lattice vectors of the periodic directions, in their order.
+
+    Returns:
+        The Observable: one length for each.
+    """
+
+    def value(equilibrium: Equilibrium) -> Float[Array, " n"]:
+        return jnp.linalg.norm(_lattice("lattice_constants", equilibrium, 1), axis=1)
+
+    return Observable("lattice_constants", "length", value)
+
+
+@functools.cache
+def cell_angles() -> Observable:
+    """Angles between the lattice vectors of the periodic directions, in degrees.
+
+    Returns:
+        The Observable: alpha, beta and gamma in ASE's order, between the second and the third
+        vector, the first and the third, the first and the second; of two vectors the one that is
+        between them.
+    """
+
+    def value(equilibrium: Equilibrium) -> Float[Array, " n"]:
+        lattice = _lattice("cell_angles", equilibrium, 2)
+        pairs = ((1, 2), (0, 2), (0, 1)) if len(lattice) == 3 else ((0, 1),)
+        angles = [_angle_between(lattice[i], lattice[j]) for i, j in pairs]
+        return jnp.degrees(jnp.stack(angles))
+
+    return Observable("cell_angles", "angle", value)
+
+
+def _lattice(name: str, equilibrium: Equilibrium, at_least: int) -> Float[Array, "n D"]:
+    """The lattice vectors of the periodic directions."""
+    system = equilibrium.system
+    periodic = np.flatnonzero(system.pbc)
+    if len(periodic) < at_least:
+        vectors = "a periodic direction" if at_least == 1 else "two periodic directions"
+        raise InputError(f"{name} needs {vectors}, and pbc = {system.pbc}: leave it out")
+    return system.cell[periodic]
 
 
 def mean_squared_displacement(reference: Any = None) -> Observable:
@@ -146,6 +181,19 @@ def _nearest_vector(equilibrium: Equilibrium, i: int, j: int) -> Float[Array, " 
     system = equilibrium.system
     vector = system.positions[j] - system.positions[i]
     return nearest_image(vector, system.cell[np.flatnonzero(system.pbc)])
+
+
+def _angle_between(u: Float[Array, " D"], v: Float[Array, " D"]) -> Float[Array, ""]:
+    """The angle between two vectors, in radians; in line its derivative is 0."""
+    cosine = jnp.dot(u, v)
+    # The area between them; a difference of squares would lose half the digits near a line.
+    normal = jnp.atleast_1d(jnp.cross(u, v)) if len(u) == 3 else u[:1] * v[1:] - u[1:] * v[:1]
+    square = jnp.dot(normal, normal)
+    in_line = square <= IN_LINE**2 * jnp.dot(u, u) * jnp.dot(v, v)
+    sine = jnp.sqrt(jnp.where(in_line, 1.0, square))
+    # atan2 of sine and cosine keeps its derivative at right and nearly straight angles.
+    kink = jnp.arctan2(*jax.lax.stop_gradient((jnp.sqrt(square), cosine)))
+    return jnp.where(in_line, kink, jnp.arctan2(sine, cosine))
 
 
 def _different_atoms(kind: str, **indices: Any) -> list[int]:

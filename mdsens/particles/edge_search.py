@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from scipy.sparse import csr_array
 
-from mdsens.arrays import on_device
+from mdsens.arrays import array_module, on_device
 from mdsens.errors import InputError
 from mdsens.particles.edges import EdgeList, block_shape, no_edges
 from mdsens.particles.neighbor_pairs import neighbor_pairs
@@ -177,6 +177,29 @@ def find_edges(
     """
     search = EdgeSearch(tuple(pbc), cutoff, skin, with_reverse=with_reverse)
     return search.find(positions, cell, minimum_capacity)
+
+
+def approach_bound(
+    moved: float | Float[Any, ""],
+    deformation: Float[Any, "D D"],
+    reach: float | Float[Any, ""],
+) -> Float[Any, ""]:
+    """An upper bound on how much nearer two images have come, of those that were out of reach.
+
+    Vectors r between images became r A + u_j - u_i, so that none is shorter than it was by more
+    than |A - 1| |r| + 2 max |u|. Edges miss no pair while that is less than their skin.
+
+    Arguments:
+        moved: the largest displacement |u| of an atom besides the deformation, length.
+        deformation: the matrix A that cell and positions were multiplied by, shape (D, D).
+        reach: cutoff and skin of the edges, length.
+
+    Returns:
+        The bound, length.
+    """
+    xp = array_module((moved, deformation))
+    change = xp.linalg.norm(deformation - np.eye(len(deformation)))
+    return 2.0 * moved + change * reach
 
 
 def _arranged(

@@ -47,3 +47,12 @@ def species_names(atoms: ase.Atoms) -> list[str]:
     if QUOTED_SPECIES_ARRAY in atoms.arrays:
         return [urllib.parse.unquote(str(name)) for name in atoms.arrays[QUOTED_SPECIES_ARRAY]]
     return [str(name) for name in atoms.arrays.get(SPECIES_ARRAY, atoms.symbols)]
+
+
+def same_species_names(atoms: ase.Atoms, others: ase.Atoms) -> bool:
+    """Whether two structures keep the same names, or none; elements are not looked at."""
+    none = np.zeros(0)
+    return all(
+        np.array_equal(atoms.arrays.get(array, none), others.arrays.get(array, none))
+        for array in (SPECIES_ARRAY, QUOTED_SPECIES_ARRAY)
+    )

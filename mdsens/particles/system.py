@@ -188,16 +188,8 @@ class System(Summarised, eqx.Module):
         names = species_names(atoms)
         symbols = tuple(dict.fromkeys(names))
         order = {name: index for index, name in enumerate(symbols)}
-        cell, positions = atoms.cell[:], real_array(atoms.positions, "positions")
-        flat = np.ptp(positions[:, 2]) < 1e-9 and np.all(np.abs(cell[:2, 2]) < 1e-9)
-        if dimension == 2 and not flat:
-            raise InputError(
-                "dimension = 2: the atoms or the first two cell vectors leave the xy plane; "
-                "give a flat structure, or dimension = 3"
-            )
         return System(
-            positions[:, :dimension],
-            cell[:dimension, :dimension],
+            *coordinates(atoms, dimension),
             symbols,
             np.array([order[name] for name in names]),
             atoms.pbc[:dimension],
@@ -358,6 +350,31 @@ def read_atoms(path: str | Path, index: int = -1) -> ase.Atoms:
     if not isinstance(atoms, ase.Atoms):
         raise InputError(f"structure file {shown(str(path))} holds no structure of atoms")
     return atoms
+
+
+def coordinates(
+    atoms: ase.Atoms, dimension: int
+) -> tuple[Float[np.ndarray, "N D"], Float[np.ndarray, "D D"]]:
+    """Positions and cell of a structure of ASE, in three dimensions or in the xy plane.
+
+    Arguments:
+        atoms: N atoms.
+        dimension: D, 2 or 3.
+
+    Returns:
+        Shape (N, D), in units of length; shape (D, D), lattice vectors as rows.
+
+    Raises:
+        InputError: positions that are not finite, or a structure that is not flat.
+    """
+    cell, positions = atoms.cell[:], real_array(atoms.positions, "positions")
+    flat = np.ptp(positions[:, 2]) < 1e-9 and np.all(np.abs(cell[:2, 2]) < 1e-9)
+    if dimension == 2 and not flat:
+        raise InputError(
+            "dimension = 2: the atoms or the first two cell vectors leave the xy plane; "
+            "give a flat structure, or dimension = 3"
+        )
+    return positions[:, :dimension], cell[:dimension, :dimension]
 
 
 def require_assertions() -> None:

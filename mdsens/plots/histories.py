@@ -1,18 +1,22 @@
 """The course of a relaxation."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from mdsens.errors import InputError
-from mdsens.plots.style import BAR_COLOR, new_figure, plain_frame, pretty_unit
+from mdsens.plots.style import BAR_COLOR, OTHER_COLOR, new_figure, plain_frame, pretty_unit
 from mdsens.relaxation import Equilibrium
-from mdsens.units import unit_name
+from mdsens.units import in_dimensions, unit_name
 from mdsens.values import instance
 
 
 def convergence(equilibrium: Equilibrium) -> Figure:
     """The largest force after each step of a relaxation, and the one asked for.
+
+    Where the cell relaxes, also the largest stress that its load does not balance.
 
     Arguments:
         equilibrium: a relaxed structure that knows its course.
@@ -32,19 +36,34 @@ def convergence(equilibrium: Equilibrium) -> Figure:
         )
     unit = unit_name("energy/length", equilibrium.system.units)
     steps = range(len(history.forces))
-    return convergence_figure(steps, list(history.forces), equilibrium.fmax, unit)
+    system, stresses = equilibrium.system, history.stresses
+    known = stresses is not None and np.isfinite(stresses).all()
+    return convergence_figure(
+        steps, list(history.forces), equilibrium.fmax, unit,
+        list(stresses) if stresses is not None and known else [], equilibrium.smax,
+        unit_name(in_dimensions("energy/volume", system.dimension), system.units),
+    )  # fmt: skip
 
 
 def convergence_figure(
-    steps: Sequence[int], forces: Sequence[float], fmax: float, unit: str = "eV/Ang"
+    steps: Sequence[int],
+    forces: Sequence[float],
+    fmax: float,
+    unit: str = "eV/Ang",
+    stresses: Sequence[float] = (),
+    smax: float | None = None,
+    stress_unit: str = "",
 ) -> Figure:
-    """The largest force after each step, and the one asked for.
+    """The largest force after each step, and the one asked for; and so for stresses.
 
     Arguments:
         steps: numbers of the steps.
         forces: largest force after each, in ``unit``.
         fmax: largest force at which to stop.
         unit: unit of the forces.
+        stresses: largest stress after each that the load does not balance; none for a fixed cell.
+        smax: largest stress at which to stop, if it has a tolerance of its own.
+        stress_unit: unit of both.
 
     Returns:
         The Figure.
@@ -52,8 +71,8 @@ def convergence_figure(
     figure = new_figure((5.6, 3.4))
     axes = figure.add_subplot()
     few = len(steps) < 60
-    axes.plot(steps, forces, color=BAR_COLOR, linewidth=1.2, marker="o" if few else None,
-              markersize=3.5)  # fmt: skip
+    style: dict[str, Any] = {"linewidth": 1.2, "marker": "o" if few else None, "markersize": 3.5}
+    axes.plot(steps, forces, color=BAR_COLOR, **style)
     axes.axhline(fmax, color="black", linestyle="--", linewidth=1.0)
     axes.set_yscale("log")
     # The curve begins far above the line, so that its left end is free.
@@ -63,4 +82,12 @@ def convergence_figure(
     axes.set_ylabel(f"largest force ({pretty_unit(unit)})")
     axes.set_xlim(0, max(max(steps, default=1), 1))
     plain_frame(axes)
+    if len(stresses):
+        other = axes.twinx()
+        other.plot(steps, stresses, color=OTHER_COLOR, **style)
+        if smax is not None:
+            other.axhline(smax, color=OTHER_COLOR, linestyle="--", linewidth=1.0)
+        other.set_yscale("log")
+        other.set_ylabel(f"largest stress ({pretty_unit(stress_unit)})", color=OTHER_COLOR)
+        other.spines["top"].set_visible(False)
     return figure

@@ -13,6 +13,8 @@ from matplotlib.image import imsave
 
 #: Colour of bars and curves.
 BAR_COLOR = "#0072B2"
+#: Colour of curves of another quantity, with an axis of its own.
+OTHER_COLOR = "#D55E00"
 
 
 def pretty_unit(unit: str) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxtyping import Float
 
-from mdsens.mechanics.enthalpy import largest_force, typical_force
+from mdsens.mechanics.enthalpy import typical_force
 from mdsens.mechanics.hessian_solver import hessian_fits
 from mdsens.minimisers.lbfgs import LBFGS
 from mdsens.minimisers.minimiser import Minimiser, State
@@ -65,15 +65,15 @@ def descend_automatically(descent: Descent, max_step: float) -> State:
     policy = automatic(descent.landscape.potential, max_step)
     state = descent.run(policy.first, descent.fmax, 0)
     target = float(policy.first_target(state.gradient))
-    if float(largest_force(state.gradient)) > descent.fmax and not hessian_fits(descent.landscape):
+    if descent.left(state) > descent.fmax and not hessian_fits(descent.landscape):
         return descent.run(policy.last, descent.fmax, descent.max_steps)
     while True:
         state = descent.run(policy.first, max(target, descent.fmax), descent.max_steps)
-        before = force = float(largest_force(state.gradient))
+        before = force = descent.left(state)
         goes_on = True
         while goes_on and descent.fmax < force and descent.steps < descent.max_steps:
             state = descent.run(Newton(max_step=max_step), descent.fmax, 1)
-            before, force = force, float(largest_force(state.gradient))
+            before, force = force, descent.left(state)
             goes_on = policy.goes_on(before, force)
         if force <= descent.fmax or descent.steps >= descent.max_steps:
             return state

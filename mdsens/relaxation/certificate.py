@@ -10,7 +10,7 @@ from mdsens.linalg.null_space import is_null, orthonormal_rows
 from mdsens.mechanics.enthalpy import Landscape, hessian_products
 from mdsens.mechanics.hessian_solver import HessianSolver
 from mdsens.summary import Summarised, Summary
-from mdsens.units import unit_name
+from mdsens.units import in_dimensions, unit_name
 
 #: How many of the lowest eigenvalues are kept.
 EIGENVALUE_COUNT = 6
@@ -31,6 +31,10 @@ class Certificate(Summarised):
         linear_residual: largest relative residual of the linear solves of a sensitivity.
         derivative_error: estimate of the largest relative error of the derivatives, from the
             change along one Newton step.
+        largest_stress: largest component of the stress that the load does not balance,
+            energy/length^D, among those that relax; None where the cell is fixed.
+        smax: the one at which to stop, as it was asked for; None: ``fmax`` is for the cell too.
+        dimension: number of spatial dimensions.
         rough: whether that step is so long that the estimate is only one of the order.
         linear_solver: how the linear systems of a sensitivity were solved.
         floppy_vectors: shape (M, R, D), null vectors that no symmetry explains.
@@ -51,10 +55,15 @@ class Certificate(Summarised):
     )
     estimated: bool = False
     rough: bool = False
+    largest_stress: float | None = None
+    smax: float | None = None
+    dimension: int = 3
 
     @property
     def converged(self) -> bool:
-        """Whether the largest force came down to what was asked for."""
+        """Whether the largest force, and the largest stress, came down to what was asked for."""
+        if self.smax is not None and not (self.largest_stress or 0.0) <= self.smax:
+            return False
         return self.largest_force <= self.fmax
 
     @property
@@ -94,6 +103,7 @@ class Certificate(Summarised):
         kinds = ", ".join(f"{count} {kind}" for kind, count in self.null_modes.items() if count)
         facts = [
             ("largest force", f"{self.largest_force:.2e} {force} (asked: {self.fmax:.0e})"),
+            *([("largest stress", self._stress_text)] if self._stress_text else []),
             ("lowest eigenvalue", f"{self.lowest_eigenvalue_text} {curvature}"),
             ("null modes", kinds or "none"),
         ]
@@ -110,6 +120,14 @@ class Certificate(Summarised):
             )
         return facts
 
+    @property
+    def _stress_text(self) -> str:
+        """The largest stress left, with its unit; nothing where there is none."""
+        unit = unit_name(in_dimensions("energy/volume", self.dimension), self.units)
+        return (
+            "" if self.largest_stress is None else stress_text(self.largest_stress, self.smax, unit)
+        )
+
     def _summary(self) -> Summary:
         return Summary(f"Certificate of {self.title}", self.facts())
 
@@ -123,6 +141,21 @@ class Certificate(Summarised):
         return "\n".join([f"{self.kind}: {lines[0]}", *lines[1:]])
 
 
+def stress_text(stress: float, smax: float | None, unit: str) -> str:
+    """The largest stress that the load does not balance, as text; empty for one that is none.
+
+    Arguments:
+        stress: in ``unit``; NaN where the cell has no volume.
+        smax: the one that was asked for, or None.
+        unit: of both.
+
+    Returns:
+        The text.
+    """
+    asked = "" if smax is None else f" (asked: {smax:.0e})"
+    return "" if np.isnan(stress) else f"{stress:.2e} {unit}{asked}"
+
+
 def certify(
     landscape: Landscape,
     q: Float[Array, "R D"],
@@ -130,6 +163,8 @@ def certify(
     fmax: float,
     jacobian: Float[np.ndarray, "RD RD"] | None,
     solver: HessianSolver | None = None,
+    largest_stress: float | None = None,
+    smax: float | None = None,
 ) -> Certificate:
     """Examine a relaxed structure.
 
@@ -144,6 +179,8 @@ def certify(
         fmax: the one that was asked for.
         jacobian: the dense matrix of the condition's derivative; None where it is too large.
         solver: linear solves with the sparse Hessian; None where there is none.
+        largest_stress: largest stress left, energy/length^D; None where the cell is fixed.
+        smax: the one that was asked for, or None.
 
     Returns:
         The Certificate.
@@ -165,10 +202,8 @@ def certify(
     system, dimension = landscape.system, landscape.system.dimension
     moving = ~np.asarray(system.fixed) & ~np.asarray(landscape.rattlers)
     translations = dimension if not np.asarray(system.fixed).any() and moving.any() else 0
-    cell_modes = 0
-    if landscape.cell_mode is not None:
-        strains = {"full": dimension * (dimension + 1) // 2, "diagonal": dimension, "isotropic": 1}
-        cell_modes = dimension**2 - strains[landscape.cell_mode]
+    cell = landscape.relaxing_cell
+    cell_modes = 0 if cell is None else dimension**2 - cell.strain_count
     return Certificate(
         largest_force=largest_force,
         fmax=fmax,
@@ -182,6 +217,9 @@ def certify(
         units=system.units,
         floppy_vectors=floppy.reshape(-1, *q.shape),
         estimated=size > 0 and jacobian is None and solver is not None,
+        largest_stress=largest_stress,
+        smax=smax,
+        dimension=dimension,
     )
 
 

@@ -2,20 +2,23 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
 import numpy as np
+from jaxtyping import Array, Float
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from mdsens.arrays import on_device
 from mdsens.errors import RelaxationError
 from mdsens.linalg.multigrid import HostPreconditioner
-from mdsens.mechanics.enthalpy import Landscape, largest_force
+from mdsens.mechanics.enthalpy import Landscape
+from mdsens.mechanics.relaxing_cell import RelaxingCell
 from mdsens.minimisers.minimiser import Minimiser, State, first_state, refresh
 from mdsens.minimisers.segment import advance
 from mdsens.minimisers.steps import SEGMENT_STEPS, Bounds, Outcome, failure, within_skin
-from mdsens.particles.edges import EdgeList
+from mdsens.particles.edges import EdgeList, no_edges
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 
@@ -29,15 +32,19 @@ class History:
 
     Attributes:
         enthalpies: shape (steps + 1,), energy; the energy where the cell is fixed.
-        forces: shape (steps + 1,), largest force, energy/length.
+        forces: shape (steps + 1,), largest force, energy/length; that on the cell counts where its
+            stress has no tolerance of its own.
         evaluations: number of evaluations of the gradient.
         methods: the minimisers that ran and the steps each took.
+        stresses: shape (steps + 1,), largest component of the stress that the load does not
+            balance, energy/length^D; None where the cell is fixed.
     """
 
     enthalpies: np.ndarray
     forces: np.ndarray
     evaluations: int
     methods: list[tuple[str, int]]
+    stresses: np.ndarray | None = None
 
     @property
     def steps(self) -> int:
@@ -51,36 +58,41 @@ class Descent:
     Arguments:
         system: where to begin.
         potential: the potential.
-        cell_mode: what of the cell relaxes.
-        pressure: external pressure, energy/length^D.
+        relaxing_cell: what of the cell relaxes, and against which load; None: it is fixed.
         fmax: largest force at which to stop, energy/length.
         max_steps: steps to take at most, by all minimisers together.
         skin: length by which edges reach beyond the potential's range; None: a fraction of it.
         progress: whether to show a progress bar.
         callback: told about the course after each segment.
+        start: degrees of freedom to begin at, shape (R, D); None: those of the system.
     """
 
     def __init__(
         self,
         system: System,
         potential: Potential,
-        cell_mode: str | None,
-        pressure: float,
+        relaxing_cell: RelaxingCell | None,
         fmax: float,
         max_steps: int,
         skin: float | None = None,
         progress: bool = False,
         callback: Callback | None = None,
+        start: Float[Array, "R D"] | None = None,
     ):
         self.search = potential.edge_search(system, skin)
         self.skin = float(self.search.skin)
         self.fmax, self.max_steps, self.callback = fmax, max_steps, callback
-        edge_list = self.search.find(np.asarray(system.positions), np.asarray(system.cell))
-        self.landscape = Landscape.of(system, potential, edge_list, cell_mode, pressure)
-        self.reference = self.landscape.coordinates
+        here = system
+        if start is not None:
+            blank = no_edges(system.atom_count, system.dimension)
+            here = Landscape.in_cell(system, potential, blank, relaxing_cell).system_at(start)
+        edge_list = self.search.find(np.asarray(here.positions), np.asarray(here.cell))
+        self.landscape = Landscape.in_cell(system, potential, edge_list, relaxing_cell)
+        self.reference = self.landscape.coordinates if start is None else start
         self.q = self.reference
         self.enthalpies: list[np.ndarray] = []
         self.forces: list[np.ndarray] = []
+        self.stresses: list[np.ndarray] = []
         self.steps, self.evaluations = 0, 0
         self.methods: list[tuple[str, int]] = []
         self.last: tuple[Minimiser, State] | None = None
@@ -96,8 +108,9 @@ class Descent:
         state = self._begin(minimiser)
         self._check(state)
         if not self.forces:
-            self.enthalpies.append(np.array([state.enthalpy]))
-            self.forces.append(np.array([largest_force(state.gradient)]))
+            force, stress = self.landscape.forces_left(state.q, state.gradient)
+            first = np.array([state.enthalpy]), np.array([force])
+            self._record(*first, None if stress is None else np.array([stress]), 1)
         limit = min(steps, self.max_steps - self.steps)
         taken = 0
         while True:
@@ -108,8 +121,7 @@ class Descent:
             seen = jax.tree.map(np.asarray, segment.outlook)
             state, count = segment.state, int(segment.steps)
             taken, self.steps, self.q = taken + count, self.steps + count, state.q
-            self.enthalpies.append(np.asarray(segment.enthalpies)[:count])
-            self.forces.append(np.asarray(segment.forces)[:count])
+            self._record(segment.enthalpies, segment.forces, segment.stresses, count)
             self._check(state)
             self._report(state, float(seen.force))
             if seen.outcome != Outcome.GOING:
@@ -122,6 +134,18 @@ class Descent:
         self.methods.append((type(minimiser).__name__, taken))
         self.last = (minimiser, eqx.tree_at(lambda s: s.evaluations, state, on_device(0)))
         return state
+
+    def left(self, state: State) -> float:
+        """What convergence goes by, held against the largest force allowed, energy/length."""
+        found = self.landscape.forces_left(state.q, state.gradient)
+        return float(self.landscape.held_against_fmax(*found))
+
+    def _record(self, enthalpies: Any, forces: Any, stresses: Any, count: int) -> None:
+        """Write down the course of so many steps."""
+        self.enthalpies.append(np.asarray(enthalpies)[:count])
+        self.forces.append(np.asarray(forces)[:count])
+        if stresses is not None:
+            self.stresses.append(np.asarray(stresses)[:count])
 
     def _begin(self, minimiser: Minimiser) -> State:
         """The first state, or that where the same minimiser left off, with what it remembers."""
@@ -168,6 +192,7 @@ class Descent:
             np.asarray(state.q), np.asarray(self.landscape.coordinates),
             float(state.enthalpy), np.asarray(state.gradient), self.steps,
             float(self.search.cutoff), self.landscape.system.atom_count,
+            np.asarray(self.landscape.deformation(state.q)),
         )  # fmt: skip
         if wrong is not None:
             raise RelaxationError(wrong)
@@ -177,6 +202,7 @@ class Descent:
         return History(
             np.concatenate(self.enthalpies), np.concatenate(self.forces),
             self.evaluations, self.methods,
+            np.concatenate(self.stresses) if self.stresses else None,
         )  # fmt: skip
 
 

@@ -26,10 +26,11 @@ from mdsens.mechanics.elasticity import (
 from mdsens.mechanics.energy import compiled_energy_forces_virial
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.hessian_solver import HessianSolver, hessian_fits
+from mdsens.mechanics.relaxing_cell import name_of_mode
 from mdsens.particles.edges import EdgeList
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
-from mdsens.relaxation.certificate import Certificate, certify
+from mdsens.relaxation.certificate import Certificate, certify, stress_text
 from mdsens.relaxation.driver import History
 from mdsens.resources import EIGENVECTOR_LIMIT
 from mdsens.summary import Summarised, Summary
@@ -50,6 +51,9 @@ class Equilibrium(Summarised, Archived, eqx.Module):
         fmax: the one at which to stop, as it was asked for.
         history: the course of the relaxation; None where it was traced.
         preconditioner: of the last Hessian that the relaxation solved with; None if it had none.
+        largest_stress: largest component reached of the stress that the load does not balance,
+            energy/length^D, among those that relax; None where the cell is fixed.
+        smax: the one at which to stop, as it was asked for; None: ``fmax`` is for the cell too.
     """
 
     landscape: Landscape
@@ -59,6 +63,8 @@ class Equilibrium(Summarised, Archived, eqx.Module):
     fmax: float = eqx.field(static=True)
     history: History | None = eqx.field(static=True)
     preconditioner: HostPreconditioner | None = eqx.field(static=True, default=None)
+    largest_stress: Float[Array, ""] | None = None
+    smax: float | None = eqx.field(static=True, default=None)
 
     @functools.cached_property
     def system(self) -> System:
@@ -131,8 +137,10 @@ class Equilibrium(Summarised, Archived, eqx.Module):
 
     @property
     def converged(self) -> bool:
-        """Whether the largest force came down to what was asked for."""
-        return bool(self.largest_force <= self.fmax)
+        """Whether the largest force, and the largest stress, came down to what was asked for."""
+        stress, smax = self.largest_stress, self.smax
+        relaxed = stress is None or smax is None or bool(stress <= smax)
+        return relaxed and bool(self.largest_force <= self.fmax)
 
     @functools.cached_property
     def certificate(self) -> Certificate:
@@ -142,6 +150,7 @@ class Equilibrium(Summarised, Archived, eqx.Module):
         return certify(
             self.backbone, self.q, float(self.largest_force), self.fmax,
             self.dense_jacobian, self._hessian,
+            None if self.largest_stress is None else float(self.largest_stress), self.smax,
         )  # fmt: skip
 
     @functools.cached_property
@@ -177,7 +186,9 @@ class Equilibrium(Summarised, Archived, eqx.Module):
         landscape = Landscape.of(
             self.system, self.potential, self.edge_list, rattlers=self.landscape.rattlers
         )
-        return dataclasses.replace(self, landscape=landscape, q=self.positions)
+        return dataclasses.replace(
+            self, landscape=landscape, q=self.positions, largest_stress=None, smax=None
+        )
 
     @functools.cached_property
     def displacements_in_strain(self) -> Float[Any, "V N D"]:
@@ -276,7 +287,7 @@ class Equilibrium(Summarised, Archived, eqx.Module):
             return None
         if np.ndim(self.largest_force) or np.ndim(self.q) != 2:
             return None  # Several side by side, as vmap returns them.
-        system, cell_mode = self.system, self.landscape.cell_mode
+        system = self.system
 
         def with_unit(number: str, dimension: str) -> str:
             return f"{number} {unit_name(in_dimensions(dimension, system.dimension), system.units)}"
@@ -287,6 +298,7 @@ class Equilibrium(Summarised, Archived, eqx.Module):
         facts = [
             ("state", state + steps),
             ("largest force", f"{force} (asked: {self.fmax:.0e})"),
+            *([("largest stress", self._stress_text)] if self._stress_text else []),
             ("energy", with_unit(with_digits(float(self.energy), most=10), "energy")),
         ]
         if any(system.pbc) and float(system.volume) > 0.0:
@@ -294,10 +306,14 @@ class Equilibrium(Summarised, Archived, eqx.Module):
             facts.append(("volume", with_unit(volume, "volume")))
             # What the forces that are left do to the trace of the stress at most, where the cell
             # relaxed, and as much again for rounding.
-            error = 2.0 * float(self.largest_force * self.landscape.strain_length / system.volume)
-            error /= np.sqrt(system.dimension)
+            error, cell = 0.0, self.landscape.relaxing_cell
+            if self.smax is not None and self.largest_stress is not None:
+                error = 2.0 * float(self.largest_stress)
+            elif cell is not None:
+                error = 2.0 * float(self.largest_force * cell.length / system.volume)
+                error /= np.sqrt(system.dimension)
             pressure = with_digits(float(self.pressure), error)
-            relaxed = "" if cell_mode is None else f" (the cell relaxed: {cell_mode})"
+            relaxed = "" if cell is None else f" (the cell relaxed: {name_of_mode(cell.mode)})"
             facts.append(("pressure", with_unit(pressure, "energy/volume") + relaxed))
         if "certificate" in vars(self):
             value = self.certificate.lowest_eigenvalue_text
@@ -308,6 +324,15 @@ class Equilibrium(Summarised, Archived, eqx.Module):
         listed += f" and {len(described) - 8} more" if len(described) > 8 else ""
         facts.append(("potential", f"{type(self.potential).__name__}: {listed}"))
         return Summary(f"Equilibrium of {system}", facts)
+
+    @property
+    def _stress_text(self) -> str:
+        """The largest stress left, with its unit; nothing where there is none."""
+        if self.largest_stress is None:
+            return ""
+        system = self.system
+        unit = unit_name(in_dimensions("energy/volume", system.dimension), system.units)
+        return stress_text(float(self.largest_stress), self.smax, unit)
 
     def __str__(self) -> str:
         units = self.system.units

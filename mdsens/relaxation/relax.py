@@ -1,6 +1,8 @@
 """relax: from a system and a potential to an Equilibrium, differentiable by its condition."""
 
 import contextlib
+import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -13,6 +15,7 @@ from mdsens.implicit import SolverAt, custom_root
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.hessian_solver import hessian_fits
 from mdsens.mechanics.rattlers import find_rattlers
+from mdsens.mechanics.relaxing_cell import CellMode, RelaxingCell
 from mdsens.mechanics.traced_solver import hessian_solver_at
 from mdsens.minimisers.minimiser import Minimiser
 from mdsens.minimisers.newton import Newton
@@ -28,10 +31,10 @@ from mdsens.relaxation.arguments import (
     checked_options,
 )
 from mdsens.relaxation.automatic import descend_automatically
-from mdsens.relaxation.driver import Callback, Descent
+from mdsens.relaxation.driver import Callback, Descent, History
 from mdsens.relaxation.equilibrium import Equilibrium
 from mdsens.relaxation.switched_shells import warn_of_switched_shells
-from mdsens.relaxation.traced import TracedOptions, relax_traced
+from mdsens.relaxation.traced import Found, TracedOptions, relax_traced
 from mdsens.values import is_traced, real
 
 #: Slots per atom that a traced relaxation has room for where the range is traced too.
@@ -48,7 +51,7 @@ def relax(
     method: str | Minimiser = "auto",
     fmax: float = 1e-8,
     max_steps: int = 20_000,
-    cell: str | None = None,
+    cell: str | Sequence[bool | int] | np.ndarray | None = None,
     pressure: float | Float[Array, ""] = 0.0,
     fixed: Any = None,
     progress: bool = False,
@@ -56,13 +59,34 @@ def relax(
     skin: float | None = None,
     callback: Callback | None = None,
     capacity: tuple[int, int] | None = None,
+    stress: Sequence[float] | Float[Any, " V"] | None = None,
+    smax: float | None = None,
 ) -> Equilibrium:
     """Relax a system to a state without forces, as a differentiable function of its inputs.
 
     The derivative is that of the condition dH/dq = 0 (Blondel et al., arXiv 2105.15183, eq. 2),
-    whatever the minimiser: with respect to the potential's parameters, the cell, the pressure and
-    the positions of fixed atoms; there is none with respect to the starting positions. It works
-    under jax.grad, jacfwd, jacrev, hessian, jit and vmap.
+    whatever the minimiser: with respect to the potential's parameters, the cell, the pressure or
+    the stress, and the positions of fixed atoms; there is none with respect to the starting
+    positions. It works under jax.grad, jacfwd, jacrev, hessian, jit and vmap.
+
+    What of the cell relaxes is a symmetric strain of the cell that it starts with. ``"full"`` takes
+    all components, ``"diagonal"`` xx, yy and zz alone, ``"isotropic"`` one scale for all lattice
+    vectors, ``"shape"`` all components at a volume that stays what it is; a mask those components
+    that it names, as that of ASE's cell filters. Of a slab or a wire only what lies in the span of
+    its lattice vectors is strained, however that is turned, and nothing across the vacuum:
+    ``"isotropic"`` scales the lattice vectors of the periodic directions, ``"shape"`` keeps the
+    area that they span, and ``"diagonal"`` and masks strain them as far as the part in their span
+    of a strain with these components does. For a wire all but ``"shape"`` are the same: its
+    period.
+
+    The load is a pressure p or a stress. Of a stress sigma the part without trace, s, is that on
+    the cell as it starts, of volume V0, and does the work V0 s : E of a second Piola-Kirchhoff
+    stress with Green's strain E; the rest is the pressure -tr(sigma)/D: H = E + p V - V0 s : E
+    (M. Parrinello and A. Rahman, J. Appl. Phys. 52, 7182 (1981)). With the cell's deformation A
+    from its start, of determinant J, the stress at rest is then -p + A^T s A / J: sigma to first
+    order in the strain, and exactly for a pressure. Relaxing what was relaxed once more brings it
+    nearer. There is no enthalpy of a stress that stays the same while the cell shears. A pressure
+    that acts on a cell of constant volume moves nothing.
 
     Arguments:
         system: N atoms in D dimensions.
@@ -71,9 +95,11 @@ def relax(
             ``"preconditioned-lbfgs"``, ``"cg"``, ``"newton"``, or a Minimiser.
         fmax: largest norm of a force on an atom at which to stop, energy/length.
         max_steps: steps to take at most; a relaxation that ends here is not converged.
-        cell: what of the cell relaxes: None, ``"isotropic"``, ``"diagonal"`` or ``"full"``.
+        cell: what of the cell relaxes: None, ``"isotropic"``, ``"diagonal"``, ``"full"``,
+            ``"shape"``, or a mask of the strain components, six booleans (or 0 and 1) in Voigt
+            order, xx yy zz yz xz xy, or three in two dimensions, xx yy xy.
         pressure: external pressure against which the cell relaxes, energy/length^D; only where
-            a cell relaxes.
+            a cell relaxes, and is periodic in every direction.
         fixed: mask (N,) or indices of atoms to hold, instead of the system's own.
         progress: whether to show step, energy and largest force as it goes.
         max_step: largest move in one step, length (for FIRE, of all atoms together, as in ASE).
@@ -81,78 +107,140 @@ def relax(
             particles that only push.
         callback: called with (step, energy, largest force, positions) every 100 steps or so.
         capacity: under jit or vmap, edges per atom and periodic images to make room for.
+        stress: external stress in place of a pressure, Voigt components in the order of the mask,
+            energy/length^D, positive under tension; that of a slab or a wire has no components
+            across the vacuum, and is per volume of a cell with lattice vectors there too.
+        smax: largest component of the stress that the load does not balance at which to stop,
+            energy/length^D, among those that relax; ``fmax`` is then for atoms alone. None: the
+            force on the cell is held against ``fmax`` as those on atoms are, with the strain times
+            sqrt(N) (V/N)^(1/D) as its displacement.
 
     Returns:
         The Equilibrium, with its certificate. One that did not converge says so there.
 
     Raises:
         InputError: something given is not allowed.
-        RelaxationError: energy or forces are not finite, or the structure flies apart.
+        RelaxationError: energy or forces are not finite, the structure flies apart, or the cell
+            collapses or explodes.
 
     Warns:
         MdsensWarning: a shell of neighbours of a crystal lies inside the potential's smooth switch.
     """
     require_double_precision()
-    given = checked_options(method, max_steps, cell, pressure, progress, max_step, skin)
-    method, max_steps, cell, pressure, progress, max_step, skin = given
-    check_structure(system, potential, cell)
+    given = checked_options(
+        method, max_steps, cell, pressure, progress, max_step, skin, stress, smax
+    )
+    method, max_steps, progress = given.method, given.max_steps, given.progress
+    max_step, skin, smax = given.max_step, given.skin, given.smax
+    check_structure(system, potential, given)
     fmax, capacity = real(fmax, "fmax", above=0.0), checked_capacity(capacity)
     if callback is not None and not callable(callback):
         raise InputError(f"callback is a {type(callback).__name__}: give a function, or None")
     if fixed is not None:
         system = system.with_fixed(fixed)
-    pressure = on_device(pressure)
-    inputs = jax.lax.stop_gradient((system, potential, pressure))
-
-    def solve(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        start, frozen, load = inputs
-        descent = Descent(
-            start, frozen, cell, float(load), fmax, max_steps, skin, progress, callback
-        )
-        with descent.bar if descent.bar is not None else contextlib.nullcontext():
-            if method == "auto":
-                descend_automatically(descent, max_step)
-            else:
-                minimiser = (
-                    METHODS[method](max_step=max_step) if isinstance(method, str) else method
-                )
-                if isinstance(minimiser, NEED_HESSIAN) and not hessian_fits(descent.landscape):
-                    raise InputError(
-                        f"method = {type(minimiser).__name__}: there is no memory for the Hessian; "
-                        "use 'lbfgs', or 'auto', which does without where it must"
-                    )
-                descent.run(minimiser, descent.fmax, max_steps)
-        return descent.q, descent
+    relaxing = RelaxingCell.of(
+        system, given.cell, given.pressure, given.stress, None if smax is None else fmax / smax
+    )
+    inputs = jax.lax.stop_gradient((system, potential, relaxing))
 
     if not is_traced(inputs):
-        q, descent = solve(inputs)
-        history = descent.history()
-        force = on_device(history.forces[-1])
+        descent = Descent(*inputs, fmax, max_steps, skin, progress, callback)
+        _descend(descent, method, max_step)
+        found = _found(descent)
+        history: History | None = descent.history()
         preconditioner = descent.preconditioner
-        edge_list = descent.valid_edges()
-        settled = descent.landscape.system_at(q)
-        rattlers = find_rattlers(settled, inputs[1], edge_list, force)
-        warn_of_switched_shells(settled, inputs[1], edge_list)
     else:
         minimiser = method
         if isinstance(method, str) and method != "auto":
             minimiser = METHODS[method](max_step=max_step)
         options = TracedOptions(
-            minimiser, fmax, max_steps, cell, max_step, skin, callback, progress,
+            minimiser, fmax, max_steps, max_step, skin, callback, progress,
             capacity or _traced_capacity(system, potential, skin),
         )  # fmt: skip
-        q, edge_list, rattlers, force = relax_traced(*inputs, options)
+        found = relax_traced(*inputs, options)
         history = preconditioner = None
 
-    landscape = Landscape.of(system, potential, edge_list, cell, pressure, rattlers)
-    q = _root(q, landscape.with_rattlers_at(q).backbone())
+    landscape = Landscape.in_cell(system, potential, found.edge_list, relaxing, found.rattlers)
+    landscape = landscape.with_rattlers_at(found.q)
+    q = _root(found.q, landscape.backbone())
     return Equilibrium(
-        landscape.with_rattlers_at(q), q, inputs[0].positions, force, fmax,
-        history, preconditioner,
+        landscape, q, inputs[0].positions, found.force, fmax,
+        history, preconditioner, found.stress, smax,
     )  # fmt: skip
 
 
-def unrelaxed(system: System, potential: Potential, cell: str | None = None) -> Equilibrium:
+def relax_further(
+    equilibrium: Equilibrium,
+    potential: Potential,
+    method: str | Minimiser,
+    fmax: float,
+    max_steps: int,
+    max_step: float,
+    skin: float | None,
+) -> Equilibrium:
+    """Relax on from an equilibrium, perhaps in another potential, under the same conditions.
+
+    The strain is that of the cell that the first relaxation began with: to begin with the relaxed
+    cell would be another condition where the work of a load, or which strains a mask allows, is
+    told from there.
+
+    Arguments:
+        equilibrium: where to begin; what may relax, and against which load.
+        potential: the potential.
+        method: name of a minimiser, or a Minimiser.
+        fmax: largest norm of a force at which to stop, on the cell too, energy/length.
+        max_steps: steps to take at most.
+        max_step: largest move in one step, length.
+        skin: length by which edges reach beyond the range, or None.
+
+    Returns:
+        The Equilibrium.
+
+    Raises:
+        RelaxationError: energy or forces are not finite, or the structure flies apart.
+    """
+    system, cell = equilibrium.landscape.system, equilibrium.landscape.relaxing_cell
+    if cell is not None:
+        cell = dataclasses.replace(cell, stress_weight=None)
+    descent = Descent(system, potential, cell, fmax, max_steps, skin, start=equilibrium.q)
+    _descend(descent, method, max_step)
+    found = _found(descent)
+    landscape = Landscape.in_cell(system, potential, found.edge_list, cell, found.rattlers)
+    return Equilibrium(
+        landscape.with_rattlers_at(found.q), found.q, equilibrium.start, found.force, fmax,
+        descent.history(), descent.preconditioner, found.stress,
+    )  # fmt: skip
+
+
+def _descend(descent: Descent, method: str | Minimiser, max_step: float) -> None:
+    """Let a minimiser, or the policy "auto", take a relaxation down on the host."""
+    with descent.bar if descent.bar is not None else contextlib.nullcontext():
+        if method == "auto":
+            descend_automatically(descent, max_step)
+            return
+        minimiser = METHODS[method](max_step=max_step) if isinstance(method, str) else method
+        if isinstance(minimiser, NEED_HESSIAN) and not hessian_fits(descent.landscape):
+            raise InputError(
+                f"method = {type(minimiser).__name__}: there is no memory for the Hessian; use "
+                "'lbfgs', or 'auto', which does without where it must"
+            )
+        descent.run(minimiser, descent.fmax, descent.max_steps)
+
+
+def _found(descent: Descent) -> Found:
+    """What a relaxation on the host has found."""
+    history = descent.history()
+    force, stress = on_device(history.forces[-1]), None
+    if history.stresses is not None:
+        stress = on_device(history.stresses[-1])
+    edge_list, potential = descent.valid_edges(), descent.landscape.potential
+    settled = descent.landscape.system_at(descent.q)
+    rattlers = find_rattlers(settled, potential, edge_list, force)
+    warn_of_switched_shells(settled, potential, edge_list)
+    return Found(descent.q, edge_list, rattlers, force, stress)
+
+
+def unrelaxed(system: System, potential: Potential, cell: CellMode = None) -> Equilibrium:
     """A structure as it is, without any edges, in the form of one that is relaxed.
 
     It shows what an observable needs of atoms, cell and boundaries; energies there mean nothing.

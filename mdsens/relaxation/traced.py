@@ -7,7 +7,7 @@ never returns.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -16,8 +16,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mdsens.errors import InputError, RelaxationError
-from mdsens.mechanics.enthalpy import Landscape, largest_force
+from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.rattlers import find_rattlers
+from mdsens.mechanics.relaxing_cell import RelaxingCell
 from mdsens.minimisers.dense_newton import DenseNewton
 from mdsens.minimisers.minimiser import Minimiser, State
 from mdsens.minimisers.newton import Newton
@@ -46,7 +47,6 @@ class TracedOptions:
         method: ``"auto"``, or a Minimiser.
         fmax: largest force at which to stop, energy/length.
         max_steps: steps to take at most.
-        cell: what of the cell relaxes.
         max_step: largest move of an atom in one trial, length.
         skin: length by which edges reach beyond the range; None: a fraction of it.
         callback: told about the course.
@@ -57,7 +57,6 @@ class TracedOptions:
     method: str | Minimiser
     fmax: float
     max_steps: int
-    cell: str | None
     max_step: float
     skin: float | None
     callback: Callback | None
@@ -73,7 +72,7 @@ class Course(eqx.Module):
         edge_list: edges, those at ``reference``.
         reference: degrees of freedom, shape (R, D).
         steps: steps taken so far.
-        before: largest force before the last step, energy/length.
+        before: what convergence goes by before the last step, energy/length.
     """
 
     state: State
@@ -82,31 +81,47 @@ class Course(eqx.Module):
     steps: Int[Array, ""]
     before: Float[Array, ""]
 
-    @property
-    def force(self) -> Float[Array, ""]:
-        """The largest force, energy/length."""
-        return largest_force(self.state.gradient)
+
+class Found(NamedTuple):
+    """Where a relaxation has ended.
+
+    Attributes:
+        q: degrees of freedom, shape (R, D), length.
+        edge_list: all edges within the potential's range.
+        rattlers: shape (N,), atoms without load.
+        force: the largest force, energy/length.
+        stress: the largest stress that the load does not balance, energy/length^D; None where the
+            cell is fixed.
+    """
+
+    q: Float[Array, "R D"]
+    edge_list: EdgeList
+    rattlers: Bool[Array, " N"]
+    force: Float[Array, ""]
+    stress: Float[Array, ""] | None
 
 
 def relax_traced(
-    start: System, potential: Potential, pressure: Float[Array, ""], options: TracedOptions
-) -> tuple[Float[Array, "R D"], EdgeList, Bool[Array, " N"], Float[Array, ""]]:
+    start: System,
+    potential: Potential,
+    relaxing_cell: RelaxingCell | None,
+    options: TracedOptions,
+) -> Found:
     """Relax inside a traced function; `vmap` of it relaxes many side by side.
 
     Arguments:
         start: where to begin.
         potential: the potential.
-        pressure: external pressure, energy/length^D.
+        relaxing_cell: what of the cell relaxes, and against which load; None: it is fixed.
         options: how to relax.
 
     Returns:
-        The degrees of freedom (R, D), the edges there, which of the N atoms are rattlers, and the
-        largest force.
+        Where it has ended.
 
     Raises:
         InputError: a method whose steps are host code.
     """
-    descent = _TracedDescent(start, potential, pressure, options)
+    descent = _TracedDescent(start, potential, relaxing_cell, options)
     course = descent.begin()
     method = options.method
     if isinstance(method, Newton) and course.state.q.size <= EIGENVECTOR_LIMIT:
@@ -125,8 +140,9 @@ def relax_traced(
     course = descent.checked(course)
     q = course.state.q
     landscape = descent.landscape(course.edge_list)
-    rattlers = find_rattlers(landscape.system_at(q), potential, course.edge_list, course.force)
-    return q, course.edge_list, rattlers, course.force
+    force, stress = landscape.forces_left(q, course.state.gradient)
+    rattlers = find_rattlers(landscape.system_at(q), potential, course.edge_list, force)
+    return Found(q, course.edge_list, rattlers, force, stress)
 
 
 def _automatically(descent: "_TracedDescent", course: Course) -> Course:
@@ -142,8 +158,9 @@ def _automatically(descent: "_TracedDescent", course: Course) -> Course:
 
     def going(carry: tuple[Any, ...]) -> Bool[Array, ""]:
         course, _, stuck = carry
-        finite = jnp.isfinite(course.force) & jnp.isfinite(course.state.enthalpy)
-        wanted = finite & (course.force > options.fmax) & (course.steps < options.max_steps)
+        left = descent.left(course)
+        finite = jnp.isfinite(left) & jnp.isfinite(course.state.enthalpy)
+        wanted = finite & (left > options.fmax) & (course.steps < options.max_steps)
         return wanted & ~stuck
 
     def one_round(carry: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -154,8 +171,9 @@ def _automatically(descent: "_TracedDescent", course: Course) -> Course:
         course = descent.run(
             newton, course, options.fmax, options.max_steps, while_worth=policy.goes_on
         )
-        stuck = stalled & ~policy.goes_on(course.before, course.force)
-        return descent.without_memory(course), policy.next_target(course.force), stuck
+        left = descent.left(course)
+        stuck = stalled & ~policy.goes_on(course.before, left)
+        return descent.without_memory(course), policy.next_target(left), stuck
 
     begin = (course, policy.first_target(course.state.gradient), jnp.asarray(False))
     return jax.lax.while_loop(going, one_round, begin)[0]
@@ -165,9 +183,13 @@ class _TracedDescent:
     """One relaxation on its way down, as a function of traced values."""
 
     def __init__(
-        self, start: System, potential: Potential, pressure: Array, options: TracedOptions
+        self,
+        start: System,
+        potential: Potential,
+        relaxing_cell: RelaxingCell | None,
+        options: TracedOptions,
     ) -> None:
-        self.start, self.potential, self.pressure = start, potential, pressure
+        self.start, self.potential, self.relaxing_cell = start, potential, relaxing_cell
         self.options = options
         self.search = potential.edge_search(start, options.skin)
         self.skin = jnp.asarray(self.search.skin, float)
@@ -175,7 +197,12 @@ class _TracedDescent:
 
     def landscape(self, edge_list: EdgeList) -> Landscape:
         """The function that is minimised, with some edges."""
-        return Landscape.of(self.start, self.potential, edge_list, self.options.cell, self.pressure)
+        return Landscape.in_cell(self.start, self.potential, edge_list, self.relaxing_cell)
+
+    def left(self, course: Course) -> Float[Array, ""]:
+        """What convergence goes by, held against the largest force allowed, energy/length."""
+        landscape, state = self.landscape(course.edge_list), course.state
+        return landscape.held_against_fmax(*landscape.forces_left(state.q, state.gradient))
 
     def begin(self) -> Course:
         """The start, with its edges."""
@@ -201,7 +228,7 @@ class _TracedDescent:
             course: where to begin.
             fmax: largest force at which to stop, energy/length.
             step_limit: steps of the whole relaxation at most.
-            while_worth: whether to go on, by the largest forces before and after a step.
+            while_worth: whether to go on, by what convergence goes by before and after a step.
 
         Returns:
             The Course at the end, with the minimiser's memory.
@@ -221,13 +248,13 @@ class _TracedDescent:
         def going(course: Course, seen: Outlook) -> Bool[Array, ""]:
             wanted = seen.unfinished
             if while_worth is not None:
-                wanted &= (course.steps == first) | while_worth(course.before, seen.force)
+                wanted &= (course.steps == first) | while_worth(course.before, seen.left)
             return wanted
 
         def step(course: Course, seen: Outlook) -> Course:
             after = minimiser.step(self.landscape(course.edge_list), course.state)
             return dataclasses.replace(
-                course, state=after, steps=course.steps + 1, before=seen.force
+                course, state=after, steps=course.steps + 1, before=seen.left
             )
 
         def segment(carry: tuple[Course, Outlook]) -> tuple[Course, Outlook]:
@@ -250,21 +277,28 @@ class _TracedDescent:
 
     def checked(self, course: Course) -> Course:
         """The same course; an error when it runs, where it has led to nothing finite."""
-        start = self.landscape(course.edge_list).coordinates
+        landscape = self.landscape(course.edge_list)
+        start = landscape.coordinates
 
-        def check(q: Any, start: Any, enthalpy: Any, gradient: Any, steps: Any, reach: Any) -> Any:
+        def check(q: Any, start: Any, enthalpy: Any, gradient: Any, steps: Any, *more: Any) -> Any:
             q, start, enthalpy, gradient = map(np.asarray, (q, start, enthalpy, gradient))
-            count = self.start.atom_count
+            reach, deformation = float(more[0]), np.asarray(more[1])
             if self.bar is not None:
                 self.bar.stop()
-            wrong = failure(q, start, float(enthalpy), gradient, int(steps), float(reach), count)
+            wrong = failure(
+                q, start, float(enthalpy), gradient, int(steps), reach, self.start.atom_count,
+                deformation,
+            )  # fmt: skip
             if wrong is not None:
                 raise RelaxationError(wrong)
             return q
 
         state = course.state
         reach = jnp.asarray(self.search.cutoff)
-        given = (state.q, start, state.enthalpy, state.gradient, course.steps, reach)
+        deformation = jnp.asarray(landscape.deformation(state.q))
+        given = (
+            state.q, start, state.enthalpy, state.gradient, course.steps, reach, deformation,
+        )  # fmt: skip
         q = _call_back(check, jax.ShapeDtypeStruct(state.q.shape, state.q.dtype), *given)
         return dataclasses.replace(course, state=dataclasses.replace(state, q=q))
 
@@ -291,10 +325,12 @@ class _TracedDescent:
                 tell(*news, np.asarray(positions))
             return np.asarray(steps)
 
-        positions = self.landscape(course.edge_list).system_at(course.state.q).positions
+        landscape = self.landscape(course.edge_list)
+        positions = landscape.system_at(course.state.q).positions
+        force, _ = landscape.forces_left(course.state.q, course.state.gradient)
         steps = _call_back(
             on_host, jax.ShapeDtypeStruct((), course.steps.dtype),
-            course.steps, course.state.enthalpy, course.force, positions,
+            course.steps, course.state.enthalpy, force, positions,
         )  # fmt: skip
         return dataclasses.replace(course, steps=steps)
 

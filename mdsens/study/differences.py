@@ -14,7 +14,8 @@ from mdsens.linalg.null_space import orthonormal_rows
 from mdsens.mechanics.pairs import Pairs
 from mdsens.observables import Observable
 from mdsens.potentials import Potential
-from mdsens.relaxation import Equilibrium, relax
+from mdsens.relaxation import Equilibrium
+from mdsens.relaxation.relax import relax_further
 from mdsens.study.study import Study
 from mdsens.units import unit_name
 
@@ -231,17 +232,15 @@ def relax_on(study: Study, moved: Equilibrium, base: Equilibrium) -> Equilibrium
     Raises:
         RelaxationError: the forces do not come down to what the study asks for.
     """
-    options = study.relaxation.copy()
-    del options["method"], options["fmax"]
-    found = relax(base.system, moved.potential, "newton", TIGHT_FMAX, **options)
+    options = {name: study.relaxation[name] for name in ("max_steps", "max_step", "skin")}
+    found = relax_further(base, moved.potential, "newton", TIGHT_FMAX, **options)
     if not float(found.largest_force) <= max(study.relaxation["fmax"], TIGHT_FMAX):
         raise RelaxationError(
             "a structure with a parameter changed a little does not relax below a largest force "
             f"of {float(found.largest_force):.1e}: give a smaller verify.step or a larger "
             "relaxation.fmax"
         )
-    # Displacements are measured from where the study itself began.
-    return eqx.tree_at(lambda e: e.start, found, base.start)
+    return found
 
 
 def moves(point: Equilibrium, base: Equilibrium) -> Float[np.ndarray, "N D"]:

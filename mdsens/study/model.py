@@ -94,8 +94,12 @@ class Relaxation(Table):
             ``"preconditioned-lbfgs"``, ``"cg"``, ``"newton"``.
         fmax: largest force at which to stop, energy/length.
         max_steps: steps to take at most.
-        cell: what of the cell relaxes; ``"none"`` for nothing.
+        cell: what of the cell relaxes: ``"isotropic"``, ``"diagonal"``, ``"full"``, ``"shape"``, a
+            list of booleans or 0 and 1, one for each strain component in Voigt order, or
+            ``"none"`` for nothing.
         pressure: external pressure, energy/length^3; energy/length^2 in two dimensions.
+        stress: external stress in place of a pressure, a list of its Voigt components.
+        smax: largest stress at which to stop, where it has a tolerance of its own.
         max_step: largest move in one step, length.
         skin: length by which edges reach beyond the potential's range; chosen by default.
         fixed: indices of atoms that stay where they are, instead of the structure's own.
@@ -106,8 +110,10 @@ class Relaxation(Table):
     ] = "auto"
     fmax: Quantity = 1e-8
     max_steps: Annotated[int, Field(ge=0)] = 20_000
-    cell: Literal["none", "isotropic", "diagonal", "full"] = "none"
+    cell: Literal["none", "isotropic", "diagonal", "full", "shape"] | list[bool | int] = "none"
     pressure: Quantity = 0.0
+    stress: list[Quantity] | None = None
+    smax: Quantity | None = None
     max_step: Quantity = 0.2
     skin: Quantity | None = None
     fixed: list[Annotated[int, Field(ge=0)]] | None = None

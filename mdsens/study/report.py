@@ -150,6 +150,9 @@ def _figures(folder: Path, results: dict[str, Any]) -> Iterator[tuple[str, Figur
             [float(row["largest_force"] or "nan") for row in rows],
             results["fmax"],
             results["units"]["fmax"],
+            [float(row["largest_stress"] or "nan") for row in rows if "largest_stress" in row],
+            results.get("smax"),
+            results["units"].get("smax") or "",
         )
         yield "convergence", figure
     atoms = read_atoms(folder / STRUCTURE_NAME)
@@ -192,6 +195,17 @@ def _motions(atoms: ase.Atoms, results: dict[str, Any]) -> dict[str, Float[np.nd
     return motions
 
 
+def _stress_rows(results: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Of a cell that relaxes: the stress that is left, and what was asked for."""
+    if results.get("largest_stress") is None:
+        return []
+    rows = [("largest stress beside the load", error_text(results["largest_stress"]),
+             results["units"]["largest_stress"])]  # fmt: skip
+    if results["smax"] is not None:
+        rows.append(("asked for", f"{results['smax']:g}", results["units"]["smax"]))
+    return rows
+
+
 def _page(folder: Path, results: dict[str, Any], figures: list[Path]) -> str:
     units, certificate = results["units"], results["certificate"]
     title = for_html(results["study"])
@@ -214,6 +228,7 @@ def _page(folder: Path, results: dict[str, Any], figures: list[Path]) -> str:
         ("kind of structure", results["kind"], ""),
         ("largest force", error_text(results["largest_force"]), units["largest_force"]),
         ("asked for", f"{results['fmax']:g}", units["fmax"]),
+        *_stress_rows(results),
         ("steps", str(results["steps"]), ""),
         ("lowest eigenvalue", lowest, units["lowest_eigenvalue"]),
         ("null modes", kinds or "none", ""),

@@ -22,7 +22,7 @@ from mdsens.study.find import FILE_NAME
 from mdsens.study.results_file import RESULTS_NAME, SCHEMA
 from mdsens.study.study import Study
 from mdsens.study.toml import to_toml
-from mdsens.units import quotient_unit_name, unit_name
+from mdsens.units import in_dimensions, quotient_unit_name, unit_name
 
 STRUCTURE_NAME, TABLE_NAME, HISTORY_NAME = "relaxed.extxyz", "sensitivities.csv", "history.csv"
 ENSEMBLE_NAME = "ensemble.npz"
@@ -63,6 +63,11 @@ def collect(
         name: quotient_unit_name("length", potential.parameter_dimension(name), units)
         for name in parameters
     }
+    stress = certificate.largest_stress
+    if stress is not None and np.isnan(stress):
+        # The cell has no volume that a stress could be per.
+        stress = None
+    stress_unit = unit_name(in_dimensions("energy/volume", equilibrium.system.dimension), units)
     return {
         "schema": SCHEMA,
         "study": study.name,
@@ -72,6 +77,7 @@ def collect(
             "energy": unit_name("energy", units),
             "largest_force": unit_name("energy/length", units),
             "fmax": unit_name("energy/length", units),
+            **({} if stress is None else {"largest_stress": stress_unit, "smax": stress_unit}),
             "length": unit_name("length", units),
             "lowest_eigenvalue": unit_name("energy/length^2", units),
             "parameters": {name: potential.parameter_units(name, units) for name in parameters},
@@ -86,6 +92,7 @@ def collect(
         "energy": float(equilibrium.energy),
         "largest_force": float(equilibrium.largest_force),
         "fmax": equilibrium.fmax,
+        **({} if stress is None else {"largest_stress": stress, "smax": equilibrium.smax}),
         "converged": certificate.converged,
         "stable": certificate.stable,
         "kind": certificate.kind,
@@ -147,10 +154,13 @@ def write_files(
     (folder / TABLE_NAME).write_text(sensitivity.to_csv(), "utf-8")
     history = sensitivity.equilibrium.history
     if history is not None:
-        course = zip(history.enthalpies.tolist(), history.forces.tolist(), strict=True)
+        course = {"enthalpy": history.enthalpies, "largest_force": history.forces}
+        if history.stresses is not None and np.isfinite(history.stresses).all():
+            course["largest_stress"] = history.stresses
+        columns = {name: column.tolist() for name, column in course.items()}
         rows = (
-            {"step": step, "enthalpy": enthalpy, "largest_force": force}
-            for step, (enthalpy, force) in enumerate(course)
+            {"step": step, **dict(zip(columns, values, strict=True))}
+            for step, values in enumerate(zip(*columns.values(), strict=True))
         )
         (folder / HISTORY_NAME).write_text(csv_text(rows), "utf-8")
     if ensemble is not None:

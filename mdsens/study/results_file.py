@@ -37,6 +37,8 @@ class UnitNames(Section):
     energy: str
     largest_force: str
     fmax: str
+    largest_stress: str | None = None
+    smax: str | None = None
     length: str
     lowest_eigenvalue: str
     parameters: dict[str, str]
@@ -119,6 +121,8 @@ class Results(Section):
     energy: Number
     largest_force: Number
     fmax: float
+    largest_stress: Number | None = None
+    smax: float | None = None
     converged: bool
     stable: bool
     kind: Literal["minimum", "saddle", "unconverged"]

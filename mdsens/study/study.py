@@ -17,13 +17,14 @@ from mdsens.particles import System
 from mdsens.particles.system import read_atoms
 from mdsens.potentials import Potential
 from mdsens.relaxation import METHODS, Equilibrium, check_relaxation, relax, unrelaxed
+from mdsens.relaxation.arguments import checked_cell
 from mdsens.sensitivities.unrolled import single_parameter
 from mdsens.study.build import build_potential, build_system, quantity, structure_file
 from mdsens.study.find import default_name
 from mdsens.study.model import FileStructure, PackingStructure, StudyFile
 from mdsens.study.study_file import read_study
 from mdsens.units import in_dimensions
-from mdsens.values import distinct_names, real
+from mdsens.values import distinct_names, real, shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,8 +234,8 @@ def _ensemble_parameter(
         )
     if relaxation.cell != "none":
         raise InputError(
-            f"{asked} with relaxation.cell = {relaxation.cell!r}: an ensemble has a fixed cell; "
-            "set relaxation.cell=none"
+            f"{asked} with relaxation.cell = {shown(relaxation.cell)}: an ensemble has a fixed "
+            "cell; set relaxation.cell=none"
         )
     if len(parameters) != 1:
         raise InputError(
@@ -249,15 +250,25 @@ def _relaxation(file: StudyFile, dimension: int) -> dict[str, Any]:
     def number(name: str, measure: str) -> float:
         return quantity(getattr(table, name), measure, units, f"relaxation.{name}")
 
+    stresses = in_dimensions("energy/volume", dimension)
     fmax, max_step = number("fmax", "energy/length"), number("max_step", "length")
     for name, value in (("fmax", fmax), ("max_step", max_step)):
         real(value, f"relaxation.{name}", above=0)
+    with _naming("relaxation"):
+        cell = None if table.cell == "none" else checked_cell(table.cell)
     return {
         "method": table.method,
         "fmax": fmax,
         "max_steps": table.max_steps,
-        "cell": None if table.cell == "none" else table.cell,
-        "pressure": number("pressure", in_dimensions("energy/volume", dimension)),
+        "cell": cell,
+        "pressure": number("pressure", stresses),
+        "stress": None
+        if table.stress is None
+        else [
+            quantity(one, stresses, units, f"relaxation.stress[{index}]")
+            for index, one in enumerate(table.stress)
+        ],
+        "smax": None if table.smax is None else number("smax", stresses),
         "max_step": max_step,
         "skin": None if table.skin is None else number("skin", "length"),
     }

@@ -18,7 +18,7 @@ MAX_STEP = 0.02
 
 @pytest.fixture(scope="module")
 def start():
-    descent = Descent(cases.vacancy_crystal(), cases.POTENTIALS["lj-smooth"], None, 0.0, 1e-8, 100)
+    descent = Descent(cases.vacancy_crystal(), cases.POTENTIALS["lj-smooth"], None, 1e-8, 100)
     return descent.landscape, first_state(LBFGS(), descent.landscape, descent.q).without_memory()
 
 

@@ -81,9 +81,7 @@ def test_a_preconditioner_saves_more_than_half_of_the_steps():
 
 @pytest.mark.slow
 def test_a_minimiser_s_memory_is_written_over_and_nothing_else():
-    descent = Descent(
-        cases.bipyramid(), cases.POTENTIALS["lj-binary"], None, 0.0, 1e-8, max_steps=100
-    )
+    descent = Descent(cases.bipyramid(), cases.POTENTIALS["lj-binary"], None, 1e-8, max_steps=100)
     minimiser = LBFGS(max_step=0.1)
     state = first_state(minimiser, descent.landscape, descent.q)
     bounds = Bounds(jnp.asarray(1e-8), jnp.asarray(5), jnp.asarray(1.0))

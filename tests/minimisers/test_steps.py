@@ -10,7 +10,7 @@ from mdsens.minimisers import GradientDescent, first_state
 from mdsens.minimisers.steps import Bounds, Outcome, failure, outlook, within_skin
 from mdsens.relaxation.driver import Descent
 
-DESCENT = Descent(cases.dimer(), cases.POTENTIALS["lj-smooth"], None, 0.0, 1e-8, max_steps=100)
+DESCENT = Descent(cases.dimer(), cases.POTENTIALS["lj-smooth"], None, 1e-8, max_steps=100)
 STATE = first_state(GradientDescent(), DESCENT.landscape, DESCENT.q)
 
 

@@ -12,7 +12,7 @@ import mdsens
 from mdsens.errors import InputError
 from mdsens.mechanics import energy_forces_virial
 from mdsens.particles import EdgeSearch, edge_blocks, find_edges
-from mdsens.particles.edge_search import check_representable
+from mdsens.particles.edge_search import approach_bound, check_representable
 
 pytestmark = pytest.mark.xdist_group("particles")
 CELLS = pytest.mark.parametrize("name", cases.CELLS)
@@ -103,6 +103,34 @@ def test_the_reverse_of_an_edge_is_its_opposite(name):
     assert mask[reverse[mask]].all()
     assert np.array_equal(reverse[~mask], np.flatnonzero(~mask))
     np.testing.assert_allclose(vectors[reverse[mask]], -vectors[mask], atol=1e-12)
+
+
+@CELLS
+def test_no_images_out_of_reach_come_nearer_than_the_bound(name):
+    system, generator = (
+        cases.structure(name, cases.POTENTIALS["lj-smooth"]),
+        np.random.default_rng(6),
+    )
+    first, second, _, vectors = numerical.images(
+        system.positions, system.cell, system.pbc, 1.5 * REACH
+    )
+    before = np.linalg.norm(vectors, axis=1)
+    for size in (0.0, 0.01, 0.1):
+        deformation = np.eye(system.dimension) + 0.3 * size * generator.normal(
+            size=(system.dimension, system.dimension)
+        )
+        moves = generator.normal(size=system.positions.shape) * size
+        after = np.linalg.norm(vectors @ deformation + moves[second] - moves[first], axis=1)
+        moved = np.linalg.norm(moves, axis=1).max()
+        bound = float(approach_bound(moved, deformation, REACH))
+        assert np.all(after[before > REACH] >= REACH - bound - 1e-12)
+        assert (bound == 0.0) == (size == 0.0)
+
+
+def test_images_that_are_squeezed_together_come_as_near_as_the_bound_says():
+    squeezed = np.diag([0.9, 1.0, 1.0])
+    vector = np.array([REACH, 0.0, 0.0]) @ squeezed - [2 * 0.05, 0.0, 0.0]
+    assert float(approach_bound(0.05, squeezed, REACH)) == pytest.approx(REACH - vector[0])
 
 
 @pytest.mark.slow

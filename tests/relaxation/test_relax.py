@@ -204,7 +204,7 @@ def broken_system():
         ({"cell": "cubic"}, "cell = 'cubic': allowed are None, isotropic, diagonal, full"),
         ({"cell": ["full"]}, r"cell = \['full'\]: allowed are None, isotropic"),
         ({"cell": True}, "cell = True: allowed are None, isotropic"),
-        ({"cell": "full"}, "every direction is periodic"),
+        ({"cell": "full"}, "where a direction is periodic"),
         ({"fmax": 0.0}, "fmax = 0.0: give a finite number above 0"),
         ({"fmax": NAN}, "fmax = nan: give a finite number above 0"),
         ({"fmax": "1e-8"}, "fmax = '1e-8': give a finite number above 0"),

@@ -12,6 +12,7 @@ import pytest
 import mdsens
 from mdsens.cli import warn_in_a_line
 from mdsens.errors import MdsensWarning
+from mdsens.study.find import ready_folder
 
 
 def test_help_and_version_import_nothing_heavy():
@@ -49,7 +50,7 @@ def test_version(command):
 def test_list_names_the_ready_studies(command):
     status, out, _ = command("list")
     assert status == 0
-    for name in ("argon-cluster", "argon-vacancy", "silicon-vacancy", "soft-spheres-2d"):
+    for name in (path.parent.name for path in ready_folder().glob("*/study.toml")):
         assert name in out
 
 

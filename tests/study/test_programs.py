@@ -46,7 +46,7 @@ def test_other_positions_and_parameters_compile_nothing(cell):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("study", ["silicon-vacancy", "soft-spheres-2d"])
+@pytest.mark.parametrize("study", ["silicon-vacancy", "silicon-elastic", "soft-spheres-2d"])
 def test_a_study_compiles_few_programs(study, tmp_path):
     main = "from mdsens.cli import main; raise SystemExit(main())"
     command = [sys.executable, "-c", main, "run", study, "--out", str(tmp_path / "out")]

@@ -98,6 +98,13 @@ def test_a_ready_study_runs_and_writes_all_that_it_should(study, results):
     assert [name.replace(" ", "") for name in asked] == list(found["sensitivities"])
 
 
+#: By its unit, of which degree a quantity is in all energies, and in all lengths.
+DEGREES = {
+    "1": (0.0, 0.0), "degree": (0.0, 0.0), "Ang": (0.0, 1.0), "Ang^3": (0.0, 3.0), "eV": (1.0, 0.0),
+    "eV/Ang^3": (1.0, -3.0), "GPa": (1.0, -3.0),
+}  # fmt: skip
+
+
 @each()
 def test_the_energy_is_proportional_to_energies(study, results):
     """By Euler's theorem, sum theta dE/dtheta = E over all parameters that are energies.
@@ -108,7 +115,10 @@ def test_the_energy_is_proportional_to_energies(study, results):
     energies = [p for p, unit in found["units"]["parameters"].items() if is_energy(p, unit)]
     assert energies
     for name, observable in found["observables"].items():
-        degree = 1.0 if name in ("energy", "pressure", "stress") else 0.0
+        if observable["units"] == "reduced":
+            degree = float(name in ("energy", "pressure", "stress"))
+        else:
+            degree = DEGREES[observable["units"]][0]
         value = np.asarray(observable["value"])
         changes = sum(
             found["parameters"][p] * np.asarray(found["sensitivities"][name][p]) for p in energies
@@ -140,7 +150,7 @@ def test_a_structure_without_a_length_of_its_own_follows_the_lengths(study, resu
     }
     assert any(lengths.values())
     for name, observable in found["observables"].items():
-        degree = {"Ang": 1.0, "Ang^3": 3.0, "eV": 0.0, "degree": 0.0}[observable["units"]]
+        degree = DEGREES[observable["units"]][1]
         value = np.asarray(observable["value"])
         changes = sum(
             power * found["parameters"][p] * np.asarray(found["sensitivities"][name][p])
