@@ -3,6 +3,8 @@
 A physical dimension is written as powers of energy and length, e.g. ``"energy/length^2"``, or of
 volume, which is an area in two dimensions, e.g. ``"energy/volume"``. What has a unit of its own has
 a name of its own, e.g. ``"modulus"``, an energy per volume that everybody knows in GPa.
+
+The unit of mass is that of atomic masses (u), or 1 in reduced units; temperatures there are k_B T.
 """
 
 import math
@@ -36,6 +38,11 @@ class OwnUnit(NamedTuple):
 OWN_UNITS = {
     "modulus": OwnUnit("energy/length^3", "GPa", ase.units.GPa),
     "planar modulus": OwnUnit("energy/length^2", "N/m", ase.units.J / ase.units.m**2),
+    # It takes a mass too: an energy of 1 eV and a length of 1 Ang move one u in 98 THz.
+    "frequency": OwnUnit("1", "THz", 1e12 / ase.units.second),
+    "density of states": OwnUnit("1", "1/THz", 1e-12 * ase.units.second),
+    # A number of k_B.
+    "entropy": OwnUnit("1", "eV/K", 1.0 / ase.units.kB),
 }
 _LENGTHS = {"Ang": 1.0, "Angstrom": 1.0, "nm": ase.units.nm, "pm": 1e-2, "Bohr": ase.units.Bohr}
 _ENERGIES = {

@@ -21,6 +21,14 @@ from mdsens.observables.geometry import (
 from mdsens.observables.mechanics import energy, energy_per_atom, pressure, stress, volume
 from mdsens.observables.observable import Observable, parse
 from mdsens.observables.structure import coordination, radial_distribution
+from mdsens.observables.vibrations import (
+    heat_capacity,
+    phonon_density_of_states,
+    phonon_frequencies,
+    vibrational_entropy,
+    vibrational_free_energy,
+    zero_point_energy,
+)
 
 #: Every observable by the name under which a study asks for it.
 BY_NAME: dict[str, Callable[..., Observable]] = {
@@ -36,6 +44,12 @@ BY_NAME: dict[str, Callable[..., Observable]] = {
     "youngs_modulus": youngs_modulus,
     "poisson_ratio": poisson_ratio,
     "universal_anisotropy": universal_anisotropy,
+    "phonon_frequencies": phonon_frequencies,
+    "phonon_density_of_states": phonon_density_of_states,
+    "zero_point_energy": zero_point_energy,
+    "vibrational_free_energy": vibrational_free_energy,
+    "vibrational_entropy": vibrational_entropy,
+    "heat_capacity": heat_capacity,
     "distance": distance,
     "angle": angle,
     "coordination": coordination,
@@ -57,15 +71,21 @@ __all__ = [
     "elastic_constants",
     "energy",
     "energy_per_atom",
+    "heat_capacity",
     "lattice_constants",
     "mean_squared_displacement",
     "parse",
+    "phonon_density_of_states",
+    "phonon_frequencies",
     "poisson_ratio",
     "pressure",
     "radial_distribution",
     "shear_modulus",
     "stress",
     "universal_anisotropy",
+    "vibrational_entropy",
+    "vibrational_free_energy",
     "volume",
     "youngs_modulus",
+    "zero_point_energy",
 ]

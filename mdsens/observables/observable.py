@@ -253,7 +253,8 @@ def name_of(kind: str, *arguments: Any) -> str:
 
     Arguments:
         kind: e.g. ``"coordination"``.
-        arguments: numbers; those that are None at the end are left out.
+        arguments: numbers, tuples of numbers, or dicts of texts and numbers; those that are None at
+            the end are left out.
 
     Returns:
         E.g. ``"coordination(4.5,0.25)"``; `parse` reads it again.
@@ -264,19 +265,45 @@ def name_of(kind: str, *arguments: Any) -> str:
     return f"{kind}({','.join(map(exact, given))})" if given else kind
 
 
-def exact(number: float) -> str:
-    """A number in as few digits as tell it from all others: 4 for 4.0, and 4.5 for 4.5."""
-    if isinstance(number, int):
+def exact(number: Any) -> str:
+    """A number in as few digits as tell it from all others: 4 for 4.0, and 4.5 for 4.5.
+
+    Several in a list, or by text in a dict, are written so each.
+    """
+    if isinstance(number, tuple):
+        return f"[{','.join(map(exact, number))}]"
+    if isinstance(number, dict):
+        return "{" + ",".join(f"{key!r}:{exact(one)}" for key, one in number.items()) + "}"
+    if number is None or isinstance(number, int):
         return str(number)
     short = f"{number:g}"
     return short if float(short) == number else repr(number)
+
+
+def bin_labels(symbol: str, centres: Float[np.ndarray, " bins"]) -> tuple[str, ...]:
+    """Names of bins by their centres, with as many digits as tell them apart.
+
+    Arguments:
+        symbol: what is binned, e.g. ``"r"``.
+        centres: shape (bins,).
+
+    Returns:
+        E.g. ``("r=0.05", "r=0.15")``.
+    """
+    labels: tuple[str, ...] = ()
+    for digits in range(4, 18):
+        labels = tuple(f"{symbol}={centre:.{digits}g}" for centre in centres)
+        if len(set(labels)) == len(labels):
+            break
+    return labels
 
 
 def parse(name: str) -> Observable:
     """Read an observable from text such as ``"volume"`` or ``"distance(0, 1)"``.
 
     Arguments:
-        name: the observable's name, with arguments as in Python; numbers and lists are allowed.
+        name: the observable's name, with arguments as in Python; numbers, lists and dicts are
+            allowed.
 
     Returns:
         The Observable.

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from mdsens.compilation import compiled
 from mdsens.errors import InputError
-from mdsens.observables.observable import Observable, name_of
+from mdsens.observables.observable import Observable, bin_labels, name_of
 from mdsens.particles import EdgeList, Edges, EdgeSearch, System, edge_blocks
 from mdsens.potentials.pair import smooth_switch
 from mdsens.relaxation import Equilibrium
@@ -99,19 +99,9 @@ def _radial_distribution(r_max: float, bins: int, width: float | None) -> Observ
         name,
         "1",
         value,
-        labels=_bin_labels(centres),
+        labels=bin_labels("r", centres),
         traceable=False,
     )
-
-
-def _bin_labels(centres: Float[np.ndarray, " bins"]) -> tuple[str, ...]:
-    """Names of bins by their centres, with as many digits as tell them apart."""
-    labels: tuple[str, ...] = ()
-    for digits in range(4, 18):
-        labels = tuple(f"r={r:.{digits}g}" for r in centres)
-        if len(set(labels)) == len(labels):
-            break
-    return labels
 
 
 @compiled

@@ -1,0 +1,180 @@
+"""Vibrations: squares of frequencies, and the modes in which they are stationary.
+
+A frequency of several equal ones has no derivative of its own: of every member of such a set the
+square and its derivatives are those of the set's mean, the trace of the dynamical matrix over its
+modes divided by their number, which has derivatives like any other.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Complex, Float, Int
+
+from mdsens.arrays import array_module, in_numpy, on_device
+from mdsens.compilation import compiled
+from mdsens.linalg.null_space import NEGLIGIBLE, NULL_FRACTION
+from mdsens.mechanics.dynamical_matrix import products_with_waves, wave_hessians
+from mdsens.particles.edges import EdgeList
+from mdsens.particles.system import System
+from mdsens.potentials.potential import Potential
+
+#: Neighbouring squares of frequencies whose relative difference is less belong to one set. Forces
+#: of 1e-8 that a relaxation leaves split what symmetry makes equal by some 1e-7 in soft crystals.
+SAME = 1e-6
+#: What rounding leaves of a square, as a part of the largest; what is less is zero.
+ROUNDING = 1e-13
+
+
+class Modes(eqx.Module):
+    """The vibrations of each of Q wave vectors, F = N D of them, by ascending squares.
+
+    Attributes:
+        vectors: shape (Q, F, N, D), displacements times the roots of masses, orthonormal.
+        squares: shape (Q, F), squares of angular frequencies, energy/length^2/mass: the mean over
+            the set that each belongs to.
+        sets: shape (Q, F), number of that set, of all that there are.
+        still: shape (Q, F), whether nothing pulls a mode back: its square is 0, and stays so.
+    """
+
+    vectors: Complex[Array, "Q F N D"]
+    squares: Float[Array, "Q F"]
+    sets: Int[Array, "Q F"]
+    still: Bool[Array, "Q F"]
+
+
+def vibrational_modes(
+    system: System,
+    potential: Potential,
+    edge_list: EdgeList,
+    wave_vectors: Float[np.ndarray, "Q D"],
+    inverse_roots: Float[Any, " N"],
+    null_vectors: Float[Any, "M N D"],
+) -> Modes:
+    """The modes of a system: eigenvectors of its dynamical matrices.
+
+    On the host, or with JAX where it traces the system; without derivatives.
+
+    Arguments:
+        system: N atoms in D dimensions.
+        potential: the potential.
+        edge_list: all edges within the potential's range.
+        wave_vectors: shape (Q, D), in the basis of the reciprocal lattice.
+        inverse_roots: shape (N,), one over the root of each atom's mass, 0 for one that is fixed.
+        null_vectors: shape (M, N, D), displacements of a cell and all its images alike that cost no
+            energy by symmetry.
+
+    Returns:
+        The Modes.
+    """
+    hessians = wave_hessians(system, potential, edge_list, on_device(wave_vectors))
+    known = in_numpy(jax.lax.stop_gradient((hessians, inverse_roots, null_vectors)))
+    xp, (hessians, inverse_roots, null_vectors) = array_module(known), known
+    weights = xp.repeat(inverse_roots, system.dimension).astype(complex)
+    matrices = weights[None, :, None] * hessians * weights[None, None, :]
+    matrices = (matrices + xp.conj(xp.swapaxes(matrices, 1, 2))) / 2
+    roots = xp.where(
+        inverse_roots > 0.0, 1.0 / xp.where(inverse_roots > 0.0, inverse_roots, 1.0), 0.0
+    )
+    rows = (null_vectors * roots[None, :, None]).reshape(len(null_vectors), -1)
+
+    in_phase = np.all(wave_vectors == np.round(wave_vectors), axis=1)
+    parts = [
+        _eigenvectors(xp, matrices[np.flatnonzero(chosen)], rows if alike else None)
+        for alike, chosen in ((True, in_phase), (False, ~in_phase))
+        if chosen.any()
+    ]
+    squares, vectors, still = (xp.concatenate(part) for part in zip(*parts, strict=True))
+    order = np.argsort(np.concatenate([np.flatnonzero(in_phase), np.flatnonzero(~in_phase)]))
+    squares, vectors, still = squares[order], vectors[order], still[order]
+
+    sets = _sets(xp, squares)
+    means = _means(xp, squares, sets)
+    shape = (*squares.shape, *system.positions.shape)
+    found = xp.swapaxes(vectors, 1, 2).reshape(shape), xp.where(still, 0.0, means), sets, still
+    return Modes(*map(on_device, found))
+
+
+@compiled(heavy=True)
+def squares_of_modes(
+    system: System,
+    potential: Potential,
+    edge_list: EdgeList,
+    wave_vectors: Float[Array, "Q D"],
+    inverse_roots: Float[Array, " N"],
+    modes: Modes,
+) -> Float[Array, "Q F"]:
+    """Squares of angular frequencies from modes that are kept: quotients of Rayleigh.
+
+    With e an eigenvector of the dynamical matrix D, e^+ D e is its eigenvalue and stationary in e:
+    its first derivatives are e^+ dD e, and no eigenvector is differentiated.
+
+    Arguments:
+        system: N atoms in D dimensions.
+        potential: the potential.
+        edge_list: all edges within the potential's range.
+        wave_vectors: shape (Q, D), in the basis of the reciprocal lattice.
+        inverse_roots: shape (N,), one over the root of each atom's mass, 0 for one that is fixed.
+        modes: those of this system, which count as constant.
+
+    Returns:
+        Shape (Q, F), energy/length^2/mass: of each the mean over its set; 0 for what is still.
+    """
+    shape = modes.vectors.shape
+    weights = inverse_roots.astype(complex)[None, None, :, None]
+    waves = (modes.vectors * weights).reshape(-1, *shape[2:])
+    of_waves = jnp.repeat(wave_vectors, shape[1], axis=0)
+    products = products_with_waves(system, potential, edge_list, of_waves, waves)
+    squares = jnp.sum((jnp.conj(waves) * products).real, axis=(1, 2)).reshape(shape[:2])
+    return jnp.where(modes.still, 0.0, _means(jnp, squares, modes.sets))
+
+
+def _eigenvectors(xp: Any, matrices: Any, rows: Any) -> tuple[Any, Any, Any]:
+    """Ascending eigenvalues, eigenvectors as columns, and which of them are still."""
+    size = matrices.shape[-1]
+    if rows is None:
+        values, vectors = xp.linalg.eigh(matrices)
+        still, zero = xp.zeros(values.shape, bool), ROUNDING
+    else:
+        # Known to be still, whatever forces are left: out of the way of all others. In phase all
+        # images move alike, and the matrix is real.
+        projector = xp.linalg.pinv(rows, rtol=NEGLIGIBLE) @ rows
+        others = xp.eye(size) - projector
+        within = others[None] @ matrices.real @ others[None]
+        beyond = 2.0 * xp.sqrt(xp.sum(within**2, axis=(1, 2), keepdims=True))
+        values, vectors = xp.linalg.eigh(within + beyond * projector[None])
+        still, zero = xp.sum(vectors * (projector[None] @ vectors), axis=1) > 0.5, NULL_FRACTION
+        vectors = vectors.astype(complex)
+    values = xp.where(still, 0.0, values)
+    largest = xp.max(xp.abs(values), axis=1, keepdims=True)
+    still = still | (xp.abs(values) <= zero * largest)
+    values = xp.where(still, 0.0, values)
+    order = xp.argsort(values, axis=1)
+    return (
+        xp.take_along_axis(values, order, axis=1),
+        xp.take_along_axis(vectors, order[:, None, :], axis=2),
+        xp.take_along_axis(still, order, axis=1),
+    )
+
+
+def _sets(xp: Any, squares: Any) -> Any:
+    """Number of the set of equal ones that each of ascending squares belongs to."""
+    sizes = xp.abs(squares)
+    allowed = SAME * xp.maximum(sizes[:, 1:], sizes[:, :-1]) + ROUNDING * xp.max(
+        sizes, axis=1, keepdims=True
+    )
+    apart = squares[:, 1:] - squares[:, :-1] > allowed
+    begins = xp.concatenate([xp.ones((len(squares), 1), bool), apart], axis=1)
+    return (xp.cumsum(begins.reshape(-1)) - 1).reshape(squares.shape)
+
+
+def _means(xp: Any, squares: Any, sets: Any) -> Any:
+    """The mean over each square's set."""
+    flat, numbers = squares.reshape(-1), sets.reshape(-1)
+    if xp is np:
+        return (np.bincount(numbers, flat) / np.bincount(numbers))[sets]
+    blank = jnp.zeros_like(flat)
+    counts = jnp.maximum(blank.at[numbers].add(1.0), 1.0)
+    return (blank.at[numbers].add(flat) / counts)[sets]

@@ -1,0 +1,211 @@
+"""Waves in a structure: one wave vector or a mesh of them, with masses, and their modes."""
+
+import dataclasses
+import functools
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from mdsens.arrays import array_module, in_numpy, on_device
+from mdsens.errors import InputError
+from mdsens.mechanics.vibrations import Modes, squares_of_modes, vibrational_modes
+from mdsens.particles import EdgeList, System
+from mdsens.particles.masses import Masses
+from mdsens.potentials.potential import Potential
+from mdsens.relaxation import Equilibrium
+from mdsens.units import size_of_unit
+from mdsens.values import is_traced
+
+#: Vibrations of a cell up to which its dynamical matrix is diagonalised: minutes on one core.
+MOST_VIBRATIONS = 3000
+#: Complex numbers in the eigenvectors of all wave vectors, at most: 1 GiB.
+MOST_NUMBERS = 2**26
+
+
+@dataclasses.dataclass(frozen=True)
+class Waves:
+    """Wave vectors and masses: what decides which modes a structure has.
+
+    Attributes:
+        masses: of the atoms.
+    """
+
+    masses: Masses
+
+    def vectors(self, system: System) -> Float[np.ndarray, "Q D"]:
+        """The wave vectors, in the basis of the reciprocal lattice."""
+        raise NotImplementedError
+
+    def modes(self, equilibrium: Equilibrium) -> Modes:
+        """The modes of an equilibrium."""
+        held = equilibrium.at_fixed_cell
+        return vibrational_modes(*self._given(held), held.backbone.null_vectors(held.q))
+
+    def squares(self, equilibrium: Equilibrium, modes: Modes) -> Float[Any, "Q F"]:
+        """Squares of angular frequencies, energy/length^2/mass.
+
+        Arguments:
+            equilibrium: where they may be traced.
+            modes: its modes.
+
+        Returns:
+            Shape (Q, F).
+        """
+        if not is_traced((equilibrium.q, equilibrium.landscape, modes)):
+            return modes.squares
+        # Several observables ask for the same; what is kept with it keeps its address its own.
+        key = f"squares_{id(modes)}"
+        if key not in vars(equilibrium):
+            system, potential, edge_list, vectors, roots = self._given(equilibrium.at_fixed_cell)
+            squares = squares_of_modes(
+                system, potential, edge_list, on_device(vectors), roots, modes
+            )
+            vars(equilibrium)[key] = modes, squares
+        return vars(equilibrium)[key][1]
+
+    def _given(
+        self, held: Equilibrium
+    ) -> tuple[System, Potential, EdgeList, Float[np.ndarray, "Q D"], Float[Any, " N"]]:
+        """System, potential, edges, wave vectors, and inverse roots of masses."""
+        system, backbone = held.system, held.backbone
+        inverse_roots: Any = 1.0 / np.sqrt(self.masses.of(system))
+        fixed, species = known = in_numpy((system.fixed, system.species))
+        xp = array_module(known)
+        if self.masses.by_atom is None:
+            inverse_roots = xp.asarray(inverse_roots)[species]
+        # What is fixed is as good as infinitely heavy.
+        inverse_roots = on_device(xp.where(fixed, 0.0, inverse_roots))
+        of_system = system, backbone.potential, backbone.edge_list
+        return *of_system, self.vectors(system), inverse_roots
+
+    def require(self, system: System, name: str) -> None:
+        """Raise InputError where a system has no such waves, or too many of them.
+
+        Arguments:
+            system: the system.
+            name: of the observable, for the message.
+        """
+        self.masses.require(system, name)
+        vibrations = system.atom_count * system.dimension
+        if vibrations > MOST_VIBRATIONS:
+            raise InputError(
+                f"{name}: the cell has {vibrations} vibrations of each wave vector, and up to "
+                f"{MOST_VIBRATIONS} are computed: take a smaller cell"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class OneWave(Waves):
+    """One wave vector.
+
+    Attributes:
+        vector: in the basis of the reciprocal lattice; None: 0.
+    """
+
+    vector: tuple[float, ...] | None
+
+    def vectors(self, system: System) -> Float[np.ndarray, "Q D"]:
+        """It alone."""
+        return np.array([self.vector or (0.0,) * system.dimension])
+
+    def require(self, system: System, name: str) -> None:
+        """Also where it runs along a direction that is not periodic."""
+        if self.vector is not None:
+            _require_directions(self.vector, 0, system, name, "q")
+        super().require(system, name)
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshOfWaves(Waves):
+    """A mesh of wave vectors that begins at 0.
+
+    Attributes:
+        counts: how many along each reciprocal lattice vector, or along all where there may be
+            waves; None: only 0, where nothing is periodic.
+    """
+
+    counts: int | tuple[int, ...] | None
+
+    def vectors(self, system: System) -> Float[np.ndarray, "Q D"]:
+        """Of each two that are opposite one, which stands for both."""
+        return _mesh(self._counts_in(system))[0]
+
+    def weights(self, system: System) -> Float[np.ndarray, " Q"]:
+        """The part of the whole mesh that each wave vector stands for."""
+        return _mesh(self._counts_in(system))[1]
+
+    def stable_modes(self, equilibrium: Equilibrium) -> Modes:
+        """The modes; an error where one of them is imaginary."""
+        modes = self.modes(equilibrium)
+        if is_traced(modes):
+            return modes
+        squares = np.asarray(modes.squares)
+        if (squares < 0.0).any():
+            system = equilibrium.system
+            unit = "THz" if system.units == "ase" else "in reduced units"
+            lowest = np.sqrt(-squares.min()) / (
+                2.0 * np.pi * size_of_unit("frequency", system.units)
+            )
+            at = self.vectors(system)[squares.min(axis=1).argmin()]
+            raise InputError(
+                f"of {squares.size} vibrations {(squares < 0.0).sum()} are imaginary, the worst at "
+                f"q = ({', '.join(f'{one:.4g}' for one in at)}) with {lowest:.3g}i {unit}: this "
+                "is a saddle, not a place of rest; displace the atoms of a larger cell, and relax "
+                "again"
+            )
+        return modes
+
+    def require(self, system: System, name: str) -> None:
+        """Also where it has waves along a direction that is not periodic."""
+        if self.counts is None and any(system.pbc):
+            raise InputError(
+                f"{name} of what is periodic: say how many wave vectors to take along each "
+                "reciprocal lattice vector, as in mesh=8"
+            )
+        counts = self._counts_in(system)
+        _require_directions(counts, 1, system, name, "mesh")
+        super().require(system, name)
+        vibrations = system.atom_count * system.dimension
+        if math.prod(counts) // 2 * vibrations**2 > MOST_NUMBERS:
+            raise InputError(
+                f"{name}: {math.prod(counts)} wave vectors with {vibrations} vibrations each take "
+                f"more than {MOST_NUMBERS >> 26} GiB: take a coarser mesh"
+            )
+
+    def _counts_in(self, system: System) -> tuple[int, ...]:
+        if isinstance(self.counts, tuple):
+            return self.counts
+        return tuple((self.counts or 1) if periodic else 1 for periodic in system.pbc)
+
+
+@functools.lru_cache(maxsize=8)
+def _mesh(counts: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Wave vectors and weights of a mesh, of two that are opposite the first with both weights."""
+    whole = np.array(list(itertools.product(*map(range, counts))))
+    # What runs backwards in time has the opposite wave vector and the same frequency.
+    places, opposite = (
+        np.ravel_multi_index(tuple(rows.T), counts) for rows in (whole, -whole % counts)
+    )
+    kept = places <= opposite
+    weights = np.where(places == opposite, 1.0, 2.0)[kept] / len(whole)
+    return whole[kept] / np.array(counts), weights
+
+
+def _require_directions(
+    given: tuple[float, ...], still: int, system: System, name: str, key: str
+) -> None:
+    """Raise InputError unless there is a number for each direction, `still` where it may be."""
+    if len(given) != system.dimension:
+        raise InputError(
+            f"{name}: {key} has {len(given)} numbers: give {system.dimension}, one for each "
+            "direction"
+        )
+    for axis, (one, periodic) in enumerate(zip(given, system.pbc, strict=True)):
+        if one != still and not periodic:
+            raise InputError(
+                f"{name}: {key} is {one:g} in direction {axis}, which is not periodic and has no "
+                f"waves: give {still} there"
+            )
