@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from mdsens.observables.geometry import angle, distance, mean_squared_displacement
-from mdsens.observables.mechanics import energy, energy_per_atom, pressure, stress, volume
+from mdsens.observables.mechanics import area, energy, energy_per_atom, pressure, stress, volume
 from mdsens.observables.observable import Observable, parse
 from mdsens.observables.structure import coordination, radial_distribution
 
@@ -14,6 +14,7 @@ BY_NAME: dict[str, Callable[..., Observable]] = {
     "pressure": pressure,
     "stress": stress,
     "volume": volume,
+    "area": area,
     "distance": distance,
     "angle": angle,
     "coordination": coordination,
@@ -25,6 +26,7 @@ __all__ = [
     "BY_NAME",
     "Observable",
     "angle",
+    "area",
     "coordination",
     "distance",
     "energy",
