@@ -34,6 +34,8 @@ STUDIES = (
     "soft-spheres-2d",
     "argon-cluster",
     "morse-copper-surface",
+    "vacancy-formation",
+    "surface-energy",
 )
 #: Cells in a batch, and those of them that ASE relaxes.
 CELLS, QUICK_CELLS = (1000, 20), (8, 2)

@@ -124,6 +124,24 @@ def powers(dimension: str, spatial: int = 3) -> dict[str, int]:
     return found
 
 
+def dimension_of(energy: int, length: int) -> str:
+    """A physical dimension from its powers: what `powers` reads again.
+
+    Arguments:
+        energy: power of energy.
+        length: power of length.
+
+    Returns:
+        E.g. ``"energy/length^2"``; ``"1"`` where both are zero.
+    """
+
+    def factors(sign: int) -> list[str]:
+        given = {"energy": sign * energy, "length": sign * length}
+        return [f"{b}^{power}" if power > 1 else b for b, power in given.items() if power > 0]
+
+    return "/".join(["*".join(factors(1)) or "1", *factors(-1)])
+
+
 def in_dimensions(dimension: str, spatial: int) -> str:
     """A physical dimension in powers of energy and length, for two or three spatial dimensions.
 

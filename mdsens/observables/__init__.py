@@ -18,7 +18,7 @@ from mdsens.observables.geometry import (
     lattice_constants,
     mean_squared_displacement,
 )
-from mdsens.observables.mechanics import energy, energy_per_atom, pressure, stress, volume
+from mdsens.observables.mechanics import area, energy, energy_per_atom, pressure, stress, volume
 from mdsens.observables.observable import Observable, parse
 from mdsens.observables.structure import coordination, radial_distribution
 from mdsens.observables.vibrations import (
@@ -50,6 +50,7 @@ BY_NAME: dict[str, Callable[..., Observable]] = {
     "vibrational_free_energy": vibrational_free_energy,
     "vibrational_entropy": vibrational_entropy,
     "heat_capacity": heat_capacity,
+    "area": area,
     "distance": distance,
     "angle": angle,
     "coordination": coordination,
@@ -63,6 +64,7 @@ __all__ = [
     "BY_NAME",
     "Observable",
     "angle",
+    "area",
     "bulk_modulus",
     "cell_angles",
     "coordination",

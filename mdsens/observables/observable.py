@@ -158,11 +158,14 @@ class Observable:
         except InputError:
             return False
 
-    def check(self, equilibrium: "Equilibrium") -> None:
+    def check(self, equilibrium: "Equilibrium") -> tuple[int, ...]:
         """See that it can be computed at a structure; where it may be compiled, by tracing alone.
 
         Arguments:
             equilibrium: a structure with the atoms, the cell and the boundaries it will have.
+
+        Returns:
+            The shape of its value.
 
         Raises:
             InputError: an atom that does not exist, a volume where there is none, and the like.
@@ -171,9 +174,8 @@ class Observable:
             self.require(equilibrium)
         elif self.traceable:
             # A copy: what an equilibrium keeps of its own must not be what was traced here.
-            jax.eval_shape(lambda: self.function(copy.copy(equilibrium)))
-        else:
-            self.function(equilibrium)
+            return jax.eval_shape(lambda: self.function(copy.copy(equilibrium))).shape
+        return np.shape(self.function(equilibrium))
 
     def dimension_in(self, spatial: int) -> str:
         """The physical dimension in a system of two or three dimensions.

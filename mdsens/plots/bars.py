@@ -1,6 +1,6 @@
 """Bars of sensitivities."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ def sensitivities(sensitivity: Sensitivity) -> Figure:
     return sensitivities_figure(sensitivity.to_dict())
 
 
-def sensitivities_figure(results: Mapping[str, Any]) -> Figure:
+def sensitivities_figure(results: Mapping[str, Any], names: Iterable[str] | None = None) -> Figure:
     """A bar for each scalar observable and parameter: per cent of change per per cent.
 
     Where an observable is zero within its error there is no logarithm; theta dO/dtheta takes its
@@ -43,15 +43,14 @@ def sensitivities_figure(results: Mapping[str, Any]) -> Figure:
 
     Arguments:
         results: what results.json holds.
+        names: the observables to show; None: all.
 
     Returns:
         The Figure.
     """
-    scalars = [
-        name
-        for name, observable in results["observables"].items()
-        if isinstance(observable["value"], (int, float))
-    ]
+    given = results["observables"]
+    shown = given if names is None else names
+    scalars = [name for name in shown if isinstance(given[name]["value"], (int, float))]
     parameters = list(results["parameters"])
     columns = min(len(scalars), 2) or 1
     rows = -(-len(scalars) // columns) or 1

@@ -28,6 +28,8 @@ from mdsens.values import choice, instance
 SPECIES_COLORS = ("#C9DFF1", "#E8A33D", "#3C8D6E", "#7A4E8A")
 #: Fill of atoms that are constrained, and colour of arrows.
 FIXED_COLOR, ARROW_COLOR = "#8C8C8C", "#101010"
+#: A picture narrower than this part of its height has no room for two texts above it.
+NARROW = 0.7
 #: Vectors shorter than this part of the longest are not drawn.
 SHORTEST_ARROW = 0.02
 #: Vectors that move no particle by this part of a length, per relative change, are none.
@@ -448,19 +450,24 @@ def _draw_arrows(
     if dimension == 3 and drawn.sum() > MOST_ARROWS:
         drawn &= lengths >= np.sort(lengths)[-MOST_ARROWS]
         title += f" (the {MOST_ARROWS} longest)"
-    extent = max(np.ptp(axes.get_xlim()), np.ptp(axes.get_ylim()))
+    wide, high = np.ptp(axes.get_xlim()), np.ptp(axes.get_ylim())
+    extent, narrow = max(wide, high), wide < NARROW * high
     # The longest arrow spans a tenth of the picture, the typical one is still to be seen.
     scale = longest / (0.11 * extent)
     arrows = axes.quiver(
         plane[drawn, 0], plane[drawn, 1], vectors[drawn, 0], vectors[drawn, 1],
         angles="xy", scale_units="xy", scale=scale, color=ARROW_COLOR, width=0.0045,
+        units="height" if narrow else "width",
         headwidth=3.6, headlength=4.2, headaxislength=3.8, zorder=3, edgecolor="white",
         linewidth=0.35,
     )  # fmt: skip
     key = _round_number(longest)
     text = f"{key:g} {pretty_unit(unit)}".strip()
     axes.set_title(title, fontsize=11, loc="left", pad=8)
-    axes.quiverkey(arrows, 0.90, 1.035, key, text, labelpos="W", coordinates="axes",
+    # Beside the title; of a tall and narrow picture, where there is no room for both, at its right.
+    beside = 1.06 + 0.5 * key / scale / wide
+    x, y, side = (beside, 0.97, "S") if narrow else (0.90, 1.035, "W")
+    axes.quiverkey(arrows, x, y, key, text, labelpos=side, coordinates="axes",
                    fontproperties={"size": 9})  # fmt: skip
 
 

@@ -179,7 +179,8 @@ class DerivativesByName(Archived, Mapping[str, Mapping[str, Derivative]]):
         values = np.asarray(self.parameters[parameter])
         return values.reshape(values.shape + (1,) * (dimensions - values.ndim))
 
-    def _rows(self) -> Iterator[dict[str, Any]]:
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The rows of tables, one for each number and parameter, their cells by column."""
         logarithms, uncertain = self.logarithmic(), self.logarithmic_errors()
         for first, labels in self._leading:
             for name, by_parameter in self.derivatives.items():
@@ -218,11 +219,11 @@ class DerivativesByName(Archived, Mapping[str, Mapping[str, Derivative]]):
         """A table with one row per number and parameter, units in columns of their own."""
         import pandas
 
-        return pandas.DataFrame(list(self._rows()))
+        return pandas.DataFrame(list(self.rows()))
 
     def to_csv(self) -> str:
         """The table of `to_dataframe` as text with commas."""
-        return csv_text(self._rows())
+        return csv_text(self.rows())
 
     def to_xarray(self) -> "xarray.Dataset":
         """Values and derivatives with named axes; positions under ``"positions"``.
@@ -270,7 +271,7 @@ class DerivativesByName(Archived, Mapping[str, Mapping[str, Derivative]]):
             text = self.to_csv()
         elif path.suffix == ".json":
             positions = {name: np.asarray(x).tolist() for name, x in self.positions.items()}
-            text = json.dumps({"rows": list(self._rows()), "positions": positions})
+            text = json.dumps({"rows": list(self.rows()), "positions": positions})
         elif path.suffix == SUFFIX:
             super().save(path)
             return
@@ -413,7 +414,7 @@ class Sensitivity(Summarised, DerivativesByName[Float[Array, "..."]]):
     def _table(self) -> list[tuple[str, ...]]:
         """Rows of observable, parameter, derivative, its error, and unit, as text."""
         rows: list[tuple[str, ...]] = []
-        for row in self._rows():
+        for row in self.rows():
             label = row["observable"] + (f" {row['component']}" if row["component"] else "")
             error = row["derivative_error"]
             known = error

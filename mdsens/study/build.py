@@ -59,12 +59,15 @@ def quantity(value: Any, dimension: str, units: str, key: str) -> float:
         raise InputError(f"{key} = {shown(value)}: give a finite number") from None
 
 
-def structure_file(structure: FileStructure | PackingStructure, folder: Path) -> Path | None:
+def structure_file(
+    structure: FileStructure | PackingStructure, folder: Path, key: str = "structure"
+) -> Path | None:
     """The file that a study's structure is read from.
 
     Arguments:
         structure: its table.
         folder: the study's folder, from which a file's path is taken.
+        key: path of its table in the study.
 
     Returns:
         Its path; None where the structure is built.
@@ -74,19 +77,22 @@ def structure_file(structure: FileStructure | PackingStructure, folder: Path) ->
     """
     if not isinstance(structure, FileStructure):
         return None
-    path = folder / path_of(structure.file, "structure.file")
-    if not is_file(path, "structure.file"):
+    path = folder / path_of(structure.file, f"{key}.file")
+    if not is_file(path, f"{key}.file"):
         beside = [other.name for other in folder.iterdir() if other.is_file()]
         what = "is a folder" if path.is_dir() else "there is no such file"
         raise InputError(
-            f"structure.file = {shown(structure.file)}: {what} in {str(folder)!r}"
+            f"{key}.file = {shown(structure.file)}: {what} in {str(folder)!r}"
             f"{nearest(structure.file, beside)}"
         )
     return path
 
 
 def build_system(
-    structure: FileStructure | PackingStructure, units: str, atoms: ase.Atoms | None
+    structure: FileStructure | PackingStructure,
+    units: str,
+    atoms: ase.Atoms | None,
+    key: str = "structure",
 ) -> System:
     """The starting structure of a study.
 
@@ -94,6 +100,7 @@ def build_system(
         structure: its table.
         units: ``"ase"`` or ``"reduced"``.
         atoms: what the structure's file holds; None where it is built.
+        key: path of its table in the study.
 
     Returns:
         The System.
@@ -108,8 +115,8 @@ def build_system(
         try:
             system = random_packing(**table, units=units)
         except InputError as error:
-            raise InputError(f"structure.{error}") from None
-    return system if structure.rattle is None else _rattled(system, structure.rattle)
+            raise InputError(f"{key}.{error}") from None
+    return system if structure.rattle is None else _rattled(system, structure.rattle, key)
 
 
 def build_potential(table: Mapping[str, Any], units: str) -> Potential:
@@ -183,8 +190,8 @@ def _argument(
     }
 
 
-def _rattled(system: System, rattle: Rattle) -> System:
-    key = "structure.rattle.amplitude"
+def _rattled(system: System, rattle: Rattle, table: str) -> System:
+    key = f"{table}.rattle.amplitude"
     amplitude = quantity(rattle.amplitude, "length", system.units, key)
     amplitude = real(amplitude, key, at_least=0, at_most=LARGEST_RATTLE)
     moves = np.random.default_rng(rattle.seed).normal(0.0, amplitude, system.positions.shape)

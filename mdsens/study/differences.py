@@ -1,7 +1,7 @@
 """Finite differences of relaxed structures along one parameter, and what they can resolve."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import equinox as eqx
@@ -16,11 +16,10 @@ from mdsens.observables import Observable
 from mdsens.potentials import Potential
 from mdsens.relaxation import Equilibrium
 from mdsens.relaxation.relax import relax_further
-from mdsens.study.study import Study
+from mdsens.study.formulas import Expansion, Formula
+from mdsens.study.study import POSITIONS, StudyStructure
 from mdsens.units import unit_name
 
-#: What the relaxed positions are called beside the observables.
-POSITIONS = "positions"
 #: Largest force that structures are relaxed to for finite differences, energy/length.
 TIGHT_FMAX = 1e-12
 #: How far two displacements that should be opposite, or double, may be off.
@@ -68,7 +67,7 @@ class Differences:
 
     def __init__(
         self,
-        study: Study,
+        study: StudyStructure,
         base: Equilibrium,
         name: str,
         observables: Iterable[Observable],
@@ -196,29 +195,133 @@ class Differences:
             The Difference.
         """
         function = self.observables[observable]
-        values = {
-            change: np.asarray(function(self.at(change)), float)
-            for change in (0.0, step, -step, step / 2, -step / 2)
-        }
 
-        def central(h: float) -> np.ndarray | np.float64:
-            return (values[h] - values[-h]) / (2.0 * h)
+        def value(change: float) -> np.ndarray | np.float64:
+            return np.asarray(function(self.at(change)), float)
 
-        def even(h: float) -> np.ndarray | np.float64:
-            return values[h] + values[-h] - 2.0 * values[0.0]
+        return extrapolated(value, step, self.worse * np.asarray(error))
 
-        wide, narrow = central(step), central(step / 2)
-        uneven = np.abs(even(step) - 4.0 * even(step / 2)) / (2.0 * step)
-        # Structures that came down less far are less well known.
-        worse = max(1.0, self.largest_force / max(float(self.base.largest_force), 1e-300))
-        return Difference(
-            (4.0 * narrow - wide) / 3.0,
-            np.abs(narrow - wide) / 3.0 + uneven,
-            2.0 * worse * np.asarray(error) / step + np.zeros(wide.shape),
+    @property
+    def worse(self) -> float:
+        """How much less well known structures are that came down less far than the base."""
+        return max(1.0, self.largest_force / max(float(self.base.largest_force), 1e-300))
+
+
+def extrapolated(
+    value: Callable[[float], np.ndarray | np.float64], step: float, error: np.ndarray | float
+) -> Difference:
+    """A derivative from values at a few changes of a parameter, see `Differences`.
+
+    Arguments:
+        value: gives the value at a change.
+        step: h.
+        error: absolute error of each value.
+
+    Returns:
+        The Difference.
+    """
+    values = {change: value(change) for change in (0.0, step, -step, step / 2, -step / 2)}
+
+    def central(h: float) -> np.ndarray | np.float64:
+        return (values[h] - values[-h]) / (2.0 * h)
+
+    def even(h: float) -> np.ndarray | np.float64:
+        return values[h] + values[-h] - 2.0 * values[0.0]
+
+    wide, narrow = central(step), central(step / 2)
+    uneven = np.abs(even(step) - 4.0 * even(step / 2)) / (2.0 * step)
+    return Difference(
+        (4.0 * narrow - wide) / 3.0,
+        np.abs(narrow - wide) / 3.0 + uneven,
+        2.0 * np.asarray(error) / step + np.zeros(wide.shape),
+    )
+
+
+class FormulaDifferences:
+    """Differences of formulas between structures that are relaxed with one parameter changed.
+
+    Arguments:
+        formulas: what to differentiate.
+        structures: differences of each structure, by its name, along the same parameter.
+        errors: absolute errors of the parts of formulas at the base, by their names.
+        begin: the step to begin with: the shortest that one of the structures needed.
+    """
+
+    def __init__(
+        self,
+        formulas: Iterable[Formula],
+        structures: Mapping[str, Differences],
+        errors: Mapping[str, float],
+        begin: float,
+    ) -> None:
+        self.formulas = {formula.name: formula for formula in formulas}
+        self.structures, self.errors, self.begin = structures, errors, begin
+        self.atoms = {name: of.base.system.atom_count for name, of in structures.items()}
+
+    @property
+    def name(self) -> str:
+        """Name of the parameter."""
+        return next(iter(self.structures.values())).name
+
+    @property
+    def shortest(self) -> float:
+        """The shortest step at which what moves most still stands out in each structure."""
+        return max(of.shortest for of in self.structures.values())
+
+    @property
+    def largest_force(self) -> float:
+        """The largest force left over in any structure."""
+        return max(of.largest_force for of in self.structures.values())
+
+    def first_step(self) -> float:
+        """The step to begin with."""
+        return self.begin
+
+    def trouble(self, step: float) -> str:
+        """Why points at this step do not belong to the same minima; empty if they do."""
+        return self._first(lambda of: of.trouble(step))
+
+    def crossing(self, step: float) -> str:
+        """Which pair crosses a kink of the energy between the points; empty if none does."""
+        return self._first(lambda of: of.crossing(step))
+
+    def _first(self, ask: Callable[[Differences], str]) -> str:
+        for name, of in self.structures.items():
+            if said := ask(of):
+                return f"{name}: {said}" if name else said
+        return ""
+
+    def of(self, formula: str, step: float, error: np.ndarray | float) -> Difference:
+        """The derivative of a formula, as in `Differences.of`.
+
+        Arguments:
+            formula: its name.
+            step: h.
+            error: absolute error of its value at the base.
+
+        Returns:
+            The Difference.
+        """
+        given = self.formulas[formula]
+
+        def expansion(change: float) -> Expansion:
+            values = {
+                part.name: float(part.observable(self.structures[part.structure].at(change)))
+                for part in given.parts
+            }
+            return given.expand(values, self.atoms)
+
+        # What is known less well in one structure is not so in the others.
+        more = [
+            abs(slope) * (self.structures[part.structure].worse - 1.0) * self.errors[part.name]
+            for slope, part in zip(expansion(0.0).slopes, given.parts, strict=True)
+        ]
+        return extrapolated(
+            lambda change: np.float64(expansion(change).value), step, np.asarray(error) + sum(more)
         )
 
 
-def relax_on(study: Study, moved: Equilibrium, base: Equilibrium) -> Equilibrium:
+def relax_on(study: StudyStructure, moved: Equilibrium, base: Equilibrium) -> Equilibrium:
     """Relax from a structure in another potential, as far down as rounding allows.
 
     Arguments:

@@ -14,7 +14,7 @@ from mdsens.relaxation import METHODS, Equilibrium, Minimiser, relax
 from mdsens.sensitivities import UnrolledTangents, sensitivity, unrolled_tangents
 from mdsens.sensitivities.unrolled import progress_bar
 from mdsens.study.differences import determined, relax_on
-from mdsens.study.study import Study
+from mdsens.study.study import Study, StudyStructure
 from mdsens.study.verify import position_differences
 from mdsens.units import quotient_unit_name, unit_name
 
@@ -120,26 +120,26 @@ def run_ensemble(
         InputError: the study asks for no ensemble.
         RelaxationError: energy or forces are not finite.
     """
-    name = study.ensemble_parameter
+    name, structure = study.ensemble_parameter, study.only
     if name is None:
         raise InputError("ensemble.seeds = 0: give the number of random starts")
     if minimiser is None:
-        options = study.relaxation
+        options = structure.relaxation
         minimiser = METHODS[options["method"]](max_step=options["max_step"])
     chosen_seeds = study.seeds if seeds is None else tuple(seeds)
-    starts = [study.start(seed) for seed in chosen_seeds]
+    starts = [structure.start(seed) for seed in chosen_seeds]
     unrolled = unrolled_tangents(
         starts, study.potential, name, minimiser, study.file.ensemble.steps, EVERY,
-        skin=study.relaxation["skin"], progress=progress,
+        skin=structure.relaxation["skin"], progress=progress,
     )  # fmt: skip
-    options = study.relaxation | {"method": minimiser}
+    options = structure.relaxation | {"method": minimiser}
     minima, implicit, differences, distances = [], [], [], []
     bar = progress_bar("their minima:", len(starts)) if progress else None
     with bar if bar is not None else contextlib.nullcontext():
         for index, start in enumerate(starts):
             ended = start.with_positions(unrolled.positions[-1, index])
-            minimum = _minimum(study, relax(ended, study.potential, **options))
-            derivative, judge = _derivatives(study, minimum, name)
+            minimum = _minimum(structure, relax(ended, study.potential, **options))
+            derivative, judge = _derivatives(structure, minimum, name)
             off = determined(unrolled.tangents[:, index], minimum) - derivative
             size = np.abs(derivative).sum()
             minima.append(minimum)
@@ -152,7 +152,7 @@ def run_ensemble(
         parameter=name,
         minimiser=type(minimiser).__name__,
         seeds=chosen_seeds,
-        kinds=tuple(_kind(study, minimum) for minimum in minima),
+        kinds=tuple(_kind(structure, minimum) for minimum in minima),
         unrolled=unrolled,
         minima=tuple(minima),
         implicit=np.array(implicit),
@@ -161,33 +161,33 @@ def run_ensemble(
     )
 
 
-def _minimum(study: Study, relaxed: Equilibrium) -> Equilibrium:
+def _minimum(structure: StudyStructure, relaxed: Equilibrium) -> Equilibrium:
     """A minimum relaxed on as far as rounding allows; as it is where that fails."""
-    if _kind(study, relaxed) != "minimum":
+    if _kind(structure, relaxed) != "minimum":
         return relaxed
     try:
-        return relax_on(study, relaxed, relaxed)
+        return relax_on(structure, relaxed, relaxed)
     except RelaxationError:
         return relaxed
 
 
-def _kind(study: Study, relaxed: Equilibrium) -> str:
-    if not float(relaxed.largest_force) <= study.relaxation["fmax"]:
+def _kind(structure: StudyStructure, relaxed: Equilibrium) -> str:
+    if not float(relaxed.largest_force) <= structure.relaxation["fmax"]:
         return "unconverged"
     return "minimum" if relaxed.certificate.stable else "saddle"
 
 
 def _derivatives(
-    study: Study, minimum: Equilibrium, name: str
+    structure: StudyStructure, minimum: Equilibrium, name: str
 ) -> tuple[Float[np.ndarray, "N D"], Float[np.ndarray, "N D"]]:
     """Derivatives of the positions, implicit and by finite differences; NaN where there is none."""
     nothing = np.full(minimum.positions.shape, np.nan)
-    if _kind(study, minimum) != "minimum":
+    if _kind(structure, minimum) != "minimum":
         return nothing, nothing
     found = sensitivity(minimum, wrt=name, allow_unconverged=True, error_estimate=False)
     implicit = determined(np.asarray(found.positions[name]), minimum)
     try:
-        return implicit, position_differences(study, minimum, name)
+        return implicit, position_differences(structure, minimum, name)
     except RelaxationError:
         return implicit, nothing
 

@@ -1,5 +1,6 @@
 """The shape of a study.toml: its tables, their keys, and what each may be."""
 
+import keyword
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -17,6 +18,7 @@ LARGEST_RATTLE = 1000.0
 LONGEST_NAME = 100
 
 _ShortText = Annotated[str, Field(min_length=1, max_length=200)]
+_FormulaText = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
 def _name_of_folder(name: str) -> str:
@@ -27,6 +29,19 @@ def _name_of_folder(name: str) -> str:
     return name
 
 
+def _plain_name(name: str) -> str:
+    if not (name.isascii() and name.isidentifier()) or keyword.iskeyword(name):
+        raise ValueError(
+            "give a name of letters, digits and underscores that begins with a letter and is no "
+            "word of Python's"
+        )
+    return name
+
+
+#: What formulas can name.
+PlainName = Annotated[
+    str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(_plain_name)
+]
 StudyName = Annotated[
     str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(_name_of_folder)
 ]
@@ -123,7 +138,8 @@ class SensitivityTable(Table):
     """Which derivatives to take; the keys mean what they mean in `mdsens.sensitivity`.
 
     Attributes:
-        observables: texts such as ``"energy"`` or ``"distance(0,1)"``.
+        observables: texts such as ``"energy"`` or ``"distance(0,1)"``; where there are several
+            structures, of each of them, or of one as in ``"bulk.volume"``.
         wrt: names of parameters; all by default.
         mode: ``"auto"``, ``"forward"`` or ``"reverse"``.
         allow_unconverged: give derivatives where the structure is not a converged, stable minimum.
@@ -175,9 +191,14 @@ class StudyFile(Table):
         description: what it is about.
         units: ``"ase"`` (eV, Angstrom) or ``"reduced"``.
         structure: table of a FileStructure or a PackingStructure.
+        structures: such tables by name, in the place of one structure; each may hold a table
+            ``relaxation``, whose keys take the place of those of all.
         potential: ``type``, and the arguments of that potential.
         relaxation: how to relax.
         sensitivity: which derivatives to take.
+        formulas: quantities by name that follow from observables, e.g.
+            ``"vacancy.energy - vacancy.atoms / bulk.atoms * bulk.energy"``; of one structure, the
+            observables stand alone.
         verify: how to compare them with finite differences.
         ensemble: random starts from which to compare them with those of the minimiser's steps.
     """
@@ -185,9 +206,11 @@ class StudyFile(Table):
     name: StudyName | None = None
     description: str = ""
     units: Literal["ase", "reduced"] = "ase"
-    structure: dict[str, Any]
+    structure: dict[str, Any] | None = None
+    structures: Annotated[dict[PlainName, dict[str, Any]], Field(min_length=1)] | None = None
     potential: dict[str, Any]
     relaxation: Relaxation = Relaxation()
     sensitivity: SensitivityTable = SensitivityTable()
+    formulas: dict[PlainName, _FormulaText] = {}
     verify: Verify = Verify()
     ensemble: EnsembleTable = EnsembleTable()

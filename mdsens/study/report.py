@@ -23,8 +23,15 @@ from mdsens.study.ensemble import ARRIVED
 from mdsens.study.find import FILE_NAME
 from mdsens.study.marker import MARKER_NAME, read_marker
 from mdsens.study.output import output_folder, writing
-from mdsens.study.results import ENSEMBLE_NAME, HISTORY_NAME, STRUCTURE_NAME, TABLE_NAME, read_atoms
-from mdsens.study.results_file import read_results
+from mdsens.study.results import (
+    ENSEMBLE_NAME,
+    HISTORY_NAME,
+    STRUCTURE_NAME,
+    TABLE_NAME,
+    of_structure,
+    read_atoms,
+)
+from mdsens.study.results_file import read_results, structures_of
 
 REPORT_NAME = "report.html"
 #: Longer names of columns are cut in the names of figures.
@@ -88,16 +95,20 @@ def make_report(folder: Path, goal: Path) -> list[Path]:
     return [*figures, report]
 
 
-def possible_figures(parameters: Iterable[str]) -> list[str]:
+def possible_figures(structures: Iterable[str], parameters: Iterable[str]) -> list[str]:
     """Every file of a report.
 
     Arguments:
+        structures: names of the structures; a single empty one in a study of one structure.
         parameters: names of the parameters that the run differentiates in.
 
     Returns:
         Names of files.
     """
-    figures = ["sensitivities", "convergence", "ensemble", *map(_structure_figure, parameters)]
+    figures, moving = ["formulas", "sensitivities", "ensemble"], list(parameters)
+    for structure in structures:
+        figures += [of_structure("convergence", structure)]
+        figures += [_structure_figure(structure, parameter) for parameter in moving]
     return [REPORT_NAME, *(f"{name}.png" for name in figures)]
 
 
@@ -105,12 +116,12 @@ def _is_of_report(name: str) -> bool:
     return name == REPORT_NAME or ("/" not in name and name.endswith(".png"))
 
 
-def _structure_figure(parameter: str) -> str:
+def _structure_figure(structure: str, parameter: str) -> str:
     """Name of the figure of the vectors of a parameter; file systems know no long names."""
     column = vector_name(parameter)
     if len(column) > LONGEST_NAME:
         column = column[:LONGEST_NAME] + hashlib.sha256(column.encode()).hexdigest()[:16]
-    return f"structure-{column}"
+    return f"{of_structure('structure', structure)}-{column}"
 
 
 def _require_as_written(folder: Path) -> None:
@@ -136,13 +147,29 @@ def _require_as_written(folder: Path) -> None:
 
 
 def _needed(results: dict[str, Any]) -> list[str]:
-    return [STRUCTURE_NAME, TABLE_NAME, FILE_NAME] + [ENSEMBLE_NAME] * ("ensemble" in results)
+    structures = [of_structure(STRUCTURE_NAME, name) for name in structures_of(results)]
+    return [*structures, TABLE_NAME, FILE_NAME] + [ENSEMBLE_NAME] * ("ensemble" in results)
 
 
 def _figures(folder: Path, results: dict[str, Any]) -> Iterator[tuple[str, Figure]]:
     """Names of files and their figures; one figure may be the next one before that was changed."""
-    yield "sensitivities", plots.sensitivities_figure(results)
-    history = folder / HISTORY_NAME
+    formulas = results.get("formulas", {})
+    if formulas:
+        yield "formulas", plots.sensitivities_figure(results, formulas)
+    others = [name for name in results["observables"] if name not in formulas]
+    yield "sensitivities", plots.sensitivities_figure(results, others)
+    for name, of in structures_of(results).items():
+        yield from _structure_figures(folder, results | of, name)
+    if "ensemble" in results:
+        with np.load(folder / ENSEMBLE_NAME) as arrays:
+            yield "ensemble", plots.ensemble_figure(dict(arrays), results["ensemble"])
+
+
+def _structure_figures(
+    folder: Path, results: dict[str, Any], name: str
+) -> Iterator[tuple[str, Figure]]:
+    """The figures of one structure."""
+    history = folder / of_structure(HISTORY_NAME, name)
     if history.is_file():
         rows = read_csv(history)
         figure = plots.convergence_figure(
@@ -154,8 +181,8 @@ def _figures(folder: Path, results: dict[str, Any]) -> Iterator[tuple[str, Figur
             results.get("smax"),
             results["units"].get("smax") or "",
         )
-        yield "convergence", figure
-    atoms = read_atoms(folder / STRUCTURE_NAME)
+        yield of_structure("convergence", name), figure
+    atoms = read_atoms(folder / of_structure(STRUCTURE_NAME, name))
     moved = plots.structure_figures(
         atoms,
         _motions(atoms, results),
@@ -166,10 +193,7 @@ def _figures(folder: Path, results: dict[str, Any]) -> Iterator[tuple[str, Figur
         "cell_derivatives" in results,
     )
     for parameter, figure in moved:
-        yield _structure_figure(parameter), figure
-    if "ensemble" in results:
-        with np.load(folder / ENSEMBLE_NAME) as arrays:
-            yield "ensemble", plots.ensemble_figure(dict(arrays), results["ensemble"])
+        yield _structure_figure(name, parameter), figure
 
 
 def _motions(atoms: ase.Atoms, results: dict[str, Any]) -> dict[str, Float[np.ndarray, "N 3"]]:
@@ -207,13 +231,106 @@ def _stress_rows(results: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _page(folder: Path, results: dict[str, Any], figures: list[Path]) -> str:
-    units, certificate = results["units"], results["certificate"]
     title = for_html(results["study"])
-    parts = [
-        f"<h1>{title}</h1><p>{for_html(results['description'])}</p>",
-        f"<p>{results['atoms']} atoms, {results['dimension']} dimensions.</p>",
-        "<h2>How good is it?</h2>",
+    structures, drawn = structures_of(results), {path.stem: path for path in figures}
+    formulas = results.get("formulas", {})
+    table = read_csv(folder / TABLE_NAME)
+    parts = [f"<h1>{title}</h1><p>{for_html(results['description'])}</p>"]
+    if "" in structures:
+        parts.append(f"<p>{_size(results)}</p>")
+    else:
+        parts.append(f"<p>{len(structures)} structures: {', '.join(structures)}.</p>")
+    if formulas:
+        parts += _formulas(results, table, drawn)
+    if "" in structures:
+        parts += ["<h2>How good is it?</h2>", *_certificate(results)]
+    for name, of in structures.items():
+        if name:
+            parts += [f"<h2>Structure: {for_html(name)}</h2>", f"<p>{_size(of)}</p>"]
+            parts += _certificate(results | of)
+            parts += _structure_images(results | of, name, drawn)
+    parts.append("<h2>Observables</h2>")
+    parts.append(
+        _table(
+            ["observable", "value", "error", "unit"],
+            [
+                (name, *_with_errors(given["value"], given.get("error")), _unit(given["units"]))
+                for name, given in results["observables"].items()
+                if name not in formulas
+            ],
+        )
+    )
+    parts.append("<h2>Sensitivities</h2>")
+    parts.append(_derivatives(row for row in table if row["observable"] not in formulas))
+    parts.append(
+        "<p>Errors are absolute; 0 stands for what is not above its error, and no digit is shown "
+        "below that.</p>"
+    )
+    vanishing = vanishing_observables(results)
+    if vanishing:
+        parts.append(
+            f"<p>d ln O / d ln θ is not defined for {for_html(', '.join(vanishing))}: the value "
+            "is zero within its error.</p>"
+        )
+    parts += ["<h2>Figures</h2>", _image(drawn["sensitivities"])]
+    if "" in structures:
+        parts += _structure_images(results, "", drawn)
+    if "ensemble" in results:
+        parts.append("<h2>Ensemble of random starts</h2>")
+        parts += _ensemble(results["ensemble"])
+        parts.append(_image(drawn["ensemble"]).replace("<figure", "<figure class='wide'"))
+    times = ", ".join(
+        f"{key.removesuffix('_s')} {value:.1f} s" for key, value in results["timing"].items()
+    )
+    lines = (folder / FILE_NAME).read_text("utf-8").split("\n")
+    as_run = "\n".join(map(for_html, lines))
+    made = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    parts += [
+        "<h2>As run</h2>",
+        f"<p>{for_html(made)}. Time: {for_html(times)} (compiling is part of relaxing and "
+        "differentiating).</p>",
+        f"<pre>{as_run}</pre>",
     ]
+    body = "\n".join(parts)
+    return (
+        f"<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'><title>{title}</title>"
+        f"<style>{_STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
+    )
+
+
+def _size(structure: dict[str, Any]) -> str:
+    many = "atom" if structure["atoms"] == 1 else "atoms"
+    return f"{structure['atoms']} {many}, {structure['dimension']} dimensions."
+
+
+def _formulas(
+    results: dict[str, Any], table: list[dict[str, str]], drawn: dict[str, Path]
+) -> list[str]:
+    """What formulas gave, and how that changes with the parameters."""
+    rows = []
+    for name, text in results["formulas"].items():
+        given = results["observables"][name]
+        found = _with_errors(given["value"], given.get("error"))
+        rows.append((f"{name} = {' '.join(text.split())}", *found, _unit(given["units"])))
+    return [
+        "<h2>Formulas</h2>",
+        _table(["formula", "value", "error", "unit"], rows),
+        "<p></p>",
+        _derivatives(row for row in table if row["observable"] in results["formulas"]),
+        _image(drawn["formulas"]).replace("<figure", "<figure class='wide'"),
+    ]
+
+
+def _derivatives(rows: Iterable[dict[str, str]]) -> str:
+    return _table(
+        ["observable O", "parameter θ", "dO/dθ", "error", "unit", "d ln O / d ln θ"],
+        [_derivative_row(row) for row in rows],
+    )
+
+
+def _certificate(results: dict[str, Any]) -> list[str]:
+    """How good a relaxed structure is."""
+    units, certificate, parts = results["units"], results["certificate"], []
     if results["kind"] != "minimum":
         what = "a saddle" if results["kind"] == "saddle" else "unconverged"
         parts.append(
@@ -238,67 +355,19 @@ def _page(folder: Path, results: dict[str, Any], figures: list[Path]) -> str:
          ", rough: relax to a smaller force" * bool(certificate.get("derivative_error_rough")),
          error_text(certificate["derivative_error"]), ""),
     ]  # fmt: skip
-    parts.append(_table(["", "", "unit"], [(*row, _unit(unit)) for *row, unit in rows]))
-    parts.append("<h2>Observables</h2>")
-    parts.append(
-        _table(
-            ["observable", "value", "error", "unit"],
-            [
-                (name, *_with_errors(given["value"], given.get("error")), _unit(given["units"]))
-                for name, given in results["observables"].items()
-            ],
-        )
-    )
-    parts.append("<h2>Sensitivities</h2>")
-    table = read_csv(folder / TABLE_NAME)
-    parts.append(
-        _table(
-            ["observable O", "parameter θ", "dO/dθ", "error", "unit", "d ln O / d ln θ"],
-            [_derivative_row(row) for row in table],
-        )
-    )
-    parts.append(
-        "<p>Errors are absolute; 0 stands for what is not above its error, and no digit is shown "
-        "below that.</p>"
-    )
-    vanishing = vanishing_observables(results)
-    if vanishing:
-        parts.append(
-            f"<p>d ln O / d ln θ is not defined for {for_html(', '.join(vanishing))}: the value "
-            "is zero within its error.</p>"
-        )
-    parts.append("<h2>Figures</h2>")
-    parts += [_image(path) for path in figures if path.stem != "ensemble"]
-    drawn = {path.stem for path in figures}
-    still = [name for name in results["vectors"] if _structure_figure(name) not in drawn]
+    return [*parts, _table(["", "", "unit"], [(*row, _unit(unit)) for *row, unit in rows])]
+
+
+def _structure_images(results: dict[str, Any], name: str, drawn: dict[str, Path]) -> list[str]:
+    """The figures of one structure, and what none shows."""
+    motions = {parameter: _structure_figure(name, parameter) for parameter in results["vectors"]}
+    shown = [of_structure("convergence", name), *motions.values()]
+    parts = [_image(drawn[figure]) for figure in shown if figure in drawn]
+    still = [parameter for parameter, figure in motions.items() if figure not in drawn]
     if still:
         beyond = ", but for the strain of the cell" if "cell_derivatives" in results else ""
         parts.append(f"<p>No particle moves with {for_html(', '.join(still))}{beyond}.</p>")
-    if "ensemble" in results:
-        parts.append("<h2>Ensemble of random starts</h2>")
-        parts += _ensemble(results["ensemble"])
-        parts += [
-            _image(path).replace("<figure", "<figure class='wide'")
-            for path in figures
-            if path.stem == "ensemble"
-        ]
-    times = ", ".join(
-        f"{key.removesuffix('_s')} {value:.1f} s" for key, value in results["timing"].items()
-    )
-    lines = (folder / FILE_NAME).read_text("utf-8").split("\n")
-    as_run = "\n".join(map(for_html, lines))
-    made = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
-    parts += [
-        "<h2>As run</h2>",
-        f"<p>{for_html(made)}. Time: {for_html(times)} (compiling is part of relaxing and "
-        "differentiating).</p>",
-        f"<pre>{as_run}</pre>",
-    ]
-    body = "\n".join(parts)
-    return (
-        f"<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'><title>{title}</title>"
-        f"<style>{_STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
-    )
+    return parts
 
 
 def _ensemble(ensemble: dict[str, Any]) -> list[str]:

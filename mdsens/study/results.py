@@ -15,12 +15,14 @@ import mdsens
 from mdsens.files import csv_text
 from mdsens.particles.species_names import QUOTED_SPECIES_ARRAY, SPECIES_ARRAY
 from mdsens.plots import diameters_of
+from mdsens.relaxation.driver import History
 from mdsens.sensitivities import Sensitivity
 from mdsens.study.column_names import vector_name
 from mdsens.study.ensemble import Ensemble, curves, summary
 from mdsens.study.find import FILE_NAME
 from mdsens.study.results_file import RESULTS_NAME, SCHEMA
-from mdsens.study.study import Study
+from mdsens.study.study import Study, StudyStructure
+from mdsens.study.study_sensitivity import StudySensitivity
 from mdsens.study.toml import to_toml
 from mdsens.units import in_dimensions, quotient_unit_name, unit_name
 
@@ -33,13 +35,15 @@ KEPT_ARRAYS = (
     "numbers", "positions", "tags", "momenta", "masses", "initial_charges", "initial_magmoms",
     SPECIES_ARRAY, QUOTED_SPECIES_ARRAY,
 )  # fmt: skip
+#: Kinds of relaxed structures, the worst last.
+KINDS = ("minimum", "saddle", "unconverged")
 #: Packages whose versions decide the numbers.
 PACKAGES = ("jax", "numpy", "ase")
 
 
 def collect(
     study: Study,
-    sensitivity: Sensitivity,
+    derivatives: StudySensitivity,
     timing: dict[str, float],
     ensemble: Ensemble | None = None,
 ) -> dict[str, Any]:
@@ -47,27 +51,27 @@ def collect(
 
     Arguments:
         study: what was run.
-        sensitivity: its derivatives.
+        derivatives: its derivatives.
         timing: seconds by stage.
         ensemble: its random starts, if there are any.
 
     Returns:
-        A dictionary of plain Python numbers, texts, lists and dictionaries.
+        A dictionary of plain Python numbers, texts, lists and dictionaries. What is said of the
+        structure of ``[structure]`` stands beside all else; what is said of several stands in
+        ``structures``, by their names, and for all of them together what holds of the worst.
     """
-    equilibrium = sensitivity.equilibrium
-    potential, units = equilibrium.potential, equilibrium.system.units
-    certificate = sensitivity.certificate
-    errors = sensitivity.tangents.errors
-    parameters = sensitivity.parameters
+    potential, units = study.potential, study.file.units
+    parameters = derivatives.parameters
     length_units = {
         name: quotient_unit_name("length", potential.parameter_dimension(name), units)
         for name in parameters
     }
-    stress = certificate.largest_stress
-    if stress is not None and np.isnan(stress):
-        # The cell has no volume that a stress could be per.
-        stress = None
-    stress_unit = unit_name(in_dimensions("energy/volume", equilibrium.system.dimension), units)
+    structures = {name: _of_structure(of) for name, of in derivatives.structures.items()}
+    relaxes_cell = any("cell_derivatives" in of for of in structures.values())
+    has_stress = any("largest_stress" in of for of in structures.values())
+    one = next(iter(derivatives.structures.values()))
+    dimension = one.equilibrium.system.dimension
+    stress_unit = unit_name(in_dimensions("energy/volume", dimension), units)
     return {
         "schema": SCHEMA,
         "study": study.name,
@@ -77,18 +81,47 @@ def collect(
             "energy": unit_name("energy", units),
             "largest_force": unit_name("energy/length", units),
             "fmax": unit_name("energy/length", units),
-            **({} if stress is None else {"largest_stress": stress_unit, "smax": stress_unit}),
+            **({"largest_stress": stress_unit, "smax": stress_unit} if has_stress else {}),
             "length": unit_name("length", units),
             "lowest_eigenvalue": unit_name("energy/length^2", units),
             "parameters": {name: potential.parameter_units(name, units) for name in parameters},
-            "sensitivities": {
-                name: {parameter: sensitivity.units(name, parameter) for parameter in parameters}
-                for name in sensitivity
-            },
+            "sensitivities": derivatives.units(),
             "vectors": length_units,
-            **({"cell_derivatives": length_units} if sensitivity.relaxes_cell else {}),
+            **({"cell_derivatives": length_units} if relaxes_cell else {}),
             "timing": "s",
         },
+        **(structures[""] if "" in structures else _together(structures)),
+        **derivatives.to_dict(),
+        **({"formulas": {f.name: f.text for f in study.formulas}} if study.formulas else {}),
+        "timing": timing,
+        "vectors": {name: vector_name(name) for name in parameters},
+        "mode": one.mode,
+        "logarithmic": study.file.sensitivity.logarithmic,
+        "versions": versions(),
+    } | ({} if ensemble is None else {"ensemble": summary(ensemble, potential, units)})
+
+
+def _together(structures: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What holds of several structures together, and each by its name."""
+    kinds = [of["kind"] for of in structures.values()]
+    return {
+        "converged": all(of["converged"] for of in structures.values()),
+        "stable": all(of["stable"] for of in structures.values()),
+        "kind": max(kinds, key=KINDS.index),
+        "structures": structures,
+    }
+
+
+def _of_structure(sensitivity: Sensitivity) -> dict[str, Any]:
+    """What results.json says of one relaxed structure."""
+    equilibrium, certificate = sensitivity.equilibrium, sensitivity.certificate
+    errors = sensitivity.tangents.errors
+    own = sensitivity.to_dict()
+    stress = certificate.largest_stress
+    if stress is not None and np.isnan(stress):
+        # The cell has no volume that a stress could be per.
+        stress = None
+    return {
         "energy": float(equilibrium.energy),
         "largest_force": float(equilibrium.largest_force),
         "fmax": equilibrium.fmax,
@@ -101,7 +134,6 @@ def collect(
         "dimension": equilibrium.system.dimension,
         "cell": np.asarray(equilibrium.cell).tolist(),
         "pbc": list(equilibrium.system.pbc),
-        **sensitivity.to_dict(),
         "certificate": {
             "lowest_eigenvalue": certificate.lowest_eigenvalue,
             "lowest_eigenvalue_estimated": certificate.estimated,
@@ -114,13 +146,9 @@ def collect(
             "derivative_error_rough": certificate.rough,
             "linear_solver": certificate.linear_solver,
         },
-        "timing": timing,
-        "vectors": {name: vector_name(name) for name in parameters},
         "diameters": diameters_of(equilibrium),
-        "mode": sensitivity.mode,
-        "logarithmic": study.file.sensitivity.logarithmic,
-        "versions": versions(),
-    } | ({} if ensemble is None else {"ensemble": summary(ensemble, potential, units)})
+        **({"cell_derivatives": own["cell_derivatives"]} if "cell_derivatives" in own else {}),
+    }
 
 
 def versions() -> dict[str, str]:
@@ -135,7 +163,7 @@ def versions() -> dict[str, str]:
 def write_files(
     folder: Path,
     study: Study,
-    sensitivity: Sensitivity,
+    derivatives: StudySensitivity,
     results: dict[str, Any],
     ensemble: Ensemble | None = None,
 ) -> None:
@@ -144,28 +172,36 @@ def write_files(
     Arguments:
         folder: where to.
         study: what was run.
-        sensitivity: its derivatives.
+        derivatives: its derivatives.
         results: what `collect` returned.
         ensemble: its random starts, if there are any.
     """
     write_json(folder / RESULTS_NAME, results)
-    with (folder / STRUCTURE_NAME).open("w", encoding="utf-8") as file:
-        ase.io.write(file, structure_with_vectors(sensitivity, study.atoms), format="extxyz")
-    (folder / TABLE_NAME).write_text(sensitivity.to_csv(), "utf-8")
-    history = sensitivity.equilibrium.history
-    if history is not None:
-        course = {"enthalpy": history.enthalpies, "largest_force": history.forces}
-        if history.stresses is not None and np.isfinite(history.stresses).all():
-            course["largest_stress"] = history.stresses
-        columns = {name: column.tolist() for name, column in course.items()}
-        rows = (
-            {"step": step, **dict(zip(columns, values, strict=True))}
-            for step, values in enumerate(zip(*columns.values(), strict=True))
-        )
-        (folder / HISTORY_NAME).write_text(csv_text(rows), "utf-8")
+    (folder / TABLE_NAME).write_text(csv_text(derivatives.rows()), "utf-8")
+    for name, sensitivity in derivatives.structures.items():
+        atoms = structure_with_vectors(sensitivity, study.structures[name].atoms)
+        with (folder / of_structure(STRUCTURE_NAME, name)).open("w", encoding="utf-8") as file:
+            ase.io.write(file, atoms, format="extxyz")
+        history = sensitivity.equilibrium.history
+        if history is not None:
+            (folder / of_structure(HISTORY_NAME, name)).write_text(_course(history), "utf-8")
     if ensemble is not None:
         np.savez_compressed(folder / ENSEMBLE_NAME, **curves(ensemble))  # type: ignore[arg-type]
     (folder / FILE_NAME).write_text(to_toml(_as_run(study)), "utf-8")
+
+
+def of_structure(file: str, structure: str) -> str:
+    """The name of a file of one structure.
+
+    Arguments:
+        file: its name in a study of one structure, e.g. ``"relaxed.extxyz"``.
+        structure: name of the structure; empty in such a study.
+
+    Returns:
+        E.g. ``"relaxed-bulk.extxyz"``.
+    """
+    stem, dot, ending = file.partition(".")
+    return f"{stem}-{structure}{dot}{ending}" if structure else file
 
 
 def copy_inputs(folder: Path, study: Study) -> None:
@@ -178,27 +214,30 @@ def copy_inputs(folder: Path, study: Study) -> None:
     Raises:
         OSError: a file cannot be read or written.
     """
-    source, name = study.structure_file, input_name(study)
-    if source is not None and name is not None:
-        (folder / name).parent.mkdir()
-        shutil.copyfile(source, folder / name)
+    for structure in study.structures.values():
+        source, name = structure.structure_file, input_name(structure)
+        if source is not None and name is not None:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, folder / name)
 
 
-def input_name(study: Study) -> str | None:
-    """Where in the results the structure's file is kept.
+def input_name(structure: StudyStructure) -> str | None:
+    """Where in the results a structure's file is kept.
 
     Arguments:
-        study: what is run.
+        structure: a structure of a study.
 
     Returns:
         A path inside the folder of results; None where no file was read.
     """
-    source = study.structure_file
-    return None if source is None else f"{INPUT_FOLDER}/{source.name}"
+    source = structure.structure_file
+    if source is None:
+        return None
+    return "/".join([INPUT_FOLDER, *([structure.name] if structure.name else []), source.name])
 
 
 def possible_files(study: Study) -> list[str]:
-    """Every file that a run may write, but for the figures of its structure.
+    """Every file that a run may write, but for the figures of its structures.
 
     Arguments:
         study: what is to be run.
@@ -206,18 +245,26 @@ def possible_files(study: Study) -> list[str]:
     Returns:
         Paths inside the folder of results.
     """
-    names = [RESULTS_NAME, STRUCTURE_NAME, TABLE_NAME, HISTORY_NAME, FILE_NAME]
-    name = input_name(study)
-    return names + [ENSEMBLE_NAME] * bool(study.seeds) + ([] if name is None else [name])
+    names = [RESULTS_NAME, TABLE_NAME, FILE_NAME] + [ENSEMBLE_NAME] * bool(study.seeds)
+    for structure in study.structures.values():
+        names += [of_structure(name, structure.name) for name in (STRUCTURE_NAME, HISTORY_NAME)]
+        name = input_name(structure)
+        names += [] if name is None else [name]
+    return names
 
 
 def _as_run(study: Study) -> dict[str, Any]:
     """The tables of a study as they are written beside its results."""
-    table = dict(study.table)
-    table["name"] = study.name
-    name = input_name(study)
-    if name is not None:
-        table["structure"] = {**table["structure"], "file": name}
+    table = study.table | {"name": study.name}
+    for structure in study.structures.values():
+        name = input_name(structure)
+        if name is None:
+            continue
+        if structure.name:
+            own = {**table["structures"][structure.name], "file": name}
+            table["structures"] = {**table["structures"], structure.name: own}
+        else:
+            table["structure"] = {**table["structure"], "file": name}
     return table
 
 
@@ -306,3 +353,15 @@ def finite(value: Any) -> Any:
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value
+
+
+def _course(history: History) -> str:
+    """The course of a relaxation as a table with commas."""
+    course = {"enthalpy": history.enthalpies, "largest_force": history.forces}
+    if history.stresses is not None and np.isfinite(history.stresses).all():
+        course["largest_stress"] = history.stresses
+    columns = {name: column.tolist() for name, column in course.items()}
+    return csv_text(
+        {"step": step, **dict(zip(columns, values, strict=True))}
+        for step, values in enumerate(zip(*columns.values(), strict=True))
+    )

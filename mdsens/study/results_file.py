@@ -1,5 +1,6 @@
 """The shape of results.json: its keys, what each may be, and which must agree."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -9,6 +10,7 @@ from mdsens.errors import InputError
 from mdsens.files import read_bytes
 from mdsens.study.column_names import vector_name
 from mdsens.study.messages import from_pydantic
+from mdsens.study.model import PlainName
 
 RESULTS_NAME = "results.json"
 #: Version of the layout of results.json.
@@ -111,13 +113,9 @@ class EnsembleSection(Section):
         return self
 
 
-class Results(Section):
-    """A results.json as a whole."""
+class StructureSection(Section):
+    """What is said of a relaxed structure."""
 
-    layout: Annotated[Literal[2], Field(alias="schema")]
-    study: str
-    description: str
-    units: UnitNames
     energy: Number
     largest_force: Number
     fmax: float
@@ -131,21 +129,35 @@ class Results(Section):
     dimension: Literal[2, 3]
     cell: list[list[float]]
     pbc: list[bool]
+    certificate: CertificateSection
+    cell_derivatives: dict[str, list[list[Number]]] | None = None
+    diameters: dict[str, float]
+
+
+class StudySection(Section):
+    """What is said of a study, whatever structures it has."""
+
+    layout: Annotated[Literal[2], Field(alias="schema")]
+    study: str
+    description: str
+    units: UnitNames
     parameters: dict[str, float]
     observables: dict[str, ObservedValue]
     sensitivities: ByBoth
     sensitivity_errors: ByBoth | None = None
     logarithmic_sensitivities: ByBoth
     logarithmic_sensitivity_errors: ByBoth | None = None
-    certificate: CertificateSection
+    formulas: dict[str, str] | None = None
     timing: dict[str, float]
-    cell_derivatives: dict[str, list[list[Number]]] | None = None
     vectors: dict[str, str]
-    diameters: dict[str, float]
     mode: str
     logarithmic: bool
     versions: dict[str, str]
-    ensemble: EnsembleSection | None = None
+
+    @property
+    def _each(self) -> Iterable[StructureSection]:
+        """The structures."""
+        raise NotImplementedError
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
@@ -156,9 +168,11 @@ class Results(Section):
             ("units.vectors", units.vectors),
         ):
             _require_same(name, by_parameter, self.parameters)
-        if self.cell_derivatives is not None:
-            _require_same("cell_derivatives", self.cell_derivatives, self.parameters)
-            _require_same("units.cell_derivatives", units.cell_derivatives or {}, self.parameters)
+        for structure in self._each:
+            if structure.cell_derivatives is not None:
+                _require_same("cell_derivatives", structure.cell_derivatives, self.parameters)
+                named = units.cell_derivatives or {}
+                _require_same("units.cell_derivatives", named, self.parameters)
         for name, by_both in (
             ("sensitivities", self.sensitivities),
             ("sensitivity_errors", self.sensitivity_errors),
@@ -175,7 +189,37 @@ class Results(Section):
         for parameter, column in self.vectors.items():
             if column != vector_name(parameter):
                 raise ValueError(f"vectors: {column!r} is no column of {parameter!r}")
+        for name in self.formulas or {}:
+            if name not in self.observables:
+                raise ValueError(f"formulas: {name!r} is not among the observables")
         return self
+
+
+class Results(StructureSection, StudySection):
+    """A results.json of one structure as a whole."""
+
+    ensemble: EnsembleSection | None = None
+
+    @property
+    def _each(self) -> Iterable[StructureSection]:
+        return [self]
+
+
+class CompositeResults(StudySection):
+    """A results.json of several structures, by their names, as a whole."""
+
+    converged: bool
+    stable: bool
+    kind: Literal["minimum", "saddle", "unconverged"]
+    structures: Annotated[dict[PlainName, StructureSection], Field(min_length=1)]
+
+    @property
+    def _each(self) -> Iterable[StructureSection]:
+        return self.structures.values()
+
+
+class _Head(Section):
+    """A results.json of which only the keys are known."""
 
 
 def _require_same(name: str, found: Any, expected: Any) -> None:
@@ -200,13 +244,29 @@ def read_results(folder: Path) -> dict[str, Any]:
     path = folder / RESULTS_NAME
     if not path.is_file():
         raise InputError(f"{str(folder)!r} holds no results of mdsens: {advice}")
+    content = read_bytes(path, LARGEST_RESULTS)
+    model: type[Results] | type[CompositeResults] = Results
     try:
-        return Results.model_validate_json(read_bytes(path, LARGEST_RESULTS)).model_dump(
-            by_alias=True, exclude_unset=True
-        )
+        # Which of the two it is shows in one key, and whether it is JSON at all shows here.
+        if "structures" in (_Head.model_validate_json(content).model_extra or {}):
+            model = CompositeResults
+        return model.model_validate_json(content).model_dump(by_alias=True, exclude_unset=True)
     except ValidationError as error:
-        reason = from_pydantic(error, Results)
+        reason = from_pydantic(error, model)
         raise InputError(
             f"{str(folder)!r} holds no results of this version of mdsens: {RESULTS_NAME}: "
             f"{reason}; {advice}, or run the study again"
         ) from None
+
+
+def structures_of(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What results.json says of each structure.
+
+    Arguments:
+        results: what results.json holds.
+
+    Returns:
+        By name; that of a study of one structure has an empty one, and all keys of the results.
+    """
+    found: dict[str, dict[str, Any]] = results.get("structures", {"": results})
+    return found

@@ -7,8 +7,10 @@ from typing import Any
 
 import jax
 
+from mdsens.errors import InputError, UnreliableDerivativeError
 from mdsens.files import path_of
 from mdsens.particles.system import require_assertions
+from mdsens.relaxation import Equilibrium
 from mdsens.sensitivities import Sensitivity, sensitivity
 from mdsens.sensitivities.sensitivity import require_reliable
 from mdsens.study.compilation import CompilationClock
@@ -17,7 +19,8 @@ from mdsens.study.find import FILE_NAME
 from mdsens.study.output import output_folder, writing
 from mdsens.study.report import make_report, possible_figures
 from mdsens.study.results import collect, copy_inputs, possible_files, write_files
-from mdsens.study.study import Study
+from mdsens.study.study import Study, StudyStructure
+from mdsens.study.study_sensitivity import StudySensitivity, study_sensitivity
 
 #: Where results go, in the current folder, unless told otherwise.
 RESULTS_FOLDER = "results"
@@ -30,14 +33,30 @@ class FinishedRun:
     Attributes:
         folder: where its files are.
         results: what its results.json holds.
-        sensitivity: its derivatives.
+        derivatives: of each structure, and of formulas.
         ensemble: the random starts; None where the study asks for none.
     """
 
     folder: Path
     results: dict[str, Any]
-    sensitivity: Sensitivity
+    derivatives: StudySensitivity
     ensemble: Ensemble | None = None
+
+    @property
+    def sensitivity(self) -> Sensitivity:
+        """The derivatives of the structure of a study with only one.
+
+        Raises:
+            InputError: it has several.
+        """
+        structures = self.derivatives.structures
+        if len(structures) > 1:
+            raise InputError(
+                "the study has several structures: take one of derivatives.structures, "
+                + ", ".join(structures)
+            )
+        (sensitivity,) = structures.values()
+        return sensitivity
 
 
 def run_study(
@@ -47,6 +66,8 @@ def run_study(
     progress: bool = False,
 ) -> FinishedRun:
     """Run a study and write its results; all of them, or nothing.
+
+    Its structures are relaxed and differentiated one after the other; then follow the formulas.
 
     An earlier run's results in the folder are replaced when the new ones are complete. Other files
     that stand there stay; a folder with files and none of mdsens is refused.
@@ -74,39 +95,29 @@ def run_study(
     # The report is made from the files, at the very end.
     require_assertions()
     target = Path(RESULTS_FOLDER) / study.name if out is None else path_of(out, "output folder")
-    wanted = study.file.sensitivity
-    allow_unconverged = allow_unconverged or wanted.allow_unconverged
-    names = [*possible_files(study), *possible_figures(study.parameters)]
+    allow_unconverged = allow_unconverged or study.file.sensitivity.allow_unconverged
+    names = [*possible_files(study), *possible_figures(study.structures, study.parameters)]
     inputs = [study.folder / FILE_NAME]
-    if study.structure_file is not None:
-        inputs.append(study.structure_file)
+    read = [structure.structure_file for structure in study.structures.values()]
+    inputs += [path for path in read if path is not None]
     with output_folder(target, names, inputs) as folder, CompilationClock() as compilation:
         begin = time.perf_counter()
         # First, so that they are what was run, whatever becomes of them meanwhile.
         with writing(target):
             copy_inputs(folder, study)
         study.check()
-        equilibrium = study.relax(progress)
-        relaxed = time.perf_counter()
-        if not allow_unconverged:
-            require_reliable(equilibrium.certificate)
-        # Derivatives of the positions are written in any case, and forward mode needs no other.
-        derivatives = sensitivity(
-            equilibrium,
-            study.observables,
-            study.parameters,
-            "forward" if wanted.mode == "auto" else wanted.mode,
-            allow_unconverged=allow_unconverged,
-            error_estimate=wanted.error_estimate,
-        )
-        # In reverse mode they are computed here, where time is taken.
-        jax.block_until_ready(derivatives.tangents.q)
+        checked = time.perf_counter()
+        found, spent = {}, {"relax_s": checked - begin, "sensitivity_s": 0.0}
+        for name, structure in study.structures.items():
+            started = time.perf_counter()
+            equilibrium = structure.relax(progress)
+            relaxed = time.perf_counter()
+            found[name] = _differentiated(study, structure, equilibrium, allow_unconverged)
+            spent["relax_s"] += relaxed - started
+            spent["sensitivity_s"] += time.perf_counter() - relaxed
+        derivatives = study_sensitivity(found, study.formulas)
         done = time.perf_counter()
-        timing = {
-            "relax_s": relaxed - begin,
-            "sensitivity_s": done - relaxed,
-            "compile_s": compilation.seconds,
-        }
+        timing = {**spent, "compile_s": compilation.seconds}
         ensemble = run_ensemble(study, progress=progress) if study.seeds else None
         if ensemble is not None:
             timing["ensemble_s"] = time.perf_counter() - done
@@ -115,3 +126,28 @@ def run_study(
             write_files(folder, study, derivatives, results, ensemble)
             make_report(folder, folder)
     return FinishedRun(target, results, derivatives, ensemble)
+
+
+def _differentiated(
+    study: Study, structure: StudyStructure, equilibrium: Equilibrium, allow_unconverged: bool
+) -> Sensitivity:
+    """The derivatives of one structure, if it is reliable."""
+    wanted = study.file.sensitivity
+    if not allow_unconverged:
+        try:
+            require_reliable(equilibrium.certificate)
+        except UnreliableDerivativeError as error:
+            which = f"structures.{structure.name}: " if structure.name else ""
+            raise UnreliableDerivativeError(f"{which}{error}") from None
+    # Derivatives of the positions are written in any case, and forward mode needs no other.
+    derivatives = sensitivity(
+        equilibrium,
+        structure.observables,
+        study.parameters,
+        "forward" if wanted.mode == "auto" else wanted.mode,
+        allow_unconverged=allow_unconverged,
+        error_estimate=wanted.error_estimate,
+    )
+    # In reverse mode they are computed here, where time is taken.
+    jax.block_until_ready(derivatives.tangents.q)
+    return derivatives

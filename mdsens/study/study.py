@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from mdsens.arrays import on_device
 from mdsens.errors import InputError
-from mdsens.observables import Observable, parse
+from mdsens.observables import BY_NAME, Observable
 from mdsens.particles import System
 from mdsens.particles.system import read_atoms
 from mdsens.potentials import Potential
@@ -21,44 +21,56 @@ from mdsens.relaxation.arguments import checked_cell
 from mdsens.sensitivities.unrolled import single_parameter
 from mdsens.study.build import build_potential, build_system, quantity, structure_file
 from mdsens.study.find import default_name
+from mdsens.study.formulas import (
+    ATOMS,
+    Formula,
+    Part,
+    qualified,
+    read_formula,
+    read_part,
+)
 from mdsens.study.model import FileStructure, PackingStructure, StudyFile
-from mdsens.study.study_file import read_study
+from mdsens.study.study_file import StructureText, read_study
 from mdsens.units import in_dimensions
 from mdsens.values import distinct_names, real, shown
 
+#: What the relaxed positions are called beside the observables.
+POSITIONS = "positions"
+
 
 @dataclasses.dataclass(frozen=True)
-class Study:
-    """A study that can be run: everything in its file has been checked.
+class StudyStructure:
+    """One structure of a study, and how it is relaxed.
 
     Attributes:
-        name: what it is called.
-        folder: where its files are.
-        table: the file as read, with the settings of `--set`.
-        file: the same, checked.
-        structure: the table of its structure.
+        name: what it is called; empty in a study of one structure.
+        folder: where the study's files are.
+        file: the study's file, checked.
+        text: what the file says of this structure.
         potential: the potential.
-        observables: what to compute.
-        parameters: names of the parameters to differentiate in.
+        observables: what to compute: what is asked for, and what formulas are made of.
         relaxation: keyword arguments of `mdsens.relax`.
-        ensemble_parameter: what the ensemble is differentiated in; None where there is none.
+        for_formulas: names of those observables that formulas alone need.
     """
 
     name: str
     folder: Path
-    table: dict[str, Any]
     file: StudyFile
-    structure: FileStructure | PackingStructure
+    text: StructureText
     potential: Potential
     observables: tuple[Observable, ...]
-    parameters: tuple[str, ...]
     relaxation: dict[str, Any]
-    ensemble_parameter: str | None = None
+    for_formulas: frozenset[str] = frozenset()
+
+    @property
+    def structure(self) -> FileStructure | PackingStructure:
+        """The table of the structure."""
+        return self.text.structure
 
     @functools.cached_property
     def structure_file(self) -> Path | None:
         """The file that the structure is read from, looked for once; None where it is built."""
-        return structure_file(self.structure, self.folder)
+        return structure_file(self.structure, self.folder, self.text.key)
 
     @functools.cached_property
     def atoms(self) -> ase.Atoms | None:
@@ -70,12 +82,6 @@ class Study:
     def system(self) -> System:
         """The structure that the relaxation begins at."""
         return self._built(self.structure)
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """The seeds of the ensemble: that of the structure, and those that follow."""
-        first = _seed(self.structure) or 0
-        return tuple(range(first, first + self.file.ensemble.seeds))
 
     def start(self, seed: int) -> System:
         """The structure with another seed.
@@ -89,33 +95,50 @@ class Study:
         return self._built(_with_seed(self.structure, seed))
 
     def _built(self, structure: FileStructure | PackingStructure) -> System:
-        system = build_system(structure, self.file.units, self.atoms)
-        fixed = self.file.relaxation.fixed
+        with self._naming_structure():
+            system = build_system(structure, self.file.units, self.atoms, self.text.key)
+        fixed = self.text.relaxation.fixed
         if fixed is None:
             return system
-        with _naming("relaxation"):
+        with _naming(self._relaxation_key("fixed")):
             return system.with_fixed(fixed)
 
-    def check(self) -> None:
+    def _relaxation_key(self, name: str) -> str:
+        return self.text.relaxation_key(name).rpartition(".")[0]
+
+    def _naming_structure(self) -> contextlib.AbstractContextManager[None]:
+        """Say which of several structures is meant by what is said of it."""
+        return _naming(self.text.key) if self.name else contextlib.nullcontext()
+
+    def check(self) -> dict[str, tuple[int, ...]]:
         """Find mistakes that only show with the structure, before anything long is computed.
+
+        Returns:
+            The shapes of the observables, by their names in the study.
 
         Raises:
             InputError: a species without parameters, an atom that does not exist, a volume or a
                 pressure where there is no cell, and the like.
         """
         system = self.system
-        with _naming("relaxation"):
+        key = f"{self.text.key}.relaxation" if self.name else "relaxation"
+        with _naming(key):
             check_relaxation(system, self.potential, **self.relaxation)
         start = unrelaxed(system, self.potential, self.relaxation["cell"])
         # What an observable needs of a structure shows without forces, which take long to trace.
         count, dimension = system.positions.shape
         forces, virial = np.zeros((count, dimension)), np.zeros((dimension, dimension))
         start = start.with_mechanics((on_device(0.0), on_device(forces), on_device(virial)))
+        shapes = {}
         for observable in self.observables:
+            name = qualified(self.name, observable.name)
             try:
-                observable.check(start)
+                shapes[name] = observable.check(start)
             except InputError as error:
-                raise InputError(f"sensitivity.observables: {observable.name}: {error}") from None
+                alone = observable.name in self.for_formulas
+                where = "formulas" if alone else "sensitivity.observables"
+                raise InputError(f"{where}: {name}: {error}") from None
+        return shapes
 
     def relax(self, progress: bool = False) -> Equilibrium:
         """Relax the structure as the study says.
@@ -127,6 +150,103 @@ class Study:
             The Equilibrium.
         """
         return relax(self.system, self.potential, progress=progress, **self.relaxation)
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A study that can be run: everything in its file has been checked.
+
+    Attributes:
+        name: what it is called.
+        folder: where its files are.
+        table: the file as read, with the settings of `--set`.
+        file: the same, checked.
+        potential: the potential, one for all structures.
+        parameters: names of the parameters to differentiate in.
+        structures: its structures by name; the only one of ``[structure]`` has an empty name.
+        formulas: what to compute from observables.
+        ensemble_parameter: what the ensemble is differentiated in; None where there is none.
+    """
+
+    name: str
+    folder: Path
+    table: dict[str, Any]
+    file: StudyFile
+    potential: Potential
+    parameters: tuple[str, ...]
+    structures: dict[str, StudyStructure]
+    formulas: tuple[Formula, ...] = ()
+    ensemble_parameter: str | None = None
+
+    @property
+    def only(self) -> StudyStructure:
+        """The structure of a study that has one.
+
+        Raises:
+            InputError: it has several.
+        """
+        if len(self.structures) > 1:
+            names = ", ".join(self.structures)
+            raise InputError(f"the study has several structures: take one of structures, {names}")
+        (structure,) = self.structures.values()
+        return structure
+
+    @property
+    def system(self) -> System:
+        """The structure that the relaxation of a study of one structure begins at."""
+        return self.only.system
+
+    @property
+    def observables(self) -> tuple[Observable, ...]:
+        """What a study of one structure computes."""
+        return self.only.observables
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of the ensemble: that of the structure, and those that follow."""
+        if not self.file.ensemble.seeds:
+            return ()
+        first = _seed(self.only.structure) or 0
+        return tuple(range(first, first + self.file.ensemble.seeds))
+
+    def start(self, seed: int) -> System:
+        """The structure of a study of one structure with another seed, see `StudyStructure.start`.
+
+        Arguments:
+            seed: of the random positions or displacements.
+
+        Returns:
+            The System.
+        """
+        return self.only.start(seed)
+
+    def check(self) -> None:
+        """Find mistakes that only show with the structures, see `StudyStructure.check`.
+
+        Raises:
+            InputError: there are some.
+        """
+        shapes: dict[str, tuple[int, ...]] = {}
+        for structure in self.structures.values():
+            shapes |= structure.check()
+        for formula in self.formulas:
+            for part in formula.parts:
+                if shapes[part.name]:
+                    raise InputError(
+                        f"formulas.{formula.name} = {shown(formula.text)}: {part.name} is several "
+                        "numbers: a formula takes observables that are one number"
+                    )
+
+    def relax(self, progress: bool = False) -> Equilibrium:
+        """Relax the structure of a study of one structure as the study says.
+
+        Arguments:
+            progress: whether to show a progress bar.
+
+        Returns:
+            The Equilibrium.
+        """
+        return self.only.relax(progress)
 
 
 def load_study(study: str | Path, settings: Iterable[str] = ()) -> Study:
@@ -142,30 +262,70 @@ def load_study(study: str | Path, settings: Iterable[str] = ()) -> Study:
     Raises:
         InputError: no such study, or a mistake in it: one line that names the key and the value.
     """
-    path, table, file, structure = read_study(study, settings)
+    path, table, file, texts = read_study(study, settings)
     folder = path.absolute().parent
     with _naming("potential"):
         potential = build_potential(file.potential, file.units)
-    wanted = file.sensitivity
     with _naming("sensitivity.wrt"):
-        parameters = tuple(_each_once(potential.expand_parameter_names, wanted.wrt))
-    with _naming("sensitivity.observables"):
-        observables = tuple(parse(text) for text in wanted.observables)
-        if observables:
-            names = [observable.name for observable in observables]
-            distinct_names(names, "sensitivity.observables")
+        parameters = tuple(_each_once(potential.expand_parameter_names, file.sensitivity.wrt))
+    asked = _asked(file, tuple(texts))
+    formulas = _formulas(file, texts)
+    needed: dict[str, list[Observable]] = {name: [] for name in texts}
+    for part in dict.fromkeys(part for formula in formulas for part in formula.parts):
+        if part.observable not in asked[part.structure]:
+            needed[part.structure].append(part.observable)
+    structures = {
+        name: StudyStructure(
+            name=name,
+            folder=folder,
+            file=file,
+            text=text,
+            potential=potential,
+            observables=(*asked[name], *needed[name]),
+            relaxation=_relaxation(text, file.units),
+            for_formulas=frozenset(observable.name for observable in needed[name]),
+        )
+        for name, text in texts.items()
+    }
     return Study(
         name=file.name or default_name(folder.resolve()),
         folder=folder,
         table=table,
         file=file,
-        structure=structure,
         potential=potential,
-        observables=observables,
         parameters=parameters,
-        relaxation=_relaxation(file, structure.dimension),
-        ensemble_parameter=_ensemble_parameter(file, structure, potential, parameters),
+        structures=structures,
+        formulas=formulas,
+        ensemble_parameter=_ensemble_parameter(file, texts, potential, parameters),
     )
+
+
+def _asked(file: StudyFile, structures: tuple[str, ...]) -> dict[str, list[Observable]]:
+    """The observables that are asked for, of each structure."""
+    asked: dict[str, list[Observable]] = {name: [] for name in structures}
+    with _naming("sensitivity.observables"):
+        for text in file.sensitivity.observables:
+            found = read_part(text, structures)
+            if isinstance(found, Part):
+                asked[found.structure].append(found.observable)
+            else:
+                for name in structures:
+                    asked[name].append(found)
+        for name, observables in asked.items():
+            if observables:
+                names = [qualified(name, observable.name) for observable in observables]
+                distinct_names(names, "sensitivity.observables")
+    return asked
+
+
+def _formulas(file: StudyFile, texts: Mapping[str, StructureText]) -> tuple[Formula, ...]:
+    spatial = {name: text.structure.dimension for name, text in texts.items()}
+    for name, given in file.formulas.items():
+        if name in (ATOMS, POSITIONS, *BY_NAME):
+            raise InputError(
+                f"formulas.{name} = {shown(given)}: an observable has that name; give another"
+            )
+    return tuple(read_formula(name, given, spatial) for name, given in file.formulas.items())
 
 
 @contextlib.contextmanager
@@ -208,12 +368,12 @@ def _with_seed(
 
 def _ensemble_parameter(
     file: StudyFile,
-    structure: FileStructure | PackingStructure,
+    texts: Mapping[str, StructureText],
     potential: Potential,
     parameters: tuple[str, ...],
 ) -> str | None:
     """The parameter of the ensemble, where one is asked for and can be had."""
-    ensemble, relaxation = file.ensemble, file.relaxation
+    ensemble = file.ensemble
     if ensemble.parameter is not None:
         try:
             parameters = (single_parameter(potential, ensemble.parameter),)
@@ -222,6 +382,13 @@ def _ensemble_parameter(
     if ensemble.seeds == 0:
         return None
     asked = f"ensemble.seeds = {ensemble.seeds}"
+    if len(texts) > 1:
+        raise InputError(
+            f"{asked} with structures {', '.join(texts)}: an ensemble is of one structure; set "
+            "ensemble.seeds=0"
+        )
+    (text,) = texts.values()
+    structure, relaxation = text.structure, text.relaxation
     if _seed(structure) is None:
         raise InputError(
             f"{asked}: the structure has no seed, and all starts would be alike; allowed are "
@@ -244,17 +411,17 @@ def _ensemble_parameter(
     return parameters[0]
 
 
-def _relaxation(file: StudyFile, dimension: int) -> dict[str, Any]:
-    table, units = file.relaxation, file.units
+def _relaxation(text: StructureText, units: str) -> dict[str, Any]:
+    table, dimension = text.relaxation, text.structure.dimension
 
     def number(name: str, measure: str) -> float:
-        return quantity(getattr(table, name), measure, units, f"relaxation.{name}")
+        return quantity(getattr(table, name), measure, units, text.relaxation_key(name))
 
     stresses = in_dimensions("energy/volume", dimension)
     fmax, max_step = number("fmax", "energy/length"), number("max_step", "length")
     for name, value in (("fmax", fmax), ("max_step", max_step)):
-        real(value, f"relaxation.{name}", above=0)
-    with _naming("relaxation"):
+        real(value, text.relaxation_key(name), above=0)
+    with _naming(text.relaxation_key("cell")):
         cell = None if table.cell == "none" else checked_cell(table.cell)
     return {
         "method": table.method,
@@ -265,7 +432,7 @@ def _relaxation(file: StudyFile, dimension: int) -> dict[str, Any]:
         "stress": None
         if table.stress is None
         else [
-            quantity(one, stresses, units, f"relaxation.stress[{index}]")
+            quantity(one, stresses, units, f"{text.relaxation_key('stress')}[{index}]")
             for index, one in enumerate(table.stress)
         ],
         "smax": None if table.smax is None else number("smax", stresses),

@@ -25,12 +25,15 @@ def show_run(finished: FinishedRun) -> None:
     """
     results, units = finished.results, finished.results["units"]
     to = console()
-    good = results["kind"] == "minimum"
     to.print()
     to.print(for_terminal(results["study"], "bold"), "", for_terminal(results["description"]),
              soft_wrap=True)  # fmt: skip
-    for line in str(finished.sensitivity.certificate).splitlines():
-        to.print(for_terminal(line, "green" if good else "red"))
+    for structure, sensitivity in finished.derivatives.structures.items():
+        certificate = sensitivity.certificate
+        if structure:
+            to.print(for_terminal(f"{structure}:", "bold"))
+        for line in str(certificate).splitlines():
+            to.print(for_terminal(line, "green" if certificate.kind == "minimum" else "red"))
     table = Table(box=None, pad_edge=False, header_style="bold")
     logarithmic = results["logarithmic"]
     heading = "d ln O / d ln \u03b8" if logarithmic else "derivative"
@@ -56,7 +59,7 @@ def show_run(finished: FinishedRun) -> None:
             error = all_errors[name][parameter]
             known = error
             if error is None or np.isnan(error):
-                known = finished.sensitivity.supported_error(name, parameter, logarithmic)
+                known = finished.derivatives.supported_error(name, parameter, logarithmic)
             table.add_row(
                 for_terminal(f"  {parameter}"), _number(derivative, known),
                 for_terminal(error_text(error), "dim"), for_terminal(unit),
@@ -111,13 +114,18 @@ def show_verification(verification: Verification, units: str) -> None:
     to = console()
     comparisons = verification.comparisons
     observables = list(dict.fromkeys(comparison.observable for comparison in comparisons))
+    parameters = list(dict.fromkeys(comparison.parameter for comparison in comparisons))
+    of = {(c.parameter, c.observable): _judged(c) for c in comparisons}
     table = Table(title="relative error of each derivative", box=None, pad_edge=False)
-    table.add_column("parameter", style="bold", no_wrap=True)
-    for observable in observables:
-        table.add_column(for_terminal(observable), justify="right", overflow="fold")
-    for parameter in dict.fromkeys(comparison.parameter for comparison in comparisons):
-        of = {c.observable: c for c in comparisons if c.parameter == parameter}
-        table.add_row(for_terminal(parameter), *(_judged(of[o]) for o in observables))
+    # Names of observables are long: many of them stand below one another.
+    below = sum(max(len(name), 7) + 1 for name in ("parameter", *observables)) > to.width
+    rows, columns = (observables, parameters) if below else (parameters, observables)
+    table.add_column("observable" if below else "parameter", style="bold", no_wrap=True)
+    for name in columns:
+        table.add_column(for_terminal(name), justify="right", overflow="fold")
+    for row in rows:
+        pairs = [(column, row) if below else (row, column) for column in columns]
+        table.add_row(for_terminal(row), *(of[pair] for pair in pairs))
     to.print(table)
     for reason, left in _by_reason(verification.not_judged).items():
         names = ", ".join(f"{c.observable} in {c.parameter}" for c in left)

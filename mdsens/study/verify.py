@@ -11,8 +11,10 @@ from mdsens.relaxation import Equilibrium
 from mdsens.sensitivities import Sensitivity, sensitivity
 from mdsens.sensitivities.noise import natural_size, noise_of
 from mdsens.sensitivities.sensitivity import linear_response, require_reliable
-from mdsens.study.differences import POSITIONS, Differences, determined, relax_on
-from mdsens.study.study import Study
+from mdsens.study.differences import Differences, FormulaDifferences, determined, relax_on
+from mdsens.study.formulas import qualified
+from mdsens.study.study import POSITIONS, Study, StudyStructure
+from mdsens.study.study_sensitivity import StudySensitivity, study_sensitivity
 
 #: How often the step is halved before a minimum is given up as not followed.
 MOST_HALVINGS = 10
@@ -29,7 +31,8 @@ class Comparison:
     """One derivative, both ways.
 
     Attributes:
-        observable: name of the observable, or ``"positions"``.
+        observable: name of the observable or of the formula, or ``"positions"``; of one of several
+            structures with its name before it, e.g. ``"bulk.energy"``.
         parameter: name of the parameter.
         implicit: the derivative by implicit differentiation.
         finite_difference: the derivative by finite differences; NaN where there is none.
@@ -89,7 +92,10 @@ class Verification:
 def verify_study(study: Study, report: Callable[[str], None] | None = None) -> Verification:
     """Compare every derivative of a study with finite differences of re-relaxations.
 
-    The structure is relaxed as the study says, and then on to a force of 1e-12; so is each with a
+    Those of formulas are compared with differences between values from all structures, each relaxed
+    at the same changes of the parameter.
+
+    Each structure is relaxed as the study says, and then on to a force of 1e-12; so is each with a
     parameter changed a little (see `Differences`), by Newton's method, which stays in its valley.
     The step is chosen for each parameter: by how far rounding and forces left over displace the
     atoms, and so that no pair crosses a distance where the energy is not smooth.
@@ -113,63 +119,94 @@ def verify_study(study: Study, report: Callable[[str], None] | None = None) -> V
     """
     say = report or (lambda line: None)
     study.check()
-    first = study.relax()
-    require_reliable(first.certificate)
-    base = relax_on(study, first, first)
-    # As far as rounding let it: what was reached is reported.
-    mode = study.file.sensitivity.mode
-    implicit = sensitivity(
-        base,
-        study.observables,
-        study.parameters,
-        "forward" if mode == "auto" else mode,
-        allow_unconverged=True,
-    )
-    judge = _Judge(study, base, implicit)
+    bases, found, judges = {}, {}, {}
+    for name, structure in study.structures.items():
+        first = structure.relax()
+        require_reliable(first.certificate)
+        bases[name] = relax_on(structure, first, first)
+        # As far as rounding let it: what was reached is reported.
+        mode = study.file.sensitivity.mode
+        found[name] = sensitivity(
+            bases[name],
+            structure.observables,
+            study.parameters,
+            "forward" if mode == "auto" else mode,
+            allow_unconverged=True,
+        )
+        judges[name] = _judge_of(structure, bases[name], found[name])
+    judge = _judge_of_formulas(study_sensitivity(found, study.formulas), judges)
+    value_errors = {
+        qualified(name, observable): float(np.max(error, initial=0.0))
+        for name, of in found.items()
+        for observable, error in of.value_errors.items()
+    }
     comparisons: dict[tuple[str, str], Comparison] = {}
-    largest = float(base.largest_force)
-    for name in study.parameters:
-        differences = judge.differences(name)
-        comparisons |= judge.compare(differences, say)
-        largest = max(largest, differences.largest_force)
-    ordered = [comparisons[o, name] for o in (POSITIONS, *implicit) for name in study.parameters]
+    largest = max(float(base.largest_force) for base in bases.values())
+    for parameter in study.parameters:
+        differences: dict[str, Differences] = {}
+        shortest = np.inf
+        for name, structure in study.structures.items():
+            differences[name] = _differences(structure, bases[name], found[name], parameter)
+            compared = judges[name].compare(differences[name], _of(name, say))
+            shortest = min([shortest, *(c.step for c in compared.values())])
+            comparisons |= {
+                (qualified(name, o), p): dataclasses.replace(c, observable=qualified(name, o))
+                for (o, p), c in compared.items()
+            }
+        if study.formulas:
+            of_formulas = FormulaDifferences(
+                study.formulas, differences, value_errors, float(shortest)
+            )
+            comparisons |= judge.compare(of_formulas, _of("formulas", say))
+        largest = max([largest, *(of.largest_force for of in differences.values())])
+    names = [formula.name for formula in study.formulas]
+    for name, of in found.items():
+        names += [qualified(name, observable) for observable in (POSITIONS, *of)]
+    ordered = [comparisons[o, name] for o in names for name in study.parameters]
     return Verification(tuple(ordered), study.file.verify.tolerance, largest)
 
 
-class _Judge:
-    """Implicit derivatives, and finite differences to hold beside them.
+def _of(name: str, say: Callable[[str], None]) -> Callable[[str], None]:
+    return (lambda line: say(f"{name}: {line}")) if name else say
 
-    Arguments:
-        study: the study.
-        base: its structure, relaxed as far as rounding allows.
-        implicit: the derivatives there.
+
+def _differences(
+    structure: StudyStructure, base: Equilibrium, implicit: Sensitivity, name: str
+) -> Differences:
+    """Finite differences of a structure along one parameter."""
+    tangents = np.asarray(implicit.positions[name]), np.asarray(implicit.cell[name])
+    return Differences(
+        structure, base, name, implicit.observables.values(), tangents, _uncertainty(base)
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Judge:
+    """Implicit derivatives, and what it takes to hold finite differences beside them.
+
+    Attributes:
+        tolerance: largest relative error allowed.
+        parameters: values of the parameters.
+        derivatives: by observable, then by parameter.
+        value_errors: absolute error of each observable.
+        errors: of each derivative.
+        naturals: natural size of each observable.
+        contact: whether particles only push, so that a pair that parts changes the energy's form.
     """
 
-    def __init__(self, study: Study, base: Equilibrium, implicit: Sensitivity) -> None:
-        self.study, self.base, self.implicit = study, base, implicit
-        self.tolerance = study.file.verify.tolerance
-        names, asked = study.parameters, (POSITIONS, *implicit)
-        self.derivatives = {
-            o: {name: _implicit(implicit, o, name, base) for name in names} for o in asked
-        }
-        self.uncertainty = _uncertainty(base)
-
-    def differences(self, name: str) -> Differences:
-        """Finite differences along one parameter."""
-        tangents = (
-            np.asarray(self.implicit.positions[name]), np.asarray(self.implicit.cell[name])
-        )  # fmt: skip
-        return Differences(
-            self.study, self.base, name, self.implicit.observables.values(), tangents,
-            self.uncertainty,
-        )  # fmt: skip
+    tolerance: float
+    parameters: dict[str, float]
+    derivatives: dict[str, dict[str, np.ndarray | np.float64]]
+    value_errors: dict[str, np.ndarray]
+    errors: dict[str, dict[str, np.ndarray]]
+    naturals: dict[str, float]
+    contact: bool
 
     def compare(
-        self, differences: Differences, say: Callable[[str], None]
+        self, differences: Differences | FormulaDifferences, say: Callable[[str], None]
     ) -> dict[tuple[str, str], Comparison]:
         """All derivatives along one parameter, with as short a step as they need."""
         name, step = differences.name, differences.first_step()
-        contact = self.base.potential.contact
         found: dict[tuple[str, str], Comparison] = {}
         trouble = ""
         for halvings in range(MOST_HALVINGS + 1):
@@ -177,7 +214,7 @@ class _Judge:
             longest = step / 2 >= differences.shortest
             if not trouble:
                 crossing = differences.crossing(step)
-                if crossing and contact and longest:
+                if crossing and self.contact and longest:
                     trouble = crossing
                 else:
                     found = self._compared(differences, step, halvings, crossing)
@@ -200,17 +237,17 @@ class _Judge:
         }  # fmt: skip
 
     def _compared(
-        self, differences: Differences, step: float, halvings: int, crossing: str
+        self,
+        differences: Differences | FormulaDifferences,
+        step: float,
+        halvings: int,
+        crossing: str,
     ) -> dict[tuple[str, str], Comparison]:
         name, found = differences.name, {}
         for observable, ours in self.derivatives.items():
-            value_error, own_error = self.uncertainty, np.zeros(())
-            if observable != POSITIONS:
-                value_error = np.asarray(self.implicit.value_errors[observable])
-                own_error = np.asarray(self.implicit.errors[observable][name])
-            difference = differences.of(observable, step, value_error)
-            natural = _natural_size(observable, self.implicit, self.base)
-            size = compared_size(ours, name, self.implicit.parameters, natural)
+            difference = differences.of(observable, step, self.value_errors[observable])
+            own_error = self.errors[observable][name]
+            size = compared_size(ours, name, self.parameters, self.naturals[observable])
             error = float(np.linalg.norm(difference.value - ours[name])) / size
             parts = [
                 float(np.linalg.norm(part)) / size
@@ -232,6 +269,52 @@ class _Judge:
                 step, halvings,
             )  # fmt: skip
         return found
+
+
+def _judge_of(structure: StudyStructure, base: Equilibrium, implicit: Sensitivity) -> _Judge:
+    """The judge of one structure, relaxed as far as rounding allows."""
+    names, asked = list(implicit.parameters), (POSITIONS, *implicit)
+    return _Judge(
+        tolerance=structure.file.verify.tolerance,
+        parameters=implicit.parameters,
+        derivatives={
+            o: {name: _implicit(implicit, o, name, base) for name in names} for o in asked
+        },
+        value_errors={POSITIONS: _uncertainty(base)}
+        | {o: np.asarray(error) for o, error in implicit.value_errors.items()},
+        errors={POSITIONS: dict.fromkeys(names, np.zeros(()))}
+        | {o: {p: np.asarray(e) for p, e in of.items()} for o, of in implicit.errors.items()},
+        naturals={o: _natural_size(o, implicit, base) for o in asked},
+        contact=base.potential.contact,
+    )
+
+
+def _judge_of_formulas(derivatives: StudySensitivity, judges: Mapping[str, _Judge]) -> _Judge:
+    """The judge of formulas: their natural sizes follow from those of their parts."""
+    given, one = derivatives.formulas, next(iter(judges.values()))
+    naturals = {
+        name: float(
+            sum(
+                abs(slope) * judges[part.structure].naturals[part.observable.name]
+                for slope, part in zip(of.expansion.slopes, of.formula.parts, strict=True)
+            )
+        )
+        for name, of in given.items()
+    }
+    return _Judge(
+        tolerance=one.tolerance,
+        parameters=one.parameters,
+        derivatives={
+            name: {p: np.float64(d) for p, d in of.derivatives.items()}
+            for name, of in given.items()
+        },
+        value_errors={name: np.asarray(of.error) for name, of in given.items()},
+        errors={
+            name: {p: np.asarray(e) for p, e in of.errors.items()} for name, of in given.items()
+        },
+        naturals=naturals,
+        contact=one.contact,
+    )
 
 
 def compared_size(
@@ -287,11 +370,13 @@ def relative_error(
     return float(np.linalg.norm(found - derivatives[name])) / size
 
 
-def position_differences(study: Study, base: Equilibrium, name: str) -> Float[np.ndarray, "N D"]:
+def position_differences(
+    structure: StudyStructure, base: Equilibrium, name: str
+) -> Float[np.ndarray, "N D"]:
     """The derivative of the positions by finite differences, with the same contacts at every point.
 
     Arguments:
-        study: how to relax.
+        structure: how to relax.
         base: the structure at the parameter's own value.
         name: the parameter.
 
@@ -303,7 +388,7 @@ def position_differences(study: Study, base: Equilibrium, name: str) -> Float[np
     """
     implicit = sensitivity(base, wrt=name, allow_unconverged=True, error_estimate=False)
     tangents = np.asarray(implicit.positions[name]), np.asarray(implicit.cell[name])
-    differences = Differences(study, base, name, (), tangents, _uncertainty(base))
+    differences = Differences(structure, base, name, (), tangents, _uncertainty(base))
     step = differences.first_step()
     for _ in range(MOST_HALVINGS + 1):
         trouble = differences.trouble(step)

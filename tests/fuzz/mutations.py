@@ -17,7 +17,8 @@ NUMBERS = [
     -float("inf"), float("nan"),
 ]  # fmt: skip
 OBSERVABLES = [
-    "energy", "energy_per_atom", "volume", "pressure", "stress", "distance(0,1)", "distance(0,1.5)",
+    "energy", "energy_per_atom", "volume", "area", "area(1,2)", "atoms", "bulk.energy",
+    "pressure", "stress", "distance(0,1)", "distance(0,1.5)",
     "distance(-1,0)", "distance(0,0)", "distance(0,10**9)", "distance(i=0,j=1)", "angle(0,1,2)",
     "angle(0,1)", "angle(True,1,2)", "coordination(4.5)", "coordination(4.5,0.1)",
     "coordination(1e6)", "coordination(1e300)", "coordination('a')", "coordination([1])",
@@ -43,7 +44,8 @@ TEXTS = [
 ]  # fmt: skip
 KEYS = [
     "name", "description", "units", "structure", "potential", "relaxation", "sensitivity", "verify",
-    "ensemble", "file", "builder", "count", "diameters", "packing_fraction", "dimension", "seed",
+    "ensemble", "structures", "formulas", "bulk",
+    "file", "builder", "count", "diameters", "packing_fraction", "dimension", "seed",
     "rattle", "amplitude", "type", "epsilon", "sigma", "cutoff", "onset", "truncation", "species",
     "diameter", "alpha", "D", "r0", "a", "n", "m", "c", "p", "q", "A", "B", "gamma", "lambda_",
     "costheta0", "method", "fmax", "max_steps", "cell", "pressure", "max_step", "observables",
@@ -86,6 +88,15 @@ def study_seeds() -> list[bytes]:
             "[sensitivity]\nobservables = ['distance(0,1)', 'angle(0,1,2)', 'coordination(4.5)', "
             "'radial_distribution(5)']\nmode = 'reverse'\nlogarithmic = true\n"
             f"{SETTING}relaxation.fmax=1e-6\n{SETTING}potential.epsilon=0.02\n"
+        )
+    for formula in (
+        "b.energy - b.atoms / a.atoms * a.energy", "(a.distance(0,1) + 1e0 * b.distance(1,2)) ** 2",
+        "-a.energy ** (1/3) / (a.energy / b.energy) ** (1/3)", "a.coordination(4.5) - 1",
+    ):  # fmt: skip
+        texts.append(
+            f"[structures.a]\nfile = 'argon-cluster.xyz'\n[potential]\n{lennard_jones}"
+            "[structures.b]\nfile = 'argon-cluster.xyz'\nrelaxation = { max_steps = 10 }\n"
+            f"[formulas]\nfound = '{formula}'\n[sensitivity]\nobservables = ['a.energy']\n"
         )
     for dimension in (2, 3):
         texts.append(

@@ -46,7 +46,8 @@ def read_study(data: bytes, folder: Path) -> str:
 
     def use() -> None:
         study = load_study(path, settings)
-        _check_system(study.system)
+        for structure in study.structures.values():
+            _check_system(structure.system)
         for name, value in study.potential.parameters.items():
             if not np.isfinite(value):
                 raise BrokenRuleError(f"{name} = {value}")

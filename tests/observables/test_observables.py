@@ -57,6 +57,25 @@ def test_energy_pressure_stress_and_volume(crystal):
         np.testing.assert_allclose(observables.parse(name)(crystal), expected, rtol=1e-12)
 
 
+def test_an_area_is_what_two_vectors_of_the_cell_span(crystal):
+    cell = np.asarray(crystal.cell)
+    for i, j in ((0, 1), (1, 2), (2, 0)):
+        expected = np.linalg.norm(np.cross(cell[i], cell[j]))
+        assert float(observables.area(i, j)(crystal)) == pytest.approx(expected, rel=1e-12)
+    assert observables.area(1, 0) is observables.parse("area")
+    slab = unrelaxed(mdsens.System(np.zeros((1, 3)), cell, pbc=(True, True, False)), LJ)
+    expected = np.linalg.norm(np.cross(cell[0], cell[1]))
+    assert float(observables.area()(slab)) == pytest.approx(expected, rel=1e-12)
+    with pytest.raises(
+        InputError, match=r"area\(1,2\): the structure does not repeat along vector 2"
+    ):
+        observables.area(1, 2).check(slab)
+    flat = unrelaxed(mdsens.System(np.zeros((1, 2)), [[3.0, 0.0], [1.0, 4.0]]), LJ)
+    assert float(observables.area()(flat)) == pytest.approx(12.0, rel=1e-12)
+    with pytest.raises(InputError, match="does not repeat along vector 2"):
+        observables.area(0, 2)(flat)
+
+
 def test_the_mean_squared_displacement_is_from_where_the_relaxation_began(crystal):
     moved = np.asarray(crystal.positions - crystal.start)
     value = observables.mean_squared_displacement()(crystal)
@@ -124,6 +143,8 @@ def test_derivatives_of_observables_in_the_structure(crystal, text):
         ("distance(x, 1)", "cannot be read"),
         ("distance(1, 1)", "different atoms"),
         ("distance(0, 1.5)", "distance: j = 1.5: give a whole number"),
+        ("area(0, 3)", "area: j = 3: give a whole number"),
+        ("area(1, 1)", "two different vectors"),
         ("distance(True, 1)", "distance: i = True: give a whole number"),
         ("distance([0], 1)", r"distance: i = \[0\]: give a whole number"),
         ("angle(0, 1, 'a')", "angle: k = 'a': give a whole number"),

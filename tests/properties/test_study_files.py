@@ -48,6 +48,16 @@ PACKING = {
     "relaxation": {"method": "fire", "fmax": 1e-8},
     "sensitivity": {"observables": ["energy", "pressure"], "logarithmic": True},
 }
+SEVERAL = {
+    "structures": {
+        "one": {"file": "argon.xyz"},
+        "other": {"file": "argon.xyz", "relaxation": {"fmax": 1e-6}},
+    },
+    "potential": {"type": "lennard-jones", "epsilon": 0.01, "sigma": 3.4, "cutoff": 8.5},
+    "relaxation": {"max_steps": 100},
+    "sensitivity": {"observables": ["energy", "one.distance(0,1)"]},
+    "formulas": {"ratio": "one.energy / (2 * other.energy) - 1", "square": "one.energy ** 2"},
+}
 
 
 def use(text: bytes, settings=()):
@@ -57,8 +67,9 @@ def use(text: bytes, settings=()):
         (Path(folder) / "argon.xyz").write_text(ARGON)
         (Path(folder) / "study.toml").write_bytes(text)
         study = load_study(folder, settings)
-        if not np.isfinite(np.asarray(study.system.positions)).all():
-            raise BrokenRuleError("positions are not finite")
+        for structure in study.structures.values():
+            if not np.isfinite(np.asarray(structure.system.positions)).all():
+                raise BrokenRuleError("positions are not finite")
         if not np.isfinite(list(study.potential.parameters.values())).all():
             raise BrokenRuleError("parameters are not finite")
         study.check()
@@ -75,7 +86,7 @@ def paths(table, above=()):
 @st.composite
 def changed(draw):
     """A study with up to three of its values gone, or replaced by anything, or one more."""
-    table = copy.deepcopy(draw(st.sampled_from([FILE, PACKING])))
+    table = copy.deepcopy(draw(st.sampled_from([FILE, PACKING, SEVERAL])))
     for _ in range(draw(st.integers(1, 3))):
         *above, key = draw(st.sampled_from(sorted(paths(table))))
         inner = table

@@ -78,12 +78,33 @@ def test_there_are_ready_studies():
     assert len(STUDIES) >= 5
 
 
+def structures_of(study):
+    """Tables of a study's structures by name, each with the keys of its relaxation."""
+    table = table_of(study)
+    given = table.get("structures") or {"": table["structure"]}
+    common = table.get("relaxation", {})
+    return {
+        name: one | {"relaxation": common | one.get("relaxation", {})}
+        for name, one in given.items()
+    }
+
+
+def found_of(found, study):
+    """What results.json holds of each structure."""
+    return {name: found["structures"][name] if name else found for name in structures_of(study)}
+
+
+def relaxed_name(name):
+    return f"relaxed-{name}.extxyz" if name else "relaxed.extxyz"
+
+
 @each()
 def test_a_ready_study_runs_and_writes_all_that_it_should(study, results):
     folder = results(study)
+    structures = structures_of(study)
     for name in (
         "results.json",
-        "relaxed.extxyz",
+        *map(relaxed_name, structures),
         "sensitivities.csv",
         "report.html",
         "study.toml",
@@ -93,15 +114,23 @@ def test_a_ready_study_runs_and_writes_all_that_it_should(study, results):
     found = json.loads((folder / "results.json").read_text())
     assert found["converged"]
     assert found["kind"] == "minimum"
-    assert len(ase.io.read(folder / "relaxed.extxyz")) == found["atoms"]
-    asked = table_of(study)["sensitivity"]["observables"]
-    assert [name.replace(" ", "") for name in asked] == list(found["sensitivities"])
+    for name, of in found_of(found, study).items():
+        assert len(ase.io.read(folder / relaxed_name(name))) == of["atoms"]
+    table = table_of(study)
+    formulas = list(table.get("formulas", {}))
+    asked = [name.replace(" ", "") for name in table["sensitivity"]["observables"]]
+    if "" in structures:
+        assert [*formulas, *asked] == list(found["sensitivities"])
+    else:
+        assert list(found["sensitivities"])[: len(formulas)] == formulas
+        for name in asked:
+            assert all(f"{structure}.{name}" in found["sensitivities"] for structure in structures)
 
 
 #: By its unit, of which degree a quantity is in all energies, and in all lengths.
 DEGREES = {
     "1": (0.0, 0.0), "degree": (0.0, 0.0), "Ang": (0.0, 1.0), "Ang^3": (0.0, 3.0), "eV": (1.0, 0.0),
-    "eV/Ang^3": (1.0, -3.0), "GPa": (1.0, -3.0),
+    "Ang^2": (0.0, 2.0), "eV/Ang^2": (1.0, -2.0), "eV/Ang^3": (1.0, -3.0), "GPa": (1.0, -3.0),
 }  # fmt: skip
 
 
@@ -114,16 +143,16 @@ def test_the_energy_is_proportional_to_energies(study, results):
     found = json.loads((results(study) / "results.json").read_text())
     energies = [p for p, unit in found["units"]["parameters"].items() if is_energy(p, unit)]
     assert energies
+    per_atom = max(abs(of["energy"]) / of["atoms"] for of in found_of(found, study).values())
     for name, observable in found["observables"].items():
-        if observable["units"] == "reduced":
-            degree = float(name in ("energy", "pressure", "stress"))
-        else:
-            degree = DEGREES[observable["units"]][0]
+        unit = observable["units"]
+        named = name in ("energy", "pressure", "stress")
+        degree = float(named) if unit == "reduced" else DEGREES[unit][0]
         value = np.asarray(observable["value"])
         changes = sum(
             found["parameters"][p] * np.asarray(found["sensitivities"][name][p]) for p in energies
         )
-        size = max(np.abs(value).max(), abs(found["energy"]) / found["atoms"])
+        size = max(np.abs(value).max(), per_atom if degree else 1.0)
         np.testing.assert_allclose(changes, degree * value, atol=1e-7 * size, err_msg=name)
 
 
@@ -134,11 +163,14 @@ def is_energy(parameter, unit):
 
 def is_free(study):
     """Whether no length is given but by parameters: no cell, or one that relaxes."""
-    table = table_of(study)
-    if table["relaxation"].get("cell", "none") != "none":
-        return True
-    file = table["structure"].get("file")
-    return file is not None and not ase.io.read(study / file).pbc.any()
+
+    def is_own(table):
+        if table["relaxation"].get("cell", "none") != "none":
+            return True
+        file = table.get("file")
+        return file is not None and not ase.io.read(study / file).pbc.any()
+
+    return all(map(is_own, structures_of(study).values()))
 
 
 @each([study for study in STUDIES if is_free(study)])
@@ -183,25 +215,28 @@ def test_the_energy_follows_the_parameters_as_at_rest(study, results):
     table = table_of(study)["potential"]
     pair = PAIRS[table["type"]]
     found = json.loads((folder / "results.json").read_text())
-    atoms, cutoff = ase.io.read(folder / "relaxed.extxyz"), float(table["cutoff"])
-    vectors = numerical.images(atoms.positions, atoms.cell[:], atoms.pbc, cutoff)[3]
-    r = np.linalg.norm(vectors, axis=1)
+    cutoff = float(table["cutoff"])
     onset = float(table.get("onset", 0.9 * cutoff))
-    tapered = switch((r - onset) / (cutoff - onset))
-
-    def energy(parameters):
-        return 0.5 * np.sum(tapered * pair(r, parameters))
-
     values = found["parameters"]
-    # The file has positions to 1e-8, at which the energy is stationary.
-    assert energy(values) == pytest.approx(found["energy"], rel=1e-9)
-    for name, value in values.items():
-        slope = numerical.derivative(
-            lambda t, name=name: energy(values | {name: t}), value, 1e-3 * value,
-            noise=1e-14 * abs(found["energy"]),
-        )  # fmt: skip
-        size = abs(found["energy"] / value)
-        numerical.agrees(found["sensitivities"]["energy"][name], slope, 1e-7, scale=size)
+    for structure, of in found_of(found, study).items():
+        atoms = ase.io.read(folder / relaxed_name(structure))
+        vectors = numerical.images(atoms.positions, atoms.cell[:], atoms.pbc, cutoff)[3]
+        r = np.linalg.norm(vectors, axis=1)
+        tapered = switch((r - onset) / (cutoff - onset))
+
+        def energy(parameters, r=r, tapered=tapered):
+            return 0.5 * np.sum(tapered * pair(r, parameters))
+
+        # The file has positions to 1e-8, at which the energy is stationary.
+        assert energy(values) == pytest.approx(of["energy"], rel=1e-9)
+        name = f"{structure}.energy" if structure else "energy"
+        for parameter, value in values.items():
+            slope = numerical.derivative(
+                lambda t, parameter=parameter, energy=energy: energy(values | {parameter: t}),
+                value, 1e-3 * value, noise=1e-14 * abs(of["energy"]),
+            )  # fmt: skip
+            size = abs(of["energy"] / value)
+            numerical.agrees(found["sensitivities"][name][parameter], slope, 1e-7, scale=size)
 
 
 @each()

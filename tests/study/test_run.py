@@ -180,8 +180,8 @@ def test_results_can_be_run_again(trimer, tmp_path):
     again = load_study(tmp_path / "first")
     assert again.name == "trimer"
     assert again.potential.parameters["sigma"] == 3.3
-    assert again.structure_file == tmp_path / "first" / "input" / "trimer.xyz"
-    assert again.structure_file.read_text() == (trimer / "trimer.xyz").read_text()
+    assert again.only.structure_file == tmp_path / "first" / "input" / "trimer.xyz"
+    assert again.only.structure_file.read_text() == (trimer / "trimer.xyz").read_text()
     on = load_study(tmp_path / "first", ["structure.file=relaxed.extxyz", "potential.sigma=3.4"])
     start = ase.io.read(tmp_path / "first" / "relaxed.extxyz")
     second = run_study(on, tmp_path / "first")
@@ -197,7 +197,7 @@ def test_results_can_be_run_again(trimer, tmp_path):
 def test_a_run_keeps_what_else_the_structure_has(trimer, tmp_path):
     """Also where a reader of ASE, or an earlier run, has left what no file can hold or should."""
     study = load_study(trimer)
-    atoms = study.atoms
+    atoms = study.only.atoms
     atoms.set_tags([4, 5, 6])
     atoms.set_initial_charges([0.5, 0.0, -0.5])
     atoms.info = {"origin": "a drawer", "reader": object(), "Lattice": "none", "energy": -1.0}
@@ -271,7 +271,9 @@ def test_an_earlier_run_is_there_until_the_end(trimer, tmp_path, monkeypatch):
 
 def test_a_folder_of_others_is_not_replaced(trimer, tmp_path, monkeypatch):
     study = load_study(trimer)
-    monkeypatch.setattr(type(study), "relax", lambda *_: pytest.fail("computed before checking"))
+    monkeypatch.setattr(
+        type(study.only), "relax", lambda *_: pytest.fail("computed before checking")
+    )
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("important")
     (tmp_path / "file").write_text("important")

@@ -191,7 +191,7 @@ def test_units_are_converted(trimer):
     assert load_study(trimer).potential.parameters["sigma"] == pytest.approx(3.405, abs=1e-12)
     changed = load_study(trimer, ["potential.epsilon=1 kJ/mol", "relaxation.fmax=1 meV/Ang"])
     assert changed.potential.parameters["epsilon"] == pytest.approx(0.01036427, rel=1e-6)
-    assert changed.relaxation["fmax"] == pytest.approx(1e-3)
+    assert changed.only.relaxation["fmax"] == pytest.approx(1e-3)
 
 
 def test_reduced_units_take_pure_numbers(trimer):
@@ -320,7 +320,7 @@ def test_fixed_atoms_and_the_skin_of_a_study_reach_its_relaxation(trimer):
     study = load_study(trimer, settings)
     assert np.flatnonzero(study.system.fixed).tolist() == [0]
     assert np.flatnonzero(study.start(3).fixed).tolist() == [0]
-    assert study.relaxation["skin"] == pytest.approx(0.4, abs=1e-12)
+    assert study.only.relaxation["skin"] == pytest.approx(0.4, abs=1e-12)
     relaxed = study.relax()
     np.testing.assert_array_equal(relaxed.positions[0], study.system.positions[0])
 
