@@ -60,7 +60,16 @@ BY_NAME: dict[str, Callable[..., Observable]] = {
     "cell_angles": cell_angles,
 }
 
+#: Those that are several numbers.
+ARRAYS = frozenset(
+    {
+        "stress", "elastic_constants", "phonon_frequencies", "phonon_density_of_states",
+        "radial_distribution", "lattice_constants", "cell_angles",
+    }
+)  # fmt: skip
+
 __all__ = [
+    "ARRAYS",
     "BY_NAME",
     "Observable",
     "angle",

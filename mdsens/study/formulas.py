@@ -18,8 +18,8 @@ import numpy as np
 from jaxtyping import Float
 
 from mdsens.errors import InputError
-from mdsens.observables import BY_NAME, Observable, parse
-from mdsens.units import dimension_of, powers
+from mdsens.observables import ARRAYS, BY_NAME, Observable, parse
+from mdsens.units import dimension_of, powers, size_of_unit
 from mdsens.values import nearest, shown
 
 #: The number of atoms of a structure, as formulas name it beside the observables.
@@ -123,6 +123,7 @@ class Formula:
         text: as it was written.
         dimension: physical dimension of its value, in powers of energy and length, or ``"angle"``.
         parts: the observables that it is made of, each once.
+        sizes: the unit of each part in powers of the base units, in which formulas compute.
         expression: the formula as Python's parser sees it.
     """
 
@@ -130,6 +131,7 @@ class Formula:
     text: str
     dimension: str
     parts: tuple[Part, ...]
+    sizes: tuple[float, ...]
     expression: ast.expr = dataclasses.field(repr=False, compare=False)
 
     def expand(
@@ -180,7 +182,9 @@ class Formula:
             if name == ATOMS:
                 return constant(float(atoms[structure]))
             place = names.index(_part(node).name)
-            return Expansion(values[names[place]], np.eye(count)[place], np.zeros((count, count)))
+            size = self.sizes[place]
+            value, slopes = size * values[names[place]], size * np.eye(count)[place]
+            return Expansion(value, slopes, np.zeros((count, count)))
 
         def raised(node: ast.expr, base: Expansion, exponent: Fraction) -> Expansion:
             off = float(np.abs(base.slopes) @ known) + base.rounding
@@ -211,7 +215,7 @@ class Formula:
         return found
 
 
-def read_formula(name: str, given: str, spatial: Mapping[str, int]) -> Formula:
+def read_formula(name: str, given: str, spatial: Mapping[str, int], units: str) -> Formula:
     """Read a formula.
 
     Arguments:
@@ -219,6 +223,7 @@ def read_formula(name: str, given: str, spatial: Mapping[str, int]) -> Formula:
         given: the formula.
         spatial: for each structure by its name, empty where there is only one, its number of
             spatial dimensions.
+        units: ``"ase"`` or ``"reduced"``.
 
     Returns:
         The Formula.
@@ -236,7 +241,9 @@ def read_formula(name: str, given: str, spatial: Mapping[str, int]) -> Formula:
             raise
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             raise InputError(f"it cannot be read: write {_ALLOWED}") from None
-        return Formula(name, given, _whole(found), parts, expression)
+        measured = [part.observable.dimension_in(spatial[part.structure]) for part in parts]
+        sizes = tuple(size_of_unit(dimension, units) for dimension in measured)
+        return Formula(name, given, _whole(found), parts, sizes, expression)
     except InputError as error:
         raise InputError(f"formulas.{name} = {shown(given)}: {error}") from None
 
@@ -294,7 +301,7 @@ def _parts(node: ast.expr, structures: tuple[str, ...]) -> list[Part]:
             f"{nearest(name, allowed)}"
         )
     part = _part(node)
-    if part.observable.labels:
+    if name in ARRAYS:
         raise InputError(
             f"{part.name} is several numbers: a formula takes observables that are one number"
         )
@@ -368,6 +375,8 @@ def _fraction(node: ast.expr) -> Fraction | None:
     return None
 
 
+#: Dimensions that masses or temperatures belong to.
+NO_POWERS = ("frequency", "density of states", "entropy")
 #: Powers of energy, length, and angle.
 _Powers = tuple[Fraction, Fraction, Fraction]
 _PURE: _Powers = (Fraction(0), Fraction(0), Fraction(0))
@@ -403,6 +412,10 @@ def _dimension(node: ast.expr, spatial: Mapping[str, int]) -> _Powers:
     if name == ATOMS:
         return _PURE
     dimension = _part(node).observable.dimension_in(spatial[structure])
+    if dimension in NO_POWERS:
+        raise InputError(
+            f"{_text(node)} is a {dimension}, which is no power of energy and length: leave it out"
+        )
     found = powers(dimension)
     angle = Fraction(dimension == "angle")
     return (Fraction(found["energy"]), Fraction(found["length"]), angle)

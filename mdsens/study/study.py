@@ -325,7 +325,9 @@ def _formulas(file: StudyFile, texts: Mapping[str, StructureText]) -> tuple[Form
             raise InputError(
                 f"formulas.{name} = {shown(given)}: an observable has that name; give another"
             )
-    return tuple(read_formula(name, given, spatial) for name, given in file.formulas.items())
+    return tuple(
+        read_formula(name, given, spatial, file.units) for name, given in file.formulas.items()
+    )
 
 
 @contextlib.contextmanager

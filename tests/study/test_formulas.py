@@ -41,7 +41,7 @@ CASES = [
 
 @pytest.mark.parametrize(("text", "function", "values"), CASES, ids=[case[0] for case in CASES])
 def test_a_formula_and_its_derivatives_are_those_of_the_same_function(text, function, values):
-    formula = read_formula("f", text, SPATIAL)
+    formula = read_formula("f", text, SPATIAL, "ase")
     names = [part.name for part in formula.parts]
     found = formula.expand(dict(zip(names, values, strict=True)), ATOMS)
     places = tuple(range(len(values)))
@@ -72,13 +72,38 @@ def test_a_formula_and_its_derivatives_are_those_of_the_same_function(text, func
     ],
 )
 def test_the_dimension_follows_from_the_parts(text, dimension):
-    assert read_formula("f", text, SPATIAL).dimension == dimension
+    assert read_formula("f", text, SPATIAL, "ase").dimension == dimension
 
 
 def test_a_pressure_times_a_volume_is_an_energy_in_two_dimensions_too():
-    formula = read_formula("f", "energy + pressure * volume", {"": 2})
+    formula = read_formula("f", "energy + pressure * volume", {"": 2}, "ase")
     assert formula.dimension == "energy"
-    assert read_formula("f", "volume ** 0.5", {"": 2}).dimension == "length"
+    assert read_formula("f", "volume ** 0.5", {"": 2}, "ase").dimension == "length"
+
+
+def test_a_modulus_counts_in_the_units_of_energies_and_volumes():
+    """One GPa times one cubic Angstrom is 0.00624 eV, which is what the result is shown in."""
+    formula = read_formula("f", "bulk.bulk_modulus * bulk.volume", SPATIAL, "ase")
+    assert formula.dimension == "energy"
+    values = {"bulk.bulk_modulus": 160.21766208, "bulk.volume": 2.0}
+    found = formula.expand(values, ATOMS)
+    assert found.value == pytest.approx(2.0, rel=1e-8)
+    assert found.slopes == pytest.approx([2.0 / 160.21766208, 1.0], rel=1e-8)
+    reduced = read_formula("f", "bulk.bulk_modulus * bulk.volume", SPATIAL, "reduced")
+    assert reduced.expand(values, ATOMS).value == 2.0 * 160.21766208
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("bulk.elastic_constants / slab.volume", "several numbers"),
+        ("slab.lattice_constants", "several numbers"),
+        ("bulk.vibrational_entropy(300,(2,2,2)) * 300", "no power of energy and length"),
+    ],
+)
+def test_what_is_no_number_of_energies_and_lengths_is_refused(text, words):
+    with pytest.raises(InputError, match=words):
+        read_formula("f", text, SPATIAL, "ase")
 
 
 @pytest.mark.parametrize("energy", [-2, 0, 1, 3])
@@ -98,7 +123,7 @@ def test_a_dimension_is_read_back_from_its_powers(energy, length):
     ],
 )
 def test_what_shows_with_the_values_alone_is_one_line(text, values, words):
-    formula = read_formula("f", text, SPATIAL)
+    formula = read_formula("f", text, SPATIAL, "ase")
     names = [part.name for part in formula.parts]
     with pytest.raises(InputError) as caught:
         formula.expand(dict(zip(names, values, strict=True)), ATOMS, dict.fromkeys(names, 1e-8))
@@ -113,7 +138,7 @@ def of_known(text, bulk, slab):
         f"{name}.energy": Known(value, error, {"x": derivative}, {"x": derivative_error})
         for name, (value, error, derivative, derivative_error) in (("bulk", bulk), ("slab", slab))
     }
-    return formula_sensitivity(read_formula("f", text, SPATIAL), known, ATOMS, {"x": 2.0})
+    return formula_sensitivity(read_formula("f", text, SPATIAL, "ase"), known, ATOMS, {"x": 2.0})
 
 
 def test_errors_of_a_difference_of_large_energies_add_up():
