@@ -14,6 +14,7 @@ from mdsens.particles import System
 from mdsens.potentials import Potential
 from mdsens.relaxation.certificate import Certificate
 from mdsens.sensitivities.results import DerivativesByName, Found, Sensitivity, Tangents
+from mdsens.sensitivities.variables import Variables
 from mdsens.summary import Summarised, Summary
 
 
@@ -116,6 +117,7 @@ class BatchSensitivity(Summarised, DerivativesByName[np.ndarray]):
             },
             certificate=certificate,
             tangents=Tangents(lambda: found),
+            variables=Variables.of(equilibrium.landscape),
         )
 
     def _summary(self) -> Summary:

@@ -200,8 +200,10 @@ class _Job:
                 self.steps[index] = np.asarray(response.step[slot, rows])
                 self.ahead[index] = np.asarray(response.ahead[slot][:, rows])
                 here = {name: self.degrees[name][index] for name in self.names}
+                potential = batch.potentials[index]
+                reach = float(potential.interaction_range)
                 self.relative_errors[index] = relative_to_largest(
-                    batch.potentials[index], here, response.errors[slot]
+                    potential.parameters, reach, here, response.errors[slot]
                 )
             moving = ~np.asarray(system.fixed) & ~rattlers
             translations = dimension * (not np.asarray(system.fixed).any() and moving.any())

@@ -158,14 +158,11 @@ class Observable:
         except InputError:
             return False
 
-    def check(self, equilibrium: "Equilibrium") -> tuple[int, ...]:
+    def check(self, equilibrium: "Equilibrium") -> None:
         """See that it can be computed at a structure; where it may be compiled, by tracing alone.
 
         Arguments:
             equilibrium: a structure with the atoms, the cell and the boundaries it will have.
-
-        Returns:
-            The shape of its value.
 
         Raises:
             InputError: an atom that does not exist, a volume where there is none, and the like.
@@ -174,8 +171,9 @@ class Observable:
             self.require(equilibrium)
         elif self.traceable:
             # A copy: what an equilibrium keeps of its own must not be what was traced here.
-            return jax.eval_shape(lambda: self.function(copy.copy(equilibrium))).shape
-        return np.shape(self.function(equilibrium))
+            jax.eval_shape(lambda: self.function(copy.copy(equilibrium)))
+        else:
+            self.function(equilibrium)
 
     def dimension_in(self, spatial: int) -> str:
         """The physical dimension in a system of two or three dimensions.

@@ -70,7 +70,7 @@ def structure(result: Equilibrium | Sensitivity, parameter: str) -> Figure:
     largest = {name: float(np.abs(one).max()) for name, one in result.positions.items()}
     if np.abs(vectors).max() <= motion_error(parameter, result.parameters, largest, error):
         vectors[:] = 0.0
-    dimension = equilibrium.potential.parameter_dimension(parameter)
+    dimension = result.parameter_dimension(parameter)
     return structure_figure(
         equilibrium.system.to_ase(),
         vectors,

@@ -1,7 +1,7 @@
 """The linear response of a relaxed structure to its potential: one linear solve for each."""
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -15,10 +15,10 @@ from mdsens.implicit.refinement import refined_vjp
 from mdsens.linalg.sparse_plus_low_rank import blocks_of
 from mdsens.linalg.sparse_solver import column_groups
 from mdsens.mechanics.assembled_solver import response_solver
-from mdsens.mechanics.enthalpy import Landscape, condition_in, hessian_products
+from mdsens.mechanics.enthalpy import Landscape, hessian_products
 from mdsens.mechanics.hessian_solver import HessianSolver
-from mdsens.potentials.potential import Potential
 from mdsens.sensitivities.results import Found
+from mdsens.sensitivities.variables import Variables, condition_at
 
 #: An estimate of errors is rough where a Newton step leaves more than this part of the gradient;
 #: one shorter than the second number, as a part of the potential's range, is as good as straight,
@@ -42,6 +42,7 @@ class LinearResponse:
         hessian: linear solves with the Hessian at q; None: products with it alone, where the matrix
             does not fit into the memory.
         progress: whether to show how many columns are done.
+        variables: what they are followed along; None: the parameters of the potential.
     """
 
     def __init__(
@@ -50,11 +51,13 @@ class LinearResponse:
         q: Float[Array, "R D"],
         hessian: HessianSolver | None = None,
         progress: bool = False,
+        variables: Variables | None = None,
     ) -> None:
         self.landscape, self.q, self.hessian, self.progress = landscape, q, hessian, progress
         # A pytree, of which the function alone is constant in compiled code.
-        self._condition = jax.tree_util.Partial(condition_in, landscape)
-        self._arguments = (landscape.potential,)
+        self._condition = jax.tree_util.Partial(condition_at, landscape)
+        self.variables = Variables.of(landscape) if variables is None else variables
+        self._arguments = (self.variables,)
         null_vectors = None if hessian is not None else landscape.null_vectors(q)
         self._solver = response_solver(self._condition, q, self._arguments, hessian, null_vectors)
 
@@ -74,7 +77,7 @@ class LinearResponse:
         Raises:
             LinearSolveError: a solve did not converge.
         """
-        condition, arguments, potential = self._condition, self._arguments, self.landscape.potential
+        condition, arguments, variables = self._condition, self._arguments, self.variables
         here: dict[str, Any] = {}
         ahead: dict[str, Any] = {}
         residuals: list[float] = []
@@ -84,7 +87,7 @@ class LinearResponse:
         for group in track(groups, description, transient=True, disable=not self.progress):
             directions = jax.tree.map(
                 lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]),
-                *[potential.direction(name) for name in group],
+                *[variables.direction(name) for name in group],
             )
             given = condition, self.q, arguments, (directions,), self._solver
             if not estimate:
@@ -97,7 +100,10 @@ class LinearResponse:
                 absolute += list(estimated.absolute)
             here |= dict(zip(group, found, strict=True))
             residuals += [float(one) for one in residual]
-        errors = relative_to_largest(potential, here, absolute) if estimate else []
+        reach = self._range
+        errors = []
+        if estimate:
+            errors = relative_to_largest(variables.parameters, reach, here, absolute)
         named, named_ahead = (
             {name: on_device(tangent) for name, tangent in found.items()} for found in (here, ahead)
         )
@@ -105,14 +111,14 @@ class LinearResponse:
 
     def cotangents(
         self, cotangents: Float[np.ndarray, "M R D"]
-    ) -> tuple[list[Potential], list[float], Float[np.ndarray, "M R D"]]:
-        """Cotangents of the potential for some of q; their parts in the null space have no effect.
+    ) -> tuple[list[Variables], list[float], Float[np.ndarray, "M R D"]]:
+        """Cotangents of the variables for some of q; their parts in the null space have no effect.
 
         Arguments:
             cotangents: shape (M, R, D).
 
         Returns:
-            M cotangents, each shaped like the potential; M relative residuals of the solves; the
+            M cotangents, each shaped like the variables; M relative residuals of the solves; the
             values of their solutions, shape (M, R, D).
 
         Raises:
@@ -126,7 +132,7 @@ class LinearResponse:
 
     def cotangents_ahead(
         self, cotangents: Float[np.ndarray, "M R D"], solutions: Float[np.ndarray, "M R D"]
-    ) -> list[Potential]:
+    ) -> list[Variables]:
         """The same at the point ahead, where they are better by one Newton step.
 
         Arguments:
@@ -134,7 +140,7 @@ class LinearResponse:
             solutions: those that were found for the cotangents here, shape (M, R, D).
 
         Returns:
-            M cotangents, each shaped like the potential.
+            M cotangents, each shaped like the variables.
         """
         given = self._condition, self.ahead, self._arguments, cotangents, solutions
         pulled = refined_vjp(*given, self._solver.roughly())
@@ -212,12 +218,16 @@ def _reach(newton_step: Any, interaction_range: ArrayLike) -> Any:
 
 
 def relative_to_largest(
-    potential: Potential, tangents: dict[str, Any], errors: Iterable[Any]
+    values: Mapping[str, float],
+    interaction_range: float,
+    tangents: dict[str, Any],
+    errors: Iterable[Any],
 ) -> list[float]:
     """Errors of theta dq/dtheta, relative to the largest of these among the parameters.
 
     Arguments:
-        potential: the potential, with its parameters theta.
+        values: parameters theta by name.
+        interaction_range: of the potential, length.
         tangents: tangents of q by name, each (R, D), length/unit.
         errors: estimated norm of the error of each, length/unit.
 
@@ -226,7 +236,7 @@ def relative_to_largest(
     """
     if not tangents:
         return []
-    values, reach = potential.parameters, float(potential.interaction_range)
+    reach = interaction_range
     sizes = np.array([abs(values[name]) for name in tangents])
     found = np.stack([np.asarray(tangent) for tangent in tangents.values()])
     # A change of every position by a millionth of the range is as good as none.
@@ -238,5 +248,5 @@ def _norms(arrays: Float[np.ndarray, "P R D"]) -> Float[np.ndarray, " P"]:
     return np.linalg.norm(arrays.reshape(len(arrays), -1), axis=1)
 
 
-def _one_by_one(stacked: Potential, count: int) -> list[Potential]:
+def _one_by_one(stacked: Variables, count: int) -> list[Variables]:
     return [jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in range(count)]

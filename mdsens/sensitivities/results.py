@@ -15,11 +15,11 @@ from mdsens.compilation import compiled
 from mdsens.digits import error_text, is_zero, with_digits
 from mdsens.errors import InputError
 from mdsens.files import csv_text, path_of, replacing
-from mdsens.mechanics.enthalpy import Landscape
 from mdsens.observables.observable import Observable
 from mdsens.particles import System
 from mdsens.potentials import Potential
 from mdsens.relaxation import Certificate, Equilibrium
+from mdsens.sensitivities.variables import Variables
 from mdsens.summary import Summarised, Summary
 from mdsens.units import powers, quotient_unit_name
 from mdsens.values import shown
@@ -139,12 +139,16 @@ class DerivativesByName(Archived, Mapping[str, Mapping[str, Derivative]]):
 
     def units(self, observable: str, parameter: str) -> str:
         """Unit of one derivative, e.g. ``"Ang^3/eV"``."""
-        system, potential = self._example
+        system = self._example[0]
         return quotient_unit_name(
             self.observables[observable].dimension_in(system.dimension),
-            potential.parameter_dimension(parameter),
+            self.parameter_dimension(parameter),
             system.units,
         )
+
+    def parameter_dimension(self, parameter: str) -> str:
+        """Physical dimension of what is differentiated by, e.g. ``"energy"``."""
+        return self._example[1].parameter_dimension(parameter)
 
     def logarithmic(self) -> dict[str, dict[str, Derivative]]:
         """D ln O / d ln theta = (theta / O) dO/dtheta: per cent of change per cent of parameter.
@@ -236,7 +240,7 @@ class DerivativesByName(Archived, Mapping[str, Mapping[str, Derivative]]):
         data: dict[str, Any] = {}
         for name, by_parameter in self.derivatives.items():
             value = np.asarray(self.observed[name])
-            axes = [*self._axes, *([f"{name}_component"] if value.ndim > len(self._axes) else [])]
+            axes = [*self._axes, *_component_axes(name, value.ndim - len(self._axes))]
             units = {"units": self.observables[name].units_of(system)}
             data[name] = (axes, value, units)
             stacked = np.stack([np.asarray(by_parameter[p]) for p in parameters])
@@ -299,6 +303,7 @@ class Sensitivity(Summarised, DerivativesByName[Float[Array, "..."]]):
             its error is not to be told from zero. NaN where errors were not asked for.
         value_errors: for each observable the absolute error of its value, likewise.
         certificate: that of the equilibrium, with the residual and the error of these derivatives.
+        variables: what was differentiated by: the potential, and conditions that were asked for.
     """
 
     equilibrium: Equilibrium
@@ -311,6 +316,7 @@ class Sensitivity(Summarised, DerivativesByName[Float[Array, "..."]]):
     value_errors: dict[str, Float[np.ndarray, "..."]]
     certificate: Certificate
     tangents: Tangents = dataclasses.field(repr=False)
+    variables: Variables = dataclasses.field(repr=False)
 
     @property
     def positions(self) -> dict[str, Float[Array, "N D"]]:
@@ -319,15 +325,20 @@ class Sensitivity(Summarised, DerivativesByName[Float[Array, "..."]]):
         Atoms that the energy does not hold have the derivative of smallest norm: no net
         translation or rotation, and none for rattlers.
         """
-        return {name: self._moved(change)[0] for name, change in self.tangents.q.items()}
+        return {name: self._moved(name, change)[0] for name, change in self.tangents.q.items()}
 
     @property
     def cell(self) -> dict[str, Float[Array, "D D"]]:
-        """Derivative of the relaxed cell in each parameter, shape (D, D); zero if it is fixed."""
-        return {name: self._moved(change)[1] for name, change in self.tangents.q.items()}
+        """Derivative of the cell in each parameter, shape (D, D); zero if nothing changes it."""
+        return {name: self._moved(name, change)[1] for name, change in self.tangents.q.items()}
 
-    def _moved(self, change: Float[Array, "R D"]) -> tuple[Array, Array]:
-        return _moved(self.equilibrium.landscape, self.equilibrium.q, change)
+    def _moved(self, name: str, change: Float[Array, "R D"]) -> tuple[Array, Array]:
+        equilibrium = self.equilibrium.for_compiled_code()
+        return _moved(equilibrium, self.variables, change, self.variables.direction(name))
+
+    def parameter_dimension(self, parameter: str) -> str:
+        """Physical dimension of what is differentiated by, e.g. ``"energy"``."""
+        return self.variables.parameter_dimension(parameter)
 
     @property
     def _example(self) -> tuple[System, Potential]:
@@ -384,8 +395,9 @@ class Sensitivity(Summarised, DerivativesByName[Float[Array, "..."]]):
 
     @property
     def relaxes_cell(self) -> bool:
-        """Whether the cell relaxed, so that it has derivatives."""
-        return self.equilibrium.landscape.cell_mode is not None
+        """Whether the cell changes with what is differentiated by, so that it has derivatives."""
+        relaxes = self.equilibrium.landscape.cell_mode is not None
+        return relaxes or self.variables.strain is not None
 
     def to_dict(self) -> dict[str, Any]:
         """Values and derivatives as plain numbers, texts, lists and dictionaries, as for JSON.
@@ -454,6 +466,13 @@ def component_label(observable: Observable, index: tuple[int, ...], shape: tuple
     return ",".join(str(i) for i in index)
 
 
+def _component_axes(name: str, count: int) -> list[str]:
+    """Names of the axes of one observable."""
+    return [f"{name}_component", *(f"{name}_component_{axis}" for axis in range(2, count + 1))][
+        :count
+    ]
+
+
 def _plain(derivatives: Any) -> dict[str, dict[str, Any]]:
     return {
         name: {parameter: np.asarray(value).tolist() for parameter, value in by_parameter.items()}
@@ -471,12 +490,12 @@ def _labels(observable: Observable, shape: tuple[int, ...]) -> dict[str, list[st
 
 @compiled
 def _moved(
-    landscape: Landscape, q: Float[Array, "R D"], change: Float[Array, "R D"]
+    equilibrium: Equilibrium, variables: Variables, change: Float[Array, "R D"], along: Variables
 ) -> tuple[Array, Array]:
-    """How positions and cell follow a change of the degrees of freedom."""
+    """How positions and cell follow a change of the degrees of freedom and of the variables."""
 
-    def at(q: Float[Array, "R D"]) -> tuple[Array, Array]:
-        system = landscape.system_at(q)
+    def at(q: Float[Array, "R D"], variables: Variables) -> tuple[Array, Array]:
+        system = variables.at(equilibrium, q).system
         return system.positions, system.cell
 
-    return jax.jvp(at, (q,), (change,))[1]
+    return jax.jvp(at, (equilibrium.q, variables), (change, along))[1]

@@ -19,12 +19,12 @@ from mdsens.linalg.sparse_solver import column_groups
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.observables.observable import Observable
 from mdsens.particles.precision import require_double_precision
-from mdsens.potentials.potential import Potential
 from mdsens.relaxation import Certificate, Equilibrium
 from mdsens.sensitivities.arguments import asked_observables, asked_parameters
 from mdsens.sensitivities.linear_response import LinearResponse
 from mdsens.sensitivities.noise import derivative_errors, noise_of, value_errors
 from mdsens.sensitivities.results import Sensitivity, Tangents
+from mdsens.sensitivities.variables import Variables, expanded_names
 from mdsens.values import boolean, choice, instance
 
 #: Derivatives by the names of observable and parameter.
@@ -78,8 +78,9 @@ def sensitivity(
     boolean(error_estimate, "error_estimate")
     boolean(progress, "progress")
     asked = asked_observables(observables)
-    potential = equilibrium.potential
-    names = potential.expand_parameter_names(asked_parameters(wrt))
+    landscape, potential = equilibrium.landscape, equilibrium.potential
+    names = expanded_names(asked_parameters(wrt), potential, landscape.system, landscape.cell_mode)
+    variables = Variables.of(landscape, names)
     if not allow_unconverged:
         require_reliable(equilibrium.certificate)
     held = _held(asked, equilibrium)
@@ -89,7 +90,7 @@ def sensitivity(
         worth = FORWARD_SOLVES if any(o.stationary is not None for o in asked) else 1
         mode = "forward" if not asked or len(names) <= worth * outputs else "reverse"
 
-    response = linear_response(equilibrium, progress)
+    response = linear_response(equilibrium, progress, variables)
     solve_forward = functools.partial(response.tangents, names, error_estimate)
     tangents = Tangents(solve_forward)
     moved, held_ahead = None, held
@@ -100,11 +101,20 @@ def sensitivity(
     ahead: Derivatives
     if mode == "forward":
         residuals = tangents.residuals
-        derivatives = _push_forward(equilibrium, asked, held, tangents.q)
-        ahead = {} if moved is None else _push_forward(moved, asked, held_ahead, tangents.ahead)
+        given = asked, variables
+        derivatives = _push_forward(equilibrium, *given, held, tangents.q)
+        ahead = {} if moved is None else _push_forward(moved, *given, held_ahead, tangents.ahead)
     else:
         derivatives, ahead, residuals = _pull_back(
-            equilibrium, moved, response, asked, (held, held_ahead), names, values, progress
+            equilibrium,
+            moved,
+            response,
+            asked,
+            variables,
+            (held, held_ahead),
+            names,
+            values,
+            progress,
         )
 
     certificate = dataclasses.replace(
@@ -112,7 +122,8 @@ def sensitivity(
         linear_residual=max(residuals, default=None),
         linear_solver=str(response),
     )
-    parameters = {name: potential.parameters[name] for name in names}
+    known = variables.parameters
+    parameters = {name: known[name] for name in names}
     by_name = {observable.name: observable for observable in asked}
     unknown = {name: np.full(np.shape(value), np.nan) for name, value in values.items()}
     found = Sensitivity(
@@ -126,6 +137,7 @@ def sensitivity(
         value_errors=unknown,
         certificate=certificate,
         tangents=tangents,
+        variables=variables,
     )
     if moved is None:
         return found
@@ -179,18 +191,22 @@ def require_reliable(certificate: Certificate) -> None:
         )
 
 
-def linear_response(equilibrium: Equilibrium, progress: bool = False) -> LinearResponse:
-    """How a structure follows its potential: from the Hessian if that fits into the memory.
+def linear_response(
+    equilibrium: Equilibrium, progress: bool = False, variables: Variables | None = None
+) -> LinearResponse:
+    """How a structure follows what it depends on: from the Hessian if that fits into the memory.
 
     Arguments:
         equilibrium: a relaxed structure.
         progress: whether to show the linear solves of a large system as they go.
+        variables: what it depends on; None: the potential.
 
     Returns:
         The LinearResponse.
     """
     landscape = differentiable_landscape(equilibrium)
-    return LinearResponse(landscape, equilibrium.q, equilibrium.hessian_solver, progress)
+    given = landscape, equilibrium.q, equilibrium.hessian_solver, progress
+    return LinearResponse(*given, variables)
 
 
 def differentiable_landscape(equilibrium: Equilibrium) -> Landscape:
@@ -256,21 +272,21 @@ def _compiled_values(
 def _push_forward(
     equilibrium: Equilibrium,
     observables: tuple[Observable, ...],
+    variables: Variables,
     held: Held,
     tangents: dict[str, Array],
 ) -> Derivatives:
     """Derivatives of observables from tangents of q, by name."""
-    potential = equilibrium.potential
     derivatives: Derivatives = {observable.name: {} for observable in observables}
     if not observables:
         return {}
     traceable, others = _apart(observables)
     bare = equilibrium.for_compiled_code()
     for name, tangent in tangents.items():
-        direction = potential.direction(name)
-        changes = dict(_compiled_changes(traceable, bare, held, tangent, direction))
+        given = variables, tangent, variables.direction(name)
+        changes = dict(_compiled_changes(traceable, bare, held, *given))
         if others:
-            changes |= _changes(others, equilibrium, (), tangent, direction)
+            changes |= _changes(others, equilibrium, (), *given)
         for observable in observables:
             derivatives[observable.name][name] = changes[observable.name]
     return derivatives
@@ -280,21 +296,16 @@ def _changes(
     observables: tuple[Observable, ...],
     equilibrium: Equilibrium,
     held: Held,
+    variables: Variables,
     tangent: Array,
-    direction: Potential,
+    direction: Variables,
 ) -> dict[str, Array]:
     """How observables change along a direction of what they depend on."""
 
-    def values(q: Float[Array, "R D"], potential: Potential) -> dict[str, Array]:
-        return _observed(observables, _at(equilibrium, q, potential), held)
+    def values(q: Float[Array, "R D"], variables: Variables) -> dict[str, Array]:
+        return _observed(observables, variables.at(equilibrium, q), held)
 
-    given = (equilibrium.q, equilibrium.potential), (tangent, direction)
-    return jax.jvp(values, *given)[1]
-
-
-def _at(equilibrium: Equilibrium, q: Float[Array, "R D"], potential: Potential) -> Equilibrium:
-    """An equilibrium with other numbers for what observables depend on."""
-    return eqx.tree_at(lambda e: (e.q, e.landscape.potential), equilibrium, (q, potential))
+    return jax.jvp(values, (equilibrium.q, variables), (tangent, direction))[1]
 
 
 _compiled_changes = compiled(_changes)
@@ -305,6 +316,7 @@ def _pull_back(
     moved: Equilibrium | None,
     response: LinearResponse,
     observables: tuple[Observable, ...],
+    variables: Variables,
     held: tuple[Held, Held],
     names: list[str],
     values: dict[str, Array],
@@ -318,23 +330,24 @@ def _pull_back(
         for observable in observables
         for index in range(values[observable.name].size)
     ]
-    here: dict[str, list[Potential]] = {observable.name: [] for observable in observables}
-    ahead: dict[str, list[Potential]] = {observable.name: [] for observable in observables}
+    here: dict[str, list[Variables]] = {observable.name: [] for observable in observables}
+    ahead: dict[str, list[Variables]] = {observable.name: [] for observable in observables}
     residuals: list[float] = []
 
     def gradients(
         at: Equilibrium, held: Held, group: list[Any]
-    ) -> tuple[np.ndarray, list[Potential]]:
+    ) -> tuple[np.ndarray, list[Variables]]:
         found, known = [], dict(zip(_stationary(observables), held, strict=True))
         for observable, index in group:
             pull = _compiled_gradients if observable.traceable else _gradients
-            found.append(pull(observable, at, known.get(observable.stationary), on_device(index)))
+            own = known.get(observable.stationary)
+            found.append(pull(observable, at, own, variables, on_device(index)))
         return np.stack([np.asarray(by_q) for by_q, _ in found]), [
             explicit for _, explicit in found
         ]
 
     def add(
-        to: dict[str, Any], group: list[Any], through_q: list[Potential], explicit: list[Potential]
+        to: dict[str, Any], group: list[Any], through_q: list[Variables], explicit: list[Variables]
     ) -> None:
         for (observable, _), *parts in zip(group, through_q, explicit, strict=True):
             to[observable.name].append(jax.tree.map(jnp.add, *parts))
@@ -350,11 +363,10 @@ def _pull_back(
             by_q, explicit = gradients(bare_ahead, held[1], group)
             add(ahead, group, response.cotangents_ahead(by_q, solutions), explicit)
 
-    def named(found: dict[str, list[Potential]]) -> Derivatives:
-        potential = equilibrium.potential
+    def named(found: dict[str, list[Variables]]) -> Derivatives:
         return {
             observable: {
-                name: jnp.stack([potential.derivative(one, name) for one in gradients]).reshape(
+                name: jnp.stack([variables.derivative(one, name) for one in gradients]).reshape(
                     values[observable].shape
                 )
                 for name in names
@@ -366,14 +378,14 @@ def _pull_back(
 
 
 def _gradients(
-    observable: Observable, equilibrium: Equilibrium, held: Any, index: Array
-) -> tuple[Array, Potential]:
-    """Explicit gradients of one entry of an observable in q and in the potential."""
+    observable: Observable, equilibrium: Equilibrium, held: Any, variables: Variables, index: Array
+) -> tuple[Array, Variables]:
+    """Explicit gradients of one entry of an observable in q and in the variables."""
 
-    def entry(q: Float[Array, "R D"], potential: Potential) -> Array:
-        return observable(_at(equilibrium, q, potential), held).reshape(-1)[index]
+    def entry(q: Float[Array, "R D"], variables: Variables) -> Array:
+        return observable(variables.at(equilibrium, q), held).reshape(-1)[index]
 
-    return jax.grad(entry, argnums=(0, 1))(equilibrium.q, equilibrium.potential)
+    return jax.grad(entry, argnums=(0, 1))(equilibrium.q, variables)
 
 
 _compiled_gradients = compiled(_gradients)

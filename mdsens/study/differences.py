@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import equinox as eqx
-import jax
 import numpy as np
 from jaxtyping import Float
 
@@ -13,9 +11,9 @@ from mdsens.errors import RelaxationError
 from mdsens.linalg.null_space import orthonormal_rows
 from mdsens.mechanics.pairs import Pairs
 from mdsens.observables import Observable
-from mdsens.potentials import Potential
 from mdsens.relaxation import Equilibrium
 from mdsens.relaxation.relax import relax_further
+from mdsens.sensitivities.variables import Variables
 from mdsens.study.formulas import Expansion, Formula
 from mdsens.study.study import POSITIONS, StudyStructure
 from mdsens.units import unit_name
@@ -78,7 +76,8 @@ class Differences:
         self.observables: dict[str, Callable[..., Any]] = {o.name: o for o in observables}
         self.observables[POSITIONS] = lambda point: moves(point, base)
         self.tangents, self.uncertainty = tangents, uncertainty
-        self.scale = abs(base.potential.parameters[name]) or 1.0
+        self.variables = Variables.of(base.landscape, [name])
+        self.scale = abs(self.variables.parameters[name]) or 1.0
         self.points: dict[float, Equilibrium] = {0.0: base}
         # Pairs with rattlers carry no load.
         self.pairs = Pairs(base.system, base.potential, MARGIN, np.asarray(base.landscape.rattlers))
@@ -116,7 +115,7 @@ class Differences:
         positions, cell = np.asarray(base.positions), np.asarray(base.cell)
         here = self._beyond(base)
         moved, strained = (np.asarray(tangent) * step for tangent in self.tangents)
-        there = self.pairs.beyond(positions + moved, cell + strained, self._changed(step))
+        there = self.pairs.beyond(positions + moved, cell + strained, self._changed(step).potential)
         change = np.abs(there - here)
         # What moves by rounding crosses nothing.
         moving = change > 1e-12 * float(base.potential.interaction_range)
@@ -127,13 +126,11 @@ class Differences:
         positions, cell = np.asarray(point.positions), np.asarray(point.cell)
         return self.pairs.beyond(positions, cell, point.potential)
 
-    def _changed(self, change: float) -> Potential:
+    def _changed(self, change: float) -> Equilibrium:
+        """The base under other conditions or in another potential, before it relaxes."""
         # Not by with_parameters: one step out of a parameter's domain, as below q = 0 of
         # Stillinger-Weber, the energy goes on smoothly.
-        potential = self.base.potential
-        return jax.tree.map(
-            lambda leaf, unit: leaf + change * unit, potential, potential.direction(self.name)
-        )
+        return self.variables.changed(self.name, change).at(self.base, self.base.q)
 
     def at(self, change: float) -> Equilibrium:
         """The structure with the parameter changed.
@@ -142,8 +139,7 @@ class Differences:
             RelaxationError: it does not relax.
         """
         if change not in self.points:
-            moved = eqx.tree_at(lambda e: e.landscape.potential, self.base, self._changed(change))
-            self.points[change] = relax_on(self.study, moved, self.base)
+            self.points[change] = relax_on(self.study, self._changed(change))
             self.largest_force = max(self.largest_force, float(self.points[change].largest_force))
         return self.points[change]
 
@@ -321,13 +317,12 @@ class FormulaDifferences:
         )
 
 
-def relax_on(study: StudyStructure, moved: Equilibrium, base: Equilibrium) -> Equilibrium:
-    """Relax from a structure in another potential, as far down as rounding allows.
+def relax_on(study: StudyStructure, moved: Equilibrium) -> Equilibrium:
+    """Relax a structure again under conditions that changed, as far down as rounding allows.
 
     Arguments:
         study: what may move, and how far down at least.
-        moved: holds the potential.
-        base: the structure to begin at.
+        moved: where to begin, in its potential and under its load.
 
     Returns:
         The Equilibrium, by Newton's method, which stays in its valley.
@@ -336,7 +331,7 @@ def relax_on(study: StudyStructure, moved: Equilibrium, base: Equilibrium) -> Eq
         RelaxationError: the forces do not come down to what the study asks for.
     """
     options = {name: study.relaxation[name] for name in ("max_steps", "max_step", "skin")}
-    found = relax_further(base, moved.potential, "newton", TIGHT_FMAX, **options)
+    found = relax_further(moved, moved.potential, "newton", TIGHT_FMAX, **options)
     if not float(found.largest_force) <= max(study.relaxation["fmax"], TIGHT_FMAX):
         raise RelaxationError(
             "a structure with a parameter changed a little does not relax below a largest force "

@@ -166,7 +166,7 @@ def _minimum(structure: StudyStructure, relaxed: Equilibrium) -> Equilibrium:
     if _kind(structure, relaxed) != "minimum":
         return relaxed
     try:
-        return relax_on(structure, relaxed, relaxed)
+        return relax_on(structure, relaxed)
     except RelaxationError:
         return relaxed
 

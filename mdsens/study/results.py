@@ -62,14 +62,12 @@ def collect(
     """
     potential, units = study.potential, study.file.units
     parameters = derivatives.parameters
-    length_units = {
-        name: quotient_unit_name("length", potential.parameter_dimension(name), units)
-        for name in parameters
-    }
     structures = {name: _of_structure(of) for name, of in derivatives.structures.items()}
     relaxes_cell = any("cell_derivatives" in of for of in structures.values())
     has_stress = any("largest_stress" in of for of in structures.values())
     one = next(iter(derivatives.structures.values()))
+    measured = {name: one.parameter_dimension(name) for name in parameters}
+    length_units = {name: quotient_unit_name("length", of, units) for name, of in measured.items()}
     dimension = one.equilibrium.system.dimension
     stress_unit = unit_name(in_dimensions("energy/volume", dimension), units)
     return {
@@ -84,7 +82,7 @@ def collect(
             **({"largest_stress": stress_unit, "smax": stress_unit} if has_stress else {}),
             "length": unit_name("length", units),
             "lowest_eigenvalue": unit_name("energy/length^2", units),
-            "parameters": {name: potential.parameter_units(name, units) for name in parameters},
+            "parameters": {name: unit_name(of, units) for name, of in measured.items()},
             "sensitivities": derivatives.units(),
             "vectors": length_units,
             **({"cell_derivatives": length_units} if relaxes_cell else {}),

@@ -19,6 +19,7 @@ from mdsens.potentials import Potential
 from mdsens.relaxation import METHODS, Equilibrium, check_relaxation, relax, unrelaxed
 from mdsens.relaxation.arguments import checked_cell
 from mdsens.sensitivities.unrolled import single_parameter
+from mdsens.sensitivities.variables import expanded_names, kind_of
 from mdsens.study.build import build_potential, build_system, quantity, structure_file
 from mdsens.study.find import default_name
 from mdsens.study.formulas import (
@@ -110,11 +111,8 @@ class StudyStructure:
         """Say which of several structures is meant by what is said of it."""
         return _naming(self.text.key) if self.name else contextlib.nullcontext()
 
-    def check(self) -> dict[str, tuple[int, ...]]:
+    def check(self) -> None:
         """Find mistakes that only show with the structure, before anything long is computed.
-
-        Returns:
-            The shapes of the observables, by their names in the study.
 
         Raises:
             InputError: a species without parameters, an atom that does not exist, a volume or a
@@ -129,16 +127,14 @@ class StudyStructure:
         count, dimension = system.positions.shape
         forces, virial = np.zeros((count, dimension)), np.zeros((dimension, dimension))
         start = start.with_mechanics((on_device(0.0), on_device(forces), on_device(virial)))
-        shapes = {}
         for observable in self.observables:
             name = qualified(self.name, observable.name)
             try:
-                shapes[name] = observable.check(start)
+                observable.check(start)
             except InputError as error:
                 alone = observable.name in self.for_formulas
                 where = "formulas" if alone else "sensitivity.observables"
                 raise InputError(f"{where}: {name}: {error}") from None
-        return shapes
 
     def relax(self, progress: bool = False) -> Equilibrium:
         """Relax the structure as the study says.
@@ -226,16 +222,8 @@ class Study:
         Raises:
             InputError: there are some.
         """
-        shapes: dict[str, tuple[int, ...]] = {}
         for structure in self.structures.values():
-            shapes |= structure.check()
-        for formula in self.formulas:
-            for part in formula.parts:
-                if shapes[part.name]:
-                    raise InputError(
-                        f"formulas.{formula.name} = {shown(formula.text)}: {part.name} is several "
-                        "numbers: a formula takes observables that are one number"
-                    )
+            structure.check()
 
     def relax(self, progress: bool = False) -> Equilibrium:
         """Relax the structure of a study of one structure as the study says.
@@ -266,8 +254,6 @@ def load_study(study: str | Path, settings: Iterable[str] = ()) -> Study:
     folder = path.absolute().parent
     with _naming("potential"):
         potential = build_potential(file.potential, file.units)
-    with _naming("sensitivity.wrt"):
-        parameters = tuple(_each_once(potential.expand_parameter_names, file.sensitivity.wrt))
     asked = _asked(file, tuple(texts))
     formulas = _formulas(file, texts)
     needed: dict[str, list[Observable]] = {name: [] for name in texts}
@@ -287,6 +273,7 @@ def load_study(study: str | Path, settings: Iterable[str] = ()) -> Study:
         )
         for name, text in texts.items()
     }
+    parameters = _parameters(file.sensitivity.wrt, potential, structures)
     return Study(
         name=file.name or default_name(folder.resolve()),
         folder=folder,
@@ -298,6 +285,29 @@ def load_study(study: str | Path, settings: Iterable[str] = ()) -> Study:
         formulas=formulas,
         ensemble_parameter=_ensemble_parameter(file, texts, potential, parameters),
     )
+
+
+def _parameters(
+    wrt: list[str] | None, potential: Potential, structures: Mapping[str, StudyStructure]
+) -> tuple[str, ...]:
+    """What to differentiate in; conditions are those of every structure."""
+    if any(kind_of(name, potential) for name in wrt or ()):
+        # Which there are shows with the structures.
+        systems = [structure.system for structure in structures.values()]
+        cells = [structure.relaxation["cell"] for structure in structures.values()]
+        everywhere: list[Callable[[list[str] | None], list[str]]] = [
+            functools.partial(expanded_names, potential=potential, system=system, cell_mode=cell)
+            for system, cell in zip(systems, cells, strict=True)
+        ]
+    else:
+        everywhere = [potential.expand_parameter_names]
+    with _naming("sensitivity.wrt"):
+        found = [tuple(_each_once(expanded, wrt)) for expanded in everywhere]
+        if any(names != found[0] for names in found):
+            raise InputError(
+                "the structures have different atoms that are fixed: name single ones that all have"
+            )
+    return found[0]
 
 
 def _asked(file: StudyFile, structures: tuple[str, ...]) -> dict[str, list[Observable]]:

@@ -103,7 +103,8 @@ class StudySensitivity:
         return found
 
     def _formula_units(self, formula: Formula, parameter: str) -> str:
-        below = self.potential.parameter_dimension(parameter)
+        one = next(iter(self.structures.values()))
+        below = one.parameter_dimension(parameter)
         return quotient_unit_name(formula.dimension, below, self.system_of_units)
 
     def to_dict(self) -> dict[str, Any]:

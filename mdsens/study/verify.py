@@ -123,7 +123,7 @@ def verify_study(study: Study, report: Callable[[str], None] | None = None) -> V
     for name, structure in study.structures.items():
         first = structure.relax()
         require_reliable(first.certificate)
-        bases[name] = relax_on(structure, first, first)
+        bases[name] = relax_on(structure, first)
         # As far as rounding let it: what was reached is reported.
         mode = study.file.sensitivity.mode
         found[name] = sensitivity(

@@ -326,12 +326,13 @@ def test_errors_of_tangents_count_as_what_their_parameters_change_at_most():
     tangents = {"epsilon": np.full((1, 3), 0.1), "sigma": np.full((1, 3), 0.4)}
     # theta |dq/dtheta| is largest for sigma: 2.0 * 0.4 sqrt(3).
     largest = 0.8 * np.sqrt(3)
-    found = relative_to_largest(potential, tangents, [0.02, 0.01])
+    found = relative_to_largest(potential.parameters, 6.0, tangents, [0.02, 0.01])
     np.testing.assert_allclose(found, [0.5 * 0.02 / largest, 2.0 * 0.01 / largest], rtol=1e-14)
     # Where nothing moves, against a millionth of the range.
     still = {"sigma": np.zeros((1, 3))}
     nothing = 6e-6 * np.sqrt(3)
-    assert relative_to_largest(potential, still, [3e-9]) == [pytest.approx(6e-9 / nothing)]
+    found = relative_to_largest(potential.parameters, 6.0, still, [3e-9])
+    assert found == [pytest.approx(6e-9 / nothing)]
 
 
 #: What is zero by symmetry or by definition, and so is noise however well it was relaxed.
