@@ -6,7 +6,7 @@ strain of a cell that does not relax, and on where its fixed atoms are held.
 
 import difflib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -35,7 +35,7 @@ CONDITIONS = {
 }
 
 
-class Load(NamedTuple):
+class Load(eqx.Module):
     """What a relaxing cell is under; see `RelaxingCell`.
 
     Attributes:
@@ -100,7 +100,7 @@ class Variables(eqx.Module):
         found = dict(self.potential.parameters)
         dimension = len(self.span)
         if self.load is not None:
-            pressure, tension = (np.asarray(part) for part in self.load)
+            pressure, tension = np.asarray(self.load.pressure), np.asarray(self.load.tension)
             found["pressure"] = float(pressure)
             stress = tension / self.reference_volume - pressure * np.array(self.span)
             found |= _by_component("stress", voigt(stress))
@@ -156,7 +156,7 @@ class Variables(eqx.Module):
             landscape = eqx.tree_at(
                 lambda l: (l.relaxing_cell.pressure, l.relaxing_cell.tension),
                 landscape,
-                tuple(self.load),
+                (self.load.pressure, self.load.tension),
             )
         if self.fixed_positions is not None:
             held = landscape.system.fixed[:, None]
