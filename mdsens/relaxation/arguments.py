@@ -229,7 +229,9 @@ def _check_cell(system: System, given: Options) -> None:
             f"pressure is {pressure} with pbc = {system.pbc}: across a vacuum there is none; "
             "give no pressure, or a stress along the periodic directions"
         )
-    if (given.stress is not None or given.smax is not None) and float(system.volume) == 0.0:
+    if (given.stress is not None or given.smax is not None) and np.linalg.det(
+        np.asarray(system.cell)
+    ) == 0.0:
         name = "smax" if given.stress is None else "stress"
         raise InputError(
             f"{name} is given, and the cell has no volume that a stress could be per: give the "

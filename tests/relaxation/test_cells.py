@@ -148,11 +148,13 @@ def test_every_minimiser_finds_what_newton_s_method_finds_in_compiled_code(metho
     assert found.converged
     assert found.certificate.kind == "minimum"
 
+    # The work of a stress, and what a mask allows, is told from the cell at the start.
+    start = SYSTEMS[name] if "stress" in options else found.system
+
     @jax.jit
     def shape(sigma):
-        potential = eqx.tree_at(lambda p: p.sigma, LJ, jnp.asarray(sigma))
-        again = mdsens.relax(found.system if "stress" not in options else SYSTEMS[name], potential,
-                             "auto", fmax=1e-10, **options)  # fmt: skip
+        potential = eqx.tree_at(lambda p: p.sigma, LJ, sigma)
+        again = mdsens.relax(start, potential, "auto", fmax=1e-10, **options)
         return again.energy, again.cell @ again.cell.T
 
     energy, metric = shape(1.0)
@@ -410,6 +412,7 @@ def test_a_compiled_gradient_of_a_relaxed_slab_is_the_same():
 @pytest.mark.slow
 def test_a_slab_s_energy_changes_with_the_cell_that_it_starts_with():
     slab = SYSTEMS["slab"]
+    slab = slab.with_cell(slab.cell * np.array([[1.06], [1], [1]]), scale_positions=True)
     change = np.array([[0.3, 0.1, 0.2], [-0.2, -0.4, 0.5], [0, 0, 0]])
 
     def energy(strain):
