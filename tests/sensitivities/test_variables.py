@@ -91,7 +91,9 @@ CASES = [
 @pytest.mark.parametrize(("name", "cell", "pressure", "variable"), CASES)
 def test_derivatives_in_conditions_are_those_of_relaxing_again(name, cell, pressure, variable):
     equilibrium = relaxed(name, cell, pressure)
-    asked = ["energy", "distance(0,1)"]
+    # In the relaxed alloy two images of an atom are as near as each other, where distances bend.
+    bends = name == "alloy" and cell is not None
+    asked = ["energy", "lattice_constants" if bends else "distance(0,3)"]
     asked += ["stress"] if all(equilibrium.system.pbc) else []
     sens = mdsens.sensitivity(equilibrium, asked, wrt=variable)
     variables = Variables.of(equilibrium.landscape, [variable])
