@@ -105,9 +105,7 @@ def test_derivatives_in_conditions_are_those_of_relaxing_again(name, cell, press
 
     noise = 4e-15 * np.abs(again(0.0)).max()
     # Each knows how wrong it may be: the one that knows best judges.
-    oracles = [
-        numerical.derivative(again, 0.0, step, noise=noise) for step in (1e-3, 1e-4, 3e-5)
-    ]
+    oracles = [numerical.derivative(again, 0.0, step, noise=noise) for step in (1e-3, 1e-4, 3e-5)]
     oracle = min(oracles, key=lambda one: np.linalg.norm(one.error))
     found = np.concatenate([np.ravel(sens[o][variable]) for o in sens.observables])
     numerical.agrees(found, oracle, 1e-6)
