@@ -30,6 +30,8 @@ SPECIES_COLORS = ("#C9DFF1", "#E8A33D", "#3C8D6E", "#7A4E8A")
 FIXED_COLOR, ARROW_COLOR = "#8C8C8C", "#101010"
 #: A picture narrower than this part of its height has no room for two texts above it.
 NARROW = 0.7
+#: Characters of two texts above a picture that there is room for in one line.
+LONGEST_LINE = 55
 #: Vectors shorter than this part of the longest are not drawn.
 SHORTEST_ARROW = 0.02
 #: Vectors that move no particle by this part of a length, per relative change, are none.
@@ -446,10 +448,10 @@ def _draw_arrows(
     if longest <= 0.0:
         axes.set_title(title + ": no particle moves", fontsize=11, loc="left")
         return
-    drawn = lengths > SHORTEST_ARROW * longest
+    drawn, remark = lengths > SHORTEST_ARROW * longest, ""
     if dimension == 3 and drawn.sum() > MOST_ARROWS:
         drawn &= lengths >= np.sort(lengths)[-MOST_ARROWS]
-        title += f" (the {MOST_ARROWS} longest)"
+        remark = f" (the {MOST_ARROWS} longest)"
     wide, high = np.ptp(axes.get_xlim()), np.ptp(axes.get_ylim())
     extent, narrow = max(wide, high), wide < NARROW * high
     # The longest arrow spans a tenth of the picture, the typical one is still to be seen.
@@ -463,7 +465,9 @@ def _draw_arrows(
     )  # fmt: skip
     key = _round_number(longest)
     text = f"{key:g} {pretty_unit(unit)}".strip()
-    axes.set_title(title, fontsize=11, loc="left", pad=8)
+    if len(title + remark + text) > LONGEST_LINE:
+        remark = f"\n{remark.strip()}"
+    axes.set_title(title + remark, fontsize=11, loc="left", pad=8)
     # Beside the title; of a tall and narrow picture, where there is no room for both, at its right.
     beside = 1.06 + 0.5 * key / scale / wide
     x, y, side = (beside, 0.97, "S") if narrow else (0.90, 1.035, "W")
