@@ -84,7 +84,7 @@ def mistake(trimer, *settings: str) -> str:
         ('sensitivity.observables=["' + "(" * 3000 + '"]', ["sensitivity.observables", "200"]),
         ("sensitivity.observables=[]", ["sensitivity.observables", "at least 1"]),
         ("sensitivity.wrt=[]", ["sensitivity.wrt", "at least 1"]),
-        ("relaxation.cell=full", ["relaxation: cell = 'full'", "every direction"]),
+        ("relaxation.cell=full", ["relaxation: cell = 'full'", "where a direction is periodic"]),
         ('sensitivity.wrt=["sigma", "sigma"]', ["'sigma' is given twice"]),
         ("ensemble.seeds=1000000000", ["ensemble.seeds", "1000000000", "100000"]),
         ("name=..", ["name = '..'", "name for a folder"]),
