@@ -371,7 +371,7 @@ TABLE = {
         ("sensitivity(start, ['energy'], wrt='stress[xx]')", "stress", "cell is fixed"),
         ("sensitivity(start, ['energy'], wrt='fixed_positions')", "no atom is fixed"),
         ("observables.elastic_constant(0, 1)", "elastic_constant: i = 0"),
-        ("observables.bulk_modulus('mean')", "average", "'hill'"),
+        ("observables.bulk_modulus('mean')", "average", "hill"),
         ("observables.elastic_constants('yes')", "relaxed_ions"),
         ("sensitivity(start, ['energy'], allow_unconverged='yes')", "allow_unconverged"),
         ("sensitivity_batch([start], ['energy'])", "equilibria", "relax_batch"),

@@ -74,6 +74,7 @@ def in_base_units(constants, equilibrium):
     return np.asarray(constants) * (GPA if equilibrium.system.units == "ase" else 1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("relaxed_ions", [True, False])
 @pytest.mark.parametrize("name", CRYSTALS)
 def test_constants_are_the_slopes_of_stresses_in_strains(name, relaxed_ions):
@@ -109,6 +110,7 @@ def test_ions_make_silicon_softer_in_shear_alone():
     np.testing.assert_allclose(clamped[:3, :3], free[:3, :3], rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_constants_do_not_depend_on_the_cell_that_stands_for_the_crystal():
     cubic = mdsens.relax(
         System.from_ase(ase.build.bulk("Si", "diamond", 5.43, cubic=True) * (4, 4, 4)),
@@ -119,6 +121,7 @@ def test_constants_do_not_depend_on_the_cell_that_stands_for_the_crystal():
     np.testing.assert_allclose(*found, rtol=0, atol=1e-9 * 150)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["alloy under stress", "packing"])
 def test_derivatives_are_those_of_relaxations_again(name):
     start, potential = CRYSTALS[name]()
@@ -151,6 +154,7 @@ def test_constants_scale_with_the_parameters_that_set_the_scales():
         np.testing.assert_allclose(slope, power * value, atol=1e-9 * value.max())
 
 
+@pytest.mark.slow
 def test_jax_finds_the_same_derivatives_through_relax_and_no_second_ones():
     system, potential = CRYSTALS["packing"]()
     observable, equilibrium = elastic_constant(3, 3), relaxed("packing")

@@ -88,6 +88,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "cell", "pressure", "variable"), CASES)
 def test_derivatives_in_conditions_are_those_of_relaxing_again(name, cell, pressure, variable):
     equilibrium = relaxed(name, cell, pressure)

@@ -65,6 +65,7 @@ def test_a_run_differentiates_in_the_load_of_its_cell(argon, tmp_path):
     assert relaxed.get_volume() == pytest.approx(volume, rel=1e-7)
 
 
+@pytest.mark.slow
 def test_verification_relaxes_under_the_changed_load(argon):
     found = verify_study(load_study(argon, ['sensitivity.observables=["volume"]']))
     assert found.passed
@@ -108,6 +109,7 @@ def test_what_a_study_cannot_be_told_is_said_in_a_line(argon, setting, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_several_structures_share_a_pressure(argon, tmp_path):
     table = STUDY.replace("[structure]\n", "[structures.dense]\n").replace(
         "[potential]", '[structures.cubic]\nfile = "cubic.extxyz"\n\n[potential]'
