@@ -146,6 +146,7 @@ def test_derivatives_are_those_of_relaxations_again(name):
     assert np.all(np.abs(found - oracle.value) <= said + oracle.error)
 
 
+@pytest.mark.slow
 def test_constants_scale_with_the_parameters_that_set_the_scales():
     sens = mdsens.sensitivity(silicon(), "elastic_constants", wrt=["epsilon", "sigma"])
     value = np.asarray(sens.observed["elastic_constants"])
@@ -176,6 +177,7 @@ def test_jax_finds_the_same_derivatives_through_relax_and_no_second_ones():
         )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_forward_and_reverse_agree():
     equilibrium, asked = relaxed("packing"), [elastic_constant(1, 2), shear_modulus("voigt")]
     both = [mdsens.sensitivity(equilibrium, asked, mode=mode) for mode in ("forward", "reverse")]
@@ -201,6 +203,7 @@ def jammed():
     return mdsens.relax(*packing(), fmax=1e-11, cell="full", pressure=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "crystal", [jammed, silicon, lambda: relaxed("alloy under stress", "full")]
 )
@@ -234,6 +237,7 @@ def test_averages_are_those_over_all_orientations(crystal):
     assert float(universal_anisotropy()(equilibrium)) == pytest.approx(expected, rel=1e-10)
 
 
+@pytest.mark.slow
 def test_the_bulk_modulus_of_reuss_is_the_resistance_to_a_pressure():
     start, potential = CRYSTALS["alloy under stress"]()
 

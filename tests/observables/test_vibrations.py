@@ -162,6 +162,7 @@ def test_what_costs_nothing_by_symmetry_is_still(cell, free):
     assert (found == 0.0).sum() == free
 
 
+@pytest.mark.slow
 def test_the_waves_of_a_primitive_cell_are_modes_of_a_conventional_one():
     """Diamond at Gamma and X; its cube holds both."""
     cube = System.from_ase(
@@ -255,6 +256,7 @@ def agrees_with_relaxations(equilibrium, names, wrt, of, step=2e-4, cell="full",
         numerical.agrees(found * value, oracle, rtol=rtol)
 
 
+@pytest.mark.slow
 def test_without_other_lengths_and_energies_frequencies_scale():
     """Omega is sqrt(epsilon)/sigma times a number, whatever the wave vector, in a cell at rest."""
     names = ["phonon_frequencies", "phonon_frequencies([0.1,0.25,0.4])", "heat_capacity(300,2)"]
@@ -275,6 +277,7 @@ def test_without_other_lengths_and_energies_frequencies_scale():
     numerical.agrees(np.asarray(-2.0 * by_epsilon), slope, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_frequencies_follow_parameters_in_an_alloy():
     names = [
         "phonon_frequencies([0.13,0.27,0.41])", "vibrational_free_energy(40,2)",

@@ -266,6 +266,7 @@ def test_the_relaxed_cell_is_that_of_ase_s_filter(name, ours, theirs):
 # Stress
 
 
+@pytest.mark.slow
 def test_a_stress_is_that_of_the_deformed_cell_and_that_asked_for_once_relaxed_again():
     asked = np.array(STRESS)
     found = mdsens.relax(BULK, LJ, cell="full", stress=asked, fmax=1e-11)
@@ -290,6 +291,7 @@ def test_a_stress_that_is_a_pressure_is_one():
     assert float(by_stress.pressure) == pytest.approx(0.4, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_a_slab_is_stretched_by_a_stress_along_it():
     asked = np.array([0.05, -0.04, 0, 0, 0, 0.02])
     found = mdsens.relax(SYSTEMS["slab in vacuum"], LJ, cell="full", stress=asked, fmax=1e-11)

@@ -129,6 +129,7 @@ def test_the_changed_conditions_are_the_ones_that_relax_is_given():
         np.testing.assert_allclose(found.cell, expected.cell, rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["alloy", "packing"])
 def test_a_volume_gives_way_to_a_pressure_as_the_bulk_modulus_says(name):
     equilibrium = relaxed(name, "full", 0.05 if name == "packing" else 0.0)
@@ -142,6 +143,7 @@ def test_a_volume_gives_way_to_a_pressure_as_the_bulk_modulus_says(name):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["alloy", "packing"])
 def test_stresses_follow_strains_as_the_elastic_constants_say(name):
     equilibrium = relaxed(name)
@@ -178,6 +180,7 @@ def test_a_strain_moves_atoms_and_cell_alike_where_they_are_all_equal():
         np.testing.assert_allclose(sens.positions[name], expected, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "cell", "wrt"),
     [("slab", None, ["strain", "fixed_positions", "sigma"]), ("alloy", "full", ["stress"])],

@@ -77,6 +77,7 @@ def finished(folder, tmp_path_factory):
     return run_study(load_study(folder), tmp_path_factory.mktemp("runs") / "composite")
 
 
+@pytest.mark.slow
 def test_formulas_scale_as_their_dimensions_say(finished):
     """At no pressure a crystal has no energy but epsilon, and no length but sigma."""
     results, (epsilon, sigma) = finished.results, (0.0104, 3.405)
@@ -123,6 +124,7 @@ def test_errors_of_a_difference_hold_those_of_both_sides(finished):
     assert abs(results["sensitivities"]["formation_energy"]["sigma"]) <= errors["formation_energy"]
 
 
+@pytest.mark.slow
 def test_a_structure_is_what_the_library_makes_of_it(folder, finished):
     study = load_study(folder)
     equilibrium = study.structures["vacancy"].relax()
@@ -194,6 +196,7 @@ def test_other_results_of_several_structures_are_one_line(finished, tmp_path, pa
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_verification_relaxes_all_structures_anew(folder, monkeypatch):
     lines = []
     wrong = []

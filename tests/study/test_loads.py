@@ -45,6 +45,7 @@ def argon(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_differentiates_in_the_load_of_its_cell(argon, tmp_path):
     run = run_study(load_study(argon), tmp_path / "out", allow_unconverged=False)
     found = json.loads((run.folder / "results.json").read_text())
