@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mdsens.arrays import array_module, in_numpy, on_device
-from mdsens.mechanics.stress import VOIGT_INDICES, tensor_of
+from mdsens.mechanics.stress import COMPONENTS, VOIGT_INDICES, tensor_of
 from mdsens.particles.system import System
 from mdsens.values import is_traced
 
@@ -16,8 +16,6 @@ from mdsens.values import is_traced
 CellMode = str | tuple[bool, ...] | None
 #: The names there are; None is a fixed cell.
 CELL_MODES = (None, "isotropic", "diagonal", "full", "shape")
-#: The strain components in Voigt order, by the number of dimensions.
-COMPONENTS = {3: ("xx", "yy", "zz", "yz", "xz", "xy"), 2: ("xx", "yy", "xy")}
 #: Strains that depend on one another to this part are not counted twice.
 DEPENDENT = 1e-10
 

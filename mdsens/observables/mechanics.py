@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mdsens.errors import InputError
+from mdsens.mechanics.stress import COMPONENTS
 from mdsens.observables.observable import Observable, name_of
 from mdsens.relaxation import Equilibrium
 from mdsens.values import integer
@@ -41,7 +42,7 @@ def stress() -> Observable:
         "stress",
         "energy/volume",
         lambda equilibrium: equilibrium.stress,
-        labels=("xx", "yy", "zz", "yz", "xz", "xy"),
+        labels=COMPONENTS[3],
     )
 
 

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from mdsens.arrays import array_module, in_numpy, on_device
 from mdsens.errors import InputError
@@ -56,15 +56,12 @@ class Waves:
         """
         if not is_traced((equilibrium.q, equilibrium.landscape, modes)):
             return modes.squares
-        # Several observables ask for the same; what is kept with it keeps its address its own.
-        key = f"squares_{id(modes)}"
-        if key not in vars(equilibrium):
+
+        def compute() -> Float[Array, "Q F"]:
             system, potential, edge_list, vectors, roots = self._given(equilibrium.at_fixed_cell)
-            squares = squares_of_modes(
-                system, potential, edge_list, on_device(vectors), roots, modes
-            )
-            vars(equilibrium)[key] = modes, squares
-        return vars(equilibrium)[key][1]
+            return squares_of_modes(system, potential, edge_list, on_device(vectors), roots, modes)
+
+        return equilibrium.once("squares_of_modes", modes, compute)
 
     def _given(
         self, held: Equilibrium

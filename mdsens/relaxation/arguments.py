@@ -8,13 +8,12 @@ import numpy as np
 from mdsens.errors import InputError
 from mdsens.mechanics.relaxing_cell import (
     CELL_MODES,
-    COMPONENTS,
     CellMode,
     count_of,
     span_of,
     strain_projection,
 )
-from mdsens.mechanics.stress import tensor_of
+from mdsens.mechanics.stress import COMPONENTS, tensor_of
 from mdsens.minimisers.conjugate_gradient import ConjugateGradient
 from mdsens.minimisers.fire import FIRE
 from mdsens.minimisers.gradient_descent import GradientDescent

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import ase
@@ -217,19 +218,35 @@ class Equilibrium(Summarised, Archived, eqx.Module):
         Returns:
             Shape (V, V); see `mechanics.elasticity.stress_strain_coefficients`.
         """
-        # Several observables ask for the same; what is kept with it keeps its address its own.
-        key = f"elastic_constants_{id(displacements)}"
-        if key in vars(self):
-            return vars(self)[key][1]
-        held, moves = self.at_fixed_cell, displacements
-        if moves is None:
-            moves = np.zeros((len(unit_strains(held.q.shape[1])), *held.q.shape))
-        curvature = curvature_in_strain(held.landscape, held.q, on_device(moves))
-        curvature, virial, volume = in_numpy((curvature, self.mechanics[2], self.system.volume))
-        stress = (virial + virial.T) / (2.0 * volume)
-        constants = stress_strain_coefficients(curvature, stress, volume)
-        vars(self)[key] = displacements, constants
-        return constants
+
+        def compute() -> Float[Any, "V V"]:
+            held, moves = self.at_fixed_cell, displacements
+            if moves is None:
+                moves = np.zeros((len(unit_strains(held.q.shape[1])), *held.q.shape))
+            curvature = curvature_in_strain(held.landscape, held.q, on_device(moves))
+            given = curvature, self.mechanics[2], self.system.volume
+            curvature, virial, volume = in_numpy(given)
+            stress = (virial + virial.T) / (2.0 * volume)
+            return stress_strain_coefficients(curvature, stress, volume)
+
+        return self.once("elastic_constants", displacements, compute)
+
+    def once(self, name: str, given: Any, compute: Callable[[], Any]) -> Any:
+        """What several observables ask for, computed once for all of them.
+
+        Arguments:
+            name: of what is computed.
+            given: what it is computed from beside this equilibrium, told from others by identity.
+            compute: computes it.
+
+        Returns:
+            What that returns.
+        """
+        # What is kept with it keeps its address its own.
+        key = f"{name}_{id(given)}"
+        if key not in vars(self):
+            vars(self)[key] = given, compute()
+        return vars(self)[key][1]
 
     def moved_little(self, q: Float[Array, "R D"]) -> "Equilibrium":
         """This equilibrium at degrees of freedom so near that its linear solves serve there.

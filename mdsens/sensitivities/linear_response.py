@@ -103,7 +103,7 @@ class LinearResponse:
         reach = self._range
         errors = []
         if estimate:
-            errors = relative_to_largest(variables.parameters, reach, here, absolute)
+            errors = relative_to_largest(variables.values(names), reach, here, absolute)
         named, named_ahead = (
             {name: on_device(tangent) for name, tangent in found.items()} for found in (here, ahead)
         )

@@ -15,6 +15,7 @@ from mdsens.compilation import compiled
 from mdsens.digits import error_text, is_zero, with_digits
 from mdsens.errors import InputError
 from mdsens.files import csv_text, path_of, replacing
+from mdsens.mechanics.stress import COMPONENTS
 from mdsens.observables.observable import Observable
 from mdsens.particles import System
 from mdsens.potentials import Potential
@@ -460,7 +461,7 @@ def component_label(observable: Observable, index: tuple[int, ...], shape: tuple
     if not index:
         return ""
     if observable.name == "stress" and shape == (3,):
-        return ("xx", "yy", "xy")[index[0]]
+        return COMPONENTS[2][index[0]]
     if observable.labels and len(index) == 1:
         return observable.labels[index[0]]
     return ",".join(str(i) for i in index)
@@ -484,7 +485,7 @@ def _labels(observable: Observable, shape: tuple[int, ...]) -> dict[str, list[st
     if len(shape) != 1 or not observable.labels:
         return {}
     if observable.name == "stress" and shape == (3,):
-        return {"labels": ["xx", "yy", "xy"]}
+        return {"labels": list(COMPONENTS[2])}
     return {"labels": list(observable.labels[: shape[0]])}
 
 

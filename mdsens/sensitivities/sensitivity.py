@@ -122,8 +122,7 @@ def sensitivity(
         linear_residual=max(residuals, default=None),
         linear_solver=str(response),
     )
-    known = variables.parameters
-    parameters = {name: known[name] for name in names}
+    parameters = variables.values(names)
     by_name = {observable.name: observable for observable in asked}
     unknown = {name: np.full(np.shape(value), np.nan) for name, value in values.items()}
     found = Sensitivity(

@@ -5,7 +5,7 @@ strain of a cell that does not relax, and on where its fixed atoms are held.
 """
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import equinox as eqx
@@ -18,8 +18,8 @@ from mdsens.arrays import in_numpy, on_device
 from mdsens.errors import InputError
 from mdsens.mechanics.elasticity import condition_in_strain, unit_strains
 from mdsens.mechanics.enthalpy import Landscape
-from mdsens.mechanics.relaxing_cell import COMPONENTS, CellMode
-from mdsens.mechanics.stress import tensor_of, voigt
+from mdsens.mechanics.relaxing_cell import CellMode
+from mdsens.mechanics.stress import COMPONENTS, tensor_of, voigt
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation import Equilibrium
@@ -41,10 +41,14 @@ class Load(eqx.Module):
     Attributes:
         pressure: energy/length^D.
         tension: shape (D, D), energy.
+        volume: of the reference cell, which turns a stress into a tension, length^D.
+        span: projection onto what the cell spans, shape (D, D).
     """
 
     pressure: Float[Any, ""]
     tension: Float[Any, "D D"]
+    volume: Float[Any, ""]
+    span: Float[Any, "D D"]
 
 
 class Variables(eqx.Module):
@@ -55,20 +59,17 @@ class Variables(eqx.Module):
         load: of a cell that relaxes.
         strain: of a cell that does not, shape (D, D); zero.
         fixed_positions: positions of which those of fixed atoms count, shape (N, D), length.
-        reference_volume: that a stress times gives a tension, length^D.
-        span: projection onto what the cell spans, shape (D, D).
+        dimension: number of spatial dimensions.
     """
 
     potential: Potential
     load: Load | None
     strain: Float[Array, "D D"] | None
     fixed_positions: Float[Array, "N D"] | None
-    reference_volume: float = eqx.field(static=True)
-    span: tuple[tuple[float, ...], ...] = eqx.field(static=True)
-    fixed: tuple[int, ...] = eqx.field(static=True)
+    dimension: int = eqx.field(static=True)
 
     @staticmethod
-    def of(landscape: Landscape, names: Sequence[str] = ()) -> "Variables":
+    def of(landscape: Landscape, names: Iterable[str] = ()) -> "Variables":
         """Those of a structure.
 
         Arguments:
@@ -80,64 +81,55 @@ class Variables(eqx.Module):
         """
         system, cell = landscape.system, landscape.relaxing_cell
         kinds = {kind_of(name, landscape.potential) for name in names}
-        load = strain = fixed_positions = None
-        span: Any = np.eye(system.dimension)
+        load = strain = None
         if kinds & {"pressure", "stress"} and cell is not None:
-            load, span = Load(cell.pressure, cell.tension), np.asarray(cell.span)
+            load = Load(cell.pressure, cell.tension, on_device(system.volume), cell.span)
         if "strain" in kinds:
             strain = on_device(np.zeros((system.dimension, system.dimension)))
-        fixed: tuple[int, ...] = ()
-        if "fixed_positions" in kinds:
-            fixed_positions = system.positions
-            fixed = tuple(np.flatnonzero(np.asarray(system.fixed)).tolist())
-        volume = float(system.volume) if load is not None else 0.0
-        rows = tuple(tuple(map(float, row)) for row in span)
-        return Variables(landscape.potential, load, strain, fixed_positions, volume, rows, fixed)
+        fixed_positions = system.positions if "fixed_positions" in kinds else None
+        return Variables(landscape.potential, load, strain, fixed_positions, system.dimension)
 
-    @property
-    def parameters(self) -> dict[str, float]:
-        """Name and value of all that there is."""
-        found = dict(self.potential.parameters)
-        dimension = len(self.span)
-        if self.load is not None:
-            pressure, tension = np.asarray(self.load.pressure), np.asarray(self.load.tension)
-            found["pressure"] = float(pressure)
-            stress = tension / self.reference_volume - pressure * np.array(self.span)
-            found |= _by_component("stress", voigt(stress))
-        if self.strain is not None:
-            found |= _by_component("strain", np.zeros(dimension * (dimension + 1) // 2))
-        if self.fixed_positions is not None:
-            positions = np.asarray(self.fixed_positions)
-            for atom in self.fixed:
-                for axis, place in zip("xyz", positions[atom], strict=False):
-                    found[f"fixed_positions[{atom},{axis}]"] = float(place)
-        return found
+    def values(self, names: Iterable[str]) -> dict[str, float]:
+        """The values of some of them by name."""
+        known = self.potential.parameters
+        return {name: known[name] if name in known else self._value(name) for name in names}
+
+    def _value(self, name: str) -> float:
+        """The value of a condition."""
+        kind, place = _parsed(name, self.dimension)
+        if kind == "fixed_positions":
+            return float(np.asarray(self.fixed_positions)[place])
+        if kind == "strain" or self.load is None:
+            return 0.0
+        pressure, tension, volume, span = (np.asarray(part) for part in jax.tree.leaves(self.load))
+        if kind == "pressure":
+            return float(pressure)
+        return float(voigt(tension / volume - pressure * span)[place])
 
     def parameter_dimension(self, name: str) -> str:
         """Physical dimension of one of them, e.g. ``"energy"``."""
-        return dimension_of(name, self.potential, len(self.span))
+        return dimension_of(name, self.potential, self.dimension)
 
     def direction(self, name: str) -> "Variables":
         """The unit tangent along one of them."""
         zeros = jax.tree.map(lambda leaf: np.zeros(np.shape(leaf)), self)
-        kind = kind_of(name, self.potential)
-        if kind is None:
+        if kind_of(name, self.potential) is None:
             return _replaced(zeros, "potential", self.potential.direction(name))
+        kind, place = _parsed(name, self.dimension)
         if kind == "fixed_positions":
-            atom, axis = name[len(kind) + 1 : -1].split(",")
-            zeros.fixed_positions[int(atom), "xyz".index(axis)] = 1.0
+            zeros.fixed_positions[place] = 1.0
             return zeros
-        dimension = len(self.span)
-        if kind == "pressure":
-            return _replaced(zeros, "load", Load(np.ones(()), np.zeros((dimension, dimension))))
-        component = COMPONENTS[dimension].index(name[len(kind) + 1 : -1])
         if kind == "strain":
-            return _replaced(zeros, "strain", unit_strains(dimension)[component])
-        span = np.array(self.span)
-        within = span @ tensor_of(np.eye(len(COMPONENTS[dimension]))[component]) @ span
-        pressure = -np.trace(within) / np.trace(span)
-        tension = self.reference_volume * (within + pressure * span)
-        return _replaced(zeros, "load", Load(np.asarray(pressure), tension))
+            return _replaced(zeros, "strain", unit_strains(self.dimension)[place])
+        assert self.load is not None
+        pressure, tension = np.ones(()), zeros.load.tension
+        if kind == "stress":
+            span, component = np.asarray(self.load.span), np.eye(len(COMPONENTS[self.dimension]))
+            within = span @ tensor_of(component[place]) @ span
+            pressure = np.asarray(-np.trace(within) / np.trace(span))
+            tension = np.asarray(self.load.volume) * (within + pressure * span)
+        load = Load(pressure, tension, zeros.load.volume, zeros.load.span)
+        return _replaced(zeros, "load", load)
 
     def derivative(self, gradient: "Variables", name: str) -> Float[Array, ""]:
         """The derivative along one of them, from one that is shaped like these."""
@@ -176,7 +168,7 @@ class Variables(eqx.Module):
         """
         landscape = self.placed(equilibrium.landscape)
         if self.strain is not None:
-            matrix = jnp.eye(len(self.span)) + self.strain
+            matrix = jnp.eye(self.dimension) + self.strain
             system = landscape.system
             landscape = eqx.tree_at(
                 lambda l: (l.system.positions, l.system.cell),
@@ -309,9 +301,13 @@ def _names_of(kind: str, system: System, cell_mode: CellMode) -> list[str]:
     return [f"{kind}[{component}]" for component in COMPONENTS[dimension]]
 
 
-def _by_component(kind: str, values: Float[np.ndarray, " V"]) -> dict[str, float]:
-    names = next(names for names in COMPONENTS.values() if len(names) == len(values))
-    return {f"{kind}[{name}]": float(x) for name, x in zip(names, values, strict=True)}
+def _parsed(name: str, dimension: int) -> tuple[str, Any]:
+    """Which condition a name is of, and the place of its number there."""
+    kind, _, component = name.removesuffix("]").partition("[")
+    if kind == "fixed_positions":
+        atom, axis = component.split(",")
+        return kind, (int(atom), "xyz".index(axis))
+    return kind, COMPONENTS[dimension].index(component) if component else ()
 
 
 def _replaced(variables: Variables, field: str, value: Any) -> Variables:

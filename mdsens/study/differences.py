@@ -77,7 +77,7 @@ class Differences:
         self.observables[POSITIONS] = lambda point: moves(point, base)
         self.tangents, self.uncertainty = tangents, uncertainty
         self.variables = Variables.of(base.landscape, [name])
-        self.scale = abs(self.variables.parameters[name]) or 1.0
+        self.scale = abs(self.variables.values([name])[name]) or 1.0
         self.points: dict[float, Equilibrium] = {0.0: base}
         # Pairs with rattlers carry no load.
         self.pairs = Pairs(base.system, base.potential, MARGIN, np.asarray(base.landscape.rattlers))
