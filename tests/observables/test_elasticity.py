@@ -1,5 +1,6 @@
 """Elastic constants and moduli, against stresses of strained crystals and other programs."""
 
+import dataclasses
 import functools
 
 import ase.build
@@ -298,3 +299,18 @@ def stretched():
     """A crystal beyond the strain at which it breaks, held by its cell."""
     atoms = ase.build.bulk("Ar", "fcc", 6.6)
     return mdsens.relax(System.from_ase(atoms), LennardJones(0.0104, 3.4, 8.0), fmax=1e-8)
+
+
+@pytest.mark.parametrize("name", ["alloy under stress", "packing"])
+def test_displacements_are_refined_from_those_of_a_place_nearby(name):
+    """What errors are told by: to second order in the way, with the linear solves of the place."""
+    equilibrium = relaxed(name)
+    here = np.asarray(equilibrium.displacements_in_strain)
+    way = np.random.default_rng(0).normal(size=equilibrium.q.shape)
+    way[np.asarray(equilibrium.landscape.rattlers)] = 0.0
+    q = equilibrium.q + 1e-5 * way
+    there = np.asarray(dataclasses.replace(equilibrium, q=q).displacements_in_strain)
+    refined = np.asarray(equilibrium.moved_little(q).displacements_in_strain)
+    change = np.linalg.norm(there - here)
+    assert np.linalg.norm(refined - there) < 0.02 * change
+    assert change > 1e-7 * np.linalg.norm(here)

@@ -16,6 +16,7 @@ from mdsens.digits import is_zero
 from mdsens.errors import InputError, MdsensWarning, UnreliableDerivativeError
 from mdsens.potentials import LennardJones
 from mdsens.sensitivities.linear_response import relative_to_largest
+from mdsens.sensitivities.noise import natural_size
 
 LJ = cases.POTENTIALS["lj-smooth"]
 BINARY = cases.POTENTIALS["lj-binary"]
@@ -379,3 +380,11 @@ def test_the_values_are_those_at_the_equilibrium(crystal):
     sens = mdsens.sensitivity(crystal, ["volume", "stress"], "sigma")
     assert float(sens.observed["volume"]) == float(jnp.abs(jnp.linalg.det(crystal.cell)))
     assert sens["stress"]["sigma"].shape == (6,)
+
+
+def test_a_natural_size_is_in_the_unit_that_its_quantity_is_shown_in():
+    # An eV per cubic Angstrom is 160.2 GPa, one per square Angstrom 16.02 N/m.
+    assert natural_size("modulus", 2.0, 1.0, "ase") == pytest.approx(2 * 160.21766, rel=1e-6)
+    assert natural_size("planar modulus", 1.0, 2.0, "ase") == pytest.approx(4.0054416, rel=1e-6)
+    assert natural_size("modulus", 2.0, 1.0, "reduced") == 2.0
+    assert natural_size("energy/length^3", 2.0, 1.0, "ase") == 2.0
