@@ -199,7 +199,10 @@ def condition_at(
 
 
 def expanded_names(
-    asked: list[str] | None, potential: Potential, system: System, cell_mode: CellMode
+    asked: list[str] | None,
+    potential: Potential,
+    system: System | None = None,
+    cell_mode: CellMode = None,
 ) -> list[str]:
     """Single names for what is asked for; a table's or a tensor's name means all of it.
 
@@ -207,7 +210,7 @@ def expanded_names(
         asked: names such as ``"sigma"``, ``"pressure"``, ``"stress[xx]"`` or ``"strain"``; None:
             all parameters of the potential.
         potential: the potential.
-        system: N atoms.
+        system: N atoms; None where no condition is asked for.
         cell_mode: what of the cell relaxes.
 
     Returns:
@@ -221,8 +224,8 @@ def expanded_names(
     found: list[str] = []
     for name in distinct_names(asked, "names"):
         kind = kind_of(name, potential)
-        if kind is None:
-            found += potential.expand_parameter_names([name])
+        if kind is None or system is None:
+            found += _parameters_named(name, potential)
             continue
         allowed = _names_of(kind, system, cell_mode)
         if name == kind:
@@ -235,6 +238,20 @@ def expanded_names(
                 f"wrt = {shown(name)}: there is no such component; did you mean {near[0]!r}?"
             )
     return list(dict.fromkeys(found))
+
+
+def _parameters_named(name: str, potential: Potential) -> list[str]:
+    """Parameters of the potential; an error that knows conditions too where there are none."""
+    try:
+        return potential.expand_parameter_names([name])
+    except InputError:
+        near = difflib.get_close_matches(str(name).split("[")[0], CONDITIONS, 1, 0.75)
+        if not near:
+            raise
+        raise InputError(
+            f"wrt = {shown(name)}: there is no such parameter, and no such condition; did you mean "
+            f"{near[0]!r}?"
+        ) from None
 
 
 def kind_of(name: str, potential: Potential) -> str | None:

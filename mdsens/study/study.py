@@ -300,7 +300,7 @@ def _parameters(
             for system, cell in zip(systems, cells, strict=True)
         ]
     else:
-        everywhere = [potential.expand_parameter_names]
+        everywhere = [functools.partial(expanded_names, potential=potential)]
     with _naming("sensitivity.wrt"):
         found = [tuple(_each_once(expanded, wrt)) for expanded in everywhere]
         if any(names != found[0] for names in found):

@@ -231,7 +231,7 @@ def test_a_parameter_of_the_potential_is_meant_before_a_condition_of_its_name():
         ("slab", None, "fixed_positions[11,x]", "did you mean 'fixed_positions["),
         ("alloy", "full", "stress[zx]", "did you mean 'stress["),
         ("packing", None, "strain[zz]", "did you mean 'strain["),
-        ("alloy", "full", "presure", "did you mean"),
+        ("alloy", "full", "presure", "did you mean 'pressure'?"),
     ],
 )
 def test_conditions_that_a_structure_has_not_are_refused(name, cell, wrt, message):

@@ -102,6 +102,7 @@ def test_verification_passes_in_every_condition(argon, settings, wrt):
         ('relaxation.stress=["1 GPa"]', "there is a stress too"),
         ('sensitivity.wrt=["strain"]', "sensitivity.wrt: wrt = 'strain': the cell relaxes"),
         ('sensitivity.wrt=["pressure", "pressure"]', "given twice"),
+        ('sensitivity.wrt=["presure"]', "did you mean 'pressure'?"),
     ],
 )
 def test_what_a_study_cannot_be_told_is_said_in_a_line(argon, setting, message):
