@@ -7,8 +7,10 @@ import scipy.sparse.linalg
 from jaxtyping import Array, Float
 
 from mdsens.linalg.null_space import is_null, orthonormal_rows
-from mdsens.mechanics.enthalpy import Landscape, hessian_products
+from mdsens.mechanics.constrained_motion import ConstrainedMotion
+from mdsens.mechanics.enthalpy import DEPENDENT, Landscape, hessian_products
 from mdsens.mechanics.hessian_solver import HessianSolver
+from mdsens.resources import EIGENVECTOR_LIMIT
 from mdsens.summary import Summarised, Summary
 from mdsens.units import in_dimensions, unit_name
 
@@ -189,19 +191,23 @@ def certify(
     free = np.repeat(~constrained, q.shape[1])
     vectors = np.asarray(landscape.null_vectors(q)).reshape(-1, q.size)[:, free]
     basis = orthonormal_rows(vectors)
-    size = int(free.sum())
+    held = _held(landscape, free)
+    size = int(free.sum()) - len(held)
     if size == 0:
         values, floppy = np.zeros(0), np.zeros((0, q.size))
     elif jacobian is not None:
-        values, floppy = _dense_modes(jacobian, free, basis)
+        values, floppy = _dense_modes(jacobian, free, np.concatenate([basis, held]))
     elif solver is not None:
         values, floppy = np.array([solver.lowest_eigenvalue]), np.zeros((0, q.size))
     else:
-        values, floppy = _lowest_by_lanczos(landscape, q, free, basis), np.zeros((0, q.size))
+        known = np.concatenate([basis, held])
+        values, floppy = _lowest_by_lanczos(landscape, q, free, known), np.zeros((0, q.size))
 
     system, dimension = landscape.system, landscape.system.dimension
     moving = ~np.asarray(system.fixed) & ~np.asarray(landscape.rattlers)
     translations = dimension if not np.asarray(system.fixed).any() and moving.any() else 0
+    if translations and landscape.motion is not None:
+        translations = _translations(landscape.motion, moving)
     cell = landscape.relaxing_cell
     cell_modes = 0 if cell is None else dimension**2 - cell.strain_count
     return Certificate(
@@ -221,6 +227,32 @@ def certify(
         smax=smax,
         dimension=dimension,
     )
+
+
+def _held(landscape: Landscape, free: np.ndarray) -> np.ndarray:
+    """An orthonormal basis of what constraints let no atom do that is neither fixed nor a rattler.
+
+    Of sums of forces alone, where there is no dense matrix, it would be too large.
+    """
+    count, dimension = landscape.system.positions.shape
+    if landscape.motion is None or count * dimension > EIGENVECTOR_LIMIT:
+        return np.zeros((0, int(free.sum())))
+    of_atoms = free[: count * dimension]
+    held = landscape.motion.held_directions().reshape(-1, count * dimension)
+    held = held[:, of_atoms]
+    # Directions of atoms that are fixed are held too, and have no part in what is left.
+    values, vectors = np.linalg.eigh(held.T @ held)
+    basis = vectors[:, values > 0.5].T
+    return np.pad(basis, ((0, 0), (0, int(free.sum()) - basis.shape[1])))
+
+
+def _translations(motion: ConstrainedMotion, moving: np.ndarray) -> int:
+    """In how many directions constraints let all atoms move together."""
+    count, dimension = motion.tangent.shape
+    together = np.broadcast_to(np.eye(dimension)[:, None], (dimension, count, dimension))
+    together = together * moving[:, None] / np.sqrt(moving.sum())
+    apart = (together - np.asarray(motion.allowed(together))).reshape(dimension, -1)
+    return int((np.linalg.eigvalsh(apart @ apart.T) < DEPENDENT).sum())
 
 
 def _dense_modes(
