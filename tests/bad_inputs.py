@@ -136,7 +136,11 @@ TABLE = {
         ("System.from_ase(atoms, dimension=1)", "dimension", "1"),
         ("System.from_ase(atoms, dimension='2')", "dimension", "'2'"),
         ("System.from_ase(atoms, dimension=2)", "dimension", "plane"),
-        ("System.from_ase(constrained)", "FixBondLength", "FixAtoms"),
+        ("System.from_ase(constrained)", "Hookean", "FixAtoms"),
+        ("System(places, constraints=[constraints.FixedPlane([9], (0, 0, 1))])", "FixedPlane", "9"),
+        ("System(places, constraints=[constraints.FixBondLengths([[1, 1]])])", "itself", "two"),
+        ("relax(bonded, potential, cell='full')", "cell", "FixBondLengths", "cell=None"),
+        ("relax_batch([bonded], potential)", "systems[0]", "FixBondLengths", "FixAtoms"),
     ),
     "Files of structures": [
         *_python(
@@ -587,7 +591,9 @@ def _names() -> dict:
     cube = 8.0 * np.eye(3)
     atoms = ase.Atoms("Ar4", places, cell=cube, pbc=True)
     constrained = atoms.copy()
-    constrained.set_constraint(ase.constraints.FixBondLength(0, 1))
+    constrained.set_constraint(ase.constraints.Hookean(0, 1, 5.0, 4.0))
+    bonded = atoms.copy()
+    bonded.set_constraint(ase.constraints.FixBondLength(0, 1))
     system = mdsens.System.from_ase(atoms)
     potential = potentials.LennardJones(0.01, 3.4, 8.5)
     stillinger_weber = {
@@ -598,6 +604,7 @@ def _names() -> dict:
         **{name: getattr(potentials, name) for name in potentials.__all__},
         **{name: getattr(mdsens, name) for name in mdsens.__all__},
         "np": np, "jnp": jnp, "ase": ase, "places": places, "cube": cube, "atoms": atoms,
+        "bonded": mdsens.System.from_ase(bonded), "constraints": ase.constraints,
         "constrained": constrained, "system": system,
         "cluster": mdsens.System(places, None, ("Ar",)),
         "reduced": mdsens.System(places, None, ("Ar",), units="reduced"),

@@ -23,9 +23,11 @@ from mdsens.particles.system import System
 from mdsens.values import is_traced
 
 #: Relative error of lengths that are held, and the steps of Newton's method to it at most.
-LENGTH_TOLERANCE, MOST_ITERATIONS = 1e-14, 50
+LENGTH_TOLERANCE, MOST_ITERATIONS = 1e-13, 50
 #: Parts of equations below this, beside the largest, are none of their own.
 DEPENDENT = 1e-10
+#: Squares of sines below which a direction lies in a span.
+IN_SPAN = 1e-12
 
 
 class ConstrainedMotion(eqx.Module):
@@ -186,6 +188,25 @@ class ConstrainedMotion(eqx.Module):
             return self
         held = jax.lax.stop_gradient(positions) if is_traced(positions) else on_device(positions)
         return eqx.tree_at(lambda motion: motion.tangent, self, held)
+
+    def combinations(self, motions: Float[Array, "K N D"]) -> Float[Array, "K N D"]:
+        """Motions of all atoms, combined so that constraints allow them or they are zero.
+
+        Arguments:
+            motions: K of them, shape (K, N, D).
+
+        Returns:
+            The same shape.
+        """
+        flat = motions.reshape(len(motions), -1)
+        values, vectors = jnp.linalg.eigh(flat @ flat.T)
+        independent = values > IN_SPAN * jnp.max(values)
+        scales = jnp.where(independent, 1.0 / jnp.sqrt(jnp.where(independent, values, 1.0)), 0.0)
+        flat = (vectors * scales[None]).T @ flat
+        unit = flat.reshape(motions.shape)
+        apart = (unit - self.allowed(unit)).reshape(len(motions), -1)
+        values, vectors = jnp.linalg.eigh(apart @ apart.T)
+        return (jnp.where((values < IN_SPAN)[None], vectors, 0.0).T @ flat).reshape(motions.shape)
 
     def held_directions(self) -> Float[np.ndarray, "F N D"]:
         """An orthonormal basis of what no displacement has a part along, on the host."""

@@ -25,10 +25,6 @@ from mdsens.potentials.potential import Potential
 from mdsens.values import is_traced
 
 
-#: Squares of sines below which a direction lies in a span.
-DEPENDENT = 1e-12
-
-
 class Landscape(eqx.Module):
     """Enthalpy H(q) of a system as a function of its degrees of freedom: E and the load's work.
 
@@ -325,7 +321,12 @@ class Landscape(eqx.Module):
         for generator in self.rotations():
             vectors.append(jnp.zeros_like(q).at[:count].set(centred @ generator))
         if self.motion is not None:
-            vectors = list(self._allowed(jnp.stack(vectors)))
+            of_atoms = jnp.stack(vectors)[:, :count]
+            vectors = list(
+                jnp.zeros((len(vectors), *q.shape))
+                .at[:, :count]
+                .set(self.motion.combinations(of_atoms))
+            )
         if self.relaxing_cell is not None:
             for i in range(dimension):
                 for j in range(dimension):
@@ -333,30 +334,6 @@ class Landscape(eqx.Module):
                     ignored = unit - self.relaxing_cell.project(unit)
                     vectors.append(jnp.zeros_like(q).at[count:].set(ignored))
         return jnp.concatenate([jnp.stack(vectors), self.floppy])
-
-    def _allowed(self, vectors: Float[Array, "M R D"]) -> Float[Array, "M R D"]:
-        """Those combinations of vectors of atoms that constraints allow; others become zero."""
-        assert self.motion is not None
-        count = self.system.atom_count
-        flat = vectors.reshape(len(vectors), -1)
-
-        def combined(overlaps: Array, scale: Array) -> Array:
-            values, combinations = jnp.linalg.eigh(overlaps)
-            return (combinations * scale(values)).T
-
-        lengths = combined(
-            flat @ flat.T,
-            lambda values: jnp.where(
-                values > DEPENDENT * jnp.max(values), 1.0 / jnp.sqrt(jnp.abs(values)), 0.0
-            ),
-        )
-        flat = lengths @ flat
-        moves = flat.reshape(vectors.shape)[:, :count]
-        apart = (moves - self.motion.allowed(moves)).reshape(len(vectors), -1)
-        allowed = combined(
-            apart @ apart.T, lambda values: jnp.where(values < DEPENDENT, 1.0, 0.0)
-        )
-        return (allowed @ flat).reshape(vectors.shape)
 
     @property
     def holds_bonds(self) -> bool:

@@ -321,9 +321,7 @@ def _refer_to_coordinates(
     blocks.data[own] += (stiffest or 1.0) * held
 
 
-def _coupled(
-    landscape: Landscape, q: Float[Array, "R D"]
-) -> tuple[HessianMatrix, "Surroundings"]:
+def _coupled(landscape: Landscape, q: Float[Array, "R D"]) -> tuple[HessianMatrix, "Surroundings"]:
     """The Hessian in q where constraints couple atoms, from products: no block is zero."""
     units = np.eye(q.size).reshape(q.size, *q.shape)
     whole = np.asarray(hessian_products(landscape, q, units)).reshape(q.size, q.size)

@@ -248,15 +248,13 @@ def strain_projection(mode: CellMode, span: Float[Any, "D D"]) -> Float[Any, "D 
     return (flat.T @ inverse @ flat).reshape(4 * (dimension,))
 
 
-def _common(
-    first: Float[Any, "D D D D"], second: Float[Any, "D D D D"]
-) -> Float[Any, "D D D D"]:
+def _common(first: Float[Any, "D D D D"], second: Float[Any, "D D D D"]) -> Float[Any, "D D D D"]:
     """The projection onto what two projections of matrices both leave."""
     shape, size = first.shape, first.shape[0] ** 2
     xp, both = array_module((first, second)), first.reshape(size, size)
     both = both @ second.reshape(size, size) @ both
     values, vectors = xp.linalg.eigh((both + both.T) / 2)
-    kept = vectors * (values > 1.0 - COMMON)
+    kept = xp.where((values > 1.0 - COMMON)[None], vectors, 0.0)
     return (kept @ kept.T).reshape(shape)
 
 

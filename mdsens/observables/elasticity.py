@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from mdsens.arrays import array_module, on_device
 from mdsens.errors import InputError
 from mdsens.observables.observable import Observable, name_of
+from mdsens.particles.constraints import require_unconstrained
 from mdsens.relaxation import Equilibrium
 from mdsens.units import size_of_unit
 from mdsens.values import boolean, choice, integer, is_traced
@@ -228,6 +229,7 @@ def _observable(
         return on_device(of_constants(_constants(equilibrium, displacements)))
 
     def require(equilibrium: Equilibrium) -> None:
+        require_unconstrained(equilibrium.system.constraints, name)
         pbc, spatial = equilibrium.system.pbc, equilibrium.system.dimension
         if not all(pbc):
             raise InputError(

@@ -13,6 +13,7 @@ from mdsens.arrays import array_module, in_numpy, on_device
 from mdsens.errors import InputError
 from mdsens.mechanics.vibrations import Modes, squares_of_modes, vibrational_modes
 from mdsens.particles import EdgeList, System
+from mdsens.particles.constraints import require_unconstrained
 from mdsens.particles.masses import Masses
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation import Equilibrium
@@ -85,6 +86,7 @@ class Waves:
             system: the system.
             name: of the observable, for the message.
         """
+        require_unconstrained(system.constraints, name)
         self.masses.require(system, name)
         vibrations = system.atom_count * system.dimension
         if vibrations > MOST_VIBRATIONS:

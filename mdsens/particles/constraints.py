@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float
 from mdsens.arrays import array_module, in_numpy, on_device
 from mdsens.errors import InputError
 from mdsens.linalg.null_space import orthonormal_rows
-from mdsens.values import index_array, listing, shown
+from mdsens.values import index_array
 
 #: Memory that equations between atoms may take, bytes.
 MOST_MEMORY = 2**29
@@ -218,14 +218,13 @@ class _Collected:
             rows = np.concatenate(self.equations)[:, :, : self.dimension]
             flat = orthonormal_rows(rows.reshape(len(rows), -1))
             equations = flat.reshape(-1, *rows.shape[1:])
-        found = Constraints(
+        return Constraints(
             None if motions is None else on_device(motions),
             None if equations is None or not len(equations) else on_device(equations),
             self._bonds() if self.bonds else None,
             None if self.strains is None else on_device(self.strains),
             tuple(dict.fromkeys(self.names)),
         )
-        return found
 
     def _atoms(self, index: Any, name: str) -> np.ndarray:
         return index_array(np.asarray(index), f"indices of {name}", len(self.atoms))
@@ -251,8 +250,10 @@ class _Collected:
             if len(within) == self.dimension:
                 self.fixed[atom], motions[atom] = True, 0.0
         free = ~self.fixed
-        return None if np.array_equal(motions[free], np.tile(identity, (free.sum(), 1, 1))) else (
-            motions
+        return (
+            None
+            if np.array_equal(motions[free], np.tile(identity, (free.sum(), 1, 1)))
+            else (motions)
         )
 
     def _equate(self, rows: np.ndarray) -> None:
@@ -270,8 +271,9 @@ class _Collected:
             )
 
     def _hold_centre(self, constraint: Any, name: str) -> None:
-        everything = isinstance(constraint, ase.constraints.FixCom)
-        index = np.arange(len(self.atoms)) if everything else self._atoms(constraint.index, name)
+        index = np.arange(len(self.atoms))
+        if isinstance(constraint, ase.constraints.FixSubsetCom):
+            index = self._atoms(constraint.index, name)
         weights = np.zeros(len(self.atoms))
         weights[index] = self.atoms.get_masses()[index]
         if not weights.any():
@@ -317,12 +319,15 @@ class _Collected:
         )  # fmt: skip
         given = self.atoms.positions[:, :dimension], self.atoms.cell[:dimension, :dimension]
         now = bonds.sums(*given)
-        lengths = [one if total is None else total for (total, *_), one in zip(self.bonds, now)]
+        totals = [total for total, *_ in self.bonds]
+        lengths = [now[i] if total is None else total for i, total in enumerate(totals)]
         directions = bonds.directions(*given).reshape(len(self.bonds), -1)
         directions[:, np.repeat(self.fixed, dimension)] = 0.0
         sizes = np.linalg.svd(directions, compute_uv=False)
-        if not np.isfinite(directions).all() or len(sizes) < len(directions) or (
-            sizes.min() <= PARALLEL * sizes.max()
+        if (
+            not np.isfinite(directions).all()
+            or len(sizes) < len(directions)
+            or (sizes.min() <= PARALLEL * sizes.max())
         ):
             raise InputError(
                 f"the {len(self.bonds)} bonds that are held depend on one another, or join fixed "
@@ -348,9 +353,7 @@ class _Collected:
         count, cell = len(self.atoms), self.atoms.cell[:]
         self._require_memory(3 * count)
         # A fractional displacement f, a column, becomes R f, and a Cartesian one, a row, v M.
-        operations = [
-            np.linalg.solve(cell, rotation.T @ cell) for rotation in constraint.rotations
-        ]
+        operations = [np.linalg.solve(cell, rotation.T @ cell) for rotation in constraint.rotations]
         mean = np.zeros((count, 3, count, 3))
         strains = np.zeros((3, 3, 3, 3))
         for matrix, images in zip(operations, constraint.symm_map, strict=True):
@@ -386,10 +389,10 @@ def _internals(bonds: Bonds) -> Any:
     """FixInternals for lengths that are held."""
     incidence, coefficients = np.asarray(bonds.incidence), np.asarray(bonds.coefficients)
     first, second = incidence.argmin(axis=1), incidence.argmax(axis=1)
-    combos = [
-        [float(length), [[int(first[b]), int(second[b]), float(row[b])] for b in np.flatnonzero(row)]]
-        for length, row in zip(np.asarray(bonds.lengths), coefficients, strict=True)
-    ]
+    combos = []
+    for length, row in zip(np.asarray(bonds.lengths), coefficients, strict=True):
+        parts = [[int(first[b]), int(second[b]), float(row[b])] for b in np.flatnonzero(row)]
+        combos.append([float(length), parts])
     return ase.constraints.FixInternals(bondcombos=combos, mic=bool(np.asarray(bonds.images).any()))
 
 
@@ -402,6 +405,6 @@ def require_unconstrained(constraints: Constraints | None, what: str) -> None:
     """
     if constraints is not None:
         raise InputError(
-            f"{what}: the structure has constraints ({shown(str(constraints))}), and only fixed "
-            f"atoms are honoured there: remove {listing(list(constraints.names))}"
+            f"{what}: of constraints only those of fixed atoms are honoured there, and the "
+            f"structure has {constraints}: remove what is not FixAtoms"
         )

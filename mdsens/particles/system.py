@@ -213,7 +213,9 @@ class System(Summarised, eqx.Module):
                 f"constraints = {shown(constraints)}: give a list of those of ase.constraints"
             )
         if is_traced((self.positions, self.cell, self.fixed)):
-            raise InputError("constraints are given while JAX traces: give them to the system before")
+            raise InputError(
+                "constraints are given while JAX traces: give them to the system before"
+            )
         names = [self.symbols[index] for index in np.asarray(self.species)]
         atoms = self._new_atoms(names)
         atoms.positions[:, : self.dimension] = np.asarray(self.positions)

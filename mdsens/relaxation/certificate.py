@@ -7,8 +7,8 @@ import scipy.sparse.linalg
 from jaxtyping import Array, Float
 
 from mdsens.linalg.null_space import is_null, orthonormal_rows
-from mdsens.mechanics.constrained_motion import ConstrainedMotion
-from mdsens.mechanics.enthalpy import DEPENDENT, Landscape, hessian_products
+from mdsens.mechanics.constrained_motion import IN_SPAN, ConstrainedMotion
+from mdsens.mechanics.enthalpy import Landscape, hessian_products
 from mdsens.mechanics.hessian_solver import HessianSolver
 from mdsens.resources import EIGENVECTOR_LIMIT
 from mdsens.summary import Summarised, Summary
@@ -200,8 +200,7 @@ def certify(
     elif solver is not None:
         values, floppy = np.array([solver.lowest_eigenvalue]), np.zeros((0, q.size))
     else:
-        known = np.concatenate([basis, held])
-        values, floppy = _lowest_by_lanczos(landscape, q, free, known), np.zeros((0, q.size))
+        values, floppy = _lowest_by_lanczos(landscape, q, free, basis), np.zeros((0, q.size))
 
     system, dimension = landscape.system, landscape.system.dimension
     moving = ~np.asarray(system.fixed) & ~np.asarray(landscape.rattlers)
@@ -252,7 +251,7 @@ def _translations(motion: ConstrainedMotion, moving: np.ndarray) -> int:
     together = np.broadcast_to(np.eye(dimension)[:, None], (dimension, count, dimension))
     together = together * moving[:, None] / np.sqrt(moving.sum())
     apart = (together - np.asarray(motion.allowed(together))).reshape(dimension, -1)
-    return int((np.linalg.eigvalsh(apart @ apart.T) < DEPENDENT).sum())
+    return int((np.linalg.eigvalsh(apart @ apart.T) < IN_SPAN).sum())
 
 
 def _dense_modes(
@@ -283,6 +282,8 @@ def _lowest_by_lanczos(
     def product(vector: np.ndarray) -> np.ndarray:
         vector = vector.ravel()
         along = basis.T @ (basis @ vector)
+        if landscape.motion is not None:
+            along = along + _apart(landscape, free, vector - along)
         return _restricted_product(landscape, q, free, vector - along) + 2.0 * largest * along
 
     operator = scipy.sparse.linalg.LinearOperator((size, size), matvec=product, dtype=float)
@@ -292,6 +293,19 @@ def _lowest_by_lanczos(
         return_eigenvectors=False,
     )  # fmt: skip
     return np.sort(values)
+
+
+def _apart(landscape: Landscape, free: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    """The part of a vector that constraints hold."""
+    count, dimension = landscape.system.positions.shape
+    whole = np.zeros(len(free))
+    whole[free] = vector
+    of_atoms = whole[: count * dimension]
+    assert landscape.motion is not None
+    moves = np.asarray(landscape.motion.allowed(of_atoms.reshape(count, dimension)))
+    of_atoms -= moves.reshape(-1)
+    whole[count * dimension :] = 0.0
+    return whole[free]
 
 
 def _largest_eigenvalue(landscape: Landscape, q: Array, free: np.ndarray) -> float:

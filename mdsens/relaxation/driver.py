@@ -88,6 +88,8 @@ class Descent:
             here = Landscape.in_cell(system, potential, blank, relaxing_cell).system_at(start)
         edge_list = self.search.find(np.asarray(here.positions), np.asarray(here.cell))
         self.landscape = Landscape.in_cell(system, potential, edge_list, relaxing_cell)
+        if start is not None:
+            self.landscape = self.landscape.touching(start)
         first = self.landscape.coordinates if start is None else start
         self.q = self.reference = self.landscape.settled(first)
         self.landscape = self.landscape.touching(self.q)

@@ -206,8 +206,9 @@ def relax_further(
     _descend(descent, method, max_step)
     found = _found(descent)
     landscape = Landscape.in_cell(system, potential, found.edge_list, cell, found.rattlers)
+    landscape = landscape.with_rattlers_at(found.q).touching(found.q)
     return Equilibrium(
-        landscape.with_rattlers_at(found.q).touching(found.q), found.q, equilibrium.start, found.force, fmax,
+        landscape, found.q, equilibrium.start, found.force, fmax,
         descent.history(), descent.preconditioner, found.stress,
     )  # fmt: skip
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from mdsens.errors import InputError
 from mdsens.files import is_file, path_of
+from mdsens.mechanics.constrained_motion import ConstrainedMotion
 from mdsens.particles import System, random_packing
 from mdsens.potentials import BY_NAME, Potential
 from mdsens.potentials.potential import LENGTH_FIELDS
@@ -196,4 +197,7 @@ def _rattled(system: System, rattle: Rattle, table: str) -> System:
     amplitude = real(amplitude, key, at_least=0, at_most=LARGEST_RATTLE)
     moves = np.random.default_rng(rattle.seed).normal(0.0, amplitude, system.positions.shape)
     moves[np.asarray(system.fixed)] = 0.0
+    motion = ConstrainedMotion.of(system)
+    if motion is not None:
+        moves = motion.allowed(moves)
     return system.with_positions(np.asarray(system.positions) + moves)
