@@ -39,6 +39,7 @@ from mdsens.values import (
     items,
     listing,
     mask,
+    real,
     real_array,
     shown,
 )
@@ -202,6 +203,35 @@ class System(Summarised, eqx.Module):
         return eqx.tree_at(
             lambda system: system.constraints, with_both, found, is_leaf=lambda leaf: leaf is None
         )
+
+    def with_symmetry(self, tolerance: float = 0.01) -> "System":
+        """This system, refined to the symmetry that it has and constrained to keep it.
+
+        Atoms, and a cell that relaxes, keep the operations of the space group that spglib finds.
+
+        Arguments:
+            tolerance: how far atoms may be from where the symmetry has them, length.
+
+        Returns:
+            The System.
+
+        Raises:
+            InputError: a system in two dimensions, or without three lattice vectors.
+        """
+        tolerance = real(tolerance, "tolerance", above=0.0)
+        if self.dimension != 3 or is_traced(self.cell) or not float(self.volume) > 0.0:
+            raise InputError(
+                "a symmetry is that of three dimensions and a full cell: give the system three "
+                "lattice vectors"
+            )
+        atoms = self.to_ase()
+        held = [] if self.constraints is None else atoms.constraints
+        atoms.set_constraint()
+        # What is no chemical element is told from others all the same.
+        atoms.set_atomic_numbers(np.asarray(self.species) + 1)
+        kept = ase.constraints.FixSymmetry(atoms, symprec=tolerance)
+        refined = self.with_cell(atoms.cell[:]).with_positions(atoms.positions)
+        return refined.with_constraints([*held, kept])
 
     def _constrained(
         self, constraints: Sequence[Any], masses: Any = None

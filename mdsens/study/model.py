@@ -118,6 +118,7 @@ class Relaxation(Table):
         max_step: largest move in one step, length.
         skin: length by which edges reach beyond the potential's range; chosen by default.
         fixed: indices of atoms that stay where they are, instead of the structure's own.
+        symmetry: whether atoms and cell keep the symmetry that the structure has.
     """
 
     method: Literal[
@@ -132,6 +133,7 @@ class Relaxation(Table):
     max_step: Quantity = 0.2
     skin: Quantity | None = None
     fixed: list[Annotated[int, Field(ge=0)]] | None = None
+    symmetry: bool = False
 
 
 class SensitivityTable(Table):

@@ -99,10 +99,13 @@ class StudyStructure:
         with self._naming_structure():
             system = build_system(structure, self.file.units, self.atoms, self.text.key)
         fixed = self.text.relaxation.fixed
-        if fixed is None:
-            return system
-        with _naming(self._relaxation_key("fixed")):
-            return system.with_fixed(fixed)
+        if fixed is not None:
+            with _naming(self._relaxation_key("fixed")):
+                system = system.with_fixed(fixed)
+        if self.text.relaxation.symmetry:
+            with _naming(self.text.relaxation_key("symmetry")):
+                system = system.with_symmetry()
+        return system
 
     def _relaxation_key(self, name: str) -> str:
         return self.text.relaxation_key(name).rpartition(".")[0]
