@@ -1,5 +1,6 @@
 """Energies as functions of edges; one file per family."""
 
+from mdsens.potentials.combined import PotentialSum, ScaledPotential
 from mdsens.potentials.embedded_atom import EmbeddedAtomPotential, SuttonChen
 from mdsens.potentials.pair import LennardJones, Morse, PairPotential, TruncatedPairPotential
 from mdsens.potentials.parameters import Parameter, parameter
@@ -26,6 +27,8 @@ __all__ = [
     "PairPotential",
     "Parameter",
     "Potential",
+    "PotentialSum",
+    "ScaledPotential",
     "SoftSphere",
     "StillingerWeber",
     "SuttonChen",
