@@ -385,12 +385,6 @@ TABLE = {
         ("potential.type = []", "potential.type", "[]"),
         ("potential.type = 'lenard-jones'", "potential.type", "'lennard-jones'"),
         ("potential.sgima = 3.4", "sgima", "'sigma'"),
-        ("potential = { type = 'sum' }", "potential.parts", "potential.parts.core"),
-        (
-            "potential = { type = 'sum', parts = { core = { type = 'wac' } } }",
-            "potential.parts.core.type",
-            "'wca'",
-        ),
         ("potential.sigma = 'three'", "potential.sigma", "three"),
         ("potential.sigma = '3.4 eV'", "potential.sigma", "eV", "length"),
         ("potential.sigma = 'nan'", "potential.sigma", "nan"),

@@ -16,6 +16,7 @@ from mdsens.potentials import (
     StillingerWeber,
     SuttonChen,
 )
+from mdsens.study.build import build_potential
 from mdsens.testing import check_potential
 
 SILICON = StillingerWeber(
@@ -140,6 +141,10 @@ def test_parameters_are_called_by_their_part_where_several_have_them():
     (lambda: (REPULSION + BOND).with_parameters({"sigma": 1.0, "lennard_jones.sigma": 2.0}),
      "the same"),
     (lambda: ScaledPotential("two", REPULSION), "scale"),
+    (lambda: build_potential({"type": "sum"}, "ase"), "potential.parts = None: give a table"),
+    (lambda: build_potential({"type": "sum", "parts": {"core": {"type": "wac"}}}, "ase"),
+     "potential.parts.core.type = 'wac'.*'wca'"),
+    (lambda: build_potential({"type": "sum", "part": {}}, "ase"), "did you mean 'parts'"),
 ])  # fmt: skip
 def test_what_makes_no_sum_is_refused(attempt, wrong):
     with pytest.raises(mdsens.InputError, match=wrong):
