@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from mdsens.arrays import array_module, in_numpy, on_device
 from mdsens.errors import InputError
@@ -97,8 +97,16 @@ class CombinedPotential(Potential):
         """The edges with the species as a part numbers them."""
         if part.species == self.species:
             return edges
-        order = jnp.asarray(self._order(part))
-        return Edges(edges.vectors, edges.mask, order[edges.species], order[edges.neighbor_species])
+        return Edges(
+            edges.vectors,
+            edges.mask,
+            self._species_of(part, edges.species),
+            self._species_of(part, edges.neighbor_species),
+        )
+
+    def _species_of(self, part: Potential, species: Int[Array, "..."]) -> Int[Array, "..."]:
+        """Species as a part numbers them."""
+        return species if part.species == self.species else jnp.asarray(self._order(part))[species]
 
     # Parameters by name ------------------------------------------------------------------------
 
@@ -304,6 +312,12 @@ class PotentialSum(CombinedPotential):
                     "parts the same species"
                 )
 
+    def own_energies(self, species: Int[Array, " N"]) -> Float[Array, " N"] | None:
+        """The sum of what atoms have by themselves in the parts, shape (N,), energy."""
+        found = [part.own_energies(self._species_of(part, species)) for part in self.parts]
+        known = [one for one in found if one is not None]
+        return sum(known[1:], start=known[0]) if known else None
+
     def site_energies(self, edges: Edges) -> Float[Array, " C"]:
         """The sum of the parts' energies, shape (C,), energy."""
         found = [part.site_energies(self._edges_of(part, edges)) for part in self.parts]
@@ -371,6 +385,11 @@ class ScaledPotential(CombinedPotential):
     def contact(self) -> bool:  # type: ignore[override]
         """Never: what is turned round attracts."""
         return False
+
+    def own_energies(self, species: Int[Array, " N"]) -> Float[Array, " N"] | None:
+        """The multiple of what atoms have by themselves, shape (N,), energy."""
+        found = self.parts[0].own_energies(species)
+        return None if found is None else self.scale * found
 
     def site_energies(self, edges: Edges) -> Float[Array, " C"]:
         """The multiple of the energies, shape (C,), energy."""

@@ -74,6 +74,17 @@ class Potential(Summarised, Importable, eqx.Module):
             Shape (C,), in units of energy.
         """
 
+    def own_energies(self, species: Int[Array, " N"]) -> Float[Array, " N"] | None:
+        """Energy that each atom has by itself, whatever is around it; here there is none.
+
+        Arguments:
+            species: shape (N,), species index of each atom.
+
+        Returns:
+            Shape (N,), in units of energy; None where atoms have none.
+        """
+        return None
+
     def site_energies_and_gradients(
         self, edges: Edges
     ) -> tuple[Float[Array, " C"], tuple[Float[Array, "K C"], ...]]:

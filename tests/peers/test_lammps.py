@@ -45,12 +45,12 @@ def rattled_crystal(symbol, lattice, repeats, sheared=False, seed=1, second=None
     return atoms
 
 
-def by_lammps(lammps, atoms, symbols, commands):
+def by_lammps(lammps, atoms, symbols, commands, style="atomic"):
     """Energy (eV), forces (eV/Ang) and stress (Voigt, eV/Ang^3, tension positive)."""
     run = lammps.lammps(cmdargs=["-log", "none", "-screen", "none"])
     (lx, _, _), (xy, ly, _), (xz, yz, lz) = atoms.cell[:].tolist()
     run.commands_list([
-        "units metal", "atom_style atomic", "atom_modify map array sort 0 0", "boundary p p p",
+        "units metal", f"atom_style {style}", "atom_modify map array sort 0 0", "boundary p p p",
         "box tilt large",
         f"region box prism 0 {lx!r} 0 {ly!r} 0 {lz!r} {xy!r} {xz!r} {yz!r}",
         f"create_box {len(symbols)} box",
@@ -67,9 +67,9 @@ def by_lammps(lammps, atoms, symbols, commands):
     return energy, forces, stress
 
 
-def assert_agrees(lammps, atoms, potential, commands):
+def assert_agrees(lammps, atoms, potential, commands, style="atomic"):
     symbols = list(potential.species or dict.fromkeys(atoms.symbols))
-    energy, forces, stress = by_lammps(lammps, atoms, symbols, commands)
+    energy, forces, stress = by_lammps(lammps, atoms, symbols, commands, style)
     system = System.from_ase(atoms)
     edge_list = find_edges(
         atoms.positions, atoms.cell[:], system.pbc, float(potential.interaction_range)
