@@ -377,6 +377,9 @@ TABLE = {
         ("observables.elastic_constant(0, 1)", "elastic_constant: i = 0"),
         ("observables.bulk_modulus('mean')", "average", "hill"),
         ("observables.elastic_constants('yes')", "relaxed_ions"),
+        ("observables.born_stability(1)", "born_stability: relaxed_ions", "1"),
+        ("observables.elastic_constants()(relax(row, potential))", "saddle", "displace"),
+        ("observables.elastic_constants()(unrelaxed(slab, potential))", "pbc", "strain"),
         ("sensitivity(start, ['energy'], allow_unconverged='yes')", "allow_unconverged"),
         ("sensitivity_batch([start], ['energy'])", "equilibria", "relax_batch"),
     )
@@ -608,6 +611,8 @@ def _names() -> dict:
         "constrained": constrained, "system": system,
         "cluster": mdsens.System(places, None, ("Ar",)),
         "reduced": mdsens.System(places, None, ("Ar",), units="reduced"),
+        "row": mdsens.System(np.diag([0.0, 4.75, 0.0])[:2], np.diag([4.0, 9.5, 4.0]), ("Ar",)),
+        "slab": mdsens.System(places, cube, ("Ar",), pbc=(True, True, False)),
         "many": mdsens.System(np.arange(3003.0).reshape(-1, 3), None, ("Ar",)),
         "unnamed": unrelaxed(mdsens.System(places, cube, ("A",)), potential),
         "flat": mdsens.System(places[:3, :2], 8.0 * np.eye(2), ("Ar",)),

@@ -29,6 +29,7 @@ from mdsens.mechanics.sparse_hessian import (
     sparse_hessian_bytes,
 )
 from mdsens.resources import DENSE_LIMIT, available_memory
+from mdsens.values import is_traced
 
 #: Part of the free memory that a Hessian may take, with what is computed from it.
 MEMORY_FRACTION = 0.5
@@ -432,7 +433,12 @@ def _surroundings(landscape: Landscape, q: Float[Array, "R D"]) -> Surroundings:
 def _cell_columns(landscape: Landscape, q: Float[Array, "R D"]) -> Float[Any, "RD U"]:
     """The columns of the condition's derivative that belong to the cell."""
     count, dimension = landscape.system.positions.shape
-    units = np.zeros((dimension**2, q.size))
-    units[:, count * dimension :] = np.eye(dimension**2)
+    assert landscape.relaxing_cell is not None
+    allowed, strains = landscape.relaxing_cell.strains, np.eye(dimension**2)
+    if not is_traced(allowed):
+        # Nothing changes along what is no strain that is allowed.
+        strains = orthonormal_rows(np.asarray(allowed).reshape(strains.shape))
+    units = np.zeros((len(strains), q.size))
+    units[:, count * dimension :] = strains
     columns = hessian_products(landscape, q, units.reshape(-1, *q.shape))
-    return columns.reshape(dimension**2, q.size).T
+    return columns.reshape(len(strains), q.size).T @ strains

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from mdsens.observables.elasticity import (
+    born_stability,
     bulk_modulus,
     elastic_constant,
     elastic_constants,
@@ -44,6 +45,7 @@ BY_NAME: dict[str, Callable[..., Observable]] = {
     "youngs_modulus": youngs_modulus,
     "poisson_ratio": poisson_ratio,
     "universal_anisotropy": universal_anisotropy,
+    "born_stability": born_stability,
     "phonon_frequencies": phonon_frequencies,
     "phonon_density_of_states": phonon_density_of_states,
     "zero_point_energy": zero_point_energy,
@@ -74,6 +76,7 @@ __all__ = [
     "Observable",
     "angle",
     "area",
+    "born_stability",
     "bulk_modulus",
     "cell_angles",
     "coordination",

@@ -283,7 +283,8 @@ class DampedShiftedCoulomb(OfSpecies):
     phi(r) = k q_i q_j (erfc(alpha r)/r - erfc(alpha c)/c + (r - c) (erfc(alpha c)/c^2
     + 2 alpha exp(-alpha^2 c^2) / (sqrt(pi) c))), whose force goes to zero there too; beside it each
     atom has the energy -k q_i^2 (erfc(alpha c)/c + alpha (1 + exp(-alpha^2 c^2))/sqrt(pi)), half of
-    what phi without 1/r would be at its own place, as in LAMMPS's coul/dsf. Its second derivative jumps at the cutoff.
+    what phi without 1/r would be at its own place, as in LAMMPS's coul/dsf. Its second derivative
+    jumps at the cutoff.
 
     Arguments:
         q: charges, elementary charges; one value, or one for each species.
@@ -296,7 +297,7 @@ class DampedShiftedCoulomb(OfSpecies):
         InputError: alpha below zero, or a cutoff that is no positive length.
 
     C. J. Fennell, J. D. Gezelter, J. Chem. Phys. 124, 234104 (2006), eq. 19; D. Wolf et al., J.
-    Chem. Phys. 110, 8254 (1999), eq. 5.13 for the energy of each atom.
+    Chem. Phys. 110, 8254 (1999), for the energy of each atom.
     """
 
     q: Parameter = parameter("1", per="species")
