@@ -30,6 +30,8 @@ from mdsens.values import instance
 LINE_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 #: Dashes of the parameters after these.
 LINE_STYLES = ("-", "--", ":")
+#: What is smaller than this, beside the energies, is rounding.
+ROUNDING = 1e-10
 #: Points of a line through all that is known.
 LINE_POINTS = 201
 
@@ -83,11 +85,10 @@ def energy_volume_figure(
     Raises:
         InputError: an uncertainty of something else than the parameters of the curve.
     """
-    slopes = {
-        name: curve.parameters[name] * of
-        for name, of in curve.derivatives.items()
-        if np.any(curve.parameters[name] * of)
-    }
+    every = {name: curve.parameters[name] * of for name, of in curve.derivatives.items()}
+    smallest = ROUNDING * np.abs(curve.energies).max()
+    slopes = {name: of for name, of in every.items() if np.abs(of).max() > smallest}
+    still = ", ".join(for_figure(name) for name in every if name not in slopes)
     figure = new_figure((6.2, 5.4 if slopes else 3.6))
     above, *below = figure.subplots(
         2 if slopes else 1, 1, sharex=True, squeeze=False, height_ratios=[3, 2] if slopes else [1]
@@ -103,6 +104,8 @@ def energy_volume_figure(
         axes.set_ylabel(with_unit("θ ∂E/∂θ", curve.units["energy"]) + "\nper atom")
         axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
         plain_frame(axes)
+    if still:
+        figure.text(0.995, 0.005, f"θ ∂E/∂θ is zero for {still}", fontsize=8, ha="right")
     flat = curve.units["volume"].endswith("^2")
     (below or [above])[-1].set_xlabel(
         with_unit("area per atom" if flat else "volume per atom", curve.units["volume"])

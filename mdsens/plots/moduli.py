@@ -317,7 +317,7 @@ def _sphere() -> Float[np.ndarray, "K 3"]:
     """Unit vectors over a sphere, close enough for a scale of colours."""
     polar, turn = np.meshgrid(np.linspace(0, np.pi, 61), np.linspace(0, 2 * np.pi, 121))
     flat = np.sin(polar)
-    return np.stack([flat * np.cos(turn), flat * np.sin(turn), np.cos(polar)], axis=-1)
+    return np.stack([flat * np.cos(turn), flat * np.sin(turn), np.cos(polar)], -1).reshape(-1, 3)
 
 
 def _circle() -> Float[np.ndarray, "K 2"]:
@@ -348,7 +348,7 @@ def _noise(constants: np.ndarray, errors: np.ndarray) -> float:
     """The largest error of a change of E along any direction, from those of its constants."""
     if not np.isfinite(errors).all():
         return 0.0
-    directions = _circle() if len(constants) == 3 else _sphere().reshape(-1, 3)
+    directions = _circle() if len(constants) == 3 else _sphere()
     rows, columns = np.nonzero(errors)
     single = np.zeros((len(rows), *errors.shape))
     single[np.arange(len(rows)), rows, columns] = errors[rows, columns]

@@ -1,7 +1,7 @@
 """Phonon frequencies along a path of wave vectors, and their density."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -30,6 +30,7 @@ IMAGINARY_COLOR = "#FBE3D6"
 GREEK = {"GAMMA": "Γ", "G": "Γ", "DELTA": "Δ", "LAMBDA": "Λ", "SIGMA": "Σ"}
 
 
+@runtime_checkable
 class Bands(Protocol):
     """Phonon frequencies along a path of wave vectors, as `phonon_bands` draws them.
 

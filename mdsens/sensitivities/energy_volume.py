@@ -111,7 +111,7 @@ def energy_volume(
         equilibrium: a relaxed crystal, from which all strains are told.
         strain: the largest strain of each length, to both sides.
         points: number of volumes, evenly spread over strains.
-        wrt: names of parameters of the potential, e.g. ``["sigma"]``; None: all.
+        wrt: names of parameters of the potential, e.g. ``["sigma"]``; None: all; []: none.
 
     Returns:
         The EnergyVolume.
@@ -126,7 +126,9 @@ def energy_volume(
     strain = real(strain, "energy_volume: strain", above=0.0, below=0.5)
     points = integer(points, "energy_volume: points", at_least=FEWEST_POINTS)
     potential, system = equilibrium.potential, equilibrium.system
-    names = potential.expand_parameter_names(asked_parameters(wrt))
+    # An empty list is a curve without derivatives.
+    asked = [] if wrt is not None and not len(list(wrt)) else asked_parameters(wrt)
+    names = [] if asked == [] else potential.expand_parameter_names(asked)
     require_periodic(system.pbc)
     require_volume(system, "energy_volume")
     strains = np.linspace(-strain, strain, points)
