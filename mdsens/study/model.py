@@ -180,7 +180,7 @@ class EnergyVolumeTable(Table):
 
     points: Annotated[int, Field(ge=0, le=1_000)] = 0
     strain: Annotated[float, Field(gt=0, lt=0.5)] = 0.03
-    uncertainty: Annotated[float, Field(ge=0)] | dict[str, float] = 0.0
+    uncertainty: float | dict[str, float] = 0.0
 
 
 class EnsembleTable(Table):
