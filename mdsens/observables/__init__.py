@@ -18,6 +18,7 @@ from mdsens.observables.geometry import (
     lattice_constants,
     mean_squared_displacement,
 )
+from mdsens.observables.gruneisen import gruneisen_parameter, mode_gruneisen_parameters
 from mdsens.observables.mechanics import area, energy, energy_per_atom, pressure, stress, volume
 from mdsens.observables.observable import Observable, parse
 from mdsens.observables.structure import coordination, radial_distribution
@@ -50,6 +51,8 @@ BY_NAME: dict[str, Callable[..., Observable]] = {
     "vibrational_free_energy": vibrational_free_energy,
     "vibrational_entropy": vibrational_entropy,
     "heat_capacity": heat_capacity,
+    "mode_gruneisen_parameters": mode_gruneisen_parameters,
+    "gruneisen_parameter": gruneisen_parameter,
     "area": area,
     "distance": distance,
     "angle": angle,
@@ -64,7 +67,7 @@ BY_NAME: dict[str, Callable[..., Observable]] = {
 ARRAYS = frozenset(
     {
         "stress", "elastic_constants", "phonon_frequencies", "phonon_density_of_states",
-        "radial_distribution", "lattice_constants", "cell_angles",
+        "mode_gruneisen_parameters", "radial_distribution", "lattice_constants", "cell_angles",
     }
 )  # fmt: skip
 
@@ -82,9 +85,11 @@ __all__ = [
     "elastic_constants",
     "energy",
     "energy_per_atom",
+    "gruneisen_parameter",
     "heat_capacity",
     "lattice_constants",
     "mean_squared_displacement",
+    "mode_gruneisen_parameters",
     "parse",
     "phonon_density_of_states",
     "phonon_frequencies",

@@ -14,6 +14,7 @@ from mdsens.errors import InputError
 from mdsens.mechanics.vibrations import Modes
 from mdsens.observables.observable import Observable, bin_labels, name_of
 from mdsens.observables.waves import MeshOfWaves, OneWave
+from mdsens.particles import System
 from mdsens.particles.masses import Masses
 from mdsens.relaxation import Equilibrium
 from mdsens.units import size_of_unit
@@ -159,7 +160,7 @@ def phonon_density_of_states(
     if width is not None:
         width = real(width, f"{kind}: width", above=0.0)
     given = Masses.given(masses, f"{kind}: masses")
-    return _density_of_states(f_max, _checked_mesh(kind, mesh), bins, width, given)
+    return _density_of_states(f_max, checked_mesh(kind, mesh), bins, width, given)
 
 
 @functools.cache
@@ -178,7 +179,7 @@ def _phonon_frequencies(wave: tuple[float, ...] | None, masses: Masses) -> Obser
 
 
 #: Of each kind its dimension, and what a vibration adds to it, of y = h f / k T.
-_KINDS: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
+KINDS: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
     "zero_point_energy": ("energy", lambda xp, y: 0.5 * y),
     "vibrational_free_energy": ("energy", lambda xp, y: 0.5 * y + xp.log(-xp.expm1(-y))),
     "vibrational_entropy": (
@@ -193,10 +194,10 @@ def _thermal(kind: str, temperature: Any, mesh: Any, masses: Any) -> Observable:
     if kind != "zero_point_energy":
         temperature = real(temperature, f"{kind}: temperature", above=0.0)
     given = Masses.given(masses, f"{kind}: masses")
-    return _thermal_observable(kind, temperature, _checked_mesh(kind, mesh), given)
+    return _thermal_observable(kind, temperature, checked_mesh(kind, mesh), given)
 
 
-def _checked_mesh(kind: str, mesh: Any) -> int | tuple[int, ...] | None:
+def checked_mesh(kind: str, mesh: Any) -> int | tuple[int, ...] | None:
     """A number of wave vectors, or several."""
     if mesh is None:
         return None
@@ -212,8 +213,8 @@ def _thermal_observable(
 ) -> Observable:
     given = (mesh, masses.argument)
     name = name_of(kind, *(given if temperature is None else (temperature, *given)))
-    dimension, of_vibration = _KINDS[kind]
-    waves = _mesh_of_waves(masses, mesh)
+    dimension, of_vibration = KINDS[kind]
+    waves = mesh_of_waves(masses, mesh)
     # At zero temperature h f itself is what counts.
     thermal_energy = 1.0 if temperature is None else ase.units.kB * temperature
 
@@ -229,20 +230,25 @@ def _thermal_observable(
         return on_device(found * (thermal_energy if dimension == "energy" else ase.units.kB))
 
     def require(equilibrium: Equilibrium) -> None:
-        if equilibrium.system.units != "ase":
-            raise InputError(
-                f"{name} in reduced units: they have no Planck constant and no kelvin; give the "
-                "system units='ase'"
-            )
+        require_kelvin(equilibrium.system, name)
         waves.require(equilibrium.system, name)
 
     return Observable(name, dimension, value, stationary=waves.stable_modes, require=require)
 
 
 @functools.cache
-def _mesh_of_waves(masses: Masses, counts: int | tuple[int, ...] | None) -> MeshOfWaves:
+def mesh_of_waves(masses: Masses, counts: int | tuple[int, ...] | None) -> MeshOfWaves:
     """One for all observables that ask for the same, so that modes are found once."""
     return MeshOfWaves(masses, counts)
+
+
+def require_kelvin(system: System, name: str) -> None:
+    """Raise InputError where a temperature has no meaning."""
+    if system.units != "ase":
+        raise InputError(
+            f"{name} in reduced units: they have no Planck constant and no kelvin; give the "
+            "system units='ase'"
+        )
 
 
 @functools.cache
@@ -259,7 +265,7 @@ def _density_of_states(
     name = name_of(
         "phonon_density_of_states", f_max, mesh, None if default else bins, width, masses.argument
     )
-    waves = _mesh_of_waves(masses, mesh)
+    waves = mesh_of_waves(masses, mesh)
 
     def value(equilibrium: Equilibrium, modes: Modes) -> Float[Array, " bins"]:
         squares = in_numpy(waves.squares(equilibrium, modes))
