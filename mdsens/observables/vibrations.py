@@ -7,7 +7,7 @@ from typing import Any
 import ase.units
 import jax
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from mdsens.arrays import array_module, in_numpy, on_device
 from mdsens.errors import InputError
@@ -213,27 +213,50 @@ def _thermal_observable(
 ) -> Observable:
     given = (mesh, masses.argument)
     name = name_of(kind, *(given if temperature is None else (temperature, *given)))
-    dimension, of_vibration = KINDS[kind]
     waves = mesh_of_waves(masses, mesh)
-    # At zero temperature h f itself is what counts.
-    thermal_energy = 1.0 if temperature is None else ase.units.kB * temperature
 
     def value(equilibrium: Equilibrium, modes: Modes) -> Float[Array, ""]:
-        squares = in_numpy(waves.squares(equilibrium, modes))
-        weights, still = waves.weights(equilibrium.system), in_numpy(modes.still)
-        xp = array_module((squares, still))
-        counted = ~still & (squares > 0.0)
-        y = REDUCED_PLANCK / thermal_energy * xp.sqrt(xp.where(counted, squares, 1.0))
-        found = xp.sum(weights[:, None] * xp.where(counted, of_vibration(xp, y), 0.0))
-        # What is imaginary has no energy; where that may be said, it is.
-        found = xp.where(xp.any(~still & (squares < 0.0)), np.nan, found)
-        return on_device(found * (thermal_energy if dimension == "energy" else ase.units.kB))
+        squares, still = waves.squares(equilibrium, modes), modes.still
+        weights = waves.weights(equilibrium.system)
+        return on_device(sum_over_vibrations(kind, temperature, squares, still, weights))
 
     def require(equilibrium: Equilibrium) -> None:
         require_kelvin(equilibrium.system, name)
         waves.require(equilibrium.system, name)
 
+    dimension = KINDS[kind][0]
     return Observable(name, dimension, value, stationary=waves.stable_modes, require=require)
+
+
+def sum_over_vibrations(
+    kind: str,
+    temperature: float | None,
+    squares: Float[Any, "*P Q F"],
+    still: Bool[Any, "*P Q F"],
+    weights: Float[np.ndarray, " Q"],
+) -> Float[Any, "*P"]:
+    """What vibrations add up to: an energy, or an entropy in eV/K.
+
+    Arguments:
+        kind: one of `KINDS`.
+        temperature: in K; None for the energy at zero temperature.
+        squares: of angular frequencies, shape (..., Q, F), eV/Ang^2/u.
+        still: shape (..., Q, F), what does not vibrate.
+        weights: shape (Q,), of the wave vectors.
+
+    Returns:
+        The sums, shape (...); not a number where a vibration is imaginary.
+    """
+    squares, still = in_numpy((squares, still))
+    xp, (dimension, of_vibration) = array_module((squares, still)), KINDS[kind]
+    # At zero temperature h f itself is what counts.
+    thermal_energy = 1.0 if temperature is None else ase.units.kB * temperature
+    counted = ~still & (squares > 0.0)
+    y = REDUCED_PLANCK / thermal_energy * xp.sqrt(xp.where(counted, squares, 1.0))
+    found = xp.sum(weights[:, None] * xp.where(counted, of_vibration(xp, y), 0.0), axis=(-2, -1))
+    # What is imaginary has no energy; where that may be said, it is.
+    found = xp.where(xp.any(~still & (squares < 0.0), axis=(-2, -1)), np.nan, found)
+    return found * (thermal_energy if dimension == "energy" else ase.units.kB)
 
 
 @functools.cache

@@ -93,20 +93,23 @@ class Waves:
 
         return equilibrium.once("squares_and_slopes", held, compute)
 
-    def _given(
-        self, held: Equilibrium
-    ) -> tuple[System, Potential, EdgeList, Float[np.ndarray, "Q D"], Float[Any, " N"]]:
-        """System, potential, edges, wave vectors, and inverse roots of masses."""
-        system, backbone = held.system, held.backbone
+    def inverse_roots(self, system: System) -> Float[Array, " N"]:
+        """One over the root of each atom's mass; 0 for one that is fixed."""
         inverse_roots: Any = 1.0 / np.sqrt(self.masses.of(system))
         fixed, species = known = in_numpy((system.fixed, system.species))
         xp = array_module(known)
         if self.masses.by_atom is None:
             inverse_roots = xp.asarray(inverse_roots)[species]
         # What is fixed is as good as infinitely heavy.
-        inverse_roots = on_device(xp.where(fixed, 0.0, inverse_roots))
+        return on_device(xp.where(fixed, 0.0, inverse_roots))
+
+    def _given(
+        self, held: Equilibrium
+    ) -> tuple[System, Potential, EdgeList, Float[np.ndarray, "Q D"], Float[Any, " N"]]:
+        """System, potential, edges, wave vectors, and inverse roots of masses."""
+        system, backbone = held.system, held.backbone
         of_system = system, backbone.potential, backbone.edge_list
-        return *of_system, self.vectors(system), inverse_roots
+        return *of_system, self.vectors(system), self.inverse_roots(system)
 
     def require(self, system: System, name: str) -> None:
         """Raise InputError where a system has no such waves, or too many of them.
