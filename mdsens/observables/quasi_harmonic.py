@@ -11,7 +11,6 @@ from jaxtyping import Array, Float
 from mdsens.arrays import array_module, in_numpy, on_device
 from mdsens.errors import InputError
 from mdsens.mechanics.quasi_harmonic import (
-    HALF_WIDTH,
     POINTS,
     POWERS,
     Crystal,
@@ -19,7 +18,6 @@ from mdsens.mechanics.quasi_harmonic import (
     Polynomials,
     Vibrations,
     least_free_energy,
-    polynomial,
     slopes_and_squares,
 )
 from mdsens.mechanics.vibrations import Modes
@@ -233,15 +231,13 @@ class QuasiHarmonic:
                 POWERS @ sum_over_vibrations(kind, *vibrating)
                 for kind in ("vibrational_free_energy", "vibrational_entropy")
             )
-            powers = Polynomials(POWERS @ slopes, free_energies)
-            t = (kept.minimum - kept.centre) / HALF_WIDTH
+            powers = Polynomials(kept.width, POWERS @ slopes, free_energies, entropies)
+            t = (kept.minimum - kept.centre) / kept.width
             # Its value is what is kept, and its first derivatives those of where there is no slope.
             s = kept.minimum - powers.slope(t) / kept.curvature
-            t = (s - kept.centre) / HALF_WIDTH
-            xp = array_module(found)
-            return State(
-                s, volume * xp.exp(s), powers.curvature(t), polynomial(entropies, t, 1), system
-            )
+            t = (s - kept.centre) / kept.width
+            volume = volume * array_module(found).exp(s)
+            return State(s, volume, powers.curvature(t), powers.entropy_slope(t), system)
 
         return equilibrium.once(f"quasi_harmonic_state_{self.temperature}", held, compute)
 
