@@ -79,7 +79,7 @@ def modes_in_volume(
 
     vectors, squares, sets = in_numpy((modes.vectors, modes.squares, modes.sets))
     flat = vectors.reshape(*vectors.shape[:2], -1)
-    weighted = flat * xp.repeat(inverse_roots, q.shape[1])
+    weighted = flat * xp.repeat(inverse_roots, q.shape[1])[None, None, :]
     coupling = xp.einsum("qbi,qij,qaj->qba", xp.conj(weighted), slopes[:-1], weighted)
     apart = squares[:, None, :] - squares[:, :, None]
     same = sets[:, None, :] == sets[:, :, None]
@@ -104,7 +104,7 @@ def compliance_of(
     xp = array_module((hessian, constrained, null_vectors))
     dimension = null_vectors.shape[-1]
     free = xp.repeat(xp.where(constrained, 0.0, 1.0), dimension)
-    rows = null_vectors.reshape(len(null_vectors), -1) * free
+    rows = null_vectors.reshape(len(null_vectors), -1) * free[None, :]
     others = xp.diag(free) - xp.linalg.pinv(rows, rtol=NULL_FRACTION) @ rows
     within = others @ (hessian + hessian.T) @ others / 2
     return xp.linalg.pinv(within, NULL_FRACTION, hermitian=True)

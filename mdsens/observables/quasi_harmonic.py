@@ -60,7 +60,9 @@ def quasi_harmonic_volume(temperature: Any, mesh: Any = None, masses: Any = None
     Raises:
         InputError: as of `vibrational_free_energy`; and when it is evaluated: the system is not
             periodic in every direction, a vibration is imaginary, there is no minimum from 0.67 to
-            1.5 times the volume of the structure, or JAX compiles what evaluates it.
+            1.5 times the volume of the structure, the minimum is where a shell of neighbours
+            crosses the end of the potential or of its switch (frequencies have kinks there, and
+            volumes no derivatives), or JAX compiles what evaluates it.
     """
     return _observable("quasi_harmonic_volume", "volume", _volume, temperature, mesh, masses)
 

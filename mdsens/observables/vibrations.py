@@ -253,7 +253,7 @@ def sum_over_vibrations(
     thermal_energy = 1.0 if temperature is None else ase.units.kB * temperature
     counted = ~still & (squares > 0.0)
     y = REDUCED_PLANCK / thermal_energy * xp.sqrt(xp.where(counted, squares, 1.0))
-    found = xp.sum(weights[:, None] * xp.where(counted, of_vibration(xp, y), 0.0), axis=(-2, -1))
+    found = xp.einsum("q,...qf->...", weights, xp.where(counted, of_vibration(xp, y), 0.0))
     # What is imaginary has no energy; where that may be said, it is.
     found = xp.where(xp.any(~still & (squares < 0.0), axis=(-2, -1)), np.nan, found)
     return found * (thermal_energy if dimension == "energy" else ase.units.kB)
