@@ -191,14 +191,14 @@ def test_the_answer_is_the_same_from_another_volume_and_in_a_larger_cell():
 
 @pytest.mark.slow
 def test_ions_follow_the_volume_of_an_alloy():
-    crystal, name, parameter = alloy(), "quasi_harmonic_volume(40,1)", "sigma[Ar-Ar]"
+    crystal, name, parameter = alloy(), "quasi_harmonic_volume(3,1)", "sigma[Ar-Ar]"
     found = mdsens.sensitivity(crystal, [name], wrt=parameter)[name][parameter]
     value = crystal.potential.parameters[parameter]
 
     def relaxed(change):
         potential = crystal.potential.with_parameters({parameter: value * (1 + change)})
         again = mdsens.relax(crystal.system, potential, fmax=1e-13, cell="full")
-        return np.asarray(quasi_harmonic_volume(40, 1)(again))
+        return np.asarray(quasi_harmonic_volume(3, 1)(again))
 
     oracle = numerical.derivative(relaxed, 0.0, 1e-4, noise=1e-10)
     numerical.agrees(np.asarray(found) * value, oracle, rtol=1e-6)
@@ -218,7 +218,7 @@ def test_silicon_feels_its_three_body_terms_as_it_expands():
         return np.asarray(thermal_expansion(300, 2)(again))
 
     numerical.agrees(
-        np.asarray(found), numerical.derivative(relaxed, 0.0, 2e-3, noise=1e-15), rtol=1e-6
+        np.asarray(found), numerical.derivative(relaxed, 0.0, 8e-3, noise=1e-15), rtol=1e-6
     )
 
 
@@ -250,7 +250,7 @@ def test_what_has_no_volume_does_not_expand():
 
 def test_a_crystal_that_is_not_stable_has_no_free_energy():
     wide = at_volume(argon().system, NEAREST, 1.5 * float(argon().volume))
-    with pytest.raises(InputError, match="where it begins, .* vibrations are imaginary"):
+    with pytest.raises(InputError, match=r"where it begins, .* vibrations are imaginary"):
         quasi_harmonic_volume(T, 2)(wide)
 
 
