@@ -43,9 +43,9 @@ ELASTIC_CONSTANTS = "elastic_constants"
 #: Colours of the modulus itself.
 MODULUS_COLORS = "viridis"
 #: Width and height of the picture of a surface, pixels.
-SURFACE_PIXELS = 320
+SURFACE_PIXELS = 280
 #: Places along a ray at which it may enter the surface; between two of them it is found exactly.
-RAY_STEPS = 96
+RAY_STEPS = 129
 #: Where the surface is seen from, and where the light comes from.
 VIEWPOINT, LIGHT = (1.0, 0.75, 0.65), (0.8, 0.2, 1.0)
 #: Panels side by side.
@@ -213,8 +213,9 @@ class _SeenSurface(NamedTuple):
         right /= np.linalg.norm(right)
         up = np.cross(toward, right)
         ranges = youngs_modulus_along(compliance, _sphere())
-        largest = float(ranges.max())
-        reach = _above(1.15 * largest)
+        # Between these it may be a little larger.
+        largest = 1.02 * float(ranges.max())
+        reach = _above(1.13 * largest)
         # The ends of all axes, with their names, are inside the picture.
         seen = np.abs(np.stack([right, up])).max() * reach
         half = max(1.02 * largest, 1.13 * seen)
@@ -315,7 +316,7 @@ def _cubic(tensor: np.ndarray, points: Float[np.ndarray, "K 3"]) -> Float[np.nda
 
 def _sphere() -> Float[np.ndarray, "K 3"]:
     """Unit vectors over a sphere, close enough for a scale of colours."""
-    polar, turn = np.meshgrid(np.linspace(0, np.pi, 61), np.linspace(0, 2 * np.pi, 121))
+    polar, turn = np.meshgrid(np.linspace(0, np.pi, 31), np.linspace(0, 2 * np.pi, 61))
     flat = np.sin(polar)
     return np.stack([flat * np.cos(turn), flat * np.sin(turn), np.cos(polar)], -1).reshape(-1, 3)
 
