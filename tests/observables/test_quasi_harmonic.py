@@ -5,7 +5,6 @@ import functools
 import ase
 import ase.build
 import ase.units
-import cases
 import jax
 import numerical
 import numpy as np
@@ -24,7 +23,7 @@ from mdsens.observables import (
     quasi_harmonic_volume,
     thermal_expansion,
 )
-from mdsens.potentials import LennardJones, StillingerWeber
+from mdsens.potentials import LennardJones
 
 pytestmark = pytest.mark.xdist_group("quasi_harmonic")
 EPSILON, SIGMA = 0.0104, 3.405
@@ -187,39 +186,6 @@ def test_the_answer_is_the_same_from_another_volume_and_in_a_larger_cell():
     assert float(quasi_harmonic_volume(T, 2)(wide)) == pytest.approx(volume, rel=1e-10)
     lengths = np.asarray(quasi_harmonic_lattice_constants(T, 2)(argon()))
     np.testing.assert_allclose(lengths, (volume * np.sqrt(2)) ** (1 / 3), rtol=1e-12)
-
-
-@pytest.mark.slow
-def test_ions_follow_the_volume_of_an_alloy():
-    crystal, name, parameter = alloy(), "quasi_harmonic_volume(3,1)", "sigma[Ar-Ar]"
-    found = mdsens.sensitivity(crystal, [name], wrt=parameter)[name][parameter]
-    value = crystal.potential.parameters[parameter]
-
-    def relaxed(change):
-        potential = crystal.potential.with_parameters({parameter: value * (1 + change)})
-        again = mdsens.relax(crystal.system, potential, fmax=1e-13, cell="full")
-        return np.asarray(quasi_harmonic_volume(3, 1)(again))
-
-    oracle = numerical.derivative(relaxed, 0.0, 1e-4, noise=1e-10)
-    numerical.agrees(np.asarray(found) * value, oracle, rtol=1e-6)
-
-
-@pytest.mark.slow
-def test_silicon_feels_its_three_body_terms_as_it_expands():
-    potential = StillingerWeber(2.1683, 2.0951, **cases.SILICON)
-    start = System.from_ase(ase.build.bulk("Si", "diamond", 5.43))
-    crystal = mdsens.relax(start, potential, fmax=1e-11, cell="isotropic")
-    name = "thermal_expansion(300,2)"
-    found = mdsens.sensitivity(crystal, [name], wrt="gamma")[name]["gamma"]
-
-    def relaxed(change):
-        changed = potential.with_parameters({"gamma": potential.parameters["gamma"] + change})
-        again = mdsens.relax(start, changed, fmax=1e-11, cell="isotropic")
-        return np.asarray(thermal_expansion(300, 2)(again))
-
-    numerical.agrees(
-        np.asarray(found), numerical.derivative(relaxed, 0.0, 8e-3, noise=1e-15), rtol=1e-6
-    )
 
 
 # Refusals ----------------------------------------------------------------------------------------

@@ -144,7 +144,7 @@ WITHOUT_DEGREE = (
 
 def degrees_of(name, unit):
     """Degrees of an observable in energies and in lengths; None where it has none."""
-    kind = name.split(".")[-1].split("(")[0]
+    kind = name.split("(")[0].split(".")[-1]
     if kind.startswith(WITHOUT_DEGREE):
         return None
     return OWN_DEGREES.get(kind) or DEGREES[unit]
