@@ -13,7 +13,7 @@ from mdsens.arrays import array_module, in_numpy, on_device
 from mdsens.errors import InputError
 from mdsens.mechanics.vibrations import Modes
 from mdsens.observables.observable import Observable, bin_labels, name_of
-from mdsens.observables.waves import MeshOfWaves, OneWave
+from mdsens.observables.waves import ListOfWaves, MeshOfWaves, OneWave
 from mdsens.particles import System
 from mdsens.particles.masses import Masses
 from mdsens.relaxation import Equilibrium
@@ -170,6 +170,27 @@ def _phonon_frequencies(wave: tuple[float, ...] | None, masses: Masses) -> Obser
 
     def value(equilibrium: Equilibrium, modes: Modes) -> Float[Array, " F"]:
         squares = in_numpy(waves.squares(equilibrium, modes))[0]
+        return on_device(_frequencies(squares, equilibrium.system.units))
+
+    def require(equilibrium: Equilibrium) -> None:
+        waves.require(equilibrium.system, name)
+
+    return Observable(name, "frequency", value, stationary=waves.modes, require=require)
+
+
+def frequencies_of_waves(name: str, waves: ListOfWaves) -> Observable:
+    """Frequencies of the vibrations with each of several wave vectors, as `phonon_frequencies`.
+
+    Arguments:
+        name: what to call them.
+        waves: wave vectors and masses.
+
+    Returns:
+        The Observable, (Q, D N), ascending for each wave vector.
+    """
+
+    def value(equilibrium: Equilibrium, modes: Modes) -> Float[Array, "Q F"]:
+        squares = in_numpy(waves.squares(equilibrium, modes))
         return on_device(_frequencies(squares, equilibrium.system.units))
 
     def require(equilibrium: Equilibrium) -> None:

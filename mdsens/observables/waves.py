@@ -151,6 +151,33 @@ class OneWave(Waves):
 
 
 @dataclasses.dataclass(frozen=True)
+class ListOfWaves(Waves):
+    """Several wave vectors, one after the other.
+
+    Attributes:
+        several: each in the basis of the reciprocal lattice.
+    """
+
+    several: tuple[tuple[float, ...], ...]
+
+    def vectors(self, system: System) -> Float[np.ndarray, "Q D"]:
+        """All of them."""
+        return np.array(self.several)
+
+    def require(self, system: System, name: str) -> None:
+        """Also where one runs along a direction that is not periodic."""
+        for vector in self.several:
+            _require_directions(vector, 0, system, name, "a wave vector")
+        super().require(system, name)
+        vibrations = system.atom_count * system.dimension
+        if len(self.several) * vibrations**2 > MOST_NUMBERS:
+            raise InputError(
+                f"{name}: {len(self.several)} wave vectors with {vibrations} vibrations each take "
+                f"more than {MOST_NUMBERS >> 26} GiB: take fewer"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
 class MeshOfWaves(Waves):
     """A mesh of wave vectors that begins at 0.
 

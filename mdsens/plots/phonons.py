@@ -22,6 +22,7 @@ from mdsens.plots.style import (
     plain_frame,
     with_unit,
 )
+from mdsens.sensitivities.phonon_bands import PhononBands
 from mdsens.values import shown
 
 #: What frequencies are in which a crystal is not stable.
@@ -48,19 +49,20 @@ class Bands(Protocol):
 
 
 def phonon_bands(
-    bands: Bands,
+    bands: PhononBands | Bands,
     parameter: str | None = None,
-    derivative_unit: str = "",
-    unit: str = "THz",
+    derivative_unit: str | None = None,
+    unit: str | None = None,
     density: tuple[Float[Any, " F"], Float[Any, " F"]] | None = None,
 ) -> Figure:
     """Phonon frequencies along a path, in colours of their derivative; see `phonon_bands_figure`.
 
     Arguments:
-        bands: frequencies, and their derivatives by parameter.
+        bands: of `mdsens.sensitivities.phonon_bands`; or frequencies, and their derivatives by
+            parameter, from elsewhere.
         parameter: what the colours are the derivative by; None: lines of one colour.
-        derivative_unit: unit of that derivative.
-        unit: unit of the frequencies.
+        derivative_unit: unit of that derivative; None: what the bands say of it, if anything.
+        unit: unit of the frequencies; None: what the bands say, or THz.
         density: frequencies and the density of states at each of them, drawn at the right.
 
     Returns:
@@ -77,6 +79,10 @@ def phonon_bands(
                 f"{', '.join(bands.derivatives) or 'none'}"
             )
         slopes = bands.derivatives[parameter]
+    known = bands.units if isinstance(bands, PhononBands) else {}
+    unit = known.get("frequency", "THz") if unit is None else unit
+    if derivative_unit is None:
+        derivative_unit = known.get(parameter or "", "")
     return phonon_bands_figure(
         bands.distances, bands.frequencies, bands.labels, slopes, parameter or "",
         derivative_unit, unit, density, "reduced" if unit == "reduced" else f"1/{unit}",

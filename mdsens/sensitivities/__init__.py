@@ -1,15 +1,18 @@
 """Jacobians of relaxed structures and their observables."""
 
 from mdsens.sensitivities.energy_volume import EnergyVolume, energy_volume
+from mdsens.sensitivities.phonon_bands import PhononBands, phonon_bands
 from mdsens.sensitivities.results import Sensitivity
 from mdsens.sensitivities.sensitivity import sensitivity
 from mdsens.sensitivities.unrolled import UnrolledTangents, unrolled_tangents
 
 __all__ = [
     "EnergyVolume",
+    "PhononBands",
     "Sensitivity",
     "UnrolledTangents",
     "energy_volume",
+    "phonon_bands",
     "sensitivity",
     "unrolled_tangents",
 ]

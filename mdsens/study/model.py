@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from mdsens.markup import visible
+from mdsens.particles.wave_paths import MOST_POINTS
 
 #: A number in the study's units, or text with a number and a unit.
 Quantity = float | str
@@ -185,6 +186,19 @@ class EnergyVolumeTable(Table):
     uncertainty: float | dict[str, float] = 0.0
 
 
+class PhononBandsTable(Table):
+    """Frequencies of each structure along a path, as in `mdsens.sensitivities.phonon_bands`.
+
+    Attributes:
+        points: number of wave vectors; 0 for no bands.
+        path: names of symmetric points such as ``"GXWKGL"``, or pairs of names and wave vectors;
+            the path that seekpath recommends by default.
+    """
+
+    points: Annotated[int, Field(ge=0, le=MOST_POINTS)] = 0
+    path: str | list[tuple[str, list[float]]] | None = None
+
+
 class EnsembleTable(Table):
     """Many random starts: derivatives through the steps of the minimiser, beside implicit ones.
 
@@ -218,6 +232,7 @@ class StudyFile(Table):
             observables stand alone.
         verify: how to compare them with finite differences.
         energy_volume: energies against volumes.
+        phonon_bands: frequencies along a path through the Brillouin zone.
         ensemble: random starts from which to compare them with those of the minimiser's steps.
     """
 
@@ -232,4 +247,5 @@ class StudyFile(Table):
     formulas: dict[PlainName, _FormulaText] = {}
     verify: Verify = Verify()
     energy_volume: EnergyVolumeTable = EnergyVolumeTable()
+    phonon_bands: PhononBandsTable = PhononBandsTable()
     ensemble: EnsembleTable = EnsembleTable()

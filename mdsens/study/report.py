@@ -18,7 +18,7 @@ from mdsens.errors import InputError
 from mdsens.files import path_of, read_csv
 from mdsens.markup import for_html
 from mdsens.particles.system import require_assertions
-from mdsens.sensitivities import EnergyVolume
+from mdsens.sensitivities import EnergyVolume, PhononBands
 from mdsens.study.column_names import vector_name
 from mdsens.study.ensemble import ARRIVED
 from mdsens.study.find import FILE_NAME
@@ -46,6 +46,8 @@ REPORT_NAME = "report.html"
 LONGEST_NAME = 100
 #: Name of the figure of energies against volumes.
 ENERGY_VOLUME = "energy-volume"
+#: Names of figures of phonon bands begin with this.
+PHONON_BANDS = "phonon-bands"
 #: Derivatives of observables with more of them are shown when asked for.
 MOST_DERIVATIVES = 100
 #: Numbers of relaxed.extxyz are rounded to this.
@@ -119,9 +121,10 @@ def possible_figures(structures: Iterable[str], parameters: Iterable[str]) -> li
     """
     figures, moving = ["formulas", "sensitivities", "ensemble"], list(parameters)
     for structure in structures:
-        whole = ("convergence", ENERGY_VOLUME, *FIGURES.values())
+        whole = ("convergence", ENERGY_VOLUME, PHONON_BANDS, *FIGURES.values())
         figures += [of_structure(name, structure) for name in whole]
-        figures += [_structure_figure(structure, parameter) for parameter in moving]
+        for kind in ("structure", PHONON_BANDS):
+            figures += [_figure_of(kind, structure, parameter) for parameter in moving]
     return [REPORT_NAME, *(f"{name}.png" for name in figures)]
 
 
@@ -129,12 +132,12 @@ def _is_of_report(name: str) -> bool:
     return name == REPORT_NAME or ("/" not in name and name.endswith(".png"))
 
 
-def _structure_figure(structure: str, parameter: str) -> str:
-    """Name of the figure of the vectors of a parameter; file systems know no long names."""
+def _figure_of(kind: str, structure: str, parameter: str) -> str:
+    """Name of the figure of what a parameter changes; file systems know no long names."""
     column = vector_name(parameter)
     if len(column) > LONGEST_NAME:
         column = column[:LONGEST_NAME] + hashlib.sha256(column.encode()).hexdigest()[:16]
-    return f"{of_structure('structure', structure)}-{column}"
+    return f"{of_structure(kind, structure)}-{column}"
 
 
 def _require_as_written(folder: Path) -> None:
@@ -204,6 +207,13 @@ def _structure_figures(
         uncertainty = results["energy_volume"]["uncertainty"] or None
         figure = plots.energy_volume_figure(curve, uncertainty)
         yield of_structure(ENERGY_VOLUME, name), figure
+    if "phonon_bands" in results:
+        bands = PhononBands.from_dict(results["phonon_bands"])
+        if not bands.derivatives:
+            yield of_structure(PHONON_BANDS, name), plots.phonon_bands(bands)
+        for parameter in bands.derivatives:
+            figure = plots.phonon_bands(bands, parameter)
+            yield _figure_of(PHONON_BANDS, name, parameter), figure
     atoms = read_atoms(folder / of_structure(STRUCTURE_NAME, name))
     moved = plots.structure_figures(
         atoms,
@@ -215,7 +225,7 @@ def _structure_figures(
         "cell_derivatives" in results,
     )
     for parameter, figure in moved:
-        yield _structure_figure(name, parameter), figure
+        yield _figure_of("structure", name, parameter), figure
 
 
 def _motions(atoms: ase.Atoms, results: dict[str, Any]) -> dict[str, Float[np.ndarray, "N 3"]]:
@@ -416,9 +426,12 @@ def _certificate(results: dict[str, Any]) -> list[str]:
 
 def _structure_images(results: dict[str, Any], name: str, drawn: dict[str, Path]) -> list[str]:
     """The figures of one structure, and what none shows."""
-    motions = {parameter: _structure_figure(name, parameter) for parameter in results["vectors"]}
+    motions = {
+        parameter: _figure_of("structure", name, parameter) for parameter in results["vectors"]
+    }
     shown = [
-        *(of_structure(one, name) for one in ("convergence", ENERGY_VOLUME)),
+        *(of_structure(one, name) for one in ("convergence", ENERGY_VOLUME, PHONON_BANDS)),
+        *(_figure_of(PHONON_BANDS, name, parameter) for parameter in motions),
         *motions.values(),
     ]
     parts = [_image(drawn[figure]) for figure in shown if figure in drawn]

@@ -17,7 +17,7 @@ from mdsens.files import csv_text
 from mdsens.particles.species_names import QUOTED_SPECIES_ARRAY, SPECIES_ARRAY
 from mdsens.plots import diameters_of
 from mdsens.relaxation.driver import History
-from mdsens.sensitivities import EnergyVolume, Sensitivity
+from mdsens.sensitivities import EnergyVolume, PhononBands, Sensitivity
 from mdsens.study.column_names import vector_name
 from mdsens.study.ensemble import Ensemble, curves, summary
 from mdsens.study.find import FILE_NAME
@@ -47,7 +47,7 @@ def collect(
     derivatives: StudySensitivity,
     timing: dict[str, float],
     ensemble: Ensemble | None = None,
-    curves: Mapping[str, EnergyVolume] | None = None,
+    curves: Mapping[str, Mapping[str, EnergyVolume | PhononBands]] | None = None,
 ) -> dict[str, Any]:
     """Everything that results.json holds.
 
@@ -56,7 +56,7 @@ def collect(
         derivatives: its derivatives.
         timing: seconds by stage.
         ensemble: its random starts, if there are any.
-        curves: energies against volumes by structure, if they are asked for.
+        curves: by structure, energies against volumes and phonon bands, if they are asked for.
 
     Returns:
         A dictionary of plain Python numbers, texts, lists and dictionaries. What is said of the
@@ -66,9 +66,11 @@ def collect(
     potential, units = study.potential, study.file.units
     parameters = derivatives.parameters
     structures = {name: _of_structure(of) for name, of in derivatives.structures.items()}
-    for name, curve in (curves or {}).items():
-        uncertainty = study.file.energy_volume.uncertainty
-        structures[name]["energy_volume"] = curve.to_dict() | {"uncertainty": uncertainty}
+    for name, of in (curves or {}).items():
+        structures[name] |= {key: curve.to_dict() for key, curve in of.items()}
+        if "energy_volume" in of:
+            uncertainty = study.file.energy_volume.uncertainty
+            structures[name]["energy_volume"]["uncertainty"] = uncertainty
     relaxes_cell = any("cell_derivatives" in of for of in structures.values())
     has_stress = any("largest_stress" in of for of in structures.values())
     one = next(iter(derivatives.structures.values()))

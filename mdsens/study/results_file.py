@@ -140,6 +140,32 @@ class EnergyVolumeSection(Section):
         return self
 
 
+class PhononBandsSection(Section):
+    """Frequencies along a path of wave vectors."""
+
+    distances: Annotated[list[float], Field(min_length=2)]
+    vectors: list[list[float]]
+    labels: list[tuple[float, str]]
+    frequencies: list[list[float]]
+    derivatives: dict[str, list[list[float]]]
+    parameters: dict[str, float]
+    units: dict[str, str]
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        _require_same("phonon_bands.parameters", self.parameters, self.derivatives)
+        _require_same("phonon_bands.units", self.units, {"distance", "frequency", *self.parameters})
+        count, bands = len(self.distances), {len(self.frequencies[0])} if self.frequencies else {0}
+        for rows in (self.frequencies, *self.derivatives.values()):
+            if len(rows) != count or {len(row) for row in rows} != bands:
+                raise ValueError("phonon_bands: lists of different lengths")
+        if len(self.vectors) != count or len({len(vector) for vector in self.vectors}) != 1:
+            raise ValueError("phonon_bands: lists of different lengths")
+        if any(a > b for a, b in itertools.pairwise(self.distances)):
+            raise ValueError("phonon_bands: distances that decrease")
+        return self
+
+
 class StructureSection(Section):
     """What is said of a relaxed structure."""
 
@@ -160,6 +186,7 @@ class StructureSection(Section):
     cell_derivatives: dict[str, list[list[Number]]] | None = None
     diameters: dict[str, float]
     energy_volume: EnergyVolumeSection | None = None
+    phonon_bands: PhononBandsSection | None = None
 
 
 class StudySection(Section):

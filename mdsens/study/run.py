@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,14 @@ from mdsens.errors import InputError, UnreliableDerivativeError
 from mdsens.files import path_of
 from mdsens.particles.system import require_assertions
 from mdsens.relaxation import Equilibrium
-from mdsens.sensitivities import EnergyVolume, Sensitivity, energy_volume, sensitivity
+from mdsens.sensitivities import (
+    EnergyVolume,
+    PhononBands,
+    Sensitivity,
+    energy_volume,
+    phonon_bands,
+    sensitivity,
+)
 from mdsens.sensitivities.sensitivity import require_reliable
 from mdsens.study.compilation import CompilationClock
 from mdsens.study.ensemble import Ensemble, run_ensemble
@@ -75,8 +83,8 @@ def run_study(
     Times are wall times in seconds: ``relax_s`` is the relaxation with the check of the
     observables before it, ``sensitivity_s`` the certificate and the derivatives. Both include
     what JAX needed to trace and compile, and ``compile_s`` is how much of their sum that was.
-    ``energy_volume_s`` is what energies against volumes took in all, and ``ensemble_s`` what an
-    ensemble of random starts took.
+    ``energy_volume_s`` and ``phonon_bands_s`` are what these curves took in all, and ``ensemble_s``
+    what an ensemble of random starts took.
 
     Arguments:
         study: from `load_study`.
@@ -109,7 +117,7 @@ def run_study(
         study.check()
         checked = time.perf_counter()
         found, spent = {}, {"relax_s": checked - begin, "sensitivity_s": 0.0}
-        curves: dict[str, EnergyVolume] = {}
+        curves: dict[str, dict[str, EnergyVolume | PhononBands]] = {}
         compiling_curves = 0.0
         for name, structure in study.structures.items():
             started = time.perf_counter()
@@ -117,14 +125,13 @@ def run_study(
             relaxed = time.perf_counter()
             found[name] = _differentiated(study, structure, equilibrium, allow_unconverged)
             spent["relax_s"] += relaxed - started
-            differentiated = time.perf_counter()
-            spent["sensitivity_s"] += differentiated - relaxed
-            if study.file.energy_volume.points:
-                before = compilation.seconds
-                curves[name] = _curve(study, equilibrium)
+            spent["sensitivity_s"] += time.perf_counter() - relaxed
+            curves[name] = {}
+            for key, curve in _curves(study, found[name]).items():
+                begun, before = time.perf_counter(), compilation.seconds
+                curves[name][key] = curve()
                 compiling_curves += compilation.seconds - before
-                spent.setdefault("energy_volume_s", 0.0)
-                spent["energy_volume_s"] += time.perf_counter() - differentiated
+                spent[f"{key}_s"] = spent.get(f"{key}_s", 0.0) + time.perf_counter() - begun
         derivatives = study_sensitivity(found, study.formulas)
         done = time.perf_counter()
         timing = {**spent, "compile_s": compilation.seconds - compiling_curves}
@@ -138,10 +145,19 @@ def run_study(
     return FinishedRun(target, results, derivatives, ensemble)
 
 
-def _curve(study: Study, equilibrium: Equilibrium) -> EnergyVolume:
-    """The energies of a structure against its volume."""
-    asked = study.file.energy_volume
-    return energy_volume(equilibrium, asked.strain, asked.points, study.curve_parameters)
+def _curves(
+    study: Study, found: Sensitivity
+) -> dict[str, Callable[[], EnergyVolume | PhononBands]]:
+    """What computes each of the curves that are asked for, of a structure."""
+    curves: dict[str, Callable[[], EnergyVolume | PhononBands]] = {}
+    volumes, bands = study.file.energy_volume, study.file.phonon_bands
+    if volumes.points:
+        curves["energy_volume"] = lambda: energy_volume(
+            found.equilibrium, volumes.strain, volumes.points, study.curve_parameters
+        )
+    if bands.points:
+        curves["phonon_bands"] = lambda: phonon_bands(found, bands.path, bands.points)
+    return curves
 
 
 def _differentiated(

@@ -23,6 +23,7 @@ from mdsens.sensitivities.energy_volume import (
     checked_uncertainty,
     require_periodic,
 )
+from mdsens.sensitivities.phonon_bands import checked_path
 from mdsens.sensitivities.unrolled import single_parameter
 from mdsens.sensitivities.variables import expanded_names, kind_of
 from mdsens.study.build import build_potential, build_system, quantity, structure_file
@@ -132,6 +133,10 @@ class StudyStructure:
             check_relaxation(system, self.potential, **self.relaxation)
         if self.file.energy_volume.points:
             require_periodic(system.pbc)
+        bands = self.file.phonon_bands
+        if bands.points:
+            with self._naming_structure():
+                checked_path(system, bands.path, bands.points)
         start = unrelaxed(system, self.potential, self.relaxation["cell"])
         # What an observable needs of a structure shows without forces, which take long to trace.
         count, dimension = system.positions.shape

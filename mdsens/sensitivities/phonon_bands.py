@@ -1,0 +1,168 @@
+"""phonon_bands: frequencies along a path through the Brillouin zone, and how they change."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from mdsens.observables.vibrations import frequencies_of_waves
+from mdsens.observables.waves import ListOfWaves
+from mdsens.particles.masses import Masses
+from mdsens.particles.system import System
+from mdsens.particles.wave_paths import WavePath, wave_path
+from mdsens.relaxation import Equilibrium
+from mdsens.sensitivities.arguments import asked_parameters
+from mdsens.sensitivities.results import Sensitivity
+from mdsens.sensitivities.sensitivity import sensitivity
+from mdsens.units import quotient_unit_name, unit_name
+from mdsens.values import instance, items
+
+#: What it is called in messages.
+NAME = "phonon_bands"
+
+
+@dataclasses.dataclass(frozen=True)
+class PhononBands:
+    """Frequencies of the vibrations of a crystal along a path of wave vectors.
+
+    Attributes:
+        distances: length of the path up to each wave vector, 1/length, with the factor 2 pi, shape
+            (P,); where one comes twice, the path goes on elsewhere.
+        vectors: wave vectors in the basis of the reciprocal lattice, shape (P, D).
+        labels: distances and names of symmetric points.
+        frequencies: ascending, negative where they are imaginary, shape (P, M).
+        derivatives: df/dtheta through the relaxation, by parameter, each of shape (P, M).
+        parameters: value of each parameter.
+        units: unit of ``"distance"``, ``"frequency"``, and of each derivative by the name of its
+            parameter.
+    """
+
+    distances: Float[np.ndarray, " P"]
+    vectors: Float[np.ndarray, "P D"]
+    labels: tuple[tuple[float, str], ...]
+    frequencies: Float[np.ndarray, "P M"]
+    derivatives: dict[str, Float[np.ndarray, "P M"]]
+    parameters: dict[str, float]
+    units: dict[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain lists and numbers."""
+        return {
+            "distances": self.distances.tolist(),
+            "vectors": self.vectors.tolist(),
+            "labels": [list(label) for label in self.labels],
+            "frequencies": self.frequencies.tolist(),
+            "derivatives": {name: of.tolist() for name, of in self.derivatives.items()},
+            "parameters": dict(self.parameters),
+            "units": dict(self.units),
+        }
+
+    @staticmethod
+    def from_dict(given: Mapping[str, Any]) -> "PhononBands":
+        """What `to_dict` gave."""
+        lists = ("distances", "vectors", "frequencies")
+        return PhononBands(
+            **{name: np.array(given[name], float) for name in lists},
+            labels=tuple((at, name) for at, name in given["labels"]),
+            derivatives={name: np.array(of, float) for name, of in given["derivatives"].items()},
+            parameters=dict(given["parameters"]),
+            units=dict(given["units"]),
+        )
+
+
+def phonon_bands(
+    relaxed: Sensitivity | Equilibrium,
+    path: Any = None,
+    points: int = 100,
+    wrt: str | Iterable[str] | None = None,
+    masses: Any = None,
+) -> PhononBands:
+    """Frequencies of a crystal along a path through the Brillouin zone, and their derivatives.
+
+    Those of `mdsens.observables.phonon_frequencies`, in one program for all wave vectors. They keep
+    their places in the basis of the reciprocal lattice, which follows the cell.
+
+    Arguments:
+        relaxed: a relaxed crystal, or its Sensitivity.
+        path: names of symmetric points as ASE has them, ``"GXWKGL"``, with a comma where the path
+            goes on elsewhere; or pairs of names and wave vectors in the basis of the reciprocal
+            lattice. None: the path that seekpath recommends for a crystal as it is given, Y. Hinuma
+            et al., Comput. Mater. Sci. 128, 140 (2017).
+        points: how many wave vectors, corners of the path included.
+        wrt: names of parameters, e.g. ``["sigma"]``; None: all, or those of the Sensitivity; []:
+            none.
+        masses: as in `phonon_frequencies`.
+
+    Returns:
+        The PhononBands.
+
+    Raises:
+        InputError: what is not periodic, or not in each of three directions where there is no path;
+            no path, an unknown name or parameter; fewer points than the path has corners; or as of
+            `phonon_frequencies`.
+        UnreliableDerivativeError: the structure is unconverged or unstable.
+    """
+    what = "an Equilibrium, as from mdsens.relax, or a Sensitivity"
+    instance(relaxed, "relaxed", (Equilibrium, Sensitivity), what)
+    several = items(wrt)
+    if isinstance(relaxed, Sensitivity):
+        known, equilibrium = True, relaxed.equilibrium
+        several = list(relaxed.parameters) if wrt is None else several
+    else:
+        known, equilibrium = False, relaxed
+    # An empty list is bands without derivatives.
+    asked = [] if several == [] else asked_parameters(wrt if several is None else several)
+    system = equilibrium.system
+    along, waves = checked_path(system, path, points, masses)
+    observable = frequencies_of_waves(NAME, waves)
+    units = {"distance": unit_name("1/length", system.units),
+             "frequency": unit_name("frequency", system.units)}  # fmt: skip
+    derivatives: dict[str, Float[np.ndarray, "P M"]] = {}
+    parameters: dict[str, float] = {}
+    if asked == []:
+        frequencies = np.asarray(observable(equilibrium))
+    else:
+        # Whoever has derivatives of a structure that is no minimum has asked for them.
+        found = sensitivity(
+            equilibrium, observable, asked, allow_unconverged=known, error_estimate=False
+        )
+        frequencies, parameters = np.asarray(found.observed[NAME]), dict(found.parameters)
+        for name in parameters:
+            derivatives[name] = np.asarray(found.derivatives[NAME][name])
+            dimension = found.parameter_dimension(name)
+            units[name] = quotient_unit_name("frequency", dimension, system.units)
+    return PhononBands(
+        distances=along.distances,
+        vectors=along.vectors,
+        labels=along.labels,
+        frequencies=frequencies,
+        derivatives=derivatives,
+        parameters=parameters,
+        units=units,
+    )
+
+
+def checked_path(
+    system: System, path: Any, points: int, masses: Any = None
+) -> tuple[WavePath, ListOfWaves]:
+    """A path of wave vectors, and the waves that it stands for.
+
+    Arguments:
+        system: the crystal.
+        path: as in `phonon_bands`.
+        points: how many wave vectors.
+        masses: as in `phonon_frequencies`.
+
+    Returns:
+        Both.
+
+    Raises:
+        InputError: as of `phonon_bands`.
+    """
+    along = wave_path(system, path, points)
+    given = Masses.given(masses, f"{NAME}: masses")
+    waves = ListOfWaves(given, tuple(map(tuple, along.vectors.tolist())))
+    waves.require(system, NAME)
+    return along, waves
