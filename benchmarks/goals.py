@@ -30,6 +30,12 @@ COLD_SECONDS = {
 PROGRAMS = 24
 #: ASE's time for all cells in units of that of a batch, at least.
 BATCH = 20.0
+#: Derivatives of atoms and cell in units of those of atoms alone, at most.
+COUPLED = 1.5
+#: Elastic constants in units of a relaxation, and their derivatives in units of them, at most.
+CONSTANTS, CONSTANTS_DERIVATIVES = 1.0, 10.0
+#: ASE's time for elastic constants and frequencies in units of that of mdsens, at least.
+BY_DIFFERENCES = 20.0
 
 
 def relaxation_goals(rows: list[dict], own_goal: dict[float, float] = RELAXATION) -> list[Ratio]:
@@ -219,3 +225,38 @@ def batch_goals(batch: dict, single: dict) -> list[Ratio]:
         else:
             value = single["wall_s"] / batch["wall_s"]
     return [judged(batch["case"], "relaxation", words, value, f"≥ {BATCH:g}", reason)]
+
+
+def elasticity_goals(rows: list[dict]) -> list[Ratio]:
+    """Each time of one case in units of the one it is measured by.
+
+    Arguments:
+        rows: of one task of `benchmarks.elasticity`; of two programs with the same quantity the
+            second is the peer.
+    """
+    case, by_quantity = rows[0]["case"], {row.get("quantity"): row for row in rows}
+
+    def ratio(above: dict, below: dict, words: str, goal: str) -> Ratio:
+        value = above["wall_s"] / below["wall_s"]
+        return judged(case, above["quantity"], words, value, goal)
+
+    if rows[0]["status"] != "ok":
+        return [judged(case, "elasticity", rows[0]["label"], None, "", rows[0]["status"])]
+    peers = [row for row in rows if row["label"] != "mdsens"]
+    if peers:
+        goal = f"≥ {BY_DIFFERENCES:g}"
+        return [ratio(row, rows[0], f"{row['label']} / mdsens", goal) for row in peers]
+    if "relaxation" in by_quantity:
+        below, goal, words = by_quantity["relaxation"], f"≤ {CONSTANTS:g}", "constants / relaxation"
+        return [ratio(by_quantity["elastic constants"], below, words, goal)]
+    if "elastic constants" in by_quantity:
+        below, goal = by_quantity["elastic constants"], f"≤ {CONSTANTS_DERIVATIVES:g}"
+        return [ratio(rows[1], below, "derivatives / constants", goal)]
+    fixed = {q: row for q, row in by_quantity.items() if q.endswith("fixed cell")}
+    return [
+        ratio(
+            by_quantity[quantity.replace("fixed cell", "with its cell")], row,
+            "with its cell / fixed cell", f"≤ {COUPLED:g}",
+        )
+        for quantity, row in fixed.items()
+    ]  # fmt: skip

@@ -356,6 +356,27 @@ def batches(setting: Setting) -> Iterator[Part]:
     yield rows, goals.batch_goals(*rows)
 
 
+#: What the section on elasticity measures: task, cubic cells along an edge, and for a quick run;
+#: of argon with a vacancy, but for elastic constants in many parameters, which are of silicon.
+ELASTICITY = (
+    ("coupled", "lj", 8, 3),
+    ("constants", "lj", 16, 4),
+    ("constants_derivatives", "sw", 6, 2),
+    ("constants_with_ase", "lj", 4, 2),
+    ("phonons_with_ase", "lj", 2, 1),
+)
+
+
+def elasticity(setting: Setting) -> Iterator[Part]:
+    """Cells that relax, elastic constants and vibrations, each beside what it is measured by."""
+    for task, potential, size, small in ELASTICITY:
+        if potential in setting.materials:
+            case = _case(potential, small if setting.quick else size)
+            whole = setting.runner.run("elasticity", case, task, "mdsens")
+            rows = [{**whole, **part} for part in whole.pop("parts", [{}])]
+            yield rows, goals.elasticity_goals(rows)
+
+
 def _quantity(rows: list[dict], quantity: str) -> list[dict]:
     for row in rows:
         row["quantity"] = quantity
@@ -371,6 +392,7 @@ SECTIONS = (
     Section("derivatives", "Ways to differentiate a packing", derivatives),
     Section("cold", "First result of a fresh process", cold),
     Section("batch", "Many small cells", batches),
+    Section("elasticity", "Elastic constants, vibrations and cells that relax", elasticity),
     Section("million", "A million atoms", million),
 )
 WORDS = ("peers", *(section.word for section in SECTIONS))

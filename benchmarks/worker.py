@@ -24,6 +24,7 @@ MODULES = {
     "jaxopt": ("benchmarks.derivatives", "jaxopt"),
     "optimistix": ("benchmarks.derivatives", "optimistix"),
     "batches": ("benchmarks.batches", "mdsens"),
+    "elasticity": ("benchmarks.elasticity", "mdsens"),
 }
 
 

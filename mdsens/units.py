@@ -43,6 +43,8 @@ OWN_UNITS = {
     "density of states": OwnUnit("1", "1/THz", 1e-12 * ase.units.second),
     # A number of k_B.
     "entropy": OwnUnit("1", "eV/K", 1.0 / ase.units.kB),
+    # Relative, as k T rises by 1 eV.
+    "inverse temperature": OwnUnit("1", "1/K", 1.0 / ase.units.kB),
 }
 _LENGTHS = {"Ang": 1.0, "Angstrom": 1.0, "nm": ase.units.nm, "pm": 1e-2, "Bohr": ase.units.Bohr}
 _ENERGIES = {

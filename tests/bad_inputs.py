@@ -136,7 +136,11 @@ TABLE = {
         ("System.from_ase(atoms, dimension=1)", "dimension", "1"),
         ("System.from_ase(atoms, dimension='2')", "dimension", "'2'"),
         ("System.from_ase(atoms, dimension=2)", "dimension", "plane"),
-        ("System.from_ase(constrained)", "FixBondLength", "FixAtoms"),
+        ("System.from_ase(constrained)", "Hookean", "FixAtoms"),
+        ("System(places, constraints=[constraints.FixedPlane([9], (0, 0, 1))])", "FixedPlane", "9"),
+        ("System(places, constraints=[constraints.FixBondLengths([[1, 1]])])", "itself", "two"),
+        ("relax(bonded, potential, cell='full')", "cell", "FixBondLengths", "cell=None"),
+        ("relax_batch([bonded], potential)", "systems[0]", "FixBondLengths", "FixAtoms"),
     ),
     "Files of structures": [
         *_python(
@@ -359,6 +363,22 @@ TABLE = {
         ("parse('phonon_density_of_states(5, 4, 0.5)')", "bins", "0.5"),
         ("parse('phonon_density_of_states(5, 4, width=0)')", "width", "0"),
         ("observables.phonon_frequencies().check(unrelaxed(many, potential))", "3003", "3000"),
+        ("parse('mode_gruneisen_parameters(0.5)')", "q", "(D,)"),
+        ("parse('gruneisen_parameter(0, 4)')", "temperature", "above 0"),
+        ("parse('quasi_harmonic_volume(-300, 4)')", "temperature", "-300"),
+        ("parse('thermal_expansion()')", "temperature"),
+        ("parse('thermal_expansion(300, 0)')", "mesh", "0"),
+        ("observables.thermal_expansion(300).check(unrelaxed(reduced, potential))", "Planck"),
+        (
+            "observables.mode_gruneisen_parameters().check(unrelaxed(cluster, potential))",
+            "volume",
+            "pbc",
+        ),
+        (
+            "observables.quasi_harmonic_volume(300).check(unrelaxed(cluster, potential))",
+            "volume",
+            "pbc",
+        ),
         ("sensitivity(system, ['energy'])", "equilibrium", "relax"),
         ("sensitivity(start, ['energy'], mode='backward')", "mode", "backward"),
         ("sensitivity(start, [3])", "3"),
@@ -373,6 +393,9 @@ TABLE = {
         ("observables.elastic_constant(0, 1)", "elastic_constant: i = 0"),
         ("observables.bulk_modulus('mean')", "average", "hill"),
         ("observables.elastic_constants('yes')", "relaxed_ions"),
+        ("observables.born_stability(1)", "born_stability: relaxed_ions", "1"),
+        ("observables.elastic_constants()(relax(row, potential))", "saddle", "displace"),
+        ("observables.elastic_constants()(unrelaxed(slab, potential))", "pbc", "strain"),
         ("sensitivity(start, ['energy'], allow_unconverged='yes')", "allow_unconverged"),
         ("sensitivity_batch([start], ['energy'])", "equilibria", "relax_batch"),
     )
@@ -436,6 +459,12 @@ TABLE = {
         ("sensitivity.logarithmic = 1", "sensitivity.logarithmic", "1"),
         ("verify.step = 0", "verify.step", "0"),
         ("verify.tolerance = -1", "verify.tolerance", "-1"),
+        ("energy_volume.points = 2", "energy_volume.points", "3 or more"),
+        ("energy_volume.points = 5", "energy_volume", "periodic"),
+        ("energy_volume.strain = 0.6", "energy_volume.strain", "0.6"),
+        ("energy_volume.uncertainty = -1.0", "energy_volume.uncertainty", "-1"),
+        ("energy_volume.uncertainty = 'much'", "energy_volume.uncertainty", "much"),
+        ("energy_volume.uncertainty = { sgima = 0.1 }", "energy_volume.uncertainty", "sigma"),
         ("ensemble.seeds = 3", "ensemble.seeds", "rattle"),
         ("ensemble.parameter = 'sgima'", "ensemble.parameter", "'sigma'"),
         ("extra = 1", "extra"),
@@ -587,7 +616,9 @@ def _names() -> dict:
     cube = 8.0 * np.eye(3)
     atoms = ase.Atoms("Ar4", places, cell=cube, pbc=True)
     constrained = atoms.copy()
-    constrained.set_constraint(ase.constraints.FixBondLength(0, 1))
+    constrained.set_constraint(ase.constraints.Hookean(0, 1, 5.0, 4.0))
+    bonded = atoms.copy()
+    bonded.set_constraint(ase.constraints.FixBondLength(0, 1))
     system = mdsens.System.from_ase(atoms)
     potential = potentials.LennardJones(0.01, 3.4, 8.5)
     stillinger_weber = {
@@ -598,9 +629,12 @@ def _names() -> dict:
         **{name: getattr(potentials, name) for name in potentials.__all__},
         **{name: getattr(mdsens, name) for name in mdsens.__all__},
         "np": np, "jnp": jnp, "ase": ase, "places": places, "cube": cube, "atoms": atoms,
+        "bonded": mdsens.System.from_ase(bonded), "constraints": ase.constraints,
         "constrained": constrained, "system": system,
         "cluster": mdsens.System(places, None, ("Ar",)),
         "reduced": mdsens.System(places, None, ("Ar",), units="reduced"),
+        "row": mdsens.System(np.diag([0.0, 4.75, 0.0])[:2], np.diag([4.0, 9.5, 4.0]), ("Ar",)),
+        "slab": mdsens.System(places, cube, ("Ar",), pbc=(True, True, False)),
         "many": mdsens.System(np.arange(3003.0).reshape(-1, 3), None, ("Ar",)),
         "unnamed": unrelaxed(mdsens.System(places, cube, ("A",)), potential),
         "flat": mdsens.System(places[:3, :2], 8.0 * np.eye(2), ("Ar",)),

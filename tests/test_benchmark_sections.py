@@ -124,11 +124,29 @@ def test_what_is_faster_but_wrong_is_not_compared(wall, error, met):
     assert ratio.met is met
 
 
+def test_elasticity_is_measured_by_a_relaxation_by_itself_and_by_ase():
+    def times(*pairs, label="mdsens"):
+        return [row(label, quantity=quantity, wall_s=wall) for quantity, wall in pairs]
+
+    coupled = times(("2 parameters, fixed cell", 2.0), ("2 parameters, with its cell", 4.0))
+    (ratio,) = goals.elasticity_goals(coupled)
+    assert (ratio.value, ratio.met) == (2.0, False)
+    constants = ("elastic constants", 3.0)
+    (ratio,) = goals.elasticity_goals(times(("relaxation", 4.0), constants))
+    assert (ratio.value, ratio.met) == (0.75, True)
+    (ratio,) = goals.elasticity_goals(times(constants, ("elastic constants in 8", 33.0)))
+    assert (ratio.value, ratio.met) == (11.0, False)
+    beside = times(constants) + times(("elastic constants", 63.0), label="ASE")
+    (ratio,) = goals.elasticity_goals(beside)
+    assert (ratio.value, ratio.met, ratio.programs) == (21.0, True, "ASE / mdsens")
+
+
 def test_what_failed_is_a_row_that_says_so():
     failed = row("mdsens auto", status="gave up after 9 s")
     assert goals.sensitivity_goals([failed])[0].reason == "gave up after 9 s"
     assert goals.million_goals([failed])[0].reason == "gave up after 9 s"
     assert goals.growth_goals([failed])[0].reason == "gave up after 9 s"
+    assert goals.elasticity_goals([failed])[0].reason == "gave up after 9 s"
     assert "gave up after 9 s" in list(section_table("title", [failed]).columns[-1].cells)
 
 

@@ -21,6 +21,7 @@ from mdsens.minimisers.minimiser import Minimiser, State
 from mdsens.minimisers.newton import Newton
 from mdsens.minimisers.preconditioned_lbfgs import PreconditionedLBFGS
 from mdsens.minimisers.steps import Outcome, failure, within_skin
+from mdsens.particles.constraints import require_unconstrained
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation.arguments import METHODS, Options, check_structure, checked_options
@@ -372,6 +373,7 @@ def _check(systems: list[System], potentials: list[Potential], given: Options) -
             check_structure(system, potential, given)
         except InputError as error:
             raise InputError(f"systems[{index}]: {error}") from None
+        require_unconstrained(system.constraints, f"systems[{index}] of a batch")
         if is_traced((system, potential)):
             raise InputError(f"relax_batch is no function to trace: {NOT_TRACED}")
         if system.dimension != systems[0].dimension:

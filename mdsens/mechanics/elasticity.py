@@ -62,8 +62,7 @@ def gradients_in_strain(
         (system.positions @ deformation, system.cell @ deformation),
     )
     _, forces, virial = energy_forces_virial(strained, landscape.potential, landscape.edge_list)
-    constrained = landscape.constrained_rows(q)
-    along_positions = jnp.where(constrained, 0.0, -forces @ deformation.T)
+    along_positions = landscape.of_moving_atoms(q, system.positions, -forces @ deformation.T)
     return along_positions, jnp.linalg.solve(deformation.T, virial)
 
 
@@ -80,8 +79,7 @@ def condition_in_strain(
     Returns:
         Shape (N, D), energy/length; constrained atoms are where they are.
     """
-    rows = jnp.where(landscape.constrained_rows(q), q - landscape.system.positions, 0.0)
-    return rows + gradients_in_strain(landscape, q, strain)[0]
+    return landscape.held_back(q) + gradients_in_strain(landscape, q, strain)[0]
 
 
 @compiled(heavy=True)

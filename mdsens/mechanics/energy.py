@@ -28,7 +28,9 @@ def site_energies(system: System, potential: Potential, edge_list: EdgeList) -> 
         potential.site_energies,
         system.positions, system.cell, species, edge_list,
     )  # fmt: skip
-    return energies.reshape(-1)[: system.atom_count]
+    own = potential.own_energies(species)
+    energies = energies.reshape(-1)[: system.atom_count]
+    return energies if own is None else energies + own
 
 
 def energy(system: System, potential: Potential, edge_list: EdgeList) -> Float[Array, ""]:
@@ -109,7 +111,9 @@ def _over_blocks(
     strain = jnp.zeros((dimension, dimension))
     if with_virial:
         strain = jnp.stack([jnp.stack([jnp.sum(entry) for entry in row]) for row in virial])
-    return jnp.sum(energies), forces, strain
+    own = potential.own_energies(potential.species_index(system))
+    whole = jnp.sum(energies)
+    return whole if own is None else whole + jnp.sum(own), forces, strain
 
 
 def _minus_reverse(gradient: Float[Array, "B K C"], edge_list: EdgeList) -> Float[Array, "B C"]:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float
 from mdsens.arrays import array_module, in_numpy, on_device
 from mdsens.compilation import compiled
 from mdsens.implicit.linearisation import compiled_product
+from mdsens.mechanics.constrained_motion import ConstrainedMotion
 from mdsens.mechanics.energy import (
     compiled_energy_forces_virial,
     energy_and_forces,
@@ -38,6 +39,7 @@ class Landscape(eqx.Module):
         relaxing_cell: what of the cell relaxes, and against which load; None: it is fixed.
         rattlers: shape (N,), atoms without load, which stay where they are: rattlers, lone atoms.
         floppy: shape (M, R, D), null vectors of the Hessian beyond those of symmetry.
+        motion: how constraints let atoms move; None where they are fixed or free.
     """
 
     system: System
@@ -46,6 +48,7 @@ class Landscape(eqx.Module):
     relaxing_cell: RelaxingCell | None
     rattlers: Bool[Array, " N"]
     floppy: Float[Array, "M R D"]
+    motion: ConstrainedMotion | None = None
 
     @staticmethod
     def of(
@@ -103,6 +106,7 @@ class Landscape(eqx.Module):
             system, potential, edge_list, relaxing_cell,
             on_device(np.zeros(count, bool)) if rattlers is None else rattlers,
             on_device(np.zeros((0, rows, dimension))),
+            ConstrainedMotion.of(system),
         )  # fmt: skip
 
     @property
@@ -133,9 +137,11 @@ class Landscape(eqx.Module):
         return self.relaxing_cell.deformation(in_numpy(q)[self.system.atom_count :])
 
     def system_at(self, q: Float[Any, "R D"]) -> System:
-        """The system at given degrees of freedom; constrained atoms stay at their reference."""
+        """The system at given degrees of freedom; fixed atoms stay at their reference."""
         count = self.system.atom_count
         here, reference = in_numpy((in_numpy(q)[:count], self.system.positions))
+        if self.motion is not None:
+            here = self.motion.placed(here, reference)
         constrained = self.constrained_rows(q)[:count]
         positions = array_module((here, constrained)).where(constrained, reference, here)
         # What JAX does not trace, as a cell that is fixed, stays known.
@@ -158,7 +164,12 @@ class Landscape(eqx.Module):
         """
         count = self.system.atom_count
         q, reference, reach = in_numpy((q, reference, self.edge_list.reach))
-        moved = largest_force(q[:count] - reference[:count])
+        here, there = q[:count], reference[:count]
+        if self.motion is not None and self.holds_bonds:
+            # Bonds turn further than their atoms move.
+            held = self.system.positions
+            here, there = self.motion.placed(here, held), self.motion.placed(there, held)
+        moved = largest_force(here - there)
         if self.cell_mode is None:
             return 2.0 * moved
         now, before = self.deformation(q), self.deformation(reference)
@@ -194,16 +205,54 @@ class Landscape(eqx.Module):
         virial: Float[Array, "D D"] | None,
     ) -> tuple[Any, Any]:
         """The enthalpy and its gradient from energy, forces and virial."""
-        q, energy, forces, virial = known = in_numpy((q, energy, forces, virial))
-        xp, constrained = array_module(known), self.constrained_rows(q)
+        q, energy, forces, virial = in_numpy((q, energy, forces, virial))
         cell = self.relaxing_cell
         if cell is None or virial is None:
-            return energy, xp.where(constrained, 0.0, -forces)
+            return energy, self.of_moving_atoms(q, system.positions, -forces)
         eta, deformation = q[system.atom_count :], self.deformation(q)
         load, work = cell.load(deformation, system.volume)
         gradient = -forces @ deformation.T, cell.pulled_back(eta, virial + work)
-        xp = array_module(gradient)
-        return energy + load, xp.where(constrained, 0.0, xp.concatenate(gradient))
+        gradient = array_module(gradient).concatenate(gradient)
+        return energy + load, self.of_moving_atoms(q, system.positions, gradient)
+
+    def of_moving_atoms(
+        self, q: Float[Any, "R D"], positions: Float[Any, "N D"], gradient: Float[Any, "R D"]
+    ) -> Float[Any, "R D"]:
+        """What is left of a gradient where constraints hold atoms.
+
+        Arguments:
+            q: degrees of freedom, shape (R, D), length.
+            positions: of the atoms there, shape (N, D), length.
+            gradient: of atoms that are all free, and of the cell, shape (R, D), energy/length.
+
+        Returns:
+            Shape (R, D), energy/length; zero rows for atoms that are fixed, and for rattlers.
+        """
+        gradient, constrained = in_numpy(gradient), self.constrained_rows(q)
+        if self.motion is not None:
+            count = self.system.atom_count
+            of_atoms = self.motion.pulled_back(gradient[:count], positions)
+            xp = array_module((of_atoms, gradient))
+            gradient = xp.concatenate([of_atoms, gradient[count:]])
+        return array_module((gradient, constrained)).where(constrained, 0.0, gradient)
+
+    def held_back(self, q: Float[Any, "R D"]) -> Float[Any, "R D"]:
+        """How far degrees of freedom are from where constraints hold them, shape (R, D), length.
+
+        Arguments:
+            q: degrees of freedom, shape (R, D), length.
+
+        Returns:
+            Zero where nothing is held, and where everything is where it is held.
+        """
+        count = self.system.atom_count
+        q, reference = in_numpy((q, self.system.positions))
+        constrained = self.constrained_rows(q)
+        xp = array_module((q, reference, constrained))
+        moved = q[:count] - reference
+        apart = 0.0 if self.motion is None else self.motion.apart(q[:count], reference)
+        rows = xp.where(constrained[:count], moved, apart)
+        return xp.concatenate([rows, xp.zeros_like(q[count:])])
 
     def forces_left(
         self, q: Float[Any, "R D"], gradient: Float[Any, "R D"]
@@ -251,11 +300,8 @@ class Landscape(eqx.Module):
         return array_module(known).maximum(force, weight * stress)
 
     def condition(self, q: Float[Array, "R D"]) -> Float[Array, "R D"]:
-        """The optimality condition F(q) = 0: no force, and constrained atoms at their reference."""
-        count = self.system.atom_count
-        displaced = q[:count] - self.system.positions
-        rows = jnp.zeros_like(q).at[:count].set(displaced)
-        return jnp.where(self.constrained_rows(q), rows, self.enthalpy_and_gradient(q)[1])
+        """The optimality condition F(q) = 0: no force, and what is held where it is held."""
+        return self.held_back(q) + self.enthalpy_and_gradient(q)[1]
 
     @compiled
     def null_vectors(self, q: Float[Array, "R D"]) -> Float[Array, "M R D"]:
@@ -274,6 +320,13 @@ class Landscape(eqx.Module):
         centred = moving[:, None] * (q[:count] - jnp.mean(q[:count], axis=0, keepdims=True))
         for generator in self.rotations():
             vectors.append(jnp.zeros_like(q).at[:count].set(centred @ generator))
+        if self.motion is not None:
+            of_atoms = jnp.stack(vectors)[:, :count]
+            vectors = list(
+                jnp.zeros((len(vectors), *q.shape))
+                .at[:, :count]
+                .set(self.motion.combinations(of_atoms))
+            )
         if self.relaxing_cell is not None:
             for i in range(dimension):
                 for j in range(dimension):
@@ -281,6 +334,22 @@ class Landscape(eqx.Module):
                     ignored = unit - self.relaxing_cell.project(unit)
                     vectors.append(jnp.zeros_like(q).at[count:].set(ignored))
         return jnp.concatenate([jnp.stack(vectors), self.floppy])
+
+    @property
+    def holds_bonds(self) -> bool:
+        """Whether lengths of bonds are held."""
+        return self.motion is not None and self.motion.bonds is not None
+
+    def touching(self, q: Float[Array, "R D"]) -> "Landscape":
+        """This landscape with the directions that bonds which are held have at q, `settled`."""
+        if self.motion is None or not self.holds_bonds:
+            return self
+        motion = self.motion.touching(q[: self.system.atom_count])
+        return eqx.tree_at(lambda landscape: landscape.motion, self, motion)
+
+    def settled(self, q: Float[Array, "R D"]) -> Float[Array, "R D"]:
+        """Degrees of freedom of the same positions that are these positions themselves."""
+        return self.system_at(q).positions if self.holds_bonds else q
 
     def with_rattlers_at(self, q: Float[Array, "R D"]) -> "Landscape":
         """This landscape with the reference of its rattlers where q has them."""

@@ -28,7 +28,8 @@ from mdsens.mechanics.sparse_hessian import (
     hessian_in_parts,
     sparse_hessian_bytes,
 )
-from mdsens.resources import available_memory
+from mdsens.resources import DENSE_LIMIT, available_memory
+from mdsens.values import is_traced
 
 #: Part of the free memory that a Hessian may take, with what is computed from it.
 MEMORY_FRACTION = 0.5
@@ -37,7 +38,12 @@ TOLERANCE = 1e-6
 
 
 def hessian_fits(landscape: Landscape) -> bool:
-    """Whether the sparse Hessian fits into the free memory; if not, a warning says so."""
+    """Whether the sparse Hessian fits into the free memory; if not, a warning says so.
+
+    Nor is there one where constraints couple many atoms, for then it is not sparse.
+    """
+    if landscape.motion is not None and landscape.motion.coupled:
+        return landscape.coordinates.size <= DENSE_LIMIT
     free = available_memory()
     # Edges are counted only where it matters.
     for counted in (False, True):
@@ -85,6 +91,9 @@ class HessianSolver:
         method: str = "auto",
         preconditioner: HostPreconditioner | None = None,
     ) -> None:
+        if landscape.motion is not None and landscape.motion.coupled:
+            self._set_up(*_coupled(landscape, q), method, preconditioner)
+            return
         surroundings = jax.tree.map(np.asarray, hessian_surroundings(landscape, q))
         matrix = hessian_in_parts(
             landscape.system_at(q),
@@ -122,10 +131,9 @@ class HessianSolver:
         self.shape = surroundings.q.shape
         count, dimension = len(constrained), self.shape[1]
         self.atom_rows = count * dimension
-        self.cell_columns: np.ndarray | None = None
-        if surroundings.cell_columns is not None:
-            _refer_to_undeformed(matrix, surroundings.deformation, constrained)
-            self.cell_columns = surroundings.cell_columns
+        self.cell_columns: np.ndarray | None = surroundings.cell_columns
+        if surroundings.follows is not None:
+            _refer_to_coordinates(matrix, surroundings, constrained)
         self.unpushed = _without_stiffness(blocks_of(matrix), dimension)
         self.motionless = np.zeros(len(surroundings.q), bool)
         self.motionless[:count] = constrained | self.unpushed
@@ -209,7 +217,7 @@ class HessianSolver:
         Raises:
             LinearSolveError: a right-hand side is not finite, or no method converges.
         """
-        flat = np.asarray(rights, float).reshape(len(rights), -1)
+        flat = self._allowed(np.asarray(rights, float)).reshape(len(rights), -1)
         flat = (flat - (flat @ self.null_space.T) @ self.null_space).T
         atoms = np.ascontiguousarray(flat[: self.atom_rows])
         atoms[np.repeat(self.unpushed, self.shape[1])] = 0.0
@@ -220,12 +228,25 @@ class HessianSolver:
             cell = schur.eigenvectors @ (change / schur.eigenvalues[:, None])
             value = np.concatenate([value - schur.through @ cell, cell])
         value = value.T - (value.T @ self.null_space.T) @ self.null_space
-        return value.reshape(rights.shape), solution
+        return self._allowed(value.reshape(rights.shape)), solution
 
     def project(self, vector: Float[np.ndarray, "R D"]) -> Float[np.ndarray, "R D"]:
-        """The part of a vector outside the null space, with nothing on atoms that do not move."""
-        vector = np.where(self.motionless[:, None], 0.0, vector).reshape(-1)
+        """The part of a vector outside the null space, with nothing on what does not move."""
+        vector = self._allowed(np.where(self.motionless[:, None], 0.0, vector)).reshape(-1)
         return (vector - self.null_space.T @ (self.null_space @ vector)).reshape(self.shape)
+
+    def _allowed(self, vectors: Float[np.ndarray, "*P R D"]) -> Float[np.ndarray, "*P R D"]:
+        """The part of vectors that constraints allow: rounding of what they hold is none."""
+        motions = self._surroundings.motions
+        if motions is None:
+            return vectors
+        count = self.atom_rows // self.shape[1]
+        of_atoms = vectors[..., :count, :]
+        if motions.ndim == 3:
+            within = np.einsum("iab,...ib->...ia", motions, of_atoms)
+        else:
+            within = (of_atoms.reshape(*vectors.shape[:-2], -1) @ motions).reshape(of_atoms.shape)
+        return np.concatenate([within, vectors[..., count:, :]], axis=-2)
 
     def descend(
         self,
@@ -274,16 +295,52 @@ class _SchurComplement:
     eigenvectors: Float[np.ndarray, "U m"]
 
 
-def _refer_to_undeformed(
-    matrix: HessianMatrix, deformation: Float[np.ndarray, "D D"], constrained: np.ndarray
+def _refer_to_coordinates(
+    matrix: HessianMatrix, surroundings: "Surroundings", constrained: np.ndarray
 ) -> None:
-    """Refer the blocks to undeformed positions: positions = q A turns a block K into A K A^T."""
-    blocks = blocks_of(matrix)
-    if isinstance(matrix, SparsePlusLowRank):
-        matrix.gradients.data[:] = matrix.gradients.data @ deformation.T
+    """Refer the blocks to q: where positions follow it as dx = dq T, K_ij becomes T_i K_ij T_j^T.
+
+    Where a coordinate leads nowhere the diagonal is as stiff as the stiffest of all.
+    """
+    blocks, follows = blocks_of(matrix), surroundings.follows
     row = np.repeat(np.arange(len(constrained)), np.diff(blocks.indptr))
     moves = ~constrained[row]
-    blocks.data[moves] = deformation @ blocks.data[moves] @ deformation.T
+    if follows.ndim == 2:
+        if isinstance(matrix, SparsePlusLowRank):
+            matrix.gradients.data[:] = matrix.gradients.data @ follows.T
+        blocks.data[moves] = follows @ blocks.data[moves] @ follows.T
+        return
+    if isinstance(matrix, SparsePlusLowRank):
+        ends = matrix.gradients.indices
+        matrix.gradients.data[:] = np.einsum("bda,bca->bdc", matrix.gradients.data, follows[ends])
+    ahead, behind = follows[row], follows[blocks.indices]
+    stiffest = np.abs(blocks.data[moves]).max(initial=0.0)
+    turned = ahead @ blocks.data @ behind.transpose(0, 2, 1)
+    blocks.data[moves] = turned[moves]
+    own = np.flatnonzero((row == blocks.indices) & moves)
+    held = np.eye(follows.shape[1]) - surroundings.motions[row[own]]
+    blocks.data[own] += (stiffest or 1.0) * held
+
+
+def _coupled(landscape: Landscape, q: Float[Array, "R D"]) -> tuple[HessianMatrix, "Surroundings"]:
+    """The Hessian in q where constraints couple atoms, from products: no block is zero."""
+    units = np.eye(q.size).reshape(q.size, *q.shape)
+    whole = np.asarray(hessian_products(landscape, q, units)).reshape(q.size, q.size)
+    whole = (whole + whole.T) / 2
+    count, dimension = landscape.system.positions.shape
+    size = count * dimension
+    surroundings = jax.tree.map(np.asarray, _surroundings(landscape, q))
+    columns = None if landscape.cell_mode is None else whole[:, size:]
+    surroundings = surroundings._replace(cell_columns=columns, follows=None)
+    assert landscape.motion is not None
+    within = landscape.motion.allowed(np.eye(size).reshape(size, count, dimension))
+    within = np.asarray(within).reshape(size, size)
+    surroundings = surroundings._replace(motions=(within + within.T) / 2)
+    held = np.eye(size) - surroundings.motions
+    matrix = whole[:size, :size]
+    # What leads nowhere has a stiffness of one there.
+    matrix = matrix + (np.abs(matrix).max(initial=1.0) - 1.0) * held
+    return scipy.sparse.bsr_array(matrix, blocksize=(dimension, dimension)), surroundings
 
 
 def _without_stiffness(matrix: scipy.sparse.bsr_array, dimension: int) -> Bool[np.ndarray, " N"]:
@@ -324,16 +381,20 @@ class Surroundings(NamedTuple):
         constrained: shape (N,), atoms that are fixed or rattlers.
         null_vectors: shape (M, R, D), those of `Landscape.null_vectors`.
         rotations: shape (k, D, D), generators of the rotations that the boundaries allow.
-        deformation: shape (D, D), of the reference positions into those at q.
         cell_columns: shape (R D, D^2), the columns that belong to the cell; None if it is fixed.
+        follows: T, shape (D, D), or (N, D, D), one for each atom: positions follow q as dx = dq T;
+            None where they are q.
+        motions: shape (N, D, D), the projection onto what constraints let each atom do, or
+            (N D, N D), onto what they let all do together; None where there are none.
     """
 
     q: Any
     constrained: Any
     null_vectors: Any
     rotations: Any
-    deformation: Any
     cell_columns: Any
+    follows: Any
+    motions: Any
 
 
 def hessian_surroundings(landscape: Landscape, q: Float[Array, "R D"]) -> Surroundings:
@@ -352,21 +413,32 @@ def hessian_surroundings(landscape: Landscape, q: Float[Array, "R D"]) -> Surrou
 
 @compiled
 def _surroundings(landscape: Landscape, q: Float[Array, "R D"]) -> Surroundings:
-    count = landscape.system.atom_count
+    count, follows, motions = landscape.system.atom_count, None, None
+    if landscape.cell_mode is not None:
+        follows = landscape.deformation(q)
+    if landscape.motion is not None:
+        motions = landscape.motion.motions
+        follows = motions if follows is None else motions @ follows
     return Surroundings(
         q,
         landscape.constrained_rows(q)[:count, 0],
         landscape.null_vectors(q),
         landscape.rotations(),
-        landscape.deformation(q),
         None,
+        follows,
+        motions,
     )
 
 
 def _cell_columns(landscape: Landscape, q: Float[Array, "R D"]) -> Float[Any, "RD U"]:
     """The columns of the condition's derivative that belong to the cell."""
     count, dimension = landscape.system.positions.shape
-    units = np.zeros((dimension**2, q.size))
-    units[:, count * dimension :] = np.eye(dimension**2)
+    assert landscape.relaxing_cell is not None
+    allowed, strains = landscape.relaxing_cell.strains, np.eye(dimension**2)
+    if not is_traced(allowed):
+        # Nothing changes along what is no strain that is allowed.
+        strains = orthonormal_rows(np.asarray(allowed).reshape(strains.shape))
+    units = np.zeros((len(strains), q.size))
+    units[:, count * dimension :] = strains
     columns = hessian_products(landscape, q, units.reshape(-1, *q.shape))
-    return columns.reshape(dimension**2, q.size).T
+    return columns.reshape(len(strains), q.size).T @ strains

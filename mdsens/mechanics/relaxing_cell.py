@@ -18,6 +18,8 @@ CellMode = str | tuple[bool, ...] | None
 CELL_MODES = (None, "isotropic", "diagonal", "full", "shape")
 #: Strains that depend on one another to this part are not counted twice.
 DEPENDENT = 1e-10
+#: What two projections leave but for this part is common to both.
+COMMON = 1e-6
 
 
 class RelaxingCell(eqx.Module):
@@ -89,10 +91,13 @@ class RelaxingCell(eqx.Module):
             within = span @ tensor_of(in_numpy(stress)) @ span
             pressure = -within.trace() / directions
             tension = in_numpy(system.volume) * (within + pressure * span)
+        strains, constraints = strain_projection(mode, span), system.constraints
+        if constraints is not None and constraints.strains is not None:
+            strains = _common(strains, in_numpy(constraints.strains))
         return RelaxingCell(
             mode,
             directions,
-            on_device(strain_projection(mode, span)),
+            on_device(strains),
             on_device(span),
             on_device(strain_length(system)),
             on_device(pressure, float),
@@ -241,6 +246,16 @@ def strain_projection(mode: CellMode, span: Float[Any, "D D"]) -> Float[Any, "D 
     overlaps = overlaps + np.diag(np.arange(len(overlaps)) // len(flat) * 1.0)
     inverse = xp.linalg.pinv(overlaps, DEPENDENT, hermitian=True)[:-1, :-1]
     return (flat.T @ inverse @ flat).reshape(4 * (dimension,))
+
+
+def _common(first: Float[Any, "D D D D"], second: Float[Any, "D D D D"]) -> Float[Any, "D D D D"]:
+    """The projection onto what two projections of matrices both leave."""
+    shape, size = first.shape, first.shape[0] ** 2
+    xp, both = array_module((first, second)), first.reshape(size, size)
+    both = both @ second.reshape(size, size) @ both
+    values, vectors = xp.linalg.eigh((both + both.T) / 2)
+    kept = xp.where((values > 1.0 - COMMON)[None], vectors, 0.0)
+    return (kept @ kept.T).reshape(shape)
 
 
 def count_of(projection: Float[Any, "*D"]) -> int:

@@ -101,7 +101,8 @@ def hessian_solver_at(
     """
     if q.size <= linear.DENSE_LIMIT or jax.default_backend() != "cpu":
         return None
-    if not hessian_fits(landscape):
+    coupled = landscape.motion is not None and landscape.motion.coupled
+    if coupled or not hessian_fits(landscape):
         return "cg"
     return AssembledHessianSolver(landscape, q)
 

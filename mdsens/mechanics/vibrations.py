@@ -74,9 +74,30 @@ def vibrational_modes(
         The Modes.
     """
     hessians = wave_hessians(system, potential, edge_list, on_device(wave_vectors))
+    return modes_of_hessians(hessians, wave_vectors, inverse_roots, null_vectors)
+
+
+def modes_of_hessians(
+    hessians: Complex[Any, "Q F F"],
+    wave_vectors: Float[np.ndarray, "Q D"],
+    inverse_roots: Float[Any, " N"],
+    null_vectors: Float[Any, "M N D"],
+) -> Modes:
+    """The same where second derivatives of the energy in waves are known.
+
+    Arguments:
+        hessians: shape (Q, F, F), as `wave_hessians` returns them, energy/length^2.
+        wave_vectors: shape (Q, D), in the basis of the reciprocal lattice.
+        inverse_roots: shape (N,), one over the root of each atom's mass, 0 for one that is fixed.
+        null_vectors: shape (M, N, D), displacements that cost no energy by symmetry.
+
+    Returns:
+        The Modes.
+    """
     known = in_numpy(jax.lax.stop_gradient((hessians, inverse_roots, null_vectors)))
     xp, (hessians, inverse_roots, null_vectors) = array_module(known), known
-    weights = xp.repeat(inverse_roots, system.dimension).astype(complex)
+    count, dimension = len(inverse_roots), wave_vectors.shape[1]
+    weights = xp.repeat(inverse_roots, dimension).astype(complex)
     matrices = weights[None, :, None] * hessians * weights[None, None, :]
     matrices = (matrices + xp.conj(xp.swapaxes(matrices, 1, 2))) / 2
     roots = xp.where(
@@ -96,7 +117,7 @@ def vibrational_modes(
 
     sets = _sets(xp, squares)
     means = _means(xp, squares, sets)
-    shape = (*squares.shape, *system.positions.shape)
+    shape = (*squares.shape, count, dimension)
     found = xp.swapaxes(vectors, 1, 2).reshape(shape), xp.where(still, 0.0, means), sets, still
     return Modes(*map(on_device, found))
 

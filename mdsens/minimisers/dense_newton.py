@@ -53,7 +53,7 @@ def dense_jacobian(landscape: Landscape, q: Float[Array, "R D"]) -> Float[Array,
     Returns:
         Shape (R D, R D), symmetrised, in units of energy/length^2.
     """
-    if landscape.cell_mode is None:
+    if landscape.cell_mode is None and landscape.motion is None:
         matrix = hessian(landscape.system_at(q), landscape.potential, landscape.edge_list, COLUMNS)
         constrained = jnp.broadcast_to(landscape.constrained_rows(q), q.shape).reshape(-1)
         matrix = jnp.where(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from mdsens.observables.elasticity import (
+    born_stability,
     bulk_modulus,
     elastic_constant,
     elastic_constants,
@@ -18,8 +19,15 @@ from mdsens.observables.geometry import (
     lattice_constants,
     mean_squared_displacement,
 )
+from mdsens.observables.gruneisen import gruneisen_parameter, mode_gruneisen_parameters
 from mdsens.observables.mechanics import area, energy, energy_per_atom, pressure, stress, volume
 from mdsens.observables.observable import Observable, parse
+from mdsens.observables.quasi_harmonic import (
+    quasi_harmonic_bulk_modulus,
+    quasi_harmonic_lattice_constants,
+    quasi_harmonic_volume,
+    thermal_expansion,
+)
 from mdsens.observables.structure import coordination, radial_distribution
 from mdsens.observables.vibrations import (
     heat_capacity,
@@ -44,12 +52,19 @@ BY_NAME: dict[str, Callable[..., Observable]] = {
     "youngs_modulus": youngs_modulus,
     "poisson_ratio": poisson_ratio,
     "universal_anisotropy": universal_anisotropy,
+    "born_stability": born_stability,
     "phonon_frequencies": phonon_frequencies,
     "phonon_density_of_states": phonon_density_of_states,
     "zero_point_energy": zero_point_energy,
     "vibrational_free_energy": vibrational_free_energy,
     "vibrational_entropy": vibrational_entropy,
     "heat_capacity": heat_capacity,
+    "mode_gruneisen_parameters": mode_gruneisen_parameters,
+    "gruneisen_parameter": gruneisen_parameter,
+    "quasi_harmonic_volume": quasi_harmonic_volume,
+    "quasi_harmonic_lattice_constants": quasi_harmonic_lattice_constants,
+    "quasi_harmonic_bulk_modulus": quasi_harmonic_bulk_modulus,
+    "thermal_expansion": thermal_expansion,
     "area": area,
     "distance": distance,
     "angle": angle,
@@ -64,7 +79,8 @@ BY_NAME: dict[str, Callable[..., Observable]] = {
 ARRAYS = frozenset(
     {
         "stress", "elastic_constants", "phonon_frequencies", "phonon_density_of_states",
-        "radial_distribution", "lattice_constants", "cell_angles",
+        "mode_gruneisen_parameters", "quasi_harmonic_lattice_constants", "radial_distribution",
+        "lattice_constants", "cell_angles",
     }
 )  # fmt: skip
 
@@ -74,6 +90,7 @@ __all__ = [
     "Observable",
     "angle",
     "area",
+    "born_stability",
     "bulk_modulus",
     "cell_angles",
     "coordination",
@@ -82,17 +99,23 @@ __all__ = [
     "elastic_constants",
     "energy",
     "energy_per_atom",
+    "gruneisen_parameter",
     "heat_capacity",
     "lattice_constants",
     "mean_squared_displacement",
+    "mode_gruneisen_parameters",
     "parse",
     "phonon_density_of_states",
     "phonon_frequencies",
     "poisson_ratio",
     "pressure",
+    "quasi_harmonic_bulk_modulus",
+    "quasi_harmonic_lattice_constants",
+    "quasi_harmonic_volume",
     "radial_distribution",
     "shear_modulus",
     "stress",
+    "thermal_expansion",
     "universal_anisotropy",
     "vibrational_entropy",
     "vibrational_free_energy",

@@ -7,13 +7,17 @@ from typing import Any, SupportsIndex
 import numpy as np
 from jaxtyping import Array, Float
 
-from mdsens.arrays import array_module, on_device
+from mdsens.arrays import array_module, in_numpy, on_device
 from mdsens.errors import InputError
 from mdsens.observables.observable import Observable, name_of
+from mdsens.particles.constraints import require_unconstrained
 from mdsens.relaxation import Equilibrium
-from mdsens.units import size_of_unit
+from mdsens.units import in_dimensions, size_of_unit, unit_name
 from mdsens.values import boolean, choice, integer, is_traced
 
+#: Stiffnesses that differ by less than this part of the largest are equal: forces of 1e-8 that a
+#: relaxation leaves split what symmetry makes equal by some 1e-7 in soft crystals.
+SAME = 1e-6
 #: Ways to average over all orientations: of Voigt, of Reuss, and their mean, of Hill.
 AVERAGES = ("voigt", "reuss", "hill")
 
@@ -126,6 +130,63 @@ def universal_anisotropy(relaxed_ions: bool = True) -> Observable:
     return _anisotropy(boolean(relaxed_ions, "universal_anisotropy: relaxed_ions"))
 
 
+def born_stability(relaxed_ions: bool = True) -> Observable:
+    """Least stiffness of a crystal, negative where a strain grows by itself under its load.
+
+    The least eigenvalue of the stress-strain coefficients B, symmetrised, as a tensor: with shears
+    as sqrt(2) e_xy, so that it does not depend on the axes. A crystal under a stress is held by B,
+    which `elastic_constants` are, not by second derivatives of its energy: T. H. K. Barron, M. L.
+    Klein, Proc. Phys. Soc. 85, 523 (1965); J. Wang, J. Li, S. Yip, S. Phillpot, D. Wolf,
+    Phys. Rev. B 52, 12627 (1995). Without a stress the criterion is that of M. Born, Proc. Camb.
+    Phil. Soc. 36, 160 (1940). What breaks up a cell into several, such as a soft phonon, is no
+    strain, and is not seen.
+
+    Least eigenvalues of which several are equal (within 1e-6 of the largest) have the derivative of
+    their mean.
+
+    Arguments:
+        relaxed_ions: as in `elastic_constants`.
+
+    Returns:
+        The Observable, in GPa; in N/m in two dimensions.
+
+    Raises:
+        InputError: as of `elastic_constants`.
+    """
+    return _born_stability(boolean(relaxed_ions, "born_stability: relaxed_ions"))
+
+
+@functools.cache
+def _born_stability(relaxed: bool) -> Observable:
+    name = _named("born_stability", relaxed)
+
+    def held(equilibrium: Equilibrium) -> tuple[Any, Any]:
+        displacements = _displacements(equilibrium) if relaxed else None
+        stiffness = _as_tensor(_constants(equilibrium, displacements))
+        xp = array_module(stiffness)
+        values, vectors = xp.linalg.eigh(stiffness)
+        least = values <= values[0] + SAME * xp.max(xp.abs(values))
+        # The projection onto the strains of least stiffness, over their number: the mean over them.
+        return displacements, (vectors * least) @ vectors.T / xp.sum(least)
+
+    def value(equilibrium: Equilibrium, found: tuple[Any, Any]) -> Float[Array, ""]:
+        displacements, projection = found
+        stiffness, projection = in_numpy((_constants(equilibrium, displacements), projection))
+        return on_device((_as_tensor(stiffness) * projection).sum())
+
+    def require(equilibrium: Equilibrium) -> None:
+        _require_bulk(name, equilibrium)
+
+    return Observable(name, "modulus", value, stationary=held, require=require)
+
+
+def _as_tensor(constants: Float[Any, "V V"]) -> Float[Any, "V V"]:
+    """The symmetric part, with shears that count twice: a matrix with the tensor's eigenvalues."""
+    dimension = 3 if len(constants) == 6 else 2
+    weights = np.where(np.arange(len(constants)) < dimension, 1.0, np.sqrt(2.0))
+    return (constants + constants.T) / 2 * np.outer(weights, weights)
+
+
 @functools.cache
 def _all_constants(relaxed: bool) -> Observable:
     name = _named("elastic_constants", relaxed)
@@ -228,18 +289,25 @@ def _observable(
         return on_device(of_constants(_constants(equilibrium, displacements)))
 
     def require(equilibrium: Equilibrium) -> None:
-        pbc, spatial = equilibrium.system.pbc, equilibrium.system.dimension
-        if not all(pbc):
-            raise InputError(
-                f"{name} with pbc = {pbc}: elastic constants are those of a body that is periodic "
-                "in every direction; of slabs and wires take energies under strain"
-            )
+        _require_bulk(name, equilibrium)
+        spatial = equilibrium.system.dimension
         if last > spatial * (spatial + 1) // 2:
             raise InputError(f"{name}: in two dimensions there are components 1, 2 and 3 alone")
 
     if relaxed:
         return Observable(name, dimension, value, stationary=_displacements, require=require)
     return Observable(name, dimension, clamped_value, require=require)
+
+
+def _require_bulk(name: str, equilibrium: Equilibrium) -> None:
+    """Raise InputError for slabs, wires and clusters, and for atoms under constraints."""
+    require_unconstrained(equilibrium.system.constraints, name)
+    pbc = equilibrium.system.pbc
+    if not all(pbc):
+        raise InputError(
+            f"{name} with pbc = {pbc}: elastic constants are those of a body that is periodic "
+            "in every direction; of slabs and wires take energies under strain"
+        )
 
 
 def _displacements(equilibrium: Equilibrium) -> Float[Any, "V N D"]:
@@ -261,12 +329,13 @@ def _require_minimum(equilibrium: Equilibrium) -> None:
     """Raise InputError where ions have no place to relax to."""
     if is_traced((equilibrium.q, equilibrium.landscape)):
         return
-    certificate = equilibrium.at_fixed_cell.certificate
+    certificate, system = equilibrium.at_fixed_cell.certificate, equilibrium.system
     if not certificate.stable:
+        unit = unit_name(in_dimensions("energy/length^2", system.dimension), system.units)
         raise InputError(
             f"elastic constants of {certificate.title} (lowest eigenvalue "
-            f"{certificate.lowest_eigenvalue_text}): ions that relax in a strain would leave it; "
-            "displace the atoms a little and relax again, or give relaxed_ions=False"
+            f"{certificate.lowest_eigenvalue_text} {unit}): ions that relax in a strain would "
+            "leave it; displace the atoms a little and relax again, or give relaxed_ions=False"
         )
 
 

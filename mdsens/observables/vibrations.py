@@ -7,13 +7,14 @@ from typing import Any
 import ase.units
 import jax
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from mdsens.arrays import array_module, in_numpy, on_device
 from mdsens.errors import InputError
 from mdsens.mechanics.vibrations import Modes
 from mdsens.observables.observable import Observable, bin_labels, name_of
 from mdsens.observables.waves import LowestWaves, MeshOfWaves, OneWave
+from mdsens.particles import System
 from mdsens.particles.masses import Masses
 from mdsens.relaxation import Equilibrium
 from mdsens.units import size_of_unit
@@ -164,7 +165,7 @@ def phonon_density_of_states(
     if width is not None:
         width = real(width, f"{kind}: width", above=0.0)
     given = Masses.given(masses, f"{kind}: masses")
-    return _density_of_states(f_max, _checked_mesh(kind, mesh), bins, width, given)
+    return _density_of_states(f_max, checked_mesh(kind, mesh), bins, width, given)
 
 
 @functools.cache
@@ -196,7 +197,7 @@ def _phonon_frequencies(
 
 
 #: Of each kind its dimension, and what a vibration adds to it, of y = h f / k T.
-_KINDS: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
+KINDS: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
     "zero_point_energy": ("energy", lambda xp, y: 0.5 * y),
     "vibrational_free_energy": ("energy", lambda xp, y: 0.5 * y + xp.log(-xp.expm1(-y))),
     "vibrational_entropy": (
@@ -211,10 +212,10 @@ def _thermal(kind: str, temperature: Any, mesh: Any, masses: Any) -> Observable:
     if kind != "zero_point_energy":
         temperature = real(temperature, f"{kind}: temperature", above=0.0)
     given = Masses.given(masses, f"{kind}: masses")
-    return _thermal_observable(kind, temperature, _checked_mesh(kind, mesh), given)
+    return _thermal_observable(kind, temperature, checked_mesh(kind, mesh), given)
 
 
-def _checked_mesh(kind: str, mesh: Any) -> int | tuple[int, ...] | None:
+def checked_mesh(kind: str, mesh: Any) -> int | tuple[int, ...] | None:
     """A number of wave vectors, or several."""
     if mesh is None:
         return None
@@ -230,37 +231,65 @@ def _thermal_observable(
 ) -> Observable:
     given = (mesh, masses.argument)
     name = name_of(kind, *(given if temperature is None else (temperature, *given)))
-    dimension, of_vibration = _KINDS[kind]
-    waves = _mesh_of_waves(masses, mesh)
-    # At zero temperature h f itself is what counts.
-    thermal_energy = 1.0 if temperature is None else ase.units.kB * temperature
+    waves = mesh_of_waves(masses, mesh)
 
     def value(equilibrium: Equilibrium, modes: Modes) -> Float[Array, ""]:
-        squares = in_numpy(waves.squares(equilibrium, modes))
-        weights, still = waves.weights(equilibrium.system), in_numpy(modes.still)
-        xp = array_module((squares, still))
-        counted = ~still & (squares > 0.0)
-        y = REDUCED_PLANCK / thermal_energy * xp.sqrt(xp.where(counted, squares, 1.0))
-        found = xp.sum(weights[:, None] * xp.where(counted, of_vibration(xp, y), 0.0))
-        # What is imaginary has no energy; where that may be said, it is.
-        found = xp.where(xp.any(~still & (squares < 0.0)), np.nan, found)
-        return on_device(found * (thermal_energy if dimension == "energy" else ase.units.kB))
+        squares, still = waves.squares(equilibrium, modes), modes.still
+        weights = waves.weights(equilibrium.system)
+        return on_device(sum_over_vibrations(kind, temperature, squares, still, weights))
 
     def require(equilibrium: Equilibrium) -> None:
-        if equilibrium.system.units != "ase":
-            raise InputError(
-                f"{name} in reduced units: they have no Planck constant and no kelvin; give the "
-                "system units='ase'"
-            )
+        require_kelvin(equilibrium.system, name)
         waves.require(equilibrium.system, name)
 
+    dimension = KINDS[kind][0]
     return Observable(name, dimension, value, stationary=waves.stable_modes, require=require)
 
 
+def sum_over_vibrations(
+    kind: str,
+    temperature: float | None,
+    squares: Float[Any, "*P Q F"],
+    still: Bool[Any, "*P Q F"],
+    weights: Float[np.ndarray, " Q"],
+) -> Float[Any, "*P"]:
+    """What vibrations add up to: an energy, or an entropy in eV/K.
+
+    Arguments:
+        kind: one of `KINDS`.
+        temperature: in K; None for the energy at zero temperature.
+        squares: of angular frequencies, shape (..., Q, F), eV/Ang^2/u.
+        still: shape (..., Q, F), what does not vibrate.
+        weights: shape (Q,), of the wave vectors.
+
+    Returns:
+        The sums, shape (...); not a number where a vibration is imaginary.
+    """
+    squares, still = in_numpy((squares, still))
+    xp, (dimension, of_vibration) = array_module((squares, still)), KINDS[kind]
+    # At zero temperature h f itself is what counts.
+    thermal_energy = 1.0 if temperature is None else ase.units.kB * temperature
+    counted = ~still & (squares > 0.0)
+    y = REDUCED_PLANCK / thermal_energy * xp.sqrt(xp.where(counted, squares, 1.0))
+    found = xp.einsum("q,...qf->...", weights, xp.where(counted, of_vibration(xp, y), 0.0))
+    # What is imaginary has no energy; where that may be said, it is.
+    found = xp.where(xp.any(~still & (squares < 0.0), axis=(-2, -1)), np.nan, found)
+    return found * (thermal_energy if dimension == "energy" else ase.units.kB)
+
+
 @functools.cache
-def _mesh_of_waves(masses: Masses, counts: int | tuple[int, ...] | None) -> MeshOfWaves:
+def mesh_of_waves(masses: Masses, counts: int | tuple[int, ...] | None) -> MeshOfWaves:
     """One for all observables that ask for the same, so that modes are found once."""
     return MeshOfWaves(masses, counts)
+
+
+def require_kelvin(system: System, name: str) -> None:
+    """Raise InputError where a temperature has no meaning."""
+    if system.units != "ase":
+        raise InputError(
+            f"{name} in reduced units: they have no Planck constant and no kelvin; give the "
+            "system units='ase'"
+        )
 
 
 @functools.cache
@@ -277,7 +306,7 @@ def _density_of_states(
     name = name_of(
         "phonon_density_of_states", f_max, mesh, None if default else bins, width, masses.argument
     )
-    waves = _mesh_of_waves(masses, mesh)
+    waves = mesh_of_waves(masses, mesh)
 
     def value(equilibrium: Equilibrium, modes: Modes) -> Float[Array, " bins"]:
         squares = in_numpy(waves.squares(equilibrium, modes))

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from mdsens.arrays import array_module, in_numpy, on_device
 from mdsens.errors import InputError
+from mdsens.mechanics.gruneisen import ModesInVolume, modes_in_volume, squares_and_slopes
 from mdsens.mechanics.vibrations import (
     Modes,
     lowest_vibrational_modes,
@@ -18,6 +19,7 @@ from mdsens.mechanics.vibrations import (
     vibrational_modes,
 )
 from mdsens.particles import EdgeList, System
+from mdsens.particles.constraints import require_unconstrained
 from mdsens.particles.masses import Masses
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation import Equilibrium
@@ -71,20 +73,52 @@ class Waves:
 
         return equilibrium.once("squares_of_modes", modes, compute)
 
-    def _given(
-        self, held: Equilibrium
-    ) -> tuple[System, Potential, EdgeList, Float[np.ndarray, "Q D"], Float[Any, " N"]]:
-        """System, potential, edges, wave vectors, and inverse roots of masses."""
-        system, backbone = held.system, held.backbone
+    def modes_in_volume(self, equilibrium: Equilibrium) -> ModesInVolume:
+        """The modes of an equilibrium, and how they change with the volume."""
+        held = equilibrium.at_fixed_cell
+        *_, vectors, inverse_roots = self._given(held)
+        expansion = in_numpy(equilibrium.displacements_in_strain)[: held.system.dimension]
+        displacements = expansion.sum(axis=0) / held.system.dimension
+        return modes_in_volume(held.backbone, held.q, vectors, inverse_roots, displacements)
+
+    def squares_and_slopes(
+        self, equilibrium: Equilibrium, held: ModesInVolume
+    ) -> tuple[Float[Any, "Q F"], Float[Any, "Q F"]]:
+        """Squares of angular frequencies, and their slopes in the logarithm of the volume.
+
+        Arguments:
+            equilibrium: where they may be traced.
+            held: its modes and their changes.
+
+        Returns:
+            Two of shape (Q, F), energy/length^2/mass.
+        """
+
+        def compute() -> tuple[Float[Array, "Q F"], Float[Array, "Q F"]]:
+            at_rest = equilibrium.at_fixed_cell
+            *_, vectors, inverse_roots = self._given(at_rest)
+            given = at_rest.backbone, at_rest.q, on_device(vectors), inverse_roots
+            return squares_and_slopes(*given, held)
+
+        return equilibrium.once("squares_and_slopes", held, compute)
+
+    def inverse_roots(self, system: System) -> Float[Array, " N"]:
+        """One over the root of each atom's mass; 0 for one that is fixed."""
         inverse_roots: Any = 1.0 / np.sqrt(self.masses.of(system))
         fixed, species = known = in_numpy((system.fixed, system.species))
         xp = array_module(known)
         if self.masses.by_atom is None:
             inverse_roots = xp.asarray(inverse_roots)[species]
         # What is fixed is as good as infinitely heavy.
-        inverse_roots = on_device(xp.where(fixed, 0.0, inverse_roots))
+        return on_device(xp.where(fixed, 0.0, inverse_roots))
+
+    def _given(
+        self, held: Equilibrium
+    ) -> tuple[System, Potential, EdgeList, Float[np.ndarray, "Q D"], Float[Any, " N"]]:
+        """System, potential, edges, wave vectors, and inverse roots of masses."""
+        system, backbone = held.system, held.backbone
         of_system = system, backbone.potential, backbone.edge_list
-        return *of_system, self.vectors(system), inverse_roots
+        return *of_system, self.vectors(system), self.inverse_roots(system)
 
     def require(self, system: System, name: str) -> None:
         """Raise InputError where a system has no such waves, or too many of them.
@@ -93,6 +127,7 @@ class Waves:
             system: the system.
             name: of the observable, for the message.
         """
+        require_unconstrained(system.constraints, name)
         self.masses.require(system, name)
         vibrations = system.atom_count * system.dimension
         if vibrations > MOST_VIBRATIONS:
@@ -192,11 +227,21 @@ class MeshOfWaves(Waves):
     def stable_modes(self, equilibrium: Equilibrium) -> Modes:
         """The modes; an error where one of them is imaginary."""
         modes = self.modes(equilibrium)
+        self.require_stable(equilibrium.system, modes)
+        return modes
+
+    def stable_modes_in_volume(self, equilibrium: Equilibrium) -> ModesInVolume:
+        """The modes, and how they change with the volume; an error where one is imaginary."""
+        found = self.modes_in_volume(equilibrium)
+        self.require_stable(equilibrium.system, found.modes)
+        return found
+
+    def require_stable(self, system: System, modes: Modes) -> None:
+        """Raise InputError where one of the modes of a system is imaginary."""
         if is_traced(modes):
-            return modes
+            return
         squares = np.asarray(modes.squares)
         if (squares < 0.0).any():
-            system = equilibrium.system
             unit = "THz" if system.units == "ase" else "in reduced units"
             lowest = np.sqrt(-squares.min()) / (
                 2.0 * np.pi * size_of_unit("frequency", system.units)
@@ -208,7 +253,6 @@ class MeshOfWaves(Waves):
                 "is a saddle, not a place of rest; displace the atoms of a larger cell, and relax "
                 "again"
             )
-        return modes
 
     def require(self, system: System, name: str) -> None:
         """Also where it has waves along a direction that is not periodic."""

@@ -1,6 +1,7 @@
 """System: positions, cell, species, boundaries and fixed atoms; from ASE and back."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,11 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mdsens.arrays import array_module, on_device
 from mdsens.errors import InputError
+from mdsens.particles.constraints import (
+    Constraints,
+    constraints_for_ase,
+    constraints_of,
+)
 from mdsens.particles.frames import require_whole_frames
 from mdsens.particles.lattice import completed_cell
 from mdsens.particles.precision import require_double_precision
@@ -30,8 +36,10 @@ from mdsens.values import (
     instance,
     integer,
     is_traced,
+    items,
     listing,
     mask,
+    real,
     real_array,
     shown,
 )
@@ -58,16 +66,18 @@ class System(Summarised, eqx.Module):
         fixed: which atoms are constrained to stay where they are: a mask of shape (N,), or indices
             of atoms. None: none is.
         units: ``"ase"`` (eV, Angstrom) or ``"reduced"``.
+        constraints: what atoms may do beside that, as ``with_constraints`` takes it.
 
     Raises:
-        InputError: empty, wrong shapes or kinds of values, not finite, or a periodic cell without
-            volume.
+        InputError: empty, wrong shapes or kinds of values, not finite, a periodic cell without
+            volume, or constraints that are not supported.
     """
 
     positions: Float[Array, "N D"]
     cell: Float[Array, "D D"]
     species: Int[Array, " N"]
     fixed: Bool[Array, " N"]
+    constraints: Constraints | None
     symbols: tuple[str, ...] = eqx.field(static=True)
     pbc: tuple[bool, ...] = eqx.field(static=True)
     units: str = eqx.field(static=True)
@@ -81,6 +91,7 @@ class System(Summarised, eqx.Module):
         pbc: Any = None,
         fixed: Any = None,
         units: str = "ase",
+        constraints: Sequence[Any] | None = None,
     ):
         require_double_precision()
         if isinstance(positions, ase.Atoms):
@@ -97,6 +108,9 @@ class System(Summarised, eqx.Module):
         self.fixed = _mask(fixed, count)
         self.pbc = _boundaries(cell is not None if pbc is None else pbc, dimension)
         self.cell = _cell(np.zeros((dimension, dimension)) if cell is None else cell, self.pbc)
+        self.constraints = None
+        if constraints is not None:
+            self.fixed, self.constraints = self._constrained(constraints)
 
     @property
     def atom_count(self) -> int:
@@ -164,12 +178,91 @@ class System(Summarised, eqx.Module):
         """
         return eqx.tree_at(lambda system: system.fixed, self, _mask(fixed, self.atom_count))
 
+    def with_constraints(self, constraints: Sequence[Any], masses: Any = None) -> "System":
+        """This system with what its atoms may do, in place of what it had beside fixed atoms.
+
+        Linear constraints are about displacements from where the atoms are now; in a cell that
+        relaxes, as the cell has them. Bonds keep their lengths, and are told with the nearest image
+        of their end.
+
+        Arguments:
+            constraints: those of ``ase.constraints``: FixAtoms, FixCartesian, FixScaled,
+                FixedPlane, FixedLine, FixCom, FixSubsetCom, FixedMode, FixBondLengths, FixInternals
+                with bonds and sums of these, and FixSymmetry.
+            masses: shape (N,), in any unit, for the centre of mass; None: those of the elements.
+
+        Returns:
+            The System; atoms that cannot move at all are among its fixed ones.
+
+        Raises:
+            InputError: another constraint, an atom that is not there, bonds that depend on one
+                another, or as many constraints between atoms as no memory holds.
+        """
+        fixed, found = self._constrained(constraints, masses)
+        with_both = eqx.tree_at(lambda system: system.fixed, self, fixed)
+        return eqx.tree_at(
+            lambda system: system.constraints, with_both, found, is_leaf=lambda leaf: leaf is None
+        )
+
+    def with_symmetry(self, tolerance: float = 0.01) -> "System":
+        """This system, refined to the symmetry that it has and constrained to keep it.
+
+        Atoms, and a cell that relaxes, keep the operations of the space group that spglib finds.
+
+        Arguments:
+            tolerance: how far atoms may be from where the symmetry has them, length.
+
+        Returns:
+            The System.
+
+        Raises:
+            InputError: a system in two dimensions, or without three lattice vectors.
+        """
+        tolerance = real(tolerance, "tolerance", above=0.0)
+        if self.dimension != 3 or is_traced(self.cell) or not float(self.volume) > 0.0:
+            raise InputError(
+                "a symmetry is that of three dimensions and a full cell: give the system three "
+                "lattice vectors"
+            )
+        atoms = self.to_ase()
+        held = [] if self.constraints is None else atoms.constraints
+        atoms.set_constraint()
+        # What is no chemical element is told from others all the same.
+        atoms.set_atomic_numbers(np.asarray(self.species) + 1)
+        kept = ase.constraints.FixSymmetry(atoms, symprec=tolerance)
+        refined = self.with_cell(atoms.cell[:]).with_positions(atoms.positions)
+        return refined.with_constraints([*held, kept])
+
+    def _constrained(
+        self, constraints: Sequence[Any], masses: Any = None
+    ) -> tuple[Array, Constraints | None]:
+        """Which atoms are fixed, and what else they are constrained to."""
+        given = items(constraints)
+        if given is None:
+            raise InputError(
+                f"constraints = {shown(constraints)}: give a list of those of ase.constraints"
+            )
+        if is_traced((self.positions, self.cell, self.fixed)):
+            raise InputError(
+                "constraints are given while JAX traces: give them to the system before"
+            )
+        names = [self.symbols[index] for index in np.asarray(self.species)]
+        atoms = self._new_atoms(names)
+        atoms.positions[:, : self.dimension] = np.asarray(self.positions)
+        atoms.cell[: self.dimension, : self.dimension] = np.asarray(self.cell)
+        if masses is not None:
+            atoms.set_masses(real_array(masses, "masses", (self.atom_count,)))
+        fixed = np.flatnonzero(np.asarray(self.fixed))
+        held = [ase.constraints.FixAtoms(indices=fixed)] if len(fixed) else []
+        mask, found = constraints_of([*held, *given], atoms, self.dimension)
+        return on_device(mask), found
+
     @staticmethod
     def from_ase(atoms: ase.Atoms, dimension: int = 3, units: str = "ase") -> "System":
         """Take a structure from ASE.
 
         Arguments:
-            atoms: the structure; its FixAtoms constraints are honoured.
+            atoms: the structure; its constraints are honoured as by ``with_constraints``.
             dimension: 3, or 2 for the xy plane (all atoms must share one z).
             units: ``"ase"`` (eV, Angstrom) or ``"reduced"``.
 
@@ -177,7 +270,7 @@ class System(Summarised, eqx.Module):
             The System.
 
         Raises:
-            InputError: a constraint other than FixAtoms, sites that several species share, or a
+            InputError: a constraint that is not supported, sites that several species share, or a
                 structure that is not flat.
         """
         instance(atoms, "atoms", ase.Atoms, "an ase.Atoms")
@@ -188,17 +281,21 @@ class System(Summarised, eqx.Module):
         names = species_names(atoms)
         symbols = tuple(dict.fromkeys(names))
         order = {name: index for index, name in enumerate(symbols)}
-        return System(
+        fixed, constraints = constraints_of(atoms.constraints, atoms, dimension)
+        free = System(
             *coordinates(atoms, dimension),
             symbols,
             np.array([order[name] for name in names]),
             atoms.pbc[:dimension],
-            _fixed_atoms(atoms),
+            fixed,
             units,
+        )
+        return eqx.tree_at(
+            lambda system: system.constraints, free, constraints, is_leaf=lambda leaf: leaf is None
         )
 
     def to_ase(self, like: ase.Atoms | None = None) -> ase.Atoms:
-        """Give the structure to ASE: two-dimensional ones at z = 0, fixed atoms as FixAtoms.
+        """Give the structure to ASE: two-dimensional ones at z = 0, with its constraints.
 
         Species that are no chemical elements become ``X``; their names are kept in the array
         ``species_name``, from which ``from_ase`` takes them back.
@@ -222,8 +319,12 @@ class System(Summarised, eqx.Module):
         atoms.set_positions(positions, apply_constraint=False)
         atoms.set_cell(cell, apply_constraint=False)
         fixed = np.asarray(self.fixed)
-        if not np.array_equal(_fixed_atoms(atoms, refuse=False), fixed):
+        if not np.array_equal(_fixed_atoms(atoms), fixed) or (
+            like is None and self.constraints is not None
+        ):
             kept = [one for one in atoms.constraints if not _is_fix_atoms(one)]
+            if like is None and self.constraints is not None:
+                kept = constraints_for_ase(self.constraints, atoms, fixed)
             indices = np.flatnonzero(fixed)
             held = [ase.constraints.FixAtoms(indices=indices)] if len(indices) else []
             atoms.set_constraint([*kept, *held])
@@ -259,7 +360,7 @@ class System(Summarised, eqx.Module):
 
     def _summary(self) -> Summary | None:
         leaves = jax.tree.leaves(self)
-        known = len(leaves) == 4 and all(eqx.is_array(leaf) for leaf in leaves)
+        known = all(eqx.is_array(leaf) for leaf in leaves)
         if not known or is_traced(leaves) or self.positions.ndim != 2:
             return None  # Being traced, or several side by side, as vmap makes them.
         facts = [("species", self._formula), ("periodic", self._periodic)]
@@ -274,6 +375,7 @@ class System(Summarised, eqx.Module):
             facts.append(("volume", f"{float(self.volume):.8g} {unit}"))
         fixed = int(np.asarray(self.fixed).sum())
         facts += [("fixed", f"{fixed} atoms")] if fixed else []
+        facts += [("constraints", str(self.constraints))] if self.constraints is not None else []
         atoms = "1 atom" if self.atom_count == 1 else f"{self.atom_count} atoms"
         return Summary(f"System of {atoms} in {self.dimension} dimensions", facts)
 
@@ -291,6 +393,7 @@ class System(Summarised, eqx.Module):
         return (
             f"System({self._formula}, {self.dimension}D, periodic: {self._periodic}"
             + (f", {fixed_count} fixed" if fixed_count else "")
+            + (f", {self.constraints}" if self.constraints is not None else "")
             + ")"
         )
 
@@ -480,15 +583,10 @@ def _is_fix_atoms(constraint: Any) -> bool:
     return isinstance(constraint, ase.constraints.FixAtoms)
 
 
-def _fixed_atoms(atoms: ase.Atoms, refuse: bool = True) -> np.ndarray:
-    """Which atoms FixAtoms holds; other constraints are refused, or else passed over."""
+def _fixed_atoms(atoms: ase.Atoms) -> np.ndarray:
+    """Which atoms FixAtoms holds; other constraints are passed over."""
     fixed = np.zeros(len(atoms), bool)
-    for constraint in atoms.constraints:
-        if _is_fix_atoms(constraint):
-            # An atom that is named twice is constrained all the same.
-            fixed[index_array(constraint.index, "indices of FixAtoms", len(atoms))] = True
-        elif refuse:
-            raise InputError(
-                f"constraint {type(constraint).__name__} is not supported: FixAtoms is; remove it"
-            )
+    for constraint in filter(_is_fix_atoms, atoms.constraints):
+        # An atom that is named twice is constrained all the same.
+        fixed[index_array(constraint.index, "indices of FixAtoms", len(atoms))] = True
     return fixed

@@ -1,8 +1,11 @@
-"""Figures from results: structures with sensitivity vectors, bars, convergence, ensembles."""
+"""Figures from results: structures with sensitivity vectors, bars, moduli, curves, ensembles."""
 
 from mdsens.plots.bars import LOGARITHMIC, ZERO_COLOR, sensitivities, sensitivities_figure
+from mdsens.plots.energy_volume import energy_volume, energy_volume_figure
 from mdsens.plots.ensembles import RATTLER_COLOR, draw_ensemble, ensemble_figure
 from mdsens.plots.histories import convergence, convergence_figure
+from mdsens.plots.moduli import youngs_modulus, youngs_modulus_figure
+from mdsens.plots.phonons import phonon_bands, phonon_bands_figure
 from mdsens.plots.structures import (
     ARROW_COLOR,
     FIXED_COLOR,
@@ -17,11 +20,12 @@ from mdsens.plots.structures import (
     structure_figure,
     structure_figures,
 )
-from mdsens.plots.style import BAR_COLOR, pretty_unit, write_figures
+from mdsens.plots.style import BAR_COLOR, DERIVATIVE_COLORS, pretty_unit, write_figures
 
 __all__ = [
     "ARROW_COLOR",
     "BAR_COLOR",
+    "DERIVATIVE_COLORS",
     "FIXED_COLOR",
     "LOGARITHMIC",
     "MOST_ARROWS",
@@ -34,9 +38,13 @@ __all__ = [
     "diameters_of",
     "draw_ensemble",
     "draw_structure",
+    "energy_volume",
+    "energy_volume_figure",
     "ensemble_figure",
     "motion_error",
     "non_affine",
+    "phonon_bands",
+    "phonon_bands_figure",
     "pretty_unit",
     "sensitivities",
     "sensitivities_figure",
@@ -44,4 +52,6 @@ __all__ = [
     "structure_figure",
     "structure_figures",
     "write_figures",
+    "youngs_modulus",
+    "youngs_modulus_figure",
 ]

@@ -8,13 +8,21 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
+from numpy.typing import ArrayLike
+
+from mdsens.markup import for_figure
 
 #: Colour of bars and curves.
 BAR_COLOR = "#0072B2"
 #: Colour of curves of another quantity, with an axis of its own.
 OTHER_COLOR = "#D55E00"
+#: Colours of derivatives from negative to positive: grey, which is seen on white, where they are 0.
+DERIVATIVE_COLORS = LinearSegmentedColormap.from_list(
+    "derivatives", ["#004F7C", "#2E8BC0", "#CFCFCF", "#E58A3C", "#A33F00"]
+)
 
 
 def pretty_unit(unit: str) -> str:
@@ -32,6 +40,47 @@ def pretty_unit(unit: str) -> str:
         return "reduced units"
     unit = unit.replace("Ang", "Å").replace("degree", "°")
     return re.sub(r"\^(\d)", lambda found: "⁰¹²³⁴⁵⁶⁷⁸⁹"[int(found[1])], unit)
+
+
+def around_zero(values: ArrayLike) -> Normalize:
+    """The scale of colours of derivatives: as far to negative as to positive ones.
+
+    Arguments:
+        values: the derivatives; what is not finite does not count.
+
+    Returns:
+        Symmetric limits; those of 1 where nothing is but zero.
+    """
+    sizes = np.abs(np.asarray(values, float))
+    largest = float(sizes[np.isfinite(sizes)].max(initial=0.0)) or 1.0
+    return Normalize(-largest, largest)
+
+
+def with_unit(text: str, unit: str) -> str:
+    """What an axis or a bar of colours shows, with its unit.
+
+    Arguments:
+        text: e.g. ``"energy"``.
+        unit: e.g. ``"eV/Ang^3"``; ``"1"`` and nothing for pure numbers.
+
+    Returns:
+        E.g. ``"energy (eV/Å³)"``.
+    """
+    pretty = pretty_unit(unit)
+    return f"{text} ({pretty})" if pretty else text
+
+
+def derivative_name(quantity: str, parameter: str) -> str:
+    """What a derivative is called in figures.
+
+    Arguments:
+        quantity: what is differentiated, e.g. ``"E"``.
+        parameter: name of the parameter.
+
+    Returns:
+        E.g. ``"dE / d sigma"``.
+    """
+    return f"d{quantity} / d {for_figure(parameter)}"
 
 
 def new_figure(size: tuple[float, float]) -> Figure:

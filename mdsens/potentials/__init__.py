@@ -1,7 +1,16 @@
 """Energies as functions of edges; one file per family."""
 
+from mdsens.potentials.combined import PotentialSum, ScaledPotential
 from mdsens.potentials.embedded_atom import EmbeddedAtomPotential, SuttonChen
 from mdsens.potentials.pair import LennardJones, Morse, PairPotential, TruncatedPairPotential
+from mdsens.potentials.pair_laws import (
+    ZBL,
+    Buckingham,
+    DampedShiftedCoulomb,
+    InversePower,
+    Mie,
+    Yukawa,
+)
 from mdsens.potentials.parameters import Parameter, parameter
 from mdsens.potentials.potential import Potential
 from mdsens.potentials.repulsive import WCA, SoftSphere
@@ -9,26 +18,40 @@ from mdsens.potentials.stillinger_weber import StillingerWeber
 
 #: What a study file calls each potential.
 BY_NAME: dict[str, type[Potential]] = {
+    "buckingham": Buckingham,
+    "damped-shifted-coulomb": DampedShiftedCoulomb,
+    "inverse-power": InversePower,
     "lennard-jones": LennardJones,
+    "mie": Mie,
     "morse": Morse,
     "soft-sphere": SoftSphere,
     "stillinger-weber": StillingerWeber,
     "sutton-chen": SuttonChen,
     "wca": WCA,
+    "yukawa": Yukawa,
+    "zbl": ZBL,
 }
 
 __all__ = [
     "BY_NAME",
     "WCA",
+    "ZBL",
+    "Buckingham",
+    "DampedShiftedCoulomb",
     "EmbeddedAtomPotential",
+    "InversePower",
     "LennardJones",
+    "Mie",
     "Morse",
     "PairPotential",
     "Parameter",
     "Potential",
+    "PotentialSum",
+    "ScaledPotential",
     "SoftSphere",
     "StillingerWeber",
     "SuttonChen",
     "TruncatedPairPotential",
+    "Yukawa",
     "parameter",
 ]

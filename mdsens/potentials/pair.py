@@ -70,6 +70,19 @@ class PairPotential(Potential):
         Returns:
             D rows of D components, each (K, C), energy/length^2; zero where there is no edge.
         """
+        return radial_hessian(edges, *self.slopes_and_curvatures(edges))
+
+    def slopes_and_curvatures(
+        self, edges: Edges
+    ) -> tuple[Float[Array, "K C"], Float[Array, "K C"]]:
+        """First and second derivative of each edge's pair energy in its length.
+
+        Arguments:
+            edges: D components of edge vectors, each (K, C), in units of length; mask; species.
+
+        Returns:
+            Shape (K, C) each, in energy/length and energy/length^2; zero where there is no edge.
+        """
         r = edges.distances
         pair, ones = self.per_pair(edges), jnp.ones_like(r)
 
@@ -77,7 +90,7 @@ class PairPotential(Potential):
             return jax.jvp(pair.truncated_pair_energies, (r,), (ones,))[1]
 
         slope, curvature = jax.jvp(slope_at, (r,), (ones,))
-        return radial_hessian(edges, slope, curvature)
+        return jnp.where(edges.mask, slope, 0.0), jnp.where(edges.mask, curvature, 0.0)
 
 
 def radial_hessian(

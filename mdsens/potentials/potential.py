@@ -74,6 +74,17 @@ class Potential(Summarised, Importable, eqx.Module):
             Shape (C,), in units of energy.
         """
 
+    def own_energies(self, species: Int[Array, " N"]) -> Float[Array, " N"] | None:
+        """Energy that each atom has by itself, whatever is around it; here there is none.
+
+        Arguments:
+            species: shape (N,), species index of each atom.
+
+        Returns:
+            Shape (N,), in units of energy; None where atoms have none.
+        """
+        return None
+
     def site_energies_and_gradients(
         self, edges: Edges
     ) -> tuple[Float[Array, " C"], tuple[Float[Array, "K C"], ...]]:
@@ -106,6 +117,11 @@ class Potential(Summarised, Importable, eqx.Module):
             Shape (C, K, K, D, D), in energy/length^2; zero where there is no edge.
         """
         (slots, atoms), dimension = edges.mask.shape, len(edges.vectors)
+        if self.pairwise:
+            # Half of a pair's energy is the atom's own, and no edge knows of another.
+            own = jnp.stack([jnp.stack(row) for row in self.edge_hessians(edges)])
+            each = 0.5 * own.transpose(3, 2, 0, 1)[:, :, None]
+            return each * jnp.eye(slots)[None, :, :, None, None]
 
         def column(slot: Array, axis: Array) -> Float[Array, "D K C"]:
             unit = jnp.zeros((dimension, slots, atoms)).at[axis, slot].set(1.0)
@@ -165,6 +181,18 @@ class Potential(Summarised, Importable, eqx.Module):
             NotImplementedError: the potential is not embedded.
         """
         raise NotImplementedError(f"{type(self).__name__} gives no radial_derivatives")
+
+    def __add__(self, other: "Potential") -> "Potential":
+        """The sum with another potential."""
+        from mdsens.potentials.combined import sum_of
+
+        return sum_of(self, other) if isinstance(other, Potential) else NotImplemented
+
+    def __rmul__(self, scale: Any) -> "Potential":
+        """A multiple of this potential."""
+        from mdsens.potentials.combined import ScaledPotential
+
+        return ScaledPotential(scale, self)
 
     def _change_of_gradients(
         self, edges: Edges, tangents: tuple[Float[Array, "K C"], ...]

@@ -208,6 +208,11 @@ def _check_cell(system: System, given: Options) -> None:
         raise InputError(
             f"{boundaries}: a cell can relax only where a direction is periodic; use cell=None"
         )
+    if system.constraints is not None and system.constraints.bonds is not None:
+        raise InputError(
+            f"cell = {shown(given.cell)} with {system.constraints}: a strain would change the "
+            "bonds that are held; use cell=None, or remove that constraint"
+        )
     if isinstance(cell, tuple) and len(cell) != len(names):
         raise InputError(f"cell = {shown(cell)}: give {voigt}")
     if given.stress is not None and len(given.stress) != len(names):

@@ -7,8 +7,10 @@ import scipy.sparse.linalg
 from jaxtyping import Array, Float
 
 from mdsens.linalg.null_space import is_null, orthonormal_rows
+from mdsens.mechanics.constrained_motion import IN_SPAN, ConstrainedMotion
 from mdsens.mechanics.enthalpy import Landscape, hessian_products
 from mdsens.mechanics.hessian_solver import HessianSolver
+from mdsens.resources import EIGENVECTOR_LIMIT
 from mdsens.summary import Summarised, Summary
 from mdsens.units import in_dimensions, unit_name
 
@@ -189,11 +191,12 @@ def certify(
     free = np.repeat(~constrained, q.shape[1])
     vectors = np.asarray(landscape.null_vectors(q)).reshape(-1, q.size)[:, free]
     basis = orthonormal_rows(vectors)
-    size = int(free.sum())
+    held = _held(landscape, free)
+    size = int(free.sum()) - len(held)
     if size == 0:
         values, floppy = np.zeros(0), np.zeros((0, q.size))
     elif jacobian is not None:
-        values, floppy = _dense_modes(jacobian, free, basis)
+        values, floppy = _dense_modes(jacobian, free, np.concatenate([basis, held]))
     elif solver is not None:
         values, floppy = np.array([solver.lowest_eigenvalue]), np.zeros((0, q.size))
     else:
@@ -202,6 +205,8 @@ def certify(
     system, dimension = landscape.system, landscape.system.dimension
     moving = ~np.asarray(system.fixed) & ~np.asarray(landscape.rattlers)
     translations = dimension if not np.asarray(system.fixed).any() and moving.any() else 0
+    if translations and landscape.motion is not None:
+        translations = _translations(landscape.motion, moving)
     cell = landscape.relaxing_cell
     cell_modes = 0 if cell is None else dimension**2 - cell.strain_count
     return Certificate(
@@ -221,6 +226,32 @@ def certify(
         smax=smax,
         dimension=dimension,
     )
+
+
+def _held(landscape: Landscape, free: np.ndarray) -> np.ndarray:
+    """An orthonormal basis of what constraints let no atom do that is neither fixed nor a rattler.
+
+    Of sums of forces alone, where there is no dense matrix, it would be too large.
+    """
+    count, dimension = landscape.system.positions.shape
+    if landscape.motion is None or count * dimension > EIGENVECTOR_LIMIT:
+        return np.zeros((0, int(free.sum())))
+    of_atoms = free[: count * dimension]
+    held = landscape.motion.held_directions().reshape(-1, count * dimension)
+    held = held[:, of_atoms]
+    # Directions of atoms that are fixed are held too, and have no part in what is left.
+    values, vectors = np.linalg.eigh(held.T @ held)
+    basis = vectors[:, values > 0.5].T
+    return np.pad(basis, ((0, 0), (0, int(free.sum()) - basis.shape[1])))
+
+
+def _translations(motion: ConstrainedMotion, moving: np.ndarray) -> int:
+    """In how many directions constraints let all atoms move together."""
+    count, dimension = motion.tangent.shape
+    together = np.broadcast_to(np.eye(dimension)[:, None], (dimension, count, dimension))
+    together = together * moving[:, None] / np.sqrt(moving.sum())
+    apart = (together - np.asarray(motion.allowed(together))).reshape(dimension, -1)
+    return int((np.linalg.eigvalsh(apart @ apart.T) < IN_SPAN).sum())
 
 
 def _dense_modes(
@@ -251,6 +282,8 @@ def _lowest_by_lanczos(
     def product(vector: np.ndarray) -> np.ndarray:
         vector = vector.ravel()
         along = basis.T @ (basis @ vector)
+        if landscape.motion is not None:
+            along = along + _apart(landscape, free, vector - along)
         return _restricted_product(landscape, q, free, vector - along) + 2.0 * largest * along
 
     operator = scipy.sparse.linalg.LinearOperator((size, size), matvec=product, dtype=float)
@@ -260,6 +293,19 @@ def _lowest_by_lanczos(
         return_eigenvectors=False,
     )  # fmt: skip
     return np.sort(values)
+
+
+def _apart(landscape: Landscape, free: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    """The part of a vector that constraints hold."""
+    count, dimension = landscape.system.positions.shape
+    whole = np.zeros(len(free))
+    whole[free] = vector
+    of_atoms = whole[: count * dimension]
+    assert landscape.motion is not None
+    moves = np.asarray(landscape.motion.allowed(of_atoms.reshape(count, dimension)))
+    of_atoms -= moves.reshape(-1)
+    whole[count * dimension :] = 0.0
+    return whole[free]
 
 
 def _largest_eigenvalue(landscape: Landscape, q: Array, free: np.ndarray) -> float:

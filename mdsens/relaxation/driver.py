@@ -88,8 +88,11 @@ class Descent:
             here = Landscape.in_cell(system, potential, blank, relaxing_cell).system_at(start)
         edge_list = self.search.find(np.asarray(here.positions), np.asarray(here.cell))
         self.landscape = Landscape.in_cell(system, potential, edge_list, relaxing_cell)
-        self.reference = self.landscape.coordinates if start is None else start
-        self.q = self.reference
+        if start is not None:
+            self.landscape = self.landscape.touching(start)
+        first = self.landscape.coordinates if start is None else start
+        self.q = self.reference = self.landscape.settled(first)
+        self.landscape = self.landscape.touching(self.q)
         self.enthalpies: list[np.ndarray] = []
         self.forces: list[np.ndarray] = []
         self.stresses: list[np.ndarray] = []
@@ -128,7 +131,7 @@ class Descent:
                 break
             if seen.outdated:
                 self._refresh_edges()
-                state = refresh(self.landscape, state)
+                state = refresh(self.landscape, eqx.tree_at(lambda s: s.q, state, self.q))
                 self._check(state)
         self.evaluations += int(state.evaluations)
         self.methods.append((type(minimiser).__name__, taken))
@@ -176,8 +179,9 @@ class Descent:
             np.asarray(system.positions), np.asarray(system.cell),
             self.landscape.edge_list.capacity,
         )  # fmt: skip
-        self.landscape = eqx.tree_at(lambda l: l.edge_list, self.landscape, edge_list)
-        self.reference = self.q
+        self.q = self.reference = self.landscape.settled(self.q)
+        moved = self.landscape.touching(self.q)
+        self.landscape = eqx.tree_at(lambda l: l.edge_list, moved, edge_list)
 
     def _report(self, state: State, force: float) -> None:
         enthalpy = float(state.enthalpy)

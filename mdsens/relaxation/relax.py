@@ -161,7 +161,7 @@ def relax(
         history = preconditioner = None
 
     landscape = Landscape.in_cell(system, potential, found.edge_list, relaxing, found.rattlers)
-    landscape = landscape.with_rattlers_at(found.q)
+    landscape = landscape.with_rattlers_at(found.q).touching(found.q)
     q = _root(found.q, landscape.backbone())
     return Equilibrium(
         landscape, q, inputs[0].positions, found.force, fmax,
@@ -206,8 +206,9 @@ def relax_further(
     _descend(descent, method, max_step)
     found = _found(descent)
     landscape = Landscape.in_cell(system, potential, found.edge_list, cell, found.rattlers)
+    landscape = landscape.with_rattlers_at(found.q).touching(found.q)
     return Equilibrium(
-        landscape.with_rattlers_at(found.q), found.q, equilibrium.start, found.force, fmax,
+        landscape, found.q, equilibrium.start, found.force, fmax,
         descent.history(), descent.preconditioner, found.stress,
     )  # fmt: skip
 
@@ -234,10 +235,10 @@ def _found(descent: Descent) -> Found:
     if history.stresses is not None:
         stress = on_device(history.stresses[-1])
     edge_list, potential = descent.valid_edges(), descent.landscape.potential
-    settled = descent.landscape.system_at(descent.q)
+    q, settled = descent.landscape.settled(descent.q), descent.landscape.system_at(descent.q)
     rattlers = find_rattlers(settled, potential, edge_list, force)
     warn_of_switched_shells(settled, potential, edge_list)
-    return Found(descent.q, edge_list, rattlers, force, stress)
+    return Found(q, edge_list, rattlers, force, stress)
 
 
 def unrelaxed(system: System, potential: Potential, cell: CellMode = None) -> Equilibrium:

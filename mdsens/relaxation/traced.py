@@ -139,10 +139,10 @@ def relax_traced(
         course = descent.run(method, course, options.fmax, options.max_steps)
     course = descent.checked(course)
     q = course.state.q
-    landscape = descent.landscape(course.edge_list)
+    landscape = descent.landscape(course)
     force, stress = landscape.forces_left(q, course.state.gradient)
     rattlers = find_rattlers(landscape.system_at(q), potential, course.edge_list, force)
-    return Found(q, course.edge_list, rattlers, force, stress)
+    return Found(landscape.settled(q), course.edge_list, rattlers, force, stress)
 
 
 def _automatically(descent: "_TracedDescent", course: Course) -> Course:
@@ -195,20 +195,25 @@ class _TracedDescent:
         self.skin = jnp.asarray(self.search.skin, float)
         self.bar = progress_bar() if options.progress else None
 
-    def landscape(self, edge_list: EdgeList) -> Landscape:
-        """The function that is minimised, with some edges."""
-        return Landscape.in_cell(self.start, self.potential, edge_list, self.relaxing_cell)
+    def landscape(self, course: Course) -> Landscape:
+        """The function that is minimised, with the edges of a course."""
+        return self._landscape(course.edge_list, course.reference)
+
+    def _landscape(self, edge_list: EdgeList, reference: Float[Array, "R D"]) -> Landscape:
+        given = self.start, self.potential, edge_list, self.relaxing_cell
+        return Landscape.in_cell(*given).touching(reference)
 
     def left(self, course: Course) -> Float[Array, ""]:
         """What convergence goes by, held against the largest force allowed, energy/length."""
-        landscape, state = self.landscape(course.edge_list), course.state
+        landscape, state = self.landscape(course), course.state
         return landscape.held_against_fmax(*landscape.forces_left(state.q, state.gradient))
 
     def begin(self) -> Course:
         """The start, with its edges."""
         edge_list = self._edges(self.start)
-        landscape = self.landscape(edge_list)
-        q = landscape.coordinates
+        landscape = Landscape.in_cell(self.start, self.potential, edge_list, self.relaxing_cell)
+        q = landscape.settled(landscape.coordinates)
+        landscape = landscape.touching(q)
         enthalpy, gradient = landscape.enthalpy_and_gradient(q)
         state = State(q, enthalpy, gradient, jnp.asarray(1), jnp.asarray(False), ())
         return Course(state, edge_list, q, jnp.asarray(0), jnp.asarray(jnp.inf))
@@ -242,7 +247,7 @@ class _TracedDescent:
         course = dataclasses.replace(course, state=state)
 
         def look(course: Course) -> Outlook:
-            landscape = self.landscape(course.edge_list)
+            landscape = self.landscape(course)
             return outlook(landscape, course.state, course.reference, course.steps, bounds)
 
         def going(course: Course, seen: Outlook) -> Bool[Array, ""]:
@@ -252,7 +257,7 @@ class _TracedDescent:
             return wanted
 
         def step(course: Course, seen: Outlook) -> Course:
-            after = minimiser.step(self.landscape(course.edge_list), course.state)
+            after = minimiser.step(self.landscape(course), course.state)
             return dataclasses.replace(
                 course, state=after, steps=course.steps + 1, before=seen.left
             )
@@ -277,7 +282,7 @@ class _TracedDescent:
 
     def checked(self, course: Course) -> Course:
         """The same course; an error when it runs, where it has led to nothing finite."""
-        landscape = self.landscape(course.edge_list)
+        landscape = self.landscape(course)
         start = landscape.coordinates
 
         def check(q: Any, start: Any, enthalpy: Any, gradient: Any, steps: Any, *more: Any) -> Any:
@@ -304,8 +309,13 @@ class _TracedDescent:
 
     def _with_new_edges(self, course: Course) -> Course:
         # Edges that were missing have neither energy nor force yet: both are as they were.
-        system = self.landscape(course.edge_list).system_at(course.state.q)
-        return dataclasses.replace(course, edge_list=self._edges(system), reference=course.state.q)
+        landscape, state = self.landscape(course), course.state
+        edge_list = self._edges(landscape.system_at(state.q))
+        q = landscape.settled(state.q)
+        if landscape.holds_bonds:
+            _, gradient = self._landscape(edge_list, q).enthalpy_and_gradient(q)
+            state = dataclasses.replace(state, q=q, gradient=gradient)
+        return dataclasses.replace(course, state=state, edge_list=edge_list, reference=q)
 
     def _edges(self, system: System) -> EdgeList:
         return self.search.find_traced(system.positions, system.cell, self.options.capacity)
@@ -325,7 +335,7 @@ class _TracedDescent:
                 tell(*news, np.asarray(positions))
             return np.asarray(steps)
 
-        landscape = self.landscape(course.edge_list)
+        landscape = self.landscape(course)
         positions = landscape.system_at(course.state.q).positions
         force, _ = landscape.forces_left(course.state.q, course.state.gradient)
         steps = _call_back(

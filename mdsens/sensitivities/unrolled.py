@@ -18,6 +18,7 @@ from mdsens.mechanics.enthalpy import Landscape, largest_force
 from mdsens.minimisers import FIRE, Minimiser, State, first_state
 from mdsens.minimisers.minimiser import refresh
 from mdsens.minimisers.steps import Bounds, Outlook, outlook, steps_while, within_skin
+from mdsens.particles.constraints import require_unconstrained
 from mdsens.particles.edges import EdgeList
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
@@ -227,6 +228,7 @@ def _batch(systems: Sequence[System]) -> System:
     for index, system in enumerate(systems):
         kind = "a mdsens.System, as from System.from_ase"
         instance(system, f"systems[{index}]", System, kind)
+        require_unconstrained(system.constraints, f"systems[{index}], whose steps are unrolled")
     first = systems[0]
     for index, system in enumerate(systems):
         if _kind(system) != _kind(first):

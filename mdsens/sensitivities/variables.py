@@ -302,6 +302,11 @@ def _names_of(kind: str, system: System, cell_mode: CellMode) -> list[str]:
                 "wrt = 'strain': no direction is periodic, and a strain would be forgotten; ask "
                 "for something else"
             )
+        if system.constraints is not None and system.constraints.bonds is not None:
+            raise InputError(
+                f"wrt = 'strain' with {system.constraints}: a strain would change the bonds that "
+                "are held; ask for something else, or relax without that constraint"
+            )
         return [f"{kind}[{component}]" for component in COMPONENTS[dimension]]
     if cell_mode is None:
         raise InputError(

@@ -11,8 +11,9 @@ import numpy as np
 
 from mdsens.errors import InputError
 from mdsens.files import is_file, path_of
+from mdsens.mechanics.constrained_motion import ConstrainedMotion
 from mdsens.particles import System, random_packing
-from mdsens.potentials import BY_NAME, Potential
+from mdsens.potentials import BY_NAME, Potential, PotentialSum
 from mdsens.potentials.potential import LENGTH_FIELDS
 from mdsens.study.messages import no_such_key
 from mdsens.study.model import (
@@ -23,6 +24,9 @@ from mdsens.study.model import (
 )
 from mdsens.units import to_ase_units
 from mdsens.values import choice, distinct_names, nearest, real, shown
+
+#: What a study calls the sum of several potentials, which has tables of its parts.
+SUM = "sum"
 
 
 def quantity(value: Any, dimension: str, units: str, key: str) -> float:
@@ -119,12 +123,13 @@ def build_system(
     return system if structure.rattle is None else _rattled(system, structure.rattle, key)
 
 
-def build_potential(table: Mapping[str, Any], units: str) -> Potential:
+def build_potential(table: Mapping[str, Any], units: str, key: str = "potential") -> Potential:
     """The potential of a study.
 
     Arguments:
-        table: ``type`` and the arguments of that potential.
+        table: ``type`` and the arguments of that potential; of ``"sum"``, tables of its parts.
         units: ``"ase"`` or ``"reduced"``.
+        key: path of the table in the study.
 
     Returns:
         The Potential.
@@ -133,38 +138,55 @@ def build_potential(table: Mapping[str, Any], units: str) -> Potential:
         InputError: an unknown type, argument, unit or species, or a value outside its domain.
     """
     if "type" not in table:
-        raise InputError(f"potential.type is missing: allowed are {', '.join(BY_NAME)}")
-    name = choice(table["type"], "potential.type", BY_NAME)
+        raise InputError(f"{key}.type is missing: allowed are {', '.join((*BY_NAME, SUM))}")
+    name = choice(table["type"], f"{key}.type", (*BY_NAME, SUM))
+    if name == SUM:
+        return _sum(table, units, key)
     kind = BY_NAME[name]
     signature = inspect.signature(kind).parameters
-    given = {key: value for key, value in table.items() if key != "type"}
-    for key, value in given.items():
-        if key not in signature:
-            raise no_such_key(f"potential.{key}", value, ["type", *signature])
-    for key, argument in signature.items():
-        if argument.default is argument.empty and key not in given:
-            raise InputError(f"potential.{key} is missing: {name} needs it; give a value")
-    species = _species(given.get("species"))
+    given = {argument: value for argument, value in table.items() if argument != "type"}
+    for argument, value in given.items():
+        if argument not in signature:
+            raise no_such_key(f"{key}.{argument}", value, ["type", *signature])
+    for argument, wanted in signature.items():
+        if wanted.default is wanted.empty and argument not in given:
+            raise InputError(f"{key}.{argument} is missing: {name} needs it; give a value")
+    species = _species(given.get("species"), key)
     dimensions = {
         field.name: field.metadata["dimension"]
         for field in dataclasses.fields(kind)
         if field.metadata.get("parameter")
     } | dict.fromkeys(LENGTH_FIELDS, "length")
     arguments = {
-        key: _argument(f"potential.{key}", value, dimensions.get(key), units, species)
-        for key, value in given.items()
+        argument: _argument(f"{key}.{argument}", value, dimensions.get(argument), units, species)
+        for argument, value in given.items()
     }
     return kind(**arguments)
 
 
-def _species(given: Any) -> tuple[str, ...] | None:
+def _sum(table: Mapping[str, Any], units: str, key: str) -> PotentialSum:
+    """The sum of the potentials in a table's parts."""
+    for argument, value in table.items():
+        if argument not in ("type", "parts"):
+            raise no_such_key(f"{key}.{argument}", value, ["type", "parts"])
+    parts = table.get("parts")
+    if not isinstance(parts, Mapping) or not all(isinstance(p, Mapping) for p in parts.values()):
+        raise InputError(
+            f"{key}.parts = {shown(parts)}: give a table for each part, as in [{key}.parts.core]"
+        )
+    return PotentialSum(
+        {name: build_potential(part, units, f"{key}.parts.{name}") for name, part in parts.items()}
+    )
+
+
+def _species(given: Any, key: str) -> tuple[str, ...] | None:
     if given is None:
         return None
     if not isinstance(given, list):
         raise InputError(
-            f"potential.species = {shown(given)}: give a list of names, as in ['Ar', 'Kr']"
+            f"{key}.species = {shown(given)}: give a list of names, as in ['Ar', 'Kr']"
         )
-    return distinct_names(given, "potential.species")
+    return distinct_names(given, f"{key}.species")
 
 
 def _argument(
@@ -176,9 +198,8 @@ def _argument(
     if not isinstance(value, Mapping):
         return quantity(value, dimension, units, key)
     if species is None:
-        raise InputError(
-            f"{key} = {shown(value)}: a table needs potential.species, the names of its rows"
-        )
+        names = f"{key.rpartition('.')[0]}.species"
+        raise InputError(f"{key} = {shown(value)}: a table needs {names}, the names of its rows")
     pairs = [f"{a}-{b}" for i, a in enumerate(species) for b in species[i:]]
     swapped = [f"{b}-{a}" for i, a in enumerate(species) for b in species[i:]]
     for entry, number in value.items():
@@ -196,4 +217,7 @@ def _rattled(system: System, rattle: Rattle, table: str) -> System:
     amplitude = real(amplitude, key, at_least=0, at_most=LARGEST_RATTLE)
     moves = np.random.default_rng(rattle.seed).normal(0.0, amplitude, system.positions.shape)
     moves[np.asarray(system.fixed)] = 0.0
+    motion = ConstrainedMotion.of(system)
+    if motion is not None:
+        moves = motion.allowed(moves)
     return system.with_positions(np.asarray(system.positions) + moves)

@@ -376,7 +376,7 @@ def _fraction(node: ast.expr) -> Fraction | None:
 
 
 #: Dimensions that masses or temperatures belong to.
-NO_POWERS = ("frequency", "density of states", "entropy")
+NO_POWERS = ("frequency", "density of states", "entropy", "inverse temperature")
 #: Powers of energy, length, and angle.
 _Powers = tuple[Fraction, Fraction, Fraction]
 _PURE: _Powers = (Fraction(0), Fraction(0), Fraction(0))

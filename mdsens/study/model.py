@@ -118,6 +118,7 @@ class Relaxation(Table):
         max_step: largest move in one step, length.
         skin: length by which edges reach beyond the potential's range; chosen by default.
         fixed: indices of atoms that stay where they are, instead of the structure's own.
+        symmetry: whether atoms and cell keep the symmetry that the structure has.
     """
 
     method: Literal[
@@ -132,6 +133,7 @@ class Relaxation(Table):
     max_step: Quantity = 0.2
     skin: Quantity | None = None
     fixed: list[Annotated[int, Field(ge=0)]] | None = None
+    symmetry: bool = False
 
 
 class SensitivityTable(Table):
@@ -168,6 +170,21 @@ class Verify(Table):
     tolerance: Annotated[float, Field(gt=0)] = VERIFY_TOLERANCE
 
 
+class EnergyVolumeTable(Table):
+    """Energies of each structure against its volume, as in `mdsens.sensitivities.energy_volume`.
+
+    Attributes:
+        points: number of volumes, 3 or more; 0 for no curve.
+        strain: the largest strain of each length, to both sides.
+        uncertainty: relative standard uncertainty of every parameter, or a table of those of some;
+            0 for no band.
+    """
+
+    points: Annotated[int, Field(ge=0, le=1_000)] = 0
+    strain: Annotated[float, Field(gt=0, lt=0.5)] = 0.03
+    uncertainty: float | dict[str, float] = 0.0
+
+
 class EnsembleTable(Table):
     """Many random starts: derivatives through the steps of the minimiser, beside implicit ones.
 
@@ -200,6 +217,7 @@ class StudyFile(Table):
             ``"vacancy.energy - vacancy.atoms / bulk.atoms * bulk.energy"``; of one structure, the
             observables stand alone.
         verify: how to compare them with finite differences.
+        energy_volume: energies against volumes.
         ensemble: random starts from which to compare them with those of the minimiser's steps.
     """
 
@@ -213,4 +231,5 @@ class StudyFile(Table):
     sensitivity: SensitivityTable = SensitivityTable()
     formulas: dict[PlainName, _FormulaText] = {}
     verify: Verify = Verify()
+    energy_volume: EnergyVolumeTable = EnergyVolumeTable()
     ensemble: EnsembleTable = EnsembleTable()

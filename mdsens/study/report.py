@@ -18,11 +18,19 @@ from mdsens.errors import InputError
 from mdsens.files import path_of, read_csv
 from mdsens.markup import for_html
 from mdsens.particles.system import require_assertions
+from mdsens.sensitivities import EnergyVolume
 from mdsens.study.column_names import vector_name
 from mdsens.study.ensemble import ARRIVED
 from mdsens.study.find import FILE_NAME
 from mdsens.study.marker import MARKER_NAME, read_marker
 from mdsens.study.output import output_folder, writing
+from mdsens.study.pictures import (
+    FIGURES,
+    HEAD,
+    elastic_figure,
+    elastic_observables,
+    elastic_rows,
+)
 from mdsens.study.results import (
     ENSEMBLE_NAME,
     HISTORY_NAME,
@@ -36,6 +44,10 @@ from mdsens.study.results_file import read_results, structures_of
 REPORT_NAME = "report.html"
 #: Longer names of columns are cut in the names of figures.
 LONGEST_NAME = 100
+#: Name of the figure of energies against volumes.
+ENERGY_VOLUME = "energy-volume"
+#: Derivatives of observables with more of them are shown when asked for.
+MOST_DERIVATIVES = 100
 #: Numbers of relaxed.extxyz are rounded to this.
 ROUNDING = 1e-8
 
@@ -107,7 +119,8 @@ def possible_figures(structures: Iterable[str], parameters: Iterable[str]) -> li
     """
     figures, moving = ["formulas", "sensitivities", "ensemble"], list(parameters)
     for structure in structures:
-        figures += [of_structure("convergence", structure)]
+        whole = ("convergence", ENERGY_VOLUME, *FIGURES.values())
+        figures += [of_structure(name, structure) for name in whole]
         figures += [_structure_figure(structure, parameter) for parameter in moving]
     return [REPORT_NAME, *(f"{name}.png" for name in figures)]
 
@@ -158,6 +171,10 @@ def _figures(folder: Path, results: dict[str, Any]) -> Iterator[tuple[str, Figur
         yield "formulas", plots.sensitivities_figure(results, formulas)
     others = [name for name in results["observables"] if name not in formulas]
     yield "sensitivities", plots.sensitivities_figure(results, others)
+    for observable, structure, name in elastic_observables(results):
+        figure = elastic_figure(results, observable)
+        if figure is not None:
+            yield of_structure(name, structure), figure
     for name, of in structures_of(results).items():
         yield from _structure_figures(folder, results | of, name)
     if "ensemble" in results:
@@ -182,6 +199,11 @@ def _structure_figures(
             results["units"].get("smax") or "",
         )
         yield of_structure("convergence", name), figure
+    if "energy_volume" in results:
+        curve = EnergyVolume.from_dict(results["energy_volume"])
+        uncertainty = results["energy_volume"]["uncertainty"] or None
+        figure = plots.energy_volume_figure(curve, uncertainty)
+        yield of_structure(ENERGY_VOLUME, name), figure
     atoms = read_atoms(folder / of_structure(STRUCTURE_NAME, name))
     moved = plots.structure_figures(
         atoms,
@@ -261,7 +283,7 @@ def _page(folder: Path, results: dict[str, Any], figures: list[Path]) -> str:
         )
     )
     parts.append("<h2>Sensitivities</h2>")
-    parts.append(_derivatives(row for row in table if row["observable"] not in formulas))
+    parts += _sensitivities([row for row in table if row["observable"] not in formulas])
     parts.append(
         "<p>Errors are absolute; 0 stands for what is not above its error, and no digit is shown "
         "below that.</p>"
@@ -272,6 +294,7 @@ def _page(folder: Path, results: dict[str, Any], figures: list[Path]) -> str:
             f"<p>d ln O / d ln θ is not defined for {for_html(', '.join(vanishing))}: the value "
             "is zero within its error.</p>"
         )
+    parts += _elastic(results, drawn)
     parts += ["<h2>Figures</h2>", _image(drawn["sensitivities"])]
     if "" in structures:
         parts += _structure_images(results, "", drawn)
@@ -321,6 +344,39 @@ def _formulas(
     ]
 
 
+def _elastic(results: dict[str, Any], drawn: dict[str, Path]) -> list[str]:
+    """Moduli of crystals over all directions, as a table and a figure."""
+    parts = []
+    for observable, structure, name in elastic_observables(results):
+        rows, figure = elastic_rows(results, observable), drawn.get(of_structure(name, structure))
+        if not rows or figure is None:
+            parts.append(
+                f"<p>{for_html(observable)}: a strain lowers the energy, so that there are no "
+                "moduli along directions.</p>"
+            )
+            continue
+        parts += [f"<h3>{for_html(observable)}</h3>", _table(list(HEAD), rows)]
+        parts.append(_image(figure).replace("<figure", "<figure class='wide'"))
+    if not parts:
+        return []
+    said = "Directions are along Cartesian axes; where several are alike, one is named."
+    return ["<h2>Elastic moduli along directions</h2>", *parts, f"<p>{said}</p>"]
+
+
+def _sensitivities(rows: list[dict[str, str]]) -> list[str]:
+    """Derivatives of observables, of which those of many numbers are folded away."""
+    by_observable: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        by_observable.setdefault(row["observable"], []).append(row)
+    long = {name: of for name, of in by_observable.items() if len(of) > MOST_DERIVATIVES}
+    short = [row for row in rows if row["observable"] not in long]
+    parts = [_derivatives(short)] if short else []
+    for name, of in long.items():
+        summary = f"<summary>{for_html(name)}: {len(of)} derivatives</summary>"
+        parts.append(f"<details>{summary}{_derivatives(of)}</details>")
+    return parts
+
+
 def _derivatives(rows: Iterable[dict[str, str]]) -> str:
     return _table(
         ["observable O", "parameter θ", "dO/dθ", "error", "unit", "d ln O / d ln θ"],
@@ -361,7 +417,10 @@ def _certificate(results: dict[str, Any]) -> list[str]:
 def _structure_images(results: dict[str, Any], name: str, drawn: dict[str, Path]) -> list[str]:
     """The figures of one structure, and what none shows."""
     motions = {parameter: _structure_figure(name, parameter) for parameter in results["vectors"]}
-    shown = [of_structure("convergence", name), *motions.values()]
+    shown = [
+        *(of_structure(one, name) for one in ("convergence", ENERGY_VOLUME)),
+        *motions.values(),
+    ]
     parts = [_image(drawn[figure]) for figure in shown if figure in drawn]
     still = [parameter for parameter, figure in motions.items() if figure not in drawn]
     if still:

@@ -4,6 +4,7 @@ import importlib.metadata
 import io
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from mdsens.files import csv_text
 from mdsens.particles.species_names import QUOTED_SPECIES_ARRAY, SPECIES_ARRAY
 from mdsens.plots import diameters_of
 from mdsens.relaxation.driver import History
-from mdsens.sensitivities import Sensitivity
+from mdsens.sensitivities import EnergyVolume, Sensitivity
 from mdsens.study.column_names import vector_name
 from mdsens.study.ensemble import Ensemble, curves, summary
 from mdsens.study.find import FILE_NAME
@@ -46,6 +47,7 @@ def collect(
     derivatives: StudySensitivity,
     timing: dict[str, float],
     ensemble: Ensemble | None = None,
+    curves: Mapping[str, EnergyVolume] | None = None,
 ) -> dict[str, Any]:
     """Everything that results.json holds.
 
@@ -54,6 +56,7 @@ def collect(
         derivatives: its derivatives.
         timing: seconds by stage.
         ensemble: its random starts, if there are any.
+        curves: energies against volumes by structure, if they are asked for.
 
     Returns:
         A dictionary of plain Python numbers, texts, lists and dictionaries. What is said of the
@@ -63,6 +66,9 @@ def collect(
     potential, units = study.potential, study.file.units
     parameters = derivatives.parameters
     structures = {name: _of_structure(of) for name, of in derivatives.structures.items()}
+    for name, curve in (curves or {}).items():
+        uncertainty = study.file.energy_volume.uncertainty
+        structures[name]["energy_volume"] = curve.to_dict() | {"uncertainty": uncertainty}
     relaxes_cell = any("cell_derivatives" in of for of in structures.values())
     has_stress = any("largest_stress" in of for of in structures.values())
     one = next(iter(derivatives.structures.values()))

@@ -1,5 +1,6 @@
 """The shape of results.json: its keys, what each may be, and which must agree."""
 
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -113,6 +114,32 @@ class EnsembleSection(Section):
         return self
 
 
+class EnergyVolumeSection(Section):
+    """Energies per atom against volumes per atom."""
+
+    volumes: Annotated[list[float], Field(min_length=3)]
+    energies: list[float]
+    pressures: list[float]
+    derivatives: dict[str, list[float]]
+    parameters: dict[str, float]
+    relaxed_volume: float
+    relaxed_energy: float
+    units: dict[str, str]
+    uncertainty: float | dict[str, float]
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        _require_same("energy_volume.parameters", self.parameters, self.derivatives)
+        named = {"volume", "energy", "pressure", *self.derivatives}
+        _require_same("energy_volume.units", self.units, named)
+        for numbers in (self.energies, self.pressures, *self.derivatives.values()):
+            if len(numbers) != len(self.volumes):
+                raise ValueError("energy_volume: lists of different lengths")
+        if any(a >= b for a, b in itertools.pairwise(self.volumes)):
+            raise ValueError("energy_volume: volumes that do not increase")
+        return self
+
+
 class StructureSection(Section):
     """What is said of a relaxed structure."""
 
@@ -132,6 +159,7 @@ class StructureSection(Section):
     certificate: CertificateSection
     cell_derivatives: dict[str, list[list[Number]]] | None = None
     diameters: dict[str, float]
+    energy_volume: EnergyVolumeSection | None = None
 
 
 class StudySection(Section):

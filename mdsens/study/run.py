@@ -11,7 +11,7 @@ from mdsens.errors import InputError, UnreliableDerivativeError
 from mdsens.files import path_of
 from mdsens.particles.system import require_assertions
 from mdsens.relaxation import Equilibrium
-from mdsens.sensitivities import Sensitivity, sensitivity
+from mdsens.sensitivities import EnergyVolume, Sensitivity, energy_volume, sensitivity
 from mdsens.sensitivities.sensitivity import require_reliable
 from mdsens.study.compilation import CompilationClock
 from mdsens.study.ensemble import Ensemble, run_ensemble
@@ -75,7 +75,8 @@ def run_study(
     Times are wall times in seconds: ``relax_s`` is the relaxation with the check of the
     observables before it, ``sensitivity_s`` the certificate and the derivatives. Both include
     what JAX needed to trace and compile, and ``compile_s`` is how much of their sum that was.
-    ``ensemble_s`` is what an ensemble of random starts took in all.
+    ``energy_volume_s`` is what energies against volumes took in all, and ``ensemble_s`` what an
+    ensemble of random starts took.
 
     Arguments:
         study: from `load_study`.
@@ -108,24 +109,39 @@ def run_study(
         study.check()
         checked = time.perf_counter()
         found, spent = {}, {"relax_s": checked - begin, "sensitivity_s": 0.0}
+        curves: dict[str, EnergyVolume] = {}
+        compiling_curves = 0.0
         for name, structure in study.structures.items():
             started = time.perf_counter()
             equilibrium = structure.relax(progress)
             relaxed = time.perf_counter()
             found[name] = _differentiated(study, structure, equilibrium, allow_unconverged)
             spent["relax_s"] += relaxed - started
-            spent["sensitivity_s"] += time.perf_counter() - relaxed
+            differentiated = time.perf_counter()
+            spent["sensitivity_s"] += differentiated - relaxed
+            if study.file.energy_volume.points:
+                before = compilation.seconds
+                curves[name] = _curve(study, equilibrium)
+                compiling_curves += compilation.seconds - before
+                spent.setdefault("energy_volume_s", 0.0)
+                spent["energy_volume_s"] += time.perf_counter() - differentiated
         derivatives = study_sensitivity(found, study.formulas)
         done = time.perf_counter()
-        timing = {**spent, "compile_s": compilation.seconds}
+        timing = {**spent, "compile_s": compilation.seconds - compiling_curves}
         ensemble = run_ensemble(study, progress=progress) if study.seeds else None
         if ensemble is not None:
             timing["ensemble_s"] = time.perf_counter() - done
-        results = collect(study, derivatives, timing, ensemble)
+        results = collect(study, derivatives, timing, ensemble, curves)
         with writing(target):
             write_files(folder, study, derivatives, results, ensemble)
             make_report(folder, folder)
     return FinishedRun(target, results, derivatives, ensemble)
+
+
+def _curve(study: Study, equilibrium: Equilibrium) -> EnergyVolume:
+    """The energies of a structure against its volume."""
+    asked = study.file.energy_volume
+    return energy_volume(equilibrium, asked.strain, asked.points, study.curve_parameters)
 
 
 def _differentiated(

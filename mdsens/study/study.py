@@ -18,6 +18,11 @@ from mdsens.particles.system import read_atoms
 from mdsens.potentials import Potential
 from mdsens.relaxation import METHODS, Equilibrium, check_relaxation, relax, unrelaxed
 from mdsens.relaxation.arguments import checked_cell
+from mdsens.sensitivities.energy_volume import (
+    FEWEST_POINTS,
+    checked_uncertainty,
+    require_periodic,
+)
 from mdsens.sensitivities.unrolled import single_parameter
 from mdsens.sensitivities.variables import expanded_names, kind_of
 from mdsens.study.build import build_potential, build_system, quantity, structure_file
@@ -99,10 +104,13 @@ class StudyStructure:
         with self._naming_structure():
             system = build_system(structure, self.file.units, self.atoms, self.text.key)
         fixed = self.text.relaxation.fixed
-        if fixed is None:
-            return system
-        with _naming(self._relaxation_key("fixed")):
-            return system.with_fixed(fixed)
+        if fixed is not None:
+            with _naming(self._relaxation_key("fixed")):
+                system = system.with_fixed(fixed)
+        if self.text.relaxation.symmetry:
+            with _naming(self.text.relaxation_key("symmetry")):
+                system = system.with_symmetry()
+        return system
 
     def _relaxation_key(self, name: str) -> str:
         return self.text.relaxation_key(name).rpartition(".")[0]
@@ -122,6 +130,8 @@ class StudyStructure:
         key = f"{self.text.key}.relaxation" if self.name else "relaxation"
         with _naming(key):
             check_relaxation(system, self.potential, **self.relaxation)
+        if self.file.energy_volume.points:
+            require_periodic(system.pbc)
         start = unrelaxed(system, self.potential, self.relaxation["cell"])
         # What an observable needs of a structure shows without forces, which take long to trace.
         count, dimension = system.positions.shape
@@ -205,6 +215,11 @@ class Study:
         first = _seed(self.only.structure) or 0
         return tuple(range(first, first + self.file.ensemble.seeds))
 
+    @property
+    def curve_parameters(self) -> list[str]:
+        """Parameters by which curves of energies against volumes are differentiated."""
+        return _of_potential(self.parameters, self.potential)
+
     def start(self, seed: int) -> System:
         """The structure of a study of one structure with another seed, see `StudyStructure.start`.
 
@@ -274,6 +289,7 @@ def load_study(study: str | Path, settings: Iterable[str] = ()) -> Study:
         for name, text in texts.items()
     }
     parameters = _parameters(file.sensitivity.wrt, potential, structures)
+    _check_energy_volume(file, potential, parameters)
     return Study(
         name=file.name or default_name(folder.resolve()),
         folder=folder,
@@ -376,6 +392,25 @@ def _with_seed(
         raise InputError("the structure has no seed: set structure.rattle.amplitude")
     rattle = structure.rattle.model_copy(update={"seed": seed})
     return structure.model_copy(update={"rattle": rattle})
+
+
+def _of_potential(parameters: Iterable[str], potential: Potential) -> list[str]:
+    """Those that are no conditions, on which an energy at a given volume does not depend."""
+    return [name for name in parameters if kind_of(name, potential) is None]
+
+
+def _check_energy_volume(
+    file: StudyFile, potential: Potential, parameters: tuple[str, ...]
+) -> None:
+    """Raise InputError for curves of energies against volumes that cannot be had."""
+    asked = file.energy_volume
+    if 0 < asked.points < FEWEST_POINTS:
+        raise InputError(
+            f"energy_volume.points = {asked.points}: give {FEWEST_POINTS} or more, or 0 for no "
+            "curve"
+        )
+    known = _of_potential(parameters, potential)
+    checked_uncertainty(asked.uncertainty, known, "energy_volume.uncertainty")
 
 
 def _ensemble_parameter(

@@ -11,6 +11,7 @@ from rich.text import Text
 from mdsens.digits import UNKNOWN, error_text, with_digits
 from mdsens.markup import console, for_terminal
 from mdsens.plots import pretty_unit
+from mdsens.study.pictures import elastic_observables, elastic_rows
 from mdsens.study.report import vanishing_observables
 from mdsens.study.run import FinishedRun
 from mdsens.study.verify import FAILED, NOT_JUDGED, PASSED, Comparison, Verification
@@ -70,6 +71,8 @@ def show_run(finished: FinishedRun) -> None:
     if logarithmic and vanishing:
         words = f"not defined: {', '.join(vanishing)} is zero within its error"
         to.print(for_terminal(words, "dim"), soft_wrap=True)
+    for observable, _, _ in elastic_observables(results):
+        _show_elastic(to, results, observable)
     if "ensemble" in results:
         _show_ensemble(to, results["ensemble"])
     times = results["timing"]
@@ -86,6 +89,23 @@ def _number(value: float | None, error: float | None) -> Text:
     """A number with the digits that its error supports; grey where it is zero within it."""
     text = with_digits(value, error, most=6)
     return for_terminal(text, "dim" if text in ("0", UNKNOWN) else "")
+
+
+def _show_elastic(to: Console, results: dict[str, Any], observable: str) -> None:
+    """Moduli over all directions, as far as there are any."""
+    rows = elastic_rows(results, observable)
+    if not rows:
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("property", "", "value", "along", "unit"):
+        table.add_column(title, justify="right" if title == "value" else "left")
+    for title, low, low_along, high, high_along, ratio, unit in rows:
+        table.add_row(*map(for_terminal, (title, "minimum", low, low_along, unit)))
+        table.add_row(*map(for_terminal, ("", "maximum", high, high_along, unit)))
+        table.add_row(*map(for_terminal, ("", "max / min", ratio, "", "")))
+    to.print()
+    to.print(for_terminal(f"{observable} along all directions (Cartesian):", "bold"))
+    to.print(table)
 
 
 def _show_ensemble(to: Console, ensemble: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ import mdsens
 from mdsens import InputError, System
 from mdsens.mechanics.elasticity import unit_strains
 from mdsens.observables import (
+    born_stability,
     bulk_modulus,
     elastic_constant,
     elastic_constants,
@@ -270,6 +271,8 @@ def test_units_are_those_of_moduli():
         (lambda: elastic_constants("yes"), "elastic_constants: relaxed_ions = 'yes'"),
         (lambda: elastic_constant(1, 6)(relaxed("packing")), "components 1, 2 and 3"),
         (lambda: elastic_constants()(slab()), "periodic in every direction"),
+        (lambda: born_stability()(slab()), "born_stability with pbc"),
+        (lambda: born_stability()(saddle()), "ions that relax in a strain would leave it"),
         (lambda: elastic_constants()(saddle()), "ions that relax in a strain would leave it"),
         (lambda: bulk_modulus("reuss", False)(stretched()), "a strain lowers the energy"),
         (

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ase.constraints import FixAtoms, FixedLine, FixedPlane
+from ase.constraints import FixAtoms, FixedLine, Hookean
 
 import mdsens
 from mdsens import System
@@ -289,7 +289,7 @@ def with_constraint(indices):
         (ase.Atoms("Ar"), 3.0, "dimension = 3.0: give a whole number"),
         (ase.Atoms("Ar2", [[0, 0, 0], [0, 1, 1]]), 2, "leave the xy plane"),
         (ase.Atoms("Ar2", [[0, 0, 0], [0, 1, NAN]]), 2, "not finite in rows 1"),
-        (ase.Atoms("Ar", constraint=FixedPlane(0, (0, 0, 1))), 3, "FixedPlane is not supported"),
+        (ase.Atoms("Ar", constraint=Hookean(0, 0, 1, 1)), 3, "Hookean is not supported"),
         (with_two_species_at_one_site(), 3, "a site is shared by .*'K': 0.5"),
         (with_constraint([3]), 3, "indices of FixAtoms = .3.: there is no 3"),
     ],

@@ -1,11 +1,10 @@
 """Energies, forces and stress against LAMMPS, on the same structures and parameters."""
 
-import ctypes
-import sys
 from pathlib import Path
 
 import ase.build
 import equinox as eqx
+import lammps_runs
 import numerical
 import numpy as np
 import pytest
@@ -16,20 +15,7 @@ from mdsens.potentials import LennardJones, Morse, StillingerWeber
 
 pytestmark = [pytest.mark.peer, pytest.mark.xdist_group("lammps")]
 TOLERANCE = 1e-10
-#: LAMMPS's own factor from eV/Angstrom^3 to bar in units metal.
-BAR = 1.6021765e6
 AR_KR = ("Ar", "Kr")
-
-
-@pytest.fixture(scope="module")
-def lammps():
-    """The module lammps; its wheel needs the MPI library that the wheel mpich brings."""
-    pytest.importorskip("lammps", reason="LAMMPS is not installed: pip install lammps mpich")
-    for library in sorted(Path(sys.prefix, "lib").glob("libmpi.so.12")):
-        ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
-    import lammps
-
-    return lammps
 
 
 def rattled_crystal(symbol, lattice, repeats, sheared=False, seed=1, second=None, structure="fcc"):
@@ -45,40 +31,29 @@ def rattled_crystal(symbol, lattice, repeats, sheared=False, seed=1, second=None
     return atoms
 
 
-def by_lammps(lammps, atoms, symbols, commands):
+def by_lammps(lammps, atoms, symbols, commands, style="atomic"):
     """Energy (eV), forces (eV/Ang) and stress (Voigt, eV/Ang^3, tension positive)."""
-    run = lammps.lammps(cmdargs=["-log", "none", "-screen", "none"])
-    (lx, _, _), (xy, ly, _), (xz, yz, lz) = atoms.cell[:].tolist()
-    run.commands_list([
-        "units metal", "atom_style atomic", "atom_modify map array sort 0 0", "boundary p p p",
-        "box tilt large",
-        f"region box prism 0 {lx!r} 0 {ly!r} 0 {lz!r} {xy!r} {xz!r} {yz!r}",
-        f"create_box {len(symbols)} box",
-    ])  # fmt: skip
-    types = [symbols.index(symbol) + 1 for symbol in atoms.symbols]
-    positions = atoms.get_positions(wrap=True).ravel().tolist()
-    run.create_atoms(len(atoms), list(range(1, len(atoms) + 1)), types, positions)
-    run.commands_list(["mass * 1.0", *commands, "thermo_modify norm no", "run 0 post no"])
+    run = lammps_runs.of(lammps, atoms, symbols, commands, style)
+    run.command("run 0 post no")
     energy = run.get_thermo("pe")
     forces = np.array(run.gather_atoms("f", 1, 3)).reshape(-1, 3)
-    names = ("pxx", "pyy", "pzz", "pyz", "pxz", "pxy")
-    stress = -np.array([run.get_thermo(name) for name in names]) / BAR
+    stress = lammps_runs.stress(run)
     run.close()
     return energy, forces, stress
 
 
-def assert_agrees(lammps, atoms, potential, commands):
+def assert_agrees(lammps, atoms, potential, commands, style="atomic", tolerance=TOLERANCE):
     symbols = list(potential.species or dict.fromkeys(atoms.symbols))
-    energy, forces, stress = by_lammps(lammps, atoms, symbols, commands)
+    energy, forces, stress = by_lammps(lammps, atoms, symbols, commands, style)
     system = System.from_ase(atoms)
     edge_list = find_edges(
         atoms.positions, atoms.cell[:], system.pbc, float(potential.interaction_range)
     )
     ours = eqx.filter_jit(mechanics.energy_forces_virial)(system, potential, edge_list)
-    assert float(ours[0]) == pytest.approx(energy, rel=TOLERANCE)
-    assert numerical.relative_error(ours[1], forces) < TOLERANCE
+    assert float(ours[0]) == pytest.approx(energy, rel=tolerance)
+    assert numerical.relative_error(ours[1], forces) < tolerance
     ours_stress = mechanics.voigt(ours[2]) / system.volume
-    assert numerical.relative_error(ours_stress, stress) < TOLERANCE
+    assert numerical.relative_error(ours_stress, stress) < tolerance
 
 
 LJ = {"epsilon": 0.0104, "sigma": 3.405, "cutoff": 8.5}

@@ -1,0 +1,469 @@
+"""Potentials made of others: sums of several, and multiples of one."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from mdsens.arrays import array_module, in_numpy, on_device
+from mdsens.errors import InputError
+from mdsens.particles.edges import Edges
+from mdsens.potentials.pair import PairPotential
+from mdsens.potentials.parameters import Parameter, parameter
+from mdsens.potentials.potential import Potential, RadialDerivatives
+from mdsens.potentials.tables import given_twice
+from mdsens.summary import Summary
+from mdsens.values import distinct_names, instance, items, nearest, shown
+
+
+class CombinedPotential(Potential):
+    """A potential whose parameters are those of its parts, and perhaps some of its own.
+
+    A parameter that only one part has is called as that part calls it; one that several have is
+    told apart by the part's name, as in ``"coulomb.epsilon"``. Every part's full name is
+    understood for all.
+    """
+
+    parts: eqx.AbstractVar[tuple[Potential, ...]]
+    part_names: eqx.AbstractVar[tuple[str, ...]]
+
+    @property  # type: ignore[misc]
+    def species(self) -> tuple[str, ...] | None:  # type: ignore[override]
+        """Names of the species that the parts' tables are for; None where there are no tables."""
+        return next((part.species for part in self.parts if part.species is not None), None)
+
+    @property
+    def pairwise(self) -> bool:  # type: ignore[override]
+        """Whether all parts are sums over pairs."""
+        return all(part.pairwise for part in self.parts)
+
+    @property
+    def embedded(self) -> bool:  # type: ignore[override]
+        """Whether one part is embedded and all others are functions of distances."""
+        embedded = [part for part in self.parts if part.embedded]
+        radial = [part for part in self.parts if isinstance(part, PairPotential)]
+        return len(embedded) == 1 and len(embedded) + len(radial) == len(self.parts)
+
+    @property
+    def contact(self) -> bool:  # type: ignore[override]
+        """Whether particles only push one another in all parts."""
+        return all(part.contact for part in self.parts)
+
+    @property
+    def interaction_range(self) -> float | Float[Array, ""]:
+        """The largest range of a part, in units of length."""
+        ranges = in_numpy([part.interaction_range for part in self.parts])
+        return on_device(array_module(ranges).stack(ranges).max())
+
+    @property
+    def switch_interval(self) -> tuple[float, float] | None:
+        """Onset and cutoff of the smooth switch that reaches farthest; None where there is none."""
+        found = [part.switch_interval for part in self.parts]
+        return max((one for one in found if one is not None), key=lambda one: one[1], default=None)
+
+    @property
+    def kink_distances(self) -> Float[Array, " M"] | Float[Array, "M S S"]:
+        """Those of all parts, in units of length."""
+        known = [jnp.asarray(part.kink_distances) for part in self.parts]
+        for i, kinks in enumerate(known):
+            if kinks.ndim == 3:
+                order = jnp.asarray(self._order(self.parts[i]))
+                known[i] = kinks[:, order][:, :, order]
+        tables = [kinks.shape for kinks in known if kinks.ndim == 3]
+        if tables:
+            size = tables[0][1:]
+            known = [
+                kinks if kinks.ndim == 3 else jnp.broadcast_to(
+                    kinks[:, None, None], (len(kinks), *size)
+                )
+                for kinks in known
+            ]  # fmt: skip
+        return jnp.concatenate(known)
+
+    # Energies ----------------------------------------------------------------------------------
+
+    def _order(self, part: Potential) -> np.ndarray:
+        """The part's index of each species of the whole."""
+        if part.species is None or self.species is None:
+            return np.zeros(max(1, len(self.species or ())), np.int32)
+        return np.array([part.species.index(name) for name in self.species], np.int32)
+
+    def _edges_of(self, part: Potential, edges: Edges) -> Edges:
+        """The edges with the species as a part numbers them."""
+        if part.species == self.species:
+            return edges
+        return Edges(
+            edges.vectors,
+            edges.mask,
+            self._species_of(part, edges.species),
+            self._species_of(part, edges.neighbor_species),
+        )
+
+    def _species_of(self, part: Potential, species: Int[Array, "..."]) -> Int[Array, "..."]:
+        """Species as a part numbers them."""
+        return species if part.species == self.species else jnp.asarray(self._order(part))[species]
+
+    # Parameters by name ------------------------------------------------------------------------
+
+    @property
+    def _own(self) -> tuple[str, ...]:
+        """Names of the parameters that are no part's."""
+        return ()
+
+    def _places(self) -> dict[str, tuple[int, str]]:
+        """Where each parameter is by its name: which part, and its name there."""
+        names = [part.parameter_names for part in self.parts]
+        tables = [{name.partition("[")[0] for name in part} for part in names]
+
+        def known_as(i: int, name: str) -> str:
+            table = name.partition("[")[0]
+            alone = sum(table in part for part in tables) == 1 and table not in self._own
+            return name if alone else f"{self.part_names[i]}.{name}"
+
+        return {known_as(i, name): (i, name) for i, part in enumerate(names) for name in part}
+
+    def _place(self, name: Any) -> tuple[int, str]:
+        """The part that a parameter is of, and its canonical name there."""
+        places = self._places()
+        if name in places:
+            return places[name]
+        text = str(name)
+        for i, part in enumerate(self.part_names):
+            if text.startswith(f"{part}."):
+                return i, self.parts[i]._canonical(text.removeprefix(f"{part}."))
+        found = [
+            (i, known) for i, part in enumerate(self.parts) for known in _understood(part, text)
+        ]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            meant = " or ".join(f"{self.part_names[i]}.{known}" for i, known in found)
+            raise InputError(f"parameter {shown(name)} is one of several parts: give {meant}")
+        allowed = [*self._own, *places]
+        raise InputError(
+            f"{type(self).__name__} has no parameter {shown(name)}: allowed are "
+            f"{', '.join(allowed[:24])}{nearest(text, allowed)}"
+        )
+
+    def _canonical(self, name: str) -> str:
+        if name in self._own:
+            return name
+        place = self._place(name)
+        return next(known for known, other in self._places().items() if other == place)
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        """Every parameter's name and value."""
+        values = [part.parameters for part in self.parts]
+        return super().parameters | {
+            name: values[i][known] for name, (i, known) in self._places().items()
+        }
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """Names of all parameters."""
+        return (*self._own, *self._places())
+
+    def parameter_dimension(self, name: str) -> str:
+        """Physical dimension of a parameter, e.g. ``"energy"``."""
+        if name in self._own:
+            return super().parameter_dimension(name)
+        i, known = self._place(name)
+        return self.parts[i].parameter_dimension(known)
+
+    def expand_parameter_names(self, names: str | list[str] | tuple[str, ...] | None) -> list[str]:
+        """Resolve names such as ``"sigma"`` to single parameters; a table's name means all of it.
+
+        Raises:
+            InputError: there is no such parameter, or several parts have it.
+        """
+        if names is None:
+            return list(self.parameter_names)
+        canonical = {place: name for name, place in self._places().items()}
+        expanded: list[str] = []
+        for name in distinct_names(names, "names"):
+            if name in self._own:
+                expanded.append(name)
+                continue
+            wanted, text = range(len(self.parts)), name
+            for i, part in enumerate(self.part_names):
+                if name.startswith(f"{part}."):
+                    wanted, text = range(i, i + 1), name.removeprefix(f"{part}.")
+            of_parts = [
+                (i, known)
+                for i in wanted
+                for known in self.parts[i].parameter_names
+                if known.partition("[")[0] == text
+            ]
+            if len({i for i, _ in of_parts}) == 1:
+                expanded += [canonical[place] for place in of_parts]
+            else:
+                expanded.append(canonical[self._place(name)])
+        return list(dict.fromkeys(expanded))
+
+    def direction(self, name: str) -> Self:
+        """The unit tangent along one parameter: 1 in its entry (and its mirror), 0 elsewhere."""
+        if name in self._own:
+            return super().direction(name)
+        i, known = self._place(name)
+        zeros = jax.tree.map(lambda leaf: np.zeros(np.shape(leaf), jnp.result_type(leaf)), self)
+        along = self.parts[i].direction(known)
+        return eqx.tree_at(lambda potential: potential.parts[i], zeros, along)
+
+    def with_parameters(self, values: Mapping[str, float | Float[Array, ""]]) -> Self:
+        """This potential with some parameters changed, by name; checked as when first given.
+
+        Arguments:
+            values: a number for each name.
+
+        Returns:
+            The potential.
+
+        Raises:
+            InputError: there is no such parameter, one is named twice, or its value is not allowed.
+        """
+        if not isinstance(values, Mapping):
+            raise InputError(f"values = {shown(values)}: give a dict of names and numbers")
+        own = {name: value for name, value in values.items() if name in self._own}
+        of_parts: list[dict[str, Any]] = [{} for _ in self.parts]
+        given: dict[tuple[int, str], str] = {}
+        for name, value in values.items():
+            if name in own:
+                continue
+            place = self._place(name)
+            if place in given:
+                raise InputError(given_twice(type(self).__name__, given[place], name))
+            given[place] = name
+            of_parts[place[0]][place[1]] = value
+        parts = tuple(
+            part.with_parameters(changes) if changes else part
+            for part, changes in zip(self.parts, of_parts, strict=True)
+        )
+        changed = eqx.tree_at(lambda potential: potential.parts, self, parts)
+        return Potential.with_parameters(changed, own) if own else changed
+
+    def described_parameters(self, units: str = "ase") -> list[tuple[str, str]]:
+        """Names of parameters, and of other lengths and settings, with values and units as text.
+
+        Arguments:
+            units: ``"ase"`` or ``"reduced"``.
+
+        Returns:
+            Those of each part under its name.
+        """
+        own = [one for one in super().described_parameters(units) if one[0] in self._own]
+        return own + [
+            (f"{name}.{key}", value)
+            for name, part in zip(self.part_names, self.parts, strict=True)
+            for key, value in part.described_parameters(units)
+        ]
+
+    def _summary(self) -> Summary | None:
+        if any(part._summary() is None for part in self.parts):
+            return None
+        title = f"{type(self).__name__} (in eV and Ang, or all in reduced units)"
+        kinds = [
+            (name, type(part).__name__)
+            for name, part in zip(self.part_names, self.parts, strict=True)
+        ]
+        return Summary(title, [*kinds, *self.described_parameters()])
+
+
+class PotentialSum(CombinedPotential):
+    """The sum of several potentials.
+
+    `a + b` makes one, and names each part by its class.
+
+    Arguments:
+        parts: the potentials, in a sequence, or by their names.
+
+    Raises:
+        InputError: no parts, names that are no words, or tables for other species.
+    """
+
+    parts: tuple[Potential, ...]
+    part_names: tuple[str, ...] = eqx.field(static=True)
+
+    def __init__(self, parts: Sequence[Potential] | Mapping[str, Potential]):
+        given = list(parts.values()) if isinstance(parts, Mapping) else items(parts)
+        if not given:
+            raise InputError(f"parts = {shown(parts)}: give a list or a dict of potentials")
+        for index, part in enumerate(given):
+            instance(part, f"parts[{index}]", Potential, "a mdsens.potentials one")
+        self.parts = tuple(given)
+        if isinstance(parts, Mapping):
+            self.part_names = distinct_names(list(parts), "names of parts")
+            wrong = [name for name in self.part_names if not re.fullmatch(r"[A-Za-z]\w*", name)]
+            if wrong:
+                raise InputError(f"parts = {shown(wrong[0])}: give names of letters and digits")
+        else:
+            self.part_names = _names_of(self.parts)
+        known = [part for part in self.parts if part.species is not None]
+        for part in known[1:]:
+            if set(part.species or ()) != set(known[0].species or ()):
+                raise InputError(
+                    f"{type(part).__name__} has tables for {', '.join(part.species or ())}, and "
+                    f"{type(known[0]).__name__} for {', '.join(known[0].species or ())}: give all "
+                    "parts the same species"
+                )
+
+    def own_energies(self, species: Int[Array, " N"]) -> Float[Array, " N"] | None:
+        """The sum of what atoms have by themselves in the parts, shape (N,), energy."""
+        found = [part.own_energies(self._species_of(part, species)) for part in self.parts]
+        known = [one for one in found if one is not None]
+        return sum(known[1:], start=known[0]) if known else None
+
+    def site_energies(self, edges: Edges) -> Float[Array, " C"]:
+        """The sum of the parts' energies, shape (C,), energy."""
+        found = [part.site_energies(self._edges_of(part, edges)) for part in self.parts]
+        return sum(found[1:], start=found[0])
+
+    def site_energies_and_gradients(
+        self, edges: Edges
+    ) -> tuple[Float[Array, " C"], tuple[Float[Array, "K C"], ...]]:
+        """The sums of the parts' energies and gradients."""
+        found = [
+            part.site_energies_and_gradients(self._edges_of(part, edges)) for part in self.parts
+        ]
+        return _added(found)
+
+    def site_hessians(self, edges: Edges) -> Float[Array, "C K K D D"]:
+        """The sum of the parts' second derivatives."""
+        return _added([part.site_hessians(self._edges_of(part, edges)) for part in self.parts])
+
+    def edge_hessians(self, edges: Edges) -> list[list[Float[Array, "K C"]]]:
+        """The sum of the parts' second derivatives."""
+        return _added([part.edge_hessians(self._edges_of(part, edges)) for part in self.parts])
+
+    def embedding_derivatives(self, edges: Edges) -> tuple[Float[Array, " C"], Float[Array, " C"]]:
+        """F' and F'' of each atom, of the one part that is embedded."""
+        (part,) = [part for part in self.parts if part.embedded]
+        return part.embedding_derivatives(self._edges_of(part, edges))
+
+    def radial_derivatives(self, edges: Edges) -> RadialDerivatives:
+        """Slopes and curvatures of the sum of pair energies, and of the density."""
+        none = jnp.zeros(edges.mask.shape)
+        found = []
+        for part in self.parts:
+            seen = self._edges_of(part, edges)
+            if isinstance(part, PairPotential):
+                found.append(RadialDerivatives(*part.slopes_and_curvatures(seen), none, none))
+            else:
+                found.append(part.radial_derivatives(seen))
+        return _added(found)
+
+
+class ScaledPotential(CombinedPotential):
+    """A multiple of a potential; `2.0 * potential` makes one.
+
+    Arguments:
+        scale: what its energy is multiplied with.
+        potential: the potential.
+
+    Raises:
+        InputError: a scale that is no number.
+    """
+
+    scale: Parameter = parameter("1", per="all")
+    parts: tuple[Potential, ...]
+    part_names: tuple[str, ...] = eqx.field(static=True)
+
+    def __init__(self, scale: Any, potential: Potential):
+        instance(potential, "potential", Potential, "a mdsens.potentials one")
+        self.scale, self.parts, self.part_names = scale, (potential,), _names_of((potential,))
+
+    @property
+    def _own(self) -> tuple[str, ...]:
+        return ("scale",)
+
+    @property
+    def contact(self) -> bool:  # type: ignore[override]
+        """Never: what is turned round attracts."""
+        return False
+
+    def own_energies(self, species: Int[Array, " N"]) -> Float[Array, " N"] | None:
+        """The multiple of what atoms have by themselves, shape (N,), energy."""
+        found = self.parts[0].own_energies(species)
+        return None if found is None else self.scale * found
+
+    def site_energies(self, edges: Edges) -> Float[Array, " C"]:
+        """The multiple of the energies, shape (C,), energy."""
+        return self.scale * self.parts[0].site_energies(edges)
+
+    def site_energies_and_gradients(
+        self, edges: Edges
+    ) -> tuple[Float[Array, " C"], tuple[Float[Array, "K C"], ...]]:
+        """The multiples of energies and gradients."""
+        return self._times(self.parts[0].site_energies_and_gradients(edges))
+
+    def site_hessians(self, edges: Edges) -> Float[Array, "C K K D D"]:
+        """The multiple of the second derivatives."""
+        return self._times(self.parts[0].site_hessians(edges))
+
+    def edge_hessians(self, edges: Edges) -> list[list[Float[Array, "K C"]]]:
+        """The multiple of the second derivatives."""
+        return self._times(self.parts[0].edge_hessians(edges))
+
+    def embedding_derivatives(self, edges: Edges) -> tuple[Float[Array, " C"], Float[Array, " C"]]:
+        """Multiples of F' and F''."""
+        return self._times(self.parts[0].embedding_derivatives(edges))
+
+    def radial_derivatives(self, edges: Edges) -> RadialDerivatives:
+        """Multiples of those of the pair energy; the density is what it is."""
+        found = self.parts[0].radial_derivatives(edges)
+        return found._replace(
+            pair_slope=self.scale * found.pair_slope,
+            pair_curvature=self.scale * found.pair_curvature,
+        )
+
+    def _times(self, found: Any) -> Any:
+        return jax.tree.map(lambda leaf: self.scale * leaf, found)
+
+
+def sum_of(first: Potential, second: Potential) -> PotentialSum:
+    """The sum of two potentials; of a sum that named its parts by their classes, with one more.
+
+    Arguments:
+        first: a potential.
+        second: another.
+
+    Returns:
+        The PotentialSum.
+    """
+    parts = [
+        part
+        for one in (first, second)
+        for part in (
+            one.parts
+            if isinstance(one, PotentialSum) and one.part_names == _names_of(one.parts)
+            else (one,)
+        )
+    ]
+    return PotentialSum(parts)
+
+
+def _added(found: list[Any]) -> Any:
+    """The sum of trees of arrays."""
+    return jax.tree.map(lambda *leaves: sum(leaves[1:], start=leaves[0]), *found)
+
+
+def _names_of(parts: tuple[Potential, ...]) -> tuple[str, ...]:
+    """The parts' classes as names, numbered where there are several of one."""
+    words = [re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(part).__name__).lower() for part in parts]
+    return tuple(
+        word if words.count(word) == 1 else f"{word}_{words[: i + 1].count(word)}"
+        for i, word in enumerate(words)
+    )
+
+
+def _understood(part: Potential, name: str) -> list[str]:
+    """The canonical name of a parameter in a part, if the part has it."""
+    try:
+        return [part._canonical(name)]
+    except InputError:
+        return []
