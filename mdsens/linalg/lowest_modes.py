@@ -12,7 +12,7 @@ from mdsens.errors import LinearSolveError
 GUARDS = 4
 #: Residual of an eigenvector to reach, and the largest that is no error, as parts of the scale of
 #: the operator's wanted eigenvalues.
-RESIDUAL, TOLERANCE = 1e-10, 1e-7
+RESIDUAL, TOLERANCE = 1e-8, 1e-6
 #: Steps of the block method.
 STEPS = 400
 

@@ -122,6 +122,10 @@ def modes_of_hessians(
     return Modes(*map(on_device, found))
 
 
+#: Relative residual of the solves that the lowest modes are found by.
+SOLVES = 1e-11
+
+
 def lowest_vibrational_modes(
     hessian: HessianSolver,
     inverse_roots: Float[np.ndarray, " N"],
@@ -149,7 +153,8 @@ def lowest_vibrational_modes(
     rows = orthonormal_rows(null_vectors.reshape(len(null_vectors), -1) * roots)
     sparse = hessian.sparse
     stable = sparse.positive_definite or sparse.lowest_eigenvalue() > 0.0
-    exact = stable and sparse.method == "direct"
+    # Solves by iterations cost less than a block of vectors that follow a preconditioner.
+    exact = stable
     # What curves down is no preconditioner.
     nearly = sparse.preconditioner if stable else BlockJacobi(blocks_of(hessian.matrix))
 
@@ -163,7 +168,7 @@ def lowest_vibrational_modes(
     def solve(v: np.ndarray) -> np.ndarray:
         if not exact:
             return nearly(v)
-        return sparse.solve(v.reshape(len(v), -1)).value.reshape(v.shape)
+        return sparse.solve(v.reshape(len(v), -1), SOLVES).value.reshape(v.shape)
 
     found, vectors = lowest_modes(
         scaled(weights, lambda v: hessian.matrix @ v), scaled(roots, solve), exact, rows, allowed,
