@@ -133,7 +133,7 @@ class Waves:
         if vibrations > MOST_VIBRATIONS:
             raise InputError(
                 f"{name}: the cell has {vibrations} vibrations of each wave vector, and up to "
-                f"{MOST_VIBRATIONS} are computed: take a smaller cell, or ask for the lowest ones of "
+                f"{MOST_VIBRATIONS} are computed: take a smaller cell, or ask for the lowest of "
                 "q = 0, as in phonon_frequencies(count=10)"
             )
 
