@@ -113,7 +113,8 @@ class BondOrderPotential(FromTripletFile, ThreeBodyPotential):
 
     def _within_switch(self, r: Float[Array, "..."]) -> Float[Array, "..."]:
         """From -1 where the switch begins to 1 where it ends, and constant beyond."""
-        return jnp.clip((r - self.R) / jnp.where(self.D > 0.0, self.D, 1.0), -1.0, 1.0)
+        # A switch without a width is a step.
+        return jnp.clip((r - self.R) / jnp.where(self.D > 0.0, self.D, 1e-100), -1.0, 1.0)
 
     def _bond_ranges(self) -> Any:
         return self.R + self.D

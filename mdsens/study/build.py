@@ -13,7 +13,9 @@ from mdsens.errors import InputError
 from mdsens.files import is_file, path_of
 from mdsens.particles import System, random_packing
 from mdsens.potentials import BY_NAME, Potential
+from mdsens.potentials.files import find_file
 from mdsens.potentials.potential import LENGTH_FIELDS
+from mdsens.potentials.tables import names_of_entries
 from mdsens.study.messages import no_such_key
 from mdsens.study.model import (
     LARGEST_RATTLE,
@@ -119,12 +121,30 @@ def build_system(
     return system if structure.rattle is None else _rattled(system, structure.rattle, key)
 
 
-def build_potential(table: Mapping[str, Any], units: str) -> Potential:
+def potential_file(table: Mapping[str, Any], folder: Path) -> Path | None:
+    """The file that a study's potential is read from.
+
+    Arguments:
+        table: the study's table ``potential``.
+        folder: the study's folder, from which a file's path is taken; one that is not there is
+            looked for among those of an installed LAMMPS.
+
+    Returns:
+        Its path; None where the parameters are in the study.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    return find_file(table["file"], folder, "potential.file") if "file" in table else None
+
+
+def build_potential(table: Mapping[str, Any], units: str, folder: Path) -> Potential:
     """The potential of a study.
 
     Arguments:
-        table: ``type`` and the arguments of that potential.
+        table: ``type`` and the arguments of that potential, or ``type``, ``file`` and ``elements``.
         units: ``"ase"`` or ``"reduced"``.
+        folder: the study's folder, from which a file's path is taken.
 
     Returns:
         The Potential.
@@ -136,7 +156,11 @@ def build_potential(table: Mapping[str, Any], units: str) -> Potential:
         raise InputError(f"potential.type is missing: allowed are {', '.join(BY_NAME)}")
     name = choice(table["type"], "potential.type", BY_NAME)
     kind = BY_NAME[name]
-    signature = inspect.signature(kind).parameters
+    if "file" in table:
+        return _potential_from_file(table, name, units, folder)
+    arguments = inspect.signature(kind).parameters
+    # What a file says of itself is no argument that a study gives.
+    signature = {key: argument for key, argument in arguments.items() if key != "header"}
     given = {key: value for key, value in table.items() if key != "type"}
     for key, value in given.items():
         if key not in signature:
@@ -150,11 +174,32 @@ def build_potential(table: Mapping[str, Any], units: str) -> Potential:
         for field in dataclasses.fields(kind)
         if field.metadata.get("parameter")
     } | dict.fromkeys(LENGTH_FIELDS, "length")
-    arguments = {
+    return kind(**{
         key: _argument(f"potential.{key}", value, dimensions.get(key), units, species)
         for key, value in given.items()
-    }
-    return kind(**arguments)
+    })  # fmt: skip
+
+
+def _potential_from_file(
+    table: Mapping[str, Any], name: str, units: str, folder: Path
+) -> Potential:
+    """A potential from a file: ``type``, ``file`` and ``elements`` are all that there is to say."""
+    kind: Any = BY_NAME[name]
+    if not hasattr(kind, "from_file"):
+        with_files = [other for other, one in BY_NAME.items() if hasattr(one, "from_file")]
+        raise InputError(
+            f"potential.file = {shown(table['file'])}: {name} is read from no file, only "
+            f"{', '.join(with_files)}; give its parameters"
+        )
+    for key, value in table.items():
+        if key not in ("type", "file", "elements"):
+            raise no_such_key(f"potential.{key}", value, ["type", "file", "elements"])
+    if units != "ase":
+        raise InputError(
+            f"potential.file = {shown(table['file'])}: it is in eV and Ang; give units = 'ase'"
+        )
+    found: Potential = kind.from_file(potential_file(table, folder), table.get("elements"))
+    return found
 
 
 def _species(given: Any) -> tuple[str, ...] | None:
@@ -180,9 +225,10 @@ def _argument(
             f"{key} = {shown(value)}: a table needs potential.species, the names of its rows"
         )
     pairs = [f"{a}-{b}" for i, a in enumerate(species) for b in species[i:]]
+    triplets = list(names_of_entries(species, 3))
     swapped = [f"{b}-{a}" for i, a in enumerate(species) for b in species[i:]]
     for entry, number in value.items():
-        if entry not in (*species, *pairs, *swapped):
+        if entry not in (*species, *pairs, *swapped, *triplets):
             raise no_such_key(f"{key}.{entry}", number, [*species, *pairs])
     return {
         entry: quantity(number, dimension, units, f"{key}.{entry}")
