@@ -67,7 +67,7 @@ class StillingerWeberTriplets(FromTripletFile, ThreeBodyPotential):
     p: Parameter = parameter("1", minimum=0.0, per="bond")
     q: Parameter = parameter("1", minimum=0.0, per="bond")
     species: tuple[str, ...] | None = eqx.field(static=True)
-    header: tuple[tuple[str, str], ...] | None = eqx.field(static=True)
+    header: tuple[tuple[str, str], ...] | None = eqx.field(static=True, default=None)
 
     def __init__(
         self,

@@ -128,11 +128,7 @@ class BondOrderPotential(FromTripletFile, ThreeBodyPotential):
         size = len(self.species or ())
         tables = [jnp.broadcast_to(end, (size,) * 3) for end in ends]
         return jnp.concatenate(
-            [
-                table.transpose(order)
-                for table in tables
-                for order in ((1, 0, 2), (1, 2, 0))
-            ]
+            [table.transpose(order) for table in tables for order in ((1, 0, 2), (1, 2, 0))]
         )
 
 
@@ -196,7 +192,7 @@ class Tersoff(BondOrderPotential):
     A: Parameter = parameter("energy", minimum=0.0, per="bond")
     m: int = eqx.field(static=True)
     species: tuple[str, ...] | None = eqx.field(static=True)
-    header: tuple[tuple[str, str], ...] | None = eqx.field(static=True)
+    header: tuple[tuple[str, str], ...] | None = eqx.field(static=True, default=None)
 
     def __init__(
         self,
@@ -306,7 +302,7 @@ class TersoffMod(BondOrderPotential):
     c0: Parameter = parameter("energy", per="bond")
     m: int = eqx.field(static=True)
     species: tuple[str, ...] | None = eqx.field(static=True)
-    header: tuple[tuple[str, str], ...] | None = eqx.field(static=True)
+    header: tuple[tuple[str, str], ...] | None = eqx.field(static=True, default=None)
 
     def __init__(
         self,

@@ -26,9 +26,7 @@ class ThreeBodyPotential(Potential):
     """
 
     @abc.abstractmethod
-    def bond_energies(
-        self, r: Float[Array, " C"], zeta: Float[Array, " C"]
-    ) -> Float[Array, " C"]:
+    def bond_energies(self, r: Float[Array, " C"], zeta: Float[Array, " C"]) -> Float[Array, " C"]:
         """Energy of bonds seen from one of their ends; parameters are already those of each bond.
 
         Arguments:

@@ -1,7 +1,6 @@
 """Three-body potentials from files, against LAMMPS on the same structures."""
 
 import ctypes
-import itertools
 import sys
 from pathlib import Path
 
@@ -11,10 +10,10 @@ import numpy as np
 import pytest
 
 from mdsens import System
-from mdsens.mechanics.energy import compiled_energy_forces_virial
 from mdsens.mechanics import voigt
+from mdsens.mechanics.energy import compiled_energy_forces_virial
 from mdsens.particles import find_edges
-from mdsens.potentials import StillingerWeber, StillingerWeberTriplets, from_file
+from mdsens.potentials import from_file
 
 pytestmark = [pytest.mark.peer, pytest.mark.xdist_group("lammps")]
 TOLERANCE = 1e-10
@@ -95,9 +94,7 @@ def assert_agrees(lammps, path, elements, lattice, tolerance=TOLERANCE):
     atoms.symbols = [species[kind] for kind in kinds]
     energy, forces, stress = by_lammps(lammps, atoms, kinds, path, elements)
     system = System.from_ase(atoms)
-    edges = find_edges(
-        atoms.positions, atoms.cell[:], system.pbc, float(ours.interaction_range)
-    )
+    edges = find_edges(atoms.positions, atoms.cell[:], system.pbc, float(ours.interaction_range))
     found = compiled_energy_forces_virial(system, ours, edges)
     assert float(found[0]) == pytest.approx(energy, rel=tolerance)
     assert numerical.relative_error(found[1], forces) < tolerance

@@ -95,7 +95,9 @@ def test_a_dimer_has_the_energy_and_force_of_a_morse_like_pair():
     r = 2.3
     potential = Tersoff(**SILICON)
     system = in_a_box("Si2", [[0, 0, 0], [r, 0, 0]])
-    energy, forces, _ = compiled_energy_forces_virial(system, potential, edges_of(system, potential))
+    energy, forces, _ = compiled_energy_forces_virial(
+        system, potential, edges_of(system, potential)
+    )
     repulsion, attraction = (
         SILICON[strength] * np.exp(-SILICON[decay] * r)
         for strength, decay in (("A", "lambda1"), ("B", "lambda2"))
@@ -126,11 +128,10 @@ def test_derivatives_agree_with_finite_differences_for_two_species():
 @pytest.mark.slow
 def test_sensitivities_are_those_of_relaxing_again():
     potential = mixture()
-    # The atoms' own symbols: silicon, then carbon.
     system = System.from_ase(ase.build.bulk("SiC", "zincblende", 4.6))
-    options = {"cell": "isotropic", "fmax": 1e-11}
+    options = {"cell": "isotropic", "fmax": 1e-11, "method": "newton"}
     equilibrium = mdsens.relax(system, potential, **options)
-    names = ["A[Si-C]", "c[C-Si-Si]", "lambda3[Si-C-C]"]
+    names = ["A[Si-C]", "gamma[C-Si-Si]"]
     found = mdsens.sensitivity(equilibrium, [mdsens.observables.volume()], wrt=names)
     for name in names:
         value = potential.parameters[name]
@@ -188,7 +189,9 @@ def test_what_a_file_says_of_itself_is_kept_and_shown(tmp_path):
     potential = Tersoff(**SILICON, species=("Si",))
     potential.to_file(tmp_path / "plain.tersoff")
     text = (tmp_path / "plain.tersoff").read_text()
-    dated = text.replace("# UNITS: metal", "# DATE: 2007-10-25 UNITS: metal CITATION: Tersoff, 1988")
+    dated = text.replace(
+        "# UNITS: metal", "# DATE: 2007-10-25 UNITS: metal CITATION: Tersoff, 1988"
+    )
     (tmp_path / "dated.tersoff").write_text(dated)
     read = from_file(tmp_path / "dated.tersoff")
     assert read.parameters == potential.parameters

@@ -32,6 +32,8 @@ def find_file(path: str | Path, folder: Path | None = None, name: str = "path") 
     for place in places:
         if is_file(place / given, name):
             return place / given
+    if given.is_absolute():
+        raise InputError(f"{name} = {shown(str(path))}: there is no such file; give another path")
     if installed is None:
         raise InputError(
             f"{name} = {shown(str(path))}: there is no such file, and LAMMPS is not installed, "

@@ -119,7 +119,9 @@ class FromTripletFile:
 
     @classmethod
     def from_file(
-        cls, path: str | Path, elements: Mapping[str, str] | list[str] | tuple[str, ...] | None = None
+        cls,
+        path: str | Path,
+        elements: Mapping[str, str] | list[str] | tuple[str, ...] | None = None,
     ) -> Self:
         """Read a file of LAMMPS's.
 
@@ -141,8 +143,9 @@ class FromTripletFile:
         chosen = _chosen(elements, file)
         tables = _tables(file, tuple(chosen.values()), layout)
         arguments = cls._tables_to_arguments(tables, file.name)
+        arguments |= {"species": tuple(chosen), "header": file.header or None}
         try:
-            return cls(**arguments, species=tuple(chosen), header=file.header or None)
+            return cls(**arguments)
         except InputError as error:
             raise InputError(f"{file.name}: {error}") from None
 
@@ -167,10 +170,15 @@ class FromTripletFile:
                 f"{type(self).__name__} does not name its species: give species=('Si',)"
             )
         if is_traced(self):
-            raise InputError(f"{type(self).__name__} is being traced: write it outside jit and grad")
+            raise InputError(
+                f"{type(self).__name__} is being traced: write it outside jit and grad"
+            )
         layout = self.layouts[endings[0]]
         columns = [self._column(column, len(species)) for column in layout]
-        lines = [header_line(getattr(self, "header", None)), f"# Written by mdsens. Columns: three elements, {', '.join(layout)}"]  # fmt: skip
+        lines = [
+            header_line(getattr(self, "header", None)),
+            "# Written by mdsens: three elements, " + ", ".join(layout),
+        ]
         for place in itertools.product(range(len(species)), repeat=3):
             numbers = (repr(float(column[place])) for column in columns)
             lines.append(" ".join([*(species[index] for index in place), *numbers]))
