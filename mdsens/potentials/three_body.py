@@ -12,6 +12,9 @@ from mdsens.arrays import in_numpy, on_device
 from mdsens.particles.edges import Edges
 from mdsens.potentials.potential import Potential
 
+#: Of so many species, the entry of a table is chosen among all rather than gathered.
+MOST_SELECTED = 2
+
 
 class ThreeBodyPotential(Potential):
     """A sum over bonds, each with what the atom's other bonds do to it.
@@ -150,11 +153,21 @@ class ThreeBodyPotential(Potential):
     ) -> Self:
         """This potential with every table replaced by the entries of triplets."""
 
+        size = len(self.species or ("",))
+        pairs = centre * size + second
+        triplets = (centre * size + first) * size + second
+
         def value(leaf: Array) -> Array:
-            if leaf.ndim == 0:
-                return leaf
-            if leaf.shape[0] == 1:
+            if leaf.ndim == 0 or size == 1:
                 return leaf.reshape(())
-            return leaf[centre, second] if leaf.ndim == 2 else leaf[centre, first, second]
+            places = pairs if leaf.ndim == 2 else triplets
+            if size > MOST_SELECTED:
+                return leaf.reshape(-1).at[places].get(mode="promise_in_bounds")
+            # Unlike gathers, choices between few are vectorised.
+            entries = leaf.reshape(-1)
+            found = jnp.broadcast_to(entries[0], places.shape)
+            for index in range(1, leaf.size):
+                found = jnp.where(places == index, entries[index], found)
+            return found
 
         return jax.tree.map(value, self)
