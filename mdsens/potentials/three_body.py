@@ -1,7 +1,6 @@
 """Potentials of bonds that the atom's other bonds weaken or turn: two formulas each."""
 
 import abc
-import functools
 from typing import Any, Self
 
 import jax
@@ -91,37 +90,90 @@ class ThreeBodyPotential(Potential):
     ) -> tuple[Float[Array, " C"], tuple[Float[Array, "K C"], ...]]:
         """Site energies and their gradients, from slopes of the two formulas.
 
-        First bonds are taken one slot at a time, each with all others as second bonds.
+        Bonds come first among the slots of each atom, and pairs of slots are taken one at a time,
+        as far as any atom has bonds: lists of edges reach farther than bonds.
         """
         slots, axes = edges.mask.shape[0], range(len(edges.vectors))
-        r = edges.distances
-        inside = edges.mask & (r < self.interaction_range)
+        ranges, distances = self.pair_ranges, edges.distances
+        reach = self.interaction_range
+        if ranges is not None:
+            reach = self._chosen(ranges, edges.species[None] * len(ranges) + edges.neighbor_species)
+        bonded = edges.mask & (distances < reach)
+        rank = jnp.where(bonded, jnp.cumsum(bonded, axis=0) - 1, slots)
+        count = jnp.sum(bonded, axis=0)
+        most = jnp.max(count)
+
+        def first_bonds(values: Array) -> Array:
+            def of_slot(slot: Array) -> Array:
+                chosen = jnp.where(rank == slot, values, jnp.zeros_like(values))
+                return jnp.sum(chosen, axis=0, dtype=values.dtype)
+
+            def of_slot_if_any(slot: Array) -> Array:
+                return jax.lax.cond(slot < most, of_slot, lambda _: jnp.zeros_like(values[0]), slot)
+
+            return jax.lax.map(of_slot_if_any, jnp.arange(slots))
+
+        def to_edges(values: tuple[Array, ...]) -> tuple[Array, ...]:
+            def add(slot: Array, total: tuple[Array, ...]) -> tuple[Array, ...]:
+                here = rank == slot
+                return tuple(
+                    jnp.where(here, value[slot][None], part)
+                    for value, part in zip(values, total, strict=True)
+                )
+
+            def add_if_any(slot: Array, total: tuple[Array, ...]) -> tuple[Array, ...]:
+                return jax.lax.cond(slot < most, add, lambda _, total: total, slot, total)
+
+            zeros = tuple(jnp.zeros_like(value) for value in values)
+            return jax.lax.fori_loop(0, slots, add_if_any, zeros)
+
+        inside = jnp.arange(slots)[:, None] < count[None]
         # Slots without a bond lead far out, where exponentials overflow.
-        r = jnp.where(inside, r, 0.5 * self.interaction_range)
-        units = tuple(jnp.where(inside, component / r, 0.0) for component in edges.vectors)
-        second = self._of_bonds(edges.species[None], edges.neighbor_species)
+        r = jnp.where(inside, first_bonds(distances), 0.5 * self.interaction_range)
+        units = tuple(first_bonds(component) / r for component in edges.vectors)
+        species = first_bonds(edges.neighbor_species)
+        second = self._of_bonds(edges.species[None], species)
+
+        def row(values: Array, slot: Array) -> Array:
+            return jax.lax.dynamic_slice_in_dim(values, slot, 1) if values.ndim else values
+
+        def rows(tree: Any, slot: Array) -> Any:
+            return jax.tree.map(lambda values: row(values, slot), tree)
+
+        nothing = jnp.zeros((1, r.shape[1]))
+
+        def slopes_of(first_slot: Array, slot: Array) -> tuple[Array, ...]:
+            """What one slot does to another: the term of zeta and its three slopes."""
+            unit, other = rows(units, first_slot), rows(units, slot)
+            cosine = sum((u * v for u, v in zip(unit, other, strict=True)), start=nothing)
+            triplet = self._of_triplets(
+                edges.species[None], row(species, first_slot), row(species, slot)
+            )
+            one, two = rows(second, first_slot), rows(second, slot)
+
+            def terms(r_first: Array, r_second: Array, cosine: Array) -> Array:
+                found = triplet.triplet_terms(one, two, r_first, r_second, cosine)
+                return jnp.where(row(inside, slot) & (slot != first_slot), found, 0.0)
+
+            found, pullback = jax.vjp(terms, row(r, first_slot), row(r, slot), cosine)
+            return tuple(part[0] for part in (found, *pullback(jnp.ones_like(found)), cosine))
 
         def add_bond(slot: Array, total: tuple[Any, ...]) -> tuple[Any, ...]:
             energy, gradients = total
-            row = functools.partial(jax.lax.dynamic_slice_in_dim, start_index=slot, slice_size=1)
-            first = jax.tree.map(lambda leaf: row(leaf) if leaf.ndim else leaf, second)
-            triplet = self._of_triplets(
-                edges.species[None], row(edges.neighbor_species), edges.neighbor_species
-            )
-            others = inside & (jnp.arange(slots)[:, None] != slot)
-            unit, length = [row(component) for component in units], row(r)
-            cosine = sum((u * v for u, v in zip(unit, units, strict=True)), start=jnp.zeros(()))
+            zero = tuple(nothing[0] for _ in range(5))
 
-            def terms(r_first: Array, r_second: Array, cosine: Array) -> Array:
-                found = triplet.triplet_terms(first, second, r_first, r_second, cosine)
-                return jnp.where(others, found, 0.0)
+            def others(other: Array) -> tuple[Array, ...]:
+                return jax.lax.cond(
+                    (other < most) & (other != slot), lambda: slopes_of(slot, other), lambda: zero
+                )
 
-            found, pullback = jax.vjp(terms, jnp.broadcast_to(length, r.shape), r, cosine)
-            by_first, by_second, by_cosine = pullback(jnp.ones_like(found))
+            found, by_first, by_second, by_cosine, cosine = jax.lax.map(others, jnp.arange(slots))
+            unit, length = rows(units, slot), row(r, slot)
             zeta = jnp.sum(found, axis=0, keepdims=True)
 
             def energies(r: Array, zeta: Array) -> Array:
-                return jnp.where(row(inside), first.bond_energies(r, zeta), 0.0)
+                bonds = rows(second, slot).bond_energies(r, zeta)
+                return jnp.where(row(inside, slot), bonds, 0.0)
 
             bond, pullback = jax.vjp(energies, length, zeta)
             by_length, by_zeta = pullback(jnp.ones_like(bond))
@@ -134,15 +186,19 @@ class ThreeBodyPotential(Potential):
                 own = along * unit[axis]
                 own = own + jnp.sum(turning * units[axis], axis=0, keepdims=True) / length
                 of_others = stretching * units[axis] + turning / r * unit[axis]
-                others_added = gradients[axis] + of_others
-                own_added = row(others_added) + own
-                changed.append(
-                    jax.lax.dynamic_update_slice_in_dim(others_added, own_added, slot, 0)
-                )
+                added = gradients[axis] + of_others
+                own = row(added, slot) + own
+                changed.append(jax.lax.dynamic_update_slice_in_dim(added, own, slot, 0))
             return energy + bond[0], tuple(changed)
 
-        nothing = (jnp.zeros(r.shape[1]), tuple(jnp.zeros_like(r) for _ in axes))
-        return jax.lax.fori_loop(0, slots, add_bond, nothing)
+        def add_if_any(slot: Array, total: tuple[Any, ...]) -> tuple[Any, ...]:
+            return jax.lax.cond(
+                slot < most, lambda total: add_bond(slot, total), lambda total: total, total
+            )
+
+        start = (nothing[0], tuple(jnp.zeros_like(r) for _ in axes))
+        energy, gradients = jax.lax.fori_loop(0, slots, add_if_any, start)
+        return energy, to_edges(gradients)
 
     def _of_bonds(self, centre: Int[Array, "1 C"], neighbor: Int[Array, "K C"]) -> Self:
         """This potential with every table replaced by the entries of bonds."""
@@ -152,7 +208,6 @@ class ThreeBodyPotential(Potential):
         self, centre: Int[Array, "1 C"], first: Int[Array, "k C"], second: Int[Array, "K C"]
     ) -> Self:
         """This potential with every table replaced by the entries of triplets."""
-
         size = len(self.species or ("",))
         pairs = centre * size + second
         triplets = (centre * size + first) * size + second
@@ -160,14 +215,17 @@ class ThreeBodyPotential(Potential):
         def value(leaf: Array) -> Array:
             if leaf.ndim == 0 or size == 1:
                 return leaf.reshape(())
-            places = pairs if leaf.ndim == 2 else triplets
-            if size > MOST_SELECTED:
-                return leaf.reshape(-1).at[places].get(mode="promise_in_bounds")
-            # Unlike gathers, choices between few are vectorised.
-            entries = leaf.reshape(-1)
-            found = jnp.broadcast_to(entries[0], places.shape)
-            for index in range(1, leaf.size):
-                found = jnp.where(places == index, entries[index], found)
-            return found
+            return self._chosen(leaf, pairs if leaf.ndim == 2 else triplets)
 
         return jax.tree.map(value, self)
+
+    def _chosen(self, table: Array, places: Int[Array, "K C"]) -> Array:
+        """Entries of a table, by their places in it."""
+        entries = table.reshape(-1)
+        if len(table) > MOST_SELECTED:
+            return entries.at[places].get(mode="promise_in_bounds")
+        # Unlike gathers, choices between few are vectorised.
+        found = jnp.broadcast_to(entries[0], places.shape)
+        for index in range(1, entries.size):
+            found = jnp.where(places == index, entries[index], found)
+        return found
