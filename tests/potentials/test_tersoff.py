@@ -129,10 +129,10 @@ def test_derivatives_agree_with_finite_differences_for_two_species():
 def test_sensitivities_are_those_of_relaxing_again():
     potential = mixture()
     system = System.from_ase(ase.build.bulk("SiC", "zincblende", 4.6))
-    options = {"cell": "isotropic", "fmax": 1e-11, "method": "newton"}
+    options = {"cell": "isotropic", "fmax": 1e-11}
     equilibrium = mdsens.relax(system, potential, **options)
     names = ["A[Si-C]", "gamma[C-Si-Si]"]
-    found = mdsens.sensitivity(equilibrium, [mdsens.observables.volume()], wrt=names)
+    found = mdsens.sensitivity(equilibrium, "volume", wrt=names, error_estimate=False)
     for name in names:
         value = potential.parameters[name]
 
@@ -140,7 +140,7 @@ def test_sensitivities_are_those_of_relaxing_again():
             changed = potential.with_parameters({name: value * (1.0 + step)})
             return float(mdsens.relax(system, changed, **options).volume)
 
-        slopes = [(volume(h) - volume(-h)) / (2 * h * value) for h in (2e-4, 1e-4)]
+        slopes = [(volume(h) - volume(-h)) / (2 * h * value) for h in (1e-3, 5e-4)]
         expected = (4 * slopes[1] - slopes[0]) / 3
         assert float(found["volume"][name]) == pytest.approx(expected, rel=1e-6)
 
