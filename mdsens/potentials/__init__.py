@@ -2,6 +2,7 @@
 
 from mdsens.potentials.combined import PotentialSum, ScaledPotential
 from mdsens.potentials.embedded_atom import EmbeddedAtomPotential, SuttonChen
+from mdsens.potentials.from_file import from_file
 from mdsens.potentials.pair import LennardJones, Morse, PairPotential, TruncatedPairPotential
 from mdsens.potentials.pair_laws import (
     ZBL,
@@ -15,6 +16,9 @@ from mdsens.potentials.parameters import Parameter, parameter
 from mdsens.potentials.potential import Potential
 from mdsens.potentials.repulsive import WCA, SoftSphere
 from mdsens.potentials.stillinger_weber import StillingerWeber
+from mdsens.potentials.stillinger_weber_triplets import StillingerWeberTriplets
+from mdsens.potentials.tersoff import BondOrderPotential, Tersoff, TersoffMod, TersoffZBL
+from mdsens.potentials.three_body import ThreeBodyPotential
 
 #: What a study file calls each potential.
 BY_NAME: dict[str, type[Potential]] = {
@@ -26,7 +30,11 @@ BY_NAME: dict[str, type[Potential]] = {
     "morse": Morse,
     "soft-sphere": SoftSphere,
     "stillinger-weber": StillingerWeber,
+    "stillinger-weber-triplets": StillingerWeberTriplets,
     "sutton-chen": SuttonChen,
+    "tersoff": Tersoff,
+    "tersoff-mod": TersoffMod,
+    "tersoff-zbl": TersoffZBL,
     "wca": WCA,
     "yukawa": Yukawa,
     "zbl": ZBL,
@@ -36,6 +44,7 @@ __all__ = [
     "BY_NAME",
     "WCA",
     "ZBL",
+    "BondOrderPotential",
     "Buckingham",
     "DampedShiftedCoulomb",
     "EmbeddedAtomPotential",
@@ -50,8 +59,14 @@ __all__ = [
     "ScaledPotential",
     "SoftSphere",
     "StillingerWeber",
+    "StillingerWeberTriplets",
     "SuttonChen",
+    "Tersoff",
+    "TersoffMod",
+    "TersoffZBL",
+    "ThreeBodyPotential",
     "TruncatedPairPotential",
     "Yukawa",
+    "from_file",
     "parameter",
 ]
