@@ -35,12 +35,18 @@ SKIN_FRACTION, CONTACT_SKIN_FRACTION = 0.1, 0.15
 
 
 class RadialDerivatives(NamedTuple):
-    """Derivatives along edges, each of shape (K, C), in energy or density per length and square."""
+    """Derivatives along edges, each of shape (K, C), in energy or density per length and square.
+
+    The density is what the neighbour adds at the atom; that of the reverse, what the atom adds
+    there.
+    """
 
     pair_slope: Array
     pair_curvature: Array
     density_slope: Array
     density_curvature: Array
+    reverse_density_slope: Array
+    reverse_density_curvature: Array
 
 
 class Potential(Summarised, Importable, eqx.Module):
@@ -351,8 +357,8 @@ class Potential(Summarised, Importable, eqx.Module):
         """The unit tangent along one parameter: 1 in its entry (and its mirror), 0 elsewhere."""
         field, index = self._entry(name)
         zeros = jax.tree.map(lambda leaf: np.zeros(np.shape(leaf), jnp.result_type(leaf)), self)
-        unit = getattr(zeros, field)
-        unit[index] = unit[index[::-1]] = 1.0
+        for place in self._places(field, index):
+            getattr(zeros, field)[place] = 1.0
         return zeros
 
     def with_parameters(self, values: Mapping[str, float | Float[Array, ""]]) -> Self:
@@ -376,7 +382,9 @@ class Potential(Summarised, Importable, eqx.Module):
                 raise InputError(given_twice(label, given[field, index], name))
             given[field, index] = name
             number = real_array(value, f"{label}: {name}", ())
-            leaf = getattr(changed, field).at[index].set(number).at[index[::-1]].set(number)
+            leaf = getattr(changed, field)
+            for place in self._places(field, index):
+                leaf = leaf.at[place].set(number)
             changed = eqx.tree_at(operator.attrgetter(field), changed, leaf)
         # As equinox does when a module is made: not one class's checks alone.
         for kind in type(self).__mro__:
@@ -406,14 +414,19 @@ class Potential(Summarised, Importable, eqx.Module):
                         entries[f"{field.name}[{first}-{names[j]}]"] = (field.name, (i, j))
         return entries
 
+    def _places(self, field: str, index: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """Where a parameter stands in its field: that of a pair on both sides of the diagonal."""
+        return [index, index[::-1]]
+
     def _canonical(self, name: str) -> str:
         entries = self._entries()
         if isinstance(name, str) and name in entries:
             return name
         for entry, (field, index) in entries.items():
-            if len(index) == 2 and self.species is not None:
-                first, second = (self.species[i] for i in index)
-                if name == f"{field}[{second}-{first}]":
+            if self.species is not None and len(index) > 1 and len(self._places(field, index)) > 1:
+                first, second = (self.species[i] for i in index[:2])
+                rest = "".join(f",{i}" for i in index[2:])
+                if name == f"{field}[{second}-{first}{rest}]":
                     return entry
         near = difflib.get_close_matches(str(name), entries, 1, 0.0)
         raise InputError(
