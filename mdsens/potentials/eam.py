@@ -68,16 +68,16 @@ class EAM(EmbeddingPotential):
     density_scale: Parameter = parameter("1", per="species")
     embedding_scale: Parameter = parameter("1", per="species")
     length_scale: Parameter = parameter("1", positive=True, per="all")
-    r_phi: Float[Array, "S S n"]
-    rho: Float[Array, "S n"] | Float[Array, "S S n"]
-    F: Float[Array, "S m"]
-    species: tuple[str, ...] = eqx.field(static=True)
-    comments: tuple[str, ...] = eqx.field(static=True)
-    atoms: tuple[str, ...] = eqx.field(static=True)
-    spacing: float = eqx.field(static=True)
-    density_spacing: float = eqx.field(static=True)
-    cutoff: float = eqx.field(static=True)
-    knots: bool = eqx.field(static=True)
+    r_phi: Float[Array, "S S n"] = eqx.field(kw_only=True)
+    rho: Float[Array, "S n"] | Float[Array, "S S n"] = eqx.field(kw_only=True)
+    F: Float[Array, "S m"] = eqx.field(kw_only=True)
+    species: tuple[str, ...] = eqx.field(static=True, kw_only=True)
+    comments: tuple[str, ...] = eqx.field(static=True, kw_only=True)
+    atoms: tuple[str, ...] = eqx.field(static=True, kw_only=True)
+    spacing: float = eqx.field(static=True, kw_only=True)
+    density_spacing: float = eqx.field(static=True, kw_only=True)
+    cutoff: float = eqx.field(static=True, kw_only=True)
+    knots: bool = eqx.field(static=True, kw_only=True)
 
     def __init__(
         self,
@@ -93,9 +93,10 @@ class EAM(EmbeddingPotential):
         self.cutoff, self.knots = tables.cutoff, boolean(knots, "EAM: knots")
         self.r_phi, self.rho, self.F = map(on_device, (tables.r_phi, tables.rho, tables.F))
         count = len(tables.elements)
-        self.pair_scale = np.ones((count, count)) if pair_scale is None else pair_scale
-        self.density_scale = np.ones(count) if density_scale is None else density_scale
-        self.embedding_scale = np.ones(count) if embedding_scale is None else embedding_scale
+        ones: Any = np.ones(count)
+        self.pair_scale = ones * ones[:, None] if pair_scale is None else pair_scale
+        self.density_scale = ones if density_scale is None else density_scale
+        self.embedding_scale = ones if embedding_scale is None else embedding_scale
         self.length_scale = length_scale
 
     @classmethod

@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from mdsens.errors import InputError
 from mdsens.files import is_file, path_of
 from mdsens.particles import System, random_packing
 from mdsens.potentials import BY_NAME, Potential
+from mdsens.potentials.files import find_potential_file
 from mdsens.potentials.potential import LENGTH_FIELDS
 from mdsens.study.messages import no_such_key
 from mdsens.study.model import (
@@ -119,12 +120,32 @@ def build_system(
     return system if structure.rattle is None else _rattled(system, structure.rattle, key)
 
 
-def build_potential(table: Mapping[str, Any], units: str) -> Potential:
+def potential_file(table: Mapping[str, Any], folder: Path) -> Path | None:
+    """The file that a study's potential is read from.
+
+    Arguments:
+        table: of the potential.
+        folder: the study's folder, where files are looked for before those of LAMMPS.
+
+    Returns:
+        Its path; None where the study holds its parameters.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    kind = BY_NAME.get(table["type"]) if isinstance(table.get("type"), str) else None
+    if not hasattr(kind, "from_file") or "file" not in table:
+        return None
+    return find_potential_file(table["file"], folder, "potential.file")
+
+
+def build_potential(table: Mapping[str, Any], units: str, folder: Path) -> Potential:
     """The potential of a study.
 
     Arguments:
-        table: ``type`` and the arguments of that potential.
+        table: ``type`` and the arguments of that potential, or of its `from_file`.
         units: ``"ase"`` or ``"reduced"``.
+        folder: the study's folder.
 
     Returns:
         The Potential.
@@ -136,7 +157,8 @@ def build_potential(table: Mapping[str, Any], units: str) -> Potential:
         raise InputError(f"potential.type is missing: allowed are {', '.join(BY_NAME)}")
     name = choice(table["type"], "potential.type", BY_NAME)
     kind = BY_NAME[name]
-    signature = inspect.signature(kind).parameters
+    make: Callable[..., Potential] = getattr(kind, "from_file", kind)
+    signature = inspect.signature(make).parameters
     given = {key: value for key, value in table.items() if key != "type"}
     for key, value in given.items():
         if key not in signature:
@@ -144,31 +166,45 @@ def build_potential(table: Mapping[str, Any], units: str) -> Potential:
     for key, argument in signature.items():
         if argument.default is argument.empty and key not in given:
             raise InputError(f"potential.{key} is missing: {name} needs it; give a value")
-    species = _species(given.get("species"))
+    names = "elements" if "elements" in signature else "species"
+    species = _species(given.get(names), names)
+    file = potential_file(table, folder)
+    if file is not None:
+        given["file"] = file
+        if units != "ase":
+            raise InputError(
+                f"potential.type = {shown(name)}: its files are in eV and Angstrom, and the study "
+                "in reduced units; give units = 'ase'"
+            )
     dimensions = {
         field.name: field.metadata["dimension"]
         for field in dataclasses.fields(kind)
         if field.metadata.get("parameter")
     } | dict.fromkeys(LENGTH_FIELDS, "length")
     arguments = {
-        key: _argument(f"potential.{key}", value, dimensions.get(key), units, species)
+        key: _argument(f"potential.{key}", value, dimensions.get(key), units, species, names)
         for key, value in given.items()
     }
-    return kind(**arguments)
+    return make(**arguments)
 
 
-def _species(given: Any) -> tuple[str, ...] | None:
+def _species(given: Any, name: str) -> tuple[str, ...] | None:
     if given is None:
         return None
     if not isinstance(given, list):
         raise InputError(
-            f"potential.species = {shown(given)}: give a list of names, as in ['Ar', 'Kr']"
+            f"potential.{name} = {shown(given)}: give a list of names, as in ['Ar', 'Kr']"
         )
-    return distinct_names(given, "potential.species")
+    return distinct_names(given, f"potential.{name}")
 
 
 def _argument(
-    key: str, value: Any, dimension: str | None, units: str, species: tuple[str, ...] | None
+    key: str,
+    value: Any,
+    dimension: str | None,
+    units: str,
+    species: tuple[str, ...] | None,
+    names: str,
 ) -> Any:
     """One argument of a potential, with its numbers in the study's units."""
     if dimension is None:
@@ -177,7 +213,7 @@ def _argument(
         return quantity(value, dimension, units, key)
     if species is None:
         raise InputError(
-            f"{key} = {shown(value)}: a table needs potential.species, the names of its rows"
+            f"{key} = {shown(value)}: a table needs potential.{names}, the names of its rows"
         )
     pairs = [f"{a}-{b}" for i, a in enumerate(species) for b in species[i:]]
     swapped = [f"{b}-{a}" for i, a in enumerate(species) for b in species[i:]]

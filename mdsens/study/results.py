@@ -212,8 +212,8 @@ def copy_inputs(folder: Path, study: Study) -> None:
     Raises:
         OSError: a file cannot be read or written.
     """
-    for structure in study.structures.values():
-        source, name = structure.structure_file, input_name(structure)
+    kept = [(one.structure_file, input_name(one)) for one in study.structures.values()]
+    for source, name in [*kept, (study.potential_file, potential_input_name(study))]:
         if source is not None and name is not None:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, folder / name)
@@ -234,6 +234,19 @@ def input_name(structure: StudyStructure) -> str | None:
     return "/".join([INPUT_FOLDER, *([structure.name] if structure.name else []), source.name])
 
 
+def potential_input_name(study: Study) -> str | None:
+    """Where in the results the file of the potential is kept.
+
+    Arguments:
+        study: what is run.
+
+    Returns:
+        A path inside the folder of results; None where no file was read.
+    """
+    source = study.potential_file
+    return None if source is None else f"{INPUT_FOLDER}/{source.name}"
+
+
 def possible_files(study: Study) -> list[str]:
     """Every file that a run may write, but for the figures of its structures.
 
@@ -248,12 +261,16 @@ def possible_files(study: Study) -> list[str]:
         names += [of_structure(name, structure.name) for name in (STRUCTURE_NAME, HISTORY_NAME)]
         name = input_name(structure)
         names += [] if name is None else [name]
-    return names
+    name = potential_input_name(study)
+    return names if name is None else [*names, name]
 
 
 def _as_run(study: Study) -> dict[str, Any]:
     """The tables of a study as they are written beside its results."""
     table = study.table | {"name": study.name}
+    file = potential_input_name(study)
+    if file is not None:
+        table["potential"] = table["potential"] | {"file": file}
     for structure in study.structures.values():
         name = input_name(structure)
         if name is None:

@@ -99,6 +99,7 @@ def run_study(
     names = [*possible_files(study), *possible_figures(study.structures, study.parameters)]
     inputs = [study.folder / FILE_NAME]
     read = [structure.structure_file for structure in study.structures.values()]
+    read.append(study.potential_file)
     inputs += [path for path in read if path is not None]
     with output_folder(target, names, inputs) as folder, CompilationClock() as compilation:
         begin = time.perf_counter()
