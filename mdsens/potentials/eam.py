@@ -131,7 +131,8 @@ class EAM(EmbeddingPotential):
             InputError: no such file, one that is damaged (the line is named) or not in metal units,
                 or an element that it has not.
         """
-        choice(style, "style", [None, *STYLES.values()])
+        if style is not None:
+            choice(style, "style", STYLES.values())
         tables = read_embedded_atom_file(find_potential_file(file), style)
         if elements is not None:
             tables = tables.of(distinct_names(elements, "elements"), "elements")

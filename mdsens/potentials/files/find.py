@@ -8,6 +8,9 @@ from mdsens.errors import InputError
 from mdsens.files import is_file, path_of
 from mdsens.values import nearest, shown
 
+#: How names of files end that can be read.
+ENDINGS = (".eam", ".alloy", ".fs")
+
 
 def find_potential_file(file: Any, folder: Path | None = None, name: str = "file") -> Path:
     """The path of a potential's file.
@@ -53,4 +56,4 @@ def lammps_potentials() -> Path | None:
 
 
 def _names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir() if path.suffix in ENDINGS)
