@@ -257,7 +257,13 @@ TABLE = {
         ("silicon(a=-1.8)", "a", "-1.8"),
         ("silicon(p=0.0, q=4.0)", "p", "q"),
         ("relax(krypton, binary_without_krypton)", "Kr"),
-    ),
+        ("EAM.from_file(3)", "path = 3"),
+        ("EAM.from_file('argon.xyz')", "style", "eam/fs"),
+        ("EAM.from_file('argon.xyz', style='meam')", "style", "'meam'"),
+        ("EAM.from_file('argon.xyz', style='eam')", "argon.xyz", "line 2"),
+        ("EAM.from_file('argon.xyz', style='eam/alloy')", "argon.xyz", "line 4"),
+    )
+    + _python(("EAM.from_file('nowhere.eam')", "nowhere.eam", "LAMMPS"), varies=True),
     "Relaxations": _python(
         ("relax(atoms, potential)", "system", "from_ase"),
         ("relax(system, 'lennard-jones')", "potential"),
@@ -426,6 +432,7 @@ TABLE = {
     + _python(("observables.coordination(1e6)(start)", "edges", "memory"), varies=True),
     "Study files": _study(
         ("potential.type = []", "potential.type", "[]"),
+        ("potential.type = 'eam'", "potential.epsilon", "embedding_scale"),
         ("potential.type = 'lenard-jones'", "potential.type", "'lennard-jones'"),
         ("potential.sgima = 3.4", "sgima", "'sigma'"),
         ("potential.file = 'Ar.lj'", "potential.file", "lennard-jones", "tersoff"),

@@ -1,7 +1,12 @@
 """Energies as functions of edges; one file per family."""
 
 from mdsens.potentials.combined import PotentialSum, ScaledPotential
-from mdsens.potentials.embedded_atom import EmbeddedAtomPotential, SuttonChen
+from mdsens.potentials.eam import EAM
+from mdsens.potentials.embedded_atom import (
+    EmbeddedAtomPotential,
+    EmbeddingPotential,
+    SuttonChen,
+)
 from mdsens.potentials.from_file import from_file
 from mdsens.potentials.pair import LennardJones, Morse, PairPotential, TruncatedPairPotential
 from mdsens.potentials.pair_laws import (
@@ -25,6 +30,7 @@ BY_NAME: dict[str, type[Potential]] = {
     "buckingham": Buckingham,
     "damped-shifted-coulomb": DampedShiftedCoulomb,
     "inverse-power": InversePower,
+    "eam": EAM,
     "lennard-jones": LennardJones,
     "mie": Mie,
     "morse": Morse,
@@ -42,12 +48,14 @@ BY_NAME: dict[str, type[Potential]] = {
 
 __all__ = [
     "BY_NAME",
+    "EAM",
     "WCA",
     "ZBL",
     "BondOrderPotential",
     "Buckingham",
     "DampedShiftedCoulomb",
     "EmbeddedAtomPotential",
+    "EmbeddingPotential",
     "InversePower",
     "LennardJones",
     "Mie",

@@ -352,7 +352,8 @@ class PotentialSum(CombinedPotential):
         for part in self.parts:
             seen = self._edges_of(part, edges)
             if isinstance(part, PairPotential):
-                found.append(RadialDerivatives(*part.slopes_and_curvatures(seen), none, none))
+                slopes = part.slopes_and_curvatures(seen)
+                found.append(RadialDerivatives(*slopes, none, none, none, none))
             else:
                 found.append(part.radial_derivatives(seen))
         return _added(found)

@@ -6,6 +6,7 @@ from typing import Any
 
 from mdsens.errors import InputError
 from mdsens.files import path_of
+from mdsens.potentials.eam import EAM
 from mdsens.potentials.potential import Potential
 from mdsens.potentials.stillinger_weber import StillingerWeber
 from mdsens.potentials.tersoff import Tersoff, TersoffMod, TersoffZBL
@@ -13,6 +14,9 @@ from mdsens.values import nearest, shown
 
 #: Which class reads files of each ending.
 BY_ENDING: dict[str, Any] = {
+    ".eam": EAM,
+    ".eam.alloy": EAM,
+    ".eam.fs": EAM,
     ".sw": StillingerWeber,
     ".tersoff": Tersoff,
     ".tersoff.mod": TersoffMod,

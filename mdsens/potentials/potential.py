@@ -40,12 +40,18 @@ SKIN_FRACTION, CONTACT_SKIN_FRACTION = 0.1, 0.15
 
 
 class RadialDerivatives(NamedTuple):
-    """Derivatives along edges, each of shape (K, C), in energy or density per length and square."""
+    """Derivatives along edges, each of shape (K, C), in energy or density per length and square.
+
+    The density is what the neighbour adds at the atom; that of the reverse, what the atom adds
+    there.
+    """
 
     pair_slope: Array
     pair_curvature: Array
     density_slope: Array
     density_curvature: Array
+    reverse_density_slope: Array
+    reverse_density_curvature: Array
 
 
 class Potential(Summarised, Importable, eqx.Module):
@@ -460,9 +466,10 @@ class Potential(Summarised, Importable, eqx.Module):
         if isinstance(name, str) and name in entries:
             return name
         for entry, (field, index) in entries.items():
-            if len(self._places(field, index)) == 2 and self.species is not None:
-                first, second = (self.species[i] for i in index)
-                if name == f"{field}[{second}-{first}]":
+            if self.species is not None and len(index) > 1 and len(self._places(field, index)) > 1:
+                first, second = (self.species[i] for i in index[:2])
+                rest = "".join(f",{i}" for i in index[2:])
+                if name == f"{field}[{second}-{first}{rest}]":
                     return entry
         near = difflib.get_close_matches(str(name), entries, 1, 0.0)
         raise InputError(

@@ -178,13 +178,10 @@ def build_potential(
             raise no_such_key(f"{key}.{argument}", value, ["type", *signature])
     for argument, wanted in signature.items():
         if wanted.default is wanted.empty and argument not in given:
-            raise InputError(f"{key}.{argument} is missing: {name} needs it; give a value")
-    species = _species(given.get("species"), key)
-    dimensions = {
-        field.name: field.metadata["dimension"]
-        for field in dataclasses.fields(kind)
-        if field.metadata.get("parameter")
-    } | dict.fromkeys(LENGTH_FIELDS, "length")
+            other = f", or {key}.file" if hasattr(kind, "from_file") else ""
+            raise InputError(f"{key}.{argument} is missing: {name} needs it; give a value{other}")
+    species = _species(given.get("species"), f"{key}.species")
+    dimensions = _dimensions(kind)
     return kind(**{
         argument: _argument(f"{key}.{argument}", value, dimensions.get(argument), units, species)
         for argument, value in given.items()
@@ -202,15 +199,36 @@ def _potential_from_file(
             f"{key}.file = {shown(table['file'])}: {name} is read from no file, only "
             f"{', '.join(with_files)}; give its parameters"
         )
-    for argument, value in table.items():
-        if argument not in ("type", "file", "elements"):
-            raise no_such_key(f"{key}.{argument}", value, ["type", "file", "elements"])
+    given = {argument: value for argument, value in table.items() if argument != "type"}
+    # The first one is the path.
+    _, *arguments = inspect.signature(kind.from_file).parameters
+    for argument, value in given.items():
+        if argument not in ("file", *arguments):
+            raise no_such_key(f"{key}.{argument}", value, ["type", "file", *arguments])
     if units != "ase":
         raise InputError(
             f"{key}.file = {shown(table['file'])}: it is in eV and Ang; give units = 'ase'"
         )
-    found: Potential = kind.from_file(potential_file(table, folder, key), table.get("elements"))
+    elements = given.get("elements")
+    species = (
+        tuple(elements) if isinstance(elements, Mapping) else _species(elements, f"{key}.elements")
+    )
+    del given["file"]
+    found: Potential = kind.from_file(potential_file(table, folder, key), **{
+        argument: value if argument == "elements" else
+        _argument(f"{key}.{argument}", value, _dimensions(kind).get(argument), units, species)
+        for argument, value in given.items()
+    })  # fmt: skip
     return found
+
+
+def _dimensions(kind: Any) -> dict[str, str]:
+    """Physical dimensions of what a potential is made from."""
+    return {
+        field.name: field.metadata["dimension"]
+        for field in dataclasses.fields(kind)
+        if field.metadata.get("parameter")
+    } | dict.fromkeys(LENGTH_FIELDS, "length")
 
 
 def _sum(table: Mapping[str, Any], units: str, folder: Path, key: str) -> PotentialSum:
@@ -235,10 +253,8 @@ def _species(given: Any, key: str) -> tuple[str, ...] | None:
     if given is None:
         return None
     if not isinstance(given, list):
-        raise InputError(
-            f"{key}.species = {shown(given)}: give a list of names, as in ['Ar', 'Kr']"
-        )
-    return distinct_names(given, f"{key}.species")
+        raise InputError(f"{key} = {shown(given)}: give a list of names, as in ['Ar', 'Kr']")
+    return distinct_names(given, key)
 
 
 def _argument(
