@@ -166,6 +166,10 @@ class _Reader:
         if hasattr(kind, "__setstate__"):
             made.__setstate__(state)
         else:
+            # What a class holds since a later version has the value that it had without a word.
+            for field in dataclasses.fields(kind):
+                if field.default is not dataclasses.MISSING:
+                    state.setdefault(field.name, field.default)
             if state.keys() != {field.name for field in dataclasses.fields(kind)}:
                 raise ValueError(f"{kind.__name__} has other fields")
             vars(made).update(state)

@@ -25,6 +25,7 @@ import numpy as np
 
 import mdsens
 from mdsens.errors import MdsensError
+from mdsens.potentials import from_file
 from mdsens.study import load_study
 from mdsens.study.toml import to_toml
 
@@ -39,6 +40,8 @@ STUDY = {
     "relaxation": {"method": "lbfgs", "fmax": 1e-8},
     "sensitivity": {"observables": ["energy", "distance(0,1)"]},
 }
+#: An entry of a file of Tersoff's potential, for one triplet.
+TRIPLET = "Si Si Si 3 1 1.3258 4.8381 2.0417 0 22.956\n 0.33675 1.3258 95.373 3 0.2 3.2394 3264.7\n"
 ARGON = "4\nargon\nAr 0 0 0\nAr 3.7 0 0\nAr 0 3.7 0\nAr 0 0 3.7\n"
 
 
@@ -183,6 +186,27 @@ TABLE = {
             ),
         ),
     ],
+    "Files of potentials": [
+        *_python(
+            ("from_file('argon.xyz')", "argon.xyz", "allowed endings", ".tersoff"),
+            ("from_file(3)", "path", "3"),
+            ("Tersoff.from_file('/nowhere/Si.tersoff')", "Si.tersoff", "no such file"),
+        ),
+        *_file(
+            ("empty.tersoff", "", "no entry", "14 numbers"),
+            ("short.tersoff", TRIPLET[:-8], "line 1", "16 words", "14 numbers"),
+            ("long.tersoff", TRIPLET[:-1] + " 7\n", "line 2", "18 words"),
+            ("letter.tersoff", TRIPLET.replace("95.373", "95.e73x"), "line 2", "no number"),
+            ("twice.tersoff", TRIPLET + TRIPLET, "line 3", "line 1"),
+            ("shifted.tersoff", TRIPLET.replace("Si 3", "3 3"), "line 1", "no element"),
+            ("power.tersoff", TRIPLET.replace("Si 3", "Si 2"), "m = 2", "1 and 3"),
+            ("wide.tersoff", TRIPLET.replace("3 0.2", "3 4"), "D", "R"),
+            ("units.tersoff", "# UNITS: real\n" + TRIPLET, "line 1", "metal"),
+            ("pair.tersoff", TRIPLET + TRIPLET.replace("Si Si Si", "C C C"), "Si Si C", "line 3"),
+            ("tolerant.sw", "Si Si Si 2 2 2 20 1 0 7 1 4 0 0.1\n", "tol", "0"),
+            ("powers.sw", "Si Si Si 2 2 2 20 1 0 7 1 4 5 0\n", "p", "q"),
+        ),
+    ],
     "Potentials": _python(
         ("LennardJones(epsilon=None, sigma=3.4, cutoff=8.5)", "epsilon", "None"),
         ("LennardJones(epsilon='0.01', sigma=3.4, cutoff=8.5)", "epsilon", "'0.01'"),
@@ -233,7 +257,13 @@ TABLE = {
         ("silicon(a=-1.8)", "a", "-1.8"),
         ("silicon(p=0.0, q=4.0)", "p", "q"),
         ("relax(krypton, binary_without_krypton)", "Kr"),
-    ),
+        ("EAM.from_file(3)", "path = 3"),
+        ("EAM.from_file('argon.xyz')", "style", "eam/fs"),
+        ("EAM.from_file('argon.xyz', style='meam')", "style", "'meam'"),
+        ("EAM.from_file('argon.xyz', style='eam')", "argon.xyz", "line 2"),
+        ("EAM.from_file('argon.xyz', style='eam/alloy')", "argon.xyz", "line 4"),
+    )
+    + _python(("EAM.from_file('nowhere.eam')", "nowhere.eam", "LAMMPS"), varies=True),
     "Relaxations": _python(
         ("relax(atoms, potential)", "system", "from_ase"),
         ("relax(system, 'lennard-jones')", "potential"),
@@ -402,8 +432,15 @@ TABLE = {
     + _python(("observables.coordination(1e6)(start)", "edges", "memory"), varies=True),
     "Study files": _study(
         ("potential.type = []", "potential.type", "[]"),
+        ("potential.type = 'eam'", "potential.epsilon", "embedding_scale"),
         ("potential.type = 'lenard-jones'", "potential.type", "'lennard-jones'"),
         ("potential.sgima = 3.4", "sgima", "'sigma'"),
+        ("potential.file = 'Ar.lj'", "potential.file", "lennard-jones", "tersoff"),
+        (
+            "potential.type = 'tersoff'\npotential.file = 'a.tersoff'",
+            "potential.epsilon",
+            "elements",
+        ),
         ("potential.sigma = 'three'", "potential.sigma", "three"),
         ("potential.sigma = '3.4 eV'", "potential.sigma", "eV", "length"),
         ("potential.sigma = 'nan'", "potential.sigma", "nan"),
@@ -693,7 +730,9 @@ def _said(bad: BadInput) -> str:
         Path(bad.name).write_bytes(
             bad.given if isinstance(bad.given, bytes) else bad.given.encode()
         )
-        mdsens.read(bad.name)
+        # A potential's file, or a structure's.
+        reads = from_file if bad.name.endswith((".sw", ".tersoff")) else mdsens.read
+        reads(bad.name)
     raise AssertionError(f"{bad.given!r} is taken")
 
 

@@ -190,7 +190,8 @@ def embedded_atom_hessian(
 ) -> SparsePlusLowRank:
     """The Hessian of embedded atoms: that of phi'' and F'_i rho_i'', and F''_i g_i g_i^T of each.
 
-    With g_i = d rho_i / dx. The former is that of a pair potential phi + (F'_i + F'_j) f.
+    With g_i = d rho_i / dx. The former is that of a pair potential phi + F'_i f_j + F'_j f_i, where
+    f_j is what atom j adds to the density at i.
 
     Arguments:
         system: N atoms in D dimensions.
@@ -250,9 +251,13 @@ def _embedded_block(
     def one_slot(end: Int[Array, " C"]) -> tuple[Array, Array, Array, Array]:
         edges = edges_between(geometry.extended, end[None], sites)
         along = potential.radial_derivatives(edges)
-        both = (own_slopes + slopes[end])[None]
-        slope = along.pair_slope + both * along.density_slope
-        curvature = along.pair_curvature + both * along.density_curvature
+        here, there = own_slopes[None], slopes[end][None]
+        slope = along.pair_slope + here * along.density_slope + there * along.reverse_density_slope
+        curvature = (
+            along.pair_curvature
+            + here * along.density_curvature
+            + there * along.reverse_density_curvature
+        )
         components = _upper(radial_hessian(edges, slope, curvature))
         density = along.density_slope / edges.distances
         gradient = jnp.concatenate([density * component for component in edges.vectors])

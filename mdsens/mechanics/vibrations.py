@@ -15,8 +15,12 @@ from jaxtyping import Array, Bool, Complex, Float, Int
 
 from mdsens.arrays import array_module, in_numpy, on_device
 from mdsens.compilation import compiled
-from mdsens.linalg.null_space import NEGLIGIBLE, NULL_FRACTION
+from mdsens.linalg.lowest_modes import lowest_modes
+from mdsens.linalg.multigrid import BlockJacobi
+from mdsens.linalg.null_space import NEGLIGIBLE, NULL_FRACTION, orthonormal_rows
+from mdsens.linalg.sparse_plus_low_rank import blocks_of
 from mdsens.mechanics.dynamical_matrix import products_with_waves, wave_hessians
+from mdsens.mechanics.hessian_solver import HessianSolver
 from mdsens.particles.edges import EdgeList
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
@@ -116,6 +120,65 @@ def modes_of_hessians(
     shape = (*squares.shape, count, dimension)
     found = xp.swapaxes(vectors, 1, 2).reshape(shape), xp.where(still, 0.0, means), sets, still
     return Modes(*map(on_device, found))
+
+
+#: Relative residual of the solves that the lowest modes are found by.
+SOLVES = 1e-11
+
+
+def lowest_vibrational_modes(
+    hessian: HessianSolver,
+    inverse_roots: Float[np.ndarray, " N"],
+    null_vectors: Float[np.ndarray, "M N D"],
+    count: int,
+) -> Modes:
+    """The lowest modes of all cells alike, by products with the sparse Hessian.
+
+    Arguments:
+        hessian: that of the positions.
+        inverse_roots: shape (N,), one over the root of each atom's mass, 0 for one that is fixed.
+        null_vectors: shape (M, N, D), displacements that cost no energy.
+        count: how many are wanted, beside what is still.
+
+    Returns:
+        The Modes: none of them still, and of the last set all members.
+
+    Raises:
+        LinearSolveError: they do not converge.
+    """
+    atoms, dimension = null_vectors.shape[1:]
+    weights = np.repeat(np.where(hessian.motionless[:atoms], 0.0, inverse_roots), dimension)
+    allowed = (weights > 0.0).astype(float)
+    roots = np.where(weights > 0.0, 1.0 / np.where(weights > 0.0, weights, 1.0), 0.0)
+    rows = orthonormal_rows(null_vectors.reshape(len(null_vectors), -1) * roots)
+    sparse = hessian.sparse
+    stable = sparse.positive_definite or sparse.lowest_eigenvalue() > 0.0
+    # Solves by iterations cost less than a block of vectors that follow a preconditioner.
+    exact = stable
+    # What curves down is no preconditioner.
+    nearly = sparse.preconditioner if stable else BlockJacobi(blocks_of(hessian.matrix))
+
+    def scaled(factor: Any, function: Any) -> Any:
+        def product(v: np.ndarray) -> np.ndarray:
+            by = factor if v.ndim == 1 else factor[:, None]
+            return by * function(by * v)
+
+        return product
+
+    def solve(v: np.ndarray) -> np.ndarray:
+        if not exact:
+            return nearly(v)
+        return sparse.solve(v.reshape(len(v), -1), SOLVES).value.reshape(v.shape)
+
+    found, vectors = lowest_modes(
+        scaled(weights, lambda v: hessian.matrix @ v), scaled(roots, solve), exact, rows, allowed,
+        count, SAME,
+    )  # fmt: skip
+    squares = found[None]
+    sets = _sets(np, squares)
+    shaped = vectors.reshape(1, len(found), atoms, dimension).astype(complex)
+    modes = shaped, _means(np, squares, sets), sets, np.zeros(squares.shape, bool)
+    return Modes(*map(on_device, modes))
 
 
 @compiled(heavy=True)

@@ -13,7 +13,7 @@ from mdsens.arrays import array_module, in_numpy, on_device
 from mdsens.errors import InputError
 from mdsens.mechanics.vibrations import Modes
 from mdsens.observables.observable import Observable, bin_labels, name_of
-from mdsens.observables.waves import ListOfWaves, MeshOfWaves, OneWave
+from mdsens.observables.waves import ListOfWaves, LowestWaves, MeshOfWaves, OneWave
 from mdsens.particles import System
 from mdsens.particles.masses import Masses
 from mdsens.relaxation import Equilibrium
@@ -24,7 +24,7 @@ from mdsens.values import integer, items, real, real_array
 REDUCED_PLANCK = ase.units._hbar * ase.units.J * ase.units.second
 
 
-def phonon_frequencies(q: Any = None, masses: Any = None) -> Observable:
+def phonon_frequencies(q: Any = None, masses: Any = None, count: Any = None) -> Observable:
     """Frequencies of the vibrations of a crystal with one wave vector, or of a molecule.
 
     The square roots of the eigenvalues of the dynamical matrix, over 2 pi. It is that of the
@@ -43,10 +43,13 @@ def phonon_frequencies(q: Any = None, masses: Any = None) -> Observable:
         masses: by species, as in ``{"C": 13.003}``, or N numbers, in u; 1 where no mass has a unit,
             in reduced units. None, and for species that are not named: the standard masses of the
             elements, as ASE has them (masses kept by an ase.Atoms do not count); or 1.
+        count: how many of the lowest frequencies, without those that are 0 by the above: for cells
+            of any size, where q is None; they are found by products with the sparse Hessian. The
+            last one has the mean of its whole set, even where count cuts it. None: all.
 
     Returns:
-        The Observable: (D N,), ascending, in THz; the root of energy/length^2/mass over 2 pi in
-        reduced units.
+        The Observable: (D N,), or (count,), ascending, in THz; the root of energy/length^2/mass
+        over 2 pi in reduced units.
 
     Raises:
         InputError: q or masses that are no finite numbers or no masses; and when it is evaluated:
@@ -56,7 +59,9 @@ def phonon_frequencies(q: Any = None, masses: Any = None) -> Observable:
     wave = None
     if q is not None:
         wave = tuple((real_array(q, "phonon_frequencies: q", ("D",)) + 0.0).tolist())
-    return _phonon_frequencies(wave, Masses.given(masses, "phonon_frequencies: masses"))
+    if count is not None:
+        count = integer(count, "phonon_frequencies: count", at_least=1)
+    return _phonon_frequencies(wave, Masses.given(masses, "phonon_frequencies: masses"), count)
 
 
 def zero_point_energy(mesh: Any = None, masses: Any = None) -> Observable:
@@ -164,12 +169,25 @@ def phonon_density_of_states(
 
 
 @functools.cache
-def _phonon_frequencies(wave: tuple[float, ...] | None, masses: Masses) -> Observable:
-    name = name_of("phonon_frequencies", wave, masses.argument)
-    waves = OneWave(masses, wave)
+def _phonon_frequencies(
+    wave: tuple[float, ...] | None, masses: Masses, count: int | None
+) -> Observable:
+    name = name_of("phonon_frequencies", wave, masses.argument, count)
+    waves = OneWave(masses, wave) if count is None else LowestWaves(masses, wave, count)
 
     def value(equilibrium: Equilibrium, modes: Modes) -> Float[Array, " F"]:
         squares = in_numpy(waves.squares(equilibrium, modes))[0]
+        if count is not None:
+            still, known = in_numpy((modes.still, modes.squares))
+            xp = array_module((still, known, squares))
+            if xp is np and count > (~still).sum():
+                raise InputError(
+                    f"{name}: {count} vibrations are asked for, and there are {(~still).sum()}: "
+                    "give a smaller count"
+                )
+            # By the squares that are kept: the order does not change with what is traced.
+            chosen = xp.argsort(xp.where(still[0], np.inf, known[0]), stable=True)[:count]
+            squares = squares[chosen]
         return on_device(_frequencies(squares, equilibrium.system.units))
 
     def require(equilibrium: Equilibrium) -> None:

@@ -12,17 +12,25 @@ from jaxtyping import Array, Float
 from mdsens.arrays import array_module, in_numpy, on_device
 from mdsens.errors import InputError
 from mdsens.mechanics.gruneisen import ModesInVolume, modes_in_volume, squares_and_slopes
-from mdsens.mechanics.vibrations import Modes, squares_of_modes, vibrational_modes
+from mdsens.mechanics.vibrations import (
+    Modes,
+    lowest_vibrational_modes,
+    squares_of_modes,
+    vibrational_modes,
+)
 from mdsens.particles import EdgeList, System
 from mdsens.particles.constraints import require_unconstrained
 from mdsens.particles.masses import Masses
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation import Equilibrium
+from mdsens.resources import DENSE_LIMIT
 from mdsens.units import size_of_unit
 from mdsens.values import is_traced
 
 #: Vibrations of a cell up to which its dynamical matrix is diagonalised: minutes on one core.
 MOST_VIBRATIONS = 3000
+#: How many of the lowest vibrations of a larger cell are looked for at most.
+MOST_LOWEST = 300
 #: Complex numbers in the eigenvectors of all wave vectors, at most: 1 GiB.
 MOST_NUMBERS = 2**26
 
@@ -125,7 +133,8 @@ class Waves:
         if vibrations > MOST_VIBRATIONS:
             raise InputError(
                 f"{name}: the cell has {vibrations} vibrations of each wave vector, and up to "
-                f"{MOST_VIBRATIONS} are computed: take a smaller cell"
+                f"{MOST_VIBRATIONS} are computed: take a smaller cell, or ask for the lowest of "
+                "q = 0, as in phonon_frequencies(count=10)"
             )
 
 
@@ -174,6 +183,54 @@ class ListOfWaves(Waves):
             raise InputError(
                 f"{name}: {len(self.several)} wave vectors with {vibrations} vibrations each take "
                 f"more than {MOST_NUMBERS >> 26} GiB: take fewer"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class LowestWaves(OneWave):
+    """One wave vector, and the lowest vibrations that it has beside those that are still.
+
+    Attributes:
+        count: how many.
+    """
+
+    count: int
+
+    def modes(self, equilibrium: Equilibrium) -> Modes:
+        """All modes of a small cell; of a large one the lowest, found without a dense matrix."""
+        held = equilibrium.at_fixed_cell
+        size = held.system.atom_count * held.system.dimension
+        if size <= DENSE_LIMIT or any(self.vector or ()):
+            return super().modes(equilibrium)
+        if is_traced((held.q, held.landscape)):
+            raise InputError(
+                f"phonon_frequencies: the lowest of {size} vibrations are looked for on the host: "
+                "ask for them outside jit and vmap"
+            )
+        hessian = held.hessian_solver
+        if hessian is None:
+            raise InputError(
+                "phonon_frequencies: the sparse Hessian does not fit into the memory, and there "
+                "are no vibrations without it: take a smaller cell"
+            )
+        null_vectors = np.concatenate(
+            [np.asarray(held.backbone.null_vectors(held.q)), held.certificate.floppy_vectors]
+        )
+        roots = np.asarray(self._given(held)[-1])
+        return lowest_vibrational_modes(hessian, roots, null_vectors, self.count)
+
+    def require(self, system: System, name: str) -> None:
+        """Also where it has not so many vibrations."""
+        size = system.atom_count * system.dimension
+        if size <= MOST_VIBRATIONS or any(self.vector or ()):
+            super().require(system, name)
+        require_unconstrained(system.constraints, name)
+        self.masses.require(system, name)
+        most = size if size <= DENSE_LIMIT else min(MOST_LOWEST, size)
+        if self.count > most:
+            raise InputError(
+                f"{name}: count = {self.count}: of {size} vibrations up to {most} of the lowest "
+                f"are computed: give a count of at most {most}"
             )
 
 

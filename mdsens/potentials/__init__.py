@@ -1,7 +1,13 @@
 """Energies as functions of edges; one file per family."""
 
 from mdsens.potentials.combined import PotentialSum, ScaledPotential
-from mdsens.potentials.embedded_atom import EmbeddedAtomPotential, SuttonChen
+from mdsens.potentials.eam import EAM
+from mdsens.potentials.embedded_atom import (
+    EmbeddedAtomPotential,
+    EmbeddingPotential,
+    SuttonChen,
+)
+from mdsens.potentials.from_file import from_file
 from mdsens.potentials.pair import LennardJones, Morse, PairPotential, TruncatedPairPotential
 from mdsens.potentials.pair_laws import (
     ZBL,
@@ -15,18 +21,26 @@ from mdsens.potentials.parameters import Parameter, parameter
 from mdsens.potentials.potential import Potential
 from mdsens.potentials.repulsive import WCA, SoftSphere
 from mdsens.potentials.stillinger_weber import StillingerWeber
+from mdsens.potentials.stillinger_weber_triplets import StillingerWeberTriplets
+from mdsens.potentials.tersoff import BondOrderPotential, Tersoff, TersoffMod, TersoffZBL
+from mdsens.potentials.three_body import ThreeBodyPotential
 
 #: What a study file calls each potential.
 BY_NAME: dict[str, type[Potential]] = {
     "buckingham": Buckingham,
     "damped-shifted-coulomb": DampedShiftedCoulomb,
     "inverse-power": InversePower,
+    "eam": EAM,
     "lennard-jones": LennardJones,
     "mie": Mie,
     "morse": Morse,
     "soft-sphere": SoftSphere,
     "stillinger-weber": StillingerWeber,
+    "stillinger-weber-triplets": StillingerWeberTriplets,
     "sutton-chen": SuttonChen,
+    "tersoff": Tersoff,
+    "tersoff-mod": TersoffMod,
+    "tersoff-zbl": TersoffZBL,
     "wca": WCA,
     "yukawa": Yukawa,
     "zbl": ZBL,
@@ -34,11 +48,14 @@ BY_NAME: dict[str, type[Potential]] = {
 
 __all__ = [
     "BY_NAME",
+    "EAM",
     "WCA",
     "ZBL",
+    "BondOrderPotential",
     "Buckingham",
     "DampedShiftedCoulomb",
     "EmbeddedAtomPotential",
+    "EmbeddingPotential",
     "InversePower",
     "LennardJones",
     "Mie",
@@ -50,8 +67,14 @@ __all__ = [
     "ScaledPotential",
     "SoftSphere",
     "StillingerWeber",
+    "StillingerWeberTriplets",
     "SuttonChen",
+    "Tersoff",
+    "TersoffMod",
+    "TersoffZBL",
+    "ThreeBodyPotential",
     "TruncatedPairPotential",
     "Yukawa",
+    "from_file",
     "parameter",
 ]

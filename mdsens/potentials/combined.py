@@ -115,7 +115,7 @@ class CombinedPotential(Potential):
         """Names of the parameters that are no part's."""
         return ()
 
-    def _places(self) -> dict[str, tuple[int, str]]:
+    def _parameters_of_parts(self) -> dict[str, tuple[int, str]]:
         """Where each parameter is by its name: which part, and its name there."""
         names = [part.parameter_names for part in self.parts]
         tables = [{name.partition("[")[0] for name in part} for part in names]
@@ -129,7 +129,7 @@ class CombinedPotential(Potential):
 
     def _place(self, name: Any) -> tuple[int, str]:
         """The part that a parameter is of, and its canonical name there."""
-        places = self._places()
+        places = self._parameters_of_parts()
         if name in places:
             return places[name]
         text = str(name)
@@ -154,20 +154,20 @@ class CombinedPotential(Potential):
         if name in self._own:
             return name
         place = self._place(name)
-        return next(known for known, other in self._places().items() if other == place)
+        return next(known for known, other in self._parameters_of_parts().items() if other == place)
 
     @property
     def parameters(self) -> dict[str, float]:
         """Every parameter's name and value."""
         values = [part.parameters for part in self.parts]
         return super().parameters | {
-            name: values[i][known] for name, (i, known) in self._places().items()
+            name: values[i][known] for name, (i, known) in self._parameters_of_parts().items()
         }
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
         """Names of all parameters."""
-        return (*self._own, *self._places())
+        return (*self._own, *self._parameters_of_parts())
 
     def parameter_dimension(self, name: str) -> str:
         """Physical dimension of a parameter, e.g. ``"energy"``."""
@@ -184,7 +184,7 @@ class CombinedPotential(Potential):
         """
         if names is None:
             return list(self.parameter_names)
-        canonical = {place: name for name, place in self._places().items()}
+        canonical = {place: name for name, place in self._parameters_of_parts().items()}
         expanded: list[str] = []
         for name in distinct_names(names, "names"):
             if name in self._own:
@@ -352,7 +352,8 @@ class PotentialSum(CombinedPotential):
         for part in self.parts:
             seen = self._edges_of(part, edges)
             if isinstance(part, PairPotential):
-                found.append(RadialDerivatives(*part.slopes_and_curvatures(seen), none, none))
+                slopes = part.slopes_and_curvatures(seen)
+                found.append(RadialDerivatives(*slopes, none, none, none, none))
             else:
                 found.append(part.radial_derivatives(seen))
         return _added(found)

@@ -1,7 +1,8 @@
 """Embedded-atom potentials: pairs, and a function of the density that the neighbours add up to."""
 
 import abc
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -10,15 +11,117 @@ from jaxtyping import Array, Float, Int
 from mdsens.particles.edges import Edges
 from mdsens.potentials.pair import CutOffPotential
 from mdsens.potentials.parameters import Parameter, parameter
-from mdsens.potentials.potential import RadialDerivatives
+from mdsens.potentials.potential import Potential, RadialDerivatives
+
+#: From distances (K, C) to pair energies and densities.
+RadialFunctions: TypeAlias = Callable[
+    [Float[Array, "K C"]], tuple[Float[Array, "K C"], Float[Array, "K C"]]
+]
 
 
-class EmbeddedAtomPotential(CutOffPotential):
+class EmbeddingPotential(Potential):
     """Half a sum over edges of a pair energy, and an energy of embedding in the density around.
 
     E = 1/2 sum_i sum_j phi(r_ij) + sum_i F(rho_i), with the density rho_i = sum_j f(r_ij): M. S.
-    Daw, M. I. Baskes, Phys. Rev. B 29, 6443 (1984). A subclass declares its parameters and gives
-    phi, f and F; phi and f are multiplied by the switch of the smooth truncation of pairs.
+    Daw, M. I. Baskes, Phys. Rev. B 29, 6443 (1984). A subclass gives the functions of its edges.
+    """
+
+    embedded: ClassVar[bool] = True
+
+    @abc.abstractmethod
+    def radial_functions(self, edges: Edges) -> RadialFunctions:
+        """The function of the distance of these edges that gives phi and f.
+
+        Arguments:
+            edges: K slots of C atoms.
+
+        Returns:
+            A function of distances, (K, C), to energies and to what the neighbours add to the
+            densities at the atoms, (K, C) each, zero where there is no edge.
+        """
+
+    @abc.abstractmethod
+    def embedding_energies(
+        self, density: Float[Array, " C"], species: Int[Array, " C"]
+    ) -> Float[Array, " C"]:
+        """Energy F of atoms in the density of their neighbours.
+
+        Arguments:
+            density: shape (C,).
+            species: shape (C,), species index of each atom.
+
+        Returns:
+            Shape (C,), in units of energy.
+        """
+
+    def densities_at_neighbors(
+        self, edges: Edges
+    ) -> Callable[[Float[Array, "K C"]], Float[Array, "K C"]] | None:
+        """The function of the distance that gives what the atoms add to their neighbours' density.
+
+        Arguments:
+            edges: K slots of C atoms.
+
+        Returns:
+            The function; None where two atoms add the same to one another's.
+        """
+        return None
+
+    def site_energies(self, edges: Edges) -> Float[Array, " C"]:
+        """Half the pair energies of the atom's edges and its embedding, shape (C,), energy."""
+        energies, densities = self.radial_functions(edges)(edges.distances)
+        embedding = self.embedding_energies(jnp.sum(densities, axis=0), edges.species)
+        return 0.5 * jnp.sum(energies, axis=0) + embedding
+
+    def site_energies_and_gradients(
+        self, edges: Edges
+    ) -> tuple[Float[Array, " C"], tuple[Float[Array, "K C"], ...]]:
+        """Site energies and their gradients, from slopes along r: twice as fast as in reverse."""
+        r = edges.distances
+        functions = self.radial_functions(edges)
+        (energies, densities), slopes = jax.jvp(functions, (r,), (jnp.ones_like(r),))
+        embedding, slope = self._embedding(jnp.sum(densities, axis=0), edges.species)
+        weights = (0.5 * slopes[0] + slope[None] * slopes[1]) / r
+        gradients = tuple(weights * component for component in edges.vectors)
+        return 0.5 * jnp.sum(energies, axis=0) + embedding, gradients
+
+    def embedding_derivatives(self, edges: Edges) -> tuple[Float[Array, " C"], Float[Array, " C"]]:
+        """F' and F'' of each atom, shape (C,) each, in energy per density and its square."""
+        density = jnp.sum(self.radial_functions(edges)(edges.distances)[1], axis=0)
+        ones = jnp.ones_like(density)
+        return jax.jvp(lambda rho: self._embedding(rho, edges.species)[1], (density,), (ones,))
+
+    def radial_derivatives(self, edges: Edges) -> RadialDerivatives:
+        """Slopes and curvatures of phi and f along each edge, zero where there is none."""
+        r = edges.distances
+        functions, there = self.radial_functions(edges), self.densities_at_neighbors(edges)
+        ones = jnp.ones_like(r)
+
+        def all_functions(r: Float[Array, "K C"]) -> tuple[Array, ...]:
+            return functions(r) if there is None else (*functions(r), there(r))
+
+        def slopes_at(r: Float[Array, "K C"]) -> tuple[Array, ...]:
+            return jax.jvp(all_functions, (r,), (ones,))[1]
+
+        slopes, curvatures = jax.jvp(slopes_at, (r,), (ones,))
+        return RadialDerivatives(
+            slopes[0], curvatures[0], slopes[1], curvatures[1], slopes[-1], curvatures[-1]
+        )
+
+    def _embedding(
+        self, density: Float[Array, " C"], species: Int[Array, " C"]
+    ) -> tuple[Float[Array, " C"], Float[Array, " C"]]:
+        """F and F' of each atom."""
+        return jax.jvp(
+            lambda rho: self.embedding_energies(rho, species), (density,), (jnp.ones_like(density),)
+        )
+
+
+class EmbeddedAtomPotential(CutOffPotential, EmbeddingPotential):
+    """An embedding in a density, of functions in closed form that a smooth switch ends.
+
+    A subclass declares its parameters and gives phi, f and F, of which phi and f are multiplied by
+    the switch of the smooth truncation of pairs.
 
     Arguments:
         cutoff: distance from which on there is no interaction, length.
@@ -28,8 +131,6 @@ class EmbeddedAtomPotential(CutOffPotential):
     Raises:
         InputError: a cutoff that is not positive, or an onset outside the cutoff.
     """
-
-    embedded: ClassVar[bool] = True
 
     @abc.abstractmethod
     def pair_energies(self, r: Float[Array, "K C"]) -> Float[Array, "K C"]:
@@ -53,64 +154,7 @@ class EmbeddedAtomPotential(CutOffPotential):
             Densities, in the unit that `embedding_energies` expects.
         """
 
-    @abc.abstractmethod
-    def embedding_energies(
-        self, density: Float[Array, " C"], species: Int[Array, " C"]
-    ) -> Float[Array, " C"]:
-        """Energy F of atoms in the density of their neighbours.
-
-        Arguments:
-            density: shape (C,).
-            species: shape (C,), species index of each atom.
-
-        Returns:
-            Shape (C,), in units of energy.
-        """
-
-    def site_energies(self, edges: Edges) -> Float[Array, " C"]:
-        """Half the pair energies of the atom's edges and its embedding, shape (C,), energy."""
-        energies, densities = self._radial_functions(edges)(edges.distances)
-        embedding = self.embedding_energies(jnp.sum(densities, axis=0), edges.species)
-        return 0.5 * jnp.sum(energies, axis=0) + embedding
-
-    def site_energies_and_gradients(
-        self, edges: Edges
-    ) -> tuple[Float[Array, " C"], tuple[Float[Array, "K C"], ...]]:
-        """Site energies and their gradients, from slopes along r: twice as fast as in reverse."""
-        r = edges.distances
-        functions = self._radial_functions(edges)
-        (energies, densities), slopes = jax.jvp(functions, (r,), (jnp.ones_like(r),))
-        embedding, slope = self._embedding(jnp.sum(densities, axis=0), edges.species)
-        weights = (0.5 * slopes[0] + slope[None] * slopes[1]) / r
-        gradients = tuple(weights * component for component in edges.vectors)
-        return 0.5 * jnp.sum(energies, axis=0) + embedding, gradients
-
-    def embedding_derivatives(self, edges: Edges) -> tuple[Float[Array, " C"], Float[Array, " C"]]:
-        """F' and F'' of each atom, shape (C,) each, in energy per density and its square."""
-        density = jnp.sum(self._radial_functions(edges)(edges.distances)[1], axis=0)
-        ones = jnp.ones_like(density)
-        return jax.jvp(lambda rho: self._embedding(rho, edges.species)[1], (density,), (ones,))
-
-    def radial_derivatives(self, edges: Edges) -> RadialDerivatives:
-        """Slopes and curvatures of phi and f along each edge, zero where there is none."""
-        r = edges.distances
-        functions, ones = self._radial_functions(edges), jnp.ones_like(r)
-
-        def slopes_at(r: Float[Array, "K C"]) -> tuple[Array, Array]:
-            return jax.jvp(functions, (r,), (ones,))[1]
-
-        slopes, curvatures = jax.jvp(slopes_at, (r,), (ones,))
-        return RadialDerivatives(slopes[0], curvatures[0], slopes[1], curvatures[1])
-
-    def _embedding(
-        self, density: Float[Array, " C"], species: Int[Array, " C"]
-    ) -> tuple[Float[Array, " C"], Float[Array, " C"]]:
-        """F and F' of each atom."""
-        return jax.jvp(
-            lambda rho: self.embedding_energies(rho, species), (density,), (jnp.ones_like(density),)
-        )
-
-    def _radial_functions(self, edges: Edges) -> Any:
+    def radial_functions(self, edges: Edges) -> RadialFunctions:
         """The function r -> (phi, f) of these edges, switched off, zero where there is no edge."""
         pair = self.per_pair(edges)
 

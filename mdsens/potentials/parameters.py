@@ -6,8 +6,17 @@ from typing import Any, TypeAlias
 import equinox as eqx
 from jaxtyping import Array, Float
 
-#: One value for all species, a value per species (S,), or a symmetric table per pair (S, S).
+from mdsens.errors import InputError
+from mdsens.values import shown
+
+#: One value for all species, a value per species (S,), a table per pair (S, S), symmetric unless it
+#: is one of bonds, or a table per triplet (S, S, S).
 Parameter: TypeAlias = Float[Array, "..."]
+
+#: How many dimensions the table of a parameter may have; none is one value for all.
+DIMENSIONS: dict[str, tuple[int, ...]] = {
+    "all": (0,), "pair": (0, 2), "species": (0, 1, 2), "bond": (0, 2), "triplet": (0, 3),
+}  # fmt: skip
 
 
 def parameter(
@@ -26,12 +35,17 @@ def parameter(
         minimum: the smallest value allowed; None for no bound.
         maximum: the largest value allowed; None for no bound.
         per: ``"pair"`` if the parameter may be a table over pairs of species, ``"species"`` if it
-            may also be one value per species, ``"all"`` if there is one value only.
+            may also be one value per species, ``"bond"`` if a pair's two orders are entries of
+            their own, [A-B] that of an atom A with a neighbour B, ``"triplet"`` if it may be a
+            table over triplets, [A-B-C] that of an atom A with neighbours B and C, ``"all"`` if
+            there is one value only.
         field_options: further options of ``equinox.field``, such as ``default``.
 
     Returns:
         The field, for use in the body of a Potential.
     """
+    if per not in DIMENSIONS:
+        raise InputError(f"per = {shown(per)}: allowed are {', '.join(DIMENSIONS)}")
     bounds = {"above": 0.0 if positive else None, "at_least": minimum, "at_most": maximum}
     metadata = {"parameter": True, "dimension": dimension, "bounds": bounds, "per": per}
     return eqx.field(metadata=metadata, **field_options)
@@ -40,3 +54,8 @@ def parameter(
 def parameter_fields(potential: Any) -> list[dataclasses.Field[Any]]:
     """The fields of a potential that are parameters."""
     return [field for field in dataclasses.fields(potential) if field.metadata.get("parameter")]
+
+
+def is_symmetric(field: dataclasses.Field[Any]) -> bool:
+    """Whether both orders of a pair of species are one entry of a parameter's table."""
+    return field.metadata["per"] in ("pair", "species")

@@ -21,8 +21,13 @@ from mdsens.errors import InputError
 from mdsens.particles.edge_search import EdgeSearch
 from mdsens.particles.edges import Edges
 from mdsens.particles.system import System
-from mdsens.potentials.parameters import Parameter, parameter_fields
-from mdsens.potentials.tables import given_twice, names_of_pairs, table_from_names
+from mdsens.potentials.parameters import DIMENSIONS, Parameter, is_symmetric, parameter_fields
+from mdsens.potentials.tables import (
+    given_twice,
+    names_of_entries,
+    names_of_pairs,
+    table_from_names,
+)
 from mdsens.summary import Summarised, Summary
 from mdsens.units import unit_name
 from mdsens.values import distinct_names, is_traced, listing, real_array, shown
@@ -35,12 +40,18 @@ SKIN_FRACTION, CONTACT_SKIN_FRACTION = 0.1, 0.15
 
 
 class RadialDerivatives(NamedTuple):
-    """Derivatives along edges, each of shape (K, C), in energy or density per length and square."""
+    """Derivatives along edges, each of shape (K, C), in energy or density per length and square.
+
+    The density is what the neighbour adds at the atom; that of the reverse, what the atom adds
+    there.
+    """
 
     pair_slope: Array
     pair_curvature: Array
     density_slope: Array
     density_curvature: Array
+    reverse_density_slope: Array
+    reverse_density_curvature: Array
 
 
 class Potential(Summarised, Importable, eqx.Module):
@@ -275,13 +286,14 @@ class Potential(Summarised, Importable, eqx.Module):
         value, label = getattr(self, field.name), f"{type(self).__name__}: {field.name}"
         names = self.species
         if isinstance(value, Mapping):
-            value = table_from_names(value, names, label)
+            value = table_from_names(value, names, label, field.metadata["per"])
         value = real_array(value, label, **field.metadata["bounds"])
-        allowed: dict[str, tuple[int, ...]] = {"all": (0,), "pair": (0, 2), "species": (0, 1, 2)}
-        if value.ndim not in allowed[field.metadata["per"]]:
+        dimensions = DIMENSIONS[field.metadata["per"]]
+        if value.ndim not in dimensions:
+            table = "-by-".join(["species"] * dimensions[-1])
             raise InputError(
                 f"{label} has shape {value.shape}: one value"
-                + ("" if field.metadata["per"] == "all" else " or a species-by-species table")
+                + (f" or a {table} table" if dimensions[-1] else "")
                 + " is allowed"
             )
         if value.ndim:
@@ -292,7 +304,8 @@ class Potential(Summarised, Importable, eqx.Module):
                     f"{label} has shape {value.shape}: allowed for species {names} is "
                     f"{(len(names),) * value.ndim}"
                 )
-        if value.ndim == 2 and not is_traced(value) and not np.array_equal(value, value.T):
+        mirrored = value.ndim == 2 and is_symmetric(field) and not is_traced(value)
+        if mirrored and not np.array_equal(value, value.T):
             raise InputError(
                 f"{label} = {shown(value.tolist())} is not symmetric: entries [A-B] and [B-A] must "
                 "agree"
@@ -343,6 +356,9 @@ class Potential(Summarised, Importable, eqx.Module):
             value = getattr(self, field.name)
             if field.metadata.get("parameter") or value is None:
                 continue
+            if field.name == "header":
+                described += [(key.lower(), text) for key, text in value]
+                continue
             is_length = field.name in LENGTH_FIELDS and isinstance(value, float)
             described.append(
                 (field.name, with_unit(value, "length") if is_length else shown(value))
@@ -355,7 +371,7 @@ class Potential(Summarised, Importable, eqx.Module):
             leaf = getattr(self, field.name, None)
             if is_traced(leaf) or not isinstance(leaf, (jax.Array, np.ndarray)):
                 return None
-            if leaf.shape not in ((), shape, shape * 2):
+            if leaf.shape not in ((), shape, shape * 2, shape * 3):
                 return None
         # A potential does not know the units of the systems that it will act in.
         title = f"{type(self).__name__} (in eV and Ang, or all in reduced units)"
@@ -380,7 +396,8 @@ class Potential(Summarised, Importable, eqx.Module):
         field, index = self._entry(name)
         zeros = jax.tree.map(lambda leaf: np.zeros(np.shape(leaf), jnp.result_type(leaf)), self)
         unit = getattr(zeros, field)
-        unit[index] = unit[index[::-1]] = 1.0
+        for place in self._places(field, index):
+            unit[place] = 1.0
         return zeros
 
     def with_parameters(self, values: Mapping[str, float | Float[Array, ""]]) -> Self:
@@ -404,7 +421,9 @@ class Potential(Summarised, Importable, eqx.Module):
                 raise InputError(given_twice(label, given[field, index], name))
             given[field, index] = name
             number = real_array(value, f"{label}: {name}", ())
-            leaf = getattr(changed, field).at[index].set(number).at[index[::-1]].set(number)
+            leaf = getattr(changed, field)
+            for place in self._places(field, index):
+                leaf = leaf.at[place].set(number)
             changed = eqx.tree_at(operator.attrgetter(field), changed, leaf)
         # As equinox does when a module is made: not one class's checks alone.
         for kind in type(self).__mro__:
@@ -425,6 +444,9 @@ class Potential(Summarised, Importable, eqx.Module):
             shape, names = getattr(self, field.name).shape, self.species or ()
             if len(shape) == 0:
                 entries[field.name] = (field.name, ())
+            elif not is_symmetric(field):
+                for entry, place in names_of_entries(names, len(shape)).items():
+                    entries[f"{field.name}[{entry}]"] = (field.name, place)
             elif len(shape) == 1:
                 for i, first in enumerate(names):
                     entries[f"{field.name}[{first}]"] = (field.name, (i,))
@@ -434,14 +456,20 @@ class Potential(Summarised, Importable, eqx.Module):
                         entries[f"{field.name}[{first}-{names[j]}]"] = (field.name, (i, j))
         return entries
 
+    def _places(self, field: str, index: tuple[int, ...]) -> set[tuple[int, ...]]:
+        """All places in a parameter's table that one entry stands in."""
+        symmetric = any(is_symmetric(f) for f in parameter_fields(self) if f.name == field)
+        return {index, index[::-1]} if symmetric else {index}
+
     def _canonical(self, name: str) -> str:
         entries = self._entries()
         if isinstance(name, str) and name in entries:
             return name
         for entry, (field, index) in entries.items():
-            if len(index) == 2 and self.species is not None:
-                first, second = (self.species[i] for i in index)
-                if name == f"{field}[{second}-{first}]":
+            if self.species is not None and len(index) > 1 and len(self._places(field, index)) > 1:
+                first, second = (self.species[i] for i in index[:2])
+                rest = "".join(f",{i}" for i in index[2:])
+                if name == f"{field}[{second}-{first}{rest}]":
                     return entry
         near = difflib.get_close_matches(str(name), entries, 1, 0.0)
         raise InputError(

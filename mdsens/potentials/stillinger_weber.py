@@ -1,5 +1,7 @@
 """The Stillinger-Weber potential, for one or several species."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -13,6 +15,7 @@ from mdsens.errors import InputError
 from mdsens.particles.edges import Edges
 from mdsens.potentials.parameters import Parameter, parameter
 from mdsens.potentials.potential import Potential
+from mdsens.potentials.stillinger_weber_triplets import StillingerWeberTriplets
 from mdsens.values import is_traced, shown
 
 
@@ -39,6 +42,7 @@ class StillingerWeber(Potential):
         p: exponent of the repulsion.
         q: exponent of the attraction, below p: else atoms would fall into one another.
         species: names of the tables' rows, e.g. ``("Ga", "N")``.
+        header: what a file says of itself, pairs of texts such as ``("DATE", "2007-06-11")``.
 
     Raises:
         InputError: a parameter outside its domain, or p not above q.
@@ -57,6 +61,7 @@ class StillingerWeber(Potential):
     p: Parameter = parameter("1", minimum=0.0)
     q: Parameter = parameter("1", minimum=0.0)
     species: tuple[str, ...] | None = eqx.field(static=True)
+    header: tuple[tuple[str, str], ...] | None = eqx.field(static=True, default=None)
 
     def __init__(
         self,
@@ -71,12 +76,50 @@ class StillingerWeber(Potential):
         p: Any,
         q: Any,
         species: Any = None,
+        header: tuple[tuple[str, str], ...] | None = None,
     ):
         self.epsilon, self.sigma, self.a, self.lambda_, self.gamma = (
             epsilon, sigma, a, lambda_, gamma,
         )  # fmt: skip
         self.costheta0, self.A, self.B, self.p, self.q = costheta0, A, B, p, q
-        self.species = species
+        self.species, self.header = species, header
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | Path,
+        elements: Mapping[str, str] | list[str] | tuple[str, ...] | None = None,
+    ) -> "StillingerWeber | StillingerWeberTriplets":
+        """Read a file of LAMMPS's, with the ending ``.sw``.
+
+        Arguments:
+            path: of the file, e.g. ``"Si.sw"``; one that is not there is looked for among those of
+                an installed LAMMPS.
+            elements: which of the file's elements to take, or a dict that says for each species
+                which; all by default.
+
+        Returns:
+            This potential where the entries of triplets follow from those of pairs, as for one
+            element; else a `StillingerWeberTriplets`.
+
+        Raises:
+            InputError: no such file, other units than metal, a broken entry, an element that is
+                not there, or a triplet without an entry.
+        """
+        triplets = StillingerWeberTriplets.from_file(path, elements)
+        table = triplets.separated()
+        return triplets if table is None else cls(**table)
+
+    def to_file(self, path: str | Path) -> None:
+        """Write a file that LAMMPS reads, with the ending ``.sw``.
+
+        Arguments:
+            path: of the file; one that is there is replaced.
+
+        Raises:
+            InputError: another ending, no names of species, or the file cannot be written.
+        """
+        StillingerWeberTriplets.of_pairs(self).to_file(path)
 
     def check_relations(self) -> None:
         """Raise InputError unless the repulsion is of higher power than the attraction."""

@@ -1,5 +1,6 @@
 """Tables of parameters over species and pairs of species, and the names of their entries."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,20 +30,57 @@ def names_of_pairs(names: tuple[str, ...], label: str) -> dict[str, tuple[int, i
     return pairs
 
 
-def table_from_names(values: Mapping[str, float], names: tuple[str, ...] | None, label: str) -> Any:
-    """A table over pairs of species (or a value per species) from names such as ``"Ar-Kr"``."""
+def names_of_entries(
+    names: tuple[str, ...], dimensions: int, label: str = "species"
+) -> dict[str, tuple[int, ...]]:
+    """Names of a table's entries whose order counts, such as ``"Si-C-C"``, and their indices.
+
+    Raises:
+        InputError: two entries have the same name.
+    """
+    entries: dict[str, tuple[int, ...]] = {}
+    for place in itertools.product(range(len(names)), repeat=dimensions):
+        name = "-".join(names[index] for index in place)
+        if name in entries:
+            raise InputError(
+                f"{label}: species = {shown(names)}: {name!r} may be read in two ways; give the "
+                "species other names"
+            )
+        entries[name] = place
+    return entries
+
+
+def table_from_names(
+    values: Mapping[str, float], names: tuple[str, ...] | None, label: str, per: str = "pair"
+) -> Any:
+    """A parameter's table from names such as ``"Ar"``, ``"Ar-Kr"`` or ``"Si-C-C"``.
+
+    Arguments:
+        values: numbers by the names of entries.
+        names: the species.
+        label: what the table is called, for the message.
+        per: what the entries belong to, as for `parameter`.
+
+    Raises:
+        InputError: a name that is none, one twice, or an entry without a value.
+    """
     if names is None:
         raise InputError(f"{label} is a table: name its rows, as in species=('Ar', 'Kr')")
-    single = all(key in names for key in values)
-    places: dict[str, tuple[int, ...]] = (
-        {name: (index,) for index, name in enumerate(names)}
-        if single
-        else dict(names_of_pairs(names, label))
-    )
+    single = per in ("pair", "species") and all(key in names for key in values)
+    places: dict[str, tuple[int, ...]]
+    if single:
+        places = {name: (index,) for index, name in enumerate(names)}
+    elif per in ("bond", "triplet"):
+        places = names_of_entries(names, 2 if per == "bond" else 3, label)
+    else:
+        places = dict(names_of_pairs(names, label))
     given: dict[tuple[int, ...], str] = {}
     for key in values:
         if key not in places:
-            raise InputError(f"{label}: {shown(key)} is no pair of the species {', '.join(names)}")
+            kind = "triplet" if per == "triplet" else "pair"
+            raise InputError(
+                f"{label}: {shown(key)} is no {kind} of the species {', '.join(names)}"
+            )
         if places[key] in given:
             raise InputError(given_twice(label, given[places[key]], key))
         given[places[key]] = key
@@ -52,6 +90,10 @@ def table_from_names(values: Mapping[str, float], names: tuple[str, ...] | None,
     numbers = {
         place: real_array(values[key], f"{label}[{key}]", ()) for place, key in given.items()
     }
+    if per in ("bond", "triplet"):
+        arrays: Any = jnp if is_traced(list(numbers.values())) else np
+        shape = (len(names),) * (2 if per == "bond" else 3)
+        return arrays.stack([numbers[place] for place in np.ndindex(shape)]).reshape(shape)
     if single:
         rows: list[Any] = [numbers[index,] for index in range(len(names))]
     else:

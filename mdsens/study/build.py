@@ -14,7 +14,9 @@ from mdsens.files import is_file, path_of
 from mdsens.mechanics.constrained_motion import ConstrainedMotion
 from mdsens.particles import System, random_packing
 from mdsens.potentials import BY_NAME, Potential, PotentialSum
+from mdsens.potentials.files import find_file
 from mdsens.potentials.potential import LENGTH_FIELDS
+from mdsens.potentials.tables import names_of_entries
 from mdsens.study.messages import no_such_key
 from mdsens.study.model import (
     LARGEST_RATTLE,
@@ -123,12 +125,34 @@ def build_system(
     return system if structure.rattle is None else _rattled(system, structure.rattle, key)
 
 
-def build_potential(table: Mapping[str, Any], units: str, key: str = "potential") -> Potential:
+def potential_file(table: Mapping[str, Any], folder: Path, key: str = "potential") -> Path | None:
+    """The file that a study's potential is read from.
+
+    Arguments:
+        table: the study's table ``potential``.
+        folder: the study's folder, from which a file's path is taken; one that is not there is
+            looked for among those of an installed LAMMPS.
+        key: path of the table in the study.
+
+    Returns:
+        Its path; None where the parameters are in the study.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    return find_file(table["file"], folder, f"{key}.file") if "file" in table else None
+
+
+def build_potential(
+    table: Mapping[str, Any], units: str, folder: Path, key: str = "potential"
+) -> Potential:
     """The potential of a study.
 
     Arguments:
-        table: ``type`` and the arguments of that potential; of ``"sum"``, tables of its parts.
+        table: ``type`` and the arguments of that potential, or ``type``, ``file`` and ``elements``;
+            of ``"sum"``, tables of its parts.
         units: ``"ase"`` or ``"reduced"``.
+        folder: the study's folder, from which a file's path is taken.
         key: path of the table in the study.
 
     Returns:
@@ -141,30 +165,73 @@ def build_potential(table: Mapping[str, Any], units: str, key: str = "potential"
         raise InputError(f"{key}.type is missing: allowed are {', '.join((*BY_NAME, SUM))}")
     name = choice(table["type"], f"{key}.type", (*BY_NAME, SUM))
     if name == SUM:
-        return _sum(table, units, key)
+        return _sum(table, units, folder, key)
     kind = BY_NAME[name]
-    signature = inspect.signature(kind).parameters
+    if "file" in table:
+        return _potential_from_file(table, name, units, folder, key)
+    arguments = inspect.signature(kind).parameters
+    # What a file says of itself is no argument that a study gives.
+    signature = {name: argument for name, argument in arguments.items() if name != "header"}
     given = {argument: value for argument, value in table.items() if argument != "type"}
     for argument, value in given.items():
         if argument not in signature:
             raise no_such_key(f"{key}.{argument}", value, ["type", *signature])
     for argument, wanted in signature.items():
         if wanted.default is wanted.empty and argument not in given:
-            raise InputError(f"{key}.{argument} is missing: {name} needs it; give a value")
-    species = _species(given.get("species"), key)
-    dimensions = {
+            other = f", or {key}.file" if hasattr(kind, "from_file") else ""
+            raise InputError(f"{key}.{argument} is missing: {name} needs it; give a value{other}")
+    species = _species(given.get("species"), f"{key}.species")
+    dimensions = _dimensions(kind)
+    return kind(**{
+        argument: _argument(f"{key}.{argument}", value, dimensions.get(argument), units, species)
+        for argument, value in given.items()
+    })  # fmt: skip
+
+
+def _potential_from_file(
+    table: Mapping[str, Any], name: str, units: str, folder: Path, key: str
+) -> Potential:
+    """A potential from a file: ``type``, ``file`` and ``elements`` are all that there is to say."""
+    kind: Any = BY_NAME[name]
+    if not hasattr(kind, "from_file"):
+        with_files = [other for other, one in BY_NAME.items() if hasattr(one, "from_file")]
+        raise InputError(
+            f"{key}.file = {shown(table['file'])}: {name} is read from no file, only "
+            f"{', '.join(with_files)}; give its parameters"
+        )
+    given = {argument: value for argument, value in table.items() if argument != "type"}
+    # The first one is the path.
+    _, *arguments = inspect.signature(kind.from_file).parameters
+    for argument, value in given.items():
+        if argument not in ("file", *arguments):
+            raise no_such_key(f"{key}.{argument}", value, ["type", "file", *arguments])
+    if units != "ase":
+        raise InputError(
+            f"{key}.file = {shown(table['file'])}: it is in eV and Ang; give units = 'ase'"
+        )
+    elements = given.get("elements")
+    species = (
+        tuple(elements) if isinstance(elements, Mapping) else _species(elements, f"{key}.elements")
+    )
+    del given["file"]
+    found: Potential = kind.from_file(potential_file(table, folder, key), **{
+        argument: value if argument == "elements" else
+        _argument(f"{key}.{argument}", value, _dimensions(kind).get(argument), units, species)
+        for argument, value in given.items()
+    })  # fmt: skip
+    return found
+
+
+def _dimensions(kind: Any) -> dict[str, str]:
+    """Physical dimensions of what a potential is made from."""
+    return {
         field.name: field.metadata["dimension"]
         for field in dataclasses.fields(kind)
         if field.metadata.get("parameter")
     } | dict.fromkeys(LENGTH_FIELDS, "length")
-    arguments = {
-        argument: _argument(f"{key}.{argument}", value, dimensions.get(argument), units, species)
-        for argument, value in given.items()
-    }
-    return kind(**arguments)
 
 
-def _sum(table: Mapping[str, Any], units: str, key: str) -> PotentialSum:
+def _sum(table: Mapping[str, Any], units: str, folder: Path, key: str) -> PotentialSum:
     """The sum of the potentials in a table's parts."""
     for argument, value in table.items():
         if argument not in ("type", "parts"):
@@ -175,7 +242,10 @@ def _sum(table: Mapping[str, Any], units: str, key: str) -> PotentialSum:
             f"{key}.parts = {shown(parts)}: give a table for each part, as in [{key}.parts.core]"
         )
     return PotentialSum(
-        {name: build_potential(part, units, f"{key}.parts.{name}") for name, part in parts.items()}
+        {
+            name: build_potential(part, units, folder, f"{key}.parts.{name}")
+            for name, part in parts.items()
+        }
     )
 
 
@@ -183,10 +253,8 @@ def _species(given: Any, key: str) -> tuple[str, ...] | None:
     if given is None:
         return None
     if not isinstance(given, list):
-        raise InputError(
-            f"{key}.species = {shown(given)}: give a list of names, as in ['Ar', 'Kr']"
-        )
-    return distinct_names(given, f"{key}.species")
+        raise InputError(f"{key} = {shown(given)}: give a list of names, as in ['Ar', 'Kr']")
+    return distinct_names(given, key)
 
 
 def _argument(
@@ -201,9 +269,10 @@ def _argument(
         names = f"{key.rpartition('.')[0]}.species"
         raise InputError(f"{key} = {shown(value)}: a table needs {names}, the names of its rows")
     pairs = [f"{a}-{b}" for i, a in enumerate(species) for b in species[i:]]
+    triplets = list(names_of_entries(species, 3))
     swapped = [f"{b}-{a}" for i, a in enumerate(species) for b in species[i:]]
     for entry, number in value.items():
-        if entry not in (*species, *pairs, *swapped):
+        if entry not in (*species, *pairs, *swapped, *triplets):
             raise no_such_key(f"{key}.{entry}", number, [*species, *pairs])
     return {
         entry: quantity(number, dimension, units, f"{key}.{entry}")

@@ -224,7 +224,9 @@ class StudyFile(Table):
         structure: table of a FileStructure or a PackingStructure.
         structures: such tables by name, in the place of one structure; each may hold a table
             ``relaxation``, whose keys take the place of those of all.
-        potential: ``type``, and the arguments of that potential.
+        potential: ``type``, and the arguments of that potential; or ``type``, ``file``, the path of
+            a potential file relative to the study's folder or the name of one that an installed
+            LAMMPS brings, and ``elements``, which of its elements to take.
         relaxation: how to relax.
         sensitivity: which derivatives to take.
         formulas: quantities by name that follow from observables, e.g.

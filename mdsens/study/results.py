@@ -225,6 +225,10 @@ def copy_inputs(folder: Path, study: Study) -> None:
         if source is not None and name is not None:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, folder / name)
+    potential = study.potential_file
+    if potential is not None:
+        (folder / INPUT_FOLDER).mkdir(exist_ok=True)
+        shutil.copyfile(potential, folder / INPUT_FOLDER / potential.name)
 
 
 def input_name(structure: StudyStructure) -> str | None:
@@ -256,6 +260,8 @@ def possible_files(study: Study) -> list[str]:
         names += [of_structure(name, structure.name) for name in (STRUCTURE_NAME, HISTORY_NAME)]
         name = input_name(structure)
         names += [] if name is None else [name]
+    if study.potential_file is not None:
+        names.append(f"{INPUT_FOLDER}/{study.potential_file.name}")
     return names
 
 
@@ -271,6 +277,9 @@ def _as_run(study: Study) -> dict[str, Any]:
             table["structures"] = {**table["structures"], structure.name: own}
         else:
             table["structure"] = {**table["structure"], "file": name}
+    if study.potential_file is not None:
+        kept = f"{INPUT_FOLDER}/{study.potential_file.name}"
+        table["potential"] = {**table["potential"], "file": kept}
     return table
 
 

@@ -26,7 +26,13 @@ from mdsens.sensitivities.energy_volume import (
 from mdsens.sensitivities.phonon_bands import checked_path
 from mdsens.sensitivities.unrolled import single_parameter
 from mdsens.sensitivities.variables import expanded_names, kind_of
-from mdsens.study.build import build_potential, build_system, quantity, structure_file
+from mdsens.study.build import (
+    build_potential,
+    build_system,
+    potential_file,
+    quantity,
+    structure_file,
+)
 from mdsens.study.find import default_name
 from mdsens.study.formulas import (
     ATOMS,
@@ -189,6 +195,11 @@ class Study:
     formulas: tuple[Formula, ...] = ()
     ensemble_parameter: str | None = None
 
+    @functools.cached_property
+    def potential_file(self) -> Path | None:
+        """The file that the potential is read from; None where its parameters are in the study."""
+        return potential_file(self.file.potential, self.folder)
+
     @property
     def only(self) -> StudyStructure:
         """The structure of a study that has one.
@@ -273,7 +284,7 @@ def load_study(study: str | Path, settings: Iterable[str] = ()) -> Study:
     path, table, file, texts = read_study(study, settings)
     folder = path.absolute().parent
     with _naming("potential"):
-        potential = build_potential(file.potential, file.units)
+        potential = build_potential(file.potential, file.units, folder)
     asked = _asked(file, tuple(texts))
     formulas = _formulas(file, texts)
     needed: dict[str, list[Observable]] = {name: [] for name in texts}

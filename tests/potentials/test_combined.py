@@ -1,5 +1,7 @@
 """Sums and multiples of potentials: what each part says, added up."""
 
+from pathlib import Path
+
 import ase.build
 import jax
 import numpy as np
@@ -141,10 +143,10 @@ def test_parameters_are_called_by_their_part_where_several_have_them():
     (lambda: (REPULSION + BOND).with_parameters({"sigma": 1.0, "lennard_jones.sigma": 2.0}),
      "the same"),
     (lambda: ScaledPotential("two", REPULSION), "scale"),
-    (lambda: build_potential({"type": "sum"}, "ase"), "potential.parts = None: give a table"),
-    (lambda: build_potential({"type": "sum", "parts": {"core": {"type": "wac"}}}, "ase"),
+    (lambda: build_potential({"type": "sum"}, "ase", Path()), "potential.parts = None: give a"),
+    (lambda: build_potential({"type": "sum", "parts": {"core": {"type": "wac"}}}, "ase", Path()),
      "potential.parts.core.type = 'wac'.*'wca'"),
-    (lambda: build_potential({"type": "sum", "part": {}}, "ase"), "did you mean 'parts'"),
+    (lambda: build_potential({"type": "sum", "part": {}}, "ase", Path()), "did you mean 'parts'"),
 ])  # fmt: skip
 def test_what_makes_no_sum_is_refused(attempt, wrong):
     with pytest.raises(mdsens.InputError, match=wrong):

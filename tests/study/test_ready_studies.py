@@ -176,8 +176,15 @@ def test_the_energy_is_proportional_to_energies(study, results):
 
 
 def is_energy(parameter, unit):
-    """In reduced units every unit has one name; energies are called epsilon there."""
-    return unit == "eV" or (unit == "reduced" and parameter.startswith("epsilon"))
+    """In reduced units every unit has one name; energies are called epsilon there.
+
+    Factors of energies count as well, of which tables have nothing else.
+    """
+    return (
+        unit == "eV"
+        or (unit == "reduced" and parameter.startswith("epsilon"))
+        or parameter.startswith(("pair_scale", "embedding_scale"))
+    )
 
 
 def is_free(study):
@@ -197,7 +204,8 @@ def test_a_structure_without_a_length_of_its_own_follows_the_lengths(study, resu
     """Distances are of first degree in all lengths."""
     found = json.loads((results(study) / "results.json").read_text())
     lengths = {
-        p: {"Ang": 1, "1/Ang": -1}.get(u, 0) for p, u in found["units"]["parameters"].items()
+        p: 1 if p == "length_scale" else {"Ang": 1, "1/Ang": -1}.get(u, 0)
+        for p, u in found["units"]["parameters"].items()
     }
     assert any(lengths.values())
     for name, observable in found["observables"].items():

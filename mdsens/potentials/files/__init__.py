@@ -1,0 +1,21 @@
+"""Readers and writers of the files that potentials come in."""
+
+from mdsens.potentials.files.embedded_atom_files import (
+    STYLES,
+    EmbeddedAtomTables,
+    read_embedded_atom_file,
+    write_embedded_atom_file,
+)
+from mdsens.potentials.files.find import find_file
+from mdsens.potentials.files.triplets import FromTripletFile, TripletFile, read_triplets
+
+__all__ = [
+    "STYLES",
+    "EmbeddedAtomTables",
+    "FromTripletFile",
+    "TripletFile",
+    "find_file",
+    "read_embedded_atom_file",
+    "read_triplets",
+    "write_embedded_atom_file",
+]
