@@ -40,7 +40,9 @@ class EAM(EmbeddingPotential):
     F, rho and r phi are cubic in each interval of their grids; at a knot their slope is
     (f[-2] - 8 f[-1] + 8 f[1] - f[2]) / 12h, (f[1] - f[-1]) / 2h next to an end and
     (f[1] - f[0]) / h at it, as in LAMMPS (pair_eam.cpp). Beyond the last knot F goes on as a
-    straight line. Nothing acts from the cutoff on, where a table may end with a small jump.
+    straight line. Nothing acts from the cutoff on, where a table may end with a small jump. LAMMPS
+    differs where its forces are no derivatives of its energy: in funcfl it begins that line one
+    spacing later, and where a table ends before the cutoff it has a force at constant energy.
 
     So forces are continuous. The second derivative is piecewise linear and jumps at every knot, by
     a multiple of the cube of the spacing in tables of smooth functions: derivatives of what is
