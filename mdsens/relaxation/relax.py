@@ -35,7 +35,7 @@ from mdsens.relaxation.driver import Callback, Descent, History
 from mdsens.relaxation.equilibrium import Equilibrium
 from mdsens.relaxation.switched_shells import warn_of_switched_shells
 from mdsens.relaxation.traced import Found, TracedOptions, relax_traced
-from mdsens.values import is_traced, real
+from mdsens.values import boolean, is_traced, real
 
 #: Slots per atom that a traced relaxation has room for where the range is traced too.
 TRACED_SLOTS = {2: 40, 3: 108}
@@ -61,6 +61,7 @@ def relax(
     capacity: tuple[int, int] | None = None,
     stress: Sequence[float] | Float[Any, " V"] | None = None,
     smax: float | None = None,
+    symmetry: bool = False,
 ) -> Equilibrium:
     """Relax a system to a state without forces, as a differentiable function of its inputs.
 
@@ -114,6 +115,8 @@ def relax(
             energy/length^D, among those that relax; ``fmax`` is then for atoms alone. None: the
             force on the cell is held against ``fmax`` as those on atoms are, with the strain times
             sqrt(N) (V/N)^(1/D) as its displacement.
+        symmetry: whether atoms and cell keep the space group of the system, as by
+            `System.with_symmetry`.
 
     Returns:
         The Equilibrium, with its certificate. One that did not converge says so there.
@@ -138,6 +141,8 @@ def relax(
         raise InputError(f"callback is a {type(callback).__name__}: give a function, or None")
     if fixed is not None:
         system = system.with_fixed(fixed)
+    if boolean(symmetry, "symmetry"):
+        system = system.with_symmetry()
     relaxing = RelaxingCell.of(
         system, given.cell, given.pressure, given.stress, None if smax is None else fmax / smax
     )

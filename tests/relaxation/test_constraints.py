@@ -264,9 +264,8 @@ def test_the_symmetric_cell_scales_with_sigma():
         return relaxed_cube(potential).cell[0, 0]
 
     def relaxed_cube(potential):
-        atoms = ase.build.bulk("Ar", "bcc", 4.2, cubic=True)
-        atoms.set_constraint(FixSymmetry(atoms))
-        return mdsens.relax(mdsens.System.from_ase(atoms), potential, fmax=1e-11, cell="full")
+        system = mdsens.System.from_ase(ase.build.bulk("Ar", "bcc", 4.2, cubic=True))
+        return mdsens.relax(system, potential, fmax=1e-11, cell="full", symmetry=True)
 
     sensitivity = mdsens.sensitivity(relaxed_cube(ARGON), observables=["lattice_constants"])
     by = {name: np.asarray(sensitivity["lattice_constants"][name]) for name in ("sigma", "epsilon")}
