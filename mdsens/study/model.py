@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from mdsens.markup import visible
-from mdsens.particles.wave_paths import MOST_POINTS
 
 #: A number in the study's units, or text with a number and a unit.
 Quantity = float | str
@@ -195,7 +194,7 @@ class PhononBandsTable(Table):
             the path that seekpath recommends by default.
     """
 
-    points: Annotated[int, Field(ge=0, le=MOST_POINTS)] = 0
+    points: Annotated[int, Field(ge=0)] = 0
     path: str | list[tuple[str, list[float]]] | None = None
 
 
