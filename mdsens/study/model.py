@@ -195,7 +195,7 @@ class PhononBandsTable(Table):
     """
 
     points: Annotated[int, Field(ge=0)] = 0
-    path: str | list[tuple[str, list[float]]] | None = None
+    path: str | list[list[str | list[float]]] | None = None
 
 
 class EnsembleTable(Table):
