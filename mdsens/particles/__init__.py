@@ -3,7 +3,8 @@
 from mdsens.particles.edge_search import EdgeSearch, find_edges
 from mdsens.particles.edges import EdgeList, Edges, edge_blocks, no_edges
 from mdsens.particles.packing import random_packing
-from mdsens.particles.system import System, read
+from mdsens.particles.structure_files import read
+from mdsens.particles.system import System
 
 __all__ = [
     "EdgeList",

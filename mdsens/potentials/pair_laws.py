@@ -5,14 +5,11 @@ from typing import Any
 import ase.units
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mdsens.errors import InputError
 from mdsens.particles.edges import Edges
 from mdsens.potentials.pair import CutOffPotential, PairPotential, TruncatedPairPotential
-from mdsens.potentials.parameters import Parameter, parameter
-from mdsens.values import is_traced, shown
+from mdsens.potentials.parameters import Parameter, parameter, require_higher_power
 
 #: The square of the elementary charge over 4 pi epsilon_0, eV Angstrom.
 COULOMB = ase.units.Hartree * ase.units.Bohr
@@ -61,11 +58,7 @@ class Mie(TruncatedPairPotential):
 
     def check_relations(self) -> None:
         """Raise InputError unless the repulsion is of higher power than the attraction."""
-        if not is_traced((self.n, self.m)) and not np.all(np.asarray(self.n) > np.asarray(self.m)):
-            raise InputError(
-                f"Mie: n = {shown(self.n.tolist())} is not above m = {shown(self.m.tolist())}: "
-                "give a repulsion of higher power"
-            )
+        require_higher_power(self, "n", "m")
 
     def pair_energies(self, r: Float[Array, "..."]) -> Float[Array, "..."]:
         """The law, in units of energy."""

@@ -4,10 +4,11 @@ import dataclasses
 from typing import Any, TypeAlias
 
 import equinox as eqx
+import numpy as np
 from jaxtyping import Array, Float
 
 from mdsens.errors import InputError
-from mdsens.values import shown
+from mdsens.values import is_traced, shown
 
 #: One value for all species, a value per species (S,), a table per pair (S, S), symmetric unless it
 #: is one of bonds, or a table per triplet (S, S, S).
@@ -49,6 +50,22 @@ def parameter(
     bounds = {"above": 0.0 if positive else None, "at_least": minimum, "at_most": maximum}
     metadata = {"parameter": True, "dimension": dimension, "bounds": bounds, "per": per}
     return eqx.field(metadata=metadata, **field_options)
+
+
+def require_higher_power(potential: Any, repulsion: str, attraction: str) -> None:
+    """Raise InputError unless one of a potential's exponents is above another, for all species.
+
+    Arguments:
+        potential: the potential.
+        repulsion: name of the exponent of the repulsion.
+        attraction: name of that of the attraction.
+    """
+    high, low = getattr(potential, repulsion), getattr(potential, attraction)
+    if not is_traced((high, low)) and not np.all(np.asarray(high) > np.asarray(low)):
+        raise InputError(
+            f"{type(potential).__name__}: {repulsion} = {shown(high.tolist())} is not above "
+            f"{attraction} = {shown(low.tolist())}: give a repulsion of higher power"
+        )
 
 
 def parameter_fields(potential: Any) -> list[dataclasses.Field[Any]]:

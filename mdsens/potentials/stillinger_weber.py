@@ -7,16 +7,13 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from mdsens.arrays import in_numpy, on_device
-from mdsens.errors import InputError
 from mdsens.particles.edges import Edges
-from mdsens.potentials.parameters import Parameter, parameter
+from mdsens.potentials.parameters import Parameter, parameter, require_higher_power
 from mdsens.potentials.potential import Potential
 from mdsens.potentials.stillinger_weber_triplets import StillingerWeberTriplets
-from mdsens.values import is_traced, shown
 
 
 class StillingerWeber(Potential):
@@ -123,11 +120,7 @@ class StillingerWeber(Potential):
 
     def check_relations(self) -> None:
         """Raise InputError unless the repulsion is of higher power than the attraction."""
-        if not is_traced((self.p, self.q)) and not np.all(np.asarray(self.p) > np.asarray(self.q)):
-            raise InputError(
-                f"StillingerWeber: p = {shown(self.p.tolist())} is not above "
-                f"q = {shown(self.q.tolist())}: give a repulsion of higher power"
-            )
+        require_higher_power(self, "p", "q")
 
     @property
     def interaction_range(self) -> Float[Array, ""]:

@@ -9,9 +9,8 @@ from jaxtyping import Array, Float
 
 from mdsens.errors import InputError
 from mdsens.potentials.files.triplets import FromTripletFile
-from mdsens.potentials.parameters import Parameter, parameter
+from mdsens.potentials.parameters import Parameter, parameter, require_higher_power
 from mdsens.potentials.three_body import ThreeBodyPotential
-from mdsens.values import is_traced, shown
 
 #: Relative difference of entries that are the same but for their rounding.
 SAME = 1e-12
@@ -92,11 +91,7 @@ class StillingerWeberTriplets(FromTripletFile, ThreeBodyPotential):
 
     def check_relations(self) -> None:
         """Raise InputError unless the repulsion is of higher power than the attraction."""
-        if not is_traced((self.p, self.q)) and not np.all(np.asarray(self.p) > np.asarray(self.q)):
-            raise InputError(
-                f"StillingerWeberTriplets: p = {shown(self.p.tolist())} is not above "
-                f"q = {shown(self.q.tolist())}: give a repulsion of higher power"
-            )
+        require_higher_power(self, "p", "q")
 
     def bond_energies(
         self, r: Float[Array, "..."], zeta: Float[Array, "..."]

@@ -17,7 +17,7 @@ from mdsens.digits import error_text, is_zero, with_digits
 from mdsens.errors import InputError
 from mdsens.files import path_of, read_csv
 from mdsens.markup import for_html
-from mdsens.particles.system import require_assertions
+from mdsens.particles.structure_files import require_assertions
 from mdsens.sensitivities import EnergyVolume, PhononBands
 from mdsens.study.column_names import vector_name
 from mdsens.study.ensemble import ARRIVED

@@ -10,7 +10,7 @@ import jax
 
 from mdsens.errors import InputError, UnreliableDerivativeError
 from mdsens.files import path_of
-from mdsens.particles.system import require_assertions
+from mdsens.particles.structure_files import require_assertions
 from mdsens.relaxation import Equilibrium
 from mdsens.sensitivities import (
     EnergyVolume,

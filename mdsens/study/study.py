@@ -14,7 +14,7 @@ from mdsens.arrays import on_device
 from mdsens.errors import InputError
 from mdsens.observables import BY_NAME, Observable
 from mdsens.particles import System
-from mdsens.particles.system import read_atoms
+from mdsens.particles.structure_files import read_atoms
 from mdsens.potentials import Potential
 from mdsens.relaxation import METHODS, Equilibrium, check_relaxation, relax, unrelaxed
 from mdsens.relaxation.arguments import checked_cell
