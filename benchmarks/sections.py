@@ -11,6 +11,7 @@ from benchmarks.cold import COMMAND, import_of_jax, with_empty_cache, with_fille
 from benchmarks.compare import Ratio, best, evaluation_refusal
 from benchmarks.jobs import NoStartError, Runner
 from benchmarks.systems import Case
+from mdsens.study.find import ready_folder
 
 #: Rows and what follows from them, case by case.
 Part = tuple[list[dict], list[Ratio]]
@@ -27,16 +28,7 @@ FEW_VARIANTS = 20_000
 #: A method of LAMMPS that took so many times as long as another at one size is left out at larger.
 LEFT_OUT = 3.0
 #: Ready studies, of which the first result is timed.
-STUDIES = (
-    "silicon-vacancy",
-    "silicon-elastic",
-    "argon-vacancy",
-    "soft-spheres-2d",
-    "argon-cluster",
-    "morse-copper-surface",
-    "vacancy-formation",
-    "surface-energy",
-)
+STUDIES = tuple(sorted(path.parent.name for path in ready_folder().glob("*/study.toml")))
 #: Cells in a batch, and those of them that ASE relaxes.
 CELLS, QUICK_CELLS = (1000, 20), (8, 2)
 

@@ -226,6 +226,8 @@ def test_a_saddle_is_a_minimum_within_its_constraint():
     assert free.certificate.kind == "saddle"
     assert held.certificate.kind == "minimum"
     assert held.certificate.null_modes["translations"] == 1
+    # Three coordinates are free, and one of their motions costs nothing.
+    assert len(held.certificate.lowest_eigenvalues) == 2
     np.testing.assert_allclose(held.energy, free.energy, rtol=1e-12)
 
 
@@ -334,6 +336,23 @@ def test_many_coupled_atoms_are_solved_for_without_a_matrix():
     np.testing.assert_allclose(moved, 0.0, atol=1e-12)
     assert equilibrium.certificate.kind == "minimum"
     assert equilibrium.certificate.null_mode_count == 0
+
+
+@pytest.mark.slow
+def test_what_planes_hold_is_no_soft_mode_of_a_large_system():
+    atoms = rattled(ase.build.bulk("Ar", "fcc", 5.3, cubic=True).repeat((5, 5, 4)))
+    atoms.set_constraint(FixedPlane(range(0, len(atoms), 2), (0, 0, 1)))
+    equilibrium = mdsens.relax(mdsens.System.from_ase(atoms), ARGON, fmax=1e-9)
+    certificate, whole = equilibrium.certificate, equilibrium.hessian_solver.dense()
+    assert certificate.estimated
+    count = len(atoms)
+    free = np.ones((count, 3), bool)
+    free[::2, 2] = False
+    values = np.linalg.eigvalsh(whole[np.ix_(free.reshape(-1), free.reshape(-1))])
+    # Together they may still move within the planes.
+    assert np.abs(values[:2]).max() < 1e-10
+    assert certificate.null_modes["translations"] == 2
+    assert certificate.lowest_eigenvalue == pytest.approx(values[2], rel=0.1)
 
 
 # From ASE and back
