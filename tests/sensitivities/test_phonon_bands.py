@@ -7,6 +7,7 @@ import pytest
 
 import mdsens
 from mdsens.observables import phonon_frequencies
+from mdsens.particles.wave_paths import wave_path
 from mdsens.potentials import LennardJones
 from mdsens.sensitivities import phonon_bands
 
@@ -79,6 +80,19 @@ def test_the_recommended_path_of_fcc_is_the_known_one(crystal):
     assert found.derivatives == {}
     assert len(found.distances) == 16
     assert (np.diff(found.distances) >= 0.0).all()
+
+
+def test_the_path_of_a_sheared_cell_is_as_long_as_its_wave_vectors_say():
+    cell = np.array([[3.3, 0.0, 0.0], [0.9, 3.1, 0.0], [-0.3, 0.4, 3.2]])
+    system = mdsens.System(np.zeros((1, 3)), cell)
+    path = wave_path(system, [("A", [0, 0, 0]), ("B", [0.5, 0, 0]), ("C", [0.5, 0.2, -0.3])], 7)
+    # The waves exp(i k x) have k a_i = 2 pi q_i.
+    corners = [np.linalg.solve(cell, 2.0 * np.pi * np.array(q))
+               for q in ([0, 0, 0], [0.5, 0, 0], [0.5, 0.2, -0.3])]  # fmt: skip
+    lengths = np.linalg.norm(np.diff(corners, axis=0), axis=1)
+    np.testing.assert_allclose(
+        [at for at, _ in path.labels], [0.0, lengths[0], lengths.sum()], rtol=1e-12
+    )
 
 
 def test_bands_come_back_from_plain_numbers(bands):
