@@ -215,7 +215,17 @@ class System(Summarised, eqx.Module):
             InputError: a system in two dimensions, or without three lattice vectors.
         """
         tolerance = real(tolerance, "tolerance", above=0.0)
-        if self.dimension != 3 or is_traced(self.cell) or not float(self.volume) > 0.0:
+        if is_traced((self.positions, self.cell, self.species)):
+            raise InputError(
+                "a symmetry is looked for among numbers, and JAX traces the system: make it "
+                "outside jit, grad and vmap"
+            )
+        # What JAX does not trace stays numbers where it traces something else.
+        with jax.ensure_compile_time_eval():
+            return self._with_symmetry(tolerance)
+
+    def _with_symmetry(self, tolerance: float) -> "System":
+        if self.dimension != 3 or not float(self.volume) > 0.0:
             raise InputError(
                 "a symmetry is that of three dimensions and a full cell: give the system three "
                 "lattice vectors"

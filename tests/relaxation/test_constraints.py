@@ -406,6 +406,26 @@ def test_what_cannot_be_honoured_is_refused_by_name(constraint, wrong):
         mdsens.System.from_ase(atoms)
 
 
+@pytest.mark.slow
+def test_a_symmetry_is_kept_under_jit_and_found_outside_of_it():
+    atoms = ase.build.bulk("Ar", "bcc", 4.2, cubic=True)
+    outside = mdsens.System.from_ase(atoms)
+
+    def side(sigma, system):
+        potential = LennardJones(0.0104, sigma, 5.9, onset=5.4)
+        options = {"fmax": 1e-11, "cell": "full", "symmetry": True}
+        return mdsens.relax(system or mdsens.System.from_ase(atoms), potential, **options).cell[
+            0, 0
+        ]
+
+    found = jax.jit(jax.grad(lambda sigma: side(sigma, outside)))(3.4)
+    step = 1e-4
+    numeric = (side(3.4 + step, outside) - side(3.4 - step, outside)) / (2.0 * step)
+    assert float(found) == pytest.approx(float(numeric), rel=1e-6)
+    with pytest.raises(mdsens.InputError, match="JAX traces the system: make it outside jit"):
+        jax.jit(lambda sigma: side(sigma, None))(3.4)
+
+
 def test_what_does_not_know_of_constraints_says_so():
     held = mdsens.System.from_ase(named("single atoms in bulk"))
     bonded = mdsens.System.from_ase(named("a line and a bond in a wire"))
