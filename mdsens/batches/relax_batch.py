@@ -14,6 +14,7 @@ from mdsens.batches.batch_equilibrium import BatchEquilibrium
 from mdsens.batches.padding import Devices, PaddedBatch, all_devices, shape_groups
 from mdsens.batches.segment import Begin, Report, advance, blank_course
 from mdsens.errors import InputError
+from mdsens.mechanics.energy import require_edges
 from mdsens.mechanics.relaxing_cell import CellMode, RelaxingCell
 from mdsens.minimisers.dense_newton import DenseNewton
 from mdsens.minimisers.lbfgs import LBFGS
@@ -360,6 +361,7 @@ def _listed(value: Any, kind: type, name: str, what: str) -> list[Any]:
 
 
 def _check(systems: list[System], potentials: list[Potential], given: Options) -> None:
+    require_edges(potentials[0], "relaxing side by side")
     method = given.method
     if not systems:
         raise InputError("systems is empty: give a list of at least one System")

@@ -21,6 +21,7 @@ from jaxtyping import Array, Complex, Float
 
 from mdsens.compilation import compiled
 from mdsens.errors import InputError
+from mdsens.mechanics.energy import require_edges
 from mdsens.particles.edges import (
     EdgeList,
     Edges,
@@ -58,6 +59,7 @@ def products_with_waves(
     Raises:
         InputError: the edge list has no reverse edges, and the potential needs them.
     """
+    require_edges(potential, "a wave of an infinite crystal")
     neighbors, reverse = edge_list.neighbors, edge_list.reverse
     if reverse is None and not potential.pairwise:
         raise InputError("the edge list has no reverse edges, which only pair potentials can do "

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -22,7 +23,17 @@ def site_energies(system: System, potential: Potential, edge_list: EdgeList) -> 
 
     Returns:
         Shape (N,), in units of energy.
+
+    Raises:
+        InputError: the energy is one of the whole structure.
     """
+    require_edges(potential, "an energy of each atom")
+    return _energies_along_edges(system, potential, edge_list)
+
+
+def _energies_along_edges(
+    system: System, potential: Potential, edge_list: EdgeList
+) -> Float[Array, " N"]:
     species = potential.species_index(system)
     energies = edge_blocks(
         potential.site_energies,
@@ -34,8 +45,13 @@ def site_energies(system: System, potential: Potential, edge_list: EdgeList) -> 
 
 
 def energy(system: System, potential: Potential, edge_list: EdgeList) -> Float[Array, ""]:
-    """Potential energy of a system, in units of energy: the sum of its site energies."""
-    return jnp.sum(site_energies(system, potential, edge_list))
+    """Potential energy of a system, in units of energy: site energies, and what else there is."""
+    species, parts = potential.species_index(system), []
+    if potential.acts_along_edges:
+        parts.append(jnp.sum(_energies_along_edges(system, potential, edge_list)))
+    if potential.of_structure:
+        parts.append(potential.structure_energy(system.positions, system.cell, species))
+    return sum(parts[1:], start=parts[0])
 
 
 def energy_and_forces(
@@ -55,8 +71,8 @@ def energy_and_forces(
     Returns:
         Energy; forces, shape (N, D), energy/length.
     """
-    energies, forces, _ = _over_blocks(system, potential, edge_list, with_virial=False)
-    return energies, forces
+    energy, forces, _ = _mechanics(system, potential, edge_list, with_virial=False)
+    return energy, forces
 
 
 def energy_forces_virial(
@@ -72,12 +88,38 @@ def energy_forces_virial(
     Returns:
         Energy; forces, shape (N, D), energy/length; virial, shape (D, D), energy.
     """
-    return _over_blocks(system, potential, edge_list, with_virial=True)
+    return _mechanics(system, potential, edge_list, with_virial=True)
 
 
 #: The same as one program, which all share that evaluate on the host.
 compiled_energy_forces_virial = compiled(heavy=True)(energy_forces_virial)
 compiled_site_energies = compiled(heavy=True)(site_energies)
+
+
+def require_edges(potential: Potential, what: str) -> None:
+    """Raise InputError where an energy is one of the whole structure, and no sum over edges.
+
+    Arguments:
+        potential: the potential.
+        what: that is asked of it, for the message.
+    """
+    if potential.of_structure:
+        raise InputError(
+            f"{type(potential).__name__} has an energy of the whole structure, and {what} needs "
+            "one along edges: use another potential"
+        )
+
+
+def _mechanics(
+    system: System, potential: Potential, edge_list: EdgeList, with_virial: bool
+) -> tuple[Float[Array, ""], Float[Array, "N D"], Float[Array, "D D"]]:
+    parts = []
+    if potential.acts_along_edges:
+        parts.append(_over_blocks(system, potential, edge_list, with_virial))
+    if potential.of_structure:
+        given = system.positions, system.cell, potential.species_index(system)
+        parts.append(potential.structure_mechanics(*given))
+    return jax.tree.map(lambda *terms: sum(terms[1:], start=terms[0]), *parts)
 
 
 def _over_blocks(

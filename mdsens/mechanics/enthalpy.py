@@ -162,6 +162,8 @@ class Landscape(eqx.Module):
 
         Edges found there miss no pair as long as it is less than their skin.
         """
+        if not self.potential.acts_along_edges:
+            return np.asarray(0.0)
         count = self.system.atom_count
         q, reference, reach = in_numpy((q, reference, self.edge_list.reach))
         here, there = q[:count], reference[:count]
@@ -307,13 +309,13 @@ class Landscape(eqx.Module):
     def null_vectors(self, q: Float[Array, "R D"]) -> Float[Array, "M R D"]:
         """Directions along which the condition does not change by symmetry, one per row.
 
-        Translations where no atom is fixed; the rotations that there also are; and the parts of eta
-        that the cell mode ignores. A row may be zero, as for the rotation of a linear molecule
-        about its axis.
+        Translations where no atom is fixed and the energy is invariant; the rotations that there
+        also are; and the parts of eta that the cell mode ignores. A row may be zero, as for the
+        rotation of a linear molecule about its axis.
         """
         count, dimension = self.system.atom_count, self.system.dimension
         vectors = []
-        free = jnp.where(jnp.any(self.system.fixed), 0.0, 1.0)
+        free = jnp.where(jnp.any(self.system.fixed), 0.0, float(self.potential.invariant))
         moving = jnp.where(self.rattlers, 0.0, free)
         for axis in range(dimension):
             vectors.append(jnp.zeros_like(q).at[:count, axis].set(moving))
@@ -334,6 +336,15 @@ class Landscape(eqx.Module):
                     ignored = unit - self.relaxing_cell.project(unit)
                     vectors.append(jnp.zeros_like(q).at[count:].set(ignored))
         return jnp.concatenate([jnp.stack(vectors), self.floppy])
+
+    @property
+    def couples_all(self) -> bool:
+        """Whether no block of the Hessian is known to be zero: it is dense, or not made at all.
+
+        So it is where constraints couple many atoms, and where the energy is one of the structure.
+        """
+        coupled = self.motion is not None and self.motion.coupled
+        return coupled or self.potential.of_structure
 
     @property
     def holds_bonds(self) -> bool:
@@ -396,9 +407,12 @@ class Landscape(eqx.Module):
         """Generators W of the rotations that leave the boundaries as they are: x turns by x W.
 
         Of all where nothing is periodic. Of three directions one may be, and the system then turns
-        about its lattice vector, wherever that points; with two there is no rotation left.
+        about its lattice vector, wherever that points; with two there is no rotation left, nor
+        where the energy is not invariant.
         """
         dimension = self.system.dimension
+        if not self.potential.invariant:
+            return jnp.zeros((0, dimension, dimension))
         planes = [(i, j) for i in range(dimension) for j in range(i + 1, dimension)]
         generators = np.zeros((len(planes), dimension, dimension))
         for plane, (i, j) in enumerate(planes):

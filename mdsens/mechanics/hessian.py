@@ -50,7 +50,7 @@ def hessian(
     Returns:
         Shape (N D, N D), in units of energy/length^2; symmetric to rounding.
     """
-    if potential.pairwise:
+    if potential.pairwise and not potential.of_structure:
         return _pair_hessian(system, potential, edge_list)
     size = system.positions.size
 

@@ -40,9 +40,9 @@ TOLERANCE = 1e-6
 def hessian_fits(landscape: Landscape) -> bool:
     """Whether the sparse Hessian fits into the free memory; if not, a warning says so.
 
-    Nor is there one where constraints couple many atoms, for then it is not sparse.
+    Nor is there one where all atoms are coupled, for then it is not sparse.
     """
-    if landscape.motion is not None and landscape.motion.coupled:
+    if landscape.couples_all:
         return landscape.coordinates.size <= DENSE_LIMIT
     free = available_memory()
     # Edges are counted only where it matters.

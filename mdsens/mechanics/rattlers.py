@@ -30,8 +30,11 @@ def find_rattlers(
         fmax: the largest force left over, energy/length.
 
     Returns:
-        Shape (N,), whether each atom is a rattler; a fixed atom never is.
+        Shape (N,), whether each atom is a rattler; a fixed atom never is, nor any atom of an energy
+        of the whole structure, which may know of all.
     """
+    if potential.of_structure:
+        return jnp.zeros(system.atom_count, bool)
     if potential.contact:
         loaded = _largest_load(system, potential, edge_list) > LOAD_FACTOR * fmax
     else:

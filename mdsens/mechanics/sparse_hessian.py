@@ -2,7 +2,8 @@
 
 What the potential says of itself decides: one that is `pairwise` has one block per edge
 (`edge_hessians`). So has one that is `embedded`, whose densities add a matrix of rank one for each.
-Of any other, the blocks of the pairs of each atom's neighbours (`site_hessians`) are added up.
+Of any other, the blocks of the pairs of each atom's neighbours (`site_hessians`) are added up. Of
+an energy of the whole structure all blocks are stored, from products.
 """
 
 from collections.abc import Iterable
@@ -26,6 +27,7 @@ from mdsens.mechanics.closed_form_hessian import (
     traced_pair_rows,
 )
 from mdsens.mechanics.edge_ends import EdgeEnds, atoms_of_block, edge_ends
+from mdsens.mechanics.hessian import hessian as dense_hessian
 from mdsens.particles.edges import (
     EdgeList,
     Edges,
@@ -89,6 +91,8 @@ def hessian_in_parts(
         Shape (N D, N D), in units of energy/length^2.
     """
     free = np.ones(system.atom_count, bool) if constrained is None else ~np.asarray(constrained)
+    if potential.of_structure:
+        return _of_structure(system, potential, edge_list, free)
     duplicates = _has_duplicates(system, edge_list)
     if potential.embedded:
         parts = embedded_atom_hessian(system, potential, edge_list, free)
@@ -114,6 +118,8 @@ def sparse_hessian_bytes(
     Returns:
         The number of bytes.
     """
+    if potential.of_structure:
+        return 2 * 8 * system.positions.size**2
     edges = edge_list.neighbors.size
     if counted and not is_traced((system, potential, edge_list.neighbors)):
         free = on_device(np.ones(system.atom_count, bool))
@@ -127,6 +133,18 @@ def sparse_hessian_bytes(
         # Pairs of neighbours of one atom, with their indices, before they are added up.
         edges *= 2 * edge_list.capacity[0]
     return block * (edges + system.atom_count)
+
+
+def _of_structure(
+    system: System, potential: Potential, edge_list: EdgeList, free: Bool[np.ndarray, " N"]
+) -> scipy.sparse.bsr_array:
+    """The same of an energy of the whole structure, whose blocks are all stored."""
+    dimension = system.dimension
+    matrix = np.array(dense_hessian(system, potential, edge_list))
+    held = np.repeat(~free, dimension)
+    matrix[held], matrix[:, held] = 0.0, 0.0
+    matrix[held, held] = 1.0
+    return scipy.sparse.bsr_array((matrix + matrix.T) / 2, blocksize=(dimension, dimension))
 
 
 def _has_duplicates(system: System, edge_list: EdgeList) -> bool:

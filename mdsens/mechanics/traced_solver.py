@@ -101,8 +101,7 @@ def hessian_solver_at(
     """
     if q.size <= linear.DENSE_LIMIT or jax.default_backend() != "cpu":
         return None
-    coupled = landscape.motion is not None and landscape.motion.coupled
-    if coupled or not hessian_fits(landscape):
+    if landscape.couples_all or not hessian_fits(landscape):
         return "cg"
     return AssembledHessianSolver(landscape, q)
 

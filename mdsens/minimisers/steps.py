@@ -188,7 +188,7 @@ def failure(
         enthalpy: at q, energy.
         gradient: at q, energy/length.
         steps: steps taken.
-        reach: the potential's range, length.
+        reach: the potential's range, length; infinite where it does not act along edges.
         count: number of atoms, N.
         deformation: of the cell since the beginning, shape (D, D); None: it is fixed.
 

@@ -53,7 +53,8 @@ class EdgeSearch(eqx.Module):
 
     Attributes:
         pbc: D values, whether each direction is periodic.
-        cutoff: length within which the potential acts; must be positive.
+        cutoff: length within which the potential acts; 0: it does not act along edges, and none are
+            looked for.
         skin: length by which edges reach further, so that they serve while atoms move.
         pair_cutoffs: shape (S, S), cutoffs of pairs of species, none longer than ``cutoff``; None
             where they do not differ.
@@ -136,6 +137,10 @@ class EdgeSearch(eqx.Module):
         positions, cell = np.asarray(positions, float), np.asarray(cell, float)
         cutoff, skin = float(self.cutoff), float(self.skin)
         count, reach = len(positions), cutoff + skin
+        if cutoff == 0.0:
+            blank = np.zeros((0, positions.shape[1]), np.int64)
+            nothing = np.zeros((0, 2), np.int64), np.zeros(0, np.int64), blank
+            return _arranged(nothing, count, reach, capacity, room, self.with_reverse)
         if not (np.isfinite(cutoff) and cutoff > 0):
             raise InputError(f"cutoff = {cutoff}: give a positive length")
         reach_of = None

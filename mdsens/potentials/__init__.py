@@ -22,6 +22,7 @@ from mdsens.potentials.potential import Potential
 from mdsens.potentials.repulsive import WCA, SoftSphere
 from mdsens.potentials.stillinger_weber import StillingerWeber
 from mdsens.potentials.stillinger_weber_triplets import StillingerWeberTriplets
+from mdsens.potentials.structure_potential import StructurePotential
 from mdsens.potentials.tersoff import BondOrderPotential, Tersoff, TersoffMod, TersoffZBL
 from mdsens.potentials.three_body import ThreeBodyPotential
 
@@ -68,6 +69,7 @@ __all__ = [
     "SoftSphere",
     "StillingerWeber",
     "StillingerWeberTriplets",
+    "StructurePotential",
     "SuttonChen",
     "Tersoff",
     "TersoffMod",

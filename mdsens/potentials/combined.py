@@ -40,14 +40,14 @@ class CombinedPotential(Potential):
     @property
     def pairwise(self) -> bool:  # type: ignore[override]
         """Whether all parts are sums over pairs."""
-        return all(part.pairwise for part in self.parts)
+        return all(part.pairwise for part in self._along_edges)
 
     @property
     def embedded(self) -> bool:  # type: ignore[override]
         """Whether one part is embedded and all others are functions of distances."""
-        embedded = [part for part in self.parts if part.embedded]
-        radial = [part for part in self.parts if isinstance(part, PairPotential)]
-        return len(embedded) == 1 and len(embedded) + len(radial) == len(self.parts)
+        embedded = [part for part in self._along_edges if part.embedded]
+        radial = [part for part in self._along_edges if isinstance(part, PairPotential)]
+        return len(embedded) == 1 and len(embedded) + len(radial) == len(self._along_edges)
 
     @property
     def contact(self) -> bool:  # type: ignore[override]
@@ -55,24 +55,47 @@ class CombinedPotential(Potential):
         return all(part.contact for part in self.parts)
 
     @property
+    def acts_along_edges(self) -> bool:  # type: ignore[override]
+        """Whether atoms interact along edges in some part."""
+        return any(part.acts_along_edges for part in self.parts)
+
+    @property
+    def of_structure(self) -> bool:  # type: ignore[override]
+        """Whether some part has an energy of the whole structure."""
+        return any(part.of_structure for part in self.parts)
+
+    @property
+    def invariant(self) -> bool:  # type: ignore[override]
+        """Whether all parts' energies are the same wherever the system is."""
+        return all(part.invariant for part in self.parts)
+
+    @property
+    def _along_edges(self) -> tuple[Potential, ...]:
+        """The parts that act along edges."""
+        return tuple(part for part in self.parts if part.acts_along_edges)
+
+    @property
     def interaction_range(self) -> float | Float[Array, ""]:
-        """The largest range of a part, in units of length."""
-        ranges = in_numpy([part.interaction_range for part in self.parts])
+        """The largest range of a part that acts along edges, in units of length."""
+        parts = self._along_edges or self.parts
+        ranges = in_numpy([part.interaction_range for part in parts])
         return on_device(array_module(ranges).stack(ranges).max())
 
     @property
     def switch_interval(self) -> tuple[float, float] | None:
         """Onset and cutoff of the smooth switch that reaches farthest; None where there is none."""
-        found = [part.switch_interval for part in self.parts]
+        found = [part.switch_interval for part in self._along_edges]
         return max((one for one in found if one is not None), key=lambda one: one[1], default=None)
 
     @property
     def kink_distances(self) -> Float[Array, " M"] | Float[Array, "M S S"]:
         """Those of all parts, in units of length."""
-        known = [jnp.asarray(part.kink_distances) for part in self.parts]
+        if not self.acts_along_edges:
+            return super().kink_distances
+        known = [jnp.asarray(part.kink_distances) for part in self._along_edges]
         for i, kinks in enumerate(known):
             if kinks.ndim == 3:
-                order = jnp.asarray(self._order(self.parts[i]))
+                order = jnp.asarray(self._order(self._along_edges[i]))
                 known[i] = kinks[:, order][:, :, order]
         tables = [kinks.shape for kinks in known if kinks.ndim == 3]
         if tables:
@@ -318,9 +341,37 @@ class PotentialSum(CombinedPotential):
         known = [one for one in found if one is not None]
         return sum(known[1:], start=known[0]) if known else None
 
+    def structure_energy(
+        self,
+        positions: Float[Array, "N D"],
+        cell: Float[Array, "D D"],
+        species: Int[Array, " N"],
+    ) -> Float[Array, ""]:
+        """The sum of the parts' energies of the whole structure."""
+        found = [
+            part.structure_energy(positions, cell, self._species_of(part, species))
+            for part in self.parts
+            if part.of_structure
+        ]
+        return sum(found[1:], start=found[0])
+
+    def structure_mechanics(
+        self,
+        positions: Float[Array, "N D"],
+        cell: Float[Array, "D D"],
+        species: Int[Array, " N"],
+    ) -> tuple[Float[Array, ""], Float[Array, "N D"], Float[Array, "D D"]]:
+        """The sums of what the parts say of the whole structure."""
+        found = [
+            part.structure_mechanics(positions, cell, self._species_of(part, species))
+            for part in self.parts
+            if part.of_structure
+        ]
+        return _added(found)
+
     def site_energies(self, edges: Edges) -> Float[Array, " C"]:
         """The sum of the parts' energies, shape (C,), energy."""
-        found = [part.site_energies(self._edges_of(part, edges)) for part in self.parts]
+        found = [part.site_energies(self._edges_of(part, edges)) for part in self._along_edges]
         return sum(found[1:], start=found[0])
 
     def site_energies_and_gradients(
@@ -328,28 +379,31 @@ class PotentialSum(CombinedPotential):
     ) -> tuple[Float[Array, " C"], tuple[Float[Array, "K C"], ...]]:
         """The sums of the parts' energies and gradients."""
         found = [
-            part.site_energies_and_gradients(self._edges_of(part, edges)) for part in self.parts
+            part.site_energies_and_gradients(self._edges_of(part, edges))
+            for part in self._along_edges
         ]
         return _added(found)
 
     def site_hessians(self, edges: Edges) -> Float[Array, "C K K D D"]:
         """The sum of the parts' second derivatives."""
-        return _added([part.site_hessians(self._edges_of(part, edges)) for part in self.parts])
+        parts = self._along_edges
+        return _added([part.site_hessians(self._edges_of(part, edges)) for part in parts])
 
     def edge_hessians(self, edges: Edges) -> list[list[Float[Array, "K C"]]]:
         """The sum of the parts' second derivatives."""
-        return _added([part.edge_hessians(self._edges_of(part, edges)) for part in self.parts])
+        parts = self._along_edges
+        return _added([part.edge_hessians(self._edges_of(part, edges)) for part in parts])
 
     def embedding_derivatives(self, edges: Edges) -> tuple[Float[Array, " C"], Float[Array, " C"]]:
         """F' and F'' of each atom, of the one part that is embedded."""
-        (part,) = [part for part in self.parts if part.embedded]
+        (part,) = [part for part in self._along_edges if part.embedded]
         return part.embedding_derivatives(self._edges_of(part, edges))
 
     def radial_derivatives(self, edges: Edges) -> RadialDerivatives:
         """Slopes and curvatures of the sum of pair energies, and of the density."""
         none = jnp.zeros(edges.mask.shape)
         found = []
-        for part in self.parts:
+        for part in self._along_edges:
             seen = self._edges_of(part, edges)
             if isinstance(part, PairPotential):
                 slopes = part.slopes_and_curvatures(seen)
@@ -391,6 +445,24 @@ class ScaledPotential(CombinedPotential):
         """The multiple of what atoms have by themselves, shape (N,), energy."""
         found = self.parts[0].own_energies(species)
         return None if found is None else self.scale * found
+
+    def structure_energy(
+        self,
+        positions: Float[Array, "N D"],
+        cell: Float[Array, "D D"],
+        species: Int[Array, " N"],
+    ) -> Float[Array, ""]:
+        """The multiple of the energy of the whole structure."""
+        return self.scale * self.parts[0].structure_energy(positions, cell, species)
+
+    def structure_mechanics(
+        self,
+        positions: Float[Array, "N D"],
+        cell: Float[Array, "D D"],
+        species: Int[Array, " N"],
+    ) -> tuple[Float[Array, ""], Float[Array, "N D"], Float[Array, "D D"]]:
+        """The multiples of energy, forces and virial of the whole structure."""
+        return self._times(self.parts[0].structure_mechanics(positions, cell, species))
 
     def site_energies(self, edges: Edges) -> Float[Array, " C"]:
         """The multiple of the energies, shape (C,), energy."""

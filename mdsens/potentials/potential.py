@@ -71,6 +71,12 @@ class Potential(Summarised, Importable, eqx.Module):
     #: Whether particles only push one another, where they touch; a particle that too few others
     #: push is then a rattler, and its position means nothing.
     contact: ClassVar[bool] = False
+    #: Whether atoms interact along edges; if not, none are found or asked for energies.
+    acts_along_edges: ClassVar[bool] = True
+    #: Whether there is a `structure_energy`, beyond what `site_energies` know.
+    of_structure: ClassVar[bool] = False
+    #: Whether the energy is the same wherever the whole system is, and however it is turned.
+    invariant: ClassVar[bool] = True
 
     species: eqx.AbstractVar[tuple[str, ...] | None]
 
@@ -95,6 +101,52 @@ class Potential(Summarised, Importable, eqx.Module):
             Shape (N,), in units of energy; None where atoms have none.
         """
         return None
+
+    def structure_energy(
+        self,
+        positions: Float[Array, "N D"],
+        cell: Float[Array, "D D"],
+        species: Int[Array, " N"],
+    ) -> Float[Array, ""]:
+        """Energy beyond that of edges, of a potential that is `of_structure`.
+
+        Arguments:
+            positions: shape (N, D), in units of length; atoms may lie outside the cell.
+            cell: shape (D, D), lattice vectors as rows.
+            species: shape (N,), species index of each atom.
+
+        Returns:
+            The energy.
+
+        Raises:
+            NotImplementedError: there is none.
+        """
+        raise NotImplementedError(f"{type(self).__name__} gives no structure_energy")
+
+    def structure_mechanics(
+        self,
+        positions: Float[Array, "N D"],
+        cell: Float[Array, "D D"],
+        species: Int[Array, " N"],
+    ) -> tuple[Float[Array, ""], Float[Array, "N D"], Float[Array, "D D"]]:
+        """The same with forces and virial, by differentiation.
+
+        Arguments:
+            positions: shape (N, D), in units of length; atoms may lie outside the cell.
+            cell: shape (D, D), lattice vectors as rows.
+            species: shape (N,), species index of each atom.
+
+        Returns:
+            Energy; forces, shape (N, D), energy/length; virial dE/d(strain), shape (D, D), energy.
+        """
+
+        def strained(positions: Array, strain: Array) -> Float[Array, ""]:
+            deformation = jnp.eye(len(strain)) + strain
+            return self.structure_energy(positions @ deformation, cell @ deformation, species)
+
+        value_and_gradients = jax.value_and_grad(strained, argnums=(0, 1))
+        energy, (gradient, virial) = value_and_gradients(positions, jnp.zeros_like(cell))
+        return energy, -gradient, virial
 
     def site_energies_and_gradients(
         self, edges: Edges
@@ -216,7 +268,7 @@ class Potential(Summarised, Importable, eqx.Module):
     @property
     @abc.abstractmethod
     def interaction_range(self) -> float | Float[Array, ""]:
-        """Distance beyond which nothing interacts, in units of length."""
+        """Distance beyond which nothing interacts along edges; a natural length without edges."""
 
     @property
     def pair_ranges(self) -> Float[Array, "S S"] | None:
@@ -235,6 +287,8 @@ class Potential(Summarised, Importable, eqx.Module):
         M for all pairs, or M for each pair of its S species. Finite differences are kept from
         crossing them; by default the one where the interaction ends.
         """
+        if not self.acts_along_edges:
+            return jnp.zeros(0)
         ranges = self.pair_ranges
         return jnp.reshape(self.interaction_range, (1,)) if ranges is None else ranges[None]
 
@@ -248,6 +302,8 @@ class Potential(Summarised, Importable, eqx.Module):
         Returns:
             The EdgeSearch.
         """
+        if not self.acts_along_edges:
+            return EdgeSearch(system.pbc, 0.0, np.inf, with_reverse=False)
         # What JAX does not trace must stay known: room for edges is made by it.
         lengths = _ranges if is_traced(self) else _compiled_ranges
         reach, ranges, usual = lengths(self)

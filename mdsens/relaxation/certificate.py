@@ -204,7 +204,8 @@ def certify(
 
     system, dimension = landscape.system, landscape.system.dimension
     moving = ~np.asarray(system.fixed) & ~np.asarray(landscape.rattlers)
-    translations = dimension if not np.asarray(system.fixed).any() and moving.any() else 0
+    pinned = bool(np.asarray(system.fixed).any()) or not landscape.potential.invariant
+    translations = dimension if moving.any() and not pinned else 0
     if translations and landscape.motion is not None:
         translations = _translations(landscape.motion, moving)
     cell = landscape.relaxing_cell

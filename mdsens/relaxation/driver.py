@@ -195,7 +195,7 @@ class Descent:
         wrong = failure(
             np.asarray(state.q), np.asarray(self.landscape.coordinates),
             float(state.enthalpy), np.asarray(state.gradient), self.steps,
-            float(self.search.cutoff), self.landscape.system.atom_count,
+            float(self.search.cutoff) or np.inf, self.landscape.system.atom_count,
             np.asarray(self.landscape.deformation(state.q)),
         )  # fmt: skip
         if wrong is not None:

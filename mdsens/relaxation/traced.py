@@ -299,7 +299,7 @@ class _TracedDescent:
             return q
 
         state = course.state
-        reach = jnp.asarray(self.search.cutoff)
+        reach = jnp.asarray(self.search.cutoff if self.potential.acts_along_edges else jnp.inf)
         deformation = jnp.asarray(landscape.deformation(state.q))
         given = (
             state.q, start, state.enthalpy, state.gradient, course.steps, reach, deformation,
