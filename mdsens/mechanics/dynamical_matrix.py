@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Complex, Float
+from jaxtyping import Array, Complex, Float, Int
 
 from mdsens.compilation import compiled
 from mdsens.errors import InputError
@@ -126,6 +126,39 @@ def wave_hessians(
         jnp.repeat(wave_vectors, len(units), axis=0), jnp.tile(units, (count, 1, 1)),
     )  # fmt: skip
     return columns.reshape(count, len(units), len(units)).transpose(0, 2, 1)
+
+
+@compiled(heavy=True)
+def force_constants_between(
+    system: System,
+    potential: Potential,
+    edge_list: EdgeList,
+    wave_vectors: Float[Array, "Q D"],
+    factors: Complex[Array, " Q"],
+    atoms: Int[Array, " 2"],
+) -> Float[Array, "D D"]:
+    """Real part of the sum over waves of H_ij(q), each times a factor.
+
+    Arguments:
+        system: N atoms in D dimensions.
+        potential: the potential.
+        edge_list: all edges within the potential's range.
+        wave_vectors: shape (Q, D), in the basis of the reciprocal lattice.
+        factors: shape (Q,).
+        atoms: i and j.
+
+    Returns:
+        Shape (D, D), energy/length^2: rows are components of i, columns those of j.
+    """
+    count, dimension = system.positions.shape
+    axes = jnp.arange(dimension)
+    units = jnp.zeros((dimension, count, dimension), complex).at[axes, atoms[1], axes].set(1.0)
+    columns = products_with_waves(
+        system, potential, edge_list,
+        jnp.repeat(wave_vectors, dimension, axis=0), jnp.tile(units, (len(wave_vectors), 1, 1)),
+    )  # fmt: skip
+    of_waves = columns[:, atoms[0]].reshape(len(wave_vectors), dimension, dimension)
+    return jnp.real(jnp.tensordot(factors, of_waves, 1)).T
 
 
 def _response(

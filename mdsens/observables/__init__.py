@@ -12,6 +12,7 @@ from mdsens.observables.elasticity import (
     universal_anisotropy,
     youngs_modulus,
 )
+from mdsens.observables.force_constants import force_constants
 from mdsens.observables.geometry import (
     angle,
     cell_angles,
@@ -53,6 +54,7 @@ BY_NAME: dict[str, Callable[..., Observable]] = {
     "poisson_ratio": poisson_ratio,
     "universal_anisotropy": universal_anisotropy,
     "born_stability": born_stability,
+    "force_constants": force_constants,
     "phonon_frequencies": phonon_frequencies,
     "phonon_density_of_states": phonon_density_of_states,
     "zero_point_energy": zero_point_energy,
@@ -78,9 +80,10 @@ BY_NAME: dict[str, Callable[..., Observable]] = {
 #: Those that are several numbers.
 ARRAYS = frozenset(
     {
-        "stress", "elastic_constants", "phonon_frequencies", "phonon_density_of_states",
-        "mode_gruneisen_parameters", "quasi_harmonic_lattice_constants", "radial_distribution",
-        "lattice_constants", "cell_angles",
+        "stress", "elastic_constants", "force_constants", "phonon_frequencies",
+        "phonon_density_of_states", "mode_gruneisen_parameters",
+        "quasi_harmonic_lattice_constants", "radial_distribution", "lattice_constants",
+        "cell_angles",
     }
 )  # fmt: skip
 
@@ -99,6 +102,7 @@ __all__ = [
     "elastic_constants",
     "energy",
     "energy_per_atom",
+    "force_constants",
     "gruneisen_parameter",
     "heat_capacity",
     "lattice_constants",

@@ -247,11 +247,11 @@ class MeshOfWaves(Waves):
 
     def vectors(self, system: System) -> Float[np.ndarray, "Q D"]:
         """Of each two that are opposite one, which stands for both."""
-        return _mesh(self._counts_in(system))[0]
+        return mesh_of_wave_vectors(self._counts_in(system))[0]
 
     def weights(self, system: System) -> Float[np.ndarray, " Q"]:
         """The part of the whole mesh that each wave vector stands for."""
-        return _mesh(self._counts_in(system))[1]
+        return mesh_of_wave_vectors(self._counts_in(system))[1]
 
     def stable_modes(self, equilibrium: Equilibrium) -> Modes:
         """The modes; an error where one of them is imaginary."""
@@ -307,8 +307,17 @@ class MeshOfWaves(Waves):
 
 
 @functools.lru_cache(maxsize=8)
-def _mesh(counts: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Wave vectors and weights of a mesh, of two that are opposite the first with both weights."""
+def mesh_of_wave_vectors(
+    counts: tuple[int, ...],
+) -> tuple[Float[np.ndarray, "Q D"], Float[np.ndarray, " Q"]]:
+    """Wave vectors and weights of a mesh, of two that are opposite the first with both weights.
+
+    Arguments:
+        counts: how many along each reciprocal lattice vector.
+
+    Returns:
+        Shape (Q, D), in the basis of the reciprocal lattice; shape (Q,), their sum is one.
+    """
     whole = np.array(list(itertools.product(*map(range, counts))))
     # What runs backwards in time has the opposite wave vector and the same frequency.
     places, opposite = (
