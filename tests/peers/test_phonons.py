@@ -18,7 +18,10 @@ import mdsens
 from mdsens import System
 from mdsens.observables import (
     heat_capacity,
+    mode_gruneisen_parameters,
     phonon_frequencies,
+    quasi_harmonic_volume,
+    thermal_expansion,
     vibrational_entropy,
     vibrational_free_energy,
     zero_point_energy,
@@ -64,19 +67,30 @@ def silicon():
     """Diamond at rest here and in phonopy, whose forces are those of mdsens."""
     start = System.from_ase(ase.build.bulk("Si", "diamond", 5.43))
     equilibrium = mdsens.relax(start, SW, fmax=1e-11, cell="full")
-    atoms = equilibrium.to_ase()
+    return equilibrium, in_phonopy(equilibrium.to_ase(), 5)
+
+
+def in_phonopy(atoms, repeats, distances=(0.02, 0.01)):
+    """What phonopy makes of forces on displaced atoms, in a supercell."""
     cell = phonopy.structure.atoms.PhonopyAtoms(
         symbols=atoms.get_chemical_symbols(), cell=atoms.cell[:], positions=atoms.positions
     )
     matrices = []
-    for distance in (0.02, 0.01):
-        peer = phonopy.Phonopy(cell, np.eye(3, dtype=int) * 5, primitive_matrix=np.eye(3))
+    for distance in distances:
+        peer = phonopy.Phonopy(cell, np.eye(3, dtype=int) * repeats, primitive_matrix=np.eye(3))
         peer.generate_displacements(distance=distance, is_plusminus=True)
         peer.forces = [forces_on(moved) for moved in peer.supercells_with_displacements]
         peer.produce_force_constants()
         matrices.append(peer.force_constants)
     peer.force_constants = extrapolated(*matrices)
-    return equilibrium, peer
+    return peer
+
+
+def strained(equilibrium, factor):
+    """The crystal with all lengths so many times as long; the ions of diamond follow."""
+    atoms = equilibrium.to_ase()
+    atoms.set_cell(atoms.cell * factor, scale_atoms=True)
+    return atoms
 
 
 def forces_on(cell):
@@ -113,3 +127,42 @@ def test_silicon_has_the_thermal_properties_of_phonopy(silicon):
     }.items():
         expected = expected / units.EvTokJmol
         assert float(observable(equilibrium)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_silicon_has_the_gruneisen_parameters_of_phonopy(silicon):
+    """Those of phonopy are differences between two volumes, extrapolated to none."""
+    equilibrium, peer = silicon
+    path = [np.array([WAVES[2], [0.31, 0.12, -0.23]])]
+    differences = []
+    for step in (4e-3, 2e-3):
+        sides = [in_phonopy(strained(equilibrium, 1.0 + sign * step), 5) for sign in (1.0, -1.0)]
+        gruneisen = phonopy.PhonopyGruneisen(peer, *sides)
+        gruneisen.set_band_structure(path)
+        differences.append(np.asarray(gruneisen.get_band_structure()[4][0]))
+    masses = {"Si": float(peer.primitive.masses[0])}
+    for wave, expected in zip(path[0], extrapolated(*differences), strict=True):
+        found = np.asarray(mode_gruneisen_parameters(wave, masses)(equilibrium))
+        # Phonopy follows bands along its path.
+        np.testing.assert_allclose(np.sort(found), np.sort(expected), atol=1e-6)
+
+
+def test_silicon_expands_as_in_phonopy(silicon):
+    """Phonopy fits an equation of state to free energies of several volumes, and differences."""
+    equilibrium, peer = silicon
+    older = get_physical_units().KB / ase.units.kB
+    masses, mesh = {"Si": float(peer.primitive.masses[0])}, (3, 3, 3)
+    structures = [strained(equilibrium, factor) for factor in np.linspace(0.996, 1.008, 7)]
+    at_rest = [mdsens.relax(System.from_ase(atoms), SW, max_steps=0) for atoms in structures]
+    found = phonopy.run_qha(
+        [in_phonopy(atoms, 5) for atoms in structures],
+        np.arange(290.0, 316.0, 5.0) / older,
+        [float(one.energy) for one in at_rest],
+        mesh=mesh,
+        eos="birch_murnaghan",
+        exclude_gamma_acoustic=True,
+    )
+    rest = float(equilibrium.volume)
+    volume = float(quasi_harmonic_volume(300, mesh, masses)(equilibrium))
+    assert volume - rest == pytest.approx(float(found.equilibrium_volumes[2]) - rest, rel=1e-3)
+    expansion = float(thermal_expansion(300, mesh, masses)(equilibrium))
+    assert expansion == pytest.approx(float(found.thermal_expansion[2]) / older, rel=2e-3)
