@@ -82,10 +82,16 @@ class CombinedPotential(Potential):
         return on_device(array_module(ranges).stack(ranges).max())
 
     @property
-    def switch_interval(self) -> tuple[float, float] | None:
+    def switch_interval(self) -> tuple[Any, Any] | None:
         """Onset and cutoff of the smooth switch that reaches farthest; None where there is none."""
-        found = [part.switch_interval for part in self._along_edges]
-        return max((one for one in found if one is not None), key=lambda one: one[1], default=None)
+        found = [(part, part.switch_interval) for part in self._along_edges]
+        switched = [(part, one) for part, one in found if one is not None]
+        if not switched:
+            return None
+        part, switch = max(switched, key=lambda one: float(np.max(in_numpy(one[1][1]))))
+        order = np.ix_(self._order(part), self._order(part))
+        onset, cutoff = (one if np.ndim(one) == 0 else in_numpy(one)[order] for one in switch)
+        return onset, cutoff
 
     @property
     def kink_distances(self) -> Float[Array, " M"] | Float[Array, "M S S"]:

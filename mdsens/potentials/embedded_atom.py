@@ -159,8 +159,8 @@ class EmbeddedAtomPotential(CutOffPotential, EmbeddingPotential):
         pair = self.per_pair(edges)
 
         def functions(r: Float[Array, "K C"]) -> tuple[Float[Array, "K C"], Float[Array, "K C"]]:
-            switch = self.switch(r)
-            inside = edges.mask & (r < self.cutoff)
+            switch = pair.switch(r)
+            inside = edges.mask & (r < pair.cutoff_distance)
             return (
                 jnp.where(inside, pair.pair_energies(r) * switch, 0.0),
                 jnp.where(inside, pair.densities(r) * switch, 0.0),
@@ -184,9 +184,9 @@ class SuttonChen(EmbeddedAtomPotential):
         c: strength of the embedding; one value or one per species.
         n: exponent of the repulsion; one value or a table.
         m: exponent of the density; one value or a table.
-        cutoff: distance from which on there is no interaction, length.
+        cutoff: distance from which on there is no interaction, length, or as ``"2.5 a"``.
         species: names of the tables' rows, e.g. ``("Cu", "Ag")``.
-        onset: where the smooth switch begins, length; 0.9 cutoff by default.
+        onset: where the smooth switch begins, likewise; 0.9 cutoff by default.
 
     Raises:
         InputError: a parameter that is not positive, or a cutoff that is no positive length.
@@ -207,9 +207,9 @@ class SuttonChen(EmbeddedAtomPotential):
         c: Any,
         n: Any,
         m: Any,
-        cutoff: float,
+        cutoff: float | str,
         species: Any = None,
-        onset: float | None = None,
+        onset: float | str | None = None,
     ):
         self.epsilon, self.a, self.c, self.n, self.m = epsilon, a, c, n, m
         self.cutoff, self.onset, self.species = cutoff, onset, species

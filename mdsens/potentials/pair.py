@@ -9,11 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from mdsens.arrays import in_numpy, on_device
 from mdsens.errors import InputError
 from mdsens.particles.edges import Edges
+from mdsens.potentials.cutoffs import checked_length, length_of
 from mdsens.potentials.parameters import Parameter, parameter
 from mdsens.potentials.potential import Potential
-from mdsens.values import choice, is_traced, real
+from mdsens.values import choice, is_traced, real, shown
 
 #: How a pair energy may end at its cutoff.
 TRUNCATIONS = ("none", "shifted", "force-shifted", "smooth")
@@ -124,49 +126,89 @@ def radial_hessian(
 class CutOffPotential(Potential):
     """A potential that ends at a distance, perhaps by a smooth switch.
 
+    A cutoff or an onset given as a multiple of a parameter, such as ``"2.5 sigma"``, is that of
+    each pair of species where the parameter is a table, and moves with it: a derivative in sigma is
+    one of the whole energy, whose cutoff is made anew. Of an energy that jumps at the cutoff that
+    is the derivative with the same pairs inside; a shift or a switch has no such jump.
+
     Arguments:
-        cutoff: distance from which on there is no interaction, in units of length.
-        onset: where the smooth switch begins; 0.9 cutoff by default.
+        cutoff: distance from which on there is no interaction, in units of length, or a multiple of
+            a parameter that is a length, as text.
+        onset: where the smooth switch begins, likewise; 0.9 cutoff by default.
         species: names of the rows of the parameters' tables; None where all species are alike.
 
     Raises:
-        InputError: a cutoff that is not positive, or an onset outside the cutoff.
+        InputError: a cutoff that is not positive, an onset outside the cutoff, or a multiple of
+            what is no parameter or no length.
     """
 
-    cutoff: float = eqx.field(static=True, kw_only=True)
-    onset: float | None = eqx.field(static=True, kw_only=True, default=None)
+    cutoff: float | str = eqx.field(static=True, kw_only=True)
+    onset: float | str | None = eqx.field(static=True, kw_only=True, default=None)
     species: tuple[str, ...] | None = eqx.field(static=True, kw_only=True, default=None)
 
     def __check_init__(self) -> None:
         label = type(self).__name__
-        cutoff = real(self.cutoff, f"{label}: cutoff", above=0.0)
+        cutoff = checked_length(self, self.cutoff, f"{label}: cutoff")
         object.__setattr__(self, "cutoff", cutoff)
         if self.onset is not None:
-            onset = real(self.onset, f"{label}: onset", at_least=0.0, below=cutoff)
+            onset = checked_length(self, self.onset, f"{label}: onset", at_least=0.0)
+            if isinstance(onset, float) and isinstance(cutoff, float):
+                real(onset, f"{label}: onset", at_least=0.0, below=cutoff)
             object.__setattr__(self, "onset", onset)
 
-    @property
-    def interaction_range(self) -> float:
-        """The cutoff, in units of length."""
-        return self.cutoff
+    def _check_settings(self) -> None:
+        onset, cutoff = in_numpy((self.onset_distance, self.cutoff_distance))
+        if not is_traced((onset, cutoff)) and np.any(onset >= cutoff):
+            raise InputError(
+                f"{type(self).__name__}: onset = {shown(self.onset)} is not below cutoff = "
+                f"{shown(self.cutoff)}: give a smaller onset"
+            )
 
     @property
-    def switch_interval(self) -> tuple[float, float] | None:
-        """Onset and cutoff of the smooth switch, in units of length."""
-        return self._onset, self.cutoff
+    def cutoff_distance(self) -> float | Float[Array, "..."]:
+        """The cutoff in units of length: of all pairs, or with the shape of the table it is of."""
+        return length_of(self, self.cutoff)
 
     @property
-    def kink_distances(self) -> Float[Array, " M"]:
+    def onset_distance(self) -> float | Float[Array, "..."]:
+        """Where the smooth switch begins, in units of length, as `cutoff_distance`."""
+        if self.onset is None:
+            return ONSET_FRACTION * self.cutoff_distance
+        return length_of(self, self.onset)
+
+    @property
+    def interaction_range(self) -> float | Float[Array, ""]:
+        """The cutoff, in units of length; the largest where pairs of species have their own."""
+        if isinstance(self.cutoff, float):
+            return self.cutoff
+        return on_device(in_numpy(self.cutoff_distance).max())
+
+    @property
+    def pair_ranges(self) -> Float[Array, "S S"] | None:
+        """The cutoff of each pair of species, in units of length; None where it is one for all."""
+        cutoff = self.cutoff_distance
+        if isinstance(cutoff, float) or cutoff.ndim == 0:
+            return None
+        return (cutoff + cutoff.T) / 2
+
+    @property
+    def switch_interval(self) -> tuple[Any, Any] | None:
+        """Onset and cutoff of the smooth switch, in units of length, or tables over species."""
+        return self.onset_distance, self.cutoff_distance
+
+    @property
+    def kink_distances(self) -> Float[Array, " M"] | Float[Array, "M S S"]:
         """Where the switch begins and ends: its third derivative jumps there."""
-        return jnp.asarray([self._onset, self.cutoff])
+        return self._table_of(self.onset_distance, self.cutoff_distance)
 
-    @property
-    def _onset(self) -> float:
-        return ONSET_FRACTION * self.cutoff if self.onset is None else self.onset
+    def _table_of(self, *lengths: Any) -> Float[Array, " M"] | Float[Array, "M S S"]:
+        """Lengths below one another, of which some may be of pairs of species."""
+        return jnp.stack(jnp.broadcast_arrays(*map(jnp.asarray, lengths)))
 
     def switch(self, r: Float[Array, "..."]) -> Float[Array, "..."]:
         """The smooth switch from 1 at the onset to 0 at the cutoff."""
-        return smooth_switch((r - self._onset) / (self.cutoff - self._onset))
+        onset, cutoff = self.onset_distance, self.cutoff_distance
+        return smooth_switch((r - onset) / (cutoff - onset))
 
 
 class TruncatedPairPotential(CutOffPotential, PairPotential):
@@ -175,7 +217,8 @@ class TruncatedPairPotential(CutOffPotential, PairPotential):
     A subclass declares its parameters and gives `pair_energies`; that is all.
 
     Arguments:
-        cutoff: distance from which on there is no interaction, in units of length.
+        cutoff: distance from which on there is no interaction, in units of length, or a multiple of
+            a parameter that is a length, as in ``"2.5 sigma"``.
         truncation: how the energy phi(r) ends at the cutoff c:
             ``"none"``: phi(r), which jumps to zero;
             ``"shifted"``: phi(r) - phi(c), continuous;
@@ -198,14 +241,16 @@ class TruncatedPairPotential(CutOffPotential, PairPotential):
         choice(self.truncation, f"{type(self).__name__}: truncation", TRUNCATIONS)
 
     @property
-    def switch_interval(self) -> tuple[float, float] | None:
+    def switch_interval(self) -> tuple[Any, Any] | None:
         """Onset and cutoff of the smooth truncation, in units of length; None for another."""
         return super().switch_interval if self.truncation == "smooth" else None
 
     @property
-    def kink_distances(self) -> Float[Array, " M"]:
+    def kink_distances(self) -> Float[Array, " M"] | Float[Array, "M S S"]:
         """The cutoff, and where a smooth switch begins."""
-        return super().kink_distances if self.truncation == "smooth" else jnp.asarray([self.cutoff])
+        if self.truncation == "smooth":
+            return super().kink_distances
+        return self._table_of(self.cutoff_distance)
 
     def truncated_pair_energies(self, r: Float[Array, "..."]) -> Float[Array, "..."]:
         """Energy of each pair with the chosen truncation, zero from the cutoff on."""
@@ -213,12 +258,12 @@ class TruncatedPairPotential(CutOffPotential, PairPotential):
         if self.truncation == "smooth":
             energies = energies * self.switch(r)
         elif self.truncation != "none":
-            edge = jnp.asarray(self.cutoff)
-            energy, slope = jax.jvp(self.pair_energies, (edge,), (jnp.ones(()),))
+            edge = jnp.asarray(self.cutoff_distance)
+            energy, slope = jax.jvp(self.pair_energies, (edge,), (jnp.ones_like(edge),))
             energies = energies - energy
             if self.truncation == "force-shifted":
                 energies = energies - (r - edge) * slope
-        return jnp.where(r < self.cutoff, energies, 0.0)
+        return jnp.where(r < self.cutoff_distance, energies, 0.0)
 
 
 def smooth_switch(t: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -229,11 +274,13 @@ def smooth_switch(t: Float[Array, "..."]) -> Float[Array, "..."]:
 
 def require_cutoff_above(potential: Any, name: str) -> None:
     """Raise InputError unless the potential's cutoff exceeds one of its lengths."""
-    length = getattr(potential, name)
-    if not is_traced(length) and potential.cutoff <= np.max(np.asarray(length)):
+    length, cutoff = in_numpy((getattr(potential, name), potential.cutoff_distance))
+    if not is_traced((length, cutoff)) and np.any(cutoff <= length):
+        given = potential.cutoff
+        given = f"{given:g}" if isinstance(given, float) else shown(given)
         raise InputError(
-            f"{type(potential).__name__}: cutoff = {potential.cutoff:g} is not above "
-            f"{name} = {np.max(np.asarray(length)):g}: give a larger cutoff"
+            f"{type(potential).__name__}: cutoff = {given} is not above "
+            f"{name} = {np.max(length):g}: give a larger cutoff"
         )
 
 
@@ -243,10 +290,10 @@ class LennardJones(TruncatedPairPotential):
     Arguments:
         epsilon: depth of the well, energy; one value or a species-by-species table.
         sigma: distance at which the energy is zero, length; one value or a table.
-        cutoff: distance from which on there is no interaction, length.
+        cutoff: distance from which on there is no interaction, length, or as ``"2.5 sigma"``.
         truncation: ``"none"``, ``"shifted"``, ``"force-shifted"`` or ``"smooth"``.
         species: names of the tables' rows, e.g. ``("Ar", "Kr")``.
-        onset: where the smooth switch begins, length; 0.9 cutoff by default.
+        onset: where the smooth switch begins, likewise; 0.9 cutoff by default.
 
     Raises:
         InputError: epsilon or sigma not positive, or a cutoff below sigma.
@@ -261,10 +308,10 @@ class LennardJones(TruncatedPairPotential):
         self,
         epsilon: Any,
         sigma: Any,
-        cutoff: float,
+        cutoff: float | str,
         truncation: str = "smooth",
         species: Any = None,
-        onset: float | None = None,
+        onset: float | str | None = None,
     ):
         self.epsilon, self.sigma = epsilon, sigma
         self.cutoff, self.truncation, self.onset = cutoff, truncation, onset
@@ -288,10 +335,10 @@ class Morse(TruncatedPairPotential):
         epsilon: depth of the well, energy; one value or a species-by-species table.
         alpha: inverse width of the well, 1/length; one value or a table.
         r0: distance of the minimum, length; one value or a table.
-        cutoff: distance from which on there is no interaction, length.
+        cutoff: distance from which on there is no interaction, length, or as ``"2.5 r0"``.
         truncation: ``"none"``, ``"shifted"``, ``"force-shifted"`` or ``"smooth"``.
         species: names of the tables' rows, e.g. ``("Cu", "Ni")``.
-        onset: where the smooth switch begins, length; 0.9 cutoff by default.
+        onset: where the smooth switch begins, likewise; 0.9 cutoff by default.
 
     Raises:
         InputError: a parameter that is not positive, or a cutoff below r0.
@@ -308,10 +355,10 @@ class Morse(TruncatedPairPotential):
         epsilon: Any,
         alpha: Any,
         r0: Any,
-        cutoff: float,
+        cutoff: float | str,
         truncation: str = "smooth",
         species: Any = None,
-        onset: float | None = None,
+        onset: float | str | None = None,
     ):
         self.epsilon, self.alpha, self.r0 = epsilon, alpha, r0
         self.cutoff, self.truncation, self.onset = cutoff, truncation, onset

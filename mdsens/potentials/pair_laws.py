@@ -25,10 +25,10 @@ class Mie(TruncatedPairPotential):
         sigma: distance at which the energy is zero, length; one value or a table.
         n: exponent of the repulsion; one value or a table.
         m: exponent of the attraction, below n; one value or a table.
-        cutoff: distance from which on there is no interaction, length.
+        cutoff: distance from which on there is no interaction, length, or as ``"2.5 sigma"``.
         truncation: ``"none"``, ``"shifted"``, ``"force-shifted"`` or ``"smooth"``.
         species: names of the tables' rows, e.g. ``("Ar", "Kr")``.
-        onset: where the smooth switch begins, length; 0.9 cutoff by default.
+        onset: where the smooth switch begins, likewise; 0.9 cutoff by default.
 
     Raises:
         InputError: a parameter that is not positive, or n not above m.
@@ -47,10 +47,10 @@ class Mie(TruncatedPairPotential):
         sigma: Any,
         n: Any,
         m: Any,
-        cutoff: float,
+        cutoff: float | str,
         truncation: str = "smooth",
         species: Any = None,
-        onset: float | None = None,
+        onset: float | str | None = None,
     ):
         self.epsilon, self.sigma, self.n, self.m = epsilon, sigma, n, m
         self.cutoff, self.truncation, self.onset = cutoff, truncation, onset
@@ -78,10 +78,10 @@ class Buckingham(TruncatedPairPotential):
         A: strength of the repulsion, energy; one value or a species-by-species table.
         rho: its range, length; one value or a table.
         C: strength of the dispersion, energy length^6; one value or a table.
-        cutoff: distance from which on there is no interaction, length.
+        cutoff: distance from which on there is no interaction, length, or as ``"2.5 rho"``.
         truncation: ``"none"``, ``"shifted"``, ``"force-shifted"`` or ``"smooth"``.
         species: names of the tables' rows, e.g. ``("Si", "O")``.
-        onset: where the smooth switch begins, length; 0.9 cutoff by default.
+        onset: where the smooth switch begins, likewise; 0.9 cutoff by default.
 
     Raises:
         InputError: A or C below zero, or rho not positive.
@@ -98,10 +98,10 @@ class Buckingham(TruncatedPairPotential):
         A: Any,
         rho: Any,
         C: Any,
-        cutoff: float,
+        cutoff: float | str,
         truncation: str = "smooth",
         species: Any = None,
-        onset: float | None = None,
+        onset: float | str | None = None,
     ):
         self.A, self.rho, self.C = A, rho, C
         self.cutoff, self.truncation, self.onset = cutoff, truncation, onset
@@ -158,10 +158,10 @@ class InversePower(TruncatedPairPotential):
         epsilon: strength, energy; of either sign; one value or a species-by-species table.
         sigma: length scale; one value or a table.
         n: exponent; one value or a table.
-        cutoff: distance from which on there is no interaction, length.
+        cutoff: distance from which on there is no interaction, length, or as ``"2.5 sigma"``.
         truncation: ``"none"``, ``"shifted"``, ``"force-shifted"`` or ``"smooth"``.
         species: names of the tables' rows, e.g. ``("small", "large")``.
-        onset: where the smooth switch begins, length; 0.9 cutoff by default.
+        onset: where the smooth switch begins, likewise; 0.9 cutoff by default.
 
     Raises:
         InputError: sigma or n not positive.
@@ -176,10 +176,10 @@ class InversePower(TruncatedPairPotential):
         epsilon: Any,
         sigma: Any,
         n: Any,
-        cutoff: float,
+        cutoff: float | str,
         truncation: str = "smooth",
         species: Any = None,
-        onset: float | None = None,
+        onset: float | str | None = None,
     ):
         self.epsilon, self.sigma, self.n = epsilon, sigma, n
         self.cutoff, self.truncation, self.onset = cutoff, truncation, onset
@@ -252,9 +252,10 @@ class ZBL(OfSpecies):
 
     def truncated_pair_energies(self, r: Float[Array, "..."]) -> Float[Array, "..."]:
         """Energy of each pair, zero from the cutoff on, eV."""
-        onset, width = self._onset, self.cutoff - self._onset
+        onset = self.onset_distance
+        width = self.cutoff_distance - onset
         # Its own shape, so that what differs between pairs differs there too.
-        edge = jnp.full(r.shape, self.cutoff)
+        edge = jnp.full(r.shape, self.cutoff_distance)
         ones = jnp.ones(r.shape)
 
         def slope_at(edge: Float[Array, "..."]) -> tuple[Array, Array]:
@@ -267,7 +268,7 @@ class ZBL(OfSpecies):
         constant = 0.5 * width * slope - energy - width**2 * curvature / 12.0
         t = jnp.maximum(r - onset, 0.0)
         whole = self.pair_energies(r) + constant + t**3 * (third + fourth * t)
-        return jnp.where(r < self.cutoff, whole, 0.0)
+        return jnp.where(r < self.cutoff_distance, whole, 0.0)
 
 
 class DampedShiftedCoulomb(OfSpecies):
@@ -316,7 +317,7 @@ class DampedShiftedCoulomb(OfSpecies):
     @property
     def kink_distances(self) -> Float[Array, " M"]:
         """The cutoff."""
-        return jnp.asarray([self.cutoff])
+        return self._table_of(self.cutoff_distance)
 
     def pair_energies(self, r: Float[Array, "..."]) -> Float[Array, "..."]:
         """Coulomb's law itself, damped, in units of energy."""
@@ -325,15 +326,15 @@ class DampedShiftedCoulomb(OfSpecies):
 
     def truncated_pair_energies(self, r: Float[Array, "..."]) -> Float[Array, "..."]:
         """Energy of each pair, shifted, zero from the cutoff on, in units of energy."""
-        edge = jnp.full(r.shape, self.cutoff)
+        edge = jnp.full(r.shape, self.cutoff_distance)
         energy, slope = jax.jvp(self.pair_energies, (edge,), (jnp.ones(r.shape),))
         shifted = self.pair_energies(r) - energy - (r - edge) * slope
-        return jnp.where(r < self.cutoff, shifted, 0.0)
+        return jnp.where(r < self.cutoff_distance, shifted, 0.0)
 
     def own_energies(self, species: Int[Array, " N"]) -> Float[Array, " N"]:
         """The energy of each charge in its own cloud, shape (N,), in units of energy."""
         charges = self.q if self.q.ndim == 0 else self.q[species]
-        reach = self.alpha * self.cutoff
+        reach = self.alpha * self.cutoff_distance
         cloud = self.alpha * (1.0 + jnp.exp(-(reach**2))) / jnp.sqrt(jnp.pi)
-        of_one = self.constant * (jax.scipy.special.erfc(reach) / self.cutoff + cloud)
+        of_one = self.constant * (jax.scipy.special.erfc(reach) / self.cutoff_distance + cloud)
         return -of_one * charges**2 * jnp.ones(species.shape)

@@ -276,8 +276,11 @@ class Potential(Summarised, Importable, eqx.Module):
         return None
 
     @property
-    def switch_interval(self) -> tuple[float, float] | None:
-        """Onset and cutoff of a smooth switch, in units of length; None where there is none."""
+    def switch_interval(self) -> tuple[Any, Any] | None:
+        """Onset and cutoff of a smooth switch, in units of length; None where there is none.
+
+        Two numbers, or numbers and tables over pairs of its S species, (S, S).
+        """
         return None
 
     @property
@@ -336,7 +339,11 @@ class Potential(Summarised, Importable, eqx.Module):
             names_of_pairs(names, label)
         for field in parameter_fields(self):
             object.__setattr__(self, field.name, self._checked_table(field))
+        self._check_settings()
         self.check_relations()
+
+    def _check_settings(self) -> None:
+        """Raise InputError where a setting does not go with the parameters' values."""
 
     def _checked_table(self, field: dataclasses.Field[Any]) -> Parameter:
         value, label = getattr(self, field.name), f"{type(self).__name__}: {field.name}"
@@ -415,10 +422,10 @@ class Potential(Summarised, Importable, eqx.Module):
             if field.name == "header":
                 described += [(key.lower(), text) for key, text in value]
                 continue
-            is_length = field.name in LENGTH_FIELDS and isinstance(value, float)
-            described.append(
-                (field.name, with_unit(value, "length") if is_length else shown(value))
-            )
+            text = shown(value)
+            if field.name in LENGTH_FIELDS and isinstance(value, (float, str)):
+                text = value if isinstance(value, str) else with_unit(value, "length")
+            described.append((field.name, text))
         return described
 
     def _summary(self) -> Summary | None:

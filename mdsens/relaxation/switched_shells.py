@@ -1,7 +1,10 @@
 """A shell of neighbours inside the smooth switch of a potential: told, once, when it is found."""
 
+from typing import Any
+
+import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
 from mdsens.errors import warn
 from mdsens.particles.edges import EdgeList
@@ -21,8 +24,8 @@ SHARPNESS = 0.2
 #: The width of a gap between shells that a switch may fit into, as a fraction of the cutoff.
 LEAST_GAP = 0.02
 
-#: Potentials that have been told of, by kind, onset and cutoff.
-_told: set[tuple[str, float, float]] = set()
+#: Potentials that have been told of, by all but the values of their parameters.
+_told: set[Any] = set()
 
 
 def warn_of_switched_shells(system: System, potential: Potential, edge_list: EdgeList) -> None:
@@ -38,28 +41,67 @@ def warn_of_switched_shells(system: System, potential: Potential, edge_list: Edg
         edge_list: all edges within its range, or a little further.
     """
     switch = potential.switch_interval
-    if switch is None or (type(potential).__name__, *switch) in _told:
+    kind = jax.tree.structure(potential)
+    if switch is None or kind in _told:
         return
-    chosen = np.unique(np.linspace(0, system.atom_count - 1, SAMPLE).astype(int))
-    distances = distances_of(system, edge_list, chosen)
+    onsets, cutoffs = (np.asarray(length) for length in switch)
+    if cutoffs.ndim == onsets.ndim == 0:
+        message = _told_of(system, potential, edge_list, float(onsets), float(cutoffs))
+    else:
+        species = np.asarray(potential.species_index(system))
+        shape = np.broadcast_shapes(onsets.shape, cutoffs.shape)
+        onsets, cutoffs = (np.broadcast_to(length, shape) for length in (onsets, cutoffs))
+        pairs = [(i, j) for i in range(len(cutoffs)) for j in range(i, len(cutoffs))]
+        found = (
+            _told_of(system, potential, edge_list, onsets[pair], cutoffs[pair], (species, *pair))
+            for pair in pairs
+        )
+        message = next((one for one in found if one is not None), None)
+    if message is not None:
+        _told.add(kind)
+        warn(message)
+
+
+def _told_of(
+    system: System,
+    potential: Potential,
+    edge_list: EdgeList,
+    onset: float,
+    cutoff: float,
+    pair: tuple[Int[np.ndarray, " N"], int, int] | None = None,
+) -> str | None:
+    """What is to be told of a switch, of all pairs or those of two species; None: nothing."""
+    chosen, whose = np.arange(system.atom_count), ""
+    if pair is not None:
+        chosen = np.flatnonzero(pair[0] == pair[1])
+        names = potential.species or ()
+        whose = f" of {names[pair[1]]}-{names[pair[2]]} pairs"
+        if chosen.size == 0:
+            return None
+    chosen = chosen[np.unique(np.linspace(0, chosen.size - 1, SAMPLE).astype(int))]
+    distances = distances_of(
+        system, edge_list, chosen, None if pair is None else pair[0] == pair[2]
+    )
     reach = float(edge_list.reach)
-    shell = shell_between(distances, len(chosen), *switch, reach)
+    shell = shell_between(distances, len(chosen), onset, cutoff, reach)
     if shell is None:
-        return
-    _told.add((type(potential).__name__, *switch))
-    gap = widest_gap(distances, switch[1], reach)
+        return None
+    gap = widest_gap(distances, cutoff, reach)
     choice = "" if gap is None else f", as in onset={gap[0]:.4g}, cutoff={gap[1]:.4g}"
     unit = "" if system.units == "reduced" else f" {unit_name('length', system.units)}"
-    warn(
+    return (
         f"a shell of neighbours at {shell:.4g}{unit} lies inside the smooth switch of "
-        f"{type(potential).__name__}, from its onset at {switch[0]:.4g} to its cutoff at "
-        f"{switch[1]:.4g}: what is computed depends on where the switch is; choose onset and "
+        f"{type(potential).__name__}{whose}, from its onset at {onset:.4g} to its cutoff at "
+        f"{cutoff:.4g}: what is computed depends on where the switch is; choose onset and "
         f"cutoff between two shells{choice}"
     )
 
 
 def distances_of(
-    system: System, edge_list: EdgeList, chosen: np.ndarray
+    system: System,
+    edge_list: EdgeList,
+    chosen: np.ndarray,
+    others: Bool[np.ndarray, " N"] | None = None,
 ) -> Float[np.ndarray, " E"]:
     """Distances from some atoms to all their neighbours, on the host.
 
@@ -67,16 +109,23 @@ def distances_of(
         system: N atoms.
         edge_list: which edges there are.
         chosen: indices of atoms.
+        others: which atoms count as neighbours; None: all do.
 
     Returns:
         All of them, in rising order, length.
     """
     positions = np.asarray(system.positions)
     images = np.asarray(edge_list.ghost_images) @ np.asarray(system.cell)
-    extended = np.concatenate([positions, positions[np.asarray(edge_list.ghost_owners)] + images])
+    owners = np.asarray(edge_list.ghost_owners)
+    extended = np.concatenate([positions, positions[owners] + images])
     size = edge_list.neighbors.shape[2]
     neighbors = np.asarray(edge_list.neighbors)[chosen // size, :, chosen % size]
-    rows, slots = np.nonzero(neighbors < len(extended))
+    there = neighbors < len(extended)
+    if others is not None:
+        # A slot without an edge leads to the last entry, which is none.
+        counted = np.concatenate([others, others[owners], [False]])
+        there &= counted[np.minimum(neighbors, len(extended))]
+    rows, slots = np.nonzero(there)
     vectors = extended[neighbors[rows, slots]] - positions[chosen[rows]]
     return np.sort(np.linalg.norm(vectors, axis=1))
 

@@ -14,6 +14,7 @@ from mdsens.files import is_file, path_of
 from mdsens.mechanics.constrained_motion import ConstrainedMotion
 from mdsens.particles import System, random_packing
 from mdsens.potentials import BY_NAME, Potential, PotentialSum
+from mdsens.potentials.cutoffs import checked_length, lengths_of_pairs, multiple_of
 from mdsens.potentials.files import find_file
 from mdsens.potentials.potential import LENGTH_FIELDS
 from mdsens.potentials.tables import names_of_entries
@@ -24,7 +25,7 @@ from mdsens.study.model import (
     PackingStructure,
     Rattle,
 )
-from mdsens.units import to_ase_units
+from mdsens.units import ACCEPTED_UNITS, to_ase_units
 from mdsens.values import choice, distinct_names, nearest, real, shown
 
 #: What a study calls the sum of several potentials, which has tables of its parts.
@@ -166,7 +167,7 @@ def build_potential(
     name = choice(table["type"], f"{key}.type", (*BY_NAME, SUM))
     if name == SUM:
         return _sum(table, units, folder, key)
-    kind = BY_NAME[name]
+    kind: Any = BY_NAME[name]
     if "file" in table:
         return _potential_from_file(table, name, units, folder, key)
     arguments = inspect.signature(kind).parameters
@@ -182,10 +183,28 @@ def build_potential(
             raise InputError(f"{key}.{argument} is missing: {name} needs it; give a value{other}")
     species = _species(given.get("species"), f"{key}.species")
     dimensions = _dimensions(kind)
-    return kind(**{
-        argument: _argument(f"{key}.{argument}", value, dimensions.get(argument), units, species)
+    found: Potential = kind(**{
+        argument:
+        _cutoff(f"{key}.{argument}", value, kind, units) if argument in LENGTH_FIELDS else
+        _argument(f"{key}.{argument}", value, dimensions.get(argument), units, species)
         for argument, value in given.items()
     })  # fmt: skip
+    return found
+
+
+def _cutoff(key: str, value: Any, kind: Any, units: str) -> float | str:
+    """A cutoff or an onset: a length with its unit, or a multiple of a parameter."""
+    multiple = multiple_of(value)
+    lengths = lengths_of_pairs(kind)
+    if multiple is None or (units != "reduced" and multiple.name in ACCEPTED_UNITS["length"]):
+        return quantity(value, "length", units, key)
+    if multiple.name in lengths or units == "reduced":
+        return checked_length(kind, value, key, None if key.endswith("cutoff") else 0.0)
+    allowed = [*ACCEPTED_UNITS["length"], *lengths]
+    raise InputError(
+        f"{key} = {shown(value)}: {shown(multiple.name)} is no unit of length and no length of the "
+        f"potential; allowed: {', '.join(allowed)}{nearest(multiple.name, allowed)}"
+    )
 
 
 def _potential_from_file(

@@ -98,6 +98,23 @@ def test_lennard_jones_with_two_species(lammps):
     assert_agrees(lammps, atoms, potential, commands)
 
 
+@pytest.mark.parametrize(
+    ("truncation", "style"),
+    [("shifted", ["lj/cut 9.0", "pair_modify shift yes"]),
+     ("force-shifted", ["lj/smooth/linear 9.0"])],
+)  # fmt: skip
+def test_lennard_jones_whose_pairs_end_at_multiples_of_their_own_sigma(lammps, truncation, style):
+    atoms = rattled_crystal("Ar", 5.4, 2, second="Kr")
+    sigma = {"Ar-Ar": 3.4, "Ar-Kr": 3.5, "Kr-Kr": 3.7}
+    potential = LennardJones(0.0104, sigma, "2.4 sigma", truncation, AR_KR)
+    coefficients = [
+        f"pair_coeff {types} 0.0104 {length!r} {2.4 * length!r}"
+        for types, length in zip(("1 1", "1 2", "2 2"), sigma.values(), strict=True)
+    ]
+    commands = [f"pair_style {style[0]}", *style[1:], *coefficients]
+    assert_agrees(lammps, atoms, potential, commands)
+
+
 @SHAPES
 @pytest.mark.parametrize(
     ("truncation", "commands"),

@@ -145,7 +145,9 @@ def test_every_law_is_a_potential(name):
     import cases
 
     potential = CHECKED[name]
-    check_potential(potential, cases.structure("triclinic", potential))
+    # The second derivative of shifted charges jumps at the cutoff.
+    smoothness = 1 if name == "charges" else 2
+    check_potential(potential, cases.structure("triclinic", potential), smoothness).require()
 
 
 @pytest.mark.parametrize(("attempt", "wrong"), [

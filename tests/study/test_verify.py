@@ -1,5 +1,8 @@
 """verify finds right derivatives right and wrong ones wrong."""
 
+import json
+from pathlib import Path
+
 import ase
 import ase.constraints
 import ase.io
@@ -47,6 +50,23 @@ def test_a_wrong_derivative_is_found(trimer, monkeypatch):
     bad = {(c.observable, c.parameter) for c in found.comparisons if c.error > found.tolerance}
     # The energy does not depend on sigma, and a factor does not change zero.
     assert bad == {("positions", "sigma"), ("distance(0,1)", "sigma")}
+
+
+@pytest.mark.slow
+def test_a_cutoff_in_units_of_sigma_moves_in_differences_and_is_shown_so(trimer, command):
+    settings = ["--set", "potential.cutoff=1.2 sigma", "--set", "potential.onset=1.05*sigma"]
+    status, output, _ = command("verify", trimer, *settings)
+    assert (status, "passed" in output, "not judged" in output) == (0, True, False)
+    assert command("run", trimer, "--out", "moving", *settings)[0] == 0
+    folder = Path("moving")
+    assert 'cutoff = "1.2 sigma"' in (folder / "study.toml").read_text()
+    assert "1.05*sigma" in (folder / "report.html").read_text()
+    results = json.loads((folder / "results.json").read_text())
+    # Lengths scale with sigma, and the energy knows nothing of it.
+    length = results["observables"]["distance(0,1)"]["value"]
+    slope = results["sensitivities"]["distance(0,1)"]["sigma"]
+    assert slope == pytest.approx(length / 3.405, rel=1e-8)
+    assert abs(results["sensitivities"]["energy"]["sigma"]) < 1e-9
 
 
 @pytest.mark.slow
