@@ -81,6 +81,20 @@ ACCEPTED_UNITS = {
     "angle": {"degree": 1.0},
     "1": {},
 }
+#: LAMMPS's styles of units: its energy, its length, and its pressure, which is no power of these in
+#: most of them; in ASE's units (https://docs.lammps.org/units.html).
+LAMMPS_UNITS = {
+    style: {"energy": energy, "length": length, "modulus": pressure * ase.units.Pascal}
+    for style, energy, length, pressure in (
+        ("metal", 1.0, 1.0, 1e5),
+        ("real", ase.units.kcal / ase.units.mol, 1.0, 101325.0),
+        ("electron", ase.units.Hartree, ase.units.Bohr, 1.0),
+        ("si", ase.units.J, ase.units.m, 1.0),
+        ("cgs", 1e-7 * ase.units.J, 1e-2 * ase.units.m, 0.1),
+        ("micro", 1e-15 * ase.units.J, 1e-6 * ase.units.m, 1e3),
+        ("nano", 1e-21 * ase.units.J, ase.units.nm, 1e6),
+    )
+}
 #: A number as it may stand before a unit: the digits 0 to 9 and no others.
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 #: One factor of a physical dimension.
@@ -270,6 +284,51 @@ def to_ase_units(value: Any, dimension: str, what: str) -> float:
     if not math.isfinite(amount):
         raise InputError(f"{what} = {shown(value)}: give a finite number")
     return amount
+
+
+def size_of_lammps_unit(
+    dimension: str, style: str, energy: float | None = None, length: float | None = None
+) -> float:
+    """How much one unit of a dimension is, in a style of LAMMPS's, in the unit shown here.
+
+    Arguments:
+        dimension: in powers of energy and length, as ``"energy/length"`` for a force, or
+            ``"modulus"`` for a pressure, shown in GPa.
+        style: ``"metal"``, ``"real"``, ``"electron"``, ``"si"``, ``"cgs"``, ``"micro"``,
+            ``"nano"``, or ``"lj"``.
+        energy: epsilon of the style ``"lj"``, eV; its units have no size of their own.
+        length: its sigma, Angstrom.
+
+    Returns:
+        E.g. 0.04336 eV for the energy of ``"real"``, the kcal/mol.
+
+    Raises:
+        InputError: an unknown style, ``"lj"`` without the two, they for another, or a dimension
+            that LAMMPS has other units of.
+    """
+    choice(style, "style", (*LAMMPS_UNITS, "lj"))
+    if (style == "lj") != (energy is not None) or (energy is None) != (length is None):
+        raise InputError(
+            f"style = {shown(style)} with energy = {shown(energy)} and length = {shown(length)}: "
+            "'lj' has the units epsilon and sigma, which are energy (eV) and length (Ang), and no "
+            "other style has them"
+        )
+    if energy is not None and length is not None:
+        base = {"energy": real(energy, "energy", above=0.0)}
+        base["length"] = real(length, "length", above=0.0)
+        base["modulus"] = base["energy"] / base["length"] ** 3
+    else:
+        base = LAMMPS_UNITS[style]
+    own = OWN_UNITS.get(dimension)
+    if dimension == "modulus":
+        return base["modulus"] / OWN_UNITS["modulus"].size
+    if own is not None or dimension == "angle":
+        raise InputError(
+            f"dimension = {shown(dimension)}: give powers of energy and length, or 'modulus' for a "
+            "pressure"
+        )
+    power = powers(dimension)
+    return float(base["energy"] ** power["energy"] * base["length"] ** power["length"])
 
 
 def check_unit_system(units: Any) -> None:

@@ -201,7 +201,7 @@ TABLE = {
             ("shifted.tersoff", TRIPLET.replace("Si 3", "3 3"), "line 1", "no element"),
             ("power.tersoff", TRIPLET.replace("Si 3", "Si 2"), "m = 2", "1 and 3"),
             ("wide.tersoff", TRIPLET.replace("3 0.2", "3 4"), "D", "R"),
-            ("units.tersoff", "# UNITS: real\n" + TRIPLET, "line 1", "metal"),
+            ("units.tersoff", "# UNITS: lj\n" + TRIPLET, "line 1", "metal", "epsilon and sigma"),
             ("pair.tersoff", TRIPLET + TRIPLET.replace("Si Si Si", "C C C"), "Si Si C", "line 3"),
             ("tolerant.sw", "Si Si Si 2 2 2 20 1 0 7 1 4 0 0.1\n", "tol", "0"),
             ("powers.sw", "Si Si Si 2 2 2 20 1 0 7 1 4 5 0\n", "p", "q"),

@@ -2,9 +2,18 @@
 
 import ase.units
 import pytest
+from ase.calculators.lammps import convert
 
 from mdsens.errors import InputError
-from mdsens.units import in_dimensions, powers, quotient_unit_name, to_ase_units, unit_name
+from mdsens.units import (
+    LAMMPS_UNITS,
+    in_dimensions,
+    powers,
+    quotient_unit_name,
+    size_of_lammps_unit,
+    to_ase_units,
+    unit_name,
+)
 
 
 @pytest.mark.parametrize(
@@ -72,3 +81,40 @@ def test_a_derivative_in_an_inverse_length_has_a_unit_that_reads_well(dimension,
 def test_what_is_no_dimension_is_refused(dimension):
     with pytest.raises(InputError, match="give powers of energy, length and volume"):
         powers(dimension)
+
+
+@pytest.mark.parametrize("style", LAMMPS_UNITS)
+def test_units_of_lammps_have_the_sizes_that_ase_gives_them(style):
+    quantities = {"energy": "energy", "length": "distance", "energy/length": "force"}
+    for dimension, quantity in quantities.items():
+        expected = convert(1.0, quantity, style, "ASE")
+        assert size_of_lammps_unit(dimension, style) == pytest.approx(expected, rel=1e-7)
+    pressure = convert(1.0, "pressure", style, "ASE") / ase.units.GPa
+    assert size_of_lammps_unit("modulus", style) == pytest.approx(pressure, rel=1e-7)
+    assert size_of_lammps_unit("1", style) == 1.0
+
+
+def test_reduced_units_are_those_of_the_atoms_that_they_are_reduced_by():
+    # Argon: a reduced pressure of 1 is 42.2 MPa, and one of energy over square length 14 mN/m.
+    argon = {"energy": 0.0104, "length": 3.405}
+    assert size_of_lammps_unit("modulus", "lj", **argon) == pytest.approx(0.0422, rel=1e-3)
+    stiffness = size_of_lammps_unit("energy/length^2", "lj", **argon)
+    assert stiffness == pytest.approx(0.0104 / 3.405**2, rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("energy", "rael"), "'real'"),
+        (("energy", "lj"), "epsilon and sigma"),
+        (("energy", "lj", 1.0), "epsilon and sigma"),
+        (("energy", "metal", 1.0, 1.0), "no other style"),
+        (("energy", "lj", -1.0, 1.0), "above 0"),
+        (("frequency", "metal"), "'modulus'"),
+        (("force", "metal"), "powers of energy"),
+    ],
+)
+def test_what_has_no_size_in_units_of_lammps_is_refused_in_one_line(arguments, word):
+    with pytest.raises(InputError, match=word) as caught:
+        size_of_lammps_unit(*arguments)
+    assert "\n" not in str(caught.value)

@@ -100,7 +100,7 @@ class StillingerWeber(Potential):
             element; else a `StillingerWeberTriplets`.
 
         Raises:
-            InputError: no such file, other units than metal, a broken entry, an element that is
+            InputError: no such file, units without a size, a broken entry, an element that is
                 not there, or a triplet without an entry.
         """
         triplets = StillingerWeberTriplets.from_file(path, elements)

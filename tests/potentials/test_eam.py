@@ -6,6 +6,7 @@ import ase.build
 import numerical
 import numpy as np
 import pytest
+from ase.calculators.lammps import convert
 
 import mdsens
 from mdsens.errors import InputError
@@ -27,18 +28,20 @@ EMBEDDING = np.array([[-0.12, 1.1e-3, -2e-6], [-0.10, 0.9e-3, -1e-6]])
 
 def text(by_pair=False, units="metal"):
     """A file of cubics, in whose inner intervals splines are the cubics themselves."""
+    energy, length = (convert(1.0, name, "ASE", units) if units in ("real", "electron") else 1.0
+                      for name in ("energy", "distance"))  # fmt: skip
     r, x = SPACING * np.arange(KNOTS), DENSITY_SPACING * np.arange(DENSITY_KNOTS)
     cube = (CUTOFF - r) ** 3
     lines = [f"DATE: 2026-01-01 UNITS: {units} CITATION: none", "cubics", "", "2 Cu Ag"]
-    lines += [f"{DENSITY_KNOTS} {DENSITY_SPACING} {KNOTS} {SPACING} {CUTOFF}"]
+    lines += [f"{DENSITY_KNOTS} {DENSITY_SPACING} {KNOTS} {length * SPACING} {length * CUTOFF}"]
     for i in range(2):
         lines.append(["29 63.55 3.615 FCC", "47 107.87 4.09 FCC"][i])
         b, g, h = EMBEDDING[i]
-        tables = [b * x + g * x**2 + h * x**3]
+        tables = [energy * (b * x + g * x**2 + h * x**3)]
         tables += [DENSITY[i, j] * cube for j in (range(2) if by_pair else [0])]
         lines += [" ".join(map(repr, table.tolist())) for table in tables]
     for i, j in [(0, 0), (1, 0), (1, 1)]:
-        lines.append(" ".join(map(repr, (PAIR[i, j] * cube).tolist())))
+        lines.append(" ".join(map(repr, (energy * length * PAIR[i, j] * cube).tolist())))
     return "\n".join(lines) + "\n"
 
 
@@ -165,6 +168,24 @@ def test_a_relaxed_vacancy_follows_the_scales_as_if_relaxed_again(tmp_path):
         np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("units", ["real", "electron"])
+def test_tables_in_other_units_are_those_in_metal_ones(tmp_path, potential, units):
+    path = tmp_path / f"cubics.{'fs' if potential.rho.ndim == 3 else 'alloy'}"
+    path.write_text(text(potential.rho.ndim == 3, units))
+    read = EAM.from_file(path)
+    # The constants differ by some 4e-8.
+    assert energy_of(read, alloy()) == pytest.approx(energy_of(potential, alloy()), rel=1e-6)
+    again = tmp_path / f"again{path.suffix}"
+    read.to_file(again)
+    assert "UNITS: metal" in again.read_text().splitlines()[0]
+
+
+def test_charges_of_funcfl_in_units_that_give_them_no_meaning_are_refused(tmp_path):
+    (tmp_path / "one.eam").write_text("# UNITS: electron\n29 63.55 3.615 FCC\n")
+    with pytest.raises(mdsens.InputError, match="'electron': the charges"):
+        EAM.from_file(tmp_path / "one.eam")
+
+
 def lines_with(number, line):
     lines = text().splitlines()
     lines[number - 1] = line
@@ -174,7 +195,8 @@ def lines_with(number, line):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (text(units="real"), "line 1: UNITS: 'real': allowed is metal"),
+        (text(units="lj"), "line 1: UNITS: 'lj': allowed are metal, real, electron,"),
+        (text(units="rael"), "micro, nano; did you mean 'real'?"),
         (lines_with(4, "3 Cu Ag"), "line 4: 2 different names where 3 elements"),
         (lines_with(5, "31 2.0 27.5 0.25 5.5"), "line 5: nr = '27.5': give a whole number"),
         (lines_with(5, "31 -2.0 27 0.25 5.5"), "line 5: drho = '-2.0': give a positive number"),

@@ -6,6 +6,7 @@ import ase
 import ase.build
 import numpy as np
 import pytest
+from ase.calculators.lammps import convert
 
 import mdsens
 from mdsens import System
@@ -166,7 +167,8 @@ def entry(elements="Si Si Si", count=14):
         (entry().replace("0.5 0.5", "0.5 x", 1), ("line 1", "'x'", "no number")),
         (f"{entry()}\n\n{entry()}", ("line 3", "Si Si Si", "line 1")),
         (f"{entry()}\n{entry('Si C C')}", ("Si Si C", "line 2")),
-        ("# UNITS: real\n" + entry(), ("line 1", "'real'", "metal")),
+        ("# UNITS: lj\n" + entry(), ("line 1", "'lj'", "real", "epsilon and sigma")),
+        ("# UNITS: rael\n" + entry(), ("line 1", "'rael'", "did you mean 'real'")),
         ("# nothing\n", ("no entry",)),
         (entry(count=14).replace("Si Si", "Si 4", 1), ("line 1", "no element")),
     ],
@@ -199,6 +201,23 @@ def test_what_a_file_says_of_itself_is_kept_and_shown(tmp_path):
         "DATE": "2007-10-25", "UNITS": "metal", "CITATION": "Tersoff, 1988",
     }  # fmt: skip
     assert "Tersoff, 1988" in str(read)
+
+
+@pytest.mark.parametrize("units", ["real", "electron", "nano"])
+def test_a_file_in_other_units_is_converted(tmp_path, units):
+    potential = Tersoff(**SILICON, species=("Si",))
+    energy, length = (convert(1.0, name, "ASE", units) for name in ("energy", "distance"))
+    sizes = {"A": energy, "B": energy, "R": length, "D": length}
+    sizes |= dict.fromkeys(("lambda1", "lambda2", "lambda3"), 1.0 / length)
+    numbers = [
+        potential.m if column == "m" else potential.parameters[column] * sizes.get(column, 1.0)
+        for column in Tersoff.layouts[".tersoff"]
+    ]
+    text = f"# DATE: 2007-10-25 UNITS: {units}\nSi Si Si {' '.join(map(repr, numbers))}\n"
+    (tmp_path / "other.tersoff").write_text(text)
+    read = from_file(tmp_path / "other.tersoff")
+    assert read.parameters == pytest.approx(potential.parameters, rel=1e-6)
+    assert dict(read.header) == {"DATE": "2007-10-25", "UNITS": "metal"}
 
 
 def test_triplets_of_stillinger_weber_are_split_into_pairs_where_they_follow_from_pairs(tmp_path):

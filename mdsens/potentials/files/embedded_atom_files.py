@@ -16,6 +16,8 @@ from jaxtyping import Float
 
 from mdsens.errors import InputError
 from mdsens.files import read_bytes, replacing
+from mdsens.potentials.files.header import checked_units
+from mdsens.units import size_of_lammps_unit
 from mdsens.values import shown
 
 #: Styles of LAMMPS by the ending of a file's name.
@@ -25,6 +27,7 @@ LONGEST_FILE, MOST_KNOTS = 1 << 28, 10_000_000
 #: From the squared effective charge of funcfl to r phi, eV Angstrom: Hartree times Bohr radius as
 #: LAMMPS has them.
 HARTREE_BOHR = 27.2 * 0.529
+_UNITS = re.compile(r"UNITS:\s*([^\s,]+)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,10 +94,10 @@ def read_embedded_atom_file(path: Path, style: str | None = None) -> EmbeddedAto
             file's name by default.
 
     Returns:
-        The tables.
+        The tables, in eV and Angstrom whatever the file's units are.
 
     Raises:
-        InputError: another ending, other units than metal, or a file that is damaged: one line that
+        InputError: another ending, units without a size, or a file that is damaged: one line that
             names the place.
     """
     if style is None:
@@ -107,7 +110,14 @@ def read_embedded_atom_file(path: Path, style: str | None = None) -> EmbeddedAto
     lines = _Lines(path)
     tables = _funcfl(lines) if style == "eam" else _setfl(lines, style == "eam/fs")
     lines.require_end()
-    return tables
+    energy, length = (size_of_lammps_unit(name, lines.units) for name in ("energy", "length"))
+    return dataclasses.replace(
+        tables,
+        spacing=length * tables.spacing,
+        cutoff=length * tables.cutoff,
+        r_phi=energy * length * tables.r_phi,
+        F=energy * tables.F,
+    )
 
 
 class _Lines:
@@ -117,6 +127,7 @@ class _Lines:
         self.name = path.name
         self.lines = read_bytes(path, LONGEST_FILE).decode("utf-8", "replace").splitlines()
         self.number = 0
+        self.units = "metal"
 
     def error(self, what: str) -> InputError:
         return InputError(f"{shown(self.name)}, line {self.number}: {what}")
@@ -129,13 +140,11 @@ class _Lines:
         return self.lines[self.number - 1]
 
     def comment(self) -> str:
-        """A line of the header; units in it have to be metal."""
+        """A line of the header as it is in metal units; what it says of units is kept."""
         line = self.next("its header does").strip()
-        units = re.search(r"UNITS:\s*(\S+)", line)
-        if units is not None and units[1] != "metal":
-            raise self.error(
-                f"UNITS: {shown(units[1])}: allowed is metal (eV, Angstrom); convert the file"
-            )
+        if units := _UNITS.search(line):
+            self.units = checked_units(units[1], f"{shown(self.name)}, line {self.number}: ")
+            line = _UNITS.sub("UNITS: metal", line)
         return line
 
     def words(self, what: str) -> list[str]:
@@ -217,6 +226,11 @@ def _atom(lines: _Lines) -> str:
 
 def _funcfl(lines: _Lines) -> EmbeddedAtomTables:
     comment, atom = lines.comment(), _atom(lines)
+    if lines.units not in ("metal", "real"):
+        raise InputError(
+            f"{shown(lines.name)}, line 1: UNITS: {shown(lines.units)}: the charges Z(r) of a "
+            "funcfl file have a meaning in metal and real alone; convert the file"
+        )
     number = int(atom.split()[0])
     if not 0 < number < len(ase.data.chemical_symbols):
         raise lines.error(f"atomic number = {number}: there is no such element")

@@ -13,8 +13,14 @@ import numpy as np
 from mdsens.errors import InputError
 from mdsens.files import path_of, read_bytes, replacing
 from mdsens.potentials.files.find import find_file
-from mdsens.potentials.files.header import Header, header_line, read_header
+from mdsens.potentials.files.header import (
+    Header,
+    header_line,
+    in_metal_units,
+    read_header,
+)
 from mdsens.potentials.parameters import parameter_fields
+from mdsens.units import size_of_lammps_unit
 from mdsens.values import distinct_names, is_traced, listing, nearest, shown
 
 #: Longest file that is read, bytes.
@@ -41,6 +47,11 @@ class TripletFile:
         """All elements that are the first of a triplet, in the order of the file."""
         return tuple(dict.fromkeys(triplet[0] for triplet in self.entries))
 
+    @property
+    def units(self) -> str:
+        """The style of LAMMPS's units that the numbers are in."""
+        return dict(self.header).get("UNITS", "metal")
+
 
 def read_triplets(path: str | Path, count: int) -> TripletFile:
     """Read a file of entries for triplets of elements.
@@ -56,7 +67,7 @@ def read_triplets(path: str | Path, count: int) -> TripletFile:
         What the file holds.
 
     Raises:
-        InputError: no such file, other units than metal, or an entry with another count of numbers,
+        InputError: no such file, units without a size, or an entry with another count of numbers,
             with what is no number, or given twice; the line is named.
     """
     found = find_file(path)
@@ -132,18 +143,24 @@ class FromTripletFile:
                 which, as in ``{"Si": "Si(D)"}``; all by default.
 
         Returns:
-            The potential; of one element, its parameters are single numbers.
+            The potential, in eV and Angstrom whatever the file's units are; of one element, its
+            parameters are single numbers.
 
         Raises:
-            InputError: no such file, other units than metal, a broken entry, an element that is
+            InputError: no such file, units without a size, a broken entry, an element that is
                 not there, or a triplet without an entry.
         """
         layout = cls._layout(path)
         file = read_triplets(path, len(layout))
         chosen = _chosen(elements, file)
         tables = _tables(file, tuple(chosen.values()), layout)
-        arguments = cls._tables_to_arguments(tables, file.name)
-        arguments |= {"species": tuple(chosen), "header": file.header or None}
+        dimensions = {field.name: field.metadata["dimension"] for field in parameter_fields(cls)}
+        in_metal = {
+            column: table * size_of_lammps_unit(dimensions.get(column, "1"), file.units)
+            for column, table in tables.items()
+        }
+        arguments = cls._tables_to_arguments(in_metal, file.name)
+        arguments |= {"species": tuple(chosen), "header": in_metal_units(file.header) or None}
         try:
             return cls(**arguments)
         except InputError as error:
