@@ -15,6 +15,8 @@ SAMPLED, TRIED = 400, 8
 SAME, ON_SITE = 0.15, 0.35
 #: Part of the atoms that a translation of the lattice takes to others, and part that has a site.
 FREQUENT, COVERED = 0.7, 0.85
+#: Volume between vectors that are independent, as a part of the product of their lengths.
+INDEPENDENT = 0.1
 #: Atoms in the primitive cell at most.
 MOST_IN_BASIS = 16
 #: Lattice vectors that the cell has in each direction, to a whole number within this.
@@ -100,17 +102,18 @@ def _primitive_cell(
         vectors, owners = vectors[alike], owners[alike]
     dimension = vectors.shape[1]
     for typical in range(min(TRIED, count)):
-        means = []
-        for vector in vectors[owners == typical]:
-            near = np.linalg.norm(vectors - vector, axis=1) < tolerance
-            if len(np.unique(owners[near])) >= FREQUENT * count:
-                means.append(vectors[near].mean(axis=0))
+        own = vectors[owners == typical]
         chosen: list[np.ndarray] = []
-        for vector in sorted(means, key=lambda v: float(v @ v)):
+        for vector in own[np.argsort(np.linalg.norm(own, axis=1), kind="stable")]:
             trial = np.array([*chosen, vector])
             lengths = np.prod(np.linalg.norm(trial, axis=1))
-            if np.sqrt(np.linalg.det(trial @ trial.T)) > 0.1 * lengths:
-                chosen.append(vector)
+            # A determinant of rounding may be negative.
+            square = max(float(np.linalg.det(trial @ trial.T)), 0.0)
+            if np.sqrt(square) <= INDEPENDENT * lengths:
+                continue
+            near = np.linalg.norm(vectors - vector, axis=1) < tolerance
+            if (np.bincount(owners[near], minlength=count) > 0).sum() >= FREQUENT * count:
+                chosen.append(vectors[near].mean(axis=0))
             if len(chosen) == dimension:
                 return np.array(chosen)
     return None
