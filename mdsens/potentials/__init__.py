@@ -20,11 +20,13 @@ from mdsens.potentials.pair_laws import (
 from mdsens.potentials.parameters import Parameter, parameter
 from mdsens.potentials.potential import Potential
 from mdsens.potentials.repulsive import WCA, SoftSphere
+from mdsens.potentials.second_moment import FinnisSinclair, Gupta
 from mdsens.potentials.stillinger_weber import StillingerWeber
 from mdsens.potentials.stillinger_weber_triplets import StillingerWeberTriplets
 from mdsens.potentials.structure_potential import StructurePotential
 from mdsens.potentials.tersoff import BondOrderPotential, Tersoff, TersoffMod, TersoffZBL
 from mdsens.potentials.three_body import ThreeBodyPotential
+from mdsens.potentials.zhou import ZhouEAM
 
 #: What a study file calls each potential.
 BY_NAME: dict[str, type[Potential]] = {
@@ -32,6 +34,8 @@ BY_NAME: dict[str, type[Potential]] = {
     "damped-shifted-coulomb": DampedShiftedCoulomb,
     "inverse-power": InversePower,
     "eam": EAM,
+    "finnis-sinclair": FinnisSinclair,
+    "gupta": Gupta,
     "lennard-jones": LennardJones,
     "mie": Mie,
     "morse": Morse,
@@ -45,6 +49,7 @@ BY_NAME: dict[str, type[Potential]] = {
     "wca": WCA,
     "yukawa": Yukawa,
     "zbl": ZBL,
+    "zhou-eam": ZhouEAM,
 }
 
 __all__ = [
@@ -57,6 +62,8 @@ __all__ = [
     "DampedShiftedCoulomb",
     "EmbeddedAtomPotential",
     "EmbeddingPotential",
+    "FinnisSinclair",
+    "Gupta",
     "InversePower",
     "LennardJones",
     "Mie",
@@ -77,6 +84,7 @@ __all__ = [
     "ThreeBodyPotential",
     "TruncatedPairPotential",
     "Yukawa",
+    "ZhouEAM",
     "from_file",
     "parameter",
 ]
