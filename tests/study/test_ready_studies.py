@@ -176,19 +176,27 @@ def test_the_energy_is_proportional_to_energies(study, results):
 
 
 def is_energy(parameter, unit):
-    """In reduced units every unit has one name; energies are called epsilon there.
+    """Whether a parameter is one, or one times a length.
+
+    In reduced units every unit has one name; energies are called epsilon there.
 
     Factors of energies count as well, of which tables have nothing else.
     """
     return (
-        unit == "eV"
+        unit.split("*")[0] == "eV"
         or (unit == "reduced" and parameter.startswith("epsilon"))
         or parameter.startswith(("pair_scale", "embedding_scale"))
     )
 
 
 def is_free(study):
-    """Whether no length is given but by parameters: no cell, or one that relaxes."""
+    """Whether no length is given but by parameters: no cell, or one that relaxes.
+
+    Charges reach as far as a cutoff that is none, and feel it.
+    """
+    parts = table_of(study)["potential"].get("parts", {})
+    if any(part["type"] == "damped-shifted-coulomb" for part in parts.values()):
+        return False
 
     def is_own(table):
         if table["relaxation"].get("cell", "none") != "none":
