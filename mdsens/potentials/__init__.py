@@ -8,7 +8,13 @@ from mdsens.potentials.embedded_atom import (
     SuttonChen,
 )
 from mdsens.potentials.from_file import from_file
-from mdsens.potentials.pair import LennardJones, Morse, PairPotential, TruncatedPairPotential
+from mdsens.potentials.pair import (
+    LennardJones,
+    Morse,
+    PairPotential,
+    TruncatedPairPotential,
+    smooth_switch,
+)
 from mdsens.potentials.pair_laws import (
     ZBL,
     Buckingham,
@@ -21,6 +27,7 @@ from mdsens.potentials.parameters import Parameter, parameter
 from mdsens.potentials.potential import Potential
 from mdsens.potentials.repulsive import WCA, SoftSphere
 from mdsens.potentials.second_moment import FinnisSinclair, Gupta
+from mdsens.potentials.soft_pairs import GaussianCore, Spring
 from mdsens.potentials.stillinger_weber import StillingerWeber
 from mdsens.potentials.stillinger_weber_triplets import StillingerWeberTriplets
 from mdsens.potentials.structure_potential import StructurePotential
@@ -35,11 +42,13 @@ BY_NAME: dict[str, type[Potential]] = {
     "inverse-power": InversePower,
     "eam": EAM,
     "finnis-sinclair": FinnisSinclair,
+    "gaussian-core": GaussianCore,
     "gupta": Gupta,
     "lennard-jones": LennardJones,
     "mie": Mie,
     "morse": Morse,
     "soft-sphere": SoftSphere,
+    "spring": Spring,
     "stillinger-weber": StillingerWeber,
     "stillinger-weber-triplets": StillingerWeberTriplets,
     "sutton-chen": SuttonChen,
@@ -63,6 +72,7 @@ __all__ = [
     "EmbeddedAtomPotential",
     "EmbeddingPotential",
     "FinnisSinclair",
+    "GaussianCore",
     "Gupta",
     "InversePower",
     "LennardJones",
@@ -74,6 +84,7 @@ __all__ = [
     "PotentialSum",
     "ScaledPotential",
     "SoftSphere",
+    "Spring",
     "StillingerWeber",
     "StillingerWeberTriplets",
     "StructurePotential",
@@ -87,4 +98,5 @@ __all__ = [
     "ZhouEAM",
     "from_file",
     "parameter",
+    "smooth_switch",
 ]

@@ -3,6 +3,7 @@
 import abc
 from typing import Any, Self
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -21,11 +22,16 @@ class ThreeBodyPotential(Potential):
     E = sum_i sum_{j != i} bond(r_ij, zeta_ij),
     zeta_ij = sum_{k != i, j} triplet(r_ij, r_ik, cos theta_jik).
 
-    A subclass declares its parameters and gives `bond_energies`, `triplet_terms`, and how far they
-    reach. Tables over bonds, of shape (S, S), have the entry [i, j] of an atom of species i with a
-    neighbour of species j; tables over triplets, of shape (S, S, S), the entry [i, j, k] of its
-    bonds to j and k, and [i, j, j] of its bond to j alone.
+    A subclass declares its parameters and gives `bond_energies`, `triplet_terms`, and
+    `bond_ranges`, how far they reach. Tables over bonds, of shape (S, S), have the entry [i, j] of
+    an atom of species i with a neighbour of species j; tables over triplets, of shape (S, S, S),
+    the entry [i, j, k] of its bonds to j and k, and [i, j, j] of its bond to j alone.
+
+    Arguments:
+        species: names of the tables' rows; None where all species are alike.
     """
+
+    species: tuple[str, ...] | None = eqx.field(static=True, kw_only=True, default=None)
 
     @abc.abstractmethod
     def bond_energies(self, r: Float[Array, " C"], zeta: Float[Array, " C"]) -> Float[Array, " C"]:
@@ -62,18 +68,22 @@ class ThreeBodyPotential(Potential):
         """
 
     @abc.abstractmethod
-    def _bond_ranges(self) -> Float[Array, "..."]:
-        """How far bonds reach, of shape (), (S, S) or, where it differs by triplet, (S, S, S)."""
+    def bond_ranges(self) -> Float[Array, "..."]:
+        """How far bonds reach, in units of length.
+
+        Returns:
+            Shape (), (S, S) or, where it differs by triplet, (S, S, S).
+        """
 
     @property
     def interaction_range(self) -> Float[Array, ""]:
         """The longest range of a bond, in units of length."""
-        return on_device(in_numpy(self)._bond_ranges().max())
+        return on_device(in_numpy(self).bond_ranges().max())
 
     @property
     def pair_ranges(self) -> Float[Array, "S S"] | None:
         """The range of each pair of species, from either of its ends, in units of length."""
-        ranges = self._bond_ranges()
+        ranges = self.bond_ranges()
         if ranges.ndim == 0:
             return None
         if ranges.ndim == 3:
