@@ -190,9 +190,15 @@ PAIRS = [
     )),
     ("harmonic", "flat"),
 ]  # fmt: skip
-if os.environ.get("MDSENS_EVERY_GEOMETRY"):
+EVERY = bool(os.environ.get("MDSENS_EVERY_GEOMETRY"))
+if EVERY:
     both = [(name, cell) for name in POTENTIALS for cell in ("cluster", "triclinic")]
     PAIRS = list(dict.fromkeys(PAIRS + both))
+
+
+def with_others(some, others):
+    """What is tried, and where MDSENS_EVERY_GEOMETRY is set, what others between them cover."""
+    return [*some, *(others if EVERY else ())]
 
 
 def every(pairs=PAIRS):

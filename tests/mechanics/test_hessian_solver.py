@@ -39,9 +39,9 @@ RELAXED = {
     "relaxed cell": lambda: mdsens.relax(vacancy(2, 0.05), ARGON, cell="full"),
     "isotropic cell": lambda: mdsens.relax(vacancy(2, 0.05), ARGON, cell="isotropic"),
     "fixed atoms": lambda: mdsens.relax(vacancy(2, 0.05), ARGON, fixed=[3, 4, 5]),
-    "metal": lambda: mdsens.relax(vacancy(3, 0.05, "Cu", 3.61), COPPER),
+    "metal": lambda: mdsens.relax(vacancy(2, 0.05, "Cu", 3.61), COPPER),
     "metal in a relaxed cell": lambda: mdsens.relax(
-        vacancy(3, 0.05, "Cu", 3.61), COPPER, cell="full"
+        vacancy(2, 0.05, "Cu", 3.61), COPPER, cell="full"
     ),
     "cluster": lambda: mdsens.relax(cases.bipyramid(), cases.POTENTIALS["lj-binary"], fmax=1e-12),
     "packing with a rattler": lambda: mdsens.relax(*cases.jammed_packing(), fmax=1e-12),
