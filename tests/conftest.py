@@ -53,12 +53,34 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+#: Groups of tests that take longest: they begin, so that no process is left alone with one of them.
+LONGEST = (
+    "cell-modes", "study silicon-thermal-expansion", "test_constraints", "test_elasticity",
+    "vibrations", "hessian-solver", "study silicon-tersoff", "tersoff", "cluster", "readme",
+    "study argon-phonons", "closed-forms", "test_kept_programs", "test_variables", "minimisers",
+    "meta-learning", "quasi_harmonic", "quasi-harmonic ions", "sensitivity-batch", "test_one_core",
+)  # fmt: skip
+
+
+def pytest_configure(config):
+    # Those of few tests would come last.
+    config.option.loadscopereorder = False
+
+
+def group_of(item):
+    """The name of the group whose tests one process runs."""
+    marker = item.get_closest_marker("xdist_group")
+    return marker.args[0] if marker.args else marker.kwargs["name"]
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """The tests of a file share what they compute and trace: one process runs them all."""
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    rank = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(group_of(item), len(rank)))
 
 
 @pytest.hookimpl(wrapper=True)
