@@ -10,6 +10,7 @@ import ase.build
 import ase.calculators.calculator
 import ase.filters
 import ase.optimize
+import cases
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ import scipy.spatial.transform
 import mdsens
 from mdsens import observables
 from mdsens.errors import InputError, RelaxationError
+from mdsens.mechanics.energy import compiled_energy_forces_virial
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.relaxing_cell import RelaxingCell
 from mdsens.mechanics.stress import tensor_of
@@ -226,9 +228,7 @@ class Calculator(ase.calculators.calculator.Calculator):
         system = mdsens.System(atoms.positions, atoms.cell[:], pbc=self.boundaries, units="reduced")
         search = self.potential.edge_search(system, 0.0)
         edge_list = search.find(np.array(system.positions), np.array(system.cell))
-        energy, forces, virial = mdsens.mechanics.energy_forces_virial(
-            system, self.potential, edge_list
-        )
+        energy, forces, virial = compiled_energy_forces_virial(system, self.potential, edge_list)
         self.results = {
             "energy": float(energy), "forces": np.asarray(forces),
             "stress": np.asarray(mdsens.mechanics.voigt(virial)) / atoms.get_volume(),
@@ -249,7 +249,6 @@ def relaxed_by_ase(system, **options):
     [
         ("bulk", {"cell": "full", "pressure": 0.4}, {"scalar_pressure": 0.4}),
         ("bulk", {"cell": "shape"}, {"constant_volume": True}),
-        ("bulk", {"cell": (1, 0, 1, 0, 0, 0)}, {"mask": [1, 0, 1, 0, 0, 0]}),
         ("bulk", {"cell": (1, 1, 0, 0, 0, 0), "pressure": 0.4},
          {"mask": [1, 1, 0, 0, 0, 0], "scalar_pressure": 0.4}),
         ("slab in vacuum", {"cell": "full"}, {"mask": [1, 1, 0, 0, 0, 1]}),
@@ -361,17 +360,23 @@ def shape_of(equilibrium):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "mode", "load", "way"),
-    [
-        ("bulk", "shape", None, jax.jacrev),
-        ("bulk", "shape", None, jax.jacfwd),
-        ("bulk", (1, 0, 1, 0, 1, 1), "stress", jax.jacrev),
-        ("sheared", "full", "pressure", jax.jacrev),
-        ("turned slab", "full", None, jax.jacrev),
-        ("slab in vacuum", "full", "stress", jax.jacfwd),
-        ("turned wire", "full", None, jax.jacrev),
-        ("flat", "shape", "stress", jax.jacrev),
-        ("flat", (1, 0, 1), "pressure", jax.jacfwd),
-    ],
+    # Every mode, load, and way, and every kind of geometry; all loads both ways, turned or not.
+    cases.with_others(
+        [
+            ("bulk", "shape", None, jax.jacrev),
+            ("bulk", (1, 0, 1, 0, 1, 1), "stress", jax.jacrev),
+            ("sheared", "full", "pressure", jax.jacrev),
+            ("slab in vacuum", "full", "stress", jax.jacfwd),
+            ("turned wire", "full", None, jax.jacfwd),
+            ("flat", (1, 0, 1), "pressure", jax.jacfwd),
+        ],
+        [
+            ("bulk", "shape", None, jax.jacfwd),
+            ("turned slab", "full", None, jax.jacrev),
+            ("turned wire", "full", None, jax.jacrev),
+            ("flat", "shape", "stress", jax.jacrev),
+        ],
+    ),
     ids=lambda one: one.__name__ if callable(one) else None,
 )
 def test_a_cell_changes_as_if_relaxed_again(name, mode, load, way):

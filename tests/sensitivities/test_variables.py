@@ -71,10 +71,9 @@ def relaxed(name, cell=None, pressure=0.0):
     return mdsens.relax(*STRUCTURES[name](), fmax=1e-11, cell=cell, pressure=pressure)
 
 
+#: Other components of a stress are given to `relax`, and other held atoms pull, in tests below.
 CASES = [
     ("alloy", "full", 0.0, "pressure"),
-    ("alloy", "full", 0.0, "stress[xy]"),
-    ("alloy", "full", 0.0, "stress[zz]"),
     ("alloy", "shape", 0.0, "stress[xz]"),
     ("packing", "full", 0.05, "pressure"),
     ("packing", "isotropic", 0.05, "stress[yy]"),
@@ -82,7 +81,6 @@ CASES = [
     ("alloy", None, 0.0, "strain[yz]"),
     ("packing", None, 0.0, "strain[xy]"),
     ("slab", None, 0.0, "strain[xx]"),
-    ("slab", None, 0.0, "fixed_positions[0,x]"),
     ("slab", None, 0.0, "fixed_positions[2,z]"),
     ("wire", None, 0.0, "strain[xx]"),
 ]
