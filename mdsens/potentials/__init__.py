@@ -2,6 +2,7 @@
 
 from mdsens.potentials.combined import PotentialSum, ScaledPotential
 from mdsens.potentials.eam import EAM
+from mdsens.potentials.edip import EDIP
 from mdsens.potentials.embedded_atom import (
     EmbeddedAtomPotential,
     EmbeddingPotential,
@@ -25,6 +26,7 @@ from mdsens.potentials.stillinger_weber_triplets import StillingerWeberTriplets
 from mdsens.potentials.structure_potential import StructurePotential
 from mdsens.potentials.tersoff import BondOrderPotential, Tersoff, TersoffMod, TersoffZBL
 from mdsens.potentials.three_body import ThreeBodyPotential
+from mdsens.potentials.vashishta import Vashishta
 
 #: What a study file calls each potential.
 BY_NAME: dict[str, type[Potential]] = {
@@ -32,6 +34,7 @@ BY_NAME: dict[str, type[Potential]] = {
     "damped-shifted-coulomb": DampedShiftedCoulomb,
     "inverse-power": InversePower,
     "eam": EAM,
+    "edip": EDIP,
     "lennard-jones": LennardJones,
     "mie": Mie,
     "morse": Morse,
@@ -42,6 +45,7 @@ BY_NAME: dict[str, type[Potential]] = {
     "tersoff": Tersoff,
     "tersoff-mod": TersoffMod,
     "tersoff-zbl": TersoffZBL,
+    "vashishta": Vashishta,
     "wca": WCA,
     "yukawa": Yukawa,
     "zbl": ZBL,
@@ -50,6 +54,7 @@ BY_NAME: dict[str, type[Potential]] = {
 __all__ = [
     "BY_NAME",
     "EAM",
+    "EDIP",
     "WCA",
     "ZBL",
     "BondOrderPotential",
@@ -76,6 +81,7 @@ __all__ = [
     "TersoffZBL",
     "ThreeBodyPotential",
     "TruncatedPairPotential",
+    "Vashishta",
     "Yukawa",
     "from_file",
     "parameter",

@@ -1,6 +1,7 @@
 """Three-body potentials from files, against LAMMPS on the same structures."""
 
 import ctypes
+import re
 import sys
 from pathlib import Path
 
@@ -22,7 +23,8 @@ BAR = 1.6021765e6
 #: LAMMPS's pair_style for each ending.
 STYLES = {
     ".sw": "sw", ".tersoff": "tersoff", ".tersoff.mod": "tersoff/mod",
-    ".tersoff.modc": "tersoff/mod/c", ".tersoff.zbl": "tersoff/zbl",
+    ".tersoff.modc": "tersoff/mod/c", ".tersoff.zbl": "tersoff/zbl", ".edip": "edip/multi",
+    ".vashishta": "vashishta",
 }  # fmt: skip
 
 
@@ -42,7 +44,8 @@ def folder(lammps):
 
 
 def ending(path):
-    return "." + path.name.partition(".")[2]
+    """Of a file's name, without the year that some have before it."""
+    return "." + re.sub(r"\.\d{4}\.", ".", path.name).partition(".")[2]
 
 
 def distorted(elements, lattice, seed=1):
@@ -55,7 +58,7 @@ def distorted(elements, lattice, seed=1):
     return atoms, np.random.default_rng(seed).permutation(dealt)
 
 
-def by_lammps(lammps, atoms, kinds, path, names):
+def by_lammps(lammps, atoms, kinds, path, names, style=None):
     """Energy (eV), forces (eV/Ang) and stress (Voigt, eV/Ang^3), with atoms in either order.
 
     Where the two ends of a bond differ, LAMMPS takes that of one atom by the parity of their
@@ -76,7 +79,7 @@ def by_lammps(lammps, atoms, kinds, path, names):
         types = [int(kind) + 1 for kind in kinds[order]]
         run.create_atoms(count, list(range(1, count + 1)), types, positions)
         run.commands_list([
-            "mass * 1.0", f"pair_style {STYLES[ending(path)]}",
+            "mass * 1.0", f"pair_style {style or STYLES[ending(path)]}",
             f"pair_coeff * * {path} {' '.join(names)}", "thermo_modify norm no", "run 0 post no",
         ])  # fmt: skip
         forces = np.array(run.gather_atoms("f", 1, 3)).reshape(-1, 3)[order]
@@ -111,6 +114,8 @@ def assert_agrees(lammps, path, elements, lattice, tolerance=TOLERANCE):
         ("Si.tersoff.mod", ["Si"], 5.2),
         ("Si.tersoff.modc", ["Si"], 5.2),
         ("SiC.tersoff.zbl", ["Si", "C"], 4.5),
+        ("SiC.edip", ["Si", "C"], 4.7),
+        ("SiO.1997.vashishta", ["Si", "O"], 4.3),
     ],
 )
 def test_energy_forces_and_stress_are_those_of_lammps(lammps, name, elements, lattice):
