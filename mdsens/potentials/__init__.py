@@ -1,5 +1,6 @@
 """Energies as functions of edges; one file per family."""
 
+from mdsens.potentials.adp import ADP
 from mdsens.potentials.combined import PotentialSum, ScaledPotential
 from mdsens.potentials.eam import EAM
 from mdsens.potentials.edip import EDIP
@@ -30,6 +31,7 @@ from mdsens.potentials.vashishta import Vashishta
 
 #: What a study file calls each potential.
 BY_NAME: dict[str, type[Potential]] = {
+    "adp": ADP,
     "buckingham": Buckingham,
     "damped-shifted-coulomb": DampedShiftedCoulomb,
     "inverse-power": InversePower,
@@ -52,6 +54,7 @@ BY_NAME: dict[str, type[Potential]] = {
 }
 
 __all__ = [
+    "ADP",
     "BY_NAME",
     "EAM",
     "EDIP",

@@ -20,25 +20,24 @@ NEAREST_END = 1e-9
 class EDIP(FromTripletFile, ThreeBodyPotential):
     """The environment-dependent interatomic potential, for one or several species.
 
-    E = sum_i sum_{j != i} A ((B/r_ij)^rho - exp(-beta Z_i^2)) exp(sigma / (r_ij - cutoffA))
-      + sum_i sum_{j<k} exp(gamma_ij / (r_ij - cutoffA_ij)) exp(gamma_ik / (r_ik - cutoffA_ik))
+    E = sum_i sum_{j != i} A ((B/r_ij)^rho - exp(-beta Z_i^2)) exp(sigma / (r_ij - a))
+      + sum_i sum_{j<k} exp(gamma_ij / (r_ij - a_ij)) exp(gamma_ik / (r_ik - a_ik))
         lambda (1 - exp(-Q (cos theta_jik + tau)^2) + eta Q (cos theta_jik + tau)^2),
     Q = Q0 exp(-mu Z_i),  tau = u1 + u2 (u3 exp(-u4 Z_i) - exp(-2 u4 Z_i)),
     Z_i = sum_{j != i} f(r_ij),
-    f = exp(alpha / (1 - x^-3)) with x = (r - cutoffC) / (cutoffA - cutoffC) between cutoffC and
-    cutoffA, 1 before and 0 beyond.
+    f = exp(alpha / (1 - x^-3)) with x = (r - c) / (a - c) between c and a, 1 before and 0 beyond.
 
-    The names mean what they mean in LAMMPS's pair_style edip/multi; pair_style edip computes the
-    same from tables, to seven digits. Of several species, lambda_, eta, mu, Q0 and u1 to u4 are
-    tables over triplets, all others tables over bonds. Where [A-B-C] and [A-C-B] differ, each gives
-    half the energy, while LAMMPS takes either by the order of the atoms. At cutoffC the third
-    derivative of the energy jumps.
+    The names mean what they mean in LAMMPS's pair_style edip/multi, where a is called cutoffA and c
+    cutoffC; pair_style edip computes the same from tables. Of several species, lambda_, eta, mu, Q0
+    and u1 to u4 are tables over triplets, all others tables over bonds. Where [A-B-C] and [A-C-B]
+    differ, each gives half the energy, while LAMMPS takes either by the order of the atoms. At c
+    the third derivative of the energy jumps.
 
     Arguments:
         A: strength of the two-body term, energy; one value or a table over bonds.
         B: length scale of the repulsion, length.
-        cutoffA: range, length.
-        cutoffC: where an atom begins to count less in the coordination, length; below cutoffA.
+        a: range, length.
+        c: where an atom begins to count less in the coordination, length; below a.
         alpha: steepness of the coordination's end.
         beta: how the attraction weakens with the coordination.
         eta: strength of the harmonic part of the angular function.
@@ -56,7 +55,7 @@ class EDIP(FromTripletFile, ThreeBodyPotential):
         header: what a file says of itself, pairs of texts such as ``("DATE", "2011-09-15")``.
 
     Raises:
-        InputError: a parameter outside its domain, or cutoffC not below cutoffA.
+        InputError: a parameter outside its domain, or c not below a.
 
     J. F. Justo, M. Z. Bazant, E. Kaxiras, V. V. Bulatov, S. Yip, Phys. Rev. B 58, 2539 (1998); of
     several species: C. Jiang, D. Morgan, I. Szlufarska, Phys. Rev. B 86, 144118 (2012).
@@ -64,7 +63,7 @@ class EDIP(FromTripletFile, ThreeBodyPotential):
 
     layouts: ClassVar[dict[str, tuple[str, ...]]] = {
         ".edip": (
-            "A", "B", "cutoffA", "cutoffC", "alpha", "beta", "eta", "gamma", "lambda_", "mu",
+            "A", "B", "a", "c", "alpha", "beta", "eta", "gamma", "lambda_", "mu",
             "rho", "sigma", "Q0", "u1", "u2", "u3", "u4",
         )
     }  # fmt: skip
@@ -72,8 +71,8 @@ class EDIP(FromTripletFile, ThreeBodyPotential):
 
     A: Parameter = parameter("energy", minimum=0.0, per="bond")
     B: Parameter = parameter("length", positive=True, per="bond")
-    cutoffA: Parameter = parameter("length", positive=True, per="bond")
-    cutoffC: Parameter = parameter("length", minimum=0.0, per="bond")
+    a: Parameter = parameter("length", positive=True, per="bond")
+    c: Parameter = parameter("length", minimum=0.0, per="bond")
     alpha: Parameter = parameter("1", positive=True, per="bond")
     beta: Parameter = parameter("1", minimum=0.0, per="bond")
     eta: Parameter = parameter("1", minimum=0.0, per="triplet")
@@ -96,8 +95,8 @@ class EDIP(FromTripletFile, ThreeBodyPotential):
         self,
         A: Any,
         B: Any,
-        cutoffA: Any,
-        cutoffC: Any,
+        a: Any,
+        c: Any,
         alpha: Any,
         beta: Any,
         eta: Any,
@@ -114,20 +113,20 @@ class EDIP(FromTripletFile, ThreeBodyPotential):
         species: Any = None,
         header: tuple[tuple[str, str], ...] | None = None,
     ):
-        self.A, self.B, self.cutoffA, self.cutoffC, self.alpha = A, B, cutoffA, cutoffC, alpha
+        self.A, self.B, self.a, self.c, self.alpha = A, B, a, c, alpha
         self.beta, self.eta, self.gamma, self.lambda_, self.mu = beta, eta, gamma, lambda_, mu
         self.rho, self.sigma, self.Q0 = rho, sigma, Q0
         self.u1, self.u2, self.u3, self.u4 = u1, u2, u3, u4
         self.species, self.header, self.coordination = species, header, None
 
     def check_relations(self) -> None:
-        """Raise InputError unless cutoffC is below cutoffA."""
-        if is_traced((self.cutoffA, self.cutoffC)):
+        """Raise InputError unless c is below a."""
+        if is_traced((self.a, self.c)):
             return
-        low, high = np.asarray(self.cutoffC), np.asarray(self.cutoffA)
+        low, high = np.asarray(self.c), np.asarray(self.a)
         if not np.all(low < high):
             raise InputError(
-                f"EDIP: cutoffC = {shown(low.tolist())} is not below cutoffA = "
+                f"EDIP: c = {shown(low.tolist())} is not below a = "
                 f"{shown(high.tolist())}: give a coordination that ends after it begins to"
             )
 
@@ -141,11 +140,11 @@ class EDIP(FromTripletFile, ThreeBodyPotential):
         )
 
     def coordination_terms(self, r: Float[Array, "..."]) -> Float[Array, "..."]:
-        """F, from 1 at cutoffC to 0 at cutoffA, as smooth as a cubic where it begins."""
-        x = (r - self.cutoffC) / (self.cutoffA - self.cutoffC)
+        """F, from 1 at c to 0 at a, as smooth as a cubic where it begins."""
+        x = (r - self.c) / (self.a - self.c)
         x = jnp.clip(x, 0.0, 1.0 - NEAREST_END)
         cube = x * x * x
-        return jnp.where(r < self.cutoffA, jnp.exp(-self.alpha * cube / (1.0 - cube)), 0.0)
+        return jnp.where(r < self.a, jnp.exp(-self.alpha * cube / (1.0 - cube)), 0.0)
 
     def bond_energies(
         self, r: Float[Array, "..."], zeta: Float[Array, "..."]
@@ -154,7 +153,7 @@ class EDIP(FromTripletFile, ThreeBodyPotential):
         bonded, r = self._within_range(r)
         repulsion = jnp.exp(self.rho * jnp.log(self.B / r))
         order = jnp.exp(-self.beta * self._Z * self._Z)
-        two_body = self.A * (repulsion - order) * jnp.exp(self.sigma / (r - self.cutoffA))
+        two_body = self.A * (repulsion - order) * jnp.exp(self.sigma / (r - self.a))
         return jnp.where(bonded, two_body, 0.0) + 0.5 * zeta
 
     def triplet_terms(
@@ -178,21 +177,21 @@ class EDIP(FromTripletFile, ThreeBodyPotential):
 
     def _weights(self, r: Float[Array, "..."]) -> Float[Array, "..."]:
         bonded, r = self._within_range(r)
-        return jnp.where(bonded, jnp.exp(self.gamma / (r - self.cutoffA)), 0.0)
+        return jnp.where(bonded, jnp.exp(self.gamma / (r - self.a)), 0.0)
 
     def _within_range(self, r: Float[Array, "..."]) -> tuple[Any, Float[Array, "..."]]:
-        """Whether bonds are, and lengths that are within: beyond, 1/(r - cutoffA) is not zero."""
-        bonded = r < self.cutoffA
-        return bonded, jnp.where(bonded, r, 0.5 * self.cutoffA)
+        """Whether bonds are, and lengths that are within: beyond, 1/(r - a) is not zero."""
+        bonded = r < self.a
+        return bonded, jnp.where(bonded, r, 0.5 * self.a)
 
     def _bond_ranges(self) -> Any:
-        return self.cutoffA
+        return self.a
 
     @property
     def kink_distances(self) -> Float[Array, " M"] | Float[Array, "M S S"]:
         """Where the coordination's ends begin, and the ranges, in units of length."""
-        ends = (self.cutoffC, self.cutoffA)
-        if self.cutoffC.ndim + self.cutoffA.ndim == 0:
+        ends = (self.c, self.a)
+        if self.c.ndim + self.a.ndim == 0:
             return jnp.stack(ends)
         size = len(self.species or ())
         tables = [jnp.broadcast_to(end, (size, size)) for end in ends]

@@ -6,6 +6,7 @@ from typing import Any
 
 from mdsens.errors import InputError
 from mdsens.files import path_of
+from mdsens.potentials.adp import ADP
 from mdsens.potentials.eam import EAM
 from mdsens.potentials.edip import EDIP
 from mdsens.potentials.potential import Potential
@@ -16,6 +17,7 @@ from mdsens.values import nearest, shown
 
 #: Which class reads files of each ending.
 BY_ENDING: dict[str, Any] = {
+    ".adp": ADP,
     ".eam": EAM,
     ".eam.alloy": EAM,
     ".eam.fs": EAM,

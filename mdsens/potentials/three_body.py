@@ -23,9 +23,9 @@ class ThreeBodyPotential(Potential):
 
     A subclass declares its parameters and gives `bond_energies`, `triplet_terms`, and how far they
     reach; one that is `coordinated` also `coordination_terms`, whose sum Z_i over the atom's bonds
-    both formulas may depend on. Tables over bonds, of shape (S, S), have the entry [i, j] of an atom of species i with a
-    neighbour of species j; tables over triplets, of shape (S, S, S), the entry [i, j, k] of its
-    bonds to j and k, and [i, j, j] of its bond to j alone.
+    both formulas may depend on. Tables over bonds, of shape (S, S), have the entry [i, j] of an
+    atom of species i with a neighbour of species j; tables over triplets, of shape (S, S, S), the
+    entry [i, j, k] of its bonds to j and k, and [i, j, j] of its bond to j alone.
     """
 
     #: Whether the two formulas depend on a sum over all bonds of the atom.
