@@ -202,12 +202,16 @@ class ADP(EAM):
         energy = energy + 0.5 * sum(squares, start=jnp.zeros(r.shape[1]))
 
         none = jnp.zeros_like(r)
-        along = sum((dipole[a] * vectors[a] for a in axes), start=none)
-        turned = [sum((quadrupole[a][b] * vectors[b] for b in axes), start=none) for a in axes]
+        along = sum((dipole[a][None] * vectors[a] for a in axes), start=none)
+        turned = [
+            sum((quadrupole[a][b][None] * vectors[b] for b in axes), start=none) for a in axes
+        ]
         stretch = sum((turned[a] * vectors[a] for a in axes), start=none)
         weights = (
             0.5 * slopes[0] + slope[None] * slopes[1] + slopes[2] * along + slopes[3] * stretch
         )
         weights = weights / r
-        gradients = tuple(weights * vectors[a] + u * dipole[a] + 2.0 * w * turned[a] for a in axes)
+        gradients = tuple(
+            weights * vectors[a] + u * dipole[a][None] + 2.0 * w * turned[a] for a in axes
+        )
         return energy, gradients
