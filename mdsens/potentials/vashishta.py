@@ -5,14 +5,20 @@ from typing import Any, ClassVar, Self
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from mdsens.arrays import array_module, in_numpy, on_device
+from mdsens.errors import InputError
 from mdsens.particles.edges import Edges
-from mdsens.potentials.files.triplets import FromTripletFile
+from mdsens.potentials.files.triplets import FromTripletFile, TripletFile
 from mdsens.potentials.parameters import Parameter, parameter
 from mdsens.potentials.three_body import ThreeBodyPotential, of_both_ends
+from mdsens.units import size_of_lammps_unit
+from mdsens.values import shown
 
+#: LAMMPS's styles of units in which charges are those of the electron.
+UNITS_WITH_ELEMENTARY_CHARGES = ("metal", "real", "electron")
 #: Energy of two elementary charges times their distance, eV Ang, with the digits of LAMMPS.
 COULOMB = 14.399645
 
@@ -152,6 +158,20 @@ class Vashishta(FromTripletFile, ThreeBodyPotential):
         square = (cosine - self.costheta0) * (cosine - self.costheta0)
         angular = self.B * square / (1.0 + self.C * square)
         return angular * first._weights(r_first) * second._weights(r_second)
+
+    @classmethod
+    def _in_metal_units(
+        cls, tables: dict[str, np.ndarray], file: TripletFile
+    ) -> dict[str, np.ndarray]:
+        if file.units not in UNITS_WITH_ELEMENTARY_CHARGES:
+            raise InputError(
+                f"{file.name}, line 1: UNITS: {shown(file.units)}: allowed where charges are are "
+                f"{', '.join(UNITS_WITH_ELEMENTARY_CHARGES)}; convert the file"
+            )
+        found = super()._in_metal_units(tables, file)
+        # A power of the length that the table says.
+        length = size_of_lammps_unit("length", file.units)
+        return found | {"H": found["H"] * length ** tables["eta"]}
 
     def _half_pairs(self, edges: Edges) -> Any:
         """The function of distances that gives half the energy of each pair."""

@@ -6,6 +6,7 @@ import ase.build
 import numerical
 import numpy as np
 import pytest
+from ase.calculators.lammps import convert
 
 import mdsens
 from mdsens.errors import InputError
@@ -25,16 +26,20 @@ QUADRUPOLE = np.array([[0.003, 0.002], [0.002, -0.001]])
 DENSITY, EMBEDDING = np.array([0.11, 0.15]), np.array([[-0.12, 1.1e-3], [-0.10, 0.9e-3]])
 
 
-def text():
-    """A file of cubics, in whose inner intervals splines are the cubics themselves."""
+def text(units="metal", energy=1.0, length=1.0):
+    """A file of cubics, in whose inner intervals splines are the cubics themselves.
+
+    In units that are so many eV and Angstrom.
+    """
     cube, x = (CUTOFF - SPACING * np.arange(KNOTS)) ** 3, DENSITY_SPACING * np.arange(DENSITY_KNOTS)
-    lines = ["DATE: 2026-01-01 UNITS: metal CITATION: none", "cubics", "", "2 Cu Ag"]
-    lines += [f"{DENSITY_KNOTS} {DENSITY_SPACING} {KNOTS} {SPACING} {CUTOFF}"]
+    lines = [f"DATE: 2026-01-01 UNITS: {units} CITATION: none", "cubics", "", "2 Cu Ag"]
+    lines += [f"{DENSITY_KNOTS} {DENSITY_SPACING} {KNOTS} {SPACING / length!r} {CUTOFF / length!r}"]
     tables = []
     for (b, g), factor, atom in zip(EMBEDDING, DENSITY, ("29 63.55", "47 107.87"), strict=True):
-        tables += [atom, b * x + g * x**2, factor * cube]
-    for factors in (PAIR, DIPOLE, QUADRUPOLE):
-        tables += [factors[i, j] * cube for i, j in [(0, 0), (1, 0), (1, 1)]]
+        tables += [atom, (b * x + g * x**2) / energy, factor * cube]
+    sizes = (energy * length, energy**0.5 / length, energy**0.5 / length**2)
+    for factors, size in zip((PAIR, DIPOLE, QUADRUPOLE), sizes, strict=True):
+        tables += [factors[i, j] / size * cube for i, j in [(0, 0), (1, 0), (1, 1)]]
     for table in tables:
         lines.append(table if isinstance(table, str) else " ".join(map(repr, table.tolist())))
     return "\n".join(lines) + "\n"
@@ -123,6 +128,13 @@ def test_what_is_written_is_read_again(potential, tmp_path):
         changed.to_file(tmp_path / "again.alloy")
 
 
+def test_tables_in_other_units_are_those_in_metal_ones(potential, tmp_path):
+    sizes = [convert(1.0, name, "electron", "ASE") for name in ("energy", "distance")]
+    found = ADP.from_file(_written(tmp_path, text("electron", *sizes)))
+    assert energy_of(found, alloy()) == pytest.approx(energy_of(potential, alloy()), rel=1e-7)
+    assert "UNITS: metal" in found.comments[0]
+
+
 def test_sensitivities_are_those_of_relaxing_again(potential):
     atoms = ase.build.bulk("CuAg", "rocksalt", 4.4)
     options = {"cell": "isotropic", "fmax": 1e-11, "method": "lbfgs"}
@@ -160,7 +172,7 @@ def _written(folder, content):
             "\n".join(text().splitlines()[:-6]),
             "line 15: the file ends before the 27 numbers of u(r)",
         ),
-        (text().replace("metal", "real"), "line 1: UNITS: 'real': allowed is metal"),
+        (text("lj"), "line 1: UNITS: 'lj': allowed are metal"),
     ],
     ids=["cut off", "too long", "without angles", "units"],
 )

@@ -6,9 +6,11 @@ import ase
 import ase.build
 import numpy as np
 import pytest
+from ase.calculators.lammps import convert
 
 import mdsens
 from mdsens import System
+from mdsens.errors import InputError
 from mdsens.mechanics.energy import compiled_energy_forces_virial, compiled_site_energies
 from mdsens.particles import find_edges
 from mdsens.potentials import Vashishta
@@ -130,6 +132,33 @@ def test_sensitivities_are_those_of_relaxing_again():
         slopes = [(volume(h) - volume(-h)) / (2 * h * value) for h in (1e-3, 5e-4)]
         expected = (4 * slopes[1] - slopes[0]) / 3
         assert float(found["volume"][name]) == pytest.approx(expected, rel=1e-6)
+
+
+def in_units(units):
+    """A file of Si-O in other units, whose charges are those of the electron."""
+    energy, length = (convert(1.0, name, "ASE", units) for name in ("energy", "distance"))
+    numbers = {name: values[1] for name, values in BONDS.items()}
+    numbers |= {"B": 5.0, "C": 0.5, "costheta0": -0.3}
+    powers = {"H": (1, numbers["eta"]), "D": (1, 4), "W": (1, 6), "B": (1, 0)}
+    powers |= dict.fromkeys(("lambda1", "lambda4", "rc", "gamma", "r0"), (0, 1))
+    row = [
+        numbers[name]
+        * energy ** powers.get(name, (0, 0))[0]
+        * length ** powers.get(name, (0, 0))[1]
+        for name in Vashishta.layouts[".vashishta"]
+    ]
+    return numbers, f"# UNITS: {units}\nX X X {' '.join(map(repr, row))}\n"
+
+
+def test_a_file_in_other_units_is_converted(tmp_path):
+    path = tmp_path / "other.vashishta"
+    for units in ("real", "electron"):
+        numbers, text = in_units(units)
+        path.write_text(text)
+        assert Vashishta.from_file(path).parameters == pytest.approx(numbers, rel=1e-6)
+    path.write_text(in_units("si")[1])
+    with pytest.raises(InputError, match="line 1: UNITS: 'si'"):
+        Vashishta.from_file(path)
 
 
 @pytest.mark.slow

@@ -128,6 +128,8 @@ def read_embedded_atom_file(path: Path, style: str | None = None) -> EmbeddedAto
         cutoff=length * tables.cutoff,
         r_phi=energy * length * tables.r_phi,
         F=energy * tables.F,
+        u=None if tables.u is None else energy**0.5 / length * tables.u,
+        w=None if tables.w is None else energy**0.5 / length**2 * tables.w,
     )
 
 
@@ -320,6 +322,8 @@ def _lines_of(tables: EmbeddedAtomTables) -> Iterator[str]:
         yield from map(repr, tables.F[row].tolist())
         yield from map(repr, tables.rho[row].ravel().tolist())
     for table in (tables.r_phi, tables.u, tables.w):
-        for row in range(len(tables.elements) if table is not None else 0):
+        if table is None:
+            continue
+        for row in range(len(tables.elements)):
             for column in range(row + 1):
                 yield from map(repr, table[row, column].tolist())
