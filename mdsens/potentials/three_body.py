@@ -13,6 +13,8 @@ from mdsens.potentials.potential import Potential
 
 #: Of so many species, the entry of a table is chosen among all rather than gathered.
 MOST_SELECTED = 2
+#: Room for bonds that nearly always is enough, and the slots from which on more is made only then.
+USUAL_BONDS, MANY_SLOTS = 16, 48
 
 
 class ThreeBodyPotential(Potential):
@@ -119,7 +121,7 @@ class ThreeBodyPotential(Potential):
         Bonds come first among the slots of each atom, and pairs of slots are taken one at a time,
         as far as any atom has bonds: lists of edges reach farther than bonds.
         """
-        slots, axes = edges.mask.shape[0], range(len(edges.vectors))
+        slots = edges.mask.shape[0]
         reach, distances = self._bond_ranges(), edges.distances
         ranges = of_both_ends(reach)
         if ranges is not None:
@@ -127,7 +129,20 @@ class ThreeBodyPotential(Potential):
         bonded = edges.mask & (distances < reach)
         rank = jnp.where(bonded, jnp.cumsum(bonded, axis=0) - 1, slots)
         count = jnp.sum(bonded, axis=0)
-        most = jnp.max(count)
+        if slots < MANY_SLOTS:
+            return self._of_first_bonds(slots, edges, rank, count)
+        # Of a long list of edges few are bonds, where the potential reaches farther than these.
+        return jax.lax.cond(
+            jnp.max(count) <= USUAL_BONDS,
+            lambda: self._of_first_bonds(USUAL_BONDS, edges, rank, count),
+            lambda: self._of_first_bonds(slots, edges, rank, count),
+        )
+
+    def _of_first_bonds(
+        self, room: int, edges: Edges, rank: Int[Array, "K C"], count: Int[Array, " C"]
+    ) -> tuple[Float[Array, " C"], tuple[Float[Array, "K C"], ...]]:
+        """The same, with room for so many bonds of an atom, from the rank of each edge in them."""
+        axes, distances, most = range(len(edges.vectors)), edges.distances, jnp.max(count)
 
         def first_bonds(values: Array) -> Array:
             def of_slot(slot: Array) -> Array:
@@ -137,7 +152,7 @@ class ThreeBodyPotential(Potential):
             def of_slot_if_any(slot: Array) -> Array:
                 return jax.lax.cond(slot < most, of_slot, lambda _: jnp.zeros_like(values[0]), slot)
 
-            return jax.lax.map(of_slot_if_any, jnp.arange(slots))
+            return jax.lax.map(of_slot_if_any, jnp.arange(room))
 
         def to_edges(values: tuple[Array, ...]) -> tuple[Array, ...]:
             def add(slot: Array, total: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -150,10 +165,10 @@ class ThreeBodyPotential(Potential):
             def add_if_any(slot: Array, total: tuple[Array, ...]) -> tuple[Array, ...]:
                 return jax.lax.cond(slot < most, add, lambda _, total: total, slot, total)
 
-            zeros = tuple(jnp.zeros_like(value) for value in values)
-            return jax.lax.fori_loop(0, slots, add_if_any, zeros)
+            zeros = tuple(jnp.zeros(rank.shape) for _ in values)
+            return jax.lax.fori_loop(0, room, add_if_any, zeros)
 
-        inside = jnp.arange(slots)[:, None] < count[None]
+        inside = jnp.arange(room)[:, None] < count[None]
         # Slots without a bond lead far out, where exponentials overflow.
         r = jnp.where(inside, first_bonds(distances), 0.5 * self.interaction_range)
         units = tuple(first_bonds(component) / r for component in edges.vectors)
@@ -208,7 +223,7 @@ class ThreeBodyPotential(Potential):
                 )
 
             found, cosine, by_first, by_second, by_cosine, *by_around = jax.lax.map(
-                others, jnp.arange(slots)
+                others, jnp.arange(room)
             )
             unit, length = rows(units, slot), row(r, slot)
             zeta = jnp.sum(found, axis=0, keepdims=True)
@@ -243,7 +258,7 @@ class ThreeBodyPotential(Potential):
             )
 
         start = (nothing[0], tuple(jnp.zeros_like(r) for _ in axes), (nothing,) * len(surroundings))
-        energy, gradients, slopes = jax.lax.fori_loop(0, slots, add_if_any, start)
+        energy, gradients, slopes = jax.lax.fori_loop(0, room, add_if_any, start)
         for slope in slopes:
             gradients = tuple(
                 gradient + slope * counted * unit

@@ -17,6 +17,8 @@ from mdsens.potentials.three_body import ThreeBodyPotential, of_both_ends
 from mdsens.units import size_of_lammps_unit
 from mdsens.values import shown
 
+#: Those of the two-body term.
+PAIR_PARAMETERS = ("H", "eta", "Zi", "Zj", "lambda1", "D", "lambda4", "W", "rc")
 #: LAMMPS's styles of units in which charges are those of the electron.
 UNITS_WITH_ELEMENTARY_CHARGES = ("metal", "real", "electron")
 #: Energy of two elementary charges times their distance, eV Ang, with the digits of LAMMPS.
@@ -116,14 +118,19 @@ class Vashishta(FromTripletFile, ThreeBodyPotential):
     ) -> tuple[Float[Array, " C"], tuple[Float[Array, "K C"], ...]]:
         """Site energies and their gradients: pairs of any length, and triplets of short bonds."""
         energies, gradients = super().site_energies_and_gradients(edges)
-        r = edges.distances
-        pairs, slopes = jax.jvp(self._half_pairs(edges), (r,), (jnp.ones_like(r),))
-        weights = slopes / r
-        gradients = tuple(
-            gradient + weights * component
-            for gradient, component in zip(gradients, edges.vectors, strict=True)
-        )
-        return energies + jnp.sum(pairs, axis=0), gradients
+        half_pairs = self._half_pairs(edges)
+
+        def add_slot(total: Array, slot: tuple[Any, ...]) -> tuple[Array, tuple[Array, ...]]:
+            """One after another, which stay in the processor's cache."""
+            r, mask, neighbor, vector, gradient = slot
+            energy, slope = jax.jvp(half_pairs(mask, neighbor), (r,), (jnp.ones_like(r),))
+            added = tuple(
+                old + slope / r * component for old, component in zip(gradient, vector, strict=True)
+            )
+            return total + energy, added
+
+        slots = (edges.distances, edges.mask, edges.neighbor_species, edges.vectors, gradients)
+        return jax.lax.scan(add_slot, energies, slots)
 
     def pair_energies(self, r: Float[Array, "..."]) -> Float[Array, "..."]:
         """Energy U before it is cut off; parameters are already those of each bond.
@@ -174,29 +181,29 @@ class Vashishta(FromTripletFile, ThreeBodyPotential):
         return found | {"H": found["H"] * length ** tables["eta"]}
 
     def _half_pairs(self, edges: Edges) -> Any:
-        """The function of distances that gives half the energy of each pair."""
-        at_end, slope = jax.jvp(self.pair_energies, (self.rc,), (jnp.ones_like(self.rc),))
-        size = len(self.species or ("",))
+        """From mask and species of neighbours to the function that gives half a pair's energy."""
+        at_end, slope_at_end = jax.jvp(self.pair_energies, (self.rc,), (jnp.ones_like(self.rc),))
+        size, names = len(self.species or ("",)), PAIR_PARAMETERS
         # Ends are computed for pairs of species, and only then chosen for each edge.
-        places = edges.species[None] * size + edges.neighbor_species
+        tables = (at_end, slope_at_end, *(getattr(self, name) for name in names))
 
-        def of_edges(table: Any) -> Any:
-            return self._chosen(table, places) if table.ndim and size > 1 else table.reshape(())
+        def of_slot(mask: Array, neighbor: Array) -> Any:
+            places = (edges.species * size + neighbor)[None]
+            end, slope, *chosen = (
+                self._chosen(table, places)[0] if table.ndim and size > 1 else table.reshape(())
+                for table in tables
+            )
+            pair = eqx.tree_at(
+                lambda potential: [getattr(potential, name) for name in names], self, chosen
+            )
 
-        names = ("H", "eta", "Zi", "Zj", "lambda1", "D", "lambda4", "W", "rc")
-        pair = eqx.tree_at(
-            lambda potential: [getattr(potential, name) for name in names],
-            self,
-            [of_edges(getattr(self, name)) for name in names],
-        )
-        ends, slopes = of_edges(at_end), of_edges(slope)
+            def energies(r: Float[Array, " C"]) -> Float[Array, " C"]:
+                shifted = pair.pair_energies(r) - end - (r - pair.rc) * slope
+                return jnp.where(mask & (r < pair.rc), 0.5 * shifted, 0.0)
 
-        def energies(r: Float[Array, "K C"]) -> Float[Array, "K C"]:
-            inside = edges.mask & (r < pair.rc)
-            shifted = pair.pair_energies(r) - ends - (r - pair.rc) * slopes
-            return jnp.where(inside, 0.5 * shifted, 0.0)
+            return energies
 
-        return energies
+        return of_slot
 
     def _weights(self, r: Float[Array, "..."]) -> Float[Array, "..."]:
         bonded = r < self.r0
