@@ -14,6 +14,7 @@ from mdsens.errors import InputError
 from mdsens.mechanics.energy import compiled_energy_forces_virial, compiled_site_energies
 from mdsens.particles import find_edges
 from mdsens.potentials import Vashishta
+from mdsens.potentials.three_body import MANY_SLOTS, USUAL_BONDS
 from mdsens.potentials.vashishta import COULOMB
 from mdsens.testing import check_potential
 
@@ -49,15 +50,15 @@ def pair_energy(r, H, eta, Zi, Zj, lambda1, D, lambda4, W):
     return energy, slope - (charges / lambda1 if lambda1 else 0.0)
 
 
-def site_energies(potential, positions, kinds):
-    """The formula of the docstring, in loops over atoms."""
+def site_energies(potential, positions, kinds, atoms):
+    """The formula of the docstring of some atoms, in loops over all."""
 
     def number(name, *index):
         value = np.asarray(getattr(potential, name))
         return float(value[index[: value.ndim]])
 
     found = np.zeros(len(positions))
-    for i in range(len(positions)):
+    for i in atoms:
         bonds = []
         for j in range(len(positions)):
             vector = positions[j] - positions[i]
@@ -92,14 +93,24 @@ def edges_of(system, potential):
     )  # fmt: skip
 
 
-def test_energies_of_atoms_are_the_sums_over_pairs_and_triplets():
+@pytest.mark.parametrize("crowded", [False, True])
+def test_energies_of_atoms_are_the_sums_over_pairs_and_triplets(crowded):
+    """Of a few atoms, and of so many within reach that room is made for their bonds."""
     potential, kinds = mixture(), [0, 1, 0, 1, 1]
     positions = np.array(
         [[0, 0, 0], [1.7, 0.1, 0], [0.3, 3.1, 0.2], [-0.7, -0.5, 1.5], [0.9, 1.6, 0.6]]
     )
+    if crowded:
+        crystal = ase.build.bulk("Ar", "fcc", 2.6, cubic=True) * (3, 3, 3)
+        positions, kinds = crystal.positions, np.resize(kinds, len(crystal))
+        apart = np.linalg.norm(positions[:, None] - positions, axis=2)
+        assert np.sum(apart < 4.2, axis=0).max() > MANY_SLOTS
+        assert np.sum(apart < 2.7, axis=0).max() > USUAL_BONDS + 1
     system = System.from_ase(ase.Atoms([NAMES[kind] for kind in kinds], positions))
     found = compiled_site_energies(system, potential, edges_of(system, potential))
-    np.testing.assert_allclose(found, site_energies(potential, positions, kinds), rtol=1e-12)
+    atoms = [53, 60] if crowded else range(5)
+    expected = site_energies(potential, positions, kinds, atoms)[atoms]
+    np.testing.assert_allclose(np.asarray(found)[np.array(atoms)], expected, rtol=1e-12)
 
 
 def test_the_force_of_a_pair_goes_to_zero_at_the_range():
