@@ -176,4 +176,6 @@ def test_a_file_in_other_units_is_converted(tmp_path):
 def test_the_checks_of_a_potential_pass():
     """The second derivative jumps where pairs begin to interact, as the shift has it."""
     crystal = ase.build.bulk("SiO", "zincblende", 3.9)
-    check_potential(mixture(), crystal, smoothness=1).require()
+    # At zero it stands for no screening at all, and has no derivative.
+    screened = mixture().with_parameters({"lambda1[O-O]": 4.2})
+    check_potential(screened, crystal, smoothness=1).require()
