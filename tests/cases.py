@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 
 import ase.build
 import jax
@@ -173,13 +174,25 @@ def case(potential_name, cell_name):
     return Case(f"{potential_name}-{cell_name}", structure(cell_name, potential), potential)
 
 
+#: What is the same code for all pairs, or for all triplets, is tried in every geometry on one of
+#: each; each other potential in one or two, and by the checks of `mdsens.testing` in a triclinic
+#: cell. Where MDSENS_EVERY_GEOMETRY is set, all of them in clusters and triclinic cells.
 PAIRS = [
-    *((name, "cluster") for name in POTENTIALS),
-    *((name, "triclinic") for name in POTENTIALS),
-    *((name, cell) for name in ("lj-smooth", "sw") for cell in ("small", "slab", "wire", "flat")),
+    *((name, cell) for name in ("lj-smooth", "sw") for cell in CELLS if cell != "flat-cluster"),
     ("lj-smooth", "flat-cluster"),
+    *((name, cell) for name in ("lj-binary", "sw-binary") for cell in ("cluster", "triclinic")),
+    *((name, "cluster") for name in (
+        "lj-plain", "lj-force-shifted", "morse-binary", "wca-binary", "harmonic-table",
+        "sutton-chen",
+    )),
+    *((name, "triclinic") for name in (
+        "lj-shifted", "morse", "wca", "hertzian-by-species", "sutton-chen-binary",
+    )),
     ("harmonic", "flat"),
-]
+]  # fmt: skip
+if os.environ.get("MDSENS_EVERY_GEOMETRY"):
+    both = [(name, cell) for name in POTENTIALS for cell in ("cluster", "triclinic")]
+    PAIRS = list(dict.fromkeys(PAIRS + both))
 
 
 def every(pairs=PAIRS):

@@ -32,6 +32,9 @@ os.environ.setdefault(
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
+# Nobody reads from which line of Python an operation of a program came.
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
+
 import jax
 import pytest
 import type_checks
@@ -60,7 +63,13 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
-    """Other programs and notebooks promote as they like."""
+    """Other programs and notebooks promote as they like.
+
+    Fast tests, of which each mechanism has one, hold annotations to every call. To do so takes a
+    seventh of all time, which the others are spared unless MDSENS_EVERY_CALL is set.
+    """
+    spared = any(item.get_closest_marker(name) for name in ("slow", "peer", "notebook"))
+    type_checks.active = not spared or "MDSENS_EVERY_CALL" in os.environ
     if not any(item.get_closest_marker(name) for name in ("notebook", "peer", "promotes")):
         return (yield)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):

@@ -1,4 +1,4 @@
-"""Annotations that hold at every call of a test, shapes included.
+"""Annotations that hold at every call of a fast test, shapes included.
 
 Users give anything, and what cannot be meant is refused in a line. So a function may be given what
 its annotations do not allow, if it refuses it itself; what it takes all the same, they must name.
@@ -28,7 +28,7 @@ UNCHECKED = (
 # class; jaxtyping decorates methods.
 holds = beartype(conf=BeartypeConf(is_pep484_tower=True, hint_overrides=FrozenDict({Self: Any})))
 
-#: Set to False by tests that give any value at all: what is taken there need not be named.
+#: False in slow tests, and in those that give any value at all: what they take need not be named.
 active = True
 
 _jaxtyped = jaxtyping.jaxtyped

@@ -374,6 +374,7 @@ def _check(systems: list[System], potentials: list[Potential], given: Options) -
     for index, (system, potential) in enumerate(zip(systems, potentials, strict=True)):
         try:
             check_structure(system, potential, given)
+            require_edges(potential, "relaxing side by side")
         except InputError as error:
             raise InputError(f"systems[{index}]: {error}") from None
         require_unconstrained(system.constraints, f"systems[{index}] of a batch")

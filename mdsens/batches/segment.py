@@ -103,6 +103,7 @@ def _advance_slots(
         return Course(state, jnp.where(new, q, course.reference), steps)
 
     def look(landscape: Landscape, course: Course, begin: Begin) -> Outlook:
+        landscape = with_potential(landscape, shared)
         bounds = Bounds(begin.fmax, begin.limits, allowed)
         return outlook(landscape, course.state, course.reference, course.steps, bounds)
 

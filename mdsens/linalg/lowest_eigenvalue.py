@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mdsens.linalg.conjugate_gradients import Operator, conjugate_gradients
+from mdsens.linalg.conjugate_gradients import Iterations, Operator
 from mdsens.linalg.multigrid import HostPreconditioner
 
 #: How exactly the matrix is inverted for a start, and iterations that this may take.
@@ -14,6 +14,7 @@ START_RTOL, START_STEPS = 1e-2, 300
 def lowest_eigenvalue(
     matrix: Operator,
     size: int,
+    solve: Callable[[np.ndarray, float, int], Iterations],
     preconditioner: HostPreconditioner,
     project: Callable[[np.ndarray], np.ndarray],
     steps: int,
@@ -27,6 +28,7 @@ def lowest_eigenvalue(
     Arguments:
         matrix: shape (n, n), symmetric.
         size: n.
+        solve: conjugate gradients for a right-hand side, to a relative residual, in so many steps.
         preconditioner: r -> approximately A^-1 r.
         project: onto the complement of the null space, which is not all there is.
         steps: improvements to make at most.
@@ -38,7 +40,7 @@ def lowest_eigenvalue(
     # A^-1 times a random vector is mostly made of the softest modes; on the way to it no
     # direction of negative curvature stays hidden.
     right = project(np.random.default_rng(0).normal(size=size))
-    result = conjugate_gradients(matrix, right, preconditioner, project, START_RTOL, START_STEPS)
+    result = solve(right, START_RTOL, START_STEPS)
     vector = project(result.direction if result.negative_curvature else result.value)
     vector /= np.linalg.norm(vector)
     image = matrix @ vector

@@ -1,8 +1,8 @@
 """Linear systems with a symmetric sparse matrix, on the host: many right-hand sides, null spaces.
 
-Three ways, of which "auto" chooses: a sparse factorisation, conjugate gradients preconditioned by
-multigrid, and conjugate gradients preconditioned by the diagonal blocks. Where one fails the next
-is taken; what no way solves is an error.
+Four ways, of which "auto" chooses: a sparse factorisation, and conjugate gradients preconditioned
+by the average over a lattice, where the rows stand on one, by multigrid, or by the diagonal blocks.
+Where one fails the next is taken; what no way solves is an error.
 """
 
 import dataclasses
@@ -17,11 +17,13 @@ from jaxtyping import Float, Int
 
 from mdsens.errors import LinearSolveError
 from mdsens.linalg.conjugate_gradients import (
+    Iterations,
     Operator,
     block_conjugate_gradients,
     conjugate_gradients,
 )
 from mdsens.linalg.factorisation import Factorisation, has_cholmod
+from mdsens.linalg.lattice_preconditioner import LatticePreconditioner, LatticeSites
 from mdsens.linalg.lowest_eigenvalue import lowest_eigenvalue
 from mdsens.linalg.multigrid import (
     BlockJacobi,
@@ -43,7 +45,7 @@ from mdsens.resources import available_memory
 #: Where each way that failed is told of, at level DEBUG.
 LOGGER = logging.getLogger("mdsens.linalg")
 #: The ways to solve.
-METHODS = ("direct", "multigrid", "block-jacobi")
+METHODS = ("direct", "lattice", "multigrid", "block-jacobi")
 #: Unknowns up to which "auto" factorises: the fill of a factor grows with a power of the size
 #: that depends on the dimension in which the matrix is connected.
 DIRECT_LIMIT = {1: 1_000_000, 2: 200_000, 3: 1_000}
@@ -61,6 +63,10 @@ TOGETHER, VECTORS, MEMORY_FRACTION = 32, 10, 0.25
 WIDE_LIMIT = 2**31
 #: Iterations after which conjugate gradients with multigrid count as stalled.
 MULTIGRID_STEPS = 300
+#: Iterations with the average over a lattice after which it is judged, and the relative residual
+#: above which multigrid takes its place: nearly perfect crystals are at 1e-8 by then, and each of
+#: multigrid's iterations takes about twice as long.
+TRIAL_STEPS, PROMISING = 15, 1e-3
 #: Where a matrix has negative curvature: the relative residual and the iterations that are worth it
 #: for the direction that its positive semidefinite projection takes, and the fraction of the reach
 #: below which that leads almost nowhere.
@@ -107,9 +113,11 @@ class SparseSolver:
             which preconditioners leave out.
         null_space: shape (m, n), vectors that the matrix sends to zero; need not be orthonormal.
         near_null_space: shape (n, k), vectors for multigrid that it nearly sends to zero.
-        method: `"auto"`, `"direct"`, `"multigrid"` or `"block-jacobi"`.
+        method: `"auto"`, `"direct"`, `"lattice"`, `"multigrid"` or `"block-jacobi"`.
         dimension: of the space in which the unknowns are connected to their neighbours.
         preconditioner: one that serves already, of a matrix nearby.
+        find_sites: returns where the rows of blocks stand on a lattice, or None; asked where it
+            matters; None: on none.
 
     Attributes:
         method: the way taken.
@@ -129,6 +137,7 @@ class SparseSolver:
         method: str = "auto",
         dimension: int = 3,
         preconditioner: HostPreconditioner | None = None,
+        find_sites: Callable[[], LatticeSites | None] | None = None,
     ) -> None:
         if method not in ("auto", *METHODS):
             raise ValueError(
@@ -143,15 +152,18 @@ class SparseSolver:
         self.preconditioner: HostPreconditioner
         self._factor: Factorisation | None = None
         self.positive_definite = False
-        self._near_null_space = near_null_space
+        self._near_null_space, self._find_sites = near_null_space, find_sites
+        self._on_trial = False
         if method == "auto":
             limit = DIRECT_LIMIT[min(dimension, 3)]
             if dimension == 2 and has_cholmod():
                 limit *= CHOLMOD_REACH
             fits = FACTOR_BYTES * matrix.shape[0] <= MEMORY_FRACTION * available_memory()
-            method = "direct" if matrix.shape[0] <= limit and fits else "multigrid"
+            method = "direct" if matrix.shape[0] <= limit and fits else "lattice"
         if preconditioner is not None and method != "direct":
-            self.method, self.preconditioner = "multigrid", preconditioner
+            on_lattice = isinstance(preconditioner, LatticePreconditioner)
+            self.method = "lattice" if on_lattice else "multigrid"
+            self.preconditioner = preconditioner
         else:
             self._set_up(method)
 
@@ -164,7 +176,11 @@ class SparseSolver:
                 return
             except (RuntimeError, MemoryError) as error:
                 self._failed(f"direct: {error}")
-                method = "multigrid"
+                method = "lattice"
+        if method == "lattice":
+            if self._set_up_lattice():
+                return
+            method = "multigrid"
         if method == "multigrid":
             try:
                 self.preconditioner = Multigrid(
@@ -177,6 +193,63 @@ class SparseSolver:
                 self._failed(f"multigrid: {error}")
         self.preconditioner = BlockJacobi(self._blocks)
         self.method = "block-jacobi"
+
+    def _set_up_lattice(self) -> bool:
+        """Take the average over the lattice, on trial; whether there is one."""
+        sites = None if self._find_sites is None else self._find_sites()
+        if sites is None:
+            return False
+        try:
+            self.preconditioner = LatticePreconditioner(self._blocks, sites)
+        except ValueError as error:
+            self._failed(f"lattice: {error}")
+            return False
+        self.method, self._on_trial = "lattice", True
+        return True
+
+    def _conjugate_gradients(
+        self,
+        b: Float[np.ndarray, " n"],
+        preconditioner: HostPreconditioner,
+        rtol: float,
+        max_steps: int,
+    ) -> Iterations:
+        """Conjugate gradients; by multigrid where a lattice that is on trial does not serve."""
+        if not self._on_trial or preconditioner is not self.preconditioner:
+            return conjugate_gradients(
+                self._operator, b, preconditioner, self.project, rtol, max_steps
+            )
+        first = self._trial(b, rtol, max_steps)
+        if first.negative_curvature or first.residual <= rtol or self._on_trial:
+            return first
+        if preconditioner is not self.preconditioner:
+            return self._conjugate_gradients(b, self.preconditioner, rtol, max_steps)
+        left = self.project(b - self._operator @ first.value)
+        part = float(np.linalg.norm(left) / np.linalg.norm(b))
+        rest = conjugate_gradients(
+            self._operator, left, preconditioner, self.project, rtol / part,
+            max_steps - first.steps,
+        )  # fmt: skip
+        # A direction that curves down is met at once, or ends the solution so far.
+        alone = rest.negative_curvature and rest.steps == 1
+        return dataclasses.replace(
+            rest,
+            value=rest.value if alone else first.value + rest.value,
+            residual=part * rest.residual,
+            steps=first.steps + rest.steps,
+        )
+
+    def _trial(self, b: Float[np.ndarray, " n"], rtol: float, max_steps: int) -> Iterations:
+        """The first iterations with a lattice; where they promise little multigrid takes over."""
+        found = conjugate_gradients(
+            self._operator, b, self.preconditioner, self.project, rtol, min(max_steps, TRIAL_STEPS)
+        )
+        if found.steps == TRIAL_STEPS:
+            self._on_trial = False
+            if found.residual > max(rtol, PROMISING):
+                self._failed(f"lattice: at {found.residual:.1e} after {found.steps} iterations")
+                self._set_up("multigrid")
+        return found
 
     def _failed(self, how: str) -> None:
         """Remember a way that failed, and that another is taken."""
@@ -256,9 +329,7 @@ class SparseSolver:
         if "_positive_semidefinite" not in self.__dict__:
             # The factor of an indefinite matrix is no preconditioner.
             usable = self.preconditioner if self._factor is None else BlockJacobi(self._blocks)
-            ended = conjugate_gradients(
-                self._operator, right, usable, self.project, rtol, max_steps
-            )
+            ended = self._conjugate_gradients(right, usable, rtol, max_steps)
             if not ended.negative_curvature:
                 return DescentDirection(ended.value, ended.steps, False)
             steps = ended.steps
@@ -305,7 +376,7 @@ class SparseSolver:
         except (RuntimeError, MemoryError) as error:
             self._failed(f"direct: {error}")
             self._factor = None
-            self._set_up("multigrid")
+            self._set_up("lattice")
 
     def _solve_column(self, b: np.ndarray, rtol: float) -> tuple[np.ndarray, float, int]:
         x, residuals, steps = self._solve_columns(b[:, None], rtol)
@@ -354,18 +425,16 @@ class SparseSolver:
         x, residuals = np.zeros_like(b), given.astype(float)
         steps = np.zeros(b.shape[1], int)
         if given.sum() > 1:
+            if self._on_trial:
+                self._trial(b[:, np.argmax(given)], rtol, TRIAL_STEPS)
             x, residuals, steps[given] = block_conjugate_gradients(
                 self._wide_operator, b, self.preconditioner, self.project, rtol, MULTIGRID_STEPS
             )
         # What ends a block, such as negative curvature, need not concern each of its columns.
         for column in np.flatnonzero(~(residuals <= rtol)):
-            result = conjugate_gradients(
-                self._operator,
-                b[:, column],
-                self.preconditioner,
-                self.project,
-                rtol,
-                MULTIGRID_STEPS,
+            given_column = b[:, int(column)]
+            result = self._conjugate_gradients(
+                given_column, self.preconditioner, rtol, MULTIGRID_STEPS
             )
             if result.residual < residuals[column]:
                 x[:, column], residuals[column] = result.value, result.residual
@@ -393,9 +462,9 @@ class SparseSolver:
         """The ways that remain, after the one taken has failed on this right-hand side."""
         self._failed(f"{self.method}: stalled")
         inside = self.project(b)
-        if self.method == "direct":
+        if self.method in ("direct", "lattice"):
             # A factor that is nearly singular may still be a good preconditioner.
-            self._factor = None
+            self._factor, self._on_trial = None, False
             self._set_up("multigrid")
             x, residual, steps = self._solve_column(b, rtol)
             if residual <= tolerance:
@@ -446,9 +515,14 @@ class SparseSolver:
             return float("inf")
         self._complete_factor()
         return lowest_eigenvalue(
-            self._operator, self.matrix.shape[0], self.preconditioner, self.project, steps,
+            self._operator,
+            self.matrix.shape[0],
+            lambda b, rtol, most: self._conjugate_gradients(b, self.preconditioner, rtol, most),
+            lambda residual: self.preconditioner(residual),
+            self.project,
+            steps,
             tolerance,
-        )  # fmt: skip
+        )
 
     def __str__(self) -> str:
         described = (

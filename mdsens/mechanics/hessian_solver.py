@@ -7,12 +7,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Bool, Float
 
 from mdsens.compilation import compiled
 from mdsens.errors import warn
+from mdsens.linalg.lattice_preconditioner import LatticeSites
 from mdsens.linalg.multigrid import HostPreconditioner
 from mdsens.linalg.null_space import is_null, orthonormal_rows
 from mdsens.linalg.sparse_plus_low_rank import SparsePlusLowRank, blocks_of
@@ -23,6 +25,7 @@ from mdsens.linalg.sparse_solver import (
     SparseSolver,
 )
 from mdsens.mechanics.enthalpy import Landscape, hessian_products
+from mdsens.mechanics.reference_lattice import lattice_sites
 from mdsens.mechanics.sparse_hessian import (
     HessianMatrix,
     hessian_in_parts,
@@ -168,7 +171,21 @@ class HessianSolver:
             self.method,
             self.shape[1],
             self.given_preconditioner,
+            self._sites,
         )
+
+    def _sites(self) -> LatticeSites | None:
+        """Where atoms that move stand on a lattice, if they do."""
+        given, blocks = self._surroundings, blocks_of(self.matrix)
+        count = len(given.constrained)
+        periodic = tuple(given.periodic.tolist())
+        sites = lattice_sites(
+            given.q[:count], given.cell, periodic, given.species, blocks.indptr, blocks.indices
+        )
+        if sites is None or not self.motionless.any():
+            return sites
+        kinds = np.where(self.motionless[:count], -1, sites.kinds)
+        return dataclasses.replace(sites, kinds=kinds)
 
     @functools.cached_property
     def _schur(self) -> "_SchurComplement | None":
@@ -380,6 +397,9 @@ class Surroundings(NamedTuple):
         q: degrees of freedom, shape (R, D).
         constrained: shape (N,), atoms that are fixed or rattlers.
         null_vectors: shape (M, R, D), those of `Landscape.null_vectors`.
+        cell: shape (D, D), lattice vectors that q refers to, as rows.
+        periodic: shape (D,), whether each direction is.
+        species: shape (N,), index of each atom's species.
         rotations: shape (k, D, D), generators of the rotations that the boundaries allow.
         cell_columns: shape (R D, D^2), the columns that belong to the cell; None if it is fixed.
         follows: T, shape (D, D), or (N, D, D), one for each atom: positions follow q as dx = dq T;
@@ -391,6 +411,9 @@ class Surroundings(NamedTuple):
     q: Any
     constrained: Any
     null_vectors: Any
+    cell: Any
+    periodic: Any
+    species: Any
     rotations: Any
     cell_columns: Any
     follows: Any
@@ -423,6 +446,9 @@ def _surroundings(landscape: Landscape, q: Float[Array, "R D"]) -> Surroundings:
         q,
         landscape.constrained_rows(q)[:count, 0],
         landscape.null_vectors(q),
+        landscape.system.cell,
+        jnp.asarray(landscape.system.pbc),
+        landscape.system.species,
         landscape.rotations(),
         None,
         follows,

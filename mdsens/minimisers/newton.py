@@ -31,7 +31,7 @@ class Newton(LineSearchMinimiser):
     as long as it does (V. E. Shamanskii, Ukr. Math. J. 19, 118 (1967)). Small systems factorise it,
     and where it curves down use |H|^-1, the inverse with the absolute eigenvalues, which turns
     saddles into points to leave (Y. Dauphin et al., NeurIPS 2014, arXiv 1406.2572). Large ones
-    solve as exactly as the step is worth, by conjugate gradients preconditioned by multigrid, whose
+    solve as exactly as the step is worth, by conjugate gradients with a preconditioner, whose
     hierarchy is kept from step to step; where these meet negative curvature the positive
     semidefinite projection of the Hessian's couplings gives the step, or, near a saddle, that
     curvature. No atom moves further

@@ -10,7 +10,13 @@ from mdsens.potentials.embedded_atom import (
     SuttonChen,
 )
 from mdsens.potentials.from_file import from_file
-from mdsens.potentials.pair import LennardJones, Morse, PairPotential, TruncatedPairPotential
+from mdsens.potentials.pair import (
+    LennardJones,
+    Morse,
+    PairPotential,
+    TruncatedPairPotential,
+    smooth_switch,
+)
 from mdsens.potentials.pair_laws import (
     ZBL,
     Buckingham,
@@ -22,12 +28,15 @@ from mdsens.potentials.pair_laws import (
 from mdsens.potentials.parameters import Parameter, parameter
 from mdsens.potentials.potential import Potential
 from mdsens.potentials.repulsive import WCA, SoftSphere
+from mdsens.potentials.second_moment import FinnisSinclair, Gupta
+from mdsens.potentials.soft_pairs import GaussianCore, Spring
 from mdsens.potentials.stillinger_weber import StillingerWeber
 from mdsens.potentials.stillinger_weber_triplets import StillingerWeberTriplets
 from mdsens.potentials.structure_potential import StructurePotential
 from mdsens.potentials.tersoff import BondOrderPotential, Tersoff, TersoffMod, TersoffZBL
 from mdsens.potentials.three_body import ThreeBodyPotential
 from mdsens.potentials.vashishta import Vashishta
+from mdsens.potentials.zhou import ZhouEAM
 
 #: What a study file calls each potential.
 BY_NAME: dict[str, type[Potential]] = {
@@ -37,10 +46,14 @@ BY_NAME: dict[str, type[Potential]] = {
     "inverse-power": InversePower,
     "eam": EAM,
     "edip": EDIP,
+    "finnis-sinclair": FinnisSinclair,
+    "gaussian-core": GaussianCore,
+    "gupta": Gupta,
     "lennard-jones": LennardJones,
     "mie": Mie,
     "morse": Morse,
     "soft-sphere": SoftSphere,
+    "spring": Spring,
     "stillinger-weber": StillingerWeber,
     "stillinger-weber-triplets": StillingerWeberTriplets,
     "sutton-chen": SuttonChen,
@@ -51,6 +64,7 @@ BY_NAME: dict[str, type[Potential]] = {
     "wca": WCA,
     "yukawa": Yukawa,
     "zbl": ZBL,
+    "zhou-eam": ZhouEAM,
 }
 
 __all__ = [
@@ -65,6 +79,9 @@ __all__ = [
     "DampedShiftedCoulomb",
     "EmbeddedAtomPotential",
     "EmbeddingPotential",
+    "FinnisSinclair",
+    "GaussianCore",
+    "Gupta",
     "InversePower",
     "LennardJones",
     "Mie",
@@ -75,6 +92,7 @@ __all__ = [
     "PotentialSum",
     "ScaledPotential",
     "SoftSphere",
+    "Spring",
     "StillingerWeber",
     "StillingerWeberTriplets",
     "StructurePotential",
@@ -86,6 +104,8 @@ __all__ = [
     "TruncatedPairPotential",
     "Vashishta",
     "Yukawa",
+    "ZhouEAM",
     "from_file",
     "parameter",
+    "smooth_switch",
 ]

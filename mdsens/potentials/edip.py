@@ -184,7 +184,8 @@ class EDIP(FromTripletFile, ThreeBodyPotential):
         bonded = r < self.a
         return bonded, jnp.where(bonded, r, 0.5 * self.a)
 
-    def _bond_ranges(self) -> Any:
+    def bond_ranges(self) -> Any:
+        """The range a, in units of length."""
         return self.a
 
     @property

@@ -226,14 +226,34 @@ class SuttonChen(EmbeddedAtomPotential):
         self, density: Float[Array, " C"], species: Int[Array, " C"]
     ) -> Float[Array, " C"]:
         """- c epsilon sqrt(rho), in units of energy."""
-        strength = _of_species(self.c, species) * _of_species(self.epsilon, species)
-        # An atom without neighbours has no density, where the root has no slope.
-        near = density > 0.0
-        return jnp.where(near, -strength * jnp.sqrt(jnp.where(near, density, 1.0)), 0.0)
+        strength = of_species(self.c, species) * of_species(self.epsilon, species)
+        return strength * minus_root(density)
 
 
-def _of_species(leaf: Parameter, species: Int[Array, " C"]) -> Float[Array, "..."]:
-    """A parameter of each atom: that of its species, or of a pair of its species."""
+def minus_root(density: Float[Array, " C"]) -> Float[Array, " C"]:
+    """-sqrt(rho), the embedding of second-moment potentials; zero, as is its slope, where rho is.
+
+    Arguments:
+        density: shape (C,).
+
+    Returns:
+        Shape (C,).
+    """
+    # An atom without neighbours has no density, where the root has no slope.
+    near = density > 0.0
+    return jnp.where(near, -jnp.sqrt(jnp.where(near, density, 1.0)), 0.0)
+
+
+def of_species(leaf: Parameter, species: Int[Array, " C"]) -> Float[Array, "..."]:
+    """A parameter of each atom: that of its species, or of a pair of its species.
+
+    Arguments:
+        leaf: one value, or (S,) or (S, S).
+        species: shape (C,), species index of each atom.
+
+    Returns:
+        One value, or shape (C,).
+    """
     if leaf.ndim == 0:
         return leaf
     return (jnp.diagonal(leaf) if leaf.ndim == 2 else leaf)[species]

@@ -233,7 +233,7 @@ class ZBL(OfSpecies):
     J. F. Ziegler, J. P. Biersack, U. Littmark, The Stopping and Range of Ions in Matter (1985).
     """
 
-    Z: Parameter = parameter("1", positive=True, per="species")
+    Z: Parameter = parameter("1", positive=True, per="atom")
 
     def __init__(self, Z: Any, cutoff: float, species: Any = None, onset: float | None = None):
         self.Z, self.cutoff, self.species, self.onset = Z, cutoff, species, onset
@@ -294,7 +294,7 @@ class DampedShiftedCoulomb(OfSpecies):
     Chem. Phys. 110, 8254 (1999), for the energy of each atom.
     """
 
-    q: Parameter = parameter("1", per="species")
+    q: Parameter = parameter("1", per="atom")
     alpha: Parameter = parameter("1/length", minimum=0.0, per="all")
     constant: Parameter = parameter("energy*length", positive=True, per="all")
 

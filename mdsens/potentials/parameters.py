@@ -16,7 +16,8 @@ Parameter: TypeAlias = Float[Array, "..."]
 
 #: How many dimensions the table of a parameter may have; none is one value for all.
 DIMENSIONS: dict[str, tuple[int, ...]] = {
-    "all": (0,), "pair": (0, 2), "species": (0, 1, 2), "bond": (0, 2), "triplet": (0, 3),
+    "all": (0,), "atom": (0, 1), "pair": (0, 2), "species": (0, 1, 2), "bond": (0, 2),
+    "triplet": (0, 3),
 }  # fmt: skip
 
 
@@ -36,10 +37,10 @@ def parameter(
         minimum: the smallest value allowed; None for no bound.
         maximum: the largest value allowed; None for no bound.
         per: ``"pair"`` if the parameter may be a table over pairs of species, ``"species"`` if it
-            may also be one value per species, ``"bond"`` if a pair's two orders are entries of
-            their own, [A-B] that of an atom A with a neighbour B, ``"triplet"`` if it may be a
-            table over triplets, [A-B-C] that of an atom A with neighbours B and C, ``"all"`` if
-            there is one value only.
+            may also be one value per species, ``"atom"`` if it may be that alone, ``"bond"`` if a
+            pair's two orders are entries of their own, [A-B] that of an atom A with a neighbour B,
+            ``"triplet"`` if it may be a table over triplets, [A-B-C] that of an atom A with
+            neighbours B and C, ``"all"`` if there is one value only.
         field_options: further options of ``equinox.field``, such as ``default``.
 
     Returns:

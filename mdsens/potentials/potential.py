@@ -354,9 +354,10 @@ class Potential(Summarised, Importable, eqx.Module):
         dimensions = DIMENSIONS[field.metadata["per"]]
         if value.ndim not in dimensions:
             table = "-by-".join(["species"] * dimensions[-1])
+            allowed = {0: "", 1: " or one for each species"}
             raise InputError(
                 f"{label} has shape {value.shape}: one value"
-                + (f" or a {table} table" if dimensions[-1] else "")
+                + allowed.get(dimensions[-1], f" or a {table} table")
                 + " is allowed"
             )
         if value.ndim:

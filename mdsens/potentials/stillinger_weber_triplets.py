@@ -126,7 +126,8 @@ class StillingerWeberTriplets(FromTripletFile, ThreeBodyPotential):
         bonded = r < self.a * self.sigma
         return bonded, jnp.where(bonded, r, 0.5 * self.a * self.sigma)
 
-    def _bond_ranges(self) -> Any:
+    def bond_ranges(self) -> Any:
+        """A sigma of each bond, in units of length."""
         return self.a * self.sigma
 
     @classmethod

@@ -66,7 +66,7 @@ def table_from_names(
     """
     if names is None:
         raise InputError(f"{label} is a table: name its rows, as in species=('Ar', 'Kr')")
-    single = per in ("pair", "species") and all(key in names for key in values)
+    single = per == "atom" or (per in ("pair", "species") and all(key in names for key in values))
     places: dict[str, tuple[int, ...]]
     if single:
         places = {name: (index,) for index, name in enumerate(names)}
@@ -77,7 +77,7 @@ def table_from_names(
     given: dict[tuple[int, ...], str] = {}
     for key in values:
         if key not in places:
-            kind = "triplet" if per == "triplet" else "pair"
+            kind = {"triplet": "triplet", "atom": "one"}.get(per, "pair")
             raise InputError(
                 f"{label}: {shown(key)} is no {kind} of the species {', '.join(names)}"
             )

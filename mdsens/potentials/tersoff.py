@@ -116,7 +116,8 @@ class BondOrderPotential(FromTripletFile, ThreeBodyPotential):
         # A switch without a width is a step.
         return jnp.clip((r - self.R) / jnp.where(self.D > 0.0, self.D, 1e-100), -1.0, 1.0)
 
-    def _bond_ranges(self) -> Any:
+    def bond_ranges(self) -> Any:
+        """R + D, of each triplet or all, in units of length."""
         return self.R + self.D
 
     @property

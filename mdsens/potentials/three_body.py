@@ -3,6 +3,7 @@
 import abc
 from typing import Any, ClassVar, Self
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -23,15 +24,21 @@ class ThreeBodyPotential(Potential):
     E = sum_i sum_{j != i} bond(r_ij, zeta_ij),
     zeta_ij = sum_{k != i, j} triplet(r_ij, r_ik, cos theta_jik).
 
-    A subclass declares its parameters and gives `bond_energies`, `triplet_terms`, and how far they
-    reach; one that is `coordinated` also `coordination_terms`, whose sum Z_i over the atom's bonds
-    both formulas may depend on. Tables over bonds, of shape (S, S), have the entry [i, j] of an
-    atom of species i with a neighbour of species j; tables over triplets, of shape (S, S, S), the
-    entry [i, j, k] of its bonds to j and k, and [i, j, j] of its bond to j alone.
+    A subclass declares its parameters and gives `bond_energies`, `triplet_terms`, and
+    `bond_ranges`, how far they reach; one that is `coordinated` also `coordination_terms`, of which
+    both formulas may depend on the sum Z_i over the atom's bonds. Tables over bonds, of shape
+    (S, S), have the entry [i, j] of an atom of species i with a neighbour of species j; tables over
+    triplets, of shape (S, S, S), the entry [i, j, k] of its bonds to j and k, and [i, j, j] of its
+    bond to j alone.
+
+    Arguments:
+        species: names of the tables' rows; None where all species are alike.
     """
 
     #: Whether the two formulas depend on a sum over all bonds of the atom.
     coordinated: ClassVar[bool] = False
+
+    species: tuple[str, ...] | None = eqx.field(static=True, kw_only=True, default=None)
 
     @abc.abstractmethod
     def bond_energies(self, r: Float[Array, " C"], zeta: Float[Array, " C"]) -> Float[Array, " C"]:
@@ -96,18 +103,22 @@ class ThreeBodyPotential(Potential):
         raise NotImplementedError(f"{type(self).__name__} gives no at_coordination")
 
     @abc.abstractmethod
-    def _bond_ranges(self) -> Float[Array, "..."]:
-        """How far bonds reach, of shape (), (S, S) or, where it differs by triplet, (S, S, S)."""
+    def bond_ranges(self) -> Float[Array, "..."]:
+        """How far bonds reach, in units of length.
+
+        Returns:
+            Shape (), (S, S) or, where it differs by triplet, (S, S, S).
+        """
 
     @property
     def interaction_range(self) -> Float[Array, ""]:
         """The longest range of a bond, in units of length."""
-        return on_device(in_numpy(self)._bond_ranges().max())
+        return on_device(in_numpy(self).bond_ranges().max())
 
     @property
     def pair_ranges(self) -> Float[Array, "S S"] | None:
         """The range of each pair of species, from either of its ends, in units of length."""
-        return of_both_ends(self._bond_ranges())
+        return of_both_ends(self.bond_ranges())
 
     def site_energies(self, edges: Edges) -> Float[Array, " C"]:
         """Energies of the atom's bonds seen from it, shape (C,), energy."""
@@ -122,7 +133,7 @@ class ThreeBodyPotential(Potential):
         as far as any atom has bonds: lists of edges reach farther than bonds.
         """
         slots = edges.mask.shape[0]
-        reach, distances = self._bond_ranges(), edges.distances
+        reach, distances = self.bond_ranges(), edges.distances
         ranges = of_both_ends(reach)
         if ranges is not None:
             reach = self._chosen(ranges, edges.species[None] * len(ranges) + edges.neighbor_species)

@@ -211,7 +211,8 @@ class Vashishta(FromTripletFile, ThreeBodyPotential):
         inner = jnp.where(bonded, r - self.r0, -1.0)
         return jnp.where(bonded, jnp.exp(self.gamma / inner), 0.0)
 
-    def _bond_ranges(self) -> Any:
+    def bond_ranges(self) -> Any:
+        """The range r0 of the three-body term, in units of length."""
         return self.r0
 
     @property

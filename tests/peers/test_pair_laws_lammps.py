@@ -1,9 +1,20 @@
 """Laws of pairs against LAMMPS: energies, forces and stress of distorted crystals."""
 
+import numpy as np
 import pytest
 from test_lammps import assert_agrees, rattled_crystal
 
-from mdsens.potentials import ZBL, Buckingham, DampedShiftedCoulomb, Mie, Yukawa, pair_laws
+from mdsens.potentials import (
+    ZBL,
+    Buckingham,
+    DampedShiftedCoulomb,
+    GaussianCore,
+    InversePower,
+    Mie,
+    SoftSphere,
+    Yukawa,
+    pair_laws,
+)
 
 #: That of LAMMPS's units metal, which has eight digits.
 COULOMB = 14.399645
@@ -21,6 +32,24 @@ LAWS = {
     "yukawa": (
         Yukawa(2.0, 0.7, 8.5, "shifted"), None,
         ["pair_style yukawa 0.7 8.5", "pair_modify shift yes", "pair_coeff 1 1 2.0"],
+    ),
+    # As the documentation says what is which.
+    "gauss": (
+        GaussianCore(0.8, 2.0, 8.5, "none"), None,
+        ["pair_style gauss 8.5", "pair_coeff 1 1 -0.8 0.25"],
+    ),
+    "harmonic repulsion": (
+        SoftSphere(4.0, 2 * 0.3 * 4.0**2), None,
+        ["pair_style harmonic/cut", "pair_coeff 1 1 0.3 4.0"],
+    ),
+    "9-6": (
+        Mie(0.01, 3.8 * (2 / 3) ** (1 / 3), 9, 6, 8.5, "shifted"), None,
+        ["pair_style lj/class2 8.5", "pair_modify shift yes", "pair_coeff 1 1 0.01 3.8"],
+    ),
+    "born": (
+        Buckingham(0.2 * np.exp(2.0 / 0.3), 0.3, 70.0, 8.5, "none")
+        + InversePower(90.0, 1.0, 8, 8.5, "none"), None,
+        ["pair_style born 8.5", "pair_coeff 1 1 0.2 0.3 2.0 70.0 90.0"],
     ),
     "zbl": (
         COULOMB / pair_laws.COULOMB * ZBL([18.0, 36.0], 6.0, ALLOY, onset=4.0), "Kr",

@@ -13,9 +13,11 @@ from mdsens.potentials import (
     ZBL,
     Buckingham,
     DampedShiftedCoulomb,
+    GaussianCore,
     InversePower,
     LennardJones,
     Mie,
+    Spring,
     Yukawa,
 )
 from mdsens.testing import check_potential
@@ -29,6 +31,9 @@ LAWS = {
     "buckingham": (Buckingham(900.0, 0.3, 20.0, 3.0, "none"),
                    lambda r: 900.0 * np.exp(-r / 0.3) - 20.0 / r**6),
     "yukawa": (Yukawa(-2.0, 0.7, 3.0, "none"), lambda r: -2.0 * np.exp(-0.7 * r) / r),
+    "gaussian core": (GaussianCore(0.8, 1.2, "2.5 sigma", "none"),
+                      lambda r: 0.8 * np.exp(-((r / 1.2) ** 2))),
+    "spring": (Spring(5.0, 1.2, 3.0, "none"), lambda r: 2.5 * (r - 1.2) ** 2),
     "inverse power": (InversePower(0.4, 1.2, 9.0, 3.0, "none"), lambda r: 0.4 * (1.2 / r) ** 9),
 }  # fmt: skip
 
@@ -157,6 +162,8 @@ def test_every_law_is_a_potential(name):
     (lambda: ZBL([14.0, 6.0], 2.5), "species"),
     (lambda: DampedShiftedCoulomb(1.0, -0.2, 2.5), "alpha"),
     (lambda: InversePower(1.0, 1.0, 9.0, -2.5), "cutoff"),
+    (lambda: GaussianCore(1.0, 0.0, 2.5), "sigma"),
+    (lambda: Spring(1.0, 1.0, "0.9 r0"), "not above r0"),
 ])  # fmt: skip
 def test_what_is_no_law_is_refused(attempt, wrong):
     with pytest.raises(mdsens.InputError, match=wrong):
