@@ -40,6 +40,8 @@ STUDY = {
     "relaxation": {"method": "lbfgs", "fmax": 1e-8},
     "sensitivity": {"observables": ["energy", "distance(0,1)"]},
 }
+#: Of files of potentials.
+FILE_ENDINGS = (".sw", ".tersoff", ".edip", ".vashishta", ".adp")
 #: An entry of a file of Tersoff's potential, for one triplet.
 TRIPLET = "Si Si Si 3 1 1.3258 4.8381 2.0417 0 22.956\n 0.33675 1.3258 95.373 3 0.2 3.2394 3264.7\n"
 ARGON = "4\nargon\nAr 0 0 0\nAr 3.7 0 0\nAr 0 3.7 0\nAr 0 0 3.7\n"
@@ -205,6 +207,17 @@ TABLE = {
             ("pair.tersoff", TRIPLET + TRIPLET.replace("Si Si Si", "C C C"), "Si Si C", "line 3"),
             ("tolerant.sw", "Si Si Si 2 2 2 20 1 0 7 1 4 0 0.1\n", "tol", "0"),
             ("powers.sw", "Si Si Si 2 2 2 20 1 0 7 1 4 5 0\n", "p", "q"),
+            ("short.edip", "Si Si Si 7.9 1.5 3.1 2.5\n", "line 1", "7 words", "17 numbers"),
+            (
+                "ends.edip",
+                "Si Si Si 7.9 1.5 2.5 3.1 3 0 0.2\n 1 1 0.7 1.2 0.6 312 0 32 0.3 0.7\n",
+                "c = 3.1",
+                "a = 2.5",
+            ),
+            ("letter.vashishta", "Si Si Si 1 7 1 1 4 0 4 0 six\n 0 0 0 0 0\n", "line 1", "'six'"),
+            ("range.vashishta", "Si Si Si 1 7 1 1 4 0 4 0 0 0 0 0 0 0\n", "rc", "0"),
+            ("empty.adp", "", "line 1", "header"),
+            ("grid.adp", "a\nb\nc\n1 Ni\n5 0.1 5 0.1\n", "line 5", "cutoff"),
         ),
     ],
     "Potentials": _python(
@@ -737,7 +750,7 @@ def _said(bad: BadInput) -> str:
             bad.given if isinstance(bad.given, bytes) else bad.given.encode()
         )
         # A potential's file, or a structure's.
-        reads = from_file if bad.name.endswith((".sw", ".tersoff")) else mdsens.read
+        reads = from_file if bad.name.endswith(FILE_ENDINGS) else mdsens.read
         reads(bad.name)
     raise AssertionError(f"{bad.given!r} is taken")
 

@@ -1,7 +1,9 @@
 """Energies as functions of edges; one file per family."""
 
+from mdsens.potentials.adp import ADP
 from mdsens.potentials.combined import PotentialSum, ScaledPotential
 from mdsens.potentials.eam import EAM
+from mdsens.potentials.edip import EDIP
 from mdsens.potentials.embedded_atom import (
     EmbeddedAtomPotential,
     EmbeddingPotential,
@@ -33,14 +35,17 @@ from mdsens.potentials.stillinger_weber_triplets import StillingerWeberTriplets
 from mdsens.potentials.structure_potential import StructurePotential
 from mdsens.potentials.tersoff import BondOrderPotential, Tersoff, TersoffMod, TersoffZBL
 from mdsens.potentials.three_body import ThreeBodyPotential
+from mdsens.potentials.vashishta import Vashishta
 from mdsens.potentials.zhou import ZhouEAM
 
 #: What a study file calls each potential.
 BY_NAME: dict[str, type[Potential]] = {
+    "adp": ADP,
     "buckingham": Buckingham,
     "damped-shifted-coulomb": DampedShiftedCoulomb,
     "inverse-power": InversePower,
     "eam": EAM,
+    "edip": EDIP,
     "finnis-sinclair": FinnisSinclair,
     "gaussian-core": GaussianCore,
     "gupta": Gupta,
@@ -55,6 +60,7 @@ BY_NAME: dict[str, type[Potential]] = {
     "tersoff": Tersoff,
     "tersoff-mod": TersoffMod,
     "tersoff-zbl": TersoffZBL,
+    "vashishta": Vashishta,
     "wca": WCA,
     "yukawa": Yukawa,
     "zbl": ZBL,
@@ -62,8 +68,10 @@ BY_NAME: dict[str, type[Potential]] = {
 }
 
 __all__ = [
+    "ADP",
     "BY_NAME",
     "EAM",
+    "EDIP",
     "WCA",
     "ZBL",
     "BondOrderPotential",
@@ -94,6 +102,7 @@ __all__ = [
     "TersoffZBL",
     "ThreeBodyPotential",
     "TruncatedPairPotential",
+    "Vashishta",
     "Yukawa",
     "ZhouEAM",
     "from_file",

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -24,9 +24,6 @@ from mdsens.potentials.files import (
 )
 from mdsens.potentials.parameters import Parameter, parameter
 from mdsens.values import boolean, choice, distinct_names, is_traced
-
-#: Tables of knots and the dimensions of their entries.
-TABLES = {"r_phi": "energy*length", "rho": "1", "F": "energy"}
 
 
 class EAM(EmbeddingPotential):
@@ -65,6 +62,14 @@ class EAM(EmbeddingPotential):
     M. S. Daw, M. I. Baskes, Phys. Rev. B 29, 6443 (1984); M. W. Finnis, J. E. Sinclair, Phil. Mag.
     A 50, 45 (1984).
     """
+
+    #: Tables of knots and the dimensions of their entries; those of pairs in either order.
+    tables: ClassVar[dict[str, str]] = {"r_phi": "energy*length", "rho": "1", "F": "energy"}
+    tables_of_pairs: ClassVar[tuple[str, ...]] = ("r_phi",)
+    #: Factors, as arguments after the tables.
+    scales: ClassVar[tuple[str, ...]] = (
+        "pair_scale", "density_scale", "embedding_scale", "length_scale",
+    )  # fmt: skip
 
     pair_scale: Parameter = parameter("1")
     density_scale: Parameter = parameter("1", per="species")
@@ -150,17 +155,26 @@ class EAM(EmbeddingPotential):
             InputError: another ending, or the file cannot be written.
         """
         path = path_of(path, "path")
-        ending = ".fs" if self.rho.ndim == 3 else ".alloy"
-        if path.suffix != ending:
-            raise InputError(f"path = {str(path)!r}: the allowed ending is {ending}")
+        if path.suffix != self._ending:
+            raise InputError(f"path = {str(path)!r}: the allowed ending is {self._ending}")
         if is_traced(self):
-            raise InputError("EAM is being traced: write it outside jit, grad and vmap")
+            label = type(self).__name__
+            raise InputError(f"{label} is being traced: write it outside jit, grad and vmap")
+        write_embedded_atom_file(path, self._scaled_tables())
+
+    @property
+    def _ending(self) -> str:
+        """Of the files that are written."""
+        return ".fs" if self.rho.ndim == 3 else ".alloy"
+
+    def _scaled_tables(self) -> EmbeddedAtomTables:
+        """The tables with the factors."""
         length, count = float(self.length_scale), len(self.species)
         pair = np.broadcast_to(self.pair_scale, (count, count))
         density = np.broadcast_to(self._of_species(self.density_scale), (count,))
         embedding = np.broadcast_to(self._of_species(self.embedding_scale), (count,))
         tables = self._tables()
-        changed = dataclasses.replace(
+        return dataclasses.replace(
             tables,
             spacing=length * tables.spacing,
             cutoff=length * tables.cutoff,
@@ -168,7 +182,6 @@ class EAM(EmbeddingPotential):
             rho=density.reshape(-1, *[1] * (tables.rho.ndim - 1)) * tables.rho,
             F=embedding[:, None] * tables.F,
         )
-        write_embedded_atom_file(path, changed)
 
     def _tables(self) -> EmbeddedAtomTables:
         """The tables as they are, without the factors."""
@@ -259,14 +272,14 @@ class EAM(EmbeddingPotential):
     def parameter_dimension(self, name: str) -> str:
         """Physical dimension of a parameter, e.g. ``"energy"``."""
         field = self._entry(name)[0]
-        return TABLES[field] if field in TABLES else super().parameter_dimension(name)
+        return self.tables[field] if field in self.tables else super().parameter_dimension(name)
 
     def _entries(self) -> dict[str, tuple[str, tuple[int, ...]]]:
         entries = super()._entries()
-        for field in TABLES if self.knots else ():
+        for field in self.tables if self.knots else ():
             shape = getattr(self, field).shape
             for rows in np.ndindex(shape[:-1]):
-                if field == "r_phi" and rows[0] > rows[1]:
+                if field in self.tables_of_pairs and rows[0] > rows[1]:
                     continue
                 label = "-".join(self.species[row] for row in rows)
                 for knot in range(shape[-1]):
@@ -274,17 +287,17 @@ class EAM(EmbeddingPotential):
         return entries
 
     def _places(self, field: str, index: tuple[int, ...]) -> set[tuple[int, ...]]:
-        if field == "r_phi":
+        if field in self.tables_of_pairs:
             return {index, (index[1], index[0], index[2])}
-        return {index} if field in TABLES else super()._places(field, index)
+        return {index} if field in self.tables else super()._places(field, index)
 
     def described_parameters(self, units: str = "ase") -> list[tuple[str, str]]:
         """Names of parameters, but for knots, with values; the cutoff; what the file says."""
         if self.knots:
-            scales = (self.pair_scale, self.density_scale, self.embedding_scale, self.length_scale)
-            return EAM(self._tables(), *scales).described_parameters(units)
+            scales = {name: getattr(self, name) for name in self.scales}
+            return type(self)(self._tables(), **scales).described_parameters(units)
         described = super().described_parameters(units)
-        left_out = ("comments", "atoms", "spacing", "density_spacing", "knots", *TABLES)
+        left_out = ("comments", "atoms", "spacing", "density_spacing", "knots", *self.tables)
         kept = [(name, text) for name, text in described if name.split("[")[0] not in left_out]
         return kept + [("file", line) for line in self.comments if line.strip("# ")]
 

@@ -6,22 +6,28 @@ from typing import Any
 
 from mdsens.errors import InputError
 from mdsens.files import path_of
+from mdsens.potentials.adp import ADP
 from mdsens.potentials.eam import EAM
+from mdsens.potentials.edip import EDIP
 from mdsens.potentials.potential import Potential
 from mdsens.potentials.stillinger_weber import StillingerWeber
 from mdsens.potentials.tersoff import Tersoff, TersoffMod, TersoffZBL
+from mdsens.potentials.vashishta import Vashishta
 from mdsens.values import nearest, shown
 
 #: Which class reads files of each ending.
 BY_ENDING: dict[str, Any] = {
+    ".adp": ADP,
     ".eam": EAM,
     ".eam.alloy": EAM,
     ".eam.fs": EAM,
+    ".edip": EDIP,
     ".sw": StillingerWeber,
     ".tersoff": Tersoff,
     ".tersoff.mod": TersoffMod,
     ".tersoff.modc": TersoffMod,
     ".tersoff.zbl": TersoffZBL,
+    ".vashishta": Vashishta,
 }
 
 

@@ -144,6 +144,35 @@ def potential_file(table: Mapping[str, Any], folder: Path, key: str = "potential
     return find_file(table["file"], folder, f"{key}.file") if "file" in table else None
 
 
+def potential_files(
+    table: Mapping[str, Any], folder: Path, key: str = "potential"
+) -> dict[tuple[str, ...], Path]:
+    """The files that a study's potential and its parts are read from.
+
+    Arguments:
+        table: the study's table ``potential``.
+        folder: the study's folder, from which a file's path is taken.
+        key: path of the table in the study.
+
+    Returns:
+        Their paths by the names that lead to a part of a sum; by none of a potential that is no
+        sum.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    parts = table.get("parts")
+    if table.get("type") != SUM or not isinstance(parts, Mapping):
+        found = potential_file(table, folder, key)
+        return {} if found is None else {(): found}
+    return {
+        (name, *below): path
+        for name, part in parts.items()
+        if isinstance(part, Mapping)
+        for below, path in potential_files(part, folder, f"{key}.parts.{name}").items()
+    }
+
+
 def build_potential(
     table: Mapping[str, Any], units: str, folder: Path, key: str = "potential"
 ) -> Potential:

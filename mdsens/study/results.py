@@ -225,10 +225,23 @@ def copy_inputs(folder: Path, study: Study) -> None:
         if source is not None and name is not None:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, folder / name)
-    potential = study.potential_file
-    if potential is not None:
-        (folder / INPUT_FOLDER).mkdir(exist_ok=True)
-        shutil.copyfile(potential, folder / INPUT_FOLDER / potential.name)
+    for part, source in study.potential_files.items():
+        kept = folder / potential_name(part, source)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, kept)
+
+
+def potential_name(part: tuple[str, ...], source: Path) -> str:
+    """Where in the results a potential's file is kept.
+
+    Arguments:
+        part: names that lead to a part of a sum; none of a potential that is no sum.
+        source: the file.
+
+    Returns:
+        E.g. ``"input/core/Cu.eam"``.
+    """
+    return "/".join([INPUT_FOLDER, *part, source.name])
 
 
 def input_name(structure: StudyStructure) -> str | None:
@@ -260,9 +273,7 @@ def possible_files(study: Study) -> list[str]:
         names += [of_structure(name, structure.name) for name in (STRUCTURE_NAME, HISTORY_NAME)]
         name = input_name(structure)
         names += [] if name is None else [name]
-    if study.potential_file is not None:
-        names.append(f"{INPUT_FOLDER}/{study.potential_file.name}")
-    return names
+    return names + [potential_name(*kept) for kept in study.potential_files.items()]
 
 
 def _as_run(study: Study) -> dict[str, Any]:
@@ -277,10 +288,18 @@ def _as_run(study: Study) -> dict[str, Any]:
             table["structures"] = {**table["structures"], structure.name: own}
         else:
             table["structure"] = {**table["structure"], "file": name}
-    if study.potential_file is not None:
-        kept = f"{INPUT_FOLDER}/{study.potential_file.name}"
-        table["potential"] = {**table["potential"], "file": kept}
+    for part, source in study.potential_files.items():
+        table["potential"] = _with_file(table["potential"], part, potential_name(part, source))
     return table
+
+
+def _with_file(table: Mapping[str, Any], part: tuple[str, ...], file: str) -> dict[str, Any]:
+    """The table of a potential with another file for a part of it."""
+    if not part:
+        return {**table, "file": file}
+    first, *rest = part
+    changed = _with_file(table["parts"][first], tuple(rest), file)
+    return {**table, "parts": {**table["parts"], first: changed}}
 
 
 def structure_with_vectors(sensitivity: Sensitivity, like: ase.Atoms | None = None) -> ase.Atoms:

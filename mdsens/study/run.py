@@ -108,7 +108,7 @@ def run_study(
     names = [*possible_files(study), *possible_figures(study.structures, study.parameters)]
     inputs = [study.folder / FILE_NAME]
     read = [structure.structure_file for structure in study.structures.values()]
-    inputs += [path for path in (*read, study.potential_file) if path is not None]
+    inputs += [path for path in (*read, *study.potential_files.values()) if path is not None]
     with output_folder(target, names, inputs) as folder, CompilationClock() as compilation:
         begin = time.perf_counter()
         # First, so that they are what was run, whatever becomes of them meanwhile.

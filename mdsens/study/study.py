@@ -29,7 +29,7 @@ from mdsens.sensitivities.variables import expanded_names, kind_of
 from mdsens.study.build import (
     build_potential,
     build_system,
-    potential_file,
+    potential_files,
     quantity,
     structure_file,
 )
@@ -196,9 +196,9 @@ class Study:
     ensemble_parameter: str | None = None
 
     @functools.cached_property
-    def potential_file(self) -> Path | None:
-        """The file that the potential is read from; None where its parameters are in the study."""
-        return potential_file(self.file.potential, self.folder)
+    def potential_files(self) -> dict[tuple[str, ...], Path]:
+        """The files that the potential is read from, by names of parts where it is a sum."""
+        return potential_files(self.file.potential, self.folder)
 
     @property
     def only(self) -> StudyStructure:

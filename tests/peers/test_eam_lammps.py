@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from mdsens import System, mechanics
-from mdsens.potentials import EAM
-from mdsens.potentials.files.embedded_atom_files import STYLES
+from mdsens.potentials import EAM, from_file
+from mdsens.potentials.files.embedded_atom_files import STYLES as EAM_STYLES
 
 pytestmark = [pytest.mark.peer, pytest.mark.xdist_group("lammps")]
+#: LAMMPS's pair_style for each ending.
+STYLES = EAM_STYLES | {".adp": "adp"}
 #: For tables; what is found is near 1e-13.
 TOLERANCE = 1e-10
 #: LAMMPS's own factor from eV/Angstrom^3 to bar in units metal.
@@ -97,12 +99,13 @@ def assert_agrees(found, expected):
         ("Cu_mishin1.eam.alloy", ["Cu"], 3.6, "fcc"),
         ("NiAlH_jea.eam.alloy", ["H", "Ni", "Al"], 3.8, "fcc"),
         ("FeP_mm.eam.fs", ["P", "Fe"], 2.9, "bcc"),
+        ("AlCu.adp", ["Cu", "Al"], 3.8, "fcc"),
     ],
-    ids=["funcfl", "setfl", "three elements in another order", "Finnis-Sinclair"],
+    ids=["funcfl", "setfl", "three elements in another order", "Finnis-Sinclair", "angular"],
 )
 def test_a_file_gives_what_it_gives_in_lammps(lammps, folder, file, elements, lattice, structure):
     atoms = distorted(elements, lattice, structure)
-    potential = EAM.from_file(folder / file, elements)
+    potential = from_file(folder / file, elements)
     style = STYLES[Path(file).suffix]
     expected = by_lammps(lammps, atoms, folder / file, elements, style)
     assert_agrees(by_mdsens(potential, atoms), expected)
@@ -118,28 +121,30 @@ def test_densities_far_from_those_of_the_crystal(lammps, folder, density):
     assert_agrees(by_mdsens(EAM.from_file(path, elements), atoms), expected)
 
 
-@pytest.mark.parametrize("file", ["Cu_u3.eam", "FeP_mm.eam.fs"])
+@pytest.mark.parametrize("file", ["Cu_u3.eam", "FeP_mm.eam.fs", "AlCu.adp"])
 def test_lammps_reads_what_is_written_with_changed_parameters(lammps, folder, tmp_path, file):
-    potential = EAM.from_file(folder / file)
+    potential = from_file(folder / file)
     elements = list(potential.species)
     changes = {name: 0.9 + 0.02 * k for k, name in enumerate(potential.parameter_names)}
     potential = potential.with_parameters(changes)
-    ending = ".eam.fs" if file.endswith("fs") else ".eam.alloy"
+    ending = {".eam": ".eam.alloy"}.get(Path(file).suffix, Path(file).suffix)
     written = tmp_path / f"changed{ending}"
     potential.to_file(written)
     atoms = distorted(elements, 3.2)
     expected = by_lammps(lammps, atoms, written, elements, STYLES[written.suffix])
     assert_agrees(by_mdsens(potential, atoms), expected)
-    assert_agrees(by_mdsens(EAM.from_file(written), atoms), by_mdsens(potential, atoms))
+    again = type(potential).from_file(written)
+    assert again.comments[: len(potential.comments)] == potential.comments
+    assert_agrees(by_mdsens(again, atoms), by_mdsens(potential, atoms))
 
 
 @pytest.mark.slow
 def test_every_file_of_lammps_is_read_and_gives_the_same(lammps, folder):
-    paths = [path for path in sorted(folder.iterdir()) if ".eam" in path.suffixes]
+    paths = [path for path in sorted(folder.iterdir()) if {".eam", ".adp"} & set(path.suffixes)]
     paths = [path for path in paths if path.suffix in STYLES]
-    assert len(paths) > 25
+    assert len(paths) > 27
     for path in paths:
-        potential = EAM.from_file(path)
+        potential = from_file(path)
         elements = list(potential.species)
         atoms = distorted(elements, 3.9)
         expected = by_lammps(lammps, atoms, path, elements, STYLES[path.suffix])

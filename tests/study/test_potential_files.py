@@ -5,7 +5,8 @@ import pytest
 
 from mdsens.errors import InputError
 from mdsens.study import load_study
-from mdsens.study.results import copy_inputs, possible_files
+from mdsens.study.results import _as_run, copy_inputs, possible_files
+from mdsens.study.toml import to_toml
 
 KNOTS = 9
 
@@ -29,11 +30,34 @@ def study(tmp_path):
 def test_a_file_is_found_beside_the_study_and_kept_with_the_results(study, tmp_path):
     loaded = load_study(study)
     assert loaded.potential.parameters["pair_scale[Cu-Cu]"] == 1.5
-    assert loaded.potential_file == study / "mine.alloy"
+    assert loaded.potential_files == {(): study / "mine.alloy"}
     assert "input/mine.alloy" in possible_files(loaded)
     copy_inputs(tmp_path / "results", loaded)
     kept = tmp_path / "results" / "input" / "mine.alloy"
     assert kept.read_bytes() == (study / "mine.alloy").read_bytes()
+
+
+def test_the_files_of_a_sum_are_kept_by_the_names_of_its_parts(study, tmp_path):
+    text = (study / "study.toml").read_text()
+    parts = '[potential]\ntype = "sum"\n'
+    for name, scale in (("inner", 1.5), ("outer", 0.25)):
+        (study / name).mkdir()
+        (study / name / "mine.alloy").write_bytes((study / "mine.alloy").read_bytes())
+        parts += f'[potential.parts.{name}]\ntype = "eam"\nfile = "{name}/mine.alloy"\n'
+        parts += f"pair_scale = {scale}\n"
+    parts += '[potential.parts.pair]\ntype = "morse"\nepsilon = 0.1\nalpha = 1.4\nr0 = 2.5\n'
+    (study / "study.toml").write_text(text.partition("[potential]")[0] + parts + "cutoff = 5.0\n")
+    loaded, results = load_study(study), tmp_path / "results"
+    copy_inputs(results, loaded)
+    for name in ("inner", "outer"):
+        assert f"input/{name}/mine.alloy" in possible_files(loaded)
+        assert (results / "input" / name / "mine.alloy").is_file()
+    (results / "study.toml").write_text(to_toml(_as_run(loaded)))
+    again = load_study(results)
+    assert again.potential.parameters == loaded.potential.parameters
+    assert set(again.potential_files.values()) == {
+        results / "input" / name / "mine.alloy" for name in ("inner", "outer")
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Readers and writers of the files that potentials come in."""
 
 from mdsens.potentials.files.embedded_atom_files import (
+    ANGULAR_STYLE,
     STYLES,
     EmbeddedAtomTables,
     read_embedded_atom_file,
@@ -10,6 +11,7 @@ from mdsens.potentials.files.find import find_file
 from mdsens.potentials.files.triplets import FromTripletFile, TripletFile, read_triplets
 
 __all__ = [
+    "ANGULAR_STYLE",
     "STYLES",
     "EmbeddedAtomTables",
     "FromTripletFile",

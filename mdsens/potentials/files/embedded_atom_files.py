@@ -1,7 +1,9 @@
 """Tables of embedded-atom potentials in the formats of DYNAMO that LAMMPS reads.
 
 funcfl holds the functions of one element, setfl those of several, and the Finnis-Sinclair variant
-of setfl a density for each ordered pair of elements: https://docs.lammps.org/pair_eam.html.
+of setfl a density for each ordered pair of elements: https://docs.lammps.org/pair_eam.html. Files
+of angular-dependent potentials are setfl with two more functions of each pair at their end:
+https://docs.lammps.org/pair_adp.html.
 """
 
 import dataclasses
@@ -22,6 +24,8 @@ from mdsens.values import shown
 
 #: Styles of LAMMPS by the ending of a file's name.
 STYLES = {".eam": "eam", ".alloy": "eam/alloy", ".fs": "eam/fs"}
+#: The one that adds functions of angles.
+ANGULAR_STYLE = "adp"
 #: The longest file that is read, bytes, and the most knots that a table may have.
 LONGEST_FILE, MOST_KNOTS = 1 << 28, 10_000_000
 #: From the squared effective charge of funcfl to r phi, eV Angstrom: Hartree times Bohr radius as
@@ -45,6 +49,9 @@ class EmbeddedAtomTables:
         rho: density that an element adds at another: (S, n) where the other does not matter, else
             (S, S, n), the source first.
         F: energy of embedding over density, energy.
+        u: what a pair adds to the dipole of either, root of energy over length; None: there is
+            no such function.
+        w: what it adds to the quadrupoles, root of energy over length squared; None as of u.
     """
 
     elements: tuple[str, ...]
@@ -56,6 +63,8 @@ class EmbeddedAtomTables:
     r_phi: Float[np.ndarray, "S S n"]
     rho: Float[np.ndarray, "S n"] | Float[np.ndarray, "S S n"]
     F: Float[np.ndarray, "S m"]
+    u: Float[np.ndarray, "S S n"] | None = None
+    w: Float[np.ndarray, "S S n"] | None = None
 
     def of(self, elements: tuple[str, ...], label: str) -> "EmbeddedAtomTables":
         """The tables of some elements, in their order.
@@ -82,16 +91,18 @@ class EmbeddedAtomTables:
             r_phi=self.r_phi[pairs],
             rho=self.rho[pairs] if self.rho.ndim == 3 else self.rho[rows],
             F=self.F[rows],
+            u=None if self.u is None else self.u[pairs],
+            w=None if self.w is None else self.w[pairs],
         )
 
 
 def read_embedded_atom_file(path: Path, style: str | None = None) -> EmbeddedAtomTables:
-    """Read a file of one of the `STYLES`.
+    """Read a file of one of the `STYLES`, or of the `ANGULAR_STYLE`.
 
     Arguments:
         path: the file.
-        style: ``"eam"`` (funcfl), ``"eam/alloy"`` (setfl) or ``"eam/fs"``; by the ending of the
-            file's name by default.
+        style: ``"eam"`` (funcfl), ``"eam/alloy"`` (setfl), ``"eam/fs"`` or ``"adp"``; by the
+            ending of the file's name by default, which never is the last.
 
     Returns:
         The tables, in eV and Angstrom whatever the file's units are.
@@ -108,7 +119,7 @@ def read_embedded_atom_file(path: Path, style: str | None = None) -> EmbeddedAto
             )
         style = STYLES[path.suffix]
     lines = _Lines(path)
-    tables = _funcfl(lines) if style == "eam" else _setfl(lines, style == "eam/fs")
+    tables = _funcfl(lines) if style == "eam" else _setfl(lines, style)
     lines.require_end()
     energy, length = (size_of_lammps_unit(name, lines.units) for name in ("energy", "length"))
     return dataclasses.replace(
@@ -117,6 +128,8 @@ def read_embedded_atom_file(path: Path, style: str | None = None) -> EmbeddedAto
         cutoff=length * tables.cutoff,
         r_phi=energy * length * tables.r_phi,
         F=energy * tables.F,
+        u=None if tables.u is None else energy**0.5 / length * tables.u,
+        w=None if tables.w is None else energy**0.5 / length**2 * tables.w,
     )
 
 
@@ -247,7 +260,7 @@ def _funcfl(lines: _Lines) -> EmbeddedAtomTables:
     )  # fmt: skip
 
 
-def _setfl(lines: _Lines, by_pair: bool) -> EmbeddedAtomTables:
+def _setfl(lines: _Lines, style: str) -> EmbeddedAtomTables:
     comments = tuple(lines.comment() for _ in range(3))
     words = lines.words("its elements do")
     elements = tuple(words[1:])
@@ -259,25 +272,30 @@ def _setfl(lines: _Lines, by_pair: bool) -> EmbeddedAtomTables:
     for name in elements:
         atoms.append(_atom(lines))
         embedding.append(lines.table(nrho, f"F(rho) of {name}"))
-        if by_pair:
+        if style == "eam/fs":
             densities.append(
                 np.array([lines.table(nr, f"rho(r) of {name} at {other}") for other in elements])
             )
         else:
             densities.append(lines.table(nr, f"rho(r) of {name}"))
-    r_phi = np.zeros((count, count, nr))
-    for i, first in enumerate(elements):
-        for j in range(i + 1):
-            pair = lines.table(nr, f"r phi(r) of {first}-{elements[j]}")
-            r_phi[i, j] = r_phi[j, i] = pair
+
+    def of_pairs(what: str) -> Float[np.ndarray, "S S n"]:
+        found = np.zeros((count, count, nr))
+        for i, first in enumerate(elements):
+            for j in range(i + 1):
+                found[i, j] = found[j, i] = lines.table(nr, f"{what} of {first}-{elements[j]}")
+        return found
+
+    r_phi = of_pairs("r phi(r)")
+    angular = [of_pairs(what) for what in ("u(r)", "w(r)") if style == ANGULAR_STYLE]
     return EmbeddedAtomTables(
         elements, comments, tuple(atoms), dr, drho, cutoff,
-        r_phi, np.array(densities), np.array(embedding),
+        r_phi, np.array(densities), np.array(embedding), *angular,
     )  # fmt: skip
 
 
 def write_embedded_atom_file(path: Path, tables: EmbeddedAtomTables) -> None:
-    """Write setfl, or its Finnis-Sinclair variant where densities are those of pairs.
+    """Write setfl: with densities of pairs its Finnis-Sinclair variant, with u and w that of ADP.
 
     Arguments:
         path: the file; one that is there is replaced.
@@ -303,6 +321,9 @@ def _lines_of(tables: EmbeddedAtomTables) -> Iterator[str]:
         yield atom
         yield from map(repr, tables.F[row].tolist())
         yield from map(repr, tables.rho[row].ravel().tolist())
-    for row in range(len(tables.elements)):
-        for column in range(row + 1):
-            yield from map(repr, tables.r_phi[row, column].tolist())
+    for table in (tables.r_phi, tables.u, tables.w):
+        if table is None:
+            continue
+        for row in range(len(tables.elements)):
+            for column in range(row + 1):
+                yield from map(repr, table[row, column].tolist())

@@ -154,12 +154,7 @@ class FromTripletFile:
         file = read_triplets(path, len(layout))
         chosen = _chosen(elements, file)
         tables = _tables(file, tuple(chosen.values()), layout)
-        dimensions = {field.name: field.metadata["dimension"] for field in parameter_fields(cls)}
-        in_metal = {
-            column: table * size_of_lammps_unit(dimensions.get(column, "1"), file.units)
-            for column, table in tables.items()
-        }
-        arguments = cls._tables_to_arguments(in_metal, file.name)
+        arguments = cls._tables_to_arguments(cls._in_metal_units(tables, file), file.name)
         arguments |= {"species": tuple(chosen), "header": in_metal_units(file.header) or None}
         try:
             return cls(**arguments)
@@ -209,6 +204,17 @@ class FromTripletFile:
             if name.endswith(ending) or len(cls.layouts) == 1:
                 return layout
         raise InputError(f"path = {shown(name)}: allowed endings are {', '.join(cls.layouts)}")
+
+    @classmethod
+    def _in_metal_units(
+        cls, tables: dict[str, np.ndarray], file: TripletFile
+    ) -> dict[str, np.ndarray]:
+        """Columns as tables over triplets, in eV and Angstrom."""
+        dimensions = {field.name: field.metadata["dimension"] for field in parameter_fields(cls)}
+        return {
+            column: table * size_of_lammps_unit(dimensions.get(column, "1"), file.units)
+            for column, table in tables.items()
+        }
 
     @classmethod
     def _tables_to_arguments(cls, tables: dict[str, np.ndarray], name: str) -> dict[str, Any]:
