@@ -135,6 +135,7 @@ def test_tables_in_other_units_are_those_in_metal_ones(potential, tmp_path):
     assert "UNITS: metal" in found.comments[0]
 
 
+@pytest.mark.slow
 def test_sensitivities_are_those_of_relaxing_again(potential):
     atoms = ase.build.bulk("CuAg", "rocksalt", 4.4)
     options = {"cell": "isotropic", "fmax": 1e-11, "method": "lbfgs"}

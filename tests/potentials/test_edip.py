@@ -108,6 +108,7 @@ def test_an_atom_alone_and_a_pair_at_the_end_of_the_range_have_no_energy():
         assert np.all(np.asarray(forces) == 0.0)
 
 
+@pytest.mark.slow
 def test_sensitivities_are_those_of_relaxing_again():
     potential = EDIP(**NUMBERS | {"c": 2.2})
     system = System.from_ase(ase.build.bulk("Si", "diamond", 5.4))

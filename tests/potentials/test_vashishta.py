@@ -126,6 +126,7 @@ def test_the_force_of_a_pair_goes_to_zero_at_the_range():
         assert np.abs(np.asarray(forces)).max() <= force
 
 
+@pytest.mark.slow
 def test_sensitivities_are_those_of_relaxing_again():
     potential = mixture()
     system = System.from_ase(ase.build.bulk("SiO", "zincblende", 3.9))
