@@ -26,6 +26,8 @@ from mdsens.values import nearest, shown
 SAMPLED = ("random", "latin-hypercube")
 #: Keys that hold whole numbers, in whose ranges there are no others.
 WHOLE = ("seed", "seeds", "steps", "max_steps", "points", "count")
+#: What is the same in all runs.
+NOT_SWEPT = ("name", "description", "units", "verify", "sweep")
 #: Keys whose values may be a pattern of files.
 FILE_KEY = "file"
 #: A number, and the unit behind it.
@@ -225,7 +227,7 @@ def _swept_key(
     """A swept key with its values; with the ends of its range where that is sampled."""
     parts = key_parts(key)
     where = f"sweep.{shown(key)}"
-    known = [name for name in StudyFile.model_fields if name not in ("name", "units", "sweep")]
+    known = [name for name in StudyFile.model_fields if name not in NOT_SWEPT]
     if len(parts) < 2 or parts[0] not in known:
         first = parts[0] if parts else key
         raise InputError(
@@ -292,7 +294,9 @@ def _of_range(value: dict[str, Any], where: str, name: str, mode: str) -> tuple[
                 "is sweep.samples; leave count out"
             )
         return value["from"], value["to"]
-    count = value.get("count")
+    if "count" not in value:
+        raise InputError(f"{where}.count is missing: give the number of values")
+    count = value["count"]
     if isinstance(count, bool) or not isinstance(count, int) or not 2 <= count <= MOST_RUNS:
         raise InputError(
             f"{where}.count = {shown(count)}: give the number of values, from 2 to {MOST_RUNS:,}"

@@ -96,8 +96,9 @@ def run_sweep(
     """
     say = report or (lambda _: None)
     first = study_of(sweep.text_of(0))
-    for text in sweep.each_value():
-        study_of(text)
+    for study in map(study_of, sweep.each_value()):
+        # That each file is there shows when it is asked for.
+        _ = [structure.structure_file for structure in study.structures.values()]
     target = default_folder(first.name) if out is None else path_of(out, "output folder")
     if (target / RESULTS_NAME).is_file() and not (target / SWEEP_NAME).is_file():
         raise InputError(
