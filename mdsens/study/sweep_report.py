@@ -105,14 +105,14 @@ def _page(found: xarray.Dataset, manifest: Mapping[str, Any], drawn: list[Path])
     columns = [found[name].values.ravel() for name in scalars]
     errors = [found[f"error_{name}"].values.ravel() for name in scalars]
     kinds = found["kind"].values.ravel()
-    rows = [
+    listed = [
         (str(run["run"]), *map(str, run["settings"].values()),
          *(with_digits(float(of[place]), float(error[place]))
            for of, error in zip(columns, errors, strict=True)),
          str(kinds[place]) or run["state"])
         for place, run in enumerate(runs[:MOST_ROWS])
     ]  # fmt: skip
-    parts.append(html_table(head, rows))
+    parts.append(html_table(head, listed))
     parts.append(
         f"<p>Settings as the study has them. Each run's files are in its folder; {TABLE_NAME} and "
         f"{ARRAYS_NAME} hold observables, derivatives and errors of all.</p>"

@@ -262,8 +262,10 @@ class _Work:
                 raise
             reason = _reason(error)
         seconds = time.monotonic() - begun
-        state = "failed" if reason else "finished"
-        return RunState(run=run, state=state, fingerprint=known, seconds=seconds, reason=reason)
+        return RunState(
+            run=run, state="failed" if reason else "finished", fingerprint=known,
+            seconds=seconds, reason=reason,
+        )  # fmt: skip
 
     @property
     def runs(self) -> Iterator[dict[str, Any]]:
