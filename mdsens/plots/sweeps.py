@@ -1,5 +1,6 @@
 """Sweeps: observables and their derivatives over a swept key."""
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,8 @@ MOST_OBSERVABLES, MOST_PARAMETERS = 6, 3
 MOST_DOTS, MOST_NAMED = 60, 8
 #: Values that are texts stand side by side up to so many; more are numbered.
 MOST_TEXTS = 12
+#: Letters in a line of a panel's title.
+WIDEST_TITLE = 40
 #: Colours of lines; the palest of the map would not be seen on white.
 COLORS = ListedColormap(colormaps["viridis"](np.linspace(0.0, 0.88, 256)))
 
@@ -70,24 +73,29 @@ def sweep_figure(found: "xarray.Dataset", keys: list[str], key: str) -> Figure |
         return None
     parameters = [str(one) for one in found["parameter"].values] if "parameter" in found else []
     parameters = parameters[:MOST_PARAMETERS]
-    width, height = 3.5 * (1 + len(parameters)), 2.5 * len(names) + 0.5
+    width, height = 3.5 * (1 + len(parameters)), 2.6 * len(names) + 0.5
     figure = new_figure((max(width, 4.8), height))
     panels = figure.subplots(len(names), 1 + len(parameters), squeeze=False, sharex=True)
     lines = _Lines(found, [other for other in keys if other != key], key, grid)
     for row, name in zip(panels, names, strict=True):
         of = found[name]
         lines.draw(row[0], of, found[f"error_{name}"])
-        row[0].set_ylabel(with_unit(for_figure(name), of.attrs["units"]))
+        _name(row[0], with_unit(for_figure(name), of.attrs["units"]))
         for axes, parameter in zip(row[1:], parameters, strict=True):
             slopes = found[f"d_{name}"].sel(parameter=parameter)
             errors = found[f"error_d_{name}"].sel(parameter=parameter)
             lines.draw(axes, slopes, errors)
             text = derivative_name(f" {for_figure(name)}", parameter)
-            axes.set_ylabel(with_unit(text, slopes.attrs[f"units_{parameter}"]))
+            _name(axes, with_unit(text, slopes.attrs[f"units_{parameter}"]))
     for axes in panels[-1]:
         axes.set_xlabel(with_unit(for_figure(key), found[key].attrs.get("units", "")))
     lines.explain(figure, panels)
     return figure
+
+
+def _name(axes: Axes, text: str) -> None:
+    """Say what a panel shows; names of observables are long, and stand above it."""
+    axes.set_title(textwrap.fill(text, WIDEST_TITLE), fontsize=9, loc="left")
 
 
 class _Lines:
@@ -98,6 +106,8 @@ class _Lines:
         self.others = others if grid else []
         values = found[key].values
         self.texts = values.dtype.kind not in "iuf"
+        # Between seeds, or methods, there is nothing that a line could show.
+        self.apart = self.texts or key.endswith("seed")
         self.x = np.arange(len(values)) if self.texts else values
         self.names = [str(value) for value in values] if self.texts else []
         self.colored = found[self.others[0]].values if self.others else np.zeros(1)
@@ -127,7 +137,7 @@ class _Lines:
                     axes.plot(
                         self.x[order], line[order], color=self.color(place), linewidth=1.2,
                         marker="o" if len(self.x) <= MOST_DOTS else "", markersize=3.5,
-                        linestyle="" if self.texts else "-",
+                        linestyle="" if self.apart else "-",
                     )  # fmt: skip
         else:
             axes.plot(self.x, numbers.values, "o", color=BAR_COLOR, markersize=3.5, alpha=0.7)

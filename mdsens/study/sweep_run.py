@@ -339,7 +339,8 @@ def _is_interrupt(error: BaseException) -> bool:
 
 def _reason(error: Exception) -> str:
     """Why a run failed, in one line."""
-    text = one_line(str(error))
+    told = "pass allow_unconverged=True"
+    text = one_line(str(error).replace(told, "set sensitivity.allow_unconverged = true"))
     known = isinstance(error, InputError) or type(error).__module__.startswith("mdsens.")
     return text if known and text else f"{type(error).__name__}: {text}".rstrip(": ")
 

@@ -25,6 +25,9 @@ GRID = """
 "potential.epsilon" = [0.01, 0.02]
 """
 
+# Runs share compiled code in one process.
+pytestmark = pytest.mark.xdist_group("sweeps")
+
 compiled = []
 jax.monitoring.register_event_duration_secs_listener(
     lambda name, _, **about: (
