@@ -141,7 +141,11 @@ def _run_sweep(
     from mdsens.study.terminal import show_sweep
 
     announce(f"running a sweep of {sweep.count} runs")
-    finished = run_sweep(sweep, out, resume, retry_failed, allow_unconverged, announce)
+    try:
+        finished = run_sweep(sweep, out, resume, retry_failed, allow_unconverged, announce)
+    except KeyboardInterrupt as error:
+        # Typer would lose what it says.
+        raise SystemExit(_complain(error, INTERRUPTED)) from None
     show_sweep(finished)
     if finished.failed:
         raise typer.Exit(1)
@@ -259,8 +263,8 @@ def exit_status(arguments: list[str]) -> int:
         return _complain(error, 2)
     except MdsensError as error:
         return _complain(error, 1)
-    except (KeyboardInterrupt, typer.Abort) as error:
-        return _complain(str(error) or "interrupted: nothing was written", INTERRUPTED)
+    except (KeyboardInterrupt, typer.Abort):
+        return _complain("interrupted: nothing was written", INTERRUPTED)
     except Exception as error:
         # A wrong option or command: the base class of these has moved between releases of typer.
         if hasattr(error, "format_message"):

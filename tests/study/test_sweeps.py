@@ -374,7 +374,7 @@ def test_a_sweep_that_is_killed_again_and_again_ends_with_the_same_bits(trimer, 
     )  # fmt: skip
     run_sweep(read_sweep(trimer), tmp_path / "whole")
     out, chosen, kills = tmp_path / "out", random.Random(1), 0
-    while kills < 4:
+    while kills < 3:
         process = program("run", trimer, "--out", out, "--resume")
         begun = len(known_states(out))
         while process.poll() is None and len(known_states(out)) <= begun:
@@ -386,6 +386,15 @@ def test_a_sweep_that_is_killed_again_and_again_ends_with_the_same_bits(trimer, 
         process.communicate()
         kills += 1
     assert kills >= 2
+    process = program("run", trimer, "--out", out, "--resume")
+    begun = len(known_states(out))
+    while process.poll() is None and len(known_states(out)) <= begun:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode in (0, 130)
+    if process.returncode:
+        assert "of 40 runs are finished; give --resume to go on" in errors.splitlines()[-1]
     process = program("run", trimer, "--out", out, "--resume")
     _, errors = process.communicate()
     assert process.returncode == 0, errors
