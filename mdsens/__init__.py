@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from mdsens.sensitivities import Sensitivity as Sensitivity
     from mdsens.sensitivities.sensitivity import sensitivity as sensitivity
     from mdsens.sensitivities.unrolled import unrolled_tangents as unrolled_tangents
+    from mdsens.study.sweep_results import load as load
 
 __version__ = "0.1.0"
 
@@ -66,6 +67,7 @@ _HOMES = {
     "Sensitivity": "mdsens.sensitivities",
     "BatchSensitivity": "mdsens.batches",
     "unrolled_tangents": "mdsens.sensitivities",
+    "load": "mdsens.study",
     "Potential": "mdsens.potentials",
     "Calculator": "mdsens.calculator",
     "Certificate": "mdsens.relaxation",

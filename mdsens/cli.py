@@ -19,7 +19,7 @@ from mdsens.signals import INTERRUPTED, TERMINATED, hear_requests_to_end
 from mdsens.streams import OutputError, flush_output, prepare_streams
 
 if TYPE_CHECKING:
-    from mdsens.study import Study
+    from mdsens.study import Study, Sweep
 
 app = typer.Typer(
     name="mdsens",
@@ -98,22 +98,88 @@ def run(
             help="Give results where the structure is not a converged, stable minimum.",
         ),
     ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on where an earlier run into the folder has ended."),
+    ] = False,
+    retry_failed: Annotated[
+        bool,
+        typer.Option("--retry-failed", help="With --resume, run again what failed in a sweep."),
+    ] = False,
 ) -> None:
-    """Relax a structure, differentiate it, and write results, figures and a report."""
+    """Relax a structure, differentiate it, and write results, figures and a report.
+
+    A study with a table sweep is run with each of its values, each in a folder of its own.
+    """
+    if retry_failed and not resume:
+        raise InputError("--retry-failed goes on with a sweep: give --resume, too")
+    announce("reading the study")
+    keep_compiled_code()
+    from mdsens.study.sweep import read_sweep
+
+    # Mistakes that the file alone tells need not wait for what is imported next.
+    sweep = read_sweep(study, settings or [])
+    if sweep is not None:
+        _run_sweep(sweep, out, allow_unconverged, resume, retry_failed)
+        return
     loaded = _loaded(study, settings)
     from mdsens.study import run_study
+    from mdsens.study.run import default_folder, is_finished
     from mdsens.study.terminal import show_run
 
+    if resume and is_finished(loaded, out):
+        announce(f"{visible(str(out or default_folder(loaded.name)))}: finished already")
+        return
     announce(f"running {loaded.name}")
     show_run(run_study(loaded, out, allow_unconverged, progress=sys.stdout.isatty()))
+
+
+def _run_sweep(
+    sweep: "Sweep", out: str | None, allow_unconverged: bool, resume: bool, retry_failed: bool
+) -> None:
+    from mdsens.study import run_sweep
+    from mdsens.study.terminal import show_sweep
+
+    announce(f"running a sweep of {sweep.count} runs")
+    try:
+        finished = run_sweep(sweep, out, resume, retry_failed, allow_unconverged, announce)
+    except KeyboardInterrupt as error:
+        # Typer would lose what it says.
+        raise SystemExit(_complain(error, INTERRUPTED)) from None
+    show_sweep(finished)
+    if finished.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def plan(
+    study: _StudyArgument,
+    settings: _SetOption = None,
+    measure: Annotated[
+        bool,
+        typer.Option(
+            "--measure", help="Do the first run, its results aside, and estimate time and memory."
+        ),
+    ] = False,
+) -> None:
+    """Show how many runs a study has, over which keys; on request what they will take."""
+    keep_compiled_code()
+    from mdsens.study.plan import plan_study, show_plan
+
+    show_plan(plan_study(study, settings or [], measure))
 
 
 @app.command()
 def verify(study: _StudyArgument, settings: _SetOption = None) -> None:
     """Compare a study's derivatives with finite differences of re-relaxed structures."""
+    announce("reading the study")
+    keep_compiled_code()
     loaded = _loaded(study, settings)
     from mdsens.study import verify_study
     from mdsens.study.terminal import show_verification
+
+    if loaded.file.sweep is not None:
+        announce("verifying the values of the study itself, without its sweep")
 
     announce(f"verifying {loaded.name}")
     verification = verify_study(loaded, report=announce)
@@ -123,8 +189,6 @@ def verify(study: _StudyArgument, settings: _SetOption = None) -> None:
 
 
 def _loaded(study: str, settings: list[str] | None) -> "Study":
-    announce("reading the study")
-    keep_compiled_code()
     from mdsens.study.study_file import read_study
 
     # Mistakes that the file alone tells need not wait for what is imported next.

@@ -135,12 +135,21 @@ class CompiledFunction:
         """Let go of all programs."""
         self._programs.clear()
 
+    def count_anew(self) -> None:
+        """Call again first what was compiled in a hurry, as often as a new process would."""
+        with self._changing:
+            for kind, program in self._programs.items():
+                self._programs[kind] = program.at_first()
+
     def _made(self, call: "_Call", often: bool = False) -> "_Program":
         """The program for a call, unless another thread has it or is about to."""
         with self._changing:
             known = self._programs.get(call.kind)
             if known is not None and (not often or known.calls_left > 0):
                 return known
+            if known is not None and known.better is not None:
+                self._programs[call.kind] = known.better
+                return known.better
             others = self._pending.get(call.kind)
             if others is None:
                 mine = self._pending[call.kind] = Future()
@@ -154,6 +163,8 @@ class CompiledFunction:
             mine.set_exception(error)
             raise
         with self._changing:
+            if known is not None:
+                known.better, program.hurried = program, known
             self._programs[call.kind] = program
             del self._pending[call.kind]
         mine.set_result(program)
@@ -234,8 +245,17 @@ class _Program:
     """
 
     def __init__(self, code: Any, results: Any, calls_left: float) -> None:
-        self.code, self.calls_left = code, calls_left
+        self.code, self.calls, self.calls_left = code, calls_left, calls_left
+        # What it is replaced by when it has been called often, and what it has replaced.
+        self.better: _Program | None = None
+        self.hurried: _Program | None = None
         self._leaves, self._structure = jax.tree.flatten(results)
+
+    def at_first(self) -> "_Program":
+        """The program that a new process would begin with, none of its calls counted."""
+        first = self.hurried or self
+        first.calls_left = first.calls
+        return first
 
     def results_of(self, arrays: list[jax.Array]) -> Any:
         """What is returned, with these arrays."""
@@ -316,6 +336,16 @@ def forget_programs() -> None:
     """Let go of all programs: each takes about ten of a process's 65,530 memory maps on Linux."""
     for function in tuple(_functions):
         function.forget()
+
+
+def count_calls_anew() -> None:
+    """Have all programs count their calls from here on, as in a new process.
+
+    Code that was compiled without hurry rounds otherwise: what is computed after this is the same
+    in every bit, whatever the process has computed before. Nothing is compiled again.
+    """
+    for function in tuple(_functions):
+        function.count_anew()
 
 
 def nobody_decided() -> bool:

@@ -26,7 +26,9 @@ import numpy as np
 import mdsens
 from mdsens.errors import MdsensError
 from mdsens.potentials import from_file
-from mdsens.study import load_study
+from mdsens.study import read_sweep
+from mdsens.study.study import study_of
+from mdsens.study.study_file import read_study
 from mdsens.study.toml import to_toml
 
 #: Where the page is, and how it is made.
@@ -557,6 +559,56 @@ TABLE = {
         ("formulas.a = 'True * energy'", "formulas.a", "True"),
         ("sensitivity.observables = ['bulk.energy']", "sensitivity.observables", "only one"),
         ("sensitivity.observables = ['area']", "area", "does not repeat"),
+        ("sweep = 3", "sweep", "3", "table"),
+        ("sweep.mode = 'zip'", "sweep", "give some"),
+        ("sweep.sampels = 20", "sampels", "'samples'?"),
+        ("sweep.potential.sigma = [3.3]", "sweep.potential", "quotes"),
+        ("sweep.'potential.sgima' = [3.3]", "'sgima'", "'sigma'?"),
+        ("sweep.'potentail.sigma' = [3.3]", "potentail.sigma", "'potential'?"),
+        ("sweep.'relaxation.presure' = [0.0]", "presure", "'pressure'?"),
+        ("sweep.'relaxation.method' = ['lbfgs', 'fier']", "'fier'", "'fire'?"),
+        ("sweep.'potential.sigma' = [3.3, '3.4 eV']", "potential.sigma", "eV", "length"),
+        ("sweep.'potential.sigma' = []", "potential.sigma", "list"),
+        ("sweep.'potential.sigma' = 3.3", "potential.sigma", "3.3", "list"),
+        ("sweep.'potential.sigma' = '*.xyz'", "potential.sigma", "list"),
+        ("sweep.'potential.sigma' = [3.3, 3.3]", "potential.sigma", "3.3 twice"),
+        ("sweep.'potential.sigma.deep' = [3.3]", "potential.sigma", "'deep'"),
+        ("sweep.'structure.file' = 'cells/*.cif'", "cells/*.cif", "no file"),
+        ("sweep.'structure.file' = '../*.xyz'", "../*.xyz", "inside"),
+        ("sweep.'structure.file' = ['argon.xyz', 'agron.xyz']", "'agron.xyz'", "'argon.xyz'?"),
+        ("sweep.'potential.sigma' = { form = 3, to = 4 }", "form", "'from'?"),
+        ("sweep.'potential.sigma' = { from = 3 }", "potential.sigma", "to", "missing"),
+        ("sweep.'potential.sigma' = { from = 3, to = 4 }", "count", "missing"),
+        ("sweep.'potential.sigma' = { from = 3, to = 4, count = 1 }", "count = 1", "from 2"),
+        ("sweep.'potential.sigma' = { from = 4, to = 3, count = 2 }", "to = 3", "larger"),
+        ("sweep.'potential.sigma' = { from = 'x', to = 3, count = 2 }", "from = 'x'", "number"),
+        (
+            "sweep.'potential.sigma' = { from = '3 Ang', to = '1 nm', count = 2 }",
+            "Ang",
+            "nm",
+            "same",
+        ),
+        ("sweep = { samples = 3, 'potential.sigma' = [3.3] }", "samples = 3", "random"),
+        ("sweep = { mode = 'randm', 'potential.sigma' = [3.3] }", "'randm'", "'random'?"),
+        (
+            "sweep = { mode = 'random', 'potential.sigma' = { from = 3, to = 4 } }",
+            "sweep.samples",
+            "missing",
+        ),
+        (
+            "sweep = { mode = 'random', samples = 3, 'potential.sigma' = [3.3] }",
+            "[3.3]",
+            "range",
+        ),
+        (
+            "sweep = { mode = 'zip', 'potential.sigma' = [3.3, 3.4], 'relaxation.fmax' = [1e-9] }",
+            "has 2",
+            "has 1",
+        ),
+        (
+            "sweep.'structure.rattle.seed' = { from = 0, to = 100001, count = 100001 }",
+            "100,000",
+        ),
     )
     + [
         BadInput(given, tuple(words), "file", "study.toml", varies)
@@ -649,6 +701,8 @@ TABLE = {
         ("run study.toml --out .", "FOLDER", "--out"),
         ("run study.toml --out foreign", "foreign", "--out"),
         ("verify nowhere", "nowhere"),
+        ("run study.toml --retry-failed", "--resume"),
+        ("plan nowhere", "nowhere"),
         ("report nowhere", "nowhere"),
         ("report schema", "schema"),
     )
@@ -743,8 +797,10 @@ def _said(bad: BadInput) -> str:
     elif bad.name == "study.toml":
         text = bad.given if bad.kind == "file" else to_toml(_changed(STUDY, bad.given))
         Path(bad.name).write_bytes(text if isinstance(text, bytes) else text.encode())
-        study = load_study(bad.name)
-        study.check()
+        sweep = read_sweep(bad.name)
+        texts = [read_study(bad.name)] if sweep is None else sweep.each_value()
+        for study in map(study_of, texts):
+            study.check()
     else:
         Path(bad.name).write_bytes(
             bad.given if isinstance(bad.given, bytes) else bad.given.encode()

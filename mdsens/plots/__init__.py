@@ -21,6 +21,7 @@ from mdsens.plots.structures import (
     structure_figures,
 )
 from mdsens.plots.style import BAR_COLOR, DERIVATIVE_COLORS, pretty_unit, write_figures
+from mdsens.plots.sweeps import scalar_observables, sweep_figure
 
 __all__ = [
     "ARROW_COLOR",
@@ -46,11 +47,13 @@ __all__ = [
     "phonon_bands",
     "phonon_bands_figure",
     "pretty_unit",
+    "scalar_observables",
     "sensitivities",
     "sensitivities_figure",
     "structure",
     "structure_figure",
     "structure_figures",
+    "sweep_figure",
     "write_figures",
     "youngs_modulus",
     "youngs_modulus_figure",

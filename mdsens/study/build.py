@@ -211,7 +211,7 @@ def build_potential(
             other = f", or {key}.file" if hasattr(kind, "from_file") else ""
             raise InputError(f"{key}.{argument} is missing: {name} needs it; give a value{other}")
     species = _species(given.get("species"), f"{key}.species")
-    dimensions = _dimensions(kind)
+    dimensions = potential_dimensions(kind)
     found: Potential = kind(**{
         argument:
         _cutoff(f"{key}.{argument}", value, kind, units) if argument in LENGTH_FIELDS else
@@ -262,16 +262,24 @@ def _potential_from_file(
         tuple(elements) if isinstance(elements, Mapping) else _species(elements, f"{key}.elements")
     )
     del given["file"]
+    dimensions = potential_dimensions(kind)
     found: Potential = kind.from_file(potential_file(table, folder, key), **{
         argument: value if argument == "elements" else
-        _argument(f"{key}.{argument}", value, _dimensions(kind).get(argument), units, species)
+        _argument(f"{key}.{argument}", value, dimensions.get(argument), units, species)
         for argument, value in given.items()
     })  # fmt: skip
     return found
 
 
-def _dimensions(kind: Any) -> dict[str, str]:
-    """Physical dimensions of what a potential is made from."""
+def potential_dimensions(kind: Any) -> dict[str, str]:
+    """Physical dimensions of what a potential is made from.
+
+    Arguments:
+        kind: class of the potential.
+
+    Returns:
+        Dimensions such as ``"length"`` by argument; what is no quantity is left out.
+    """
     return {
         field.name: field.metadata["dimension"]
         for field in dataclasses.fields(kind)

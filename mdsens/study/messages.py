@@ -91,6 +91,7 @@ def _in_words(message: str) -> str:
     for before, after in (
         ("Input should be a finite number", "give a finite number"),
         (" or instance of Rattle", ""),
+        (" or instance of SweepTable", ""),
         ("String should", "it should"),
         ("Input should be a valid ", "give a "),
         ("Input should be ", "give a value "),

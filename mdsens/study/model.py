@@ -16,6 +16,8 @@ VERIFY_TOLERANCE = 1e-6
 LARGEST_RATTLE = 1000.0
 #: Longest name of a study: its results go to a folder of that name.
 LONGEST_NAME = 100
+#: Most runs of a sweep.
+MOST_RUNS = 100_000
 
 _ShortText = Annotated[str, Field(min_length=1, max_length=200)]
 _FormulaText = Annotated[str, Field(min_length=1, max_length=1000)]
@@ -213,6 +215,25 @@ class EnsembleTable(Table):
     parameter: str | None = None
 
 
+class SweepTable(Table):
+    """Many runs of one study; every other key of the table is a key of the study, with its values.
+
+    Attributes:
+        mode: how the values of several keys meet: ``"grid"``, each with each; ``"zip"``, the first
+            with the first; ``"random"`` or ``"latin-hypercube"``, samples of ranges.
+        samples: number of runs of the last two.
+        seed: of their random numbers.
+        reports: whether each run has figures and a report.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    mode: Literal["grid", "zip", "random", "latin-hypercube"] = "grid"
+    samples: Annotated[int, Field(ge=1, le=MOST_RUNS)] | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    reports: bool = False
+
+
 class StudyFile(Table):
     """A study.toml as a whole.
 
@@ -235,6 +256,7 @@ class StudyFile(Table):
         energy_volume: energies against volumes.
         phonon_bands: frequencies along a path through the Brillouin zone.
         ensemble: random starts from which to compare them with those of the minimiser's steps.
+        sweep: keys of the study that have several values, for a run with each.
     """
 
     name: StudyName | None = None
@@ -250,3 +272,4 @@ class StudyFile(Table):
     energy_volume: EnergyVolumeTable = EnergyVolumeTable()
     phonon_bands: PhononBandsTable = PhononBandsTable()
     ensemble: EnsembleTable = EnsembleTable()
+    sweep: SweepTable | None = None

@@ -59,9 +59,35 @@ def output_folder(
         InputError: the place cannot be written to, holds something that mdsens did not write, or
             another run is writing to it.
     """
+    with kept_folder(target, names, inputs, replaces) as output, output.files() as folder:
+        yield folder
+
+
+@contextlib.contextmanager
+def kept_folder(
+    target: Path,
+    names: Iterable[str] = (),
+    inputs: Iterable[Path] = (),
+    replaces: Callable[[str], bool] = lambda name: True,
+) -> Iterator["Output"]:
+    """A target that no other run writes to meanwhile, and whose files may be put there in parts.
+
+    Arguments:
+        target: as for `output_folder`.
+        names: likewise.
+        inputs: likewise.
+        replaces: likewise.
+
+    Yields:
+        The Output, whose `files` are written as those of `output_folder`.
+
+    Raises:
+        InputError: as there.
+    """
     target = Path(os.path.abspath(target))
     target = Path(os.path.realpath(target.parent)) / target.name
-    output = _Output(target, {path.resolve() for path in inputs}, replaces)
+    names = list(names)
+    output = Output(target, {path.resolve() for path in inputs}, replaces)
     with _as_input_error(target):
         output.require_room(names)
     made: list[Path] = []
@@ -72,10 +98,7 @@ def output_folder(
             with _as_input_error(target):
                 output.settle()
                 output.require_room(names)
-                output.new.mkdir()
-            yield output.new
-            with _as_input_error(target):
-                output.put_in_place()
+            yield output
         finally:
             output.clean_up()
             os.close(lock)
@@ -100,13 +123,46 @@ def writing(target: Path) -> Iterator[None]:
         yield
 
 
-class _Output:
-    """A target, and the folder of the run that writes to it and holds its lock."""
+class WriteError(InputError):
+    """A file of results cannot be written, as on a full disk."""
+
+
+class Output:
+    """A target, and the folder of the run that writes to it and holds its lock.
+
+    Arguments:
+        target: where the results shall be.
+        inputs: files that have been read.
+        replaces: whether a file that is there is to go, by its path inside the target.
+    """
 
     def __init__(self, target: Path, inputs: set[Path], replaces: Callable[[str], bool]) -> None:
         self.target, self.inputs, self.replaces = target, inputs, replaces
         self.run = run_folder(target)
         self.new, self.earlier = self.run / NEW_NAME, self.run / EARLIER_NAME
+
+    @contextlib.contextmanager
+    def files(self, replaces: Callable[[str], bool] | None = None) -> Iterator[Path]:
+        """A folder to write to, whose files are put into the target if all goes well.
+
+        Arguments:
+            replaces: whether a file that is there is to go; as the Output was given by default.
+
+        Yields:
+            The folder to write into.
+
+        Raises:
+            InputError: the target cannot be written to.
+        """
+        self.replaces = replaces or self.replaces
+        try:
+            with _as_input_error(self.target):
+                self.new.mkdir()
+            yield self.new
+            with _as_input_error(self.target):
+                self.put_in_place()
+        finally:
+            self.tidy()
 
     def require_room(self, names: Iterable[str]) -> Marker:
         """The target's marker, after a look whether everything may be written there."""
@@ -190,16 +246,23 @@ class _Output:
         else:
             (self.target / MARKER_NAME).unlink()
 
-    def clean_up(self) -> None:
-        """Remove the run's folder; not what it holds of an earlier run that is not put back."""
+    def tidy(self) -> bool:
+        """Remove what is not in place; not what is of an earlier run that is not put back."""
         shutil.rmtree(self.new, ignore_errors=True)
         marker = None
         with contextlib.suppress(OSError, InputError):
             marker = read_marker(self.target)
-        if marker is None or marker.complete:
+        settled = marker is None or marker.complete
+        if settled:
             shutil.rmtree(self.earlier, ignore_errors=True)
             with contextlib.suppress(OSError):
                 (self.run / MARKER_NAME).unlink(missing_ok=True)
+        return settled
+
+    def clean_up(self) -> None:
+        """Remove the run's folder; not what it holds of an earlier run that is not put back."""
+        if self.tidy():
+            with contextlib.suppress(OSError):
                 (self.run / LOCK_NAME).unlink()
         with contextlib.suppress(OSError):
             self.run.rmdir()
@@ -228,6 +291,32 @@ def run_folder(target: Path) -> Path:
         Its path.
     """
     return target.parent / f".{target.name}.mdsens"
+
+
+def keep_on_disk(folder: Path) -> None:
+    """Have the disk hold the files of a folder, so that a power cut leaves them whole.
+
+    Arguments:
+        folder: what was put in place.
+
+    Raises:
+        OSError: it cannot.
+    """
+    folders = [folder, folder.parent]
+    for path in folder.rglob("*"):
+        if path.is_dir():
+            folders.append(path)
+            continue
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    for one in folders:
+        # Some systems open no folders.
+        with contextlib.suppress(OSError):
+            opened = os.open(one, os.O_RDONLY)
+            try:
+                os.fsync(opened)
+            finally:
+                os.close(opened)
 
 
 def _move(source: Path, goal: Path) -> None:
@@ -340,7 +429,7 @@ def _as_input_error(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(
+        raise WriteError(
             f"output folder {str(target)!r} cannot be written: {error.strerror or error}; give "
             "another with --out"
         ) from None

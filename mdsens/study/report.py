@@ -53,7 +53,7 @@ MOST_DERIVATIVES = 100
 #: Numbers of relaxed.extxyz are rounded to this.
 ROUNDING = 1e-8
 
-_STYLE = """
+STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
        color: #1a1a1a; }
 h1 { margin-bottom: 0; } h2 { margin-top: 2.2rem; border-bottom: 1px solid #ccc; }
@@ -283,7 +283,7 @@ def _page(folder: Path, results: dict[str, Any], figures: list[Path]) -> str:
             parts += _structure_images(results | of, name, drawn)
     parts.append("<h2>Observables</h2>")
     parts.append(
-        _table(
+        html_table(
             ["observable", "value", "error", "unit"],
             [
                 (name, *_with_errors(given["value"], given.get("error")), _unit(given["units"]))
@@ -305,13 +305,13 @@ def _page(folder: Path, results: dict[str, Any], figures: list[Path]) -> str:
             "is zero within its error.</p>"
         )
     parts += _elastic(results, drawn)
-    parts += ["<h2>Figures</h2>", _image(drawn["sensitivities"])]
+    parts += ["<h2>Figures</h2>", html_image(drawn["sensitivities"])]
     if "" in structures:
         parts += _structure_images(results, "", drawn)
     if "ensemble" in results:
         parts.append("<h2>Ensemble of random starts</h2>")
         parts += _ensemble(results["ensemble"])
-        parts.append(_image(drawn["ensemble"]).replace("<figure", "<figure class='wide'"))
+        parts.append(html_image(drawn["ensemble"]).replace("<figure", "<figure class='wide'"))
     times = ", ".join(
         f"{key.removesuffix('_s')} {value:.1f} s" for key, value in results["timing"].items()
     )
@@ -327,7 +327,7 @@ def _page(folder: Path, results: dict[str, Any], figures: list[Path]) -> str:
     body = "\n".join(parts)
     return (
         f"<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'><title>{title}</title>"
-        f"<style>{_STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
+        f"<style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
     )
 
 
@@ -347,10 +347,10 @@ def _formulas(
         rows.append((f"{name} = {' '.join(text.split())}", *found, _unit(given["units"])))
     return [
         "<h2>Formulas</h2>",
-        _table(["formula", "value", "error", "unit"], rows),
+        html_table(["formula", "value", "error", "unit"], rows),
         "<p></p>",
         _derivatives(row for row in table if row["observable"] in results["formulas"]),
-        _image(drawn["formulas"]).replace("<figure", "<figure class='wide'"),
+        html_image(drawn["formulas"]).replace("<figure", "<figure class='wide'"),
     ]
 
 
@@ -365,8 +365,8 @@ def _elastic(results: dict[str, Any], drawn: dict[str, Path]) -> list[str]:
                 "moduli along directions.</p>"
             )
             continue
-        parts += [f"<h3>{for_html(observable)}</h3>", _table(list(HEAD), rows)]
-        parts.append(_image(figure).replace("<figure", "<figure class='wide'"))
+        parts += [f"<h3>{for_html(observable)}</h3>", html_table(list(HEAD), rows)]
+        parts.append(html_image(figure).replace("<figure", "<figure class='wide'"))
     if not parts:
         return []
     said = "Directions are along Cartesian axes; where several are alike, one is named."
@@ -388,7 +388,7 @@ def _sensitivities(rows: list[dict[str, str]]) -> list[str]:
 
 
 def _derivatives(rows: Iterable[dict[str, str]]) -> str:
-    return _table(
+    return html_table(
         ["observable O", "parameter θ", "dO/dθ", "error", "unit", "d ln O / d ln θ"],
         [_derivative_row(row) for row in rows],
     )
@@ -421,7 +421,7 @@ def _certificate(results: dict[str, Any]) -> list[str]:
          ", rough: relax to a smaller force" * bool(certificate.get("derivative_error_rough")),
          error_text(certificate["derivative_error"]), ""),
     ]  # fmt: skip
-    return [*parts, _table(["", "", "unit"], [(*row, _unit(unit)) for *row, unit in rows])]
+    return [*parts, html_table(["", "", "unit"], [(*row, _unit(unit)) for *row, unit in rows])]
 
 
 def _structure_images(results: dict[str, Any], name: str, drawn: dict[str, Path]) -> list[str]:
@@ -434,7 +434,7 @@ def _structure_images(results: dict[str, Any], name: str, drawn: dict[str, Path]
         *(_figure_of(PHONON_BANDS, name, parameter) for parameter in motions),
         *motions.values(),
     ]
-    parts = [_image(drawn[figure]) for figure in shown if figure in drawn]
+    parts = [html_image(drawn[figure]) for figure in shown if figure in drawn]
     still = [parameter for parameter, figure in motions.items() if figure not in drawn]
     if still:
         beyond = ", but for the strain of the cell" if "cell_derivatives" in results else ""
@@ -468,12 +468,12 @@ def _ensemble(ensemble: dict[str, Any]) -> list[str]:
         f"finite differences with the same contacts at {len(judged)} of them{worst}.</p>",
         f"<p>Unrolled derivatives within {100 * ARRIVED:g} % of the implicit ones (rattlers "
         "themselves left out):</p>",
-        _table(
+        html_table(
             ["after", *groups],
             [(f"{mark} steps", *(arrived(g, mark) for g in groups.values())) for mark in marks],
         ),
         f"<details><summary>Each start (norms in L1, {unit or 'pure numbers'})</summary>",
-        _table(
+        html_table(
             ["seed", "kind", "rattlers", "implicit norm", "error by finite differences",
              *(f"distance after {mark} steps" for mark in marks)],
             [
@@ -545,7 +545,16 @@ def _unit(unit: str) -> str:
     return plots.pretty_unit(unit)
 
 
-def _table(head: list[str], rows: Iterable[tuple[str, ...]]) -> str:
+def html_table(head: list[str], rows: Iterable[tuple[str, ...]]) -> str:
+    """A table of texts; nothing in them is taken as markup.
+
+    Arguments:
+        head: titles of the columns.
+        rows: their cells.
+
+    Returns:
+        HTML.
+    """
     lines = [
         "<table>",
         "<tr>" + "".join(f"<th>{for_html(cell)}</th>" for cell in head) + "</tr>",
@@ -561,7 +570,15 @@ def _table(head: list[str], rows: Iterable[tuple[str, ...]]) -> str:
     return "\n".join([*lines, "</table>"])
 
 
-def _image(path: Path) -> str:
+def html_image(path: Path) -> str:
+    """A figure that is part of the page.
+
+    Arguments:
+        path: the PNG.
+
+    Returns:
+        HTML.
+    """
     data = base64.b64encode(path.read_bytes()).decode("ascii")
     label = for_html(path.stem)
     return f"<figure><img alt='{label}' src='data:image/png;base64,{data}'></figure>"

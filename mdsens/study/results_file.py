@@ -208,6 +208,7 @@ class StudySection(Section):
     mode: str
     logarithmic: bool
     versions: dict[str, str]
+    fingerprint: str | None = None
 
     @property
     def _each(self) -> Iterable[StructureSection]:

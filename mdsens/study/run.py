@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,14 @@ from mdsens.sensitivities.sensitivity import require_reliable
 from mdsens.study.compilation import CompilationClock
 from mdsens.study.ensemble import Ensemble, run_ensemble
 from mdsens.study.find import FILE_NAME
+from mdsens.study.fingerprint import fingerprint
 from mdsens.study.output import output_folder, writing
 from mdsens.study.report import make_report, possible_figures
 from mdsens.study.results import collect, copy_inputs, possible_files, write_files
+from mdsens.study.results_file import RESULTS_NAME, read_results
 from mdsens.study.study import Study, StudyStructure
 from mdsens.study.study_sensitivity import StudySensitivity, study_sensitivity
+from mdsens.study.sweep_file import SWEEP_NAME
 
 #: Where results go, in the current folder, unless told otherwise.
 RESULTS_FOLDER = "results"
@@ -72,6 +75,8 @@ def run_study(
     out: str | Path | None = None,
     allow_unconverged: bool = False,
     progress: bool = False,
+    report: bool = True,
+    about: Mapping[str, Any] | None = None,
 ) -> FinishedRun:
     """Run a study and write its results; all of them, or nothing.
 
@@ -92,6 +97,8 @@ def run_study(
         allow_unconverged: give results where the structure is not a converged, stable minimum, as
             the key of that name in the study does.
         progress: whether to show a progress bar.
+        report: whether to draw figures and write a report.
+        about: what else results.json shall say.
 
     Returns:
         The FinishedRun.
@@ -103,7 +110,13 @@ def run_study(
     """
     # The report is made from the files, at the very end.
     require_assertions()
-    target = Path(RESULTS_FOLDER) / study.name if out is None else path_of(out, "output folder")
+    if study.file.sweep is not None:
+        raise InputError("the study has a sweep: use run_sweep, or leave out its table")
+    target = default_folder(study.name) if out is None else path_of(out, "output folder")
+    if (target / SWEEP_NAME).is_file():
+        raise InputError(
+            f"output folder {str(target)!r} holds a sweep: give another for the results of one run"
+        )
     allow_unconverged = allow_unconverged or study.file.sensitivity.allow_unconverged
     names = [*possible_files(study), *possible_figures(study.structures, study.parameters)]
     inputs = [study.folder / FILE_NAME]
@@ -114,6 +127,7 @@ def run_study(
         # First, so that they are what was run, whatever becomes of them meanwhile.
         with writing(target):
             copy_inputs(folder, study)
+        known = {"fingerprint": fingerprint(study.table, study.folder), **(about or {})}
         study.check()
         checked = time.perf_counter()
         found, spent = {}, {"relax_s": checked - begin, "sensitivity_s": 0.0}
@@ -138,11 +152,49 @@ def run_study(
         ensemble = run_ensemble(study, progress=progress) if study.seeds else None
         if ensemble is not None:
             timing["ensemble_s"] = time.perf_counter() - done
-        results = collect(study, derivatives, timing, ensemble, curves)
+        results = collect(study, derivatives, timing, ensemble, curves) | known
         with writing(target):
             write_files(folder, study, derivatives, results, ensemble)
-            make_report(folder, folder)
+            if report:
+                make_report(folder, folder)
     return FinishedRun(target, results, derivatives, ensemble)
+
+
+def default_folder(name: str) -> Path:
+    """Where the results of a study go unless told otherwise.
+
+    Arguments:
+        name: what the study is called.
+
+    Returns:
+        The folder, in the current one.
+    """
+    return Path(RESULTS_FOLDER) / name
+
+
+def is_finished(study: Study, out: str | Path | None = None) -> bool:
+    """Whether a folder holds the results of a study.
+
+    Arguments:
+        study: from `load_study`.
+        out: the folder; ``results/<name of the study>`` by default.
+
+    Returns:
+        False where it holds nothing.
+
+    Raises:
+        InputError: it holds results of another study, or of this one before it was changed.
+    """
+    target = default_folder(study.name) if out is None else path_of(out, "output folder")
+    if not (target / RESULTS_NAME).is_file():
+        return False
+    results = read_results(target)
+    if results.get("fingerprint") != fingerprint(study.table, study.folder):
+        raise InputError(
+            f"output folder {str(target)!r} holds the results of another study, or of this one "
+            "before it was changed: leave out --resume to replace them, or give another folder"
+        )
+    return True
 
 
 def _curves(

@@ -43,7 +43,7 @@ from mdsens.study.formulas import (
     read_part,
 )
 from mdsens.study.model import FileStructure, PackingStructure, StudyFile
-from mdsens.study.study_file import StructureText, read_study
+from mdsens.study.study_file import StructureText, StudyText, read_study
 from mdsens.units import in_dimensions
 from mdsens.values import distinct_names, real, shown
 
@@ -281,7 +281,22 @@ def load_study(study: str | Path, settings: Iterable[str] = ()) -> Study:
     Raises:
         InputError: no such study, or a mistake in it: one line that names the key and the value.
     """
-    path, table, file, texts = read_study(study, settings)
+    return study_of(read_study(study, settings))
+
+
+def study_of(text: StudyText) -> Study:
+    """A study from what its file says.
+
+    Arguments:
+        text: from `read_study`.
+
+    Returns:
+        The Study.
+
+    Raises:
+        InputError: a mistake in it.
+    """
+    path, table, file, texts = text
     folder = path.absolute().parent
     with _naming("potential"):
         potential = build_potential(file.potential, file.units, folder)

@@ -66,7 +66,22 @@ def read_study(study: str | Path, settings: Iterable[str] = ()) -> StudyText:
             that names the key and the value.
     """
     path = find_study(study)
-    table = with_settings(read_study_table(path), settings)
+    return study_text(path, with_settings(read_study_table(path), settings))
+
+
+def study_text(path: Path, table: dict[str, Any]) -> StudyText:
+    """What a study's file says, from its tables.
+
+    Arguments:
+        path: where it is.
+        table: its tables.
+
+    Returns:
+        The StudyText.
+
+    Raises:
+        InputError: a mistake in its keys or in values of the wrong kind.
+    """
     try:
         file = StudyFile.model_validate(table)
     except ValidationError as error:

@@ -14,8 +14,14 @@ from mdsens.plots import pretty_unit
 from mdsens.study.pictures import elastic_observables, elastic_rows
 from mdsens.study.report import vanishing_observables
 from mdsens.study.run import FinishedRun
+from mdsens.study.sweep_file import SWEEP_NAME
+from mdsens.study.sweep_report import REPORT_NAME as SWEEP_REPORT
+from mdsens.study.sweep_run import FinishedSweep
 from mdsens.study.verify import FAILED, NOT_JUDGED, PASSED, Comparison, Verification
 from mdsens.units import unit_name
+
+#: Reasons of failed runs that are printed.
+MOST_REASONS = 10
 
 
 def show_run(finished: FinishedRun) -> None:
@@ -83,6 +89,24 @@ def show_run(finished: FinishedRun) -> None:
     folder = str(finished.folder)
     to.print("results in", for_terminal(folder, "bold") + ",", "report:",
              for_terminal(f"{folder}/report.html"), soft_wrap=True)  # fmt: skip
+
+
+def show_sweep(finished: FinishedSweep) -> None:
+    """Print what became of a sweep, why runs failed, and where its files are.
+
+    Arguments:
+        finished: what `run_sweep` returned.
+    """
+    to, folder = console(), str(finished.folder)
+    said = ", ".join(f"{number} {state}" for state, number in finished.counts.items() if number)
+    to.print(for_terminal(f"{said} runs", "red" if finished.failed else "green"))
+    for run, reason in list(finished.failed.items())[:MOST_REASONS]:
+        to.print(for_terminal(f"run {run}: {reason}", "red"), soft_wrap=True)
+    left = len(finished.failed) - MOST_REASONS
+    if left > 0:
+        to.print(for_terminal(f"and {left} more, see {SWEEP_NAME}", "red"))
+    to.print("results in", for_terminal(folder, "bold") + ",", "overview:",
+             for_terminal(f"{folder}/{SWEEP_REPORT}"), soft_wrap=True)  # fmt: skip
 
 
 def _number(value: float | None, error: float | None) -> Text:

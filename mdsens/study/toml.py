@@ -1,10 +1,9 @@
 """Changes to a study's table from `--set`, and the table written as TOML again."""
 
-import copy
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mdsens.errors import InputError
@@ -39,24 +38,73 @@ def with_settings(table: Mapping[str, Any], settings: Iterable[str]) -> dict[str
     """
     if isinstance(settings, str):
         raise InputError(f"settings = {shown(settings)}: give a list of such texts")
-    changed = copy.deepcopy(dict(table))
+    changed = dict(table)
     for setting in settings:
-        parts, given = _split(setting)
-        inner = changed
-        for depth, part in enumerate(parts[:-1]):
-            inner = inner.setdefault(part, {})
-            if not isinstance(inner, dict):
-                raise InputError(
-                    f"--set {shown(setting)}: {'.'.join(parts[: depth + 1])} = {shown(inner)} is a "
-                    "value, not a table; set it as a whole"
-                )
-        inner[parts[-1]] = _value(given.strip(), setting)
+        parts, given = split_setting(setting)
+        value = _value(given.strip(), setting)
+        changed = with_value(changed, parts, value, f"--set {shown(setting)}")
     require_plain(changed)
     return changed
 
 
-def _split(setting: Any) -> tuple[list[str], str]:
-    """The parts of a setting's path, and the text of its value."""
+def with_value(
+    table: Mapping[str, Any], parts: Sequence[str], value: Any, given: str
+) -> dict[str, Any]:
+    """A table with one of its values changed.
+
+    Arguments:
+        table: the study as parsed from TOML.
+        parts: the path of the key; tables that are not there are made.
+        value: what it shall hold.
+        given: who asks for it, for the message.
+
+    Returns:
+        The changed table; what is unchanged is shared with the first.
+
+    Raises:
+        InputError: the path leads through something not a table.
+    """
+    changed = inner = dict(table)
+    for depth, part in enumerate(parts[:-1]):
+        deeper = inner.get(part, {})
+        if not isinstance(deeper, dict):
+            raise InputError(
+                f"{given}: {'.'.join(parts[: depth + 1])} = {shown(deeper)} is a "
+                "value, not a table; set it as a whole"
+            )
+        inner[part] = deeper = dict(deeper)
+        inner = deeper
+    inner[parts[-1]] = value
+    return changed
+
+
+def key_parts(key: str) -> list[str]:
+    """The parts of a key's path.
+
+    Arguments:
+        key: as it stands in a setting before the sign of equality, e.g. ``"potential.sigma[Ar]"``.
+
+    Returns:
+        E.g. ``["potential", "sigma", "Ar"]``; nothing where it is no path.
+    """
+    found = _SETTING.fullmatch(f"{key}=")
+    parts = [_unquoted(part) for part in _PART.findall(found["path"])] if found else []
+    whole = found is not None and found["value"] == "" and all(parts)
+    return parts if whole and len(parts) <= DEEPEST else []
+
+
+def split_setting(setting: Any) -> tuple[list[str], str]:
+    """The parts of a setting's path, and the text of its value.
+
+    Arguments:
+        setting: as for `with_settings`.
+
+    Returns:
+        Both.
+
+    Raises:
+        InputError: there is no path, or no value.
+    """
     found = _SETTING.fullmatch(setting) if isinstance(setting, str) else None
     parts = [_unquoted(part) for part in _PART.findall(found["path"])] if found else []
     if found is None or not all(parts):

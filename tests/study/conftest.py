@@ -29,13 +29,19 @@ observables = ["energy", "distance(0,1)"]
 TRIMER = "3\ntrimer\nAr 0.0 0.0 0.0\nAr 3.7 0.1 0.0\nAr 1.9 3.2 0.1\n"
 
 
+@pytest.fixture(scope="session")
+def trimer_files() -> dict[str, str]:
+    """The files of a study of three atoms."""
+    return {"study.toml": STUDY, "trimer.xyz": TRIMER}
+
+
 @pytest.fixture
-def trimer(tmp_path: Path) -> Path:
+def trimer(tmp_path: Path, trimer_files: dict[str, str]) -> Path:
     """The folder of a study of three atoms, in an otherwise empty folder."""
     folder = tmp_path / "trimer"
     folder.mkdir()
-    (folder / "study.toml").write_text(STUDY)
-    (folder / "trimer.xyz").write_text(TRIMER)
+    for name, text in trimer_files.items():
+        (folder / name).write_text(text)
     return folder
 
 

@@ -1,0 +1,321 @@
+"""The results of runs as labelled arrays, and as a table."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray
+
+from mdsens.errors import InputError
+from mdsens.files import csv_text, path_of, read_bytes
+from mdsens.study.results_file import LARGEST_RESULTS, RESULTS_NAME, read_results
+from mdsens.study.sweep_file import SWEEP_NAME, Journal, read_manifest
+from mdsens.values import shown
+
+TABLE_NAME, ARRAYS_NAME = "sweep.csv", "sweep.nc"
+#: How much of the journal the arrays were made from, an attribute of theirs.
+JOURNAL_BYTES = "journal_bytes"
+#: Observables of more numbers are left to sweep.nc, and out of the table.
+MOST_COLUMNS = 36
+#: What is known of each run beside its observables, by what results.json calls it, with its unit.
+OF_RUNS = {"largest_force": "largest_force", "steps": None, "energy": "energy"}
+
+
+def load(folder: str | Path) -> xarray.Dataset:
+    """The results of a run or of a sweep as labelled arrays.
+
+    Of a sweep, a grid has an axis for each swept key, named as the key is; all others have the axis
+    ``run``, along which the swept keys have their values. An observable is under its name, its
+    derivatives under ``"d_<name>"`` along the axis ``parameter``, and absolute errors under
+    ``"error_<name>"`` and ``"error_d_<name>"``. What has failed, or is still to be run, is NaN;
+    ``state`` tells which. Large arrays are read from the file when they are used.
+
+    Arguments:
+        folder: what `mdsens run` wrote.
+
+    Returns:
+        The Dataset, with units and origins as attributes.
+
+    Raises:
+        InputError: the folder holds no results.
+    """
+    folder = path_of(folder, "folder")
+    if not (folder / SWEEP_NAME).is_file():
+        return dataset_of_run(read_results(folder))
+    arrays = folder / ARRAYS_NAME
+    if arrays.is_file():
+        try:
+            found = xarray.open_dataset(arrays, engine="scipy")
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError(f"{shown(str(arrays))} cannot be read: {error}; remove it") from None
+        if found.attrs.get(JOURNAL_BYTES) == Journal(folder).size:
+            return found
+        found.close()
+    manifest = read_manifest(folder)
+    return dataset_of_sweep(folder, manifest, dict(finished_results(folder, manifest)))
+
+
+def finished_results(
+    folder: Path, manifest: Mapping[str, Any]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """What results.json holds of each run of a sweep that is finished.
+
+    Arguments:
+        folder: that of the sweep.
+        manifest: from `read_manifest`.
+
+    Yields:
+        Numbers of runs, and their results.
+
+    Raises:
+        InputError: one of them cannot be read.
+    """
+    for run in manifest["runs"]:
+        if run["state"] == "finished":
+            path = folder / run["folder"] / RESULTS_NAME
+            try:
+                yield run["run"], json.loads(read_bytes(path, LARGEST_RESULTS))
+            except (ValueError, RecursionError):
+                raise InputError(
+                    f"{shown(str(path))} is damaged: remove the folder, and give --resume"
+                ) from None
+
+
+def dataset_of_run(results: Mapping[str, Any]) -> xarray.Dataset:
+    """The results of one run as labelled arrays, see `load`.
+
+    Arguments:
+        results: what results.json holds.
+
+    Returns:
+        The Dataset, of which only observables have axes, and derivatives that of parameters.
+    """
+    found = _Arrays([results], ()).dataset()
+    found.attrs |= _origins(results)
+    return found
+
+
+def dataset_of_sweep(
+    folder: Path, manifest: Mapping[str, Any], results: Mapping[int, Mapping[str, Any]]
+) -> xarray.Dataset:
+    """The results of a sweep as labelled arrays, see `load`.
+
+    Arguments:
+        folder: that of the sweep.
+        manifest: from `read_manifest`.
+        results: those of runs by their numbers.
+
+    Returns:
+        The Dataset.
+    """
+    runs, keys = manifest["runs"], manifest["keys"]
+    grid = manifest["mode"] == "grid"
+    axes = tuple(keys) if grid else ("run",)
+    shape = tuple(manifest["shape"])
+    found = _Arrays([results.get(run["run"]) for run in runs], axes, shape).dataset()
+    for name, key in keys.items():
+        attributes = {"units": key["units"]} if key["units"] else {}
+        axis = (name,) if grid else ("run",)
+        found = found.assign_coords({name: (axis, np.array(key["values"]), attributes)})
+    states = np.array([run["state"] for run in runs]).reshape(shape)
+    seconds = np.array([run.get("seconds", np.nan) for run in runs], float).reshape(shape)
+    found["state"] = (axes, states)
+    found["seconds"] = (axes, seconds, {"units": "s"})
+    numbers = np.array([run["run"] for run in runs]).reshape(shape)
+    if grid:
+        found["run"] = (axes, numbers)
+    else:
+        found = found.assign_coords(run=("run", numbers))
+    found.attrs |= _origins(manifest) | {
+        "sweep_mode": manifest["mode"], JOURNAL_BYTES: Journal(folder).size,
+        "sweep": json.dumps(manifest["sweep"]), "table": json.dumps(manifest["table"]),
+    }  # fmt: skip
+    return found
+
+
+def _origins(given: Mapping[str, Any]) -> dict[str, Any]:
+    made = ", ".join(f"{name} {version}" for name, version in given["versions"].items())
+    units = given["units"]
+    return {
+        "study": given["study"],
+        "description": given["description"],
+        "unit_system": units if isinstance(units, str) else units["system"],
+        "versions": made,
+    }
+
+
+class _Arrays:
+    """Numbers of several runs, put side by side.
+
+    Arguments:
+        results: those of each run; None where there are none.
+        axes: what the axes of the runs are called.
+        shape: how many runs lie along each.
+    """
+
+    def __init__(
+        self,
+        results: list[Any],
+        axes: tuple[str, ...],
+        shape: tuple[int, ...] = (),
+    ) -> None:
+        self.results, self.axes, self.shape = results, axes, shape
+        self.there = [of for of in results if of is not None]
+        self.parameters = list(dict.fromkeys(p for of in self.there for p in of["parameters"]))
+
+    def dataset(self) -> xarray.Dataset:
+        """All of them as labelled arrays."""
+        data: dict[str, Any] = {}
+        names = dict.fromkeys(name for of in self.there for name in of["observables"])
+        for name in names:
+            observed = [_entry(of, "observables", name) for of in self.results]
+            values = [None if of is None else of["value"] for of in observed]
+            errors = [None if of is None else of.get("error") for of in observed]
+            units = {"units": _listed(of["units"] for of in observed if of is not None)}
+            shape = _widest(values)
+            inner = tuple(f"{name}_axis{axis}" for axis in range(len(shape)))
+            data[name] = (*self._stacked(values, shape, inner), units)
+            data[f"error_{name}"] = (*self._stacked(errors, shape, inner), units)
+            if self.parameters:
+                data[f"d_{name}"] = self._derivatives(name, "sensitivities", shape, inner)
+                data[f"error_d_{name}"] = self._derivatives(
+                    name, "sensitivity_errors", shape, inner
+                )
+        for key, unit in OF_RUNS.items():
+            if key not in names and any(key in of for of in self.there):
+                numbers = [None if of is None else of.get(key) for of in self.results]
+                named = {_unit(of, unit) for of in self.there if unit}
+                data[key] = (*self._stacked(numbers, (), ()), {"units": _listed(named)})
+        kinds = np.array(["" if of is None else of["kind"] for of in self.results])
+        data["kind"] = (self.axes, kinds.reshape(self.shape))
+        coordinates: dict[str, Any] = {}
+        if self.parameters:
+            stacked = [
+                self._stacked([_entry(of, "parameters", p) for of in self.results], (), ())[1]
+                for p in self.parameters
+            ]
+            units = {
+                f"units_{p}": _listed(_entry(of["units"], "parameters", p) for of in self.there)
+                for p in self.parameters
+            }
+            coordinates["parameter"] = np.array(self.parameters)
+            coordinates["parameter_value"] = (
+                ("parameter", *self.axes), np.stack(stacked), units,
+            )  # fmt: skip
+        return xarray.Dataset(data, coordinates)
+
+    def _derivatives(
+        self, name: str, key: str, shape: tuple[int, ...], inner: tuple[str, ...]
+    ) -> tuple[tuple[str, ...], np.ndarray, dict[str, str]]:
+        """Those of an observable in every parameter, or their errors."""
+        arrays, units = [], {}
+        for parameter in self.parameters:
+            found = [_entry(_entry(of, key, name), parameter) for of in self.results]
+            arrays.append(self._stacked(found, shape, inner)[1])
+            named = (_entry(of["units"], "sensitivities", name, parameter) for of in self.there)
+            units[f"units_{parameter}"] = _listed(named)
+        return ("parameter", *self.axes, *inner), np.stack(arrays), units
+
+    def _stacked(
+        self, values: list[Any], shape: tuple[int, ...], inner: tuple[str, ...]
+    ) -> tuple[tuple[str, ...], np.ndarray]:
+        """One number or array of each run; NaN where there is none."""
+        stacked = np.full((len(values), *shape), np.nan)
+        for place, value in zip(stacked, values, strict=True) if shape else ():
+            if value is not None:
+                array = np.array(value, float)
+                # Runs of several structures may have arrays of several sizes.
+                if array.ndim == len(shape):
+                    place[tuple(slice(0, size) for size in array.shape)] = array
+        if not shape:
+            stacked[:] = [np.nan if value is None else value for value in values]
+        return (*self.axes, *inner), stacked.reshape((*self.shape, *shape))
+
+
+def _entry(of: Any, *path: str) -> Any:
+    """What stands under a path of keys; None where there is nothing."""
+    for key in path:
+        of = None if of is None else of.get(key)
+    return of
+
+
+def _unit(results: Mapping[str, Any], name: str | None) -> str:
+    return str(results["units"].get(name, ""))
+
+
+def _listed(units: Iterable[str | None]) -> str:
+    """The unit of all runs; each of them where they differ."""
+    return ", ".join(dict.fromkeys(unit for unit in units if unit))
+
+
+def _widest(values: list[Any]) -> tuple[int, ...]:
+    """A shape in which the array of every run has room."""
+    shapes = [np.shape(np.array(value, float)) for value in values if value is not None]
+    deepest = max(map(len, shapes), default=0)
+    fitting = [shape for shape in shapes if len(shape) == deepest]
+    return tuple(max(sizes) for sizes in zip(*fitting, strict=True))
+
+
+def table_text(found: xarray.Dataset, manifest: Mapping[str, Any]) -> str:
+    """A row for each run: its settings, its observables and derivatives; with units.
+
+    Arguments:
+        found: from `dataset_of_sweep`.
+        manifest: from `read_manifest`.
+
+    Returns:
+        A table with commas; observables of many numbers are not in it.
+    """
+    columns: dict[str, list[Any]] = {"run": [run["run"] for run in manifest["runs"]]}
+    count, grid = len(columns["run"]), manifest["mode"] == "grid"
+    for name, key in manifest["keys"].items():
+        values = np.array(key["values"])
+        if grid:
+            place = list(manifest["keys"]).index(name)
+            others = [1] * len(manifest["shape"])
+            others[place] = len(values)
+            values = np.broadcast_to(values.reshape(others), manifest["shape"])
+        columns[_headed(name, key["units"])] = np.ravel(values).tolist()
+    columns["state"] = [run["state"] for run in manifest["runs"]]
+    for name in map(str, found.data_vars):
+        if name.startswith(("error_", "d_")) or f"error_{name}" not in found:
+            continue
+        if found[name].size > MOST_COLUMNS * count:
+            continue
+        units = found[name].attrs["units"]
+        for label, part in _parts(found[name], name, count):
+            columns[_headed(label, units)] = part
+        for label, part in _parts(found[f"error_{name}"], name, count):
+            columns[_headed(f"error of {label}", units)] = part
+        for parameter in found["parameter"].values.tolist() if f"d_{name}" in found else ():
+            for before, kind in (("", "d_"), ("error of ", "error_d_")):
+                of = found[f"{kind}{name}"].sel(parameter=parameter)
+                unit = of.attrs[f"units_{parameter}"]
+                for label, part in _parts(of, name, count):
+                    columns[_headed(f"{before}d {label} / d {parameter}", unit)] = part
+    for key in ("kind", "largest_force", "steps"):
+        if key in found:
+            columns[_headed(key, found[key].attrs.get("units", ""))] = _parts_of_runs(found[key])
+    columns["seconds (s)"] = _parts_of_runs(found["seconds"])
+    columns["reason"] = [run.get("reason", "") for run in manifest["runs"]]
+    rows = zip(*columns.values(), strict=True)
+    return csv_text(dict(zip(columns, row, strict=True)) for row in rows)
+
+
+def _parts(of: xarray.DataArray, name: str, count: int) -> Iterator[tuple[str, list[float]]]:
+    """Each number of an observable, in all runs."""
+    numbers = of.values.reshape(count, -1)
+    inner = of.shape[len(of.shape) - sum("_axis" in str(axis) for axis in of.dims) :]
+    for place in range(numbers.shape[1]):
+        index = ",".join(map(str, np.unravel_index(place, inner))) if inner else ""
+        yield (f"{name}[{index}]" if inner else name), numbers[:, place].tolist()
+
+
+def _parts_of_runs(of: xarray.DataArray) -> list[Any]:
+    return list(np.ravel(of.values).tolist())
+
+
+def _headed(name: str, units: str) -> str:
+    return f"{name} ({units})" if units and units != "1" else name

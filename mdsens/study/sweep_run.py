@@ -1,0 +1,354 @@
+"""Run a sweep: each run is in a folder of its own as soon as it is finished."""
+
+import contextlib
+import dataclasses
+import gc
+import os
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from mdsens.compilation import count_calls_anew, forget_programs
+from mdsens.errors import InputError, one_line
+from mdsens.files import path_of
+from mdsens.study.fingerprint import fingerprint
+from mdsens.study.output import Output, WriteError, keep_on_disk, kept_folder, writing
+from mdsens.study.results import versions
+from mdsens.study.results_file import RESULTS_NAME
+from mdsens.study.run import default_folder, run_study
+from mdsens.study.study import Study, study_of
+from mdsens.study.sweep import Sweep
+from mdsens.study.sweep_file import (
+    SWEEP_NAME,
+    SWEEP_SCHEMA,
+    Journal,
+    RunState,
+    counts,
+    described,
+    is_whole,
+    known_states,
+    manifest_text,
+    read_manifest,
+    run_name,
+)
+from mdsens.study.sweep_report import is_of_summary, write_summary
+from mdsens.study.sweep_units import swept_axis
+from mdsens.values import shown
+
+#: Seconds after which sweep.json is made anew, if that has not taken long.
+EVERY = 10.0
+#: Share of the time that may go into making sweep.json anew.
+SHARE = 0.01
+#: Memory maps of this process, of 65,530 that Linux allows, from which on programs are let go of.
+MANY_MAPS = 30_000
+
+
+@dataclasses.dataclass(frozen=True)
+class FinishedSweep:
+    """What a sweep leaves behind.
+
+    Attributes:
+        folder: where its files are.
+        counts: numbers of runs that are finished, failed and pending.
+        failed: why each of those that failed did, by its number.
+    """
+
+    folder: Path
+    counts: dict[str, int]
+    failed: dict[int, str]
+
+
+def run_sweep(
+    sweep: Sweep,
+    out: str | Path | None = None,
+    resume: bool = False,
+    retry_failed: bool = False,
+    allow_unconverged: bool = False,
+    report: Callable[[str], None] | None = None,
+) -> FinishedSweep:
+    """Run a study with each setting of its sweep.
+
+    Each run is in a folder of its own, ``runs/0000`` and so on, as soon as it is finished, with the
+    files of `run_study`. A run that fails is written down with its reason, and the next one begins.
+    What ends the process, even without a word, ends the sweep between two runs; the next call with
+    ``resume`` goes on with the same results, in every bit, as one that was never interrupted.
+
+    Arguments:
+        sweep: from `read_sweep`.
+        out: folder for the results; ``results/<name of the study>`` by default.
+        resume: go on where an earlier call has ended, if there was one.
+        retry_failed: with ``resume``, run again what has failed.
+        allow_unconverged: as in `run_study`.
+        report: hears how far the sweep is, a line at a time.
+
+    Returns:
+        The FinishedSweep.
+
+    Raises:
+        InputError: a mistake in the study, or a folder that cannot be written, that holds something
+            else, or runs of another study.
+    """
+    say = report or (lambda _: None)
+    first = study_of(sweep.text_of(0))
+    for study in map(study_of, sweep.each_value()):
+        # That each file is there shows when it is asked for.
+        _ = [structure.structure_file for structure in study.structures.values()]
+    target = default_folder(first.name) if out is None else path_of(out, "output folder")
+    if (target / RESULTS_NAME).is_file() and not (target / SWEEP_NAME).is_file():
+        raise InputError(
+            f"output folder {str(target)!r} holds the results of one run: give another for a sweep"
+        )
+    with kept_folder(target, replaces=is_of_summary) as output:
+        work = _Work(sweep, first, output, say)
+        work.begin(resume, retry_failed)
+        try:
+            work.run_all(allow_unconverged)
+        except BaseException as error:
+            with contextlib.suppress(OSError, InputError):
+                work.write_manifest()
+            if _is_interrupt(error):
+                raise KeyboardInterrupt(work.interrupted()) from None
+            raise
+        work.finish()
+    return FinishedSweep(target, work.counts, work.failed)
+
+
+class _Work:
+    """A sweep at work on a folder that it has locked.
+
+    Arguments:
+        sweep: the sweep.
+        first: the study of its first run.
+        output: the folder.
+        say: hears how far it is.
+    """
+
+    def __init__(
+        self, sweep: Sweep, first: Study, output: Output, say: Callable[[str], None]
+    ) -> None:
+        self.sweep, self.first, self.output, self.say = sweep, first, output, say
+        self.folder, self.journal = output.target, Journal(output.target)
+        self.states: dict[int, RunState] = {}
+        self.pending: list[int] = []
+        self._digests: dict[Path, str] = {}
+        self._writing: deque[Future[None]] = deque()
+
+    def begin(self, resume: bool, retry_failed: bool) -> None:
+        """Find out what there is, and refuse what does not fit."""
+        states = known_states(self.folder)
+        if states and not resume:
+            done = sum(state.state == "finished" for state in states.values())
+            raise InputError(
+                f"output folder {str(self.folder)!r} holds a sweep of which {done} runs are "
+                "finished: give --resume to go on with it, or another folder with --out"
+            )
+        self.states = {run: state for run, state in states.items() if self._fits(state)}
+        misfits = [
+            run for run, of in states.items() if run not in self.states and of.state == "finished"
+        ]
+        if misfits:
+            raise InputError(
+                f"output folder {str(self.folder)!r}: {len(misfits)} finished runs are of another "
+                f"study, the first {run_name(misfits[0])}{self._what_changed()}; give another "
+                "folder with --out, or undo the change"
+            )
+        if retry_failed:
+            self.states = {n: of for n, of in self.states.items() if of.state == "finished"}
+        self.pending = [run for run in range(self.sweep.count) if run not in self.states]
+        known = self.counts
+        if known["finished"] or known["failed"]:
+            again = "" if not known["failed"] else "; --retry-failed runs those again"
+            self.say(
+                f"{known['finished']} of {self.sweep.count} runs are finished and "
+                f"{known['failed']} failed{again}"
+            )
+        self.write_manifest()
+
+    def _fits(self, state: RunState) -> bool:
+        return state.run < self.sweep.count and state.fingerprint == self._fingerprint(state.run)
+
+    def _fingerprint(self, run: int) -> str:
+        return fingerprint(self.sweep.table_of(run), self.first.folder, self._digests)
+
+    def _what_changed(self) -> str:
+        """What differs between this study and the one that the folder is of, if that is known."""
+        try:
+            before = read_manifest(self.folder)
+        except InputError:
+            return ""
+        old, new = dict(_flat(before["table"])), dict(_flat(self.sweep.table))
+        for key in dict.fromkeys([*old, *new]):
+            if old.get(key) != new.get(key):
+                return f": {key} was {shown(old.get(key))} and is {shown(new.get(key))}"
+        if before["sweep"] != self._said_of_sweep():
+            return ": the sweep has other values"
+        return ": a file that it reads has changed"
+
+    def run_all(self, allow_unconverged: bool) -> None:
+        """Run what is still to be run."""
+        with ThreadPoolExecutor(1, thread_name_prefix="mdsens-journal") as writer:
+            self._run_all(allow_unconverged, writer)
+            self._hear_of_writing(wait=True)
+
+    def _run_all(self, allow_unconverged: bool, writer: ThreadPoolExecutor) -> None:
+        written = spoken = time.monotonic()
+        took = 0.0
+        for done, run in enumerate(self.pending):
+            begun = time.monotonic()
+            self._set_aside(run)
+            state = self._run(run, allow_unconverged)
+            self._hear_of_writing()
+            # A disk takes longer to be sure than a short run takes: the next one does not wait.
+            self._writing.append(writer.submit(self._write_down, state))
+            self.states[run] = state
+            now = time.monotonic()
+            if state.reason:
+                self.say(f"run {run} failed: {state.reason}")
+            elif now - spoken > EVERY / 2 or done == 0:
+                self.say(f"run {run} of {self.sweep.count} finished in {now - begun:.1f} s")
+                spoken = now
+            if now - written > max(EVERY, took / SHARE):
+                self.write_manifest()
+                written = time.monotonic()
+                took = written - now
+            _let_go_of_programs()
+
+    def _write_down(self, state: RunState) -> None:
+        """Add a run to the journal, once the disk has its files."""
+        with writing(self.folder):
+            if state.state == "finished":
+                keep_on_disk(self.folder / run_name(state.run))
+            self.journal.add(state)
+
+    def _hear_of_writing(self, wait: bool = False) -> None:
+        """Raise what went wrong with the journal."""
+        while self._writing and (wait or self._writing[0].done()):
+            self._writing.popleft().result()
+
+    def _set_aside(self, run: int) -> None:
+        """Move away what a power cut has left of a run."""
+        folder = self.folder / run_name(run)
+        if not os.path.lexists(folder) or is_whole(folder):
+            return
+        with writing(self.folder):
+            aside = folder.with_name(f"{folder.name}.damaged-{uuid.uuid4().hex[:8]}")
+            folder.rename(aside)
+        self.say(f"{run_name(run)} is not as it was written: it is {aside.name} now, and run again")
+
+    def _run(self, run: int, allow_unconverged: bool) -> RunState:
+        """One run, and what became of it."""
+        begun, reason = time.monotonic(), ""
+        known = self._fingerprint(run)
+        count_calls_anew()
+        try:
+            run_study(
+                study_of(self.sweep.text_of(run)),
+                self.folder / run_name(run),
+                allow_unconverged,
+                report=self.sweep.options.reports,
+                about={"sweep": {"run": run, "settings": self.sweep.settings(run)}},
+            )
+        except (WriteError, OSError):
+            # As on a full disk, where all that follows would fail, too.
+            raise
+        except Exception as error:
+            if _is_interrupt(error):
+                raise
+            reason = _reason(error)
+        seconds = time.monotonic() - begun
+        return RunState(
+            run=run, state="failed" if reason else "finished", fingerprint=known,
+            seconds=seconds, reason=reason,
+        )  # fmt: skip
+
+    @property
+    def runs(self) -> Iterator[dict[str, Any]]:
+        """What sweep.json says of each run."""
+        for run in range(self.sweep.count):
+            yield described(run, self.sweep.settings(run), self.states.get(run))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Numbers of runs that are finished, failed and pending."""
+        return counts(list(self.runs))
+
+    @property
+    def failed(self) -> dict[int, str]:
+        """Why each of those that failed did."""
+        return {run: of.reason for run, of in sorted(self.states.items()) if of.state == "failed"}
+
+    def interrupted(self) -> str:
+        """What to say when somebody ends the sweep."""
+        return (
+            f"interrupted: {self.counts['finished']} of {self.sweep.count} runs are finished; give "
+            "--resume to go on"
+        )
+
+    def _said_of_sweep(self) -> dict[str, Any]:
+        return {
+            **self.sweep.options.model_dump(exclude=set(self.sweep.options.model_extra or {})),
+            "keys": {key.key: list(key.values) for key in self.sweep.keys},
+        }
+
+    def write_manifest(self) -> None:
+        """Make sweep.json anew."""
+        runs = list(self.runs)
+        head = {
+            "program": "mdsens",
+            "schema": SWEEP_SCHEMA,
+            "study": self.first.name,
+            "description": self.first.file.description,
+            "units": self.first.file.units,
+            "mode": self.sweep.options.mode,
+            "shape": self.sweep.shape,
+            "keys": {key.key: swept_axis(key, self.first) for key in self.sweep.keys},
+            "counts": counts(runs),
+            "versions": versions(),
+            "sweep": self._said_of_sweep(),
+            "table": self.sweep.table,
+        }
+        with self.output.files(lambda name: name == SWEEP_NAME) as folder, writing(self.folder):
+            (folder / SWEEP_NAME).write_text(manifest_text(head, runs), "utf-8")
+
+    def finish(self) -> None:
+        """Write sweep.json, the table of all runs, their labelled arrays, figures and the page."""
+        self.write_manifest()
+        with self.output.files(is_of_summary) as folder, writing(self.folder):
+            write_summary(self.folder, folder)
+
+
+def _flat(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of a study's tables by the path of its key."""
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{before}{key}.")
+        else:
+            yield f"{before}{key}", value
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Whether Ctrl-C is behind an error: compiled code wraps it in errors of its own."""
+    return isinstance(error, KeyboardInterrupt) or "KeyboardInterrupt" in str(error)
+
+
+def _reason(error: Exception) -> str:
+    """Why a run failed, in one line."""
+    told = "pass allow_unconverged=True"
+    text = one_line(str(error).replace(told, "set sensitivity.allow_unconverged = true"))
+    known = isinstance(error, InputError) or type(error).__module__.startswith("mdsens.")
+    return text if known and text else f"{type(error).__name__}: {text}".rstrip(": ")
+
+
+def _let_go_of_programs() -> None:
+    """Forget compiled code where it has filled the memory maps that a process may have."""
+    with contextlib.suppress(OSError), open("/proc/self/maps", "rb") as maps:
+        if sum(1 for _ in maps) > MANY_MAPS:
+            forget_programs()
+            jax.clear_caches()
+            gc.collect()
