@@ -43,6 +43,8 @@ MOST_SLOTS = 100_000
 #: A Hessian on the host: its blocks, or blocks and a part of low rank.
 HessianMatrix: TypeAlias = scipy.sparse.bsr_array | SparsePlusLowRank
 
+_compiled_dense_hessian = compiled(heavy=True)(dense_hessian)
+
 
 def sparse_hessian(
     system: System,
@@ -140,7 +142,7 @@ def _of_structure(
 ) -> scipy.sparse.bsr_array:
     """The same of an energy of the whole structure, whose blocks are all stored."""
     dimension = system.dimension
-    matrix = np.array(dense_hessian(system, potential, edge_list))
+    matrix = np.array(_compiled_dense_hessian(system, potential, edge_list))
     held = np.repeat(~free, dimension)
     matrix[held], matrix[:, held] = 0.0, 0.0
     matrix[held, held] = 1.0

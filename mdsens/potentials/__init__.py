@@ -7,6 +7,7 @@ from mdsens.potentials.embedded_atom import (
     EmbeddingPotential,
     SuttonChen,
 )
+from mdsens.potentials.energy_function import Energy
 from mdsens.potentials.from_file import from_file
 from mdsens.potentials.pair import (
     LennardJones,
@@ -71,6 +72,7 @@ __all__ = [
     "DampedShiftedCoulomb",
     "EmbeddedAtomPotential",
     "EmbeddingPotential",
+    "Energy",
     "FinnisSinclair",
     "GaussianCore",
     "Gupta",
