@@ -153,7 +153,7 @@ class CombinedPotential(Potential):
         return {known_as(i, name): (i, name) for i, part in enumerate(names) for name in part}
 
     def _entries(self) -> dict[str, tuple[Any, tuple[int, ...]]]:
-        """Its own, and those of the parts, whose tables are pairs of a part's number and a table."""
+        """Its own, and those of parts: their tables are pairs of a part's number and a table."""
         of_parts = [part._entries() for part in self.parts]
         entries = super()._entries()
         for known, (i, name) in self._parameters_of_parts().items():
@@ -192,9 +192,7 @@ class CombinedPotential(Potential):
                 below = name.removeprefix(f"{part}.")
                 return [known_as[i, known] for known in of_part(self.parts[i], below)]
         return [
-            known_as[i, known]
-            for i, part in enumerate(self.parts)
-            for known in of_part(part, name)
+            known_as[i, known] for i, part in enumerate(self.parts) for known in of_part(part, name)
         ]
 
     def _named(self, name: str) -> list[str]:

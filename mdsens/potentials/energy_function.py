@@ -13,26 +13,15 @@ from jaxtyping import Array, Float, Int, PyTree
 from mdsens.errors import InputError
 from mdsens.particles.system import System
 from mdsens.potentials.invariance import energy_at_rest, is_invariant
-from mdsens.potentials.parameter_tree import (
-    Constants,
-    check_finite,
-    entries_of,
-    is_within,
-    leaf_names,
-    parameters_and_constants,
-)
 from mdsens.potentials.structure_potential import StructurePotential
-from mdsens.summary import Summary
-from mdsens.units import UNKNOWN, powers, unit_name
-from mdsens.values import boolean, is_traced, nearest, shown, text
+from mdsens.potentials.tree_potential import TreePotential
+from mdsens.values import boolean, is_traced, shown, text
 
-#: Up to so many numbers are told one by one; of more, each array in a line.
-MOST_TOLD = 24
 #: What the function is called with.
 ARGUMENTS = ("positions", "cell", "species", "parameters")
 
 
-class Energy(StructurePotential):
+class Energy(TreePotential, StructurePotential):
     """An energy that any function gives: ``function(positions, cell, species, parameters)``.
 
     The function is written for JAX. It is called with positions, shape (N, D), cell, shape (D, D)
@@ -61,13 +50,8 @@ class Energy(StructurePotential):
         InputError: no such function, no float among the parameters, or a name that is none.
     """
 
-    tree: PyTree
-    constants: Constants = eqx.field(static=True)
     function: Callable[..., Any] = eqx.field(static=True)
-    species: tuple[str, ...] | None = eqx.field(static=True)
-    dimensions: tuple[tuple[str, str], ...] = eqx.field(static=True)
     declared: bool | None = eqx.field(static=True)
-    name: str = eqx.field(static=True)
 
     def __init__(
         self,
@@ -80,39 +64,10 @@ class Energy(StructurePotential):
         name: str | None = None,
     ):
         _check_function(function)
-        self.function, self.species = function, species
         own = getattr(function, "__name__", type(function).__name__)
-        self.name = own if name is None else text(name, "name")
-        self.tree, self.constants = parameters_and_constants(parameters, self._title)
+        self._set(own if name is None else text(name, "name"), parameters, dimensions, species)
+        self.function = function
         self.declared = None if invariant is None else boolean(invariant, "invariant")
-        if not isinstance(dimensions, (Mapping, type(None))):
-            raise InputError(f"dimensions = {shown(dimensions)}: give a dict of names and texts")
-        self.dimensions = tuple((dimensions or {}).items())
-
-    def __check_init__(self) -> None:
-        names = leaf_names(self.tree)
-        twice = [name for name in names if names.count(name) > 1]
-        if twice:
-            raise InputError(
-                f"{self._title}: two parameters would be called {twice[0]!r}: give them other names"
-            )
-        for whole, dimension in self.dimensions:
-            if not any(is_within(name, str(whole)) for name in names):
-                raise InputError(
-                    f"{self._title}: dimensions: there is no parameter {shown(whole)}"
-                    f"{nearest(whole, names)}; allowed are {', '.join(names[:MOST_TOLD])}"
-                )
-            powers(dimension)
-        check_finite(self.tree, self._title)
-
-    @property
-    def _title(self) -> str:
-        return f"{type(self).__name__} {self.name}"
-
-    @property
-    def parameter_tree(self) -> PyTree:
-        """The parameters and constants in the tree that they were given in."""
-        return eqx.combine(self.tree, self.constants.tree())
 
     @property
     def invariant(self) -> bool:  # type: ignore[override]
@@ -205,62 +160,10 @@ class Energy(StructurePotential):
         object.__setattr__(other, "declared", invariant)
         return other
 
-    # Parameters by name ------------------------------------------------------------------------
-
-    def _entries(self) -> dict[str, tuple[Any, tuple[int, ...]]]:
-        shapes = tuple(np.shape(leaf) for leaf in jax.tree.leaves(self.tree))
-        return entries_of(leaf_names(self.tree), shapes)
-
-    def _table(self, table: Any) -> Any:
-        return jax.tree.leaves(self.tree)[leaf_names(self.tree).index(table)]
-
-    def _places(self, table: Any, index: tuple[int, ...]) -> set[tuple[int, ...]]:
-        return {index}
-
-    def _label(self, table: Any) -> str:
-        return self._title
-
-    def _named(self, name: str) -> list[str]:
-        found = [entry for entry in self._entries() if is_within(entry, name)]
-        return [] if found == [name] else found
-
-    def parameter_dimension(self, name: str) -> str:
-        """Physical dimension of a parameter, e.g. ``"energy"``; ``"unknown"`` if nobody said."""
-        table, _ = self._entry(name)
-        found = [one for whole, one in self.dimensions if is_within(table, whole)]
-        return found[-1] if found else UNKNOWN
-
-    def described_parameters(self, units: str = "ase") -> list[tuple[str, str]]:
-        """Names of parameters with values and units as text; arrays of many in a line each.
-
-        Arguments:
-            units: ``"ase"`` or ``"reduced"``.
-
-        Returns:
-            E.g. ``[("k", "2 eV/Ang^2"), ("layers[0].weight", "64 by 8 numbers, unknown unit")]``.
-        """
-        if len(self._entries()) <= MOST_TOLD:
-            return super().described_parameters(units)
-        described = []
-        for name, leaf in zip(leaf_names(self.tree), jax.tree.leaves(self.tree), strict=True):
-            size = " by ".join(map(str, leaf.shape)) or "one"
-            first = next(one for one, (table, _) in self._entries().items() if table == name)
-            unit = unit_name(self.parameter_dimension(first), units)
-            described.append((name, f"{size} number{'s' if leaf.shape else ''}, {unit}"))
-        return described + self._settings(units)
-
     def _settings(self, units: str) -> list[tuple[str, str]]:
-        """What there is beside parameters, as text."""
         known = {None: "to be found out", True: "yes", False: "no"}[self.declared]
         settings = [("function", self.name), ("invariant", known)]
         return settings + ([] if self.species is None else [("species", shown(self.species))])
-
-    def _summary(self) -> Summary | None:
-        leaves = jax.tree.leaves(self.tree)
-        if is_traced(leaves) or not all(isinstance(one, (jax.Array, np.ndarray)) for one in leaves):
-            return None
-        title = f"{type(self).__name__} (in eV and Ang, or all in reduced units)"
-        return Summary(title, self.described_parameters())
 
 
 def _check_function(function: Any) -> None:

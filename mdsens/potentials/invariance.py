@@ -10,8 +10,8 @@ from mdsens.potentials.potential import Potential
 
 #: Change of the energy that is rounding, beside its size and what it is made of.
 ROUNDING = 1e-9
-#: How far atoms are displaced, as a fraction of the usual distance between them, so that no symmetry
-#: hides anything; and what the structure moves by, in that distance.
+#: How far atoms are displaced, as a fraction of the usual distance between them, so that no
+#: symmetry hides anything; and what the structure moves by, in that distance.
 DISPLACED, MOVED = 0.03, (0.37, -0.23, 0.31)
 #: The axis that a structure in space turns about, and the angle.
 AXIS, ANGLE = (0.36, 0.48, 0.8), 0.7

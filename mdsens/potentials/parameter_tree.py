@@ -1,4 +1,4 @@
-"""Parameters in a pytree of any kind: which leaves are numbers to differentiate by, and their names.
+"""Parameters in a pytree of any kind: which leaves are numbers to differentiate by; names.
 
 A name is the path to a leaf as one would write it in Python, and the place in an array:
 ``"k"``, ``"layers[0].weight[1,2]"``.
@@ -33,6 +33,7 @@ class Constants:
     """
 
     def __init__(self, tree: PyTree, label: str) -> None:
+        self.label = label
         self.leaves, self.structure = jax.tree.flatten(tree)
         self.leaves = [
             np.asarray(leaf) if isinstance(leaf, jax.Array) else leaf for leaf in self.leaves
@@ -49,6 +50,12 @@ class Constants:
     def tree(self) -> PyTree:
         """The tree, with None in the place of each parameter."""
         return jax.tree.unflatten(self.structure, self.leaves)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"tree": self.tree(), "label": self.label}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Constants) and self._key == other._key
