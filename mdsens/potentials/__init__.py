@@ -9,6 +9,7 @@ from mdsens.potentials.embedded_atom import (
 )
 from mdsens.potentials.energy_function import Energy
 from mdsens.potentials.from_file import from_file
+from mdsens.potentials.jax_md import JaxMD
 from mdsens.potentials.pair import (
     LennardJones,
     Morse,
@@ -77,6 +78,7 @@ __all__ = [
     "GaussianCore",
     "Gupta",
     "InversePower",
+    "JaxMD",
     "LennardJones",
     "Mie",
     "Morse",

@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 import difflib
+import operator
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -487,7 +488,7 @@ class Potential(Summarised, Importable, eqx.Module):
             leaf = changed._table(table)
             for place in self._places(table, index):
                 leaf = leaf.at[place].set(number)
-            changed = eqx.tree_at(lambda tree, table=table: tree._table(table), changed, leaf)
+            changed = eqx.tree_at(operator.methodcaller("_table", table), changed, leaf)
         changed._check({table for table, _ in given})
         return changed
 
