@@ -1,5 +1,7 @@
 """Energies as functions of edges; one file per family."""
 
+from mdsens.potentials.bonded import BondedPotential
+from mdsens.potentials.bonded_terms import Angles, Bonds, Dihedrals, Trap, UniformForce, Wall
 from mdsens.potentials.combined import PotentialSum, ScaledPotential
 from mdsens.potentials.eam import EAM
 from mdsens.potentials.embedded_atom import (
@@ -39,8 +41,11 @@ from mdsens.potentials.zhou import ZhouEAM
 
 #: What a study file calls each potential.
 BY_NAME: dict[str, type[Potential]] = {
+    "angles": Angles,
+    "bonds": Bonds,
     "buckingham": Buckingham,
     "damped-shifted-coulomb": DampedShiftedCoulomb,
+    "dihedrals": Dihedrals,
     "inverse-power": InversePower,
     "eam": EAM,
     "finnis-sinclair": FinnisSinclair,
@@ -57,6 +62,9 @@ BY_NAME: dict[str, type[Potential]] = {
     "tersoff": Tersoff,
     "tersoff-mod": TersoffMod,
     "tersoff-zbl": TersoffZBL,
+    "trap": Trap,
+    "uniform-force": UniformForce,
+    "wall": Wall,
     "wca": WCA,
     "yukawa": Yukawa,
     "zbl": ZBL,
@@ -68,9 +76,13 @@ __all__ = [
     "EAM",
     "WCA",
     "ZBL",
+    "Angles",
     "BondOrderPotential",
+    "BondedPotential",
+    "Bonds",
     "Buckingham",
     "DampedShiftedCoulomb",
+    "Dihedrals",
     "EmbeddedAtomPotential",
     "EmbeddingPotential",
     "Energy",
@@ -97,7 +109,10 @@ __all__ = [
     "TersoffMod",
     "TersoffZBL",
     "ThreeBodyPotential",
+    "Trap",
     "TruncatedPairPotential",
+    "UniformForce",
+    "Wall",
     "Yukawa",
     "ZhouEAM",
     "from_file",

@@ -65,6 +65,11 @@ class CombinedPotential(Potential):
         return any(part.of_structure for part in self.parts)
 
     @property
+    def in_groups(self) -> bool:  # type: ignore[override]
+        """Whether all energies of the whole structure are sums over groups of a few atoms."""
+        return all(part.in_groups for part in self.parts if part.of_structure)
+
+    @property
     def invariant(self) -> bool:  # type: ignore[override]
         """Whether all parts' energies are the same wherever the system is."""
         return all(part.invariant for part in self.parts)
@@ -340,6 +345,20 @@ class PotentialSum(CombinedPotential):
         ]
         return _added(found)
 
+    def structure_blocks(
+        self,
+        positions: Float[Array, "N D"],
+        cell: Float[Array, "D D"],
+        species: Int[Array, " N"],
+    ) -> list[tuple[Float[Array, "T n n D D"], Int[Array, "T n"]]]:
+        """The groups of all parts."""
+        return [
+            found
+            for part in self.parts
+            if part.of_structure
+            for found in part.structure_blocks(positions, cell, self._species_of(part, species))
+        ]
+
     def site_energies(self, edges: Edges) -> Float[Array, " C"]:
         """The sum of the parts' energies, shape (C,), energy."""
         found = [part.site_energies(self._edges_of(part, edges)) for part in self._along_edges]
@@ -430,6 +449,16 @@ class ScaledPotential(CombinedPotential):
     ) -> tuple[Float[Array, ""], Float[Array, "N D"], Float[Array, "D D"]]:
         """The multiples of energy, forces and virial of the whole structure."""
         return self._times(self.parts[0].structure_mechanics(positions, cell, species))
+
+    def structure_blocks(
+        self,
+        positions: Float[Array, "N D"],
+        cell: Float[Array, "D D"],
+        species: Int[Array, " N"],
+    ) -> list[tuple[Float[Array, "T n n D D"], Int[Array, "T n"]]]:
+        """The same groups, with multiples of their second derivatives."""
+        found = self.parts[0].structure_blocks(positions, cell, species)
+        return [(self.scale * blocks, atoms) for blocks, atoms in found]
 
     def site_energies(self, edges: Edges) -> Float[Array, " C"]:
         """The multiple of the energies, shape (C,), energy."""

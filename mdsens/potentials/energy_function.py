@@ -145,20 +145,13 @@ class Energy(TreePotential, StructurePotential):
             return self
         change = is_invariant(potential, system)
         if self.declared is None:
-            return self._declaring(change is None)
+            return self._with(declared=change is None)
         if change is not None:
             raise InputError(
                 f"{self._title}: invariant = True, but {change}: give invariant=False, or correct "
                 "the function"
             )
         return self
-
-    def _declaring(self, invariant: bool) -> Self:
-        """The same, said to be invariant or not."""
-        leaves, structure = jax.tree.flatten(self)
-        other = jax.tree.unflatten(structure, leaves)
-        object.__setattr__(other, "declared", invariant)
-        return other
 
     def _settings(self, units: str) -> list[tuple[str, str]]:
         known = {None: "to be found out", True: "yes", False: "no"}[self.declared]

@@ -355,13 +355,6 @@ class JaxMDStructure(JaxMDPotential, StructurePotential):
             )
         return [1] * system.dimension
 
-    def _with(self, **fields: Any) -> Self:
-        leaves, structure = jax.tree.flatten(self)
-        other = jax.tree.unflatten(structure, leaves)
-        for field, value in fields.items():
-            object.__setattr__(other, field, value)
-        return other
-
     def structure_energy(
         self,
         positions: Float[Array, "N D"],

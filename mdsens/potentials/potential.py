@@ -75,6 +75,8 @@ class Potential(Summarised, Importable, eqx.Module):
     acts_along_edges: ClassVar[bool] = True
     #: Whether there is a `structure_energy`, beyond what `site_energies` know.
     of_structure: ClassVar[bool] = False
+    #: Whether that is a sum over groups of a few atoms each, and `structure_blocks` tells of them.
+    in_groups: ClassVar[bool] = False
     #: Whether the energy is the same wherever the whole system is, and however it is turned.
     invariant: ClassVar[bool] = True
 
@@ -147,6 +149,28 @@ class Potential(Summarised, Importable, eqx.Module):
         value_and_gradients = jax.value_and_grad(strained, argnums=(0, 1))
         energy, (gradient, virial) = value_and_gradients(positions, jnp.zeros_like(cell))
         return energy, -gradient, virial
+
+    def structure_blocks(
+        self,
+        positions: Float[Array, "N D"],
+        cell: Float[Array, "D D"],
+        species: Int[Array, " N"],
+    ) -> list[tuple[Float[Array, "T n n D D"], Int[Array, "T n"]]]:
+        """Second derivatives of the terms of a structure's energy that is `in_groups`.
+
+        Arguments:
+            positions: shape (N, D), in units of length; atoms may lie outside the cell.
+            cell: shape (D, D), lattice vectors as rows.
+            species: shape (N,), species index of each atom.
+
+        Returns:
+            For each kind of group the second derivatives of its T terms in the positions of its n
+            atoms, energy/length^2, and the indices of these atoms.
+
+        Raises:
+            NotImplementedError: there are no groups.
+        """
+        raise NotImplementedError(f"{type(self).__name__} gives no structure_blocks")
 
     def site_energies_and_gradients(
         self, edges: Edges

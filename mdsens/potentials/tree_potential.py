@@ -1,7 +1,7 @@
 """Potentials whose parameters are the leaves of a pytree of any kind."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import equinox as eqx
 import jax
@@ -75,6 +75,14 @@ class TreePotential(Potential):
     def parameter_tree(self) -> PyTree:
         """The parameters and constants in the tree that they were given in."""
         return eqx.combine(self.tree, self.constants.tree())
+
+    def _with(self, **fields: Any) -> Self:
+        """The same with other values of some fields that are no parameters."""
+        leaves, structure = jax.tree.flatten(self)
+        other = jax.tree.unflatten(structure, leaves)
+        for field, value in fields.items():
+            object.__setattr__(other, field, value)
+        return other
 
     # Parameters by name ------------------------------------------------------------------------
 
