@@ -241,3 +241,13 @@ def test_a_crystal_has_its_cell_stress_and_elastic_constants():
             found, expected = (one[observable.name][parameter] for one in (whole, edges))
             assert found == pytest.approx(expected, rel=1e-7, abs=1e-7)
     np.testing.assert_allclose(whole.equilibrium.stress, 0.0, atol=1e-10)
+    vibrations = mdsens.observables.phonon_frequencies(q=(0.0, 0.0, 0.0))
+    found, expected = (
+        mdsens.sensitivity(one.equilibrium, [vibrations], wrt=["sigma"]) for one in (whole, edges)
+    )
+    values = [np.asarray(vibrations(one.equilibrium)) for one in (found, expected)]
+    np.testing.assert_allclose(values[0], values[1], rtol=1e-7)
+    name = vibrations.name
+    np.testing.assert_allclose(found[name]["sigma"], expected[name]["sigma"], rtol=1e-6, atol=1e-8)
+    with pytest.raises(mdsens.InputError, match="use q = 0 of a supercell"):
+        mdsens.observables.phonon_frequencies(q=(0.5, 0.0, 0.0))(whole.equilibrium)
