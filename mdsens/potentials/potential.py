@@ -447,9 +447,10 @@ class Potential(Summarised, Importable, eqx.Module):
                 settings += [(key.lower(), text) for key, text in value]
                 continue
             text = shown(value)
-            if field.name in LENGTH_FIELDS and isinstance(value, (float, str)):
-                is_text = isinstance(value, str)
-                text = value if is_text else _with_unit(value, "length", units)
+            if field.name in LENGTH_FIELDS and isinstance(value, str):
+                text = value
+            elif field.name in LENGTH_FIELDS and isinstance(value, float):
+                text = _with_unit(value, "length", units)
             settings.append((field.name, text))
         return settings
 
