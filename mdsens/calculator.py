@@ -153,14 +153,15 @@ class Calculator(ase.calculators.calculator.Calculator):
         count = len(self.atoms)
         system, edge_list = structure.at(self.atoms, self._capacities.get(count, (1, 0)))
         self._capacities[count] = edge_list.capacity
-        found = compiled_energy_forces_virial(system, self.potential, edge_list)
+        potential = structure.potential
+        found = compiled_energy_forces_virial(system, potential, edge_list)
         # In two dimensions nothing depends on z.
         energy, forces, virial = float(found[0]), np.zeros((count, 3)), np.zeros((3, 3))
         forces[:, : self.dimension] = found[1]
         virial[: self.dimension, : self.dimension] = found[2]
         self.results = {"energy": energy, "free_energy": energy, "forces": forces}
         if "energies" in properties:
-            energies = compiled_site_energies(system, self.potential, edge_list)
+            energies = compiled_site_energies(system, potential, edge_list)
             self.results["energies"] = np.array(energies)
         why = self._without_volume(system)
         if not why:
@@ -201,6 +202,7 @@ class _Structure:
         free.set_constraint()
         given = System.from_ase(free, dimension, units)
         species = potential.species_index(given)
+        self.potential = potential.in_system(given)
         # Named as the potential names them: structures with others or in another order are of one
         # kind where it makes no difference, and share what is compiled.
         self.system = System(
@@ -238,7 +240,10 @@ class _Structure:
         system = self.system.with_positions(positions)
         if not np.array_equal(cell, np.asarray(self.system.cell)):
             system = system.with_cell(cell)
-        if self.edge_list is None or not self._approached(positions, cell) < self.search.skin:
+        if self.edge_list is None or (
+            self.potential.acts_along_edges
+            and not self._approached(positions, cell) < self.search.skin
+        ):
             self.edge_list = self.search.find(positions, cell, capacity)
             self.found_at = positions, cell
         return system, self.edge_list

@@ -4,6 +4,8 @@ A physical dimension is written as powers of energy and length, e.g. ``"energy/l
 volume, which is an area in two dimensions, e.g. ``"energy/volume"``. What has a unit of its own has
 a name of its own, e.g. ``"modulus"``, an energy per volume that everybody knows in GPa.
 
+A parameter of which nobody has said what it measures has the dimension ``"unknown"``.
+
 The unit of mass is that of atomic masses (u), or 1 in reduced units; temperatures there are k_B T.
 """
 
@@ -46,6 +48,8 @@ OWN_UNITS = {
     # Relative, as k T rises by 1 eV.
     "inverse temperature": OwnUnit("1", "1/K", 1.0 / ase.units.kB),
 }
+#: What is said of the dimension, and of the unit, of a number of which nobody has said it.
+UNKNOWN = "unknown"
 _LENGTHS = {"Ang": 1.0, "Angstrom": 1.0, "nm": ase.units.nm, "pm": 1e-2, "Bohr": ase.units.Bohr}
 _ENERGIES = {
     "eV": 1.0,
@@ -209,11 +213,14 @@ def unit_name(dimension: str, units: str = "ase") -> str:
         units: ``"ase"`` or ``"reduced"``.
 
     Returns:
-        E.g. ``"eV/Ang^3"``; ``"1"`` for pure numbers; ``"reduced"`` in reduced units.
+        E.g. ``"eV/Ang^3"``; ``"1"`` for pure numbers; ``"reduced"`` in reduced units; ``"unknown
+        unit"`` where nobody has said what is measured.
     """
     check_unit_system(units)
     if dimension in ("1", "angle"):
         return "1" if dimension == "1" else "degree"
+    if dimension == UNKNOWN:
+        return "unknown unit"
     if units == "reduced":
         return "reduced"
     if dimension in OWN_UNITS:

@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Complex, Float, Int
 
 from mdsens.compilation import compiled
@@ -59,7 +60,63 @@ def products_with_waves(
     Raises:
         InputError: the edge list has no reverse edges, and the potential needs them.
     """
-    require_edges(potential, "a wave of an infinite crystal")
+    parts = []
+    if potential.acts_along_edges:
+        parts.append(_along_edges(system, potential, edge_list, wave_vectors, waves))
+    if potential.of_structure:
+        parts.append(_of_structure(system, potential, wave_vectors, waves))
+    return sum(parts[1:], start=parts[0])
+
+
+def require_known_waves(potential: Potential, wave_vectors: Float[np.ndarray, "Q D"]) -> None:
+    """Raise InputError where an energy of the whole structure is asked for waves in its images.
+
+    It knows of all images together, which move alike where the wave vector is zero.
+
+    Arguments:
+        potential: the potential.
+        wave_vectors: shape (Q, D), in the basis of the reciprocal lattice.
+    """
+    if np.any(wave_vectors != np.round(wave_vectors)):
+        require_edges(
+            potential,
+            "a wave of an infinite crystal",
+            "use q = 0 of a supercell, whose vibrations are those of more wave vectors",
+        )
+
+
+def _of_structure(
+    system: System,
+    potential: Potential,
+    wave_vectors: Float[Array, "W D"],
+    waves: Complex[Array, "W N D"],
+) -> Complex[Array, "W N D"]:
+    """The products of an energy of the whole structure; NaN where images do not move alike."""
+    species = potential.species_index(system)
+
+    def gradient(positions: Float[Array, "N D"]) -> Float[Array, "N D"]:
+        return -potential.structure_mechanics(positions, system.cell, species)[1]
+
+    def product(change: Float[Array, "N D"]) -> Float[Array, "N D"]:
+        return jax.jvp(gradient, (system.positions,), (change,))[1]
+
+    def one_wave(wave: tuple[Array, Array]) -> Complex[Array, "N D"]:
+        wave_vector, displacements = wave
+        alike = jnp.all(wave_vector == jnp.round(wave_vector))
+        parts = [product(part) for part in (displacements.real, displacements.imag)]
+        return jnp.where(alike, jax.lax.complex(*parts), jnp.nan)
+
+    return jax.lax.map(one_wave, (wave_vectors, waves))
+
+
+def _along_edges(
+    system: System,
+    potential: Potential,
+    edge_list: EdgeList,
+    wave_vectors: Float[Array, "W D"],
+    waves: Complex[Array, "W N D"],
+) -> Complex[Array, "W N D"]:
+    """The products of what acts along edges."""
     neighbors, reverse = edge_list.neighbors, edge_list.reverse
     if reverse is None and not potential.pairwise:
         raise InputError("the edge list has no reverse edges, which only pair potentials can do "

@@ -96,17 +96,18 @@ compiled_energy_forces_virial = compiled(heavy=True)(energy_forces_virial)
 compiled_site_energies = compiled(heavy=True)(site_energies)
 
 
-def require_edges(potential: Potential, what: str) -> None:
+def require_edges(potential: Potential, what: str, instead: str = "") -> None:
     """Raise InputError where an energy is one of the whole structure, and no sum over edges.
 
     Arguments:
         potential: the potential.
         what: that is asked of it, for the message.
+        instead: what to do; empty: use another potential.
     """
     if potential.of_structure:
         raise InputError(
             f"{type(potential).__name__} has an energy of the whole structure, and {what} needs "
-            "one along edges: use another potential"
+            f"one along edges: {instead or 'use another potential'}"
         )
 
 

@@ -341,10 +341,11 @@ class Landscape(eqx.Module):
     def couples_all(self) -> bool:
         """Whether no block of the Hessian is known to be zero: it is dense, or not made at all.
 
-        So it is where constraints couple many atoms, and where the energy is one of the structure.
+        So it is where constraints couple many atoms, and where the energy is one of the structure
+        that is not in groups of a few atoms.
         """
         coupled = self.motion is not None and self.motion.coupled
-        return coupled or self.potential.of_structure
+        return coupled or (self.potential.of_structure and not self.potential.in_groups)
 
     @property
     def holds_bonds(self) -> bool:

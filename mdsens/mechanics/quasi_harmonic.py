@@ -24,7 +24,7 @@ from jaxtyping import Array, Float
 from mdsens.arrays import array_module, in_numpy, on_device
 from mdsens.compilation import compiled
 from mdsens.errors import InputError
-from mdsens.mechanics.dynamical_matrix import wave_hessians
+from mdsens.mechanics.dynamical_matrix import require_known_waves, wave_hessians
 from mdsens.mechanics.energy import compiled_energy_forces_virial, energy_forces_virial
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.gruneisen import compliance_of
@@ -344,6 +344,7 @@ class _Search:
         """Displacements, compliance, modes and slope of the enthalpy at one volume."""
         crystal, vectors = self.crystal, on_device(self.vibrations.vectors)
         scale = math.exp(s / crystal.system.dimension)
+        require_known_waves(crystal.potential, np.asarray(vectors))
         for _ in range(MOST_STEPS):
             given = crystal.at(s, displacements), crystal.potential, self.edge_list
             _, forces, virial = map(np.asarray, compiled_energy_forces_virial(*given))

@@ -3,7 +3,8 @@
 What the potential says of itself decides: one that is `pairwise` has one block per edge
 (`edge_hessians`). So has one that is `embedded`, whose densities add a matrix of rank one for each.
 Of any other, the blocks of the pairs of each atom's neighbours (`site_hessians`) are added up. Of
-an energy of the whole structure all blocks are stored, from products.
+an energy of the whole structure all blocks are stored, from products, unless it is a sum over
+groups of a few atoms (`structure_blocks`).
 """
 
 from collections.abc import Iterable
@@ -42,6 +43,8 @@ from mdsens.values import is_traced
 MOST_SLOTS = 100_000
 #: A Hessian on the host: its blocks, or blocks and a part of low rank.
 HessianMatrix: TypeAlias = scipy.sparse.bsr_array | SparsePlusLowRank
+
+_compiled_dense_hessian = compiled(heavy=True)(dense_hessian)
 
 
 def sparse_hessian(
@@ -91,8 +94,19 @@ def hessian_in_parts(
         Shape (N D, N D), in units of energy/length^2.
     """
     free = np.ones(system.atom_count, bool) if constrained is None else ~np.asarray(constrained)
-    if potential.of_structure:
+    if potential.of_structure and not potential.in_groups:
         return _of_structure(system, potential, edge_list, free)
+    if potential.of_structure:
+        along = None
+        if potential.acts_along_edges:
+            along = _along_edges(system, potential, edge_list, free)
+        return _with_groups(along, _groups(system, potential), free, system.dimension)
+    return _along_edges(system, potential, edge_list, free)
+
+
+def _along_edges(
+    system: System, potential: Potential, edge_list: EdgeList, free: Bool[np.ndarray, " N"]
+) -> HessianMatrix:
     duplicates = _has_duplicates(system, edge_list)
     if potential.embedded:
         parts = embedded_atom_hessian(system, potential, edge_list, free)
@@ -118,8 +132,16 @@ def sparse_hessian_bytes(
     Returns:
         The number of bytes.
     """
-    if potential.of_structure:
+    if potential.of_structure and not potential.in_groups:
         return 2 * 8 * system.positions.size**2
+    in_groups = 0
+    if potential.of_structure:
+        given = system.positions, system.cell, potential.species_index(system)
+        shapes = jax.eval_shape(potential.structure_blocks, *given)
+        # With indices, before they are added up.
+        in_groups = sum(3 * 8 * blocks.size for blocks, _ in shapes)
+        if not potential.acts_along_edges:
+            return in_groups + (8 * system.dimension**2 + 4) * system.atom_count
     edges = edge_list.neighbors.size
     if counted and not is_traced((system, potential, edge_list.neighbors)):
         free = on_device(np.ones(system.atom_count, bool))
@@ -132,7 +154,40 @@ def sparse_hessian_bytes(
     elif not potential.pairwise:
         # Pairs of neighbours of one atom, with their indices, before they are added up.
         edges *= 2 * edge_list.capacity[0]
-    return block * (edges + system.atom_count)
+    return block * (edges + system.atom_count) + in_groups
+
+
+def _with_groups(
+    along: HessianMatrix | None, groups: Any, free: Bool[np.ndarray, " N"], dimension: int
+) -> scipy.sparse.bsr_array:
+    """A Hessian, and what groups of atoms add to it; every atom has a block of its own."""
+    count = len(free)
+    constrained, atoms = np.flatnonzero(~free), np.arange(count)
+    entries = [np.zeros((count, dimension, dimension))]
+    rows, columns = [atoms], [atoms]
+    if along is None:
+        entries[0][constrained] = np.eye(dimension)
+    else:
+        whole = along.to_bsr() if isinstance(along, SparsePlusLowRank) else along
+        entries.append(whole.data)
+        rows.append(np.repeat(atoms, np.diff(whole.indptr)))
+        columns.append(whole.indices)
+    for blocks, members in groups:
+        blocks, members = np.asarray(blocks), np.asarray(members)
+        size = members.shape[1]
+        first = np.repeat(members[:, :, None], size, axis=2)
+        second = np.repeat(members[:, None, :], size, axis=1)
+        kept = free[first] & free[second]
+        entries.append(blocks[kept])
+        rows.append(first[kept])
+        columns.append(second[kept])
+    return _summed(np.concatenate(entries), np.concatenate(rows), np.concatenate(columns), count)
+
+
+@compiled
+def _groups(system: System, potential: Potential) -> list[tuple[Array, Array]]:
+    given = system.positions, system.cell, potential.species_index(system)
+    return potential.structure_blocks(*given)
 
 
 def _of_structure(
@@ -140,7 +195,7 @@ def _of_structure(
 ) -> scipy.sparse.bsr_array:
     """The same of an energy of the whole structure, whose blocks are all stored."""
     dimension = system.dimension
-    matrix = np.array(dense_hessian(system, potential, edge_list))
+    matrix = np.array(_compiled_dense_hessian(system, potential, edge_list))
     held = np.repeat(~free, dimension)
     matrix[held], matrix[:, held] = 0.0, 0.0
     matrix[held, held] = 1.0
@@ -167,6 +222,18 @@ def traced_hessian_entries(
     Returns:
         Arrays for `matrix_of_entries`.
     """
+    along = groups = None
+    if potential.acts_along_edges:
+        along = _traced_along_edges(system, potential, edge_list, free)
+    if potential.of_structure:
+        given = system.positions, system.cell, potential.species_index(system)
+        groups = potential.structure_blocks(*given)
+    return along, groups
+
+
+def _traced_along_edges(
+    system: System, potential: Potential, edge_list: EdgeList, free: Bool[Array, " N"]
+) -> PyTree[Array]:
     if potential.embedded:
         return traced_embedded_rows(system, potential, edge_list, free)
     if potential.pairwise:
@@ -193,6 +260,15 @@ def matrix_of_entries(
     Returns:
         Shape (N D, N D), in units of energy/length^2.
     """
+    (along, groups), matrix = entries, None
+    if along is not None:
+        matrix = _matrix_along_edges(potential, along, free, dimension)
+    return matrix if groups is None else _with_groups(matrix, groups, free, dimension)
+
+
+def _matrix_along_edges(
+    potential: Potential, entries: PyTree[np.ndarray], free: Bool[np.ndarray, " N"], dimension: int
+) -> HessianMatrix:
     count = len(free)
     if potential.embedded:
         return matrix_of_embedded_rows(entries, count, dimension)

@@ -19,7 +19,11 @@ from mdsens.linalg.lowest_modes import lowest_modes
 from mdsens.linalg.multigrid import BlockJacobi
 from mdsens.linalg.null_space import NEGLIGIBLE, NULL_FRACTION, orthonormal_rows
 from mdsens.linalg.sparse_plus_low_rank import blocks_of
-from mdsens.mechanics.dynamical_matrix import products_with_waves, wave_hessians
+from mdsens.mechanics.dynamical_matrix import (
+    products_with_waves,
+    require_known_waves,
+    wave_hessians,
+)
 from mdsens.mechanics.hessian_solver import HessianSolver
 from mdsens.particles.edges import EdgeList
 from mdsens.particles.system import System
@@ -73,6 +77,7 @@ def vibrational_modes(
     Returns:
         The Modes.
     """
+    require_known_waves(potential, wave_vectors)
     hessians = wave_hessians(system, potential, edge_list, on_device(wave_vectors))
     return modes_of_hessians(hessians, wave_vectors, inverse_roots, null_vectors)
 

@@ -1,6 +1,8 @@
 """Energies as functions of edges; one file per family."""
 
 from mdsens.potentials.adp import ADP
+from mdsens.potentials.bonded import BondedPotential
+from mdsens.potentials.bonded_terms import Angles, Bonds, Dihedrals, Trap, UniformForce, Wall
 from mdsens.potentials.combined import PotentialSum, ScaledPotential
 from mdsens.potentials.eam import EAM
 from mdsens.potentials.edip import EDIP
@@ -9,7 +11,9 @@ from mdsens.potentials.embedded_atom import (
     EmbeddingPotential,
     SuttonChen,
 )
+from mdsens.potentials.energy_function import Energy
 from mdsens.potentials.from_file import from_file
+from mdsens.potentials.jax_md import JaxMD
 from mdsens.potentials.pair import (
     LennardJones,
     Morse,
@@ -41,8 +45,11 @@ from mdsens.potentials.zhou import ZhouEAM
 #: What a study file calls each potential.
 BY_NAME: dict[str, type[Potential]] = {
     "adp": ADP,
+    "angles": Angles,
+    "bonds": Bonds,
     "buckingham": Buckingham,
     "damped-shifted-coulomb": DampedShiftedCoulomb,
+    "dihedrals": Dihedrals,
     "inverse-power": InversePower,
     "eam": EAM,
     "edip": EDIP,
@@ -61,6 +68,9 @@ BY_NAME: dict[str, type[Potential]] = {
     "tersoff-mod": TersoffMod,
     "tersoff-zbl": TersoffZBL,
     "vashishta": Vashishta,
+    "trap": Trap,
+    "uniform-force": UniformForce,
+    "wall": Wall,
     "wca": WCA,
     "yukawa": Yukawa,
     "zbl": ZBL,
@@ -74,15 +84,21 @@ __all__ = [
     "EDIP",
     "WCA",
     "ZBL",
+    "Angles",
     "BondOrderPotential",
+    "BondedPotential",
+    "Bonds",
     "Buckingham",
     "DampedShiftedCoulomb",
+    "Dihedrals",
     "EmbeddedAtomPotential",
     "EmbeddingPotential",
+    "Energy",
     "FinnisSinclair",
     "GaussianCore",
     "Gupta",
     "InversePower",
+    "JaxMD",
     "LennardJones",
     "Mie",
     "Morse",
@@ -101,8 +117,11 @@ __all__ = [
     "TersoffMod",
     "TersoffZBL",
     "ThreeBodyPotential",
+    "Trap",
     "TruncatedPairPotential",
+    "UniformForce",
     "Vashishta",
+    "Wall",
     "Yukawa",
     "ZhouEAM",
     "from_file",

@@ -1,7 +1,7 @@
 """Potentials made of others: sums of several, and multiples of one."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import equinox as eqx
@@ -13,10 +13,10 @@ from jaxtyping import Array, Float, Int
 from mdsens.arrays import array_module, in_numpy, on_device
 from mdsens.errors import InputError
 from mdsens.particles.edges import Edges
+from mdsens.particles.system import System
 from mdsens.potentials.pair import PairPotential
 from mdsens.potentials.parameters import Parameter, parameter
 from mdsens.potentials.potential import Potential, RadialDerivatives
-from mdsens.potentials.tables import given_twice
 from mdsens.summary import Summary
 from mdsens.values import distinct_names, instance, items, nearest, shown
 
@@ -63,6 +63,11 @@ class CombinedPotential(Potential):
     def of_structure(self) -> bool:  # type: ignore[override]
         """Whether some part has an energy of the whole structure."""
         return any(part.of_structure for part in self.parts)
+
+    @property
+    def in_groups(self) -> bool:  # type: ignore[override]
+        """Whether all energies of the whole structure are sums over groups of a few atoms."""
+        return all(part.in_groups for part in self.parts if part.of_structure)
 
     @property
     def invariant(self) -> bool:  # type: ignore[override]
@@ -139,142 +144,107 @@ class CombinedPotential(Potential):
 
     # Parameters by name ------------------------------------------------------------------------
 
-    @property
-    def _own(self) -> tuple[str, ...]:
-        """Names of the parameters that are no part's."""
-        return ()
-
     def _parameters_of_parts(self) -> dict[str, tuple[int, str]]:
         """Where each parameter is by its name: which part, and its name there."""
         names = [part.parameter_names for part in self.parts]
-        tables = [{name.partition("[")[0] for name in part} for part in names]
+        tables = [{_table_named(name) for name in part} for part in names]
+        own = super()._entries()
 
         def known_as(i: int, name: str) -> str:
-            table = name.partition("[")[0]
-            alone = sum(table in part for part in tables) == 1 and table not in self._own
+            table = _table_named(name)
+            alone = sum(table in part for part in tables) == 1 and table not in own
             return name if alone else f"{self.part_names[i]}.{name}"
 
         return {known_as(i, name): (i, name) for i, part in enumerate(names) for name in part}
 
-    def _place(self, name: Any) -> tuple[int, str]:
-        """The part that a parameter is of, and its canonical name there."""
-        places = self._parameters_of_parts()
-        if name in places:
-            return places[name]
-        text = str(name)
+    def _entries(self) -> dict[str, tuple[Any, tuple[int, ...]]]:
+        """Its own, and those of parts: their tables are pairs of a part's number and a table."""
+        of_parts = [part._entries() for part in self.parts]
+        entries = super()._entries()
+        for known, (i, name) in self._parameters_of_parts().items():
+            table, index = of_parts[i][name]
+            entries[known] = ((i, table), index)
+        return entries
+
+    def _table(self, table: Any) -> Any:
+        if isinstance(table, str):
+            return super()._table(table)
+        return self.parts[table[0]]._table(table[1])
+
+    def _places(self, table: Any, index: tuple[int, ...]) -> set[tuple[int, ...]]:
+        if isinstance(table, str):
+            return super()._places(table, index)
+        return self.parts[table[0]]._places(table[1], index)
+
+    def _label(self, table: Any) -> str:
+        if isinstance(table, str):
+            return super()._label(table)
+        return self.parts[table[0]]._label(table[1])
+
+    def _check(self, tables: set[Any]) -> None:
+        of_parts = [one for one in tables if not isinstance(one, str)]
+        for i, part in enumerate(self.parts):
+            changed = {table for place, table in of_parts if place == i}
+            if changed:
+                part._check(changed)
+        super()._check(tables)
+
+    def _meant(self, name: str, of_part: Callable[[Potential, str], list[str]]) -> list[str]:
+        """Parameters of the parts that a name may mean, by the names they have here."""
+        known_as = {place: known for known, place in self._parameters_of_parts().items()}
         for i, part in enumerate(self.part_names):
-            if text.startswith(f"{part}."):
-                return i, self.parts[i]._canonical(text.removeprefix(f"{part}."))
-        found = [
-            (i, known) for i, part in enumerate(self.parts) for known in _understood(part, text)
+            if name.startswith(f"{part}."):
+                below = name.removeprefix(f"{part}.")
+                return [known_as[i, known] for known in of_part(self.parts[i], below)]
+        return [
+            known_as[i, known] for i, part in enumerate(self.parts) for known in of_part(part, name)
         ]
+
+    def _named(self, name: str) -> list[str]:
+        """The parameters of a table of one part; none where several have one of that name."""
+        if own := super()._named(name):
+            return own
+        found = self._meant(name, lambda part, below: part._named(below))
+        places = self._parameters_of_parts()
+        return found if len({places[known][0] for known in found}) == 1 else []
+
+    def _canonical(self, name: str) -> str:
+        text, entries = str(name), self._entries()
+        if text in entries:
+            return text
+        found = self._meant(text, _understood)
         if len(found) == 1:
             return found[0]
         if found:
-            meant = " or ".join(f"{self.part_names[i]}.{known}" for i, known in found)
+            places = self._parameters_of_parts()
+            meant = " or ".join(
+                f"{self.part_names[i]}.{known}" for i, known in (places[one] for one in found)
+            )
             raise InputError(f"parameter {shown(name)} is one of several parts: give {meant}")
-        allowed = [*self._own, *places]
+        for i, part in enumerate(self.part_names):
+            if text.startswith(f"{part}."):
+                # Whose part it is, knows best what is wrong.
+                self.parts[i]._canonical(text.removeprefix(f"{part}."))
         raise InputError(
             f"{type(self).__name__} has no parameter {shown(name)}: allowed are "
-            f"{', '.join(allowed[:24])}{nearest(text, allowed)}"
+            f"{', '.join(list(entries)[:24])}{nearest(text, entries)}"
         )
-
-    def _canonical(self, name: str) -> str:
-        if name in self._own:
-            return name
-        place = self._place(name)
-        return next(known for known, other in self._parameters_of_parts().items() if other == place)
-
-    @property
-    def parameters(self) -> dict[str, float]:
-        """Every parameter's name and value."""
-        values = [part.parameters for part in self.parts]
-        return super().parameters | {
-            name: values[i][known] for name, (i, known) in self._parameters_of_parts().items()
-        }
-
-    @property
-    def parameter_names(self) -> tuple[str, ...]:
-        """Names of all parameters."""
-        return (*self._own, *self._parameters_of_parts())
 
     def parameter_dimension(self, name: str) -> str:
         """Physical dimension of a parameter, e.g. ``"energy"``."""
-        if name in self._own:
-            return super().parameter_dimension(name)
-        i, known = self._place(name)
-        return self.parts[i].parameter_dimension(known)
+        known = self._canonical(name)
+        if known in super()._entries():
+            return super().parameter_dimension(known)
+        i, of_part = self._parameters_of_parts()[known]
+        return self.parts[i].parameter_dimension(of_part)
 
-    def expand_parameter_names(self, names: str | list[str] | tuple[str, ...] | None) -> list[str]:
-        """Resolve names such as ``"sigma"`` to single parameters; a table's name means all of it.
-
-        Raises:
-            InputError: there is no such parameter, or several parts have it.
-        """
-        if names is None:
-            return list(self.parameter_names)
-        canonical = {place: name for name, place in self._parameters_of_parts().items()}
-        expanded: list[str] = []
-        for name in distinct_names(names, "names"):
-            if name in self._own:
-                expanded.append(name)
-                continue
-            wanted, text = range(len(self.parts)), name
-            for i, part in enumerate(self.part_names):
-                if name.startswith(f"{part}."):
-                    wanted, text = range(i, i + 1), name.removeprefix(f"{part}.")
-            of_parts = [
-                (i, known)
-                for i in wanted
-                for known in self.parts[i].parameter_names
-                if known.partition("[")[0] == text
-            ]
-            if len({i for i, _ in of_parts}) == 1:
-                expanded += [canonical[place] for place in of_parts]
-            else:
-                expanded.append(canonical[self._place(name)])
-        return list(dict.fromkeys(expanded))
-
-    def direction(self, name: str) -> Self:
-        """The unit tangent along one parameter: 1 in its entry (and its mirror), 0 elsewhere."""
-        if name in self._own:
-            return super().direction(name)
-        i, known = self._place(name)
-        zeros = jax.tree.map(lambda leaf: np.zeros(np.shape(leaf), jnp.result_type(leaf)), self)
-        along = self.parts[i].direction(known)
-        return eqx.tree_at(lambda potential: potential.parts[i], zeros, along)
-
-    def with_parameters(self, values: Mapping[str, float | Float[Array, ""]]) -> Self:
-        """This potential with some parameters changed, by name; checked as when first given.
-
-        Arguments:
-            values: a number for each name.
-
-        Returns:
-            The potential.
-
-        Raises:
-            InputError: there is no such parameter, one is named twice, or its value is not allowed.
-        """
-        if not isinstance(values, Mapping):
-            raise InputError(f"values = {shown(values)}: give a dict of names and numbers")
-        own = {name: value for name, value in values.items() if name in self._own}
-        of_parts: list[dict[str, Any]] = [{} for _ in self.parts]
-        given: dict[tuple[int, str], str] = {}
-        for name, value in values.items():
-            if name in own:
-                continue
-            place = self._place(name)
-            if place in given:
-                raise InputError(given_twice(type(self).__name__, given[place], name))
-            given[place] = name
-            of_parts[place[0]][place[1]] = value
-        parts = tuple(
-            part.with_parameters(changes) if changes else part
-            for part, changes in zip(self.parts, of_parts, strict=True)
-        )
-        changed = eqx.tree_at(lambda potential: potential.parts, self, parts)
-        return Potential.with_parameters(changed, own) if own else changed
+    def in_system(self, system: System) -> Self:
+        """The same of parts as they act in the system."""
+        self.species_index(system)
+        parts = tuple(part.in_system(system) for part in self.parts)
+        if all(new is part for new, part in zip(parts, self.parts, strict=True)):
+            return self
+        return eqx.tree_at(lambda potential: potential.parts, self, parts)
 
     def described_parameters(self, units: str = "ase") -> list[tuple[str, str]]:
         """Names of parameters, and of other lengths and settings, with values and units as text.
@@ -285,8 +255,8 @@ class CombinedPotential(Potential):
         Returns:
             Those of each part under its name.
         """
-        own = [one for one in super().described_parameters(units) if one[0] in self._own]
-        return own + [
+        described, own = super().described_parameters(units), super()._entries()
+        return [one for one in described if one[0] in own] + [
             (f"{name}.{key}", value)
             for name, part in zip(self.part_names, self.parts, strict=True)
             for key, value in part.described_parameters(units)
@@ -375,6 +345,20 @@ class PotentialSum(CombinedPotential):
         ]
         return _added(found)
 
+    def structure_blocks(
+        self,
+        positions: Float[Array, "N D"],
+        cell: Float[Array, "D D"],
+        species: Int[Array, " N"],
+    ) -> list[tuple[Float[Array, "T n n D D"], Int[Array, "T n"]]]:
+        """The groups of all parts."""
+        return [
+            found
+            for part in self.parts
+            if part.of_structure
+            for found in part.structure_blocks(positions, cell, self._species_of(part, species))
+        ]
+
     def site_energies(self, edges: Edges) -> Float[Array, " C"]:
         """The sum of the parts' energies, shape (C,), energy."""
         found = [part.site_energies(self._edges_of(part, edges)) for part in self._along_edges]
@@ -439,10 +423,6 @@ class ScaledPotential(CombinedPotential):
         self.scale, self.parts, self.part_names = scale, (potential,), _names_of((potential,))
 
     @property
-    def _own(self) -> tuple[str, ...]:
-        return ("scale",)
-
-    @property
     def contact(self) -> bool:  # type: ignore[override]
         """Never: what is turned round attracts."""
         return False
@@ -469,6 +449,16 @@ class ScaledPotential(CombinedPotential):
     ) -> tuple[Float[Array, ""], Float[Array, "N D"], Float[Array, "D D"]]:
         """The multiples of energy, forces and virial of the whole structure."""
         return self._times(self.parts[0].structure_mechanics(positions, cell, species))
+
+    def structure_blocks(
+        self,
+        positions: Float[Array, "N D"],
+        cell: Float[Array, "D D"],
+        species: Int[Array, " N"],
+    ) -> list[tuple[Float[Array, "T n n D D"], Int[Array, "T n"]]]:
+        """The same groups, with multiples of their second derivatives."""
+        found = self.parts[0].structure_blocks(positions, cell, species)
+        return [(self.scale * blocks, atoms) for blocks, atoms in found]
 
     def site_energies(self, edges: Edges) -> Float[Array, " C"]:
         """The multiple of the energies, shape (C,), energy."""
@@ -538,6 +528,11 @@ def _names_of(parts: tuple[Potential, ...]) -> tuple[str, ...]:
         word if words.count(word) == 1 else f"{word}_{words[: i + 1].count(word)}"
         for i, word in enumerate(words)
     )
+
+
+def _table_named(name: str) -> str:
+    """What the table of a parameter is called, up to the first bracket or dot."""
+    return re.split(r"[\[.]", name, maxsplit=1)[0]
 
 
 def _understood(part: Potential, name: str) -> list[str]:

@@ -75,6 +75,8 @@ class Potential(Summarised, Importable, eqx.Module):
     acts_along_edges: ClassVar[bool] = True
     #: Whether there is a `structure_energy`, beyond what `site_energies` know.
     of_structure: ClassVar[bool] = False
+    #: Whether that is a sum over groups of a few atoms each, and `structure_blocks` tells of them.
+    in_groups: ClassVar[bool] = False
     #: Whether the energy is the same wherever the whole system is, and however it is turned.
     invariant: ClassVar[bool] = True
 
@@ -147,6 +149,28 @@ class Potential(Summarised, Importable, eqx.Module):
         value_and_gradients = jax.value_and_grad(strained, argnums=(0, 1))
         energy, (gradient, virial) = value_and_gradients(positions, jnp.zeros_like(cell))
         return energy, -gradient, virial
+
+    def structure_blocks(
+        self,
+        positions: Float[Array, "N D"],
+        cell: Float[Array, "D D"],
+        species: Int[Array, " N"],
+    ) -> list[tuple[Float[Array, "T n n D D"], Int[Array, "T n"]]]:
+        """Second derivatives of the terms of a structure's energy that is `in_groups`.
+
+        Arguments:
+            positions: shape (N, D), in units of length; atoms may lie outside the cell.
+            cell: shape (D, D), lattice vectors as rows.
+            species: shape (N,), species index of each atom.
+
+        Returns:
+            For each kind of group the second derivatives of its T terms in the positions of its n
+            atoms, energy/length^2, and the indices of these atoms.
+
+        Raises:
+            NotImplementedError: there are no groups.
+        """
+        raise NotImplementedError(f"{type(self).__name__} gives no structure_blocks")
 
     def site_energies_and_gradients(
         self, edges: Edges
@@ -379,10 +403,9 @@ class Potential(Summarised, Importable, eqx.Module):
     @property
     def parameters(self) -> dict[str, float]:
         """Every parameter's name and value, e.g. ``{"sigma[Ar-Kr]": 3.5, ...}``."""
-        return {
-            name: float(np.asarray(getattr(self, field))[index])
-            for name, (field, index) in self._entries().items()
-        }
+        entries = self._entries()
+        tables = {table: np.asarray(self._table(table)) for table, _ in entries.values()}
+        return {name: float(tables[table][index]) for name, (table, index) in entries.items()}
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
@@ -407,27 +430,29 @@ class Potential(Summarised, Importable, eqx.Module):
         Returns:
             E.g. ``[("sigma", "3.405 Ang"), ("cutoff", "8.5 Ang")]``.
         """
-
-        def with_unit(value: float, dimension: str) -> str:
-            unit = unit_name(dimension, units)
-            return with_digits(value, most=10) + (f" {unit}" if unit != "1" else "")
-
         described = [
-            (name, with_unit(value, self.parameter_dimension(name)))
+            (name, _with_unit(value, self.parameter_dimension(name), units))
             for name, value in self.parameters.items()
         ]
+        return described + self._settings(units)
+
+    def _settings(self, units: str) -> list[tuple[str, str]]:
+        """What there is beside parameters, by name and as text."""
+        settings: list[tuple[str, str]] = []
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.metadata.get("parameter") or value is None:
                 continue
             if field.name == "header":
-                described += [(key.lower(), text) for key, text in value]
+                settings += [(key.lower(), text) for key, text in value]
                 continue
             text = shown(value)
-            if field.name in LENGTH_FIELDS and isinstance(value, (float, str)):
-                text = value if isinstance(value, str) else with_unit(value, "length")
-            described.append((field.name, text))
-        return described
+            if field.name in LENGTH_FIELDS and isinstance(value, str):
+                text = value
+            elif field.name in LENGTH_FIELDS and isinstance(value, float):
+                text = _with_unit(value, "length", units)
+            settings.append((field.name, text))
+        return settings
 
     def _summary(self) -> Summary | None:
         shape = () if self.species is None else (len(self.species),)
@@ -451,16 +476,15 @@ class Potential(Summarised, Importable, eqx.Module):
             return list(self.parameter_names)
         expanded: list[str] = []
         for name in distinct_names(names, "names"):
-            of_field = [entry for entry, (field, _) in self._entries().items() if field == name]
-            expanded += of_field or [self._canonical(name)]
+            expanded += self._named(name) or [self._canonical(name)]
         return list(dict.fromkeys(expanded))
 
     def direction(self, name: str) -> Self:
         """The unit tangent along one parameter: 1 in its entry (and its mirror), 0 elsewhere."""
-        field, index = self._entry(name)
+        table, index = self._entry(name)
         zeros = jax.tree.map(lambda leaf: np.zeros(np.shape(leaf), jnp.result_type(leaf)), self)
-        unit = getattr(zeros, field)
-        for place in self._places(field, index):
+        unit = zeros._table(table)
+        for place in self._places(table, index):
             unit[place] = 1.0
         return zeros
 
@@ -478,32 +502,33 @@ class Potential(Summarised, Importable, eqx.Module):
         """
         if not isinstance(values, Mapping):
             raise InputError(f"values = {shown(values)}: give a dict of names and numbers")
-        label, changed, given = type(self).__name__, self, dict[tuple[Any, ...], str]()
+        changed, given = self, dict[tuple[Any, ...], str]()
         for name, value in values.items():
-            field, index = self._entry(name)
-            if (field, index) in given:
-                raise InputError(given_twice(label, given[field, index], name))
-            given[field, index] = name
+            table, index = self._entry(name)
+            label = self._label(table)
+            if (table, index) in given:
+                raise InputError(given_twice(label, given[table, index], name))
+            given[table, index] = name
             number = real_array(value, f"{label}: {name}", ())
-            leaf = getattr(changed, field)
-            for place in self._places(field, index):
+            leaf = changed._table(table)
+            for place in self._places(table, index):
                 leaf = leaf.at[place].set(number)
-            changed = eqx.tree_at(operator.attrgetter(field), changed, leaf)
-        # As equinox does when a module is made: not one class's checks alone.
-        for kind in type(self).__mro__:
-            if "__check_init__" in vars(kind):
-                vars(kind)["__check_init__"](changed)
+            changed = eqx.tree_at(operator.methodcaller("_table", table), changed, leaf)
+        changed._check({table for table, _ in given})
         return changed
 
     def derivative(self, gradient: "Potential", name: str) -> Float[Array, ""]:
         """The derivative along one named parameter, from a derivative shaped like the potential."""
-        products = jax.tree.map(
-            lambda d, g: (d * g).sum(), self.direction(name), in_numpy(gradient)
-        )
-        return on_device(sum(jax.tree.leaves(products)))
+        table, index = self._entry(name)
+        leaf = in_numpy(gradient._table(table))
+        return on_device(sum(leaf[place] for place in self._places(table, index)))
 
-    def _entries(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        entries: dict[str, tuple[str, tuple[int, ...]]] = {}
+    # Where parameters are: each has a name, and is an entry of a table, which is a leaf. A subclass
+    # whose tables are no fields of its own says where they are.
+
+    def _entries(self) -> dict[str, tuple[Any, tuple[int, ...]]]:
+        """The table and the index of each parameter by its name."""
+        entries: dict[str, tuple[Any, tuple[int, ...]]] = {}
         for field in parameter_fields(self):
             shape, names = getattr(self, field.name).shape, self.species or ()
             if len(shape) == 0:
@@ -520,10 +545,29 @@ class Potential(Summarised, Importable, eqx.Module):
                         entries[f"{field.name}[{first}-{names[j]}]"] = (field.name, (i, j))
         return entries
 
-    def _places(self, field: str, index: tuple[int, ...]) -> set[tuple[int, ...]]:
+    def _table(self, table: Any) -> Any:
+        """The leaf that a table is, of this potential or of a tree that is shaped like it."""
+        return getattr(self, table)
+
+    def _places(self, table: Any, index: tuple[int, ...]) -> set[tuple[int, ...]]:
         """All places in a parameter's table that one entry stands in."""
-        symmetric = any(is_symmetric(f) for f in parameter_fields(self) if f.name == field)
+        symmetric = any(is_symmetric(f) for f in parameter_fields(self) if f.name == table)
         return {index, index[::-1]} if symmetric else {index}
+
+    def _label(self, table: Any) -> str:
+        """What messages call the potential that a table is of."""
+        return type(self).__name__
+
+    def _check(self, tables: set[Any]) -> None:
+        """Check the values of a potential of which some tables were changed, as when it is made."""
+        # As equinox does when a module is made: not one class's checks alone.
+        for kind in type(self).__mro__:
+            if "__check_init__" in vars(kind):
+                vars(kind)["__check_init__"](self)
+
+    def _named(self, name: str) -> list[str]:
+        """The parameters of a table by its name; none where no table is called so."""
+        return [entry for entry, (table, _) in self._entries().items() if table == name]
 
     def _canonical(self, name: str) -> str:
         entries = self._entries()
@@ -541,7 +585,7 @@ class Potential(Summarised, Importable, eqx.Module):
             f"{listing(entries, 24)}" + (f"; did you mean {near[0]!r}?" if near else "")
         )
 
-    def _entry(self, name: str) -> tuple[str, tuple[int, ...]]:
+    def _entry(self, name: str) -> tuple[Any, tuple[int, ...]]:
         return self._entries()[self._canonical(name)]
 
     # Species -----------------------------------------------------------------------------------
@@ -571,6 +615,21 @@ class Potential(Summarised, Importable, eqx.Module):
             return on_device(order[np.asarray(system.species)])
         return on_device(order)[system.species]
 
+    def in_system(self, system: System) -> Self:
+        """This potential as it acts in a system, of which it may have to find something out.
+
+        Arguments:
+            system: where it is to act.
+
+        Returns:
+            The same parameters, perhaps with other settings.
+
+        Raises:
+            InputError: it cannot act there.
+        """
+        self.species_index(system)
+        return self
+
     def per_pair(self, edges: Edges) -> Self:
         """This potential with every table replaced by the value for each edge, shape (K, C)."""
 
@@ -583,6 +642,11 @@ class Potential(Summarised, Importable, eqx.Module):
             return symmetric[edges.species[None, :], edges.neighbor_species]
 
         return jax.tree.map(value, self)
+
+
+def _with_unit(value: float, dimension: str, units: str) -> str:
+    unit = unit_name(dimension, units)
+    return with_digits(value, most=10) + (f" {unit}" if unit != "1" else "")
 
 
 def _ranges(potential: Potential) -> tuple[Any, Array | None, Any]:

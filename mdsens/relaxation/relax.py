@@ -136,6 +136,7 @@ def relax(
     method, max_steps, progress = given.method, given.max_steps, given.progress
     max_step, skin, smax = given.max_step, given.skin, given.smax
     check_structure(system, potential, given)
+    potential = potential.in_system(system)
     fmax, capacity = real(fmax, "fmax", above=0.0), checked_capacity(capacity)
     if callback is not None and not callable(callback):
         raise InputError(f"callback is a {type(callback).__name__}: give a function, or None")

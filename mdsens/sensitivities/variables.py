@@ -133,6 +133,8 @@ class Variables(eqx.Module):
 
     def derivative(self, gradient: "Variables", name: str) -> Float[Array, ""]:
         """The derivative along one of them, from one that is shaped like these."""
+        if kind_of(name, self.potential) is None:
+            return self.potential.derivative(gradient.potential, name)
         direction, gradient = self.direction(name), in_numpy(gradient)
         products = jax.tree.map(lambda d, g: (d * g).sum(), direction, gradient)
         return on_device(sum(jax.tree.leaves(products)))
@@ -257,8 +259,10 @@ def _parameters_named(name: str, potential: Potential) -> list[str]:
 def kind_of(name: str, potential: Potential) -> str | None:
     """Which condition a name is of; None where it is of the potential, or of nothing."""
     kind = str(name).split("[")[0]
+    if kind not in CONDITIONS:
+        return None
     own = {parameter.split("[")[0] for parameter in potential.parameter_names}
-    return kind if kind in CONDITIONS and kind not in own else None
+    return None if kind in own else kind
 
 
 def dimension_of(name: str, potential: Potential, spatial: int) -> str:

@@ -13,9 +13,10 @@ from mdsens.errors import InputError
 from mdsens.files import is_file, path_of
 from mdsens.mechanics.constrained_motion import ConstrainedMotion
 from mdsens.particles import System, random_packing
-from mdsens.potentials import BY_NAME, Potential, PotentialSum
+from mdsens.potentials import BY_NAME, BondedPotential, JaxMD, Potential, PotentialSum
 from mdsens.potentials.cutoffs import checked_length, lengths_of_pairs, multiple_of
 from mdsens.potentials.files import find_file
+from mdsens.potentials.jax_md_names import KNOWN, known_as
 from mdsens.potentials.potential import LENGTH_FIELDS
 from mdsens.potentials.tables import names_of_entries
 from mdsens.study.messages import no_such_key
@@ -25,11 +26,12 @@ from mdsens.study.model import (
     PackingStructure,
     Rattle,
 )
-from mdsens.units import ACCEPTED_UNITS, to_ase_units
+from mdsens.units import ACCEPTED_UNITS, UNKNOWN, to_ase_units
 from mdsens.values import choice, distinct_names, nearest, real, shown
 
-#: What a study calls the sum of several potentials, which has tables of its parts.
-SUM = "sum"
+#: What a study calls the sum of several potentials, which has tables of its parts, and those of
+#: jax-md, which have names of their own.
+SUM, JAX_MD = "sum", "jax-md"
 
 
 def quantity(value: Any, dimension: str, units: str, key: str) -> float:
@@ -192,10 +194,13 @@ def build_potential(
         InputError: an unknown type, argument, unit or species, or a value outside its domain.
     """
     if "type" not in table:
-        raise InputError(f"{key}.type is missing: allowed are {', '.join((*BY_NAME, SUM))}")
-    name = choice(table["type"], f"{key}.type", (*BY_NAME, SUM))
+        allowed = ", ".join((*BY_NAME, SUM, JAX_MD))
+        raise InputError(f"{key}.type is missing: allowed are {allowed}")
+    name = choice(table["type"], f"{key}.type", (*BY_NAME, SUM, JAX_MD))
     if name == SUM:
         return _sum(table, units, folder, key)
+    if name == JAX_MD:
+        return _of_jax_md(table, units, key)
     kind: Any = BY_NAME[name]
     if "file" in table:
         return _potential_from_file(table, name, units, folder, key)
@@ -211,11 +216,11 @@ def build_potential(
             other = f", or {key}.file" if hasattr(kind, "from_file") else ""
             raise InputError(f"{key}.{argument} is missing: {name} needs it; give a value{other}")
     species = _species(given.get("species"), f"{key}.species")
-    dimensions = potential_dimensions(kind)
+    dimensions, lists = potential_dimensions(kind), issubclass(kind, BondedPotential)
     found: Potential = kind(**{
         argument:
         _cutoff(f"{key}.{argument}", value, kind, units) if argument in LENGTH_FIELDS else
-        _argument(f"{key}.{argument}", value, dimensions.get(argument), units, species)
+        _argument(f"{key}.{argument}", value, dimensions.get(argument), units, species, lists)
         for argument, value in given.items()
     })  # fmt: skip
     return found
@@ -271,6 +276,25 @@ def _potential_from_file(
     return found
 
 
+def _of_jax_md(table: Mapping[str, Any], units: str, key: str) -> Potential:
+    """An energy of jax-md: ``energy``, its name there, and its parameters and settings."""
+    if not isinstance(table.get("energy"), str):
+        raise InputError(
+            f"{key}.energy = {shown(table.get('energy'))}: give the name of an energy of jax-md, "
+            f"{', '.join(KNOWN)}"
+        )
+    species = _species(table.get("species"), f"{key}.species")
+    dimensions = KNOWN[known_as(table["energy"])].parameters or {}
+    given = {
+        argument: _argument(f"{key}.{argument}", value, dimensions[argument], units, species, True)
+        if dimensions.get(argument, UNKNOWN) != UNKNOWN and not isinstance(value, Mapping)
+        else value
+        for argument, value in table.items()
+        if argument not in ("type", "energy", "species")
+    }
+    return JaxMD(table["energy"], species=species, **given)
+
+
 def potential_dimensions(kind: Any) -> dict[str, str]:
     """Physical dimensions of what a potential is made from.
 
@@ -280,6 +304,9 @@ def potential_dimensions(kind: Any) -> dict[str, str]:
     Returns:
         Dimensions such as ``"length"`` by argument; what is no quantity is left out.
     """
+    if issubclass(kind, BondedPotential):
+        # Of vectors those of their components.
+        return {name.removesuffix("_x"): one for name, one in kind.measures.items()}
     return {
         field.name: field.metadata["dimension"]
         for field in dataclasses.fields(kind)
@@ -314,11 +341,21 @@ def _species(given: Any, key: str) -> tuple[str, ...] | None:
 
 
 def _argument(
-    key: str, value: Any, dimension: str | None, units: str, species: tuple[str, ...] | None
+    key: str,
+    value: Any,
+    dimension: str | None,
+    units: str,
+    species: tuple[str, ...] | None,
+    lists: bool = False,
 ) -> Any:
     """One argument of a potential, with its numbers in the study's units."""
     if dimension is None:
         return value
+    if isinstance(value, list) and lists:
+        return [
+            _argument(f"{key}[{i}]", one, dimension, units, species, lists)
+            for i, one in enumerate(value)
+        ]
     if not isinstance(value, Mapping):
         return quantity(value, dimension, units, key)
     if species is None:
