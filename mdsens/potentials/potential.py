@@ -352,6 +352,8 @@ class Potential(Summarised, Importable, eqx.Module):
             value = table_from_names(value, names, label, field.metadata["per"])
         value = real_array(value, label, **field.metadata["bounds"])
         dimensions = DIMENSIONS[field.metadata["per"]]
+        if field.metadata["per"] == "coefficient":
+            return self._checked_rows(value, label)
         if value.ndim not in dimensions:
             table = "-by-".join(["species"] * dimensions[-1])
             allowed = {0: "", 1: " or one for each species"}
@@ -373,6 +375,17 @@ class Potential(Summarised, Importable, eqx.Module):
             raise InputError(
                 f"{label} = {shown(value.tolist())} is not symmetric: entries [A-B] and [B-A] must "
                 "agree"
+            )
+        return on_device(value)
+
+    def _checked_rows(self, value: Parameter, label: str) -> Parameter:
+        """A row of numbers for each species, whose count is the potential's to check."""
+        if self.species is None:
+            raise InputError(f"{label} is a table: name its rows, as in species=('W', 'Be')")
+        if value.ndim != 2 or len(value) != len(self.species):
+            raise InputError(
+                f"{label} has shape {value.shape}: allowed for species {self.species} is "
+                f"({len(self.species)}, count), a row of numbers for each"
             )
         return on_device(value)
 
@@ -508,6 +521,9 @@ class Potential(Summarised, Importable, eqx.Module):
             shape, names = getattr(self, field.name).shape, self.species or ()
             if len(shape) == 0:
                 entries[field.name] = (field.name, ())
+            elif field.metadata["per"] == "coefficient":
+                for row, number in np.ndindex(shape):
+                    entries[f"{field.name}[{names[row]},{number}]"] = (field.name, (row, number))
             elif not is_symmetric(field):
                 for entry, place in names_of_entries(names, len(shape)).items():
                     entries[f"{field.name}[{entry}]"] = (field.name, place)

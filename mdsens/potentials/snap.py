@@ -1,0 +1,427 @@
+"""The spectral neighbor analysis potential: energies in the bispectrum of neighbourhoods."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from mdsens.errors import InputError
+from mdsens.particles.edges import Edges
+from mdsens.potentials.bispectrum import (
+    Densities,
+    Quadrature,
+    components,
+    curvatures_of_sum,
+    densities,
+    gradients_of_components,
+    quadrature,
+    slopes_of_sum,
+    to_points,
+    values_at_points,
+    values_of_centre,
+)
+from mdsens.potentials.parameters import Parameter, parameter
+from mdsens.potentials.potential import Potential
+from mdsens.values import boolean, integer, real, shown
+
+#: Atoms that are taken at once, so that what is computed of them stays in a processor's cache; of
+#: second derivatives there is more.
+AT_ONCE, AT_ONCE_FOR_HESSIANS = 32, 8
+#: Highest degree that tables are made for: there are 2,050 nodes at 10, and 5,800 at 14.
+HIGHEST_DEGREE = 14
+
+
+class SNAP(Potential):
+    """The spectral neighbor analysis potential (SNAP), linear or quadratic in the bispectrum.
+
+    E_i = beta_0 + sum_k beta_k B_k + 1/2 sum_kl beta_kl B_k B_l, where B are the components
+    B_{j1 j2 j} of the bispectrum of the atom's neighbourhood (`mdsens.potentials.bispectrum`), in
+    the order of LAMMPS, and beta those of the atom's element. A neighbour at r e, e a unit vector,
+    stands at the point (cos theta, sin theta e) of the sphere in four dimensions, with the strength
+    w_j fc(r), where theta = rfac0 pi (r - rmin0) / (c - rmin0), fc = (cos(pi (r - rmin0) /
+    (c - rmin0)) + 1) / 2 and c = rcutfac (radius_i + radius_j). The atom itself has the strength 1.
+
+    The curvature of fc jumps at the cutoff c, and second derivatives of the energy with it.
+
+    Arguments:
+        beta: shape (S, M), coefficients of each of S elements, energy: 1 + K of K components, or
+            all of these and the K (K + 1) / 2 of their products.
+        species: names of the elements, e.g. ``("W",)``.
+        radii: of each element; lengths where rcutfac is a number, as in files.
+        weights: strength of each element as a neighbour.
+        rcutfac: what two radii are multiplied by to get the cutoff.
+        twojmax: highest degree, twice the highest J.
+        rfac0: theta at the cutoff over pi.
+        rmin0: distance at which theta is 0, length.
+        bzeroflag: whether B are counted from those of an atom alone.
+        bnormflag: whether B_{j1 j2 j} are divided by j + 1.
+        switchflag: whether there is fc; without it strengths end in a step.
+        quadraticflag: whether there are coefficients of products.
+        chemflag: whether densities of each element of neighbours are kept apart: components are
+            those of all triplets of elements.
+        wselfallflag: whether the atom itself stands in the densities of all elements.
+        switchinnerflag: whether strengths end at short distances, too.
+        sinner: of each element, middle of that switch, length; of a pair the mean.
+        dinner: of each element, half of its width, length.
+        header: what a file says of itself, pairs of texts such as ``("DATE", "2017-02-20")``.
+
+    Raises:
+        InputError: a number outside its domain, or another count of coefficients.
+
+    A. P. Thompson et al., J. Comput. Phys. 285, 316 (2015); quadratic: M. A. Wood, A. P. Thompson,
+    J. Chem. Phys. 148, 241721 (2018).
+    """
+
+    beta: Parameter = parameter("energy", per="coefficient")
+    species: tuple[str, ...] = eqx.field(static=True)
+    radii: tuple[float, ...] = eqx.field(static=True)
+    weights: tuple[float, ...] = eqx.field(static=True)
+    rcutfac: float = eqx.field(static=True)
+    twojmax: int = eqx.field(static=True)
+    rfac0: float = eqx.field(static=True, default=0.99363)
+    rmin0: float = eqx.field(static=True, default=0.0)
+    bzeroflag: bool = eqx.field(static=True, default=True)
+    bnormflag: bool = eqx.field(static=True, default=False)
+    switchflag: bool = eqx.field(static=True, default=True)
+    quadraticflag: bool = eqx.field(static=True, default=False)
+    chemflag: bool = eqx.field(static=True, default=False)
+    wselfallflag: bool = eqx.field(static=True, default=False)
+    switchinnerflag: bool = eqx.field(static=True, default=False)
+    sinner: tuple[float, ...] | None = eqx.field(static=True, default=None)
+    dinner: tuple[float, ...] | None = eqx.field(static=True, default=None)
+    header: tuple[tuple[str, str], ...] | None = eqx.field(static=True, default=None)
+
+    @property
+    def component_count(self) -> int:
+        """K, how many components of the bispectrum there are."""
+        return len(self._table.triples) * self._elements**3
+
+    @property
+    def interaction_range(self) -> float:
+        """The longest cutoff of a pair, in units of length."""
+        return float(np.max(self._cutoffs))
+
+    @property
+    def pair_ranges(self) -> Float[Array, "S S"] | None:
+        """The cutoff of each pair of species, in units of length."""
+        return None if len(self.species) == 1 else jnp.asarray(self._cutoffs)
+
+    # Energies and their derivatives ---------------------------------------------------------------
+
+    def site_energies(self, edges: Edges) -> Float[Array, " C"]:
+        """Energies of atoms from the bispectrum of their own edges, shape (C,), energy."""
+
+        def group(some: Edges) -> Float[Array, " C"]:
+            return self._of_densities(self._densities(some), some.species)[0]
+
+        energies: Array = _in_groups(group, edges, AT_ONCE)
+        return energies
+
+    def bispectrum(self, edges: Edges) -> Float[Array, "K C"]:
+        """Components of the bispectrum of each atom, in the order of LAMMPS.
+
+        Arguments:
+            edges: D components of edge vectors, each (K, C), in units of length; mask; species.
+
+        Returns:
+            Shape (K, C).
+        """
+
+        def group(some: Edges) -> Float[Array, "K C"]:
+            return self._components(self._densities(some), some.species)
+
+        found: Array = _in_groups(group, edges, AT_ONCE)
+        return found
+
+    def site_energies_and_gradients(
+        self, edges: Edges
+    ) -> tuple[Float[Array, " C"], tuple[Float[Array, "K C"], ...]]:
+        """Site energies and their gradients: slopes at the points of the sphere, edge by edge."""
+
+        def group(some: Edges) -> tuple[Any, Any]:
+            energies, _, slopes = self._of_densities(self._densities(some), some.species)
+            at_points = to_points(self._table, slopes)
+
+            def of_slot(slot: Any) -> tuple[Array, ...]:
+                vectors, rest = slot
+                gradient = jax.grad(lambda v: jnp.sum(self._weighed(v, *rest, at_points)))
+                return gradient(vectors)
+
+            return energies, jax.lax.map(of_slot, self._slots(some))
+
+        found: tuple[Any, Any] = _in_groups(group, edges, AT_ONCE)
+        return found
+
+    def site_hessians(self, edges: Edges) -> Float[Array, "C K K D D"]:
+        """Second derivatives: those in the values at points, between slopes of the values.
+
+        A value at a point is a sum over edges, so that d2E/dR_k dR_l is J_k^T M J_l with the
+        second derivatives M in the values and J_k those of the values along edge k; for k = l the
+        curvature of the values joins it.
+        """
+
+        def group(some: Edges) -> Float[Array, "C K K D D"]:
+            f = self._densities(some)
+            _, factors, slopes = self._of_densities(f, some.species)
+            matrix = curvatures_of_sum(self._table, f, factors)
+            at_points = to_points(self._table, slopes)
+            dimension = len(some.vectors)
+
+            def of_slot(slot: Any) -> tuple[Array, Array]:
+                vectors, rest = slot
+
+                def values(v: Any) -> Float[Array, "E V C"]:
+                    return self._values_of_edge(v, *rest)
+
+                def gradient(v: Any) -> tuple[Array, ...]:
+                    return jax.grad(lambda v: jnp.sum(self._weighed(v, *rest, at_points)))(v)
+
+                def along(unit: Float[Array, " D"]) -> tuple[Array, Array]:
+                    step = tuple(jnp.broadcast_to(u, vectors[0].shape) for u in unit)
+                    own = jnp.stack(jax.jvp(gradient, (vectors,), (step,))[1])
+                    return jax.jvp(values, (vectors,), (step,))[1], own
+
+                return jax.vmap(along)(jnp.eye(dimension))
+
+            jacobian, own = jax.lax.map(of_slot, self._slots(some))
+            slots, _, _, _, atoms = jacobian.shape
+            jacobian = jacobian.transpose(4, 2, 3, 0, 1).reshape(atoms, -1, dimension * slots)
+            products = jnp.einsum("cvw,cwk->cvk", matrix, jacobian)
+            found = jnp.einsum("cvl,cvk->clk", jacobian, products)
+            if self.quadraticflag:
+                found = found + self._of_products(some.species, f, jacobian)
+            found = found.reshape(atoms, slots, dimension, slots, dimension).transpose(0, 1, 3, 2, 4)
+            same = own.transpose(3, 0, 1, 2)[:, :, None] * jnp.eye(slots)[:, :, None, None]
+            found = found + same
+            return (found + found.transpose(0, 2, 1, 4, 3)) / 2
+
+        hessians: Array = _in_groups(group, edges, AT_ONCE_FOR_HESSIANS, axis=0)
+        return hessians
+
+    # From edges to densities on the sphere --------------------------------------------------------
+
+    @property
+    def _table(self) -> Quadrature:
+        return quadrature(self.twojmax)
+
+    @property
+    def _elements(self) -> int:
+        """How many densities each atom has."""
+        return len(self.species) if self.chemflag else 1
+
+    @property
+    def _cutoffs(self) -> Float[np.ndarray, "S S"]:
+        radii = np.array(self.radii)
+        return self.rcutfac * (radii[:, None] + radii)
+
+    def _slots(self, edges: Edges) -> Any:
+        """The edges of one slot after another: vectors, and all else that an edge is made of."""
+        slots = edges.mask.shape[0]
+        here = jnp.broadcast_to(edges.species, (slots, *edges.species.shape))
+        return edges.vectors, (edges.mask, here, edges.neighbor_species)
+
+    def _point_and_strength(
+        self,
+        vectors: tuple[Float[Array, " C"], ...],
+        mask: Array,
+        species: Int[Array, " C"],
+        neighbor_species: Int[Array, " C"],
+    ) -> tuple[tuple[Float[Array, " C"], ...], Float[Array, " C"]]:
+        """Where neighbours stand on the sphere in four dimensions, and with which strength."""
+
+        def of_pair(table: Float[np.ndarray, "S S"]) -> Any:
+            if len(table) == 1:
+                return float(table[0, 0])
+            return jnp.asarray(table)[species, neighbor_species]
+
+        cutoff = of_pair(self._cutoffs)
+        squared = sum((v * v for v in vectors[1:]), start=vectors[0] * vectors[0])
+        inside = mask & (squared < cutoff * cutoff)
+        # Slots without an edge lead far out, where nothing is to be computed.
+        r = jnp.sqrt(jnp.where(inside, squared, 1.0))
+        scaled = (r - self.rmin0) / (cutoff - self.rmin0)
+        theta = self.rfac0 * jnp.pi * scaled
+        # LAMMPS takes the root of a square: below rmin0, where the sine is negative, signs change.
+        sign = jnp.where(theta < 0.0, -1.0, 1.0) if self.rmin0 > 0.0 else 1.0
+        sine = sign * jnp.sin(theta) / r
+        q = (sign * jnp.cos(theta), *(jnp.where(inside, sine * v, 0.0) for v in vectors))
+        weights = np.array(self.weights)
+        strength = float(weights[0]) if len(weights) == 1 else jnp.asarray(weights)[neighbor_species]
+        if self.switchflag:
+            fading = 0.5 * (jnp.cos(jnp.pi * scaled) + 1.0)
+            strength = strength * jnp.where(scaled > 0.0, fading, 1.0)
+        if self.switchinnerflag:
+            means = [(np.add.outer(one, one) / 2.0) for one in map(np.array, self._inner)]
+            middle, half_width = (of_pair(mean) for mean in means)
+            part = jnp.clip((r - middle) / half_width, -1.0, 1.0)
+            strength = strength * 0.5 * (1.0 + jnp.sin(0.5 * jnp.pi * part))
+        return q, jnp.where(inside, strength, 0.0)
+
+    @property
+    def _inner(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Middles and half widths of the switches at short distances; none where there are none."""
+        return self.sinner or (), self.dinner or ()
+
+    def _of_element(self, species: Int[Array, " C"]) -> Float[Array, "E 1 C"]:
+        """1 in the density of each atom's element, 0 in all others."""
+        if self._elements == 1:
+            return jnp.ones((1, 1, *species.shape))
+        return 1.0 * (species == jnp.arange(self._elements)[:, None, None])
+
+    def _values_of_edge(
+        self,
+        vectors: tuple[Float[Array, " C"], ...],
+        mask: Array,
+        species: Int[Array, " C"],
+        neighbor_species: Int[Array, " C"],
+    ) -> Float[Array, "E V C"]:
+        """What one edge of each atom adds to the densities at the points."""
+        q, strength = self._point_and_strength(vectors, mask, species, neighbor_species)
+        return self._of_element(neighbor_species) * (strength * values_at_points(self._table, q))
+
+    def _weighed(
+        self,
+        vectors: tuple[Float[Array, " C"], ...],
+        mask: Array,
+        species: Int[Array, " C"],
+        neighbor_species: Int[Array, " C"],
+        factors: Float[Array, "E V C"],
+    ) -> Float[Array, " C"]:
+        """The same, multiplied by factors and added up over elements and points."""
+        q, strength = self._point_and_strength(vectors, mask, species, neighbor_species)
+        chosen = jnp.sum(self._of_element(neighbor_species) * factors, axis=0)
+        return strength * jnp.sum(chosen * values_at_points(self._table, q), axis=0)
+
+    def _densities(self, edges: Edges) -> Densities:
+        centre = values_of_centre(self._table)[None, :, None]
+        itself = jnp.ones((self._elements, 1, edges.mask.shape[1]))
+        if not self.wselfallflag:
+            itself = self._of_element(edges.species)
+
+        def add(total: Array, slot: Any) -> tuple[Array, None]:
+            vectors, rest = slot
+            return total + self._values_of_edge(vectors, *rest), None
+
+        values, _ = jax.lax.scan(add, itself * centre, self._slots(edges))
+        return densities(self._table, values)
+
+    # From densities to energies -------------------------------------------------------------------
+
+    def _norms(self) -> Float[np.ndarray, " T"]:
+        """What means over the sphere are multiplied by."""
+        degrees = np.array([j for _, _, j in self._table.triples])
+        return np.ones(len(degrees)) if self.bnormflag else degrees + 1.0
+
+    def _of_atom(self, rows: Float[Array, "S ..."], species: Int[Array, " C"]) -> Array:
+        """The row of each atom's species, atoms last; one for all where there is one species."""
+        if len(self.species) == 1:
+            return rows[0][..., None]
+        return jnp.moveaxis(rows[species], 0, -1)
+
+    def _of_atom_alone(self, species: Int[Array, " C"]) -> Float[Array, "K C"]:
+        """Components of an atom without neighbours, which B are counted from; or zeros."""
+        elements = self._elements
+        alone = np.zeros((len(self.species), *(elements,) * 3, len(self._table.triples)))
+        for row, of_species in enumerate(alone):
+            if self.bzeroflag and (self.wselfallflag or elements == 1):
+                of_species[...] = self._norms()
+            elif self.bzeroflag:
+                of_species[row, row, row] = self._norms()
+        return self._of_atom(jnp.asarray(alone.reshape(len(alone), -1)), species)
+
+    def _components(self, f: Densities, species: Int[Array, " C"]) -> Float[Array, "K C"]:
+        means = self._norms()[:, None] * components(self._table, f)
+        return means.reshape(-1, means.shape[-1]) - self._of_atom_alone(species)
+
+    def _coefficients(self, species: Int[Array, " C"]) -> tuple[Array, Array]:
+        """Energies of the atom and of its components, shape (C,) and (K, C), or with one for C."""
+        count = self.component_count
+        return self._of_atom(self.beta[:, 0], species), self._of_atom(
+            self.beta[:, 1 : 1 + count], species
+        )
+
+    def _products(self) -> Float[Array, "S K K"]:
+        """Second derivatives in the components, of each species."""
+        count = self.component_count
+        rows, columns = np.triu_indices(count)
+        upper = jnp.zeros((len(self.species), count, count))
+        upper = upper.at[:, rows, columns].set(self.beta[:, 1 + count :])
+        diagonal = jnp.eye(count) * upper
+        return upper + upper.swapaxes(1, 2) - diagonal
+
+    def _of_densities(
+        self, f: Densities, species: Int[Array, " C"]
+    ) -> tuple[Float[Array, " C"], Float[Array, "E E E T C"], Densities]:
+        """Energies; factors of the means of three densities; slopes in the densities at nodes."""
+        own, linear = self._coefficients(species)
+        shape = (*(self._elements,) * 3, len(self._table.triples))
+        if self.quadraticflag:
+            found = self._components(f, species)
+            product = jnp.einsum("skl,lc->skc", self._products(), found)
+            # Each atom takes what the coefficients of its species make of it.
+            kinds = jnp.arange(len(self.species))[:, None, None]
+            half = jnp.sum(jnp.where(species == kinds, product, 0.0), axis=0)
+            energies = own + jnp.sum((linear + 0.5 * half) * found, axis=0)
+            coefficients = linear + half
+        else:
+            coefficients, energies = linear, own
+        factors = self._norms()[:, None] * coefficients.reshape(*shape, -1)
+        slopes = slopes_of_sum(self._table, f, factors)
+        if not self.quadraticflag:
+            # Of third degree in the densities, the sum is a third of its slopes times these.
+            thirds = [jnp.sum(one * slope, axis=(0, 1)) for one, slope in zip(f, slopes, strict=True)]
+            alone = jnp.sum(linear * self._of_atom_alone(species), axis=0)
+            energies = own - alone + sum(thirds[1:], start=thirds[0]) / 3.0
+        return energies, factors, slopes
+
+    def _of_products(
+        self, species: Int[Array, " C"], f: Densities, jacobian: Float[Array, "C V L"]
+    ) -> Float[Array, "C L L"]:
+        """What products of components add to second derivatives along edges."""
+        count, elements = self.component_count, self._elements
+        units = jnp.eye(count).reshape(count, *(elements,) * 3, -1) * self._norms()
+        slopes = gradients_of_components(self._table, f, units)
+        slopes = slopes.reshape(count, -1, slopes.shape[-1])
+        along = jnp.einsum("kvc,cvl->ckl", slopes, jacobian)
+        kinds = jnp.arange(len(self.species))[:, None, None, None]
+        product = jnp.einsum("skm,cml->sckl", self._products(), along)
+        product = jnp.sum(jnp.where(species[:, None, None] == kinds, product, 0.0), axis=0)
+        return jnp.einsum("ckl,ckm->clm", along, product)
+
+
+def _in_groups(function: Callable[[Edges], Any], edges: Edges, most: int, axis: int = -1) -> Any:
+    """A function of the edges of atoms, some of them at a time.
+
+    Arguments:
+        function: takes the Edges of some atoms, returns a pytree of arrays.
+        edges: of C atoms.
+        most: how many atoms are taken at a time.
+        axis: which axis of what is returned counts atoms.
+
+    Returns:
+        What the function would return for all of them.
+    """
+    atoms = edges.mask.shape[1]
+    groups = -(-atoms // most)
+    if groups == 1:
+        return function(edges)
+    size = -(-atoms // groups)
+
+    def split(array: Array) -> Array:
+        filled = [(0, 0)] * (array.ndim - 1) + [(0, groups * size - atoms)]
+        padded = jnp.pad(array, filled, mode="edge")
+        return jnp.moveaxis(padded.reshape(*array.shape[:-1], groups, size), -2, 0)
+
+    def joined(array: Array) -> Array:
+        place = array.ndim - 1 + axis if axis < 0 else axis
+        moved = jnp.moveaxis(array, 0, place)
+        shape = moved.shape
+        whole = moved.reshape(*shape[:place], groups * size, *shape[place + 2 :])
+        return jax.lax.slice_in_dim(whole, 0, atoms, axis=place)
+
+    return jax.tree.map(joined, jax.lax.map(function, jax.tree.map(split, edges)))
