@@ -107,9 +107,7 @@ def quadrature(twojmax: int) -> Quadrature:
         scipy.linalg.solve(functions[degree][chosen[: (degree + 1) ** 2]].T, functions[degree].T).T
         for degree in range(twojmax + 1)
     )
-    return Quadrature(
-        twojmax, triples_of_degrees(twojmax), weights, nodes[chosen], matrices
-    )
+    return Quadrature(twojmax, triples_of_degrees(twojmax), weights, nodes[chosen], matrices)
 
 
 def _nodes(twojmax: int) -> tuple[Float[np.ndarray, "G 4"], Float[np.ndarray, " G"]]:
@@ -182,9 +180,7 @@ def densities(table: Quadrature, values: Float[Array, "E V C"]) -> Densities:
 
 def to_points(table: Quadrature, slopes: Densities) -> Float[Array, "E V C"]:
     """Slopes in values at the points, from slopes in f_j at the nodes."""
-    parts = [
-        jnp.einsum("ga,egc->eac", table.interpolation[j], slopes[j]) for j in table.degrees
-    ]
+    parts = [jnp.einsum("ga,egc->eac", table.interpolation[j], slopes[j]) for j in table.degrees]
     return jnp.concatenate(parts, axis=1)
 
 

@@ -8,6 +8,7 @@ from mdsens.errors import InputError
 from mdsens.files import path_of
 from mdsens.potentials.eam import EAM
 from mdsens.potentials.potential import Potential
+from mdsens.potentials.snap import ENDINGS, SNAP
 from mdsens.potentials.stillinger_weber import StillingerWeber
 from mdsens.potentials.tersoff import Tersoff, TersoffMod, TersoffZBL
 from mdsens.values import nearest, shown
@@ -17,6 +18,7 @@ BY_ENDING: dict[str, Any] = {
     ".eam": EAM,
     ".eam.alloy": EAM,
     ".eam.fs": EAM,
+    **dict.fromkeys(ENDINGS, SNAP),
     ".sw": StillingerWeber,
     ".tersoff": Tersoff,
     ".tersoff.mod": TersoffMod,

@@ -448,6 +448,8 @@ class Potential(Summarised, Importable, eqx.Module):
             leaf = getattr(self, field.name, None)
             if is_traced(leaf) or not isinstance(leaf, (jax.Array, np.ndarray)):
                 return None
+            if field.metadata["per"] == "coefficient":
+                continue
             if leaf.shape not in ((), shape, shape * 2, shape * 3):
                 return None
         # A potential does not know the units of the systems that it will act in.

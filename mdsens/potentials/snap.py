@@ -1,8 +1,8 @@
 """The spectral neighbor analysis potential: energies in the bispectrum of neighbourhoods."""
 
-import dataclasses
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
 
 import equinox as eqx
 import jax
@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mdsens.errors import InputError
+from mdsens.files import path_of
 from mdsens.particles.edges import Edges
 from mdsens.potentials.bispectrum import (
     Densities,
@@ -25,15 +26,29 @@ from mdsens.potentials.bispectrum import (
     values_at_points,
     values_of_centre,
 )
+from mdsens.potentials.files import chosen_elements, find_file
+from mdsens.potentials.files.snap_files import (
+    FLAGS,
+    OF_ELEMENTS,
+    SnapCoefficients,
+    read_snap_coefficients,
+    read_snap_commands,
+    read_snap_parameters,
+    write_snap_coefficients,
+    write_snap_parameters,
+)
+from mdsens.potentials.pair_laws import ZBL
 from mdsens.potentials.parameters import Parameter, parameter
 from mdsens.potentials.potential import Potential
-from mdsens.values import boolean, integer, real, shown
+from mdsens.values import boolean, integer, is_traced, items, real, shown
 
 #: Atoms that are taken at once, so that what is computed of them stays in a processor's cache; of
 #: second derivatives there is more.
-AT_ONCE, AT_ONCE_FOR_HESSIANS = 32, 8
+AT_ONCE, AT_ONCE_FOR_HESSIANS = 8, 8
 #: Highest degree that tables are made for: there are 2,050 nodes at 10, and 5,800 at 14.
 HIGHEST_DEGREE = 14
+#: What files end in that a potential is read from.
+ENDINGS = (".snap", ".snapcoeff")
 
 
 class SNAP(Potential):
@@ -50,7 +65,7 @@ class SNAP(Potential):
 
     Arguments:
         beta: shape (S, M), coefficients of each of S elements, energy: 1 + K of K components, or
-            all of these and the K (K + 1) / 2 of their products.
+            these and the K (K + 1) / 2 of their products.
         species: names of the elements, e.g. ``("W",)``.
         radii: of each element; lengths where rcutfac is a number, as in files.
         weights: strength of each element as a neighbour.
@@ -95,6 +110,172 @@ class SNAP(Potential):
     sinner: tuple[float, ...] | None = eqx.field(static=True, default=None)
     dinner: tuple[float, ...] | None = eqx.field(static=True, default=None)
     header: tuple[tuple[str, str], ...] | None = eqx.field(static=True, default=None)
+
+    def check_relations(self) -> None:
+        """Raise InputError unless numbers, lengths of rows and counts go together."""
+        label, size = "SNAP", len(self.species)
+        changed: dict[str, Any] = {
+            "rcutfac": real(self.rcutfac, f"{label}: rcutfac", above=0.0),
+            "rfac0": real(self.rfac0, f"{label}: rfac0", above=0.0, at_most=1.0),
+            "rmin0": real(self.rmin0, f"{label}: rmin0", at_least=0.0),
+            "twojmax": integer(
+                self.twojmax, f"{label}: twojmax", at_least=1, at_most=HIGHEST_DEGREE
+            ),
+        }
+        for flag in FLAGS:
+            changed[flag] = boolean(getattr(self, flag), f"{label}: {flag}")
+        wanted = ["radii", "weights"]
+        if changed["switchinnerflag"]:
+            wanted += OF_ELEMENTS
+        elif self.sinner is not None or self.dinner is not None:
+            raise InputError(f"{label}: sinner and dinner are for switchinnerflag = 1: set it")
+        for name in wanted:
+            given = items(getattr(self, name))
+            if given is None or len(given) != size:
+                raise InputError(
+                    f"{label}: {name} = {shown(getattr(self, name))}: give {size} numbers, one for "
+                    f"each of {', '.join(self.species)}"
+                )
+            least = {"above": 0.0} if name in ("radii", "dinner") else {}
+            changed[name] = tuple(real(one, f"{label}: {name}", **least) for one in given)
+        for name, value in changed.items():
+            object.__setattr__(self, name, value)
+        if np.min(self._cutoffs) <= self.rmin0:
+            raise InputError(
+                f"{label}: rmin0 = {self.rmin0} is not below the shortest cutoff, "
+                f"{np.min(self._cutoffs)}: give a shorter one"
+            )
+        count = 1 + self.component_count
+        if self.quadraticflag:
+            count += self.component_count * (self.component_count + 1) // 2
+        if self.beta.shape[1] != count:
+            raise InputError(
+                f"{label}: {self.beta.shape[1]} coefficients of each element, where twojmax = "
+                f"{self.twojmax}, quadraticflag = {int(self.quadraticflag)} and chemflag = "
+                f"{int(self.chemflag)} of {size} elements need {count}: correct either"
+            )
+
+    @classmethod
+    def from_files(
+        cls,
+        coefficients: str | Path,
+        parameters: str | Path,
+        elements: Mapping[str, str] | list[str] | tuple[str, ...] | None = None,
+    ) -> Self:
+        """Read a file of coefficients and one of parameters, as LAMMPS does.
+
+        Arguments:
+            coefficients: the file that ends in ``.snapcoeff``; one that is not there is looked for
+                among those of an installed LAMMPS, as is the other.
+            parameters: the file that ends in ``.snapparam``.
+            elements: which of the file's elements to take, or a dict that says for each species
+                which; all by default. sinner and dinner are theirs in this order.
+
+        Returns:
+            The potential, in eV and Angstrom.
+
+        Raises:
+            InputError: no such file, one that is damaged (the line is named), an element that is
+                not there, or files that do not go together.
+        """
+        file = read_snap_coefficients(find_file(coefficients, name="coefficients"))
+        options = read_snap_parameters(find_file(parameters, name="parameters"))
+        name = shown(path_of(coefficients, "coefficients").name)
+        chosen = chosen_elements(elements, file.elements, name)
+        rows = [file.elements.index(element) for element in chosen.values()]
+        if options.get("chemflag") and rows != list(range(len(file.elements))):
+            raise InputError(
+                f"elements = {shown(elements)}: with chemflag = 1 coefficients are those of "
+                f"triplets of {', '.join(file.elements)} in this order; give all of them"
+            )
+        try:
+            return cls(
+                beta=file.beta[rows],
+                species=tuple(chosen),
+                radii=tuple(file.radii[row] for row in rows),
+                weights=tuple(file.weights[row] for row in rows),
+                header=file.header or None,
+                **options,
+            )
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from None
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | Path,
+        elements: Mapping[str, str] | list[str] | tuple[str, ...] | None = None,
+        parameters: str | Path | None = None,
+    ) -> Potential:
+        """Read a file of coefficients, or one of commands that may add the repulsion of nuclei.
+
+        Arguments:
+            path: of a file that ends in ``.snapcoeff``, or in ``.snap`` and holds pair_style and
+                pair_coeff; one that is not there is looked for among those of an installed LAMMPS.
+            elements: which of the file's elements to take, or a dict that says for each species
+                which; all by default.
+            parameters: the file that ends in ``.snapparam``, as it is called in the folder of the
+                other; by default the same name with this ending.
+
+        Returns:
+            The potential; of commands with hybrid/overlay the sum with `ZBL`.
+
+        Raises:
+            InputError: no such file, or one that is damaged or says what is not understood here.
+        """
+        found = find_file(path)
+        folder = found.parent
+        if found.suffix == ".snapcoeff":
+            beside = found.with_suffix(".snapparam") if parameters is None else folder / parameters
+            return cls.from_files(found, beside, elements)
+        if found.suffix != ".snap":
+            raise InputError(
+                f"path = {shown(found.name)}: allowed endings are {', '.join(ENDINGS)}"
+            )
+        if parameters is not None:
+            raise InputError(f"parameters = {shown(str(parameters))}: {found.name} names its own")
+        commands = read_snap_commands(found)
+        chosen = chosen_elements(elements, commands.elements, shown(found.name))
+        files = folder / commands.coefficients, folder / commands.parameters
+        potential = cls.from_files(*files, chosen)
+        if commands.zbl is None:
+            return potential
+        numbers = dict(zip(commands.elements, commands.zbl.Z, strict=True))
+        of_species = np.array([numbers[element] for element in chosen.values()])
+        core = ZBL(of_species, commands.zbl.cutoff, potential.species, commands.zbl.onset)
+        return potential + core
+
+    def to_files(self, coefficients: str | Path, parameters: str | Path) -> None:
+        """Write a file of coefficients and one of parameters, for LAMMPS to read.
+
+        Arguments:
+            coefficients: the file, which ends in ``.snapcoeff``; one that is there is replaced.
+            parameters: the file, which ends in ``.snapparam``.
+
+        Raises:
+            InputError: another ending, or a file that cannot be written.
+        """
+        paths = path_of(coefficients, "coefficients"), path_of(parameters, "parameters")
+        for path, ending in zip(paths, (".snapcoeff", ".snapparam"), strict=True):
+            if path.suffix != ending:
+                raise InputError(f"cannot write {shown(path.name)}: the allowed ending is {ending}")
+        if is_traced(self):
+            raise InputError("SNAP is being traced: write it outside jit, grad and vmap")
+        held = SnapCoefficients(
+            self.header or (), self.species, self.radii, self.weights, np.asarray(self.beta)
+        )
+        names = ["rcutfac", "twojmax", "rfac0", "rmin0", *FLAGS]
+        if self.switchinnerflag:
+            names += OF_ELEMENTS
+        write_snap_coefficients(paths[0], held)
+        write_snap_parameters(paths[1], self.header, {one: getattr(self, one) for one in names})
+
+    def described_parameters(self, units: str = "ase") -> list[tuple[str, str]]:
+        """Names of settings with values and units as text, and how many coefficients there are."""
+        count = f"{self.beta.shape[1]} coefficients, {self.parameter_units(self.parameter_names[0], units)}"
+        own = [(f"beta[{name}]", count) for name in self.species]
+        settings = super().described_parameters(units)
+        return own + [one for one in settings if not one[0].startswith("beta[")]
 
     @property
     def component_count(self) -> int:
@@ -195,7 +376,9 @@ class SNAP(Potential):
             found = jnp.einsum("cvl,cvk->clk", jacobian, products)
             if self.quadraticflag:
                 found = found + self._of_products(some.species, f, jacobian)
-            found = found.reshape(atoms, slots, dimension, slots, dimension).transpose(0, 1, 3, 2, 4)
+            found = found.reshape(atoms, slots, dimension, slots, dimension).transpose(
+                0, 1, 3, 2, 4
+            )
             same = own.transpose(3, 0, 1, 2)[:, :, None] * jnp.eye(slots)[:, :, None, None]
             found = found + same
             return (found + found.transpose(0, 2, 1, 4, 3)) / 2
@@ -251,7 +434,9 @@ class SNAP(Potential):
         sine = sign * jnp.sin(theta) / r
         q = (sign * jnp.cos(theta), *(jnp.where(inside, sine * v, 0.0) for v in vectors))
         weights = np.array(self.weights)
-        strength = float(weights[0]) if len(weights) == 1 else jnp.asarray(weights)[neighbor_species]
+        strength = (
+            float(weights[0]) if len(weights) == 1 else jnp.asarray(weights)[neighbor_species]
+        )
         if self.switchflag:
             fading = 0.5 * (jnp.cos(jnp.pi * scaled) + 1.0)
             strength = strength * jnp.where(scaled > 0.0, fading, 1.0)
@@ -374,7 +559,9 @@ class SNAP(Potential):
         slopes = slopes_of_sum(self._table, f, factors)
         if not self.quadraticflag:
             # Of third degree in the densities, the sum is a third of its slopes times these.
-            thirds = [jnp.sum(one * slope, axis=(0, 1)) for one, slope in zip(f, slopes, strict=True)]
+            thirds = [
+                jnp.sum(one * slope, axis=(0, 1)) for one, slope in zip(f, slopes, strict=True)
+            ]
             alone = jnp.sum(linear * self._of_atom_alone(species), axis=0)
             energies = own - alone + sum(thirds[1:], start=thirds[0]) / 3.0
         return energies, factors, slopes
