@@ -32,13 +32,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
 #: Density of each degree at the nodes, for each of E elements: twojmax + 1 arrays (E, G, C).
 Densities = list[Array]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Quadrature:
     """What the bispectrum up to some degree is computed with.
 
@@ -60,6 +61,31 @@ class Quadrature:
     def degrees(self) -> range:
         """All degrees."""
         return range(self.twojmax + 1)
+
+    @functools.cached_property
+    def pairs(self) -> tuple[tuple[tuple[tuple[int, int], ...], tuple[np.ndarray, ...]], ...]:
+        """For each degree, which products of two densities make slopes in its own, and how.
+
+        Pairs of degrees, the lower one first, and three matrices from factors of triples to those
+        of the pairs: where the degree is the first, the second or the third of a triple.
+        """
+        found: list[dict[tuple[int, int], list[tuple[int, int]]]] = [{} for _ in self.degrees]
+        for place, (j1, j2, j) in enumerate(self.triples):
+            for role, (degree, pair) in enumerate(((j1, (j2, j)), (j2, (j1, j)), (j, (j2, j1)))):
+                found[degree].setdefault(pair, []).append((role, place))
+        of_degrees = []
+        for of_degree in found:
+            matrices = np.zeros((3, len(of_degree), len(self.triples)))
+            for row, entries in enumerate(of_degree.values()):
+                for role, place in entries:
+                    matrices[role, row, place] += 1.0
+            of_degrees.append((tuple(of_degree), tuple(matrices)))
+        return tuple(of_degrees)
+
+    @functools.cached_property
+    def points_of_values(self) -> Float[np.ndarray, "V 4"]:
+        """The point of each value, degree after degree."""
+        return np.concatenate([self.points[: (j + 1) ** 2] for j in self.degrees])
 
     @functools.cached_property
     def places(self) -> tuple[slice, ...]:
@@ -153,14 +179,34 @@ def values_at_points(table: Quadrature, q: tuple[Array, ...]) -> Float[Array, "V
 
     Arguments:
         table: the points.
-        q: four components, each (...,).
+        q: four components, each (...,), or fewer where the others are zero.
 
     Returns:
         Shape (V, ...), degree after degree.
     """
-    columns = table.points.T.reshape(4, -1, *[1] * q[0].ndim)
-    x = sum(column * component for column, component in zip(columns, q, strict=True))
+    return _by_degree(table, chebyshev(_cosines(table, q), table.twojmax))
+
+
+def values_and_slopes_at_points(
+    table: Quadrature, q: tuple[Array, ...]
+) -> tuple[Float[Array, "V ..."], Float[Array, "V ..."]]:
+    """The same, and U_j'(p . q), whose products with p are the slopes in q."""
+    x = _cosines(table, q)
     values = chebyshev(x, table.twojmax)
+    slopes = [0.0 * x, 0.0 * x + 2.0]
+    for value in values[1:-1]:
+        slopes.append(2.0 * value + 2.0 * x * slopes[-1] - slopes[-2])
+    return _by_degree(table, values), _by_degree(table, slopes)
+
+
+def _cosines(table: Quadrature, q: tuple[Array, ...]) -> Float[Array, "A ..."]:
+    columns = table.points.T.reshape(4, -1, *[1] * q[0].ndim)
+    terms = [column * component for column, component in zip(columns, q, strict=False)]
+    return sum(terms[1:], start=terms[0])
+
+
+def _by_degree(table: Quadrature, values: list[Array]) -> Float[Array, "V ..."]:
+    """What each degree has at its points, degree after degree."""
     return jnp.concatenate([values[j][: (j + 1) ** 2] for j in table.degrees])
 
 
@@ -202,25 +248,98 @@ def components(table: Quadrature, f: Densities) -> Float[Array, "E E E T C"]:
     )
 
 
+def _of_pairs(
+    table: Quadrature, degree: int, factors: Float[Array, "E E E T C"]
+) -> Float[Array, "P E E E C"]:
+    """Factors of the products of two densities in the slopes in that of a degree.
+
+    Of `Quadrature.pairs`, the element of the slope first.
+    """
+    turned = (factors, factors.transpose(1, 0, 2, 3, 4), factors.transpose(2, 1, 0, 3, 4))
+    return sum(
+        jnp.einsum("pt,abdtc->pabdc", matrix, one)
+        for matrix, one in zip(table.pairs[degree][1], turned, strict=True)
+    )
+
+
 def slopes_of_sum(table: Quadrature, f: Densities, factors: Float[Array, "E E E T C"]) -> Densities:
     """Slopes of sum factors < f_{j1} f_{j2} f_j > in the densities at the nodes.
 
     Arguments:
         table: the nodes.
         f: densities at the nodes.
-        factors: of each mean.
+        factors: of each mean; the last axis may have length 1.
 
     Returns:
         An array (E, G, C) for each degree.
     """
-    found: list[Any] = [0.0] * (table.twojmax + 1)
-    for place, (j1, j2, j) in enumerate(table.triples):
-        factor = factors[:, :, :, place, None]
-        first, second, third = f[j1][:, None, None], f[j2][None, :, None], f[j][None, None, :]
-        found[j1] = found[j1] + jnp.sum(factor * (second * third), axis=(1, 2))
-        found[j2] = found[j2] + jnp.sum(factor * (first * third), axis=(0, 2))
-        found[j] = found[j] + jnp.sum(factor * (first * second), axis=(0, 1))
-    return [_weights(table) * one for one in found]
+    found = []
+    for degree in table.degrees:
+        each = _of_pairs(table, degree, factors)
+        total: Any = 0.0
+        for (first, second), factor in zip(table.pairs[degree][0], each, strict=True):
+            if len(f[0]) == 1:
+                total = total + factor[0, 0, 0] * (f[first] * f[second])
+            else:
+                product = f[first][None, :, None] * f[second][None, None, :]
+                total = total + jnp.sum(factor[:, :, :, None] * product, axis=(1, 2))
+        found.append(_weights(table) * total)
+    return found
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def slopes_at_points(
+    table: Quadrature, f: Densities, factors: Float[Array, "E E E T C"]
+) -> Float[Array, "E V C"]:
+    """The same slopes in the values at the points.
+
+    Along directions of the factors, derivatives are sums of those of the means, which are computed
+    once for all directions.
+    """
+    return to_points(table, slopes_of_sum(table, f, factors))
+
+
+def _along_slopes_at_points(table: Quadrature, primals: Any, tangents: Any) -> tuple[Any, Any]:
+    f, factors = primals
+    along_f, along_factors = tangents
+    found = slopes_at_points(table, f, factors)
+    total = jnp.zeros_like(found)
+    if not isinstance(along_factors, SymbolicZero):
+        total = total + _weighed_slopes_of_means(table, f, along_factors)
+    if not all(isinstance(one, SymbolicZero) for one in along_f):
+        steps = [jnp.zeros(one.shape) if isinstance(one, SymbolicZero) else one for one in along_f]
+        change = jax.jvp(lambda f: slopes_of_sum(table, f, factors), (f,), (steps,))[1]
+        total = total + to_points(table, change)
+    return found, total
+
+
+slopes_at_points.defjvp(_along_slopes_at_points, symbolic_zeros=True)
+
+
+def _slopes_of_pairs(table: Quadrature, f: Densities, degree: int) -> Float[Array, "P E E M C"]:
+    """Slopes that products of two densities make in the values of a degree at its points."""
+    products = [
+        f[first][:, None] * (_weights(table) * f[second])[None]
+        for first, second in table.pairs[degree][0]
+    ]
+    return jnp.einsum("ga,pefgc->pefac", table.interpolation[degree], jnp.stack(products))
+
+
+def _weighed_slopes_of_means(
+    table: Quadrature, f: Densities, factors: Float[Array, "E E E T C"]
+) -> Float[Array, "E V C"]:
+    """What `slopes_at_points` returns, from the slopes of each mean."""
+    return jnp.concatenate(
+        [
+            jnp.sum(
+                _of_pairs(table, degree, factors)[:, :, :, :, None]
+                * _slopes_of_pairs(table, f, degree)[:, None],
+                axis=(0, 2, 3),
+            )
+            for degree in table.degrees
+        ],
+        axis=1,
+    )
 
 
 def curvatures_of_sum(
@@ -270,14 +389,14 @@ def curvatures_of_sum(
     return whole.reshape(atoms, size, size)
 
 
-def gradients_of_components(
-    table: Quadrature, f: Densities, factors: Float[Array, "N E E E T"]
-) -> Float[Array, "N E V C"]:
-    """Slopes of N sums of means in the values at the points."""
-    atoms = f[0].shape[2]
-
-    def of_one(row: Float[Array, "E E E T"]) -> Float[Array, "E V C"]:
-        wide = jnp.broadcast_to(row[..., None], (*row.shape, atoms))
-        return to_points(table, slopes_of_sum(table, f, wide))
-
-    return jax.vmap(of_one)(factors)
+def slopes_of_means(table: Quadrature, f: Densities) -> Float[Array, "N E V C"]:
+    """Slopes of all N = E^3 T means in the values at the points, in the order of `components`."""
+    elements = len(f[0])
+    count = elements**3 * len(table.triples)
+    units = np.eye(count).reshape(count, *(elements,) * 3, -1, 1)
+    parts = []
+    for degree in table.degrees:
+        each = jax.vmap(lambda unit, j=degree: _of_pairs(table, j, unit))(jnp.asarray(units))
+        pairs = _slopes_of_pairs(table, f, degree)
+        parts.append(jnp.einsum("npxef,pefac->nxac", each[..., 0], pairs))
+    return jnp.concatenate(parts, axis=2)

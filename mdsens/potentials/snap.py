@@ -19,10 +19,10 @@ from mdsens.potentials.bispectrum import (
     components,
     curvatures_of_sum,
     densities,
-    gradients_of_components,
     quadrature,
-    slopes_of_sum,
-    to_points,
+    slopes_at_points,
+    slopes_of_means,
+    values_and_slopes_at_points,
     values_at_points,
     values_of_centre,
 )
@@ -298,7 +298,7 @@ class SNAP(Potential):
         """Energies of atoms from the bispectrum of their own edges, shape (C,), energy."""
 
         def group(some: Edges) -> Float[Array, " C"]:
-            return self._of_densities(self._densities(some), some.species)[0]
+            return self._of_values(self._values(some), some.species)[0]
 
         energies: Array = _in_groups(group, edges, AT_ONCE)
         return energies
@@ -314,7 +314,8 @@ class SNAP(Potential):
         """
 
         def group(some: Edges) -> Float[Array, "K C"]:
-            return self._components(self._densities(some), some.species)
+            f = densities(self._table, self._values(some))
+            return self._components(f, some.species)
 
         found: Array = _in_groups(group, edges, AT_ONCE)
         return found
@@ -325,15 +326,11 @@ class SNAP(Potential):
         """Site energies and their gradients: slopes at the points of the sphere, edge by edge."""
 
         def group(some: Edges) -> tuple[Any, Any]:
-            energies, _, slopes = self._of_densities(self._densities(some), some.species)
-            at_points = to_points(self._table, slopes)
-
-            def of_slot(slot: Any) -> tuple[Array, ...]:
-                vectors, rest = slot
-                gradient = jax.grad(lambda v: jnp.sum(self._weighed(v, *rest, at_points)))
-                return gradient(vectors)
-
-            return energies, jax.lax.map(of_slot, self._slots(some))
+            energies, _, _, slopes = self._of_values(self._values(some), some.species)
+            gradients = jax.lax.map(
+                lambda slot: self._gradient_of_edge(slot[0], slot[1], slopes), self._slots(some)
+            )
+            return energies, gradients
 
         found: tuple[Any, Any] = _in_groups(group, edges, AT_ONCE)
         return found
@@ -347,10 +344,8 @@ class SNAP(Potential):
         """
 
         def group(some: Edges) -> Float[Array, "C K K D D"]:
-            f = self._densities(some)
-            _, factors, slopes = self._of_densities(f, some.species)
+            _, f, factors, slopes = self._of_values(self._values(some), some.species)
             matrix = curvatures_of_sum(self._table, f, factors)
-            at_points = to_points(self._table, slopes)
             dimension = len(some.vectors)
 
             def of_slot(slot: Any) -> tuple[Array, Array]:
@@ -360,7 +355,7 @@ class SNAP(Potential):
                     return self._values_of_edge(v, *rest)
 
                 def gradient(v: Any) -> tuple[Array, ...]:
-                    return jax.grad(lambda v: jnp.sum(self._weighed(v, *rest, at_points)))(v)
+                    return self._gradient_of_edge(v, rest, slopes)
 
                 def along(unit: Float[Array, " D"]) -> tuple[Array, Array]:
                     step = tuple(jnp.broadcast_to(u, vectors[0].shape) for u in unit)
@@ -469,20 +464,24 @@ class SNAP(Potential):
         q, strength = self._point_and_strength(vectors, mask, species, neighbor_species)
         return self._of_element(neighbor_species) * (strength * values_at_points(self._table, q))
 
-    def _weighed(
+    def _gradient_of_edge(
         self,
         vectors: tuple[Float[Array, " C"], ...],
-        mask: Array,
-        species: Int[Array, " C"],
-        neighbor_species: Int[Array, " C"],
-        factors: Float[Array, "E V C"],
-    ) -> Float[Array, " C"]:
-        """The same, multiplied by factors and added up over elements and points."""
-        q, strength = self._point_and_strength(vectors, mask, species, neighbor_species)
-        chosen = jnp.sum(self._of_element(neighbor_species) * factors, axis=0)
-        return strength * jnp.sum(chosen * values_at_points(self._table, q), axis=0)
+        rest: tuple[Array, Array, Array],
+        slopes: Float[Array, "E V C"],
+    ) -> tuple[Float[Array, " C"], ...]:
+        """Gradients along one edge of each atom, from slopes in the values at the points."""
+        (q, strength), pull_back = jax.vjp(lambda v: self._point_and_strength(v, *rest), vectors)
+        values, along = values_and_slopes_at_points(self._table, q)
+        chosen = jnp.sum(self._of_element(rest[2]) * slopes, axis=0)
+        by_strength = jnp.sum(chosen * values, axis=0)
+        columns = self._table.points_of_values.T[: len(q)]
+        by_point = strength * jnp.einsum("dv,vc->dc", columns, chosen * along)
+        gradient: tuple[Array, ...] = pull_back((tuple(by_point), by_strength))[0]
+        return gradient
 
-    def _densities(self, edges: Edges) -> Densities:
+    def _values(self, edges: Edges) -> Float[Array, "E V C"]:
+        """Densities around each atom at the points."""
         centre = values_of_centre(self._table)[None, :, None]
         itself = jnp.ones((self._elements, 1, edges.mask.shape[1]))
         if not self.wselfallflag:
@@ -493,7 +492,7 @@ class SNAP(Potential):
             return total + self._values_of_edge(vectors, *rest), None
 
         values, _ = jax.lax.scan(add, itself * centre, self._slots(edges))
-        return densities(self._table, values)
+        return values
 
     # From densities to energies -------------------------------------------------------------------
 
@@ -539,10 +538,15 @@ class SNAP(Potential):
         diagonal = jnp.eye(count) * upper
         return upper + upper.swapaxes(1, 2) - diagonal
 
-    def _of_densities(
-        self, f: Densities, species: Int[Array, " C"]
-    ) -> tuple[Float[Array, " C"], Float[Array, "E E E T C"], Densities]:
-        """Energies; factors of the means of three densities; slopes in the densities at nodes."""
+    def _of_values(
+        self, values: Float[Array, "E V C"], species: Int[Array, " C"]
+    ) -> tuple[Float[Array, " C"], Densities, Float[Array, "E E E T C"], Float[Array, "E V C"]]:
+        """What densities at the points make.
+
+        Energies; densities at the nodes; factors of the means of three of them; slopes in the
+        values.
+        """
+        f = densities(self._table, values)
         own, linear = self._coefficients(species)
         shape = (*(self._elements,) * 3, len(self._table.triples))
         if self.quadraticflag:
@@ -552,28 +556,22 @@ class SNAP(Potential):
             kinds = jnp.arange(len(self.species))[:, None, None]
             half = jnp.sum(jnp.where(species == kinds, product, 0.0), axis=0)
             energies = own + jnp.sum((linear + 0.5 * half) * found, axis=0)
-            coefficients = linear + half
-        else:
-            coefficients, energies = linear, own
-        factors = self._norms()[:, None] * coefficients.reshape(*shape, -1)
-        slopes = slopes_of_sum(self._table, f, factors)
+            linear = linear + half
+        factors = self._norms()[:, None] * linear.reshape(*shape, -1)
+        slopes = slopes_at_points(self._table, f, factors)
         if not self.quadraticflag:
             # Of third degree in the densities, the sum is a third of its slopes times these.
-            thirds = [
-                jnp.sum(one * slope, axis=(0, 1)) for one, slope in zip(f, slopes, strict=True)
-            ]
             alone = jnp.sum(linear * self._of_atom_alone(species), axis=0)
-            energies = own - alone + sum(thirds[1:], start=thirds[0]) / 3.0
-        return energies, factors, slopes
+            energies = own - alone + jnp.sum(values * slopes, axis=(0, 1)) / 3.0
+        return energies, f, factors, slopes
 
     def _of_products(
         self, species: Int[Array, " C"], f: Densities, jacobian: Float[Array, "C V L"]
     ) -> Float[Array, "C L L"]:
         """What products of components add to second derivatives along edges."""
-        count, elements = self.component_count, self._elements
-        units = jnp.eye(count).reshape(count, *(elements,) * 3, -1) * self._norms()
-        slopes = gradients_of_components(self._table, f, units)
-        slopes = slopes.reshape(count, -1, slopes.shape[-1])
+        slopes = slopes_of_means(self._table, f)
+        norms = np.tile(self._norms(), self._elements**3)[:, None, None]
+        slopes = norms * slopes.reshape(len(slopes), -1, slopes.shape[-1])
         along = jnp.einsum("kvc,cvl->ckl", slopes, jacobian)
         kinds = jnp.arange(len(self.species))[:, None, None, None]
         product = jnp.einsum("skm,cml->sckl", self._products(), along)
