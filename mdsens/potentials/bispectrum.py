@@ -55,7 +55,7 @@ class Quadrature:
     triples: tuple[tuple[int, int, int], ...]
     weights: Float[np.ndarray, " G"]
     points: Float[np.ndarray, "A 4"]
-    interpolation: tuple[Float[np.ndarray, "G M"], ...]
+    interpolation: tuple[Float[np.ndarray, "G _"], ...]
 
     @property
     def degrees(self) -> range:
@@ -201,7 +201,7 @@ def values_and_slopes_at_points(
 
 def _cosines(table: Quadrature, q: tuple[Array, ...]) -> Float[Array, "A ..."]:
     columns = table.points.T.reshape(4, -1, *[1] * q[0].ndim)
-    terms = [column * component for column, component in zip(columns, q, strict=False)]
+    terms = [column * component[None] for column, component in zip(columns, q, strict=False)]
     return sum(terms[1:], start=terms[0])
 
 
@@ -249,8 +249,8 @@ def components(table: Quadrature, f: Densities) -> Float[Array, "E E E T C"]:
 
 
 def _of_pairs(
-    table: Quadrature, degree: int, factors: Float[Array, "E E E T C"]
-) -> Float[Array, "P E E E C"]:
+    table: Quadrature, degree: int, factors: Float[Array, "E E E T _"]
+) -> Float[Array, "P E E E _"]:
     """Factors of the products of two densities in the slopes in that of a degree.
 
     Of `Quadrature.pairs`, the element of the slope first.
@@ -262,7 +262,7 @@ def _of_pairs(
     )
 
 
-def slopes_of_sum(table: Quadrature, f: Densities, factors: Float[Array, "E E E T C"]) -> Densities:
+def slopes_of_sum(table: Quadrature, f: Densities, factors: Float[Array, "E E E T _"]) -> Densities:
     """Slopes of sum factors < f_{j1} f_{j2} f_j > in the densities at the nodes.
 
     Arguments:
@@ -279,7 +279,7 @@ def slopes_of_sum(table: Quadrature, f: Densities, factors: Float[Array, "E E E 
         total: Any = 0.0
         for (first, second), factor in zip(table.pairs[degree][0], each, strict=True):
             if len(f[0]) == 1:
-                total = total + factor[0, 0, 0] * (f[first] * f[second])
+                total = total + factor[0] * (f[first] * f[second])
             else:
                 product = f[first][None, :, None] * f[second][None, None, :]
                 total = total + jnp.sum(factor[:, :, :, None] * product, axis=(1, 2))
@@ -289,7 +289,7 @@ def slopes_of_sum(table: Quadrature, f: Densities, factors: Float[Array, "E E E 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def slopes_at_points(
-    table: Quadrature, f: Densities, factors: Float[Array, "E E E T C"]
+    table: Quadrature, f: Densities, factors: Float[Array, "E E E T _"]
 ) -> Float[Array, "E V C"]:
     """The same slopes in the values at the points.
 
@@ -326,7 +326,7 @@ def _slopes_of_pairs(table: Quadrature, f: Densities, degree: int) -> Float[Arra
 
 
 def _weighed_slopes_of_means(
-    table: Quadrature, f: Densities, factors: Float[Array, "E E E T C"]
+    table: Quadrature, f: Densities, factors: Float[Array, "E E E T _"]
 ) -> Float[Array, "E V C"]:
     """What `slopes_at_points` returns, from the slopes of each mean."""
     return jnp.concatenate(
@@ -343,50 +343,67 @@ def _weighed_slopes_of_means(
 
 
 def curvatures_of_sum(
-    table: Quadrature, f: Densities, factors: Float[Array, "E E E T C"]
+    table: Quadrature, f: Densities, factors: Float[Array, "E E E T _"]
 ) -> Float[Array, "C EV EV"]:
     """Second derivatives of the same in the values at the points, element after element.
 
     Arguments:
         table: the nodes.
         f: densities at the nodes.
-        factors: of each mean.
+        factors: of each mean; the last axis may have length 1.
 
     Returns:
         Shape (C, E V, E V), symmetric.
     """
-    elements, atoms = f[0].shape[0], f[0].shape[2]
-    at_nodes: dict[tuple[int, int], Any] = {}
+    at_nodes = _curvatures_at_nodes(table, f, factors)
+    elements, _, atoms = f[0].shape
+    rows = []
+    # Of two degrees the lower one second: what is left out is the same seen from the other.
+    for first in table.degrees:
+        columns = [
+            _weights(table)[None] * at_nodes[first, second]
+            if (first, second) in at_nodes
+            else jnp.zeros((elements, elements, len(table.weights), atoms))
+            for second in range(first + 1)
+        ]
+        scaled = [
+            jnp.einsum("efgc,gb->gbefc", column, table.interpolation[second])
+            for second, column in enumerate(columns)
+        ]
+        row = jnp.einsum(
+            "ga,gbefc->ceafb", table.interpolation[first], jnp.concatenate(scaled, axis=1)
+        )
+        missing = table.places[-1].stop - table.places[first].stop
+        rows.append(jnp.pad(row, [(0, 0)] * 4 + [(0, missing)]))
+    size = elements * table.places[-1].stop
+    lower = jnp.concatenate(rows, axis=2)
+    degree = np.repeat(table.degrees, [(j + 1) ** 2 for j in table.degrees])
+    below = np.where(degree[:, None] > degree, 1.0, 0.0)[None, None, :, None, :]
+    whole = lower + (below * lower).transpose(0, 3, 4, 1, 2)
+    return whole.reshape(atoms, size, size)
+
+
+def _curvatures_at_nodes(
+    table: Quadrature, f: Densities, factors: Float[Array, "E E E T _"]
+) -> dict[tuple[int, int], Float[Array, "E E G C"]]:
+    """Second derivatives in two densities at the same node, the higher degree first."""
+    found: dict[tuple[int, int], Any] = {}
 
     def add(first: int, second: int, term: Float[Array, "E E G C"]) -> None:
-        for pair, part in (((first, second), term), ((second, first), term.swapaxes(0, 1))):
-            if pair[0] >= pair[1]:
-                at_nodes[pair] = at_nodes.get(pair, 0.0) + part
-            if first == second:
-                at_nodes[pair] = at_nodes[pair] + term.swapaxes(0, 1)
-                break
+        turned = term.swapaxes(0, 1)
+        if first < second:
+            first, second, term = second, first, turned
+        elif first == second:
+            term = term + turned
+        known = found.get((first, second))
+        found[first, second] = term if known is None else known + term
 
     for place, (j1, j2, j) in enumerate(table.triples):
         factor = factors[:, :, :, place, None]
         add(j1, j2, jnp.sum(factor * f[j][None, None, :], axis=2))
         add(j1, j, jnp.sum(factor * f[j2][None, :, None], axis=1))
         add(j2, j, jnp.sum(factor * f[j1][:, None, None], axis=0))
-
-    def block(first: int, second: int) -> Float[Array, "C E M E N"]:
-        if first < second:
-            return block(second, first).transpose(0, 3, 4, 1, 2)
-        shape = (atoms, elements, (first + 1) ** 2, elements, (second + 1) ** 2)
-        if (first, second) not in at_nodes:
-            return jnp.zeros(shape)
-        weighted = _weights(table)[None] * at_nodes[first, second]
-        left, right = table.interpolation[first], table.interpolation[second]
-        scaled = jnp.einsum("efgc,gb->gcefb", weighted, right)
-        return jnp.einsum("ga,gcefb->ceafb", left, scaled)
-
-    rows = [jnp.concatenate([block(i, j) for j in table.degrees], axis=4) for i in table.degrees]
-    whole = jnp.concatenate(rows, axis=2)
-    size = elements * whole.shape[2]
-    return whole.reshape(atoms, size, size)
+    return found
 
 
 def slopes_of_means(table: Quadrature, f: Densities) -> Float[Array, "N E V C"]:

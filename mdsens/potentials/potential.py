@@ -348,12 +348,12 @@ class Potential(Summarised, Importable, eqx.Module):
     def _checked_table(self, field: dataclasses.Field[Any]) -> Parameter:
         value, label = getattr(self, field.name), f"{type(self).__name__}: {field.name}"
         names = self.species
+        if field.metadata["per"] == "coefficient":
+            return self._checked_rows(value, label)
         if isinstance(value, Mapping):
             value = table_from_names(value, names, label, field.metadata["per"])
         value = real_array(value, label, **field.metadata["bounds"])
         dimensions = DIMENSIONS[field.metadata["per"]]
-        if field.metadata["per"] == "coefficient":
-            return self._checked_rows(value, label)
         if value.ndim not in dimensions:
             table = "-by-".join(["species"] * dimensions[-1])
             allowed = {0: "", 1: " or one for each species"}
@@ -378,16 +378,17 @@ class Potential(Summarised, Importable, eqx.Module):
             )
         return on_device(value)
 
-    def _checked_rows(self, value: Parameter, label: str) -> Parameter:
+    def _checked_rows(self, value: Any, label: str) -> Parameter:
         """A row of numbers for each species, whose count is the potential's to check."""
         if self.species is None:
             raise InputError(f"{label} is a table: name its rows, as in species=('W', 'Be')")
-        if value.ndim != 2 or len(value) != len(self.species):
+        rows = real_array(value, label)
+        if rows.ndim != 2 or len(rows) != len(self.species):
             raise InputError(
-                f"{label} has shape {value.shape}: allowed for species {self.species} is "
+                f"{label} has shape {rows.shape}: allowed for species {self.species} is "
                 f"({len(self.species)}, count), a row of numbers for each"
             )
-        return on_device(value)
+        return on_device(rows)
 
     @property
     def parameters(self) -> dict[str, float]:

@@ -111,6 +111,34 @@ class SNAP(Potential):
     dinner: tuple[float, ...] | None = eqx.field(static=True, default=None)
     header: tuple[tuple[str, str], ...] | None = eqx.field(static=True, default=None)
 
+    def __init__(
+        self,
+        beta: Any,
+        species: Any,
+        radii: Any,
+        weights: Any,
+        rcutfac: Any,
+        twojmax: Any,
+        rfac0: Any = 0.99363,
+        rmin0: Any = 0.0,
+        bzeroflag: Any = True,
+        bnormflag: Any = False,
+        switchflag: Any = True,
+        quadraticflag: Any = False,
+        chemflag: Any = False,
+        wselfallflag: Any = False,
+        switchinnerflag: Any = False,
+        sinner: Any = None,
+        dinner: Any = None,
+        header: tuple[tuple[str, str], ...] | None = None,
+    ):
+        self.beta, self.species, self.radii, self.weights = beta, species, radii, weights
+        self.rcutfac, self.twojmax, self.rfac0, self.rmin0 = rcutfac, twojmax, rfac0, rmin0
+        self.bzeroflag, self.bnormflag, self.switchflag = bzeroflag, bnormflag, switchflag
+        self.quadraticflag, self.chemflag = quadraticflag, chemflag
+        self.wselfallflag, self.switchinnerflag = wselfallflag, switchinnerflag
+        self.sinner, self.dinner, self.header = sinner, dinner, header
+
     def check_relations(self) -> None:
         """Raise InputError unless numbers, lengths of rows and counts go together."""
         label, size = "SNAP", len(self.species)
@@ -272,7 +300,8 @@ class SNAP(Potential):
 
     def described_parameters(self, units: str = "ase") -> list[tuple[str, str]]:
         """Names of settings with values and units as text, and how many coefficients there are."""
-        count = f"{self.beta.shape[1]} coefficients, {self.parameter_units(self.parameter_names[0], units)}"
+        unit = self.parameter_units(self.parameter_names[0], units)
+        count = f"{self.beta.shape[1]} coefficients, {unit}"
         own = [(f"beta[{name}]", count) for name in self.species]
         settings = super().described_parameters(units)
         return own + [one for one in settings if not one[0].startswith("beta[")]
@@ -374,7 +403,7 @@ class SNAP(Potential):
             found = found.reshape(atoms, slots, dimension, slots, dimension).transpose(
                 0, 1, 3, 2, 4
             )
-            same = own.transpose(3, 0, 1, 2)[:, :, None] * jnp.eye(slots)[:, :, None, None]
+            same = own.transpose(3, 0, 1, 2)[:, :, None] * jnp.eye(slots)[None, :, :, None, None]
             found = found + same
             return (found + found.transpose(0, 2, 1, 4, 3)) / 2
 
@@ -451,7 +480,7 @@ class SNAP(Potential):
         """1 in the density of each atom's element, 0 in all others."""
         if self._elements == 1:
             return jnp.ones((1, 1, *species.shape))
-        return 1.0 * (species == jnp.arange(self._elements)[:, None, None])
+        return 1.0 * (species[None, None] == jnp.arange(self._elements, dtype=species.dtype)[:, None, None])
 
     def _values_of_edge(
         self,
@@ -462,7 +491,8 @@ class SNAP(Potential):
     ) -> Float[Array, "E V C"]:
         """What one edge of each atom adds to the densities at the points."""
         q, strength = self._point_and_strength(vectors, mask, species, neighbor_species)
-        return self._of_element(neighbor_species) * (strength * values_at_points(self._table, q))
+        values = strength[None] * values_at_points(self._table, q)
+        return self._of_element(neighbor_species) * values[None]
 
     def _gradient_of_edge(
         self,
@@ -476,7 +506,7 @@ class SNAP(Potential):
         chosen = jnp.sum(self._of_element(rest[2]) * slopes, axis=0)
         by_strength = jnp.sum(chosen * values, axis=0)
         columns = self._table.points_of_values.T[: len(q)]
-        by_point = strength * jnp.einsum("dv,vc->dc", columns, chosen * along)
+        by_point = strength[None] * jnp.einsum("dv,vc->dc", columns, chosen * along)
         gradient: tuple[Array, ...] = pull_back((tuple(by_point), by_strength))[0]
         return gradient
 
@@ -507,7 +537,7 @@ class SNAP(Potential):
             return rows[0][..., None]
         return jnp.moveaxis(rows[species], 0, -1)
 
-    def _of_atom_alone(self, species: Int[Array, " C"]) -> Float[Array, "K C"]:
+    def _of_atom_alone(self, species: Int[Array, " C"]) -> Float[Array, "K _"]:
         """Components of an atom without neighbours, which B are counted from; or zeros."""
         elements = self._elements
         alone = np.zeros((len(self.species), *(elements,) * 3, len(self._table.triples)))
@@ -519,7 +549,7 @@ class SNAP(Potential):
         return self._of_atom(jnp.asarray(alone.reshape(len(alone), -1)), species)
 
     def _components(self, f: Densities, species: Int[Array, " C"]) -> Float[Array, "K C"]:
-        means = self._norms()[:, None] * components(self._table, f)
+        means = self._norms()[None, None, None, :, None] * components(self._table, f)
         return means.reshape(-1, means.shape[-1]) - self._of_atom_alone(species)
 
     def _coefficients(self, species: Int[Array, " C"]) -> tuple[Array, Array]:
@@ -535,12 +565,12 @@ class SNAP(Potential):
         rows, columns = np.triu_indices(count)
         upper = jnp.zeros((len(self.species), count, count))
         upper = upper.at[:, rows, columns].set(self.beta[:, 1 + count :])
-        diagonal = jnp.eye(count) * upper
+        diagonal = jnp.eye(count)[None] * upper
         return upper + upper.swapaxes(1, 2) - diagonal
 
     def _of_values(
         self, values: Float[Array, "E V C"], species: Int[Array, " C"]
-    ) -> tuple[Float[Array, " C"], Densities, Float[Array, "E E E T C"], Float[Array, "E V C"]]:
+    ) -> tuple[Float[Array, " C"], Densities, Float[Array, "E E E T _"], Float[Array, "E V C"]]:
         """What densities at the points make.
 
         Energies; densities at the nodes; factors of the means of three of them; slopes in the
@@ -553,11 +583,12 @@ class SNAP(Potential):
             found = self._components(f, species)
             product = jnp.einsum("skl,lc->skc", self._products(), found)
             # Each atom takes what the coefficients of its species make of it.
-            kinds = jnp.arange(len(self.species))[:, None, None]
-            half = jnp.sum(jnp.where(species == kinds, product, 0.0), axis=0)
+            kinds = jnp.arange(len(self.species), dtype=species.dtype)[:, None, None]
+            half = jnp.sum(jnp.where(species[None, None] == kinds, product, 0.0), axis=0)
             energies = own + jnp.sum((linear + 0.5 * half) * found, axis=0)
             linear = linear + half
-        factors = self._norms()[:, None] * linear.reshape(*shape, -1)
+        norms = self._norms()[None, None, None, :, None]
+        factors = norms * linear.reshape(*shape, -1)
         slopes = slopes_at_points(self._table, f, factors)
         if not self.quadraticflag:
             # Of third degree in the densities, the sum is a third of its slopes times these.
@@ -573,9 +604,9 @@ class SNAP(Potential):
         norms = np.tile(self._norms(), self._elements**3)[:, None, None]
         slopes = norms * slopes.reshape(len(slopes), -1, slopes.shape[-1])
         along = jnp.einsum("kvc,cvl->ckl", slopes, jacobian)
-        kinds = jnp.arange(len(self.species))[:, None, None, None]
+        kinds = jnp.arange(len(self.species), dtype=species.dtype)[:, None, None, None]
         product = jnp.einsum("skm,cml->sckl", self._products(), along)
-        product = jnp.sum(jnp.where(species[:, None, None] == kinds, product, 0.0), axis=0)
+        product = jnp.sum(jnp.where(species[None, :, None, None] == kinds, product, 0.0), axis=0)
         return jnp.einsum("ckl,ckm->clm", along, product)
 
 
