@@ -198,7 +198,7 @@ def _change_of_many(
     directions: PyTree,
     count: int,
 ) -> PyTree:
-    """The change along K directions, some of them at a time; the last group is filled with zeros."""
+    """The change along K directions, some of them at a time; zeros fill the last group."""
     groups = -(-count // SIDE_BY_SIDE)
 
     def grouped(leaf: Any) -> np.ndarray:

@@ -323,8 +323,12 @@ class SNAP(Potential):
 
     # Energies and their derivatives ---------------------------------------------------------------
 
+    def own_energies(self, species: Int[Array, " N"]) -> Float[Array, " N"]:
+        """Energies of atoms without neighbours, shape (N,), energy."""
+        return (self.beta[:, 0] + self._energies_alone())[species]
+
     def site_energies(self, edges: Edges) -> Float[Array, " C"]:
-        """Energies of atoms from the bispectrum of their own edges, shape (C,), energy."""
+        """Energies that neighbours make, from the bispectrum of an atom's own edges, energy."""
 
         def group(some: Edges) -> Float[Array, " C"]:
             return self._of_values(self._values(some), some.species)[0]
@@ -480,7 +484,8 @@ class SNAP(Potential):
         """1 in the density of each atom's element, 0 in all others."""
         if self._elements == 1:
             return jnp.ones((1, 1, *species.shape))
-        return 1.0 * (species[None, None] == jnp.arange(self._elements, dtype=species.dtype)[:, None, None])
+        elements = jnp.arange(self._elements, dtype=species.dtype)[:, None, None]
+        return jnp.where(species[None, None] == elements, 1.0, 0.0)
 
     def _values_of_edge(
         self,
@@ -537,27 +542,37 @@ class SNAP(Potential):
             return rows[0][..., None]
         return jnp.moveaxis(rows[species], 0, -1)
 
-    def _of_atom_alone(self, species: Int[Array, " C"]) -> Float[Array, "K _"]:
-        """Components of an atom without neighbours, which B are counted from; or zeros."""
+    def _alone(self) -> Float[np.ndarray, "S K"]:
+        """Components of atoms without neighbours, not counted from anything."""
         elements = self._elements
-        alone = np.zeros((len(self.species), *(elements,) * 3, len(self._table.triples)))
-        for row, of_species in enumerate(alone):
-            if self.bzeroflag and (self.wselfallflag or elements == 1):
+        found = np.zeros((len(self.species), *(elements,) * 3, len(self._table.triples)))
+        for row, of_species in enumerate(found):
+            if self.wselfallflag or elements == 1:
                 of_species[...] = self._norms()
-            elif self.bzeroflag:
+            else:
                 of_species[row, row, row] = self._norms()
-        return self._of_atom(jnp.asarray(alone.reshape(len(alone), -1)), species)
+        return found.reshape(len(found), -1)
 
     def _components(self, f: Densities, species: Int[Array, " C"]) -> Float[Array, "K C"]:
         means = self._norms()[None, None, None, :, None] * components(self._table, f)
-        return means.reshape(-1, means.shape[-1]) - self._of_atom_alone(species)
-
-    def _coefficients(self, species: Int[Array, " C"]) -> tuple[Array, Array]:
-        """Energies of the atom and of its components, shape (C,) and (K, C), or with one for C."""
-        count = self.component_count
-        return self._of_atom(self.beta[:, 0], species), self._of_atom(
-            self.beta[:, 1 : 1 + count], species
+        found = means.reshape(-1, means.shape[-1])
+        return (
+            found - self._of_atom(jnp.asarray(self._alone()), species) if self.bzeroflag else found
         )
+
+    def _coefficients(self) -> Float[Array, "S K"]:
+        """Those of the components themselves."""
+        return self.beta[:, 1 : 1 + self.component_count]
+
+    def _energies_alone(self) -> Float[Array, " S"]:
+        """Energies of components of atoms without neighbours; zero where B are counted from it."""
+        if self.bzeroflag:
+            return jnp.zeros(len(self.species))
+        alone = jnp.asarray(self._alone())
+        energies = jnp.sum(self._coefficients() * alone, axis=1)
+        if self.quadraticflag:
+            energies = energies + 0.5 * jnp.einsum("sk,skl,sl->s", alone, self._products(), alone)
+        return energies
 
     def _products(self) -> Float[Array, "S K K"]:
         """Second derivatives in the components, of each species."""
@@ -573,11 +588,11 @@ class SNAP(Potential):
     ) -> tuple[Float[Array, " C"], Densities, Float[Array, "E E E T _"], Float[Array, "E V C"]]:
         """What densities at the points make.
 
-        Energies; densities at the nodes; factors of the means of three of them; slopes in the
-        values.
+        Energies beyond those of atoms alone; densities at the nodes; factors of the means of three
+        of them; slopes in the values.
         """
         f = densities(self._table, values)
-        own, linear = self._coefficients(species)
+        linear = self._of_atom(self._coefficients(), species)
         shape = (*(self._elements,) * 3, len(self._table.triples))
         if self.quadraticflag:
             found = self._components(f, species)
@@ -585,15 +600,18 @@ class SNAP(Potential):
             # Each atom takes what the coefficients of its species make of it.
             kinds = jnp.arange(len(self.species), dtype=species.dtype)[:, None, None]
             half = jnp.sum(jnp.where(species[None, None] == kinds, product, 0.0), axis=0)
-            energies = own + jnp.sum((linear + 0.5 * half) * found, axis=0)
+            energies = jnp.sum((linear + 0.5 * half) * found, axis=0)
+            energies = energies - self._of_atom(self._energies_alone(), species)
             linear = linear + half
         norms = self._norms()[None, None, None, :, None]
         factors = norms * linear.reshape(*shape, -1)
         slopes = slopes_at_points(self._table, f, factors)
         if not self.quadraticflag:
             # Of third degree in the densities, the sum is a third of its slopes times these.
-            alone = jnp.sum(linear * self._of_atom_alone(species), axis=0)
-            energies = own - alone + jnp.sum(values * slopes, axis=(0, 1)) / 3.0
+            alone = self._of_atom(jnp.asarray(self._alone()), species)
+            energies = (
+                -jnp.sum(linear * alone, axis=0) + jnp.sum(values * slopes, axis=(0, 1)) / 3.0
+            )
         return energies, f, factors, slopes
 
     def _of_products(

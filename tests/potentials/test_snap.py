@@ -212,6 +212,24 @@ def test_each_coefficient_is_a_parameter_and_forces_are_linear_in_them():
     np.testing.assert_allclose(second - first, step * np.asarray(of_one), atol=1e-13)
 
 
+@pytest.mark.parametrize("name", ["linear", "quadratic"])
+def test_an_atom_alone_has_the_energy_of_its_own_density(name):
+    """Of B counted from zero: all components of an atom alone are j + 1."""
+    count, options = CASES[name]
+    potential = made(count, bzeroflag=False, **options)
+    system = System([[0.0, 0.0, 0.0]], symbols=("Be",))
+    edges = find_edges(np.zeros((1, 3)), np.eye(3), system.pbc, potential.interaction_range)
+    found = float(compiled_energy_forces_virial(system, potential, edges)[0])
+    B = np.array([j + 1.0 for _, _, j in triples_of_degrees(TWOJMAX)])
+    row = np.asarray(potential.beta)[1]
+    expected = row[0] + row[1:9] @ B
+    if name == "quadratic":
+        rows, columns = np.triu_indices(8)
+        products = np.where(rows == columns, 0.5, 1.0) * B[rows] * B[columns]
+        expected += row[9:] @ products
+    assert found == pytest.approx(expected, rel=1e-13)
+
+
 def test_what_is_written_is_read_back_the_same(tmp_path):
     count, options = CASES["elements"]
     potential = made(count, **options)
