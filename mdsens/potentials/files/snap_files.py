@@ -97,9 +97,9 @@ def read_snap_coefficients(path: Path) -> SnapCoefficients:
             the line is named.
     """
     name, lines = shown(path.name), _lines(path)
-    header = read_header(lines[0] if lines else "", name)
+    header = _metal_header(lines, name)
     words = iter([(found, number) for found, number in _words(lines) if found])
-    counts, number = next(words, ([], len(lines)))
+    counts, number = next(words, ([], max(1, len(lines))))
     if len(counts) != 2:
         raise InputError(
             f"{name}, line {number}: {_many(counts)} where the counts of elements and of "
@@ -153,7 +153,7 @@ def read_snap_parameters(path: Path) -> dict[str, Any]:
             may have; the line is named.
     """
     name, lines = shown(path.name), _lines(path)
-    read_header(lines[0] if lines else "", name)
+    _metal_header(lines, name)
     found: dict[str, Any] = {}
     known = (*NUMBERS, "twojmax", *FLAGS, *OF_ELEMENTS, *WITHOUT_EFFECT)
     for words, number in _words(lines):
@@ -303,6 +303,18 @@ def _write(path: Path, lines: list[str]) -> None:
 
 def _lines(path: Path) -> list[str]:
     return read_bytes(path, LONGEST_FILE).decode("utf-8", "replace").splitlines()
+
+
+def _metal_header(lines: list[str], name: str) -> Header:
+    """What the first line says of a file, which has to be in metal units."""
+    header = read_header(lines[0] if lines else "", name)
+    units = dict(header).get("UNITS", "metal")
+    if units != "metal":
+        raise InputError(
+            f"{name}, line 1: UNITS: {shown(units)}: allowed is metal (eV and Ang); convert the "
+            "file"
+        )
+    return header
 
 
 def _words(lines: list[str]) -> Iterator[Line]:
