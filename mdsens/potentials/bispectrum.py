@@ -256,10 +256,11 @@ def _of_pairs(
     Of `Quadrature.pairs`, the element of the slope first.
     """
     turned = (factors, factors.transpose(1, 0, 2, 3, 4), factors.transpose(2, 1, 0, 3, 4))
-    return sum(
+    terms = [
         jnp.einsum("pt,abdtc->pabdc", matrix, one)
         for matrix, one in zip(table.pairs[degree][1], turned, strict=True)
-    )
+    ]
+    return sum(terms[1:], start=terms[0])
 
 
 def slopes_of_sum(table: Quadrature, f: Densities, factors: Float[Array, "E E E T _"]) -> Densities:

@@ -93,23 +93,23 @@ class SNAP(Potential):
     """
 
     beta: Parameter = parameter("energy", per="coefficient")
-    species: tuple[str, ...] = eqx.field(static=True)
-    radii: tuple[float, ...] = eqx.field(static=True)
-    weights: tuple[float, ...] = eqx.field(static=True)
-    rcutfac: float = eqx.field(static=True)
-    twojmax: int = eqx.field(static=True)
-    rfac0: float = eqx.field(static=True, default=0.99363)
-    rmin0: float = eqx.field(static=True, default=0.0)
-    bzeroflag: bool = eqx.field(static=True, default=True)
-    bnormflag: bool = eqx.field(static=True, default=False)
-    switchflag: bool = eqx.field(static=True, default=True)
-    quadraticflag: bool = eqx.field(static=True, default=False)
-    chemflag: bool = eqx.field(static=True, default=False)
-    wselfallflag: bool = eqx.field(static=True, default=False)
-    switchinnerflag: bool = eqx.field(static=True, default=False)
-    sinner: tuple[float, ...] | None = eqx.field(static=True, default=None)
-    dinner: tuple[float, ...] | None = eqx.field(static=True, default=None)
-    header: tuple[tuple[str, str], ...] | None = eqx.field(static=True, default=None)
+    species: tuple[str, ...] = eqx.field(static=True, kw_only=True)
+    radii: tuple[float, ...] = eqx.field(static=True, kw_only=True)
+    weights: tuple[float, ...] = eqx.field(static=True, kw_only=True)
+    rcutfac: float = eqx.field(static=True, kw_only=True)
+    twojmax: int = eqx.field(static=True, kw_only=True)
+    rfac0: float = eqx.field(static=True, kw_only=True)
+    rmin0: float = eqx.field(static=True, kw_only=True)
+    bzeroflag: bool = eqx.field(static=True, kw_only=True)
+    bnormflag: bool = eqx.field(static=True, kw_only=True)
+    switchflag: bool = eqx.field(static=True, kw_only=True)
+    quadraticflag: bool = eqx.field(static=True, kw_only=True)
+    chemflag: bool = eqx.field(static=True, kw_only=True)
+    wselfallflag: bool = eqx.field(static=True, kw_only=True)
+    switchinnerflag: bool = eqx.field(static=True, kw_only=True)
+    sinner: tuple[float, ...] | None = eqx.field(static=True, kw_only=True)
+    dinner: tuple[float, ...] | None = eqx.field(static=True, kw_only=True)
+    header: tuple[tuple[str, str], ...] | None = eqx.field(static=True, kw_only=True)
 
     def __init__(
         self,
@@ -554,7 +554,7 @@ class SNAP(Potential):
         return found.reshape(len(found), -1)
 
     def _components(self, f: Densities, species: Int[Array, " C"]) -> Float[Array, "K C"]:
-        means = self._norms()[None, None, None, :, None] * components(self._table, f)
+        means = components(self._table, f) * self._norms()[None, None, None, :, None]
         found = means.reshape(-1, means.shape[-1])
         return (
             found - self._of_atom(jnp.asarray(self._alone()), species) if self.bzeroflag else found
@@ -604,7 +604,7 @@ class SNAP(Potential):
             energies = energies - self._of_atom(self._energies_alone(), species)
             linear = linear + half
         norms = self._norms()[None, None, None, :, None]
-        factors = norms * linear.reshape(*shape, -1)
+        factors = linear.reshape(*shape, -1) * norms
         slopes = slopes_at_points(self._table, f, factors)
         if not self.quadraticflag:
             # Of third degree in the densities, the sum is a third of its slopes times these.
@@ -620,7 +620,7 @@ class SNAP(Potential):
         """What products of components add to second derivatives along edges."""
         slopes = slopes_of_means(self._table, f)
         norms = np.tile(self._norms(), self._elements**3)[:, None, None]
-        slopes = norms * slopes.reshape(len(slopes), -1, slopes.shape[-1])
+        slopes = slopes.reshape(len(slopes), -1, slopes.shape[-1]) * norms
         along = jnp.einsum("kvc,cvl->ckl", slopes, jacobian)
         kinds = jnp.arange(len(self.species), dtype=species.dtype)[:, None, None, None]
         product = jnp.einsum("skm,cml->sckl", self._products(), along)
