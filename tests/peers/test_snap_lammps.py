@@ -189,7 +189,8 @@ def test_derivatives_of_a_vacancy_are_those_of_relaxing_in_lammps(lammps, tmp_pa
 
     for name in names:
         value = snap.parameters[name]
-        h = 1e-4 / np.abs(found[name]).max()
+        # Short steps: soft as this cell is, the fifth derivative is large.
+        h = 3e-6 / np.abs(found[name]).max()
         ends = [relaxed(snap.with_parameters({name: value + k * h})) for k in (-2, -1, 1, 2)]
         expected = (ends[0] - 8 * ends[1] + 8 * ends[2] - ends[3]) / (12 * h)
         error = np.abs(np.asarray(found[name]).ravel() - expected).max()
