@@ -43,9 +43,13 @@ STUDY = {
     "sensitivity": {"observables": ["energy", "distance(0,1)"]},
 }
 #: Of files of potentials.
-FILE_ENDINGS = (".sw", ".tersoff", ".edip", ".vashishta", ".adp")
+FILE_ENDINGS = (
+    ".sw", ".tersoff", ".edip", ".vashishta", ".adp", ".snap", ".snapcoeff",
+)  # fmt: skip
 #: An entry of a file of Tersoff's potential, for one triplet.
 TRIPLET = "Si Si Si 3 1 1.3258 4.8381 2.0417 0 22.956\n 0.33675 1.3258 95.373 3 0.2 3.2394 3264.7\n"
+#: Files of SNAP: coefficients of one element, and commands.
+COEFFICIENTS = "1 3\nW 0.5 1\n-2.5\n0.1\n0.2\n"
 ARGON = "4\nargon\nAr 0 0 0\nAr 3.7 0 0\nAr 0 3.7 0\nAr 0 0 3.7\n"
 
 
@@ -208,6 +212,20 @@ TABLE = {
             ("units.tersoff", "# UNITS: lj\n" + TRIPLET, "line 1", "metal", "epsilon and sigma"),
             ("pair.tersoff", TRIPLET + TRIPLET.replace("Si Si Si", "C C C"), "Si Si C", "line 3"),
             ("tolerant.sw", "Si Si Si 2 2 2 20 1 0 7 1 4 0 0.1\n", "tol", "0"),
+            ("empty.snapcoeff", "", "counts of elements", "the file ends"),
+            ("short.snapcoeff", COEFFICIENTS[:-4], "line 4", "2 of 3", "W"),
+            ("long.snapcoeff", COEFFICIENTS + "0.3\n", "line 6", "3 coefficients"),
+            ("letter.snapcoeff", COEFFICIENTS.replace("0.1", "0.x1"), "line 4", "no number"),
+            ("counts.snapcoeff", COEFFICIENTS.replace("1 3", "1 x"), "line 1", "'x'"),
+            ("element.snapcoeff", COEFFICIENTS.replace("W ", ""), "line 2", "radius"),
+            ("twice.snapcoeff", "2 1\nW 0.5 1\n1\nW 0.5 1\n1\n", "line 4", "already"),
+            ("units.snapcoeff", "# UNITS: real\n" + COEFFICIENTS, "line 1", "metal"),
+            ("alone.snapcoeff", COEFFICIENTS, "alone.snapparam", "no such file"),
+            ("table.snap", "pair_style hybrid/overlay snap table linear 100\n", "line 1", "table"),
+            ("run.snap", "pair_style snap\nrun 0\n", "line 2", "'run 0'", "pair_coeff"),
+            ("half.snap", "pair_style snap\n", "no pair_coeff", "line 1"),
+            ("null.snap", "pair_style snap\npair_coeff * * a b W NULL\n", "line 2", "NULL"),
+            ("unset.snap", "pair_style ${style}\n", "line 1", "'style'"),
             ("powers.sw", "Si Si Si 2 2 2 20 1 0 7 1 4 5 0\n", "p", "q"),
             ("short.edip", "Si Si Si 7.9 1.5 3.1 2.5\n", "line 1", "7 words", "17 numbers"),
             (

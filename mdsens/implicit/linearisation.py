@@ -20,6 +20,9 @@ from mdsens.values import is_traced
 #: Numbers in all right-hand sides from which on a function for these alone, which does a third of
 #: the work of one that serves for more, is worth compiling.
 WORTH_COMPILING = 1_000_000
+#: Directions from which on they are taken side by side, and how many at a time: what does not
+#: depend on them is then computed once for all of these.
+MANY, SIDE_BY_SIDE = 16, 16
 
 
 def linearise(
@@ -176,6 +179,8 @@ def compiled_change(
     leaves = jax.tree.leaves(tuple(args))
     count = stacked_count(leaves, directions_of(args, tangents))
     size = sum(np.size(leaf) for leaf in jax.tree.leaves(sol))
+    if count is not None and count >= MANY:
+        return _change_of_many(optimality_fun, sol, args, (tangents, sol_tangent), count)
     if sol_tangent is None and (count or 1) * size < WORTH_COMPILING:
         # One function serves both alone and together.
         shape = () if count is None else (count,)
@@ -184,6 +189,26 @@ def compiled_change(
     if count is None:
         return along(tangents, sol_tangent)
     return for_each_in_turn(lambda both: along(*both), (tangents, sol_tangent), count)
+
+
+def _change_of_many(
+    optimality_fun: Callable[..., PyTree],
+    sol: PyTree,
+    args: tuple[Any, ...],
+    directions: PyTree,
+    count: int,
+) -> PyTree:
+    """The change along K directions, some of them at a time; zeros fill the last group."""
+    groups = -(-count // SIDE_BY_SIDE)
+
+    def grouped(leaf: Any) -> np.ndarray:
+        leaf = np.asarray(leaf)
+        filling = [(0, groups * SIDE_BY_SIDE - count)] + [(0, 0)] * (leaf.ndim - 1)
+        return np.pad(leaf, filling).reshape(groups, SIDE_BY_SIDE, *leaf.shape[1:])
+
+    along = functools.partial(_change_of_one, optimality_fun, sol, args)
+    found = for_each_in_turn(lambda both: along(*both), jax.tree.map(grouped, directions), groups)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], found)
 
 
 def compiled_product(

@@ -33,6 +33,7 @@ from mdsens.potentials.parameters import Parameter, parameter
 from mdsens.potentials.potential import Potential
 from mdsens.potentials.repulsive import WCA, SoftSphere
 from mdsens.potentials.second_moment import FinnisSinclair, Gupta
+from mdsens.potentials.snap import SNAP
 from mdsens.potentials.soft_pairs import GaussianCore, Spring
 from mdsens.potentials.stillinger_weber import StillingerWeber
 from mdsens.potentials.stillinger_weber_triplets import StillingerWeberTriplets
@@ -59,6 +60,7 @@ BY_NAME: dict[str, type[Potential]] = {
     "lennard-jones": LennardJones,
     "mie": Mie,
     "morse": Morse,
+    "snap": SNAP,
     "soft-sphere": SoftSphere,
     "spring": Spring,
     "stillinger-weber": StillingerWeber,
@@ -82,6 +84,7 @@ __all__ = [
     "BY_NAME",
     "EAM",
     "EDIP",
+    "SNAP",
     "WCA",
     "ZBL",
     "Angles",

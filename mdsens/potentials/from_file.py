@@ -10,6 +10,7 @@ from mdsens.potentials.adp import ADP
 from mdsens.potentials.eam import EAM
 from mdsens.potentials.edip import EDIP
 from mdsens.potentials.potential import Potential
+from mdsens.potentials.snap import ENDINGS, SNAP
 from mdsens.potentials.stillinger_weber import StillingerWeber
 from mdsens.potentials.tersoff import Tersoff, TersoffMod, TersoffZBL
 from mdsens.potentials.vashishta import Vashishta
@@ -22,6 +23,7 @@ BY_ENDING: dict[str, Any] = {
     ".eam.alloy": EAM,
     ".eam.fs": EAM,
     ".edip": EDIP,
+    **dict.fromkeys(ENDINGS, SNAP),
     ".sw": StillingerWeber,
     ".tersoff": Tersoff,
     ".tersoff.mod": TersoffMod,

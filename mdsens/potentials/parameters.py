@@ -11,13 +11,13 @@ from mdsens.errors import InputError
 from mdsens.values import is_traced, shown
 
 #: One value for all species, a value per species (S,), a table per pair (S, S), symmetric unless it
-#: is one of bonds, or a table per triplet (S, S, S).
+#: is one of bonds, a table per triplet (S, S, S), or a row of M numbers per species (S, M).
 Parameter: TypeAlias = Float[Array, "..."]
 
 #: How many dimensions the table of a parameter may have; none is one value for all.
 DIMENSIONS: dict[str, tuple[int, ...]] = {
     "all": (0,), "atom": (0, 1), "pair": (0, 2), "species": (0, 1, 2), "bond": (0, 2),
-    "triplet": (0, 3),
+    "triplet": (0, 3), "coefficient": (2,),
 }  # fmt: skip
 
 
@@ -40,7 +40,8 @@ def parameter(
             may also be one value per species, ``"atom"`` if it may be that alone, ``"bond"`` if a
             pair's two orders are entries of their own, [A-B] that of an atom A with a neighbour B,
             ``"triplet"`` if it may be a table over triplets, [A-B-C] that of an atom A with
-            neighbours B and C, ``"all"`` if there is one value only.
+            neighbours B and C, ``"coefficient"`` if each species has a row of numbers, [A,17] its
+            number 17 counted from 0, ``"all"`` if there is one value only.
         field_options: further options of ``equinox.field``, such as ``default``.
 
     Returns:

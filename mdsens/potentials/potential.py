@@ -372,6 +372,8 @@ class Potential(Summarised, Importable, eqx.Module):
     def _checked_table(self, field: dataclasses.Field[Any]) -> Parameter:
         value, label = getattr(self, field.name), f"{type(self).__name__}: {field.name}"
         names = self.species
+        if field.metadata["per"] == "coefficient":
+            return self._checked_rows(value, label)
         if isinstance(value, Mapping):
             value = table_from_names(value, names, label, field.metadata["per"])
         value = real_array(value, label, **field.metadata["bounds"])
@@ -399,6 +401,18 @@ class Potential(Summarised, Importable, eqx.Module):
                 "agree"
             )
         return on_device(value)
+
+    def _checked_rows(self, value: Any, label: str) -> Parameter:
+        """A row of numbers for each species, whose count is the potential's to check."""
+        if self.species is None:
+            raise InputError(f"{label} is a table: name its rows, as in species=('W', 'Be')")
+        rows = real_array(value, label)
+        if rows.ndim != 2 or len(rows) != len(self.species):
+            raise InputError(
+                f"{label} has shape {rows.shape}: allowed for species {self.species} is "
+                f"({len(self.species)}, count), a row of numbers for each"
+            )
+        return on_device(rows)
 
     @property
     def parameters(self) -> dict[str, float]:
@@ -460,6 +474,8 @@ class Potential(Summarised, Importable, eqx.Module):
             leaf = getattr(self, field.name, None)
             if is_traced(leaf) or not isinstance(leaf, (jax.Array, np.ndarray)):
                 return None
+            if field.metadata["per"] == "coefficient":
+                continue
             if leaf.shape not in ((), shape, shape * 2, shape * 3):
                 return None
         # A potential does not know the units of the systems that it will act in.
@@ -533,6 +549,9 @@ class Potential(Summarised, Importable, eqx.Module):
             shape, names = getattr(self, field.name).shape, self.species or ()
             if len(shape) == 0:
                 entries[field.name] = (field.name, ())
+            elif field.metadata["per"] == "coefficient":
+                for row, number in np.ndindex(shape):
+                    entries[f"{field.name}[{names[row]},{number}]"] = (field.name, (row, number))
             elif not is_symmetric(field):
                 for entry, place in names_of_entries(names, len(shape)).items():
                     entries[f"{field.name}[{entry}]"] = (field.name, place)

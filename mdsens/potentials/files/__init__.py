@@ -1,5 +1,6 @@
 """Readers and writers of the files that potentials come in."""
 
+from mdsens.potentials.files.elements import chosen_elements
 from mdsens.potentials.files.embedded_atom_files import (
     ANGULAR_STYLE,
     STYLES,
@@ -16,6 +17,7 @@ __all__ = [
     "EmbeddedAtomTables",
     "FromTripletFile",
     "TripletFile",
+    "chosen_elements",
     "find_file",
     "read_embedded_atom_file",
     "read_triplets",

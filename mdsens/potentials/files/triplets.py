@@ -12,6 +12,7 @@ import numpy as np
 
 from mdsens.errors import InputError
 from mdsens.files import path_of, read_bytes, replacing
+from mdsens.potentials.files.elements import chosen_elements
 from mdsens.potentials.files.find import find_file
 from mdsens.potentials.files.header import (
     Header,
@@ -21,7 +22,7 @@ from mdsens.potentials.files.header import (
 )
 from mdsens.potentials.parameters import parameter_fields
 from mdsens.units import size_of_lammps_unit
-from mdsens.values import distinct_names, is_traced, listing, nearest, shown
+from mdsens.values import is_traced, listing, shown
 
 #: Longest file that is read, bytes.
 LONGEST_FILE = 10_000_000
@@ -152,7 +153,7 @@ class FromTripletFile:
         """
         layout = cls._layout(path)
         file = read_triplets(path, len(layout))
-        chosen = _chosen(elements, file)
+        chosen = chosen_elements(elements, file.elements, file.name)
         tables = _tables(file, tuple(chosen.values()), layout)
         arguments = cls._tables_to_arguments(cls._in_metal_units(tables, file), file.name)
         arguments |= {"species": tuple(chosen), "header": in_metal_units(file.header) or None}
@@ -233,24 +234,6 @@ class FromTripletFile:
         if table.ndim == 2:
             table = np.where(np.eye(size, dtype=bool), table[:, :, None], 0.0)
         return np.broadcast_to(table, (size,) * 3)
-
-
-def _chosen(elements: Any, file: TripletFile) -> dict[str, str]:
-    """The element in the file for each species."""
-    if elements is None:
-        return {element: element for element in file.elements}
-    if isinstance(elements, Mapping):
-        names = distinct_names(list(elements), "elements")
-        chosen = {name: elements[name] for name in names}
-    else:
-        chosen = {name: name for name in distinct_names(elements, "elements")}
-    for element in chosen.values():
-        if element not in file.elements:
-            raise InputError(
-                f"elements = {shown(elements)}: {file.name} has no entries of {shown(element)}, "
-                f"only of {listing(file.elements)}{nearest(element, file.elements)}"
-            )
-    return chosen
 
 
 def _tables(

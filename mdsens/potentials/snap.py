@@ -1,0 +1,661 @@
+"""The spectral neighbor analysis potential: energies in the bispectrum of neighbourhoods."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from mdsens.errors import InputError
+from mdsens.files import path_of
+from mdsens.particles.edges import Edges
+from mdsens.potentials.bispectrum import (
+    Densities,
+    Quadrature,
+    components,
+    curvatures_of_sum,
+    densities,
+    quadrature,
+    slopes_at_points,
+    slopes_of_means,
+    values_and_slopes_at_points,
+    values_at_points,
+    values_of_centre,
+)
+from mdsens.potentials.files import chosen_elements, find_file
+from mdsens.potentials.files.snap_files import (
+    FLAGS,
+    OF_ELEMENTS,
+    SnapCoefficients,
+    read_snap_coefficients,
+    read_snap_commands,
+    read_snap_parameters,
+    write_snap_coefficients,
+    write_snap_parameters,
+)
+from mdsens.potentials.pair_laws import ZBL
+from mdsens.potentials.parameters import Parameter, parameter
+from mdsens.potentials.potential import Potential
+from mdsens.values import boolean, integer, is_traced, items, real, shown
+
+#: Atoms that are taken at once, so that what is computed of them stays in a processor's cache; of
+#: second derivatives there is more.
+AT_ONCE, AT_ONCE_FOR_HESSIANS = 8, 8
+#: Highest degree that tables are made for: there are 2,050 nodes at 10, and 5,800 at 14.
+HIGHEST_DEGREE = 14
+#: What files end in that a potential is read from.
+ENDINGS = (".snap", ".snapcoeff")
+
+
+class SNAP(Potential):
+    """The spectral neighbor analysis potential (SNAP), linear or quadratic in the bispectrum.
+
+    E_i = beta_0 + sum_k beta_k B_k + 1/2 sum_kl beta_kl B_k B_l, where B are the components
+    B_{j1 j2 j} of the bispectrum of the atom's neighbourhood (`mdsens.potentials.bispectrum`), in
+    the order of LAMMPS, and beta those of the atom's element. A neighbour at r e, e a unit vector,
+    stands at the point (cos theta, sin theta e) of the sphere in four dimensions, with the strength
+    w_j fc(r), where theta = rfac0 pi (r - rmin0) / (c - rmin0), fc = (cos(pi (r - rmin0) /
+    (c - rmin0)) + 1) / 2 and c = rcutfac (radius_i + radius_j). The atom itself has the strength 1.
+
+    The curvature of fc jumps at the cutoff c, and second derivatives of the energy with it.
+
+    Arguments:
+        beta: shape (S, M), coefficients of each of S elements, energy: 1 + K of K components, or
+            these and the K (K + 1) / 2 of their products.
+        species: names of the elements, e.g. ``("W",)``.
+        radii: of each element; lengths where rcutfac is a number, as in files.
+        weights: strength of each element as a neighbour.
+        rcutfac: what two radii are multiplied by to get the cutoff.
+        twojmax: highest degree, twice the highest J.
+        rfac0: theta at the cutoff over pi.
+        rmin0: distance at which theta is 0, length.
+        bzeroflag: whether B are counted from those of an atom alone.
+        bnormflag: whether B_{j1 j2 j} are divided by j + 1.
+        switchflag: whether there is fc; without it strengths end in a step.
+        quadraticflag: whether there are coefficients of products.
+        chemflag: whether densities of each element of neighbours are kept apart: components are
+            those of all triplets of elements.
+        wselfallflag: whether the atom itself stands in the densities of all elements.
+        switchinnerflag: whether strengths end at short distances, too.
+        sinner: of each element, middle of that switch, length; of a pair the mean.
+        dinner: of each element, half of its width, length.
+        header: what a file says of itself, pairs of texts such as ``("DATE", "2017-02-20")``.
+
+    Raises:
+        InputError: a number outside its domain, or another count of coefficients.
+
+    A. P. Thompson et al., J. Comput. Phys. 285, 316 (2015); quadratic: M. A. Wood, A. P. Thompson,
+    J. Chem. Phys. 148, 241721 (2018).
+    """
+
+    beta: Parameter = parameter("energy", per="coefficient")
+    species: tuple[str, ...] = eqx.field(static=True, kw_only=True)
+    radii: tuple[float, ...] = eqx.field(static=True, kw_only=True)
+    weights: tuple[float, ...] = eqx.field(static=True, kw_only=True)
+    rcutfac: float = eqx.field(static=True, kw_only=True)
+    twojmax: int = eqx.field(static=True, kw_only=True)
+    rfac0: float = eqx.field(static=True, kw_only=True)
+    rmin0: float = eqx.field(static=True, kw_only=True)
+    bzeroflag: bool = eqx.field(static=True, kw_only=True)
+    bnormflag: bool = eqx.field(static=True, kw_only=True)
+    switchflag: bool = eqx.field(static=True, kw_only=True)
+    quadraticflag: bool = eqx.field(static=True, kw_only=True)
+    chemflag: bool = eqx.field(static=True, kw_only=True)
+    wselfallflag: bool = eqx.field(static=True, kw_only=True)
+    switchinnerflag: bool = eqx.field(static=True, kw_only=True)
+    sinner: tuple[float, ...] | None = eqx.field(static=True, kw_only=True)
+    dinner: tuple[float, ...] | None = eqx.field(static=True, kw_only=True)
+    header: tuple[tuple[str, str], ...] | None = eqx.field(static=True, kw_only=True)
+
+    def __init__(
+        self,
+        beta: Any,
+        species: Any,
+        radii: Any,
+        weights: Any,
+        rcutfac: Any,
+        twojmax: Any,
+        rfac0: Any = 0.99363,
+        rmin0: Any = 0.0,
+        bzeroflag: Any = True,
+        bnormflag: Any = False,
+        switchflag: Any = True,
+        quadraticflag: Any = False,
+        chemflag: Any = False,
+        wselfallflag: Any = False,
+        switchinnerflag: Any = False,
+        sinner: Any = None,
+        dinner: Any = None,
+        header: tuple[tuple[str, str], ...] | None = None,
+    ):
+        self.beta, self.species, self.radii, self.weights = beta, species, radii, weights
+        self.rcutfac, self.twojmax, self.rfac0, self.rmin0 = rcutfac, twojmax, rfac0, rmin0
+        self.bzeroflag, self.bnormflag, self.switchflag = bzeroflag, bnormflag, switchflag
+        self.quadraticflag, self.chemflag = quadraticflag, chemflag
+        self.wselfallflag, self.switchinnerflag = wselfallflag, switchinnerflag
+        self.sinner, self.dinner, self.header = sinner, dinner, header
+
+    def check_relations(self) -> None:
+        """Raise InputError unless numbers, lengths of rows and counts go together."""
+        label, size = "SNAP", len(self.species)
+        changed: dict[str, Any] = {
+            "rcutfac": real(self.rcutfac, f"{label}: rcutfac", above=0.0),
+            "rfac0": real(self.rfac0, f"{label}: rfac0", above=0.0, at_most=1.0),
+            "rmin0": real(self.rmin0, f"{label}: rmin0", at_least=0.0),
+            "twojmax": integer(
+                self.twojmax, f"{label}: twojmax", at_least=1, at_most=HIGHEST_DEGREE
+            ),
+        }
+        for flag in FLAGS:
+            changed[flag] = boolean(getattr(self, flag), f"{label}: {flag}")
+        wanted = ["radii", "weights"]
+        if changed["switchinnerflag"]:
+            wanted += OF_ELEMENTS
+        elif self.sinner is not None or self.dinner is not None:
+            raise InputError(f"{label}: sinner and dinner are for switchinnerflag = 1: set it")
+        for name in wanted:
+            given = items(getattr(self, name))
+            if given is None or len(given) != size:
+                raise InputError(
+                    f"{label}: {name} = {shown(getattr(self, name))}: give {size} numbers, one for "
+                    f"each of {', '.join(self.species)}"
+                )
+            least = {"above": 0.0} if name in ("radii", "dinner") else {}
+            changed[name] = tuple(real(one, f"{label}: {name}", **least) for one in given)
+        for name, value in changed.items():
+            object.__setattr__(self, name, value)
+        if np.min(self._cutoffs) <= self.rmin0:
+            raise InputError(
+                f"{label}: rmin0 = {self.rmin0} is not below the shortest cutoff, "
+                f"{np.min(self._cutoffs)}: give a shorter one"
+            )
+        count = 1 + self.component_count
+        if self.quadraticflag:
+            count += self.component_count * (self.component_count + 1) // 2
+        if self.beta.shape[1] != count:
+            raise InputError(
+                f"{label}: {self.beta.shape[1]} coefficients of each element, where twojmax = "
+                f"{self.twojmax}, quadraticflag = {int(self.quadraticflag)} and chemflag = "
+                f"{int(self.chemflag)} of {size} elements need {count}: correct either"
+            )
+
+    @classmethod
+    def from_files(
+        cls,
+        coefficients: str | Path,
+        parameters: str | Path,
+        elements: Mapping[str, str] | list[str] | tuple[str, ...] | None = None,
+    ) -> Self:
+        """Read a file of coefficients and one of parameters, as LAMMPS does.
+
+        Arguments:
+            coefficients: the file that ends in ``.snapcoeff``; one that is not there is looked for
+                among those of an installed LAMMPS, as is the other.
+            parameters: the file that ends in ``.snapparam``.
+            elements: which of the file's elements to take, or a dict that says for each species
+                which; all by default. sinner and dinner are theirs in this order.
+
+        Returns:
+            The potential, in eV and Angstrom.
+
+        Raises:
+            InputError: no such file, one that is damaged (the line is named), an element that is
+                not there, or files that do not go together.
+        """
+        file = read_snap_coefficients(find_file(coefficients, name="coefficients"))
+        options = read_snap_parameters(find_file(parameters, name="parameters"))
+        name = shown(path_of(coefficients, "coefficients").name)
+        chosen = chosen_elements(elements, file.elements, name)
+        rows = [file.elements.index(element) for element in chosen.values()]
+        if options.get("chemflag") and rows != list(range(len(file.elements))):
+            raise InputError(
+                f"elements = {shown(elements)}: with chemflag = 1 coefficients are those of "
+                f"triplets of {', '.join(file.elements)} in this order; give all of them"
+            )
+        try:
+            return cls(
+                beta=file.beta[rows],
+                species=tuple(chosen),
+                radii=tuple(file.radii[row] for row in rows),
+                weights=tuple(file.weights[row] for row in rows),
+                header=file.header or None,
+                **options,
+            )
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from None
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | Path,
+        elements: Mapping[str, str] | list[str] | tuple[str, ...] | None = None,
+        parameters: str | Path | None = None,
+    ) -> Potential:
+        """Read a file of coefficients, or one of commands that may add the repulsion of nuclei.
+
+        Arguments:
+            path: of a file that ends in ``.snapcoeff``, or in ``.snap`` and holds pair_style and
+                pair_coeff; one that is not there is looked for among those of an installed LAMMPS.
+            elements: which of the file's elements to take, or a dict that says for each species
+                which; all by default.
+            parameters: the file that ends in ``.snapparam``, as it is called in the folder of the
+                other; by default the same name with this ending.
+
+        Returns:
+            The potential; of commands with hybrid/overlay the sum with `ZBL`.
+
+        Raises:
+            InputError: no such file, or one that is damaged or says what is not understood here.
+        """
+        found = find_file(path)
+        folder = found.parent
+        if found.suffix == ".snapcoeff":
+            beside = found.with_suffix(".snapparam") if parameters is None else folder / parameters
+            return cls.from_files(found, beside, elements)
+        if found.suffix != ".snap":
+            raise InputError(
+                f"path = {shown(found.name)}: allowed endings are {', '.join(ENDINGS)}"
+            )
+        if parameters is not None:
+            raise InputError(f"parameters = {shown(str(parameters))}: {found.name} names its own")
+        commands = read_snap_commands(found)
+        chosen = chosen_elements(elements, commands.elements, shown(found.name))
+        files = folder / commands.coefficients, folder / commands.parameters
+        potential = cls.from_files(*files, chosen)
+        if commands.zbl is None:
+            return potential
+        numbers = dict(zip(commands.elements, commands.zbl.Z, strict=True))
+        of_species = np.array([numbers[element] for element in chosen.values()])
+        core = ZBL(of_species, commands.zbl.cutoff, potential.species, commands.zbl.onset)
+        return potential + core
+
+    def to_files(self, coefficients: str | Path, parameters: str | Path) -> None:
+        """Write a file of coefficients and one of parameters, for LAMMPS to read.
+
+        Arguments:
+            coefficients: the file, which ends in ``.snapcoeff``; one that is there is replaced.
+            parameters: the file, which ends in ``.snapparam``.
+
+        Raises:
+            InputError: another ending, or a file that cannot be written.
+        """
+        paths = path_of(coefficients, "coefficients"), path_of(parameters, "parameters")
+        for path, ending in zip(paths, (".snapcoeff", ".snapparam"), strict=True):
+            if path.suffix != ending:
+                raise InputError(f"cannot write {shown(path.name)}: the allowed ending is {ending}")
+        if is_traced(self):
+            raise InputError("SNAP is being traced: write it outside jit, grad and vmap")
+        held = SnapCoefficients(
+            self.header or (), self.species, self.radii, self.weights, np.asarray(self.beta)
+        )
+        names = ["rcutfac", "twojmax", "rfac0", "rmin0", *FLAGS]
+        if self.switchinnerflag:
+            names += OF_ELEMENTS
+        write_snap_coefficients(paths[0], held)
+        write_snap_parameters(paths[1], self.header, {one: getattr(self, one) for one in names})
+
+    def described_parameters(self, units: str = "ase") -> list[tuple[str, str]]:
+        """Names of settings with values and units as text, and how many coefficients there are."""
+        unit = self.parameter_units(self.parameter_names[0], units)
+        count = f"{self.beta.shape[1]} coefficients, {unit}"
+        own = [(f"beta[{name}]", count) for name in self.species]
+        settings = super().described_parameters(units)
+        return own + [one for one in settings if not one[0].startswith("beta[")]
+
+    @property
+    def component_count(self) -> int:
+        """K, how many components of the bispectrum there are."""
+        return len(self._quadrature.triples) * self._elements**3
+
+    @property
+    def interaction_range(self) -> float:
+        """The longest cutoff of a pair, in units of length."""
+        return float(np.max(self._cutoffs))
+
+    @property
+    def pair_ranges(self) -> Float[Array, "S S"] | None:
+        """The cutoff of each pair of species, in units of length."""
+        return None if len(self.species) == 1 else jnp.asarray(self._cutoffs)
+
+    # Energies and their derivatives ---------------------------------------------------------------
+
+    def own_energies(self, species: Int[Array, " N"]) -> Float[Array, " N"]:
+        """Energies of atoms without neighbours, shape (N,), energy."""
+        return (self.beta[:, 0] + self._energies_alone())[species]
+
+    def site_energies(self, edges: Edges) -> Float[Array, " C"]:
+        """Energies that neighbours make, from the bispectrum of an atom's own edges, energy."""
+
+        def group(some: Edges) -> Float[Array, " C"]:
+            return self._of_values(self._values(some), some.species)[0]
+
+        energies: Array = _in_groups(group, edges, AT_ONCE)
+        return energies
+
+    def bispectrum(self, edges: Edges) -> Float[Array, "K C"]:
+        """Components of the bispectrum of each atom, in the order of LAMMPS.
+
+        Arguments:
+            edges: D components of edge vectors, each (K, C), in units of length; mask; species.
+
+        Returns:
+            Shape (K, C).
+        """
+
+        def group(some: Edges) -> Float[Array, "K C"]:
+            f = densities(self._quadrature, self._values(some))
+            return self._components(f, some.species)
+
+        found: Array = _in_groups(group, edges, AT_ONCE)
+        return found
+
+    def site_energies_and_gradients(
+        self, edges: Edges
+    ) -> tuple[Float[Array, " C"], tuple[Float[Array, "K C"], ...]]:
+        """Site energies and their gradients: slopes at the points of the sphere, edge by edge."""
+
+        def group(some: Edges) -> tuple[Any, Any]:
+            energies, _, _, slopes = self._of_values(self._values(some), some.species)
+            gradients = jax.lax.map(
+                lambda slot: self._gradient_of_edge(slot[0], slot[1], slopes), self._slots(some)
+            )
+            return energies, gradients
+
+        found: tuple[Any, Any] = _in_groups(group, edges, AT_ONCE)
+        return found
+
+    def site_hessians(self, edges: Edges) -> Float[Array, "C K K D D"]:
+        """Second derivatives: those in the values at points, between slopes of the values.
+
+        A value at a point is a sum over edges, so that d2E/dR_k dR_l is J_k^T M J_l with the
+        second derivatives M in the values and J_k those of the values along edge k; for k = l the
+        curvature of the values joins it.
+        """
+
+        def group(some: Edges) -> Float[Array, "C K K D D"]:
+            _, f, factors, slopes = self._of_values(self._values(some), some.species)
+            matrix = curvatures_of_sum(self._quadrature, f, factors)
+            dimension = len(some.vectors)
+
+            def of_slot(slot: Any) -> tuple[Array, Array]:
+                vectors, rest = slot
+
+                def values(v: Any) -> Float[Array, "E V C"]:
+                    return self._values_of_edge(v, *rest)
+
+                def gradient(v: Any) -> tuple[Array, ...]:
+                    return self._gradient_of_edge(v, rest, slopes)
+
+                def along(unit: Float[Array, " D"]) -> tuple[Array, Array]:
+                    step = tuple(jnp.broadcast_to(u, vectors[0].shape) for u in unit)
+                    own = jnp.stack(jax.jvp(gradient, (vectors,), (step,))[1])
+                    return jax.jvp(values, (vectors,), (step,))[1], own
+
+                return jax.vmap(along)(jnp.eye(dimension))
+
+            jacobian, own = jax.lax.map(of_slot, self._slots(some))
+            slots, _, _, _, atoms = jacobian.shape
+            jacobian = jacobian.transpose(4, 2, 3, 0, 1).reshape(atoms, -1, dimension * slots)
+            products = jnp.einsum("cvw,cwk->cvk", matrix, jacobian)
+            found = jnp.einsum("cvl,cvk->clk", jacobian, products)
+            if self.quadraticflag:
+                found = found + self._of_products(some.species, f, jacobian)
+            found = found.reshape(atoms, slots, dimension, slots, dimension).transpose(
+                0, 1, 3, 2, 4
+            )
+            same = own.transpose(3, 0, 1, 2)[:, :, None] * jnp.eye(slots)[None, :, :, None, None]
+            found = found + same
+            return (found + found.transpose(0, 2, 1, 4, 3)) / 2
+
+        hessians: Array = _in_groups(group, edges, AT_ONCE_FOR_HESSIANS, axis=0)
+        return hessians
+
+    # From edges to densities on the sphere --------------------------------------------------------
+
+    @property
+    def _quadrature(self) -> Quadrature:
+        return quadrature(self.twojmax)
+
+    @property
+    def _elements(self) -> int:
+        """How many densities each atom has."""
+        return len(self.species) if self.chemflag else 1
+
+    @property
+    def _cutoffs(self) -> Float[np.ndarray, "S S"]:
+        radii = np.array(self.radii)
+        return self.rcutfac * (radii[:, None] + radii)
+
+    def _slots(self, edges: Edges) -> Any:
+        """The edges of one slot after another: vectors, and all else that an edge is made of."""
+        slots = edges.mask.shape[0]
+        here = jnp.broadcast_to(edges.species, (slots, *edges.species.shape))
+        return edges.vectors, (edges.mask, here, edges.neighbor_species)
+
+    def _point_and_strength(
+        self,
+        vectors: tuple[Float[Array, " C"], ...],
+        mask: Array,
+        species: Int[Array, " C"],
+        neighbor_species: Int[Array, " C"],
+    ) -> tuple[tuple[Float[Array, " C"], ...], Float[Array, " C"]]:
+        """Where neighbours stand on the sphere in four dimensions, and with which strength."""
+
+        def of_pair(table: Float[np.ndarray, "S S"]) -> Any:
+            if len(table) == 1:
+                return float(table[0, 0])
+            return jnp.asarray(table)[species, neighbor_species]
+
+        cutoff = of_pair(self._cutoffs)
+        squared = sum((v * v for v in vectors[1:]), start=vectors[0] * vectors[0])
+        inside = mask & (squared < cutoff * cutoff)
+        # Slots without an edge lead far out, where nothing is to be computed.
+        r = jnp.sqrt(jnp.where(inside, squared, 1.0))
+        scaled = (r - self.rmin0) / (cutoff - self.rmin0)
+        theta = self.rfac0 * jnp.pi * scaled
+        # LAMMPS takes the root of a square: below rmin0, where the sine is negative, signs change.
+        sign = jnp.where(theta < 0.0, -1.0, 1.0) if self.rmin0 > 0.0 else 1.0
+        sine = sign * jnp.sin(theta) / r
+        q = (sign * jnp.cos(theta), *(jnp.where(inside, sine * v, 0.0) for v in vectors))
+        weights = np.array(self.weights)
+        strength = (
+            float(weights[0]) if len(weights) == 1 else jnp.asarray(weights)[neighbor_species]
+        )
+        if self.switchflag:
+            fading = 0.5 * (jnp.cos(jnp.pi * scaled) + 1.0)
+            strength = strength * jnp.where(scaled > 0.0, fading, 1.0)
+        if self.switchinnerflag:
+            means = [(np.add.outer(one, one) / 2.0) for one in map(np.array, self._inner)]
+            middle, half_width = (of_pair(mean) for mean in means)
+            part = jnp.clip((r - middle) / half_width, -1.0, 1.0)
+            strength = strength * 0.5 * (1.0 + jnp.sin(0.5 * jnp.pi * part))
+        return q, jnp.where(inside, strength, 0.0)
+
+    @property
+    def _inner(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Middles and half widths of the switches at short distances; none where there are none."""
+        return self.sinner or (), self.dinner or ()
+
+    def _of_element(self, species: Int[Array, " C"]) -> Float[Array, "E 1 C"]:
+        """1 in the density of each atom's element, 0 in all others."""
+        if self._elements == 1:
+            return jnp.ones((1, 1, *species.shape))
+        elements = jnp.arange(self._elements, dtype=species.dtype)[:, None, None]
+        return jnp.where(species[None, None] == elements, 1.0, 0.0)
+
+    def _values_of_edge(
+        self,
+        vectors: tuple[Float[Array, " C"], ...],
+        mask: Array,
+        species: Int[Array, " C"],
+        neighbor_species: Int[Array, " C"],
+    ) -> Float[Array, "E V C"]:
+        """What one edge of each atom adds to the densities at the points."""
+        q, strength = self._point_and_strength(vectors, mask, species, neighbor_species)
+        values = strength[None] * values_at_points(self._quadrature, q)
+        return self._of_element(neighbor_species) * values[None]
+
+    def _gradient_of_edge(
+        self,
+        vectors: tuple[Float[Array, " C"], ...],
+        rest: tuple[Array, Array, Array],
+        slopes: Float[Array, "E V C"],
+    ) -> tuple[Float[Array, " C"], ...]:
+        """Gradients along one edge of each atom, from slopes in the values at the points."""
+        (q, strength), pull_back = jax.vjp(lambda v: self._point_and_strength(v, *rest), vectors)
+        values, along = values_and_slopes_at_points(self._quadrature, q)
+        chosen = jnp.sum(self._of_element(rest[2]) * slopes, axis=0)
+        by_strength = jnp.sum(chosen * values, axis=0)
+        columns = self._quadrature.points_of_values.T[: len(q)]
+        by_point = strength[None] * jnp.einsum("dv,vc->dc", columns, chosen * along)
+        gradient: tuple[Array, ...] = pull_back((tuple(by_point), by_strength))[0]
+        return gradient
+
+    def _values(self, edges: Edges) -> Float[Array, "E V C"]:
+        """Densities around each atom at the points."""
+        centre = values_of_centre(self._quadrature)[None, :, None]
+        itself = jnp.ones((self._elements, 1, edges.mask.shape[1]))
+        if not self.wselfallflag:
+            itself = self._of_element(edges.species)
+
+        def add(total: Array, slot: Any) -> tuple[Array, None]:
+            vectors, rest = slot
+            return total + self._values_of_edge(vectors, *rest), None
+
+        values, _ = jax.lax.scan(add, itself * centre, self._slots(edges))
+        return values
+
+    # From densities to energies -------------------------------------------------------------------
+
+    def _norms(self) -> Float[np.ndarray, " T"]:
+        """What means over the sphere are multiplied by."""
+        degrees = np.array([j for _, _, j in self._quadrature.triples])
+        return np.ones(len(degrees)) if self.bnormflag else degrees + 1.0
+
+    def _of_atom(self, rows: Float[Array, "S ..."], species: Int[Array, " C"]) -> Array:
+        """The row of each atom's species, atoms last; one for all where there is one species."""
+        if len(self.species) == 1:
+            return rows[0][..., None]
+        return jnp.moveaxis(rows[species], 0, -1)
+
+    def _alone(self) -> Float[np.ndarray, "S K"]:
+        """Components of atoms without neighbours, not counted from anything."""
+        elements = self._elements
+        found = np.zeros((len(self.species), *(elements,) * 3, len(self._quadrature.triples)))
+        for row, of_species in enumerate(found):
+            if self.wselfallflag or elements == 1:
+                of_species[...] = self._norms()
+            else:
+                of_species[row, row, row] = self._norms()
+        return found.reshape(len(found), -1)
+
+    def _components(self, f: Densities, species: Int[Array, " C"]) -> Float[Array, "K C"]:
+        means = components(self._quadrature, f) * self._norms()[None, None, None, :, None]
+        found = means.reshape(-1, means.shape[-1])
+        return (
+            found - self._of_atom(jnp.asarray(self._alone()), species) if self.bzeroflag else found
+        )
+
+    def _coefficients(self) -> Float[Array, "S K"]:
+        """Those of the components themselves."""
+        return self.beta[:, 1 : 1 + self.component_count]
+
+    def _energies_alone(self) -> Float[Array, " S"]:
+        """Energies of components of atoms without neighbours; zero where B are counted from it."""
+        if self.bzeroflag:
+            return jnp.zeros(len(self.species))
+        alone = jnp.asarray(self._alone())
+        energies = jnp.sum(self._coefficients() * alone, axis=1)
+        if self.quadraticflag:
+            energies = energies + 0.5 * jnp.einsum("sk,skl,sl->s", alone, self._products(), alone)
+        return energies
+
+    def _products(self) -> Float[Array, "S K K"]:
+        """Second derivatives in the components, of each species."""
+        count = self.component_count
+        rows, columns = np.triu_indices(count)
+        upper = jnp.zeros((len(self.species), count, count))
+        upper = upper.at[:, rows, columns].set(self.beta[:, 1 + count :])
+        diagonal = jnp.eye(count)[None] * upper
+        return upper + upper.swapaxes(1, 2) - diagonal
+
+    def _of_values(
+        self, values: Float[Array, "E V C"], species: Int[Array, " C"]
+    ) -> tuple[Float[Array, " C"], Densities, Float[Array, "E E E T _"], Float[Array, "E V C"]]:
+        """What densities at the points make.
+
+        Energies beyond those of atoms alone; densities at the nodes; factors of the means of three
+        of them; slopes in the values.
+        """
+        f = densities(self._quadrature, values)
+        linear = self._of_atom(self._coefficients(), species)
+        shape = (*(self._elements,) * 3, len(self._quadrature.triples))
+        if self.quadraticflag:
+            found = self._components(f, species)
+            product = jnp.einsum("skl,lc->skc", self._products(), found)
+            # Each atom takes what the coefficients of its species make of it.
+            kinds = jnp.arange(len(self.species), dtype=species.dtype)[:, None, None]
+            half = jnp.sum(jnp.where(species[None, None] == kinds, product, 0.0), axis=0)
+            energies = jnp.sum((linear + 0.5 * half) * found, axis=0)
+            energies = energies - self._of_atom(self._energies_alone(), species)
+            linear = linear + half
+        norms = self._norms()[None, None, None, :, None]
+        factors = linear.reshape(*shape, -1) * norms
+        slopes = slopes_at_points(self._quadrature, f, factors)
+        if not self.quadraticflag:
+            # Of third degree in the densities, the sum is a third of its slopes times these.
+            alone = self._of_atom(jnp.asarray(self._alone()), species)
+            energies = (
+                -jnp.sum(linear * alone, axis=0) + jnp.sum(values * slopes, axis=(0, 1)) / 3.0
+            )
+        return energies, f, factors, slopes
+
+    def _of_products(
+        self, species: Int[Array, " C"], f: Densities, jacobian: Float[Array, "C V L"]
+    ) -> Float[Array, "C L L"]:
+        """What products of components add to second derivatives along edges."""
+        slopes = slopes_of_means(self._quadrature, f)
+        norms = np.tile(self._norms(), self._elements**3)[:, None, None]
+        slopes = slopes.reshape(len(slopes), -1, slopes.shape[-1]) * norms
+        along = jnp.einsum("kvc,cvl->ckl", slopes, jacobian)
+        kinds = jnp.arange(len(self.species), dtype=species.dtype)[:, None, None, None]
+        product = jnp.einsum("skm,cml->sckl", self._products(), along)
+        product = jnp.sum(jnp.where(species[None, :, None, None] == kinds, product, 0.0), axis=0)
+        return jnp.einsum("ckl,ckm->clm", along, product)
+
+
+def _in_groups(function: Callable[[Edges], Any], edges: Edges, most: int, axis: int = -1) -> Any:
+    """A function of the edges of atoms, some of them at a time.
+
+    Arguments:
+        function: takes the Edges of some atoms, returns a pytree of arrays.
+        edges: of C atoms.
+        most: how many atoms are taken at a time.
+        axis: which axis of what is returned counts atoms.
+
+    Returns:
+        What the function would return for all of them.
+    """
+    atoms = edges.mask.shape[1]
+    groups = -(-atoms // most)
+    if groups == 1:
+        return function(edges)
+    size = -(-atoms // groups)
+
+    def split(array: Array) -> Array:
+        filled = [(0, 0)] * (array.ndim - 1) + [(0, groups * size - atoms)]
+        padded = jnp.pad(array, filled, mode="edge")
+        return jnp.moveaxis(padded.reshape(*array.shape[:-1], groups, size), -2, 0)
+
+    def joined(array: Array) -> Array:
+        place = array.ndim - 1 + axis if axis < 0 else axis
+        moved = jnp.moveaxis(array, 0, place)
+        shape = moved.shape
+        whole = moved.reshape(*shape[:place], groups * size, *shape[place + 2 :])
+        return jax.lax.slice_in_dim(whole, 0, atoms, axis=place)
+
+    return jax.tree.map(joined, jax.lax.map(function, jax.tree.map(split, edges)))
