@@ -1,5 +1,6 @@
 """Energies as functions of edges; one file per family."""
 
+from mdsens.potentials.calculator import Calculator
 from mdsens.potentials.combined import PotentialSum, ScaledPotential
 from mdsens.potentials.eam import EAM
 from mdsens.potentials.embedded_atom import (
@@ -54,6 +55,7 @@ __all__ = [
     "ZBL",
     "BondOrderPotential",
     "Buckingham",
+    "Calculator",
     "DampedShiftedCoulomb",
     "EmbeddedAtomPotential",
     "EmbeddingPotential",
