@@ -26,7 +26,9 @@ from mdsens.mechanics.elasticity import (
 )
 from mdsens.mechanics.energy import compiled_energy_forces_virial
 from mdsens.mechanics.enthalpy import Landscape
+from mdsens.mechanics.hessian_by_calls import hessian_solver
 from mdsens.mechanics.hessian_solver import HessianSolver, hessian_fits
+from mdsens.mechanics.springs import FEW
 from mdsens.mechanics.relaxing_cell import name_of_mode
 from mdsens.particles.edges import EdgeList
 from mdsens.particles.system import System
@@ -163,12 +165,13 @@ class Equilibrium(Summarised, Archived, eqx.Module):
     def _hessian(self) -> HessianSolver | None:
         if not hessian_fits(self.backbone):
             return None
-        return HessianSolver(self.backbone, self.q, preconditioner=self.preconditioner)
+        return hessian_solver(self.backbone, self.q, self.preconditioner)
 
     @functools.cached_property
     def dense_jacobian(self) -> Float[np.ndarray, "RD RD"] | None:
         """The matrix of the condition's derivative (the Hessian); None for large systems."""
-        if self.q.size > EIGENVECTOR_LIMIT or self._hessian is None:
+        limit = FEW if self.potential.made_by_calls else EIGENVECTOR_LIMIT
+        if self.q.size > limit or self._hessian is None:
             return None
         return self._hessian.dense()
 

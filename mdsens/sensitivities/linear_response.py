@@ -193,7 +193,7 @@ class LinearResponse:
     def __str__(self) -> str:
         if self.hessian is None:
             return f"conjugate gradients without a matrix ({self.q.size:,} unknowns)"
-        return str(self.hessian.sparse)
+        return str(self.hessian)
 
 
 def part_taken(
