@@ -104,18 +104,21 @@ class HessianSolver:
         self._set_up(matrix, surroundings, method, preconditioner)
 
     @classmethod
-    def of_arrays(cls, matrix: HessianMatrix, surroundings: "Surroundings") -> "HessianSolver":
+    def of_arrays(
+        cls, matrix: HessianMatrix, surroundings: "Surroundings", method: str = "auto"
+    ) -> "HessianSolver":
         """The same of a matrix that is there, by NumPy and SciPy alone.
 
         Arguments:
             matrix: the Hessian of the positions; it is changed.
             surroundings: what `hessian_surroundings` has found, as NumPy arrays.
+            method: how to solve.
 
         Returns:
             The HessianSolver.
         """
         solver = cls.__new__(cls)
-        solver._set_up(matrix, surroundings, "auto", None)
+        solver._set_up(matrix, surroundings, method, None)
         return solver
 
     def _set_up(

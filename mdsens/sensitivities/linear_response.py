@@ -168,6 +168,12 @@ class LinearResponse:
         moving = ~self.hessian.motionless[rows]
         return float(np.abs(blocks.data[moving]).max(initial=0.0))
 
+    @property
+    def noise_of_differences(self) -> float:
+        """Relative error of what comes from differences; 0 where nothing does."""
+        products = 0.0 if self.hessian is None else self.hessian.noise
+        return products + self.landscape.potential.parameter_error
+
     @functools.cached_property
     def ahead(self) -> Float[Array, "R D"]:
         """The point after one Newton step."""
