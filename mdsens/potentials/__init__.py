@@ -9,6 +9,7 @@ from mdsens.potentials.embedded_atom import (
     SuttonChen,
 )
 from mdsens.potentials.from_file import from_file
+from mdsens.potentials.known_calculators import emt
 from mdsens.potentials.pair import LennardJones, Morse, PairPotential, TruncatedPairPotential
 from mdsens.potentials.pair_laws import (
     ZBL,
@@ -79,6 +80,7 @@ __all__ = [
     "ThreeBodyPotential",
     "TruncatedPairPotential",
     "Yukawa",
+    "emt",
     "from_file",
     "parameter",
 ]

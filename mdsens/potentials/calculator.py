@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 from mdsens.arrays import on_device
 from mdsens.digits import with_digits
 from mdsens.errors import InputError
+from mdsens.host_errors import remembered
 from mdsens.particles.system import System
 from mdsens.potentials.host_calculator import (
     Evaluation,
@@ -26,7 +27,7 @@ from mdsens.potentials.host_calculator import (
 )
 from mdsens.potentials.structure_potential import StructurePotential
 from mdsens.units import powers
-from mdsens.values import is_traced, nearest, real_array, shown
+from mdsens.values import distinct_names, is_traced, nearest, real_array, shown
 
 #: Values of the parameters, positions, cell, atomic numbers, and which directions are periodic.
 Given = tuple[Array, Array, Array, Array, Array]
@@ -188,6 +189,20 @@ class Calculator(StructurePotential):
     def _entries(self) -> dict[str, tuple[str, tuple[int, ...]]]:
         return {name: ("values", (place,)) for place, name in enumerate(self.names)}
 
+    def expand_parameter_names(self, names: str | list[str] | tuple[str, ...] | None) -> list[str]:
+        """Resolve names; what stands before brackets means all that begin with it.
+
+        Raises:
+            InputError: there is no such parameter; the nearest match is named.
+        """
+        if names is None:
+            return list(self.names)
+        expanded: list[str] = []
+        for name in distinct_names(names, "names"):
+            begun = [known for known in self.names if known.partition("[")[0] == name]
+            expanded += begun or [self._canonical(name)]
+        return list(dict.fromkeys(expanded))
+
     def parameter_dimension(self, name: str) -> str:
         """Physical dimension of a parameter, as it was given; ``"1"`` where none was."""
         return self.dimensions[self._entry(name)[1][0]]
@@ -325,6 +340,7 @@ def _called(function: Callable[..., Any], shapes: Any, *given: Array) -> Any:
     def on_host(*arrays: Any) -> Any:
         return function(*map(np.asarray, arrays))
 
+    on_host = remembered(on_host)
     return jax.pure_callback(on_host, shapes, *given, vmap_method="sequential")
 
 

@@ -109,7 +109,8 @@ class HostCalculator:
         calls: evaluations of energy and forces so far.
         noise: the noise that was measured last; None: none was.
         largest_noise: the largest noise of a force that was measured, energy/length.
-        parameter_error: the largest relative error of a force's derivative in a parameter so far.
+        parameter_error: the largest error of a force's change with a parameter so far, as a part of
+            the parameter, over that with a displacement by one unit of length.
     """
 
     def __init__(self, make: Callable[..., Any], names: tuple[str, ...]) -> None:
@@ -368,12 +369,11 @@ class HostCalculator:
         far = sides[2].minus(sides[3], 0.25 / step)
         found = near.minus(far, 1.0 / 3.0)
         found = Evaluation(*(one + more for one, more in zip(near, found, strict=True)))
-        size = max(_size(found.by_positions), 1e-300)
-        curved = _size(found.by_positions - near.by_positions) / size
-        # The step extrapolated from leaves a part, of which that is left again the same part.
-        error = min(10.0 * curved**2 + noise.force / (step * size), 1.0)
-        if size > noise.force / step:
-            self.parameter_error = max(self.parameter_error, error)
+        # The smaller step leaves a part out, and the extrapolation about the same part of that.
+        left = _size(found.by_positions - near.by_positions)
+        curved = min(10.0 * left**2 / max(_size(found.by_positions), 1e-300), left)
+        error = (noise.force / step + curved) * (abs(values[index]) or 1.0) / noise.stiffness
+        self.parameter_error = max(self.parameter_error, error)
         return found
 
 
