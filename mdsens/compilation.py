@@ -107,7 +107,8 @@ class CompiledFunction:
         # What is inside of other programs is JAX's to keep.
         self._inside = eqx.filter_jit(function, donate=donate)
         # What calls the host is too, but no worth making fast.
-        self._calling = eqx.filter_jit(function, donate=donate, compiler_options=HURRIED)
+        options: dict[str, Any] = {"compiler_options": HURRIED}
+        self._calling = eqx.filter_jit(function, donate=donate, **options)
         self._programs: dict[Any, _Program] = {}
         self._pending: dict[Any, Future[_Program]] = {}
         self._changing = threading.Lock()

@@ -1,6 +1,5 @@
 """Linear solves with a Hessian that is known by products alone, each of which takes long."""
 
-import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -9,7 +8,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mdsens.errors import LinearSolveError
-from mdsens.linalg.conjugate_gradients import block_conjugate_gradients, conjugate_gradients
+from mdsens.linalg.conjugate_gradients import (
+    ProductsAlone,
+    block_conjugate_gradients,
+    conjugate_gradients,
+)
 from mdsens.linalg.lowest_eigenvalue import lowest_eigenvalue
 from mdsens.linalg.multigrid import HostPreconditioner
 from mdsens.linalg.sparse_solver import MULTIGRID_STEPS, DescentDirection, SparseSolution
@@ -181,12 +184,14 @@ class HessianByCalls(HessianSolver):
         return self._lowest
 
     @property
-    def _operator(self) -> "_Products":
-        return _Products(self)
+    def _operator(self) -> ProductsAlone:
+        return ProductsAlone(self._products)
 
-    def products(self, vectors: Float[np.ndarray, "P R D"]) -> Float[np.ndarray, "P R D"]:
-        """The Hessian times each of some vectors, energy/length."""
-        return np.asarray(hessian_products(*self._given, vectors))
+    def _products(self, columns: Float[np.ndarray, "n P"]) -> Float[np.ndarray, "n P"]:
+        """The Hessian times columns."""
+        vectors = np.ascontiguousarray(columns.T).reshape(-1, *self.shape)
+        found = np.asarray(hessian_products(*self._given, vectors))
+        return found.reshape(len(vectors), -1).T
 
     def _projected(self, vectors: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, "n ..."]:
         """The part of columns outside the null space, with nothing on what does not move."""
@@ -219,19 +224,6 @@ class HessianByCalls(HessianSolver):
         return (
             f"conjugate gradients on differences of forces, with fitted springs ({size:,} unknowns)"
         )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Products:
-    """The Hessian as what vectors are multiplied with."""
-
-    of: HessianByCalls
-
-    def __matmul__(self, vectors: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, "n ..."]:
-        columns = vectors.reshape(len(vectors), -1)
-        given = np.ascontiguousarray(columns.T).reshape(-1, *self.of.shape)
-        found = self.of.products(given).reshape(len(given), -1)
-        return found.T.reshape(vectors.shape)
 
 
 def hessian_solver(

@@ -177,14 +177,13 @@ def host_products(
 def _products(
     system: System, potential: Potential, edge_list: EdgeList, free: Bool[Array, " N"]
 ) -> Products:
-    vectors = jnp.asarray(probes(system.atom_count, system.dimension, free))
+    vectors = jnp.asarray(probes(system.atom_count, system.dimension))
+    vectors = jnp.where(free[None, :, None], vectors, 0.0)
     products = jax.lax.map(
         lambda vector: hessian_vector_product(system, potential, edge_list, vector), vectors
     )
-    # Of several parts only some know of species.
-    species = system.species
-    pbc = jnp.asarray(system.pbc)
-    return Products(system.positions, system.cell, pbc, species, vectors, products)
+    given = system.positions, system.cell, jnp.asarray(system.pbc), system.species
+    return Products(*given, vectors, products)
 
 
 _compiled_products = compiled(_products)

@@ -57,23 +57,20 @@ class Products(NamedTuple):
         return len(self.vectors) == self.vectors[0].size
 
 
-def probes(count: int, dimension: int, free: Bool[np.ndarray, " N"]) -> Float[Any, "M N D"]:
+def probes(count: int, dimension: int) -> Float[np.ndarray, "M N D"]:
     """Vectors to multiply: a few without structure, or all units where there are few.
 
     Arguments:
         count: number of atoms, N.
         dimension: D.
-        free: shape (N,), atoms that move; JAX may be tracing it.
 
     Returns:
         Shape (M, N, D).
     """
     size = count * dimension
     if size <= FEW:
-        vectors = np.eye(size).reshape(size, count, dimension)
-    else:
-        vectors = np.random.default_rng(0).normal(size=(PROBES, count, dimension))
-    return vectors * free[:, None]
+        return np.eye(size).reshape(size, count, dimension)
+    return np.random.default_rng(0).normal(size=(PROBES, count, dimension))
 
 
 def noise_of_products(found: Products) -> float:
@@ -97,9 +94,7 @@ def noise_of_products(found: Products) -> float:
     return float(max(np.sqrt(np.mean(apart**2) / 2.0) / length / size, np.finfo(float).eps))
 
 
-def matrix_of_products(
-    found: Products, free: Bool[np.ndarray, " N"]
-) -> scipy.sparse.bsr_array:
+def matrix_of_products(found: Products, free: Bool[np.ndarray, " N"]) -> scipy.sparse.bsr_array:
     """The Hessian of all its columns, or that of fitted springs.
 
     Arguments:
@@ -258,7 +253,7 @@ def _nearest(pairs: np.ndarray, distances: np.ndarray, count: int) -> float:
 
 def _design(
     springs: _Springs, found: Products, free: Bool[np.ndarray, " N"]
-) -> Float[np.ndarray, "MND 2B"]:
+) -> Float[np.ndarray, "MND S"]:
     """What each stiffness of one adds to the products."""
     first, second = springs.pairs.T
     count, dimension = found.positions.shape

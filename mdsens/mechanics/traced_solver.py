@@ -172,8 +172,9 @@ def hessian_solver_at(
         landscape: the function, without rattlers' edges.
 
     Returns:
-        The solver, on a CPU, and wherever products with the Hessian take long; None for small systems and on accelerators, where JAX solves; "cg" if
-        the Hessian would not fit into the memory.
+        The solver, on a CPU, and wherever products with the Hessian take long; None for small
+        systems and on accelerators, where JAX solves; "cg" if the Hessian would not fit into the
+        memory.
     """
     if landscape.potential.made_by_calls and q.size > FEW:
         coupled = landscape.motion is not None and landscape.motion.coupled
@@ -185,9 +186,7 @@ def hessian_solver_at(
     return AssembledHessianSolver(landscape, q)
 
 
-def _solver_of(
-    potential: Potential, state: tuple[Any, ...], method: str = "auto"
-) -> HessianSolver:
+def _solver_of(potential: Potential, state: tuple[Any, ...], method: str = "auto") -> HessianSolver:
     """The HessianSolver of these numbers, which may have been asked for before."""
     digest = hashlib.blake2b()
     for leaf in jax.tree.leaves(state):

@@ -19,13 +19,12 @@ from mdsens.errors import InputError
 from mdsens.host_errors import remembered
 from mdsens.particles.system import System
 from mdsens.potentials.host_calculator import (
-    Evaluation,
     HostCalculator,
-    Structure,
     checked_parameters,
     host_calculator,
 )
 from mdsens.potentials.structure_potential import StructurePotential
+from mdsens.summary import Summary
 from mdsens.units import powers
 from mdsens.values import distinct_names, is_traced, nearest, real_array, shown
 
@@ -82,9 +81,7 @@ class Calculator(StructurePotential):
                 "takes the parameters by name and returns a calculator of ASE"
             )
         given = checked_parameters(parameters)
-        numbers = [
-            real_array(value, f"Calculator: {name}", ()) for name, value in given.items()
-        ]
+        numbers = [real_array(value, f"Calculator: {name}", ()) for name, value in given.items()]
         self.species, self.numbers, self.pbc = None, None, None
         self.make_calculator, self.names = make_calculator, tuple(given)
         self.dimensions = _dimensions(self.names, dimensions)
@@ -206,6 +203,14 @@ class Calculator(StructurePotential):
     def parameter_dimension(self, name: str) -> str:
         """Physical dimension of a parameter, as it was given; ``"1"`` where none was."""
         return self.dimensions[self._entry(name)[1][0]]
+
+    def _summary(self) -> Summary | None:
+        if is_traced(self.values) or not isinstance(self.values, (jax.Array, np.ndarray)):
+            return None
+        if np.shape(self.values) != (len(self.names),):
+            return None
+        title = f"{type(self).__name__} (in the units of what is made)"
+        return Summary(title, self.described_parameters())
 
     def described_parameters(self, units: str = "ase") -> list[tuple[str, str]]:
         """Names of parameters with values and units as text, and what makes the calculator.

@@ -47,7 +47,11 @@ class Evaluation(NamedTuple):
 
     def minus(self, other: "Evaluation", scale: float) -> "Evaluation":
         """The difference with another, times a number."""
-        return Evaluation(*(scale * (own - its) for own, its in zip(self, other, strict=True)))
+        return Evaluation(
+            scale * (self.energy - other.energy),
+            scale * (self.by_positions - other.by_positions),
+            scale * (self.by_cell - other.by_cell),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -366,9 +370,8 @@ class HostCalculator:
                 "it out, or hand it on to the calculator"
             )
         near = sides[0].minus(sides[1], 0.5 / step)
-        far = sides[2].minus(sides[3], 0.25 / step)
-        found = near.minus(far, 1.0 / 3.0)
-        found = Evaluation(*(one + more for one, more in zip(near, found, strict=True)))
+        quarter_of_far = sides[2].minus(sides[3], 0.25 * 0.25 / step)
+        found = near.minus(quarter_of_far, 4.0 / 3.0)
         # The smaller step leaves a part out, and the extrapolation about the same part of that.
         left = _size(found.by_positions - near.by_positions)
         curved = min(10.0 * left**2 / max(_size(found.by_positions), 1e-300), left)

@@ -6,14 +6,14 @@ from typing import Any
 
 import ase.units
 import numpy as np
-from ase.calculators.emt import EMT
-from ase.calculators.emt import parameters as EMT_PARAMETERS
+from ase.calculators import emt as emt_of_ase
 
 from mdsens.errors import InputError
 from mdsens.potentials.calculator import Calculator
 from mdsens.values import distinct_names, nearest, shown
 
-#: Parameters of EMT for each element in the order of ASE's table, with their dimensions.
+#: ASE's numbers of EMT, and what they are for each element in the order of ASE's table, with their dimensions.
+EMT_PARAMETERS = emt_of_ase.parameters
 EMT_DIMENSIONS = {
     "E0": "energy",
     "s0": "length",
@@ -27,7 +27,7 @@ EMT_DIMENSIONS = {
 EMT_BOHRS = {"s0": 1, "eta2": -1, "kappa": -1, "lambda": -1, "n0": -3}
 
 
-class _EffectiveMedium(EMT):
+class _EffectiveMedium(emt_of_ase.EMT):
     """EMT with parameters of its own for some elements, by names such as ``"s0[Cu]"``."""
 
     def __init__(self, given: Mapping[str, float]) -> None:
@@ -52,7 +52,7 @@ class _EffectiveMedium(EMT):
         self.chi = par["n0"][None, :] / par["n0"][:, None]
 
 
-def _make_emt(**parameters: float) -> EMT:
+def _make_emt(**parameters: float) -> emt_of_ase.EMT:
     return _EffectiveMedium(parameters)
 
 

@@ -28,8 +28,8 @@ from mdsens.mechanics.energy import compiled_energy_forces_virial
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.hessian_by_calls import hessian_solver
 from mdsens.mechanics.hessian_solver import HessianSolver, hessian_fits
-from mdsens.mechanics.springs import FEW
 from mdsens.mechanics.relaxing_cell import name_of_mode
+from mdsens.mechanics.springs import FEW
 from mdsens.particles.edges import EdgeList
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
