@@ -446,6 +446,7 @@ TABLE = {
     "Study files": _study(
         ("potential.type = []", "potential.type", "[]"),
         ("potential.type = 'eam'", "potential.epsilon", "embedding_scale"),
+        ("potential.type = 'calculator'", "potential.epsilon", "calculator"),
         ("potential.type = 'lenard-jones'", "potential.type", "'lennard-jones'"),
         ("potential.sgima = 3.4", "sgima", "'sigma'"),
         ("potential.file = 'Ar.lj'", "potential.file", "lennard-jones", "tersoff"),
@@ -678,7 +679,7 @@ def _names() -> dict:
     return {
         **{name: getattr(potentials, name) for name in potentials.__all__},
         **{name: getattr(mdsens, name) for name in mdsens.__all__},
-        "np": np, "jnp": jnp, "ase": ase, "places": places, "cube": cube, "atoms": atoms,
+        "potentials": potentials, "np": np, "jnp": jnp, "ase": ase, "places": places, "cube": cube, "atoms": atoms,
         "bonded": mdsens.System.from_ase(bonded), "constraints": ase.constraints,
         "constrained": constrained, "system": system,
         "cluster": mdsens.System(places, None, ("Ar",)),

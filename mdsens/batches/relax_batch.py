@@ -361,7 +361,8 @@ def _listed(value: Any, kind: type, name: str, what: str) -> list[Any]:
 
 
 def _check(systems: list[System], potentials: list[Potential], given: Options) -> None:
-    require_edges(potentials[0], "relaxing side by side")
+    for potential in potentials[:1]:
+        require_edges(potential, "relaxing side by side")
     method = given.method
     if not systems:
         raise InputError("systems is empty: give a list of at least one System")
