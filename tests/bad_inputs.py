@@ -679,7 +679,8 @@ def _names() -> dict:
     return {
         **{name: getattr(potentials, name) for name in potentials.__all__},
         **{name: getattr(mdsens, name) for name in mdsens.__all__},
-        "potentials": potentials, "np": np, "jnp": jnp, "ase": ase, "places": places, "cube": cube, "atoms": atoms,
+        "potentials": potentials,
+        "np": np, "jnp": jnp, "ase": ase, "places": places, "cube": cube, "atoms": atoms,
         "bonded": mdsens.System.from_ase(bonded), "constraints": ase.constraints,
         "constrained": constrained, "system": system,
         "cluster": mdsens.System(places, None, ("Ar",)),

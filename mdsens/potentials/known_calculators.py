@@ -12,7 +12,7 @@ from mdsens.errors import InputError
 from mdsens.potentials.calculator import Calculator
 from mdsens.values import distinct_names, nearest, shown
 
-#: ASE's numbers of EMT, and what they are for each element in the order of ASE's table, with their dimensions.
+#: ASE's numbers of EMT for each element, and what they are, in the same order, with dimensions.
 EMT_PARAMETERS = emt_of_ase.parameters
 EMT_DIMENSIONS = {
     "E0": "energy",
