@@ -96,8 +96,6 @@ def hessian_in_parts(
         Shape (N D, N D), in units of energy/length^2.
     """
     free = np.ones(system.atom_count, bool) if constrained is None else ~np.asarray(constrained)
-    if potential.made_by_calls:
-        return matrix_of_products(host_products(system, potential, edge_list, free), free)
     if potential.of_structure:
         return _of_structure(system, potential, edge_list, free)
     duplicates = _has_duplicates(system, edge_list)
