@@ -47,7 +47,7 @@ class Calculator(StructurePotential):
 
     Of atoms the calculator is given elements, positions, cell and periodic directions; it has to
     give energies without noise beyond rounding, in the same unit throughout. There are no second
-    derivatives of its forces, and so none of elastic constants, frequencies, or sensitivities.
+    derivatives of its forces: elastic constants have values, and no sensitivities.
 
     Arguments:
         make_calculator: a function that takes the parameters by name and returns a calculator.
