@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mdsens.batches.relax_batch import relax_batch as relax_batch
     from mdsens.batches.sensitivity_batch import sensitivity_batch as sensitivity_batch
     from mdsens.calculator import Calculator as Calculator
+    from mdsens.errors import CalculatorError as CalculatorError
     from mdsens.errors import ConvergenceError as ConvergenceError
     from mdsens.errors import InputError as InputError
     from mdsens.errors import LinearSolveError as LinearSolveError
@@ -73,6 +74,7 @@ _HOMES = {
     "Certificate": "mdsens.relaxation",
     "MdsensError": "mdsens.errors",
     "InputError": "mdsens.errors",
+    "CalculatorError": "mdsens.errors",
     "RelaxationError": "mdsens.errors",
     "UnreliableDerivativeError": "mdsens.errors",
     "ConvergenceError": "mdsens.errors",

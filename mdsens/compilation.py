@@ -21,6 +21,7 @@ import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from mdsens import kept_programs
+from mdsens.host_errors import raised_plainly
 
 try:
     from jax.extend.core import get_opaque_trace_state
@@ -105,6 +106,9 @@ class CompiledFunction:
         self.heavy, self.donates = heavy, donate != "none"
         # What is inside of other programs is JAX's to keep.
         self._inside = eqx.filter_jit(function, donate=donate)
+        # What calls the host is too, but no worth making fast.
+        options: dict[str, Any] = {"compiler_options": HURRIED}
+        self._calling = eqx.filter_jit(function, donate=donate, **options)
         self._programs: dict[Any, _Program] = {}
         self._pending: dict[Any, Future[_Program]] = {}
         self._changing = threading.Lock()
@@ -114,7 +118,8 @@ class CompiledFunction:
         """What the function returns: from a program, or within what JAX traces as JAX sees fit."""
         __tracebackhide__ = True
         if get_opaque_trace_state() != _OUTSIDE or any(_settings(DEBUGGING)):
-            return self._inside(*args, **kwargs)
+            with raised_plainly():
+                return self._inside(*args, **kwargs)
         call = _Call(args, kwargs, self.donates)
         program = self._programs.get(call.kind) or self._made(call)
         if program.calls_left <= 0:
@@ -122,7 +127,9 @@ class CompiledFunction:
         # Threads that count at the same time may count once; none is ever counted out.
         program.calls_left -= 1
         if program.code is None:
-            return self._inside(*args, **kwargs)
+            hurried = call.size < SMALL and nobody_decided() and accepted()
+            with raised_plainly():
+                return (self._calling if hurried else self._inside)(*args, **kwargs)
         return program.results_of(program.code(*call.arrays))
 
     def __get__(self, instance: Any, owner: Any) -> Any:

@@ -39,6 +39,10 @@ class RelaxationError(MdsensError, RuntimeError):
     """A relaxation met numbers that are not finite, or a structure that flies apart."""
 
 
+class CalculatorError(MdsensError, RuntimeError):
+    """A calculator of ASE failed where a potential asked it for energy and forces."""
+
+
 class UnreliableDerivativeError(MdsensError, RuntimeError):
     """A derivative was asked for at what is no solution, or no converged, stable minimum."""
 

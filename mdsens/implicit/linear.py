@@ -115,7 +115,8 @@ def solve(
         rtol: relative residual at which iterations stop, a traced number for `"cg"` and `"minres"`
             alone. Rounding may stop them a little above.
         max_steps: most iterations (of GMRES: restarts); `None`: ten times the number of unknowns.
-        tolerance: largest acceptable residual; `None`: `TOLERANCE` in double precision.
+        tolerance: largest acceptable residual; `None`: `TOLERANCE` in double precision, or what a
+            solver of lineax says as its attribute of this name, if that is larger.
         throw: raise an error if `tolerance` is missed, otherwise leave the verdict to the caller.
 
     Returns:
@@ -150,7 +151,9 @@ def solve(
         )
     epsilon = float(jnp.finfo(dtype).eps)
     stop: Any = rtol if isinstance(rtol, jax.core.Tracer) else max(rtol, 4 * epsilon)
-    tolerance = max(TOLERANCE, epsilon**0.5) if tolerance is None else tolerance
+    # A solver may know that products are no more exact than this.
+    loose: float = getattr(solver, "tolerance", 0.0)
+    tolerance = max(TOLERANCE, epsilon**0.5, loose) if tolerance is None else tolerance
 
     def flat_matvec(v: Array) -> Array:
         return _same_size(ravel_pytree(matvec(unravel(v)))[0], size).astype(dtype)
@@ -178,7 +181,7 @@ def solve(
     else:
         probed = backends.probe_matrix(frozen, project, size, dtype)
         shift, not_finite = probed.quotient, ~probed.finite
-        asymmetric = symmetric & (probed.asymmetry > epsilon**0.5)
+        asymmetric = symmetric & (probed.asymmetry > max(epsilon**0.5, loose))
     shift = jnp.where((shift != 0) & jnp.isfinite(shift), shift, 1)
 
     def product(v: Array) -> Array:

@@ -12,8 +12,24 @@ from mdsens.linalg.multigrid import HostPreconditioner
 from mdsens.linalg.null_space import orthonormal_rows
 from mdsens.linalg.sparse_plus_low_rank import RowSlices, SparsePlusLowRank
 
+
+@dataclasses.dataclass(frozen=True)
+class ProductsAlone:
+    """A matrix that is known by its products alone.
+
+    Attributes:
+        function: multiplies it with columns, shape (n, P).
+    """
+
+    function: Callable[[Float[np.ndarray, "n P"]], Float[np.ndarray, "n P"]]
+
+    def __matmul__(self, vectors: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, "n ..."]:
+        columns = vectors.reshape(len(vectors), -1)
+        return self.function(columns).reshape(vectors.shape)
+
+
 #: What vectors are multiplied with.
-Operator: TypeAlias = scipy.sparse.sparray | RowSlices | SparsePlusLowRank
+Operator: TypeAlias = scipy.sparse.sparray | RowSlices | SparsePlusLowRank | ProductsAlone
 
 
 @dataclasses.dataclass(frozen=True)

@@ -50,7 +50,8 @@ def energy(system: System, potential: Potential, edge_list: EdgeList) -> Float[A
     if potential.acts_along_edges:
         parts.append(jnp.sum(_energies_along_edges(system, potential, edge_list)))
     if potential.of_structure:
-        parts.append(potential.structure_energy(system.positions, system.cell, species))
+        here = potential.evaluated_in(system)
+        parts.append(here.structure_energy(system.positions, system.cell, species))
     return sum(parts[1:], start=parts[0])
 
 
@@ -119,7 +120,7 @@ def _mechanics(
         parts.append(_over_blocks(system, potential, edge_list, with_virial))
     if potential.of_structure:
         given = system.positions, system.cell, potential.species_index(system)
-        parts.append(potential.structure_mechanics(*given))
+        parts.append(potential.evaluated_in(system).structure_mechanics(*given))
     return jax.tree.map(lambda *terms: sum(terms[1:], start=terms[0]), *parts)
 
 

@@ -45,7 +45,7 @@ def hessian_fits(landscape: Landscape) -> bool:
 
     Nor is there one where all atoms are coupled, for then it is not sparse.
     """
-    if landscape.couples_all:
+    if landscape.couples_all and not landscape.potential.made_by_calls:
         return landscape.coordinates.size <= DENSE_LIMIT
     free = available_memory()
     # Edges are counted only where it matters.
@@ -107,18 +107,21 @@ class HessianSolver:
         self._set_up(matrix, surroundings, method, preconditioner)
 
     @classmethod
-    def of_arrays(cls, matrix: HessianMatrix, surroundings: "Surroundings") -> "HessianSolver":
+    def of_arrays(
+        cls, matrix: HessianMatrix, surroundings: "Surroundings", method: str = "auto"
+    ) -> "HessianSolver":
         """The same of a matrix that is there, by NumPy and SciPy alone.
 
         Arguments:
             matrix: the Hessian of the positions; it is changed.
             surroundings: what `hessian_surroundings` has found, as NumPy arrays.
+            method: how to solve.
 
         Returns:
             The HessianSolver.
         """
         solver = cls.__new__(cls)
-        solver._set_up(matrix, surroundings, "auto", None)
+        solver._set_up(matrix, surroundings, method, None)
         return solver
 
     def _set_up(
@@ -209,6 +212,19 @@ class HessianSolver:
             whole[:, self.atom_rows :] = self.cell_columns
             whole[self.atom_rows :] = self.cell_columns.T
         return (whole + whole.T) / 2
+
+    @property
+    def noise(self) -> float:
+        """Relative error of products with the matrix, beyond rounding; here there is none."""
+        return 0.0
+
+    @property
+    def checks_itself(self) -> bool:
+        """Whether residuals are those of the forces' derivative; here they are the matrix's."""
+        return False
+
+    def __str__(self) -> str:
+        return str(self.sparse)
 
     @property
     def preconditioner(self) -> HostPreconditioner | None:

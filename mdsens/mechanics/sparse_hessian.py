@@ -4,7 +4,8 @@ What the potential says of itself decides: one that is `pairwise` has one block 
 (`edge_hessians`). So has one that is `embedded`, whose densities add a matrix of rank one for each.
 Of any other, the blocks of the pairs of each atom's neighbours (`site_hessians`) are added up. Of
 an energy of the whole structure all blocks are stored, from products, unless it is a sum over
-groups of a few atoms (`structure_blocks`).
+groups of a few atoms (`structure_blocks`), or each product takes long: springs then stand in for it
+(`springs`).
 """
 
 from collections.abc import Iterable
@@ -29,6 +30,8 @@ from mdsens.mechanics.closed_form_hessian import (
 )
 from mdsens.mechanics.edge_ends import EdgeEnds, atoms_of_block, edge_ends
 from mdsens.mechanics.hessian import hessian as dense_hessian
+from mdsens.mechanics.hessian import hessian_vector_product
+from mdsens.mechanics.springs import Products, matrix_of_products, probes
 from mdsens.particles.edges import (
     EdgeList,
     Edges,
@@ -41,6 +44,8 @@ from mdsens.values import is_traced
 
 #: Slots in a list of edges up to which a program takes longer to compile than to run.
 MOST_SLOTS = 100_000
+#: Springs of an atom in what stands in for a Hessian that is known by products alone.
+SPRINGS = 80
 #: A Hessian on the host: its blocks, or blocks and a part of low rank.
 HessianMatrix: TypeAlias = scipy.sparse.bsr_array | SparsePlusLowRank
 
@@ -132,6 +137,8 @@ def sparse_hessian_bytes(
     Returns:
         The number of bytes.
     """
+    if potential.made_by_calls:
+        return 2 * SPRINGS * (8 * system.dimension**2 + 4) * system.atom_count
     if potential.of_structure and not potential.in_groups:
         return 2 * 8 * system.positions.size**2
     in_groups = 0
@@ -202,6 +209,39 @@ def _of_structure(
     return scipy.sparse.bsr_array((matrix + matrix.T) / 2, blocksize=(dimension, dimension))
 
 
+def host_products(
+    system: System, potential: Potential, edge_list: EdgeList, free: Bool[np.ndarray, " N"]
+) -> Products:
+    """Products with the Hessian of the positions that tell what can stand in for it.
+
+    Arguments:
+        system: N atoms in D dimensions.
+        potential: the potential.
+        edge_list: all edges within the potential's range.
+        free: shape (N,), atoms that may move.
+
+    Returns:
+        The Products, in NumPy.
+    """
+    found = _compiled_products(system, potential, edge_list, on_device(free))
+    return jax.tree.map(np.array, found)
+
+
+def _products(
+    system: System, potential: Potential, edge_list: EdgeList, free: Bool[Array, " N"]
+) -> Products:
+    vectors = jnp.asarray(probes(system.atom_count, system.dimension))
+    vectors = jnp.where(free[None, :, None], vectors, 0.0)
+    products = jax.lax.map(
+        lambda vector: hessian_vector_product(system, potential, edge_list, vector), vectors
+    )
+    given = system.positions, system.cell, jnp.asarray(system.pbc), system.species
+    return Products(*given, vectors, products)
+
+
+_compiled_products = compiled(_products)
+
+
 def _has_duplicates(system: System, edge_list: EdgeList) -> bool:
     """Whether two edges of an atom may lead to images of the same atom."""
     between_planes = heights(np.asarray(system.cell), system.pbc)
@@ -222,6 +262,8 @@ def traced_hessian_entries(
     Returns:
         Arrays for `matrix_of_entries`.
     """
+    if potential.made_by_calls:
+        return _products(system, potential, edge_list, free), None
     along = groups = None
     if potential.acts_along_edges:
         along = _traced_along_edges(system, potential, edge_list, free)
@@ -270,6 +312,8 @@ def _matrix_along_edges(
     potential: Potential, entries: PyTree[np.ndarray], free: Bool[np.ndarray, " N"], dimension: int
 ) -> HessianMatrix:
     count = len(free)
+    if potential.made_by_calls:
+        return matrix_of_products(entries, free)
     if potential.embedded:
         return matrix_of_embedded_rows(entries, count, dimension)
     if potential.pairwise:

@@ -11,6 +11,7 @@ from mdsens.arrays import on_device
 from mdsens.linalg.multigrid import HostPreconditioner
 from mdsens.linalg.null_space import is_null
 from mdsens.mechanics.enthalpy import Landscape, largest_force
+from mdsens.mechanics.hessian_by_calls import hessian_solver
 from mdsens.mechanics.hessian_solver import HessianSolver
 from mdsens.minimisers.line_search import LineSearchMinimiser, reached, search_down
 from mdsens.minimisers.minimiser import State
@@ -67,9 +68,10 @@ class Newton(LineSearchMinimiser):
         if not reused:
             # There is not always memory for two Hessians at a time.
             memory.solver = None
-            solver = HessianSolver(landscape, state.q, preconditioner=memory.preconditioner)
+            solver = hessian_solver(landscape, state.q, memory.preconditioner)
         kept = _Memory(None, None, force)
-        if state.q.size <= EIGENVECTOR_LIMIT and not solver.sparse.positive_definite:
+        dense = state.q.size <= EIGENVECTOR_LIMIT and not landscape.potential.made_by_calls
+        if dense and not solver.sparse.positive_definite:
             direction = _saddle_free_direction(solver.dense(), gradient)
         else:
             found = solver.descend(gradient, self._rtol(force, ratio, reused), reach=self.max_step)

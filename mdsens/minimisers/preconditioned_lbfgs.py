@@ -11,6 +11,7 @@ from mdsens.arrays import in_numpy, on_device
 from mdsens.lbfgs_history import LBFGSHistory
 from mdsens.linalg.multigrid import HostPreconditioner
 from mdsens.mechanics.enthalpy import Landscape, largest_force
+from mdsens.mechanics.hessian_by_calls import hessian_solver
 from mdsens.mechanics.hessian_solver import HessianSolver
 from mdsens.minimisers.line_search import LineSearchMinimiser, reached, search_down
 from mdsens.minimisers.minimiser import State
@@ -54,7 +55,7 @@ class PreconditionedLBFGS(LineSearchMinimiser):
         if solver is None:
             # There is not always memory for two Hessians at a time.
             memory.solver = None
-            solver, age = HessianSolver(landscape, state.q), 0
+            solver, age = hessian_solver(landscape, state.q), 0
             past = past.forgotten(on_device(True))
         left, weights = past.backward(state.gradient)
         preconditioned = solver.descend(np.asarray(left), rtol=0.0, max_steps=1).value

@@ -207,6 +207,11 @@ class LowestWaves(OneWave):
                 f"phonon_frequencies: the lowest of {size} vibrations are looked for on the host: "
                 "ask for them outside jit and vmap"
             )
+        if held.potential.made_by_calls:
+            raise InputError(
+                f"phonon_frequencies: of {size} degrees of freedom the whole Hessian would take "
+                f"{2 * size:,} calls of the calculator: take a smaller cell"
+            )
         hessian = held.hessian_solver
         if hessian is None:
             raise InputError(

@@ -3,6 +3,7 @@
 from mdsens.potentials.adp import ADP
 from mdsens.potentials.bonded import BondedPotential
 from mdsens.potentials.bonded_terms import Angles, Bonds, Dihedrals, Trap, UniformForce, Wall
+from mdsens.potentials.calculator import Calculator
 from mdsens.potentials.combined import PotentialSum, ScaledPotential
 from mdsens.potentials.eam import EAM
 from mdsens.potentials.edip import EDIP
@@ -14,6 +15,7 @@ from mdsens.potentials.embedded_atom import (
 from mdsens.potentials.energy_function import Energy
 from mdsens.potentials.from_file import from_file
 from mdsens.potentials.jax_md import JaxMD
+from mdsens.potentials.known_calculators import emt
 from mdsens.potentials.pair import (
     LennardJones,
     Morse,
@@ -92,6 +94,7 @@ __all__ = [
     "BondedPotential",
     "Bonds",
     "Buckingham",
+    "Calculator",
     "DampedShiftedCoulomb",
     "Dihedrals",
     "EmbeddedAtomPotential",
@@ -127,6 +130,7 @@ __all__ = [
     "Wall",
     "Yukawa",
     "ZhouEAM",
+    "emt",
     "from_file",
     "parameter",
     "smooth_switch",

@@ -75,6 +75,36 @@ class CombinedPotential(Potential):
         return all(part.invariant for part in self.parts)
 
     @property
+    def made_by_calls(self) -> bool:  # type: ignore[override]
+        """Whether products with the Hessian of some part call something slow."""
+        return any(part.made_by_calls for part in self.parts)
+
+    def evaluated_in(self, system: System) -> Self:
+        """The same of all parts."""
+        parts = tuple(part.evaluated_in(system) for part in self.parts)
+        return eqx.tree_at(lambda potential: potential.parts, self, parts)
+
+    def check_use(self, system: System, cell: Any) -> None:
+        """Raise InputError where a part refuses."""
+        for part in self.parts:
+            part.check_use(system, cell)
+
+    @property
+    def calls(self) -> int:
+        """How often something slow was called by the parts."""
+        return sum(part.calls for part in self.parts)
+
+    @property
+    def force_noise(self) -> float:
+        """The largest error of a component of a force of a part, energy/length."""
+        return max(part.force_noise for part in self.parts)
+
+    @property
+    def parameter_error(self) -> float:
+        """The largest relative error of derivatives of a part's forces in a parameter."""
+        return max(part.parameter_error for part in self.parts)
+
+    @property
     def _along_edges(self) -> tuple[Potential, ...]:
         """The parts that act along edges."""
         return tuple(part for part in self.parts if part.acts_along_edges)

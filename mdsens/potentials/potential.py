@@ -79,6 +79,8 @@ class Potential(Summarised, Importable, eqx.Module):
     in_groups: ClassVar[bool] = False
     #: Whether the energy is the same wherever the whole system is, and however it is turned.
     invariant: ClassVar[bool] = True
+    #: Whether each product with the Hessian calls something slow, of which few calls are wanted.
+    made_by_calls: ClassVar[bool] = False
 
     species: eqx.AbstractVar[tuple[str, ...] | None]
 
@@ -103,6 +105,42 @@ class Potential(Summarised, Importable, eqx.Module):
             Shape (N,), in units of energy; None where atoms have none.
         """
         return None
+
+    def evaluated_in(self, system: System) -> Self:
+        """This potential with what `structure_energy` needs of a system beside its arguments.
+
+        Unlike `in_system`, at each evaluation, where JAX may trace the system.
+
+        Arguments:
+            system: the atoms.
+
+        Returns:
+            The potential, for this evaluation alone; here itself.
+        """
+        return self
+
+    def check_use(self, system: System, cell: Any) -> None:
+        """Raise InputError where a system cannot relax in this potential; here it can.
+
+        Arguments:
+            system: the atoms.
+            cell: what of the cell relaxes, or None.
+        """
+
+    @property
+    def calls(self) -> int:
+        """How often something slow was called for forces; here there is nothing."""
+        return 0
+
+    @property
+    def force_noise(self) -> float:
+        """Error of a component of a force beyond rounding, energy/length; here there is none."""
+        return 0.0
+
+    @property
+    def parameter_error(self) -> float:
+        """Relative error of derivatives of forces in a parameter; here there is none."""
+        return 0.0
 
     def structure_energy(
         self,

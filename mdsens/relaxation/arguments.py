@@ -194,6 +194,7 @@ def check_structure(system: Any, potential: Any, given: Options) -> None:
         real_array(system.positions, "positions")
     if given.cell is not None:
         _check_cell(system, given)
+    potential.check_use(system, given.cell)
     if potential.acts_along_edges and not is_traced(potential):
         reach = np.asarray(potential.edge_search(system).cutoff)
         real(reach, "the potential's range", above=0.0)

@@ -10,6 +10,7 @@ from mdsens.mechanics.hessian_solver import hessian_fits
 from mdsens.minimisers.lbfgs import LBFGS
 from mdsens.minimisers.minimiser import Minimiser, State
 from mdsens.minimisers.newton import Newton
+from mdsens.minimisers.preconditioned_lbfgs import PreconditionedLBFGS
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation.driver import Descent
 
@@ -61,7 +62,14 @@ def automatic(potential: Potential, max_step: float) -> Automatic:
 
 
 def descend_automatically(descent: Descent, max_step: float) -> State:
-    """Relax by the policy on the host; L-BFGS alone where there is no memory for the Hessian."""
+    """Relax by the policy on the host.
+
+    L-BFGS alone where there is no memory for the Hessian, preconditioned L-BFGS alone where each
+    product with it takes long.
+    """
+    if descent.landscape.potential.made_by_calls:
+        # The fewest calls: what was fitted to some serves many steps.
+        return descent.run(PreconditionedLBFGS(max_step=max_step), descent.fmax, descent.max_steps)
     policy = automatic(descent.landscape.potential, max_step)
     state = descent.run(policy.first, descent.fmax, 0)
     target = float(policy.first_target(state.gradient))

@@ -40,6 +40,7 @@ class Certificate(Summarised):
         rough: whether that step is so long that the estimate is only one of the order.
         linear_solver: how the linear systems of a sensitivity were solved.
         floppy_vectors: shape (M, R, D), null vectors that no symmetry explains.
+        calls: how often a calculator was called for forces, for a sensitivity.
         estimated: whether the lowest eigenvalue is one that iterations found to some percent, and
             not one of all that there are.
     """
@@ -60,6 +61,7 @@ class Certificate(Summarised):
     largest_stress: float | None = None
     smax: float | None = None
     dimension: int = 3
+    calls: int = 0
 
     @property
     def converged(self) -> bool:
@@ -112,6 +114,8 @@ class Certificate(Summarised):
         if self.linear_residual is not None:
             by = f", {self.linear_solver}" if self.linear_solver else ""
             facts.append(("linear residual", f"{self.linear_residual:.1e} (relative){by}"))
+        if self.calls:
+            facts.append(("calls of the calculator", f"{self.calls:,}"))
         if self.derivative_error is not None:
             rough = ", a rough estimate: relax to a smaller force" if self.rough else ""
             facts.append(

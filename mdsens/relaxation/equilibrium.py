@@ -26,8 +26,10 @@ from mdsens.mechanics.elasticity import (
 )
 from mdsens.mechanics.energy import compiled_energy_forces_virial
 from mdsens.mechanics.enthalpy import Landscape
+from mdsens.mechanics.hessian_by_calls import hessian_solver
 from mdsens.mechanics.hessian_solver import HessianSolver, hessian_fits
 from mdsens.mechanics.relaxing_cell import name_of_mode
+from mdsens.mechanics.springs import FEW
 from mdsens.particles.edges import EdgeList
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
@@ -126,6 +128,7 @@ class Equilibrium(Summarised, Archived, eqx.Module):
         Positive under tension, as in ASE.
         """
         require_volume(self.system, "stress")
+        self._require_stress()
         virial, volume = in_numpy((self.mechanics[2], self.system.volume))
         return on_device(voigt(virial) / volume)
 
@@ -133,8 +136,22 @@ class Equilibrium(Summarised, Archived, eqx.Module):
     def pressure(self) -> Float[Array, ""]:
         """Pressure, minus the mean of the normal stresses, energy/length^D."""
         require_volume(self.system, "pressure")
+        self._require_stress()
         virial, volume = in_numpy((self.mechanics[2], self.system.volume))
         return on_device(-virial.trace() / (self.system.dimension * volume))
+
+    @property
+    def _knows_stress(self) -> bool:
+        """Whether the potential gives a stress; not a calculator that has none."""
+        virial = self.mechanics[2]
+        return is_traced(virial) or not np.isnan(np.asarray(virial)).any()
+
+    def _require_stress(self) -> None:
+        if not self._knows_stress:
+            raise InputError(
+                f"{type(self.potential).__name__} gives no stress: ask for something else, or use "
+                "a calculator with stress"
+            )
 
     @property
     def converged(self) -> bool:
@@ -163,12 +180,13 @@ class Equilibrium(Summarised, Archived, eqx.Module):
     def _hessian(self) -> HessianSolver | None:
         if not hessian_fits(self.backbone):
             return None
-        return HessianSolver(self.backbone, self.q, preconditioner=self.preconditioner)
+        return hessian_solver(self.backbone, self.q, self.preconditioner)
 
     @functools.cached_property
     def dense_jacobian(self) -> Float[np.ndarray, "RD RD"] | None:
         """The matrix of the condition's derivative (the Hessian); None for large systems."""
-        if self.q.size > EIGENVECTOR_LIMIT or self._hessian is None:
+        limit = FEW if self.potential.made_by_calls else EIGENVECTOR_LIMIT
+        if self.q.size > limit or self._hessian is None:
             return None
         return self._hessian.dense()
 
@@ -293,7 +311,8 @@ class Equilibrium(Summarised, Archived, eqx.Module):
         forces = np.zeros((count, 3))
         forces[:, :dimension] = np.asarray(self.forces)
         results = {"energy": float(self.energy), "forces": forces}
-        if dimension == 3 and any(self.system.pbc) and float(self.system.volume) > 0:
+        has_volume = any(self.system.pbc) and float(self.system.volume) > 0
+        if dimension == 3 and has_volume and self._knows_stress:
             results["stress"] = np.asarray(self.stress)
         atoms.calc = SinglePointCalculator(atoms, **results)
         return atoms
@@ -321,6 +340,7 @@ class Equilibrium(Summarised, Archived, eqx.Module):
         if any(system.pbc) and float(system.volume) > 0.0:
             volume = with_digits(float(system.volume), most=10)
             facts.append(("volume", with_unit(volume, "volume")))
+        if any(system.pbc) and float(system.volume) > 0.0 and self._knows_stress:
             # What the forces that are left do to the trace of the stress at most, where the cell
             # relaxed, and as much again for rounding.
             error, cell = 0.0, self.landscape.relaxing_cell

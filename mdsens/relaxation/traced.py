@@ -152,7 +152,7 @@ def _automatically(descent: "_TracedDescent", course: Course) -> Course:
     """
     options = descent.options
     policy = automatic(descent.potential, options.max_step)
-    if course.state.q.size > EIGENVECTOR_LIMIT:
+    if course.state.q.size > EIGENVECTOR_LIMIT or descent.potential.made_by_calls:
         return descent.run(policy.last, course, options.fmax, options.max_steps)
     newton = DenseNewton(max_step=options.max_step)
 

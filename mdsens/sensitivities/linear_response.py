@@ -168,6 +168,12 @@ class LinearResponse:
         moving = ~self.hessian.motionless[rows]
         return float(np.abs(blocks.data[moving]).max(initial=0.0))
 
+    @property
+    def noise_of_differences(self) -> float:
+        """Relative error of what comes from differences; 0 where nothing does."""
+        products = 0.0 if self.hessian is None else self.hessian.noise
+        return products + self.landscape.potential.parameter_error
+
     @functools.cached_property
     def ahead(self) -> Float[Array, "R D"]:
         """The point after one Newton step."""
@@ -193,7 +199,7 @@ class LinearResponse:
     def __str__(self) -> str:
         if self.hessian is None:
             return f"conjugate gradients without a matrix ({self.q.size:,} unknowns)"
-        return str(self.hessian.sparse)
+        return str(self.hessian)
 
 
 def part_taken(

@@ -29,12 +29,18 @@ class Noise:
     error of a quantity of the natural size of its kind, where lengths are L and energies K L^2:
     that of the terms which cancel where the quantity itself is small or zero.
 
+    A force that is computed outside has an error s of its own, which adds s / K to u. Where
+    products with the Hessian come from differences of such forces, their relative error e takes the
+    place of u / L in the derivatives, and is larger.
+
     Attributes:
         relative: uncertainty of the positions as a part of the range.
         energy: natural size of an energy, K L^2.
         length: natural size of a length, the range L of the potential.
         dimension: number of spatial dimensions, for what a volume is.
         units: ``"ase"`` or ``"reduced"``.
+        differences: relative error of derivatives beside that of the positions, where they come
+            from differences.
     """
 
     relative: float
@@ -42,6 +48,7 @@ class Noise:
     length: float
     dimension: int = 3
     units: str = "ase"
+    differences: float = 0.0
 
     def size(self, observable: Observable, value: ArrayLike) -> float:
         """Size of the terms that an observable is computed from, in its unit."""
@@ -75,7 +82,7 @@ class Noise:
             The error, in the unit of the derivative.
         """
         rate = max(1.0 / (abs(parameter) or 1.0), motion / self.length)
-        return self.of_value(observable, value) * rate
+        return (self.relative + self.differences) * self.size(observable, value) * rate
 
 
 def value_errors(
@@ -149,6 +156,7 @@ def noise_of(
     lowest_eigenvalue: float,
     stiffness: float,
     units: str,
+    differences: float = 0.0,
 ) -> Noise:
     """The noise of a relaxed structure.
 
@@ -159,6 +167,8 @@ def noise_of(
         lowest_eigenvalue: of the Hessian outside its null space, energy/length^2.
         stiffness: largest second derivative of the energy in a position, energy/length^2.
         units: ``"ase"`` or ``"reduced"``.
+        differences: relative error of products with the Hessian, and of forces' derivatives in
+            parameters, where these come from differences.
 
     Returns:
         The Noise.
@@ -171,8 +181,16 @@ def noise_of(
         softness = stiffness / (max(abs(lowest_eigenvalue), 1e-300) * modes)
     rounding = ROUNDINGS * float(np.finfo(float).eps) * float(max(coordinates)) / length
     dimension = np.shape(cell)[-1]
-    relative = rounding * (1.0 + softness)
-    return Noise(relative, stiffness * length**2, length, dimension, units)
+    noise = potential.force_noise / max(stiffness * length, 1e-300)
+    amplified = 1.0 + softness
+    return Noise(
+        (rounding + noise) * amplified,
+        stiffness * length**2,
+        length,
+        dimension,
+        units,
+        differences * amplified,
+    )
 
 
 def natural_size(dimension: str, energy: float, length: float, units: str) -> float:

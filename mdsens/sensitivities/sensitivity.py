@@ -79,6 +79,7 @@ def sensitivity(
     boolean(progress, "progress")
     asked = asked_observables(observables)
     landscape, potential = equilibrium.landscape, equilibrium.potential
+    calls = potential.calls
     names = expanded_names(asked_parameters(wrt), potential, landscape.system, landscape.cell_mode)
     variables = Variables.of(landscape, names)
     if not allow_unconverged:
@@ -139,22 +140,31 @@ def sensitivity(
         variables=variables,
     )
     if moved is None:
-        return found
+        return _counted(found, calls)
     noise = noise_of(
         potential, equilibrium.positions, equilibrium.cell, certificate.lowest_eigenvalue,
-        response.stiffness, equilibrium.system.units,
+        response.stiffness, equilibrium.system.units, response.noise_of_differences,
     )  # fmt: skip
     solved = tangents.q if mode == "forward" else {}
     motion = {name: float(np.abs(np.asarray(t)).max(initial=0.0)) for name, t in solved.items()}
     errors = derivative_errors(noise, by_name, values, parameters, motion, derivatives, ahead)
     relative = tangents.errors if mode == "forward" else _relative(found, errors)
-    return dataclasses.replace(
+    complete = dataclasses.replace(
         found,
         errors=errors,
         value_errors=value_errors(noise, by_name, values, _values(asked, moved, held_ahead)),
         certificate=dataclasses.replace(
             certificate, derivative_error=max(relative, default=None), rough=response.rough
         ),
+    )
+    return _counted(complete, calls)
+
+
+def _counted(found: Sensitivity, before: int) -> Sensitivity:
+    """The same with the calls of a calculator since there were so many."""
+    calls = found.equilibrium.potential.calls - before
+    return dataclasses.replace(
+        found, certificate=dataclasses.replace(found.certificate, calls=calls)
     )
 
 

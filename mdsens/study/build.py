@@ -17,6 +17,7 @@ from mdsens.potentials import BY_NAME, BondedPotential, JaxMD, Potential, Potent
 from mdsens.potentials.cutoffs import checked_length, lengths_of_pairs, multiple_of
 from mdsens.potentials.files import find_file
 from mdsens.potentials.jax_md_names import KNOWN, known_as
+from mdsens.potentials.known_calculators import KNOWN as KNOWN_CALCULATORS
 from mdsens.potentials.potential import LENGTH_FIELDS
 from mdsens.potentials.tables import names_of_entries
 from mdsens.study.messages import no_such_key
@@ -32,6 +33,10 @@ from mdsens.values import choice, distinct_names, nearest, real, shown
 #: What a study calls the sum of several potentials, which has tables of its parts, and those of
 #: jax-md, which have names of their own.
 SUM, JAX_MD = "sum", "jax-md"
+#: What it calls a calculator of ASE, which is one of those that are known by name: none is made by
+#: code that a study brings along.
+CALCULATOR = "calculator"
+TYPES = (*BY_NAME, SUM, JAX_MD, CALCULATOR)
 
 
 def quantity(value: Any, dimension: str, units: str, key: str) -> float:
@@ -182,7 +187,8 @@ def build_potential(
 
     Arguments:
         table: ``type`` and the arguments of that potential, or ``type``, ``file`` and ``elements``;
-            of ``"sum"``, tables of its parts.
+            of ``"sum"``, tables of its parts; of ``"calculator"``, the name of one that is known,
+            the elements whose numbers are parameters, and perhaps values of some by name.
         units: ``"ase"`` or ``"reduced"``.
         folder: the study's folder, from which a file's path is taken.
         key: path of the table in the study.
@@ -194,13 +200,14 @@ def build_potential(
         InputError: an unknown type, argument, unit or species, or a value outside its domain.
     """
     if "type" not in table:
-        allowed = ", ".join((*BY_NAME, SUM, JAX_MD))
-        raise InputError(f"{key}.type is missing: allowed are {allowed}")
-    name = choice(table["type"], f"{key}.type", (*BY_NAME, SUM, JAX_MD))
+        raise InputError(f"{key}.type is missing: allowed are {', '.join(TYPES)}")
+    name = choice(table["type"], f"{key}.type", TYPES)
     if name == SUM:
         return _sum(table, units, folder, key)
     if name == JAX_MD:
         return _of_jax_md(table, units, key)
+    if name == CALCULATOR:
+        return _calculator(table, units, key)
     kind: Any = BY_NAME[name]
     if "file" in table:
         return _potential_from_file(table, name, units, folder, key)
@@ -239,6 +246,36 @@ def _cutoff(key: str, value: Any, kind: Any, units: str) -> float | str:
         f"{key} = {shown(value)}: {shown(multiple.name)} is no unit of length and no length of the "
         f"potential; allowed: {', '.join(allowed)}{nearest(multiple.name, allowed)}"
     )
+
+
+def _calculator(table: Mapping[str, Any], units: str, key: str) -> Potential:
+    """A calculator of ASE that is known by name."""
+    keys = ("type", "calculator", "elements", "values")
+    for argument, value in table.items():
+        if argument not in keys:
+            raise no_such_key(f"{key}.{argument}", value, list(keys))
+    for argument in ("calculator", "elements"):
+        if argument not in table:
+            raise InputError(f"{key}.{argument} is missing: {CALCULATOR} needs it; give a value")
+    known = KNOWN_CALCULATORS[
+        choice(table["calculator"], f"{key}.calculator", tuple(KNOWN_CALCULATORS))
+    ]
+    if units != "ase":
+        raise InputError(
+            f"{key}.calculator = {shown(table['calculator'])}: it is in eV and Ang; give units = "
+            "'ase'"
+        )
+    elements = _species(table["elements"], f"{key}.elements") or ()
+    given = table.get("values", {})
+    if not isinstance(given, Mapping):
+        raise InputError(f"{key}.values = {shown(given)}: give a table of numbers by name")
+    values = {
+        name: quantity(
+            value, known.dimensions.get(name.partition("[")[0], "1"), units, f"{key}.values.{name}"
+        )
+        for name, value in given.items()
+    }
+    return known.make(elements, values)
 
 
 def _potential_from_file(

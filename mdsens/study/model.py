@@ -246,7 +246,9 @@ class StudyFile(Table):
             ``relaxation``, whose keys take the place of those of all.
         potential: ``type``, and the arguments of that potential; or ``type``, ``file``, the path of
             a potential file relative to the study's folder or the name of one that an installed
-            LAMMPS brings, and ``elements``, which of its elements to take.
+            LAMMPS brings, and ``elements``, which of its elements to take; or ``type =
+            "calculator"``, ``calculator``, the name of one of ASE's that is known (``"emt"``),
+            ``elements``, whose numbers are parameters, and perhaps ``values`` of some.
         relaxation: how to relax.
         sensitivity: which derivatives to take.
         formulas: quantities by name that follow from observables, e.g.
