@@ -1,5 +1,6 @@
 """Energies as functions of edges; one file per family."""
 
+from mdsens.potentials.ace import ACE
 from mdsens.potentials.adp import ADP
 from mdsens.potentials.bonded import BondedPotential
 from mdsens.potentials.bonded_terms import Angles, Bonds, Dihedrals, Trap, UniformForce, Wall
@@ -50,6 +51,7 @@ BY_NAME: dict[str, type[Potential]] = {
     "adp": ADP,
     "angles": Angles,
     "bonds": Bonds,
+    "ace": ACE,
     "buckingham": Buckingham,
     "damped-shifted-coulomb": DampedShiftedCoulomb,
     "dihedrals": Dihedrals,
@@ -82,6 +84,7 @@ BY_NAME: dict[str, type[Potential]] = {
 }
 
 __all__ = [
+    "ACE",
     "ADP",
     "BY_NAME",
     "EAM",

@@ -6,6 +6,7 @@ from typing import Any
 
 from mdsens.errors import InputError
 from mdsens.files import path_of
+from mdsens.potentials.ace import ACE
 from mdsens.potentials.adp import ADP
 from mdsens.potentials.eam import EAM
 from mdsens.potentials.edip import EDIP
@@ -19,6 +20,7 @@ from mdsens.values import nearest, shown
 #: Which class reads files of each ending.
 BY_ENDING: dict[str, Any] = {
     ".adp": ADP,
+    ".ace": ACE,
     ".eam": EAM,
     ".eam.alloy": EAM,
     ".eam.fs": EAM,
@@ -30,6 +32,7 @@ BY_ENDING: dict[str, Any] = {
     ".tersoff.modc": TersoffMod,
     ".tersoff.zbl": TersoffZBL,
     ".vashishta": Vashishta,
+    ".yace": ACE,
 }
 
 
