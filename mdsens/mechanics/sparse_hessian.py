@@ -263,7 +263,7 @@ def traced_hessian_entries(
         Arrays for `matrix_of_entries`.
     """
     if potential.made_by_calls:
-        return _products(system, potential, edge_list, free), None
+        return _products(system, potential, edge_list, free)
     along = groups = None
     if potential.acts_along_edges:
         along = _traced_along_edges(system, potential, edge_list, free)
@@ -302,6 +302,8 @@ def matrix_of_entries(
     Returns:
         Shape (N D, N D), in units of energy/length^2.
     """
+    if potential.made_by_calls:
+        return matrix_of_products(entries, free)
     (along, groups), matrix = entries, None
     if along is not None:
         matrix = _matrix_along_edges(potential, along, free, dimension)
@@ -312,8 +314,6 @@ def _matrix_along_edges(
     potential: Potential, entries: PyTree[np.ndarray], free: Bool[np.ndarray, " N"], dimension: int
 ) -> HessianMatrix:
     count = len(free)
-    if potential.made_by_calls:
-        return matrix_of_products(entries, free)
     if potential.embedded:
         return matrix_of_embedded_rows(entries, count, dimension)
     if potential.pairwise:

@@ -180,6 +180,8 @@ def find_edges(
     Raises:
         InputError: as `EdgeSearch.find`.
     """
+    if cutoff == 0.0:
+        raise InputError("cutoff = 0: give a positive length")
     search = EdgeSearch(tuple(pbc), cutoff, skin, with_reverse=with_reverse)
     return search.find(positions, cell, minimum_capacity)
 

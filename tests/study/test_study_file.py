@@ -43,7 +43,7 @@ def mistake(trimer, *settings: str) -> str:
         ("structure.dimension=4", ["structure.dimension", "4", "2, 3"]),
         ("structure.dimension=2", ["dimension = 2", "plane"]),
         ("structure.builder=bcc", ["[structure]", "file and builder"]),
-        ("potential.type=lenard-jones", ["potential.type", "morse", "'lennard-jones'?"]),
+        ("potential.type=lenard-jones", ["potential.type", "stillinger-weber", "'lennard-jones'?"]),
         ("potential.sigm=3", ["potential.sigm", "3", "epsilon", "'sigma'?"]),
         ("potential.sigma=3.4 eV", ["potential.sigma", "'3.4 eV'", "length", "nm"]),
         ("potential.sigma=true", ["potential.sigma", "True", "number"]),
