@@ -18,7 +18,7 @@ from mdsens.potentials.cutoffs import checked_length, lengths_of_pairs, multiple
 from mdsens.potentials.files import find_file
 from mdsens.potentials.jax_md_names import KNOWN, known_as
 from mdsens.potentials.known_calculators import KNOWN as KNOWN_CALCULATORS
-from mdsens.potentials.potential import LENGTH_FIELDS
+from mdsens.potentials.named_parameters import LENGTH_FIELDS
 from mdsens.potentials.tables import names_of_entries
 from mdsens.study.messages import no_such_key
 from mdsens.study.model import (
