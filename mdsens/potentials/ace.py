@@ -33,6 +33,7 @@ from mdsens.potentials.ace_functions import (
 )
 from mdsens.potentials.files import ACEContents, find_file, read_ace_file, write_ace_file
 from mdsens.potentials.files.header import Header
+from mdsens.potentials.named_parameters import NamedParameters
 from mdsens.potentials.parameters import Parameter, parameter
 from mdsens.potentials.potential import Potential
 from mdsens.units import unit_name
@@ -399,7 +400,7 @@ class ACE(Potential):
     def _places(self, field: str, index: tuple[int, ...]) -> set[tuple[int, ...]]:
         return {index} if field in ENTRIES else super()._places(field, index)
 
-    def derivative(self, gradient: Potential, name: str) -> Float[Array, ""]:
+    def derivative(self, gradient: NamedParameters, name: str) -> Float[Array, ""]:
         """The derivative along one named parameter, from a derivative shaped like the potential."""
         field, index = self._entry(name)
         # Each of a thousand parameters has one place; none needs a tangent.
