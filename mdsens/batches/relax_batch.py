@@ -364,8 +364,6 @@ def _check(systems: list[System], potentials: list[Potential], given: Options) -
     method = given.method
     if not systems:
         raise InputError("systems is empty: give a list of at least one System")
-    for potential in potentials[:1]:
-        require_edges(potential, "relaxing side by side")
     if len(potentials) != len(systems):
         raise InputError(
             f"{len(potentials)} potentials for {len(systems)} systems: give one for all, or one "
@@ -374,6 +372,7 @@ def _check(systems: list[System], potentials: list[Potential], given: Options) -
     for index, (system, potential) in enumerate(zip(systems, potentials, strict=True)):
         try:
             check_structure(system, potential, given)
+            require_edges(potential, "relaxing side by side")
         except InputError as error:
             raise InputError(f"systems[{index}]: {error}") from None
         require_unconstrained(system.constraints, f"systems[{index}] of a batch")

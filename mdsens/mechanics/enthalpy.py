@@ -162,9 +162,7 @@ class Landscape(eqx.Module):
 
         Edges found there miss no pair as long as it is less than their skin.
         """
-        # Systems side by side have their common potential only where energies are needed.
-        potential: Potential | None = self.potential
-        if potential is not None and not potential.acts_along_edges:
+        if not self.potential.acts_along_edges:
             return np.asarray(0.0)
         count = self.system.atom_count
         q, reference, reach = in_numpy((q, reference, self.edge_list.reach))

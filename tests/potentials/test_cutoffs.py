@@ -138,15 +138,13 @@ def test_a_relaxation_is_differentiable_in_sigma_by_jax_alone():
     "potential",
     [
         mixture(onset="2.1 sigma"),
-        mixture(truncation="force-shifted"),
         SuttonChen(1.2382e-2, 3.61, 39.432, 9.0, 6.0, "2.1 a", onset="1.9 a"),
     ],
-    ids=["smooth", "force-shifted", "metal"],
+    ids=["pairs", "metal"],
 )
 def test_derivatives_of_what_has_moving_cutoffs(potential):
     atoms = ase.build.bulk("Cu", "fcc", 3.61) if potential.species is None else alloy().to_ase()
-    smoothness = 1 if getattr(potential, "truncation", "smooth") == "force-shifted" else 2
-    check_potential(potential, atoms, smoothness).require()
+    check_potential(potential, atoms).require()
 
 
 def test_every_law_with_a_length_takes_it_as_a_unit():
