@@ -15,9 +15,11 @@ from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.util import logging
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 # One core and no preallocated memory are enough to read docstrings.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import house_drawing  # noqa: E402
 
 import mdsens  # noqa: E402 (from this checkout)
 
@@ -99,6 +101,7 @@ for path in ROOT.glob("systems/*/README.md"):
 for path in ROOT.glob("systems/*/*.png"):
     bring(path, HERE / "studies" / f"{path.parent.name}-{path.name}")
 bring(ROOT / "CHANGELOG.md", HERE / "changelog.md", page="")
+(HERE / "house.svg").write_text(house_drawing.drawing(), "utf-8")
 
 
 def list_names(app: Any, page: str, source: list[str]) -> None:
