@@ -20,6 +20,10 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import house_drawing  # noqa: E402
+import jax  # noqa: E402
+
+# As annotations name it, wherever its class lives.
+jax.Array.__name__ = jax.Array.__qualname__ = "Array"
 
 import mdsens  # noqa: E402 (from this checkout)
 
@@ -162,21 +166,8 @@ def as_text(app: Any, what: str, name: str, thing: Any, options: Any, lines: lis
             written += map(escaped, paragraph)
         if rest:
             written.append(rest.pop(0))
-    lines[:] = written
-
-
-def short_arrays(
-    app: Any,
-    what: str,
-    name: str,
-    thing: Any,
-    options: Any,
-    given: str | None,
-    returned: str | None,
-) -> tuple[str | None, str | None]:
-    """An array of JAX is called that, wherever its class lives."""
-    long = re.compile(r"(?<![~\w.])jax(lib)?(\.\w+)*\.Array\b")
-    return given and long.sub("Array", given), returned and long.sub("Array", returned)
+    # Of properties Napoleon takes what comes before a colon in the first line for a type.
+    lines[:] = ["", *written] if what in ("attribute", "data", "property") else written
 
 
 def plain_types(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
@@ -210,7 +201,6 @@ def setup(app: Any) -> None:
     app.connect("source-read", list_names)
     app.connect("autodoc-process-docstring", as_text, priority=100)
     app.connect("autodoc-process-docstring", plain_types, priority=900)
-    app.connect("autodoc-process-signature", short_arrays)
     app.connect("autodoc-skip-member", skip)
     app.add_html_math_renderer(
         "mathml",

@@ -94,4 +94,5 @@ def notebooks():
 def test_annotations_show_shapes_and_docstrings_their_formulas(site):
     text = re.sub(r"<[^>]+>", "", (site / "api" / "potentials.html").read_text("utf-8"))
     assert "r: Float[Array, '...']" in html.unescape(text)
+    assert "jaxlib" not in text
     assert "Z_i = sum_{j != i} f(r_ij)," in text
