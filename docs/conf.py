@@ -41,12 +41,14 @@ extensions = [
 ]
 exclude_patterns = ["_build", "**/.ipynb_checkpoints"]
 nitpicky = True
+PUBLIC = "errors|implicit|layers|observables|plots|potentials|study|testing|units"
 # Other projects' names lead nowhere from here; the inventory of none is fetched.
 nitpick_ignore_regex = [
+    # Other projects' names lead nowhere from here: no inventory of theirs is fetched.
     ("py:.*", r"(?!mdsens\b).*"),
     # What annotations and bases name below the public face has no page.
-    ("py:.*", r"mdsens\.(\w+\.\w+|summary|archive)\.\w+"),
-    ("py:.*", r"mdsens\.potentials\.files\..*"),
+    ("py:.*", r"mdsens\.\w+\.\w+\..+"),
+    ("py:.*", rf"mdsens\.(?!({PUBLIC})\.)\w+\.\w+"),
 ]
 
 myst_enable_extensions = ["dollarmath", "deflist", "attrs_inline"]
@@ -163,7 +165,11 @@ def as_text(app: Any, what: str, name: str, thing: Any, options: Any, lines: lis
         if paragraph and not in_section and is_formula(paragraph):
             written += ["::", "", *(f"    {line}" for line in paragraph)]
         else:
-            written += map(escaped, paragraph)
+            # Napoleon knows names of arguments on one line.
+            joined = re.sub(
+                r"^(    \S[^:\n]*,)\n +", r"\1 ", "\n".join(paragraph), flags=re.MULTILINE
+            )
+            written += map(escaped, joined.split("\n") if paragraph else [])
         if rest:
             written.append(rest.pop(0))
     # Of properties Napoleon takes what comes before a colon in the first line for a type.
