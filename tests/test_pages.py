@@ -139,3 +139,15 @@ def test_the_error_bars_of_the_page_are_those_of_many_relaxed_potentials():
     expected = np.sqrt(np.diag(page["propagated"])[:2])
     # The relative sampling error of a standard deviation of n is 1 / sqrt(2 (n - 1)).
     np.testing.assert_allclose(spread, expected, rtol=3.0 / np.sqrt(2 * 39))
+
+
+def test_the_numbers_that_the_first_steps_show_are_those_that_come_out():
+    """The oracle of the numbers themselves is elsewhere: here, that the page still tells them."""
+    sensitivity = names("first_steps")["sensitivity"]
+    row = re.compile(r"^    (\S+) +(epsilon|sigma) +(\S+) +(\S+)  (\S+)$", re.MULTILINE)
+    rows = row.findall(PAGES["first_steps"].read_text("utf-8"))
+    assert len(rows) == 6
+    for observable, parameter, shown, error, unit in rows:
+        assert sensitivity.units(observable, parameter) == unit
+        value = float(sensitivity[observable][parameter])
+        assert abs(value - float(shown)) <= float(error) + 5e-8 * abs(value)
