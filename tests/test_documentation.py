@@ -19,7 +19,7 @@ from mdsens.study.formulas import read_formula
 from mdsens.study.study_file import study_text
 
 # On one worker, so that each page runs once and all share what is compiled.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pages")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("documentation")]
 
 ROOT = Path(__file__).parents[1]
 PAGES = {path.stem: path for path in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]}
