@@ -1,5 +1,6 @@
 """What all figures share: colours, units as they are printed, and a plain frame."""
 
+import io
 import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -83,6 +84,15 @@ def derivative_name(quantity: str, parameter: str) -> str:
     return f"d{quantity} / d {for_figure(parameter)}"
 
 
+class ShownFigure(Figure):
+    """A figure that a notebook shows, though it belongs to no window."""
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format="png")
+        return file.getvalue()
+
+
 def new_figure(size: tuple[float, float]) -> Figure:
     """An empty figure, which belongs to no window.
 
@@ -92,7 +102,7 @@ def new_figure(size: tuple[float, float]) -> Figure:
     Returns:
         The Figure.
     """
-    figure = Figure(figsize=size, layout="constrained", dpi=160)
+    figure = ShownFigure(figsize=size, layout="constrained", dpi=160)
     FigureCanvasAgg(figure)
     return figure
 
