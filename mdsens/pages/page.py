@@ -25,12 +25,13 @@ NUMBER = re.compile(r"[-+]?[\d.]+(e[-+]?\d+)?( ± .*)?")
 BEGIN = "document.documentElement.classList.add('scripted');"
 
 
-def page(title: str, parts: Iterable[str]) -> str:
+def page(title: str, parts: Iterable[str], framed: bool = False) -> str:
     """A page of HTML with the scripts of all its parts.
 
     Arguments:
         title: text; nothing in it is taken as markup.
         parts: HTML of its body, from the functions here.
+        framed: whether it stands in the frame of a notebook, which has its own margins.
 
     Returns:
         The HTML.
@@ -39,7 +40,8 @@ def page(title: str, parts: Iterable[str]) -> str:
     script = _scripts()
     policy = " ".join(f"'sha256-{_hash(text)}'" for text in (BEGIN, script))
     return (
-        "<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'>"
+        f"<!DOCTYPE html>\n<html lang='en'{' class=framed' if framed else ''}><head>"
+        "<meta charset='utf-8'>"
         "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; img-src data:; "
         f"style-src 'unsafe-inline'; script-src {policy}\">"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"

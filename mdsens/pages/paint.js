@@ -19,7 +19,7 @@ function paintDisc(context, at, color, fade) {
   context.arc(at.x, at.y, at.r, 0, 2 * Math.PI);
   context.fillStyle = blended(color, "#ffffff", fade);
   context.fill();
-  context.lineWidth = 0.8;
+  context.lineWidth = Math.min(0.8, 0.15 * at.r);
   context.strokeStyle = blended("#202020", "#ffffff", fade);
   context.stroke();
 }

@@ -10,7 +10,7 @@ class Camera {
     this.zoom = 1;
     this.pan = [0, 0];
     // Seen from a little above and beside -y: x points right, y away, z up.
-    if (this.flat) this.rotation = [1, 0, 0, 0, 1, 0, 0, 0, 1];
+    if (this.flat) this.along("z");
     else {
       this.along("y");
       this.turn(0.42, 0.24);
@@ -25,6 +25,10 @@ class Camera {
       z: [1, 0, 0, 0, 1, 0, 0, 0, 1],
     };
     this.rotation = views[axis];
+    this.zoom = 1;
+    this.pan = [0, 0];
+    // How large all is, which the next picture finds out.
+    this.extents = null;
   }
 
   // Turn about the screen's upright axis and its horizontal one, radians.

@@ -21,14 +21,14 @@ class View:
 
     title: str
     body: str
-    height: int = 600
+    height: int = 620
 
     def __repr__(self) -> str:
         return f"{self.title}: shown in a notebook; .save('view.html') writes a page"
 
     def _repr_html_(self) -> str:
         # A page of its own inside the notebook's: neither has a say in the other's styles.
-        inner = html.escape(self.to_html())
+        inner = html.escape(page(self.title, [self.body], framed=True))
         return (
             f"<iframe srcdoc=\"{inner}\" sandbox='allow-scripts' width='100%' "
             f"height='{self.height}' style='border: 0'></iframe>"

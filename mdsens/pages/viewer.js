@@ -13,7 +13,7 @@ class Viewer {
     this.sprites = new Map();
     this.state = {
       motion: this.firstMotion(data.parameter), amount: 0, size: this.flat ? 1 : 0.75, arrow: 1,
-      color: "", arrows: true, bonds: false, box: true, perspective: !this.flat, picked: -1,
+      color: "", arrows: true, bonds: false, box: true, perspective: !this.flat, picked: -1, least: 0,
     };
     this.state.color = (this.state.motion || {}).longest > 0 ? "motion" : "species";
     this.build(parent);
@@ -58,6 +58,8 @@ class Viewer {
       this.controls.append(this.amount);
       this.range("arrow length", 0.2, 3, 1, (value) => { this.state.arrow = value; });
       this.check("arrows");
+      this.range("hide what moves less", 0, 1, 0, (value) => { this.state.least = value; }).title =
+        "atoms that move less than this part of the most are not drawn";
     }
     if (!this.flat) this.range("atom size", 0.2, 1.6, 0.75, (value) => { this.state.size = value; });
     this.check("bonds", this.flat ? "contacts" : "bonds");
@@ -142,6 +144,8 @@ class Viewer {
     canvas.addEventListener("pointercancel", release);
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
     canvas.addEventListener("wheel", (event) => {
+      // Whoever scrolls past shall not be caught.
+      if (document.activeElement !== canvas && !event.ctrlKey) return;
       event.preventDefault();
       const box = canvas.getBoundingClientRect();
       const at = [event.clientX - box.left - canvas.clientWidth / 2,
@@ -200,14 +204,14 @@ class Viewer {
   }
 
   hint() {
-    const move = this.flat ? "Drag to move" : "Drag to turn, shift and drag to move";
+    const move = this.flat ? "Drag to move" : "Drag to turn, with shift to move";
     const { motion } = this.state;
     const still = motion && !(motion.longest > 0) ? ` No atom moves with ${motion.name}` +
       `${motion.cell ? ", but for the strain of the cell" : ""}.` : "";
     const strain = motion && motion.cell && motion.longest > 0
       ? " Arrows and colours leave out the strain of the cell; the slider has it." : "";
     return element("span", { class: "hint" },
-      `${move}, scroll to zoom, click an atom.${still}${strain}`);
+      `${move}; click, and scroll to zoom; click an atom to pick it.${still}${strain}`);
   }
 
   // What is known of an atom.
@@ -235,7 +239,7 @@ class Viewer {
     const [x, y] = [event.clientX - box.left, event.clientY - box.top];
     let found = -1;
     for (const [i, at] of this.seen.entries()) {
-      if (Math.hypot(at.x - x, at.y - y) > Math.max(at.r, 4)) continue;
+      if (Math.hypot(at.x - x, at.y - y) > Math.max(at.r, 4) || !this.isShown(i)) continue;
       if (found < 0 || at.z > this.seen[found].z) found = i;
     }
     this.set({ picked: found });
@@ -247,17 +251,35 @@ class Viewer {
     const [cx, cy, cz] = scene.centre;
     const legend = this.state.color === "motion" ? 70 : 0;
     const room = [width - legend - 20, height - 20];
-    const scale = camera.zoom * (this.flat
-      ? Math.min(room[0] / scene.sides[0], room[1] / scene.sides[1])
-      : Math.min(...room) / (0.78 * scene.size));
     const eye = 2.4 * scene.size;
     const perspective = this.state.perspective && !this.flat;
+    camera.extents = camera.extents || this.extents(perspective ? eye : Infinity);
+    const scale = camera.zoom * Math.min(...room.map((pixels, k) => pixels / camera.extents[k]));
     const origin = [10 + room[0] / 2 + camera.pan[0], height / 2 + camera.pan[1]];
     return (x, y, z) => {
       const [a, b, c] = camera.turned(x - cx, y - cy, z - cz);
       const s = perspective ? (scale * eye) / Math.max(eye - c, 0.05 * eye) : scale;
       return { x: origin[0] + s * a, y: origin[1] - s * b, z: c, s };
     };
+  }
+
+  // How wide and how high all is in the view that the camera has.
+  extents(eye) {
+    const { camera, scene } = this;
+    const found = [1e-9, 1e-9];
+    for (let corner = 0; corner < 8; corner += 1) {
+      const sides = scene.sides.map((side, k) => (((corner >> k) & 1) - 0.5) * side);
+      const [a, b, c] = camera.turned(...sides);
+      const near = eye === Infinity ? 1 : eye / (eye - c);
+      [a, b].forEach((x, k) => { found[k] = Math.max(found[k], 2 * near * Math.abs(x)); });
+    }
+    return found;
+  }
+
+  // Whether an atom is drawn.
+  isShown(i) {
+    const { motion, least } = this.state;
+    return !motion || !least || motion.lengths[i] >= least * motion.longest;
   }
 
   drawNow() {
@@ -306,6 +328,7 @@ class Viewer {
     for (const { z } of this.seen) [near, far] = [Math.max(near, z), Math.min(far, z)];
     const depth = Math.max(near - far, 1e-9);
     this.seen.forEach((at, i) => {
+      if (!this.isShown(i)) return;
       if (at.x + at.r < 0 || at.y + at.r < 0 || at.x - at.r > width || at.y - at.r > height) return;
       const fog = this.flat ? 0 : Math.round((FOG * (near - at.z)) / depth) / FOG;
       const color = this.colorOf(i);
@@ -344,6 +367,7 @@ class Viewer {
     const scale = this.seen[0].s;
     for (const [dx, dy] of this.scene.shifts(cell)) {
       this.seen.forEach((home, i) => {
+        if (!this.isShown(i)) return;
         const at = { x: home.x + scale * dx, y: home.y - scale * dy, r: home.r };
         const margin = 0.3 * at.r;
         if (at.x < left - margin || at.x > right + margin) return;
@@ -355,6 +379,7 @@ class Viewer {
 
   addBonds(items, context) {
     for (const [i, j] of this.scene.bonds()) {
+      if (!this.isShown(i) || !this.isShown(j)) continue;
       const [a, b] = [this.seen[i], this.seen[j]];
       const halfway = { x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 };
       const wide = this.flat ? 2 : Math.max(0.3 * Math.min(a.r, b.r), 1);
@@ -412,6 +437,7 @@ class Viewer {
     if (!scale) return;
     for (let i = 0; i < this.scene.count; i += 1) {
       if (motion.lengths[i] < 0.02 * motion.longest || motion.lengths[i] <= motion.error) continue;
+      if (!this.isShown(i)) continue;
       const [x, y, z] = [0, 1, 2].map((k) => at[3 * i + k] + scale * motion.vectors[3 * i + k]);
       const [from, to] = [this.seen[i], project(x, y, z)];
       // Towards the eye it leaves its atom at the front, away from it at the back.

@@ -14,6 +14,7 @@ from mdsens.plots.scenes import (
     Motion,
     motions_of,
     position_error,
+    require_few_atoms,
     scene,
     view,
 )
@@ -66,6 +67,7 @@ __all__ = [
     "plot",
     "position_error",
     "pretty_unit",
+    "require_few_atoms",
     "scalar_observables",
     "scene",
     "sensitivities",

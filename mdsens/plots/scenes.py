@@ -197,17 +197,26 @@ def view(
         if equilibrium is not None
         else instance(result, "result", System, "a System, an Equilibrium or a Sensitivity")
     )
-    if system.atom_count > MOST_ATOMS:
-        raise InputError(
-            f"the structure has {system.atom_count:,} atoms, and a page shows {MOST_ATOMS:,} at "
-            "most: write it with to_ase().write('structure.extxyz') for another viewer"
-        )
+    require_few_atoms(system.atom_count)
     made = scene(
         system.to_ase(), motions, unit_name("length", system.units), system.dimension,
         None if equilibrium is None else diameters_of(equilibrium), title or str(system),
         _position_error(equilibrium), parameter,
     )  # fmt: skip
     return View(title or str(system), structure_view("structure", made))
+
+
+def require_few_atoms(count: int) -> None:
+    """Raise InputError where a structure has more atoms than a page can turn.
+
+    Arguments:
+        count: how many it has.
+    """
+    if count > MOST_ATOMS:
+        raise InputError(
+            f"the structure has {count:,} atoms, and a page shows {MOST_ATOMS:,} at most: take a "
+            "viewer for large ones; to_ase() and relaxed.extxyz have what it reads"
+        )
 
 
 def _position_error(equilibrium: Equilibrium | None) -> float | None:
