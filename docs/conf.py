@@ -39,7 +39,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(?!mdsens\b).*"),
     # What annotations and bases name below the public face has no page.
-    ("py:.*", r"mdsens\.(\w+\.\w+|summary|archive)\.\w+"),
+    ("py:.*", r"mdsens\.(\w+\.\w+|summary|archive|pictured)\.\w+"),
     ("py:.*", r"mdsens\.potentials\.files\..*"),
 ]
 

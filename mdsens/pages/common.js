@@ -43,7 +43,9 @@ function errorText(error) {
 // A value, its error and its unit in one line.
 function told(value, error, unit) {
   const known = error === null || error === undefined ? "" : ` ± ${errorText(error)}`;
-  return `${withDigits(value, error)}${known}${unit ? ` ${unit}` : ""}`;
+  // Of a number whose error nobody has told, as many digits as one reads from a chart.
+  const shown = withDigits(value, error, known ? 7 : 5);
+  return `${shown}${known}${unit ? ` ${unit}` : ""}`;
 }
 
 // Numbers at which an axis has its marks.

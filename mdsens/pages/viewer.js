@@ -190,9 +190,9 @@ class Viewer {
     if (motion) {
       const change = amount * motion.range;
       const unit = motion.parameterUnit ? ` ${motion.parameterUnit}` : "";
-      const percent = motion.value
-        ? ` (${change >= 0 ? "+" : "−"}${plain(Math.abs(100 * change / motion.value) || 0, 2)} %)`
-        : "";
+      const share = motion.value ? (100 * change) / motion.value : 0;
+      const far = Math.abs(share) > 10 ? ", exaggerated" : "";
+      const percent = share ? ` (${share > 0 ? "+" : "−"}${plain(Math.abs(share), 2)} %${far})` : "";
       this.amount.textContent = change
         ? `${motion.name} = ${plain(motion.value, 5)} ${change > 0 ? "+" : "−"} `
           + `${plain(Math.abs(change), 2)}${unit}${percent}`

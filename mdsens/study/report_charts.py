@@ -6,6 +6,7 @@ import numpy as np
 
 from mdsens import plots
 from mdsens.markup import visible
+from mdsens.plots.phonons import GREEK
 
 #: Colours of what is computed, of what it is compared with, and of bands.
 MAIN, OTHER, BANDS = "#0072b2", "#d55e00", "#4a6fa5"
@@ -55,7 +56,7 @@ def energy_volume_chart(curve: dict[str, Any]) -> dict[str, Any]:
         "x": {"label": "volume per atom", "unit": units["volume"]},
         "y": {"label": "energy per atom", "unit": units["energy"]},
         "series": [
-            {**_series("energies", curve["volumes"], curve["energies"], MAIN), "line": True},
+            {**_series("energies", curve["volumes"], curve["energies"], MAIN), "line": False},
             {**found, "size": 6},
         ],
     }
@@ -80,11 +81,22 @@ def phonon_bands_chart(bands: dict[str, Any]) -> dict[str, Any]:
     return {
         "x": {
             "label": "wave vector, along the path", "unit": units["distance"], "tight": True,
-            "places": [[place, visible(label)] for place, label in bands["labels"]],
+            "places": _places(bands["labels"]),
         },
         "y": {"label": "frequency", "unit": units["frequency"]},
         "series": series,
     }  # fmt: skip
+
+
+def _places(labels: list[tuple[float, str]]) -> list[tuple[float, str]]:
+    """Distances of symmetric points and their names, of which those of one place are joined."""
+    found: dict[float, list[str]] = {}
+    for place, name in labels:
+        stem, beside, index = name.partition("_")
+        shown = visible(GREEK.get(stem.upper(), stem) + beside + index)
+        names = found.setdefault(round(place, 9), [])
+        names += [shown] if shown not in names else []
+    return [(place, "|".join(names)) for place, names in found.items()]
 
 
 def _series(
