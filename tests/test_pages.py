@@ -86,6 +86,23 @@ def test_derivatives_below_their_error_are_zero_and_carry_their_units():
     assert told["parameterUnit"] == "Å"
 
 
+def test_of_more_parameters_than_a_page_has_room_for_those_that_move_atoms_most_are_kept(
+    monkeypatch,
+):
+    monkeypatch.setattr("mdsens.plots.scenes.MOST_VECTORS", 6)
+    sizes = {"a": 0.1, "b": 0.3, "c": 0.2, "d": 0.01, "e": 0.4}
+    motions = [
+        plots.Motion(name, 1.0, "1", "Ang", np.full((2, 3), size), np.zeros((2, 3)), None, 1e-9)
+        for name, size in sizes.items()
+    ]
+    atoms = ase.Atoms("Ar2", np.eye(3)[:2])
+    told = plots.scene(atoms, motions)
+    assert [one["name"] for one in told["motions"]] == ["b", "c", "e"]
+    assert told["left"] == 2
+    named = plots.scene(atoms, motions, parameter="d")
+    assert [one["name"] for one in named["motions"]] == ["b", "d", "e"]
+
+
 def test_positions_are_no_farther_off_than_springs_allow():
     """Against the solution of H x = F in a random symmetric positive definite matrix."""
     random = np.random.default_rng(1)

@@ -18,7 +18,16 @@ from mdsens.digits import UNKNOWN
 from mdsens.markup import for_html
 
 #: Files of scripts, in the order in which they need each other.
-SCRIPTS = ("common.js", "scene.js", "paint.js", "viewer.js", "chart.js", "table.js", "sweep.js")
+SCRIPTS = (
+    "common.js",
+    "scene.js",
+    "paint.js",
+    "picture.js",
+    "viewer.js",
+    "chart.js",
+    "table.js",
+    "sweep.js",
+)
 #: What stands at the right of its cell.
 NUMBER = re.compile(r"[-+]?[\d.]+(e[-+]?\d+)?( ± .*)?")
 #: Says that scripts run, before anything is drawn: what stands for them is for print then.

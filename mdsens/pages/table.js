@@ -16,28 +16,42 @@ function compared(a, b) {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
-// Whether a row fits: every word is in it, and comparisons such as "sigma > 3.4" hold.
+// A comparison such as "distance(0,1) > 3.4": its column, operator and value; null: mere words.
+function comparisonOf(part, names) {
+  const known = names.map((name) => name.toLowerCase());
+  let found = null;
+  for (const sign of part.matchAll(/<=|>=|!=|<|>|=/g)) {
+    const wanted = part.slice(0, sign.index).trim().toLowerCase();
+    const value = part.slice(sign.index + sign[0].length).trim();
+    if (!wanted || !value) continue;
+    const exact = known.indexOf(wanted);
+    // Names may hold such signs themselves.
+    if (exact >= 0) return { column: exact, operator: sign[0], value };
+    const column = known.findIndex((name) => name.startsWith(wanted));
+    if (column >= 0 && !found) found = { column, operator: sign[0], value };
+  }
+  return found;
+}
+
+// Whether a row fits: every word is in it, and comparisons hold.
 function filterOf(text, names) {
-  const parts = text.split(/,|\sand\s/).map((part) => part.trim()).filter(Boolean);
+  const parts = text.split(/;|,\s|\sand\s/).map((part) => part.trim()).filter(Boolean);
   const tests = parts.map((part) => {
-    const found = /^(.+?)\s*(<=|>=|!=|<|>|=)\s*(.+)$/.exec(part);
-    const wanted = found ? found[1].toLowerCase() : "";
-    let column = found ? names.findIndex((name) => name.toLowerCase() === wanted) : -1;
-    if (found && column < 0) column = names.findIndex((name) => name.toLowerCase().startsWith(wanted));
-    if (column < 0) {
+    const comparison = comparisonOf(part, names);
+    if (!comparison) {
       const words = part.toLowerCase().split(/\s+/);
       return (cells) => {
         const row = cells.map(String).join(" ").toLowerCase();
         return words.every((word) => row.includes(word));
       };
     }
-    const value = cellValue(found[3]);
+    const value = cellValue(comparison.value);
     const holds = {
       "<": (one) => one < value, ">": (one) => one > value, "<=": (one) => one <= value,
       ">=": (one) => one >= value, "=": (one) => one === value, "!=": (one) => one !== value,
-    }[found[2]];
+    }[comparison.operator];
     return (cells) => {
-      const one = cellValue(String(cells[column]));
+      const one = cellValue(String(cells[comparison.column]));
       return typeof one === typeof value && holds(one);
     };
   });

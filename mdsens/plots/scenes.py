@@ -33,6 +33,8 @@ from mdsens.values import choice, instance
 
 #: Structures of more atoms turn too slowly in a page.
 MOST_ATOMS = 20_000
+#: Vectors of all parameters together that a page has room for: 5 MB of them.
+MOST_VECTORS = 150_000
 #: Colours of lengths of motions, from none, which is pale, to the longest.
 PALETTE = [to_hex(color) for color in colormaps["magma_r"](np.linspace(0.04, 0.8, 16))]
 #: Bonds are drawn between atoms no farther apart than this times the sum of their radii.
@@ -138,6 +140,7 @@ def scene(
         fixed |= set(np.atleast_1d(getattr(constraint, "index", [])).astype(int).tolist())
     shown, cell = shown_positions(atoms), np.array(atoms.cell[:])
     images = np.rint((shown - atoms.positions) @ np.linalg.pinv(cell)).astype(int)
+    kept = _moving_most(motions, len(atoms), parameter)
     number = {name: place for place, name in enumerate(species)}
     return {
         "title": visible(title),
@@ -159,8 +162,27 @@ def scene(
         "offsets": _offsets(shown, cell, np.array(atoms.pbc), dimension),
         "palette": PALETTE,
         "parameter": None if parameter is None else visible(parameter),
-        "motions": [_said_of(motion, length_unit) for motion in motions],
+        "motions": [_said_of(motion, length_unit) for motion in kept],
+        "left": len(motions) - len(kept),
     }
+
+
+def _moving_most(motions: Sequence[Motion], atoms: int, parameter: str | None) -> Sequence[Motion]:
+    """The motions that a page has room for: those of the largest displacements per relative change.
+
+    What is asked for by name is among them; they stay in their order.
+    """
+    room = max(MOST_VECTORS // atoms, 1)
+    if len(motions) <= room:
+        return motions
+
+    def size(motion: Motion) -> float:
+        if motion.parameter == parameter:
+            return np.inf
+        return float(np.abs(motion.vectors).max(initial=0.0)) * (abs(motion.value) or 1.0)
+
+    chosen = sorted(range(len(motions)), key=lambda place: -size(motions[place]))[:room]
+    return [motions[place] for place in sorted(chosen)]
 
 
 def view(

@@ -151,7 +151,7 @@ def test_runs_of_a_sweep_are_linked(chromium, tmp_path):
     columns = [
         {"name": "run", "unit": "", "kind": "number", "values": list(range(count)), "exact": True},
         {"name": "sigma", "unit": "Å", "kind": "number", "values": x.tolist(), "exact": True},
-        {"name": "energy", "unit": "eV", "kind": "number", "values": (x**2).tolist(),
+        {"name": "distance(0,1)", "unit": "Å", "kind": "number", "values": (x**2).tolist(),
          "errors": [1e-3] * count},
         {"name": MARKUP, "unit": "", "kind": "text", "values": [MARKUP] * count},
     ]  # fmt: skip
@@ -179,17 +179,18 @@ def test_runs_of_a_sweep_are_linked(chromium, tmp_path):
     assert near[0] == near[1]
     told = chromium.run("[...document.querySelectorAll('.tip')].find((one) => !one.hidden)"
                         ".textContent")  # fmt: skip
-    assert f"energy: {round(x[near[0]] ** 2, 3):g} ± 1.0e-03 eV" in told
+    assert f"distance(0,1): {round(x[near[0]] ** 2, 3):g} ± 1.0e-03 Å" in told
     # Sorted and filtered, the table has what NumPy says.
     chromium.run("document.querySelectorAll('table.runs th button')[1].click()")
     first = chromium.run("document.querySelector('table.runs tbody tr').dataset.run")
     assert int(first) == np.argmin(x)
     chromium.drawn(
         "(() => { const box = document.querySelector('.filter input'); "
-        "box.value = 'sigma > 1.5'; box.dispatchEvent(new Event('input')); })()"
+        "box.value = 'distance(0,1) > 2.25, sigma < 1.8'; "
+        "box.dispatchEvent(new Event('input')); })()"
     )
     assert chromium.run("document.querySelector('.filter .count').textContent") == (
-        f"{np.sum(x > 1.5)} of {count} runs"
+        f"{np.sum((x > 1.5) & (x < 1.8))} of {count} runs"
     )
 
 
