@@ -29,7 +29,10 @@ class Axis {
   }
 
   get marks() {
-    if (this.names) return this.names.map((name, k) => [k, name]);
+    if (this.names) {
+      const step = Math.ceil(this.names.length / 12);
+      return this.names.map((name, k) => [k, name]).filter(([k]) => k % step === 0);
+    }
     if (this.places) return this.places;
     if (this.log) {
       const step = Math.max(1, Math.ceil((this.high - this.low) / 7));
@@ -183,8 +186,18 @@ class Chart {
     const size = series.size || (places.length > 2000 ? 2 : 3.5);
     for (const k of series.order || places.keys()) {
       if (!shown(k)) continue;
+      if (series.error) this.drawError(context, series, k, places[k][0], size, colors);
       this.dot(context, ...places[k], size, colors ? colors[k] : series.color, places.length < 2000);
     }
+  }
+
+  // From what a number may be at least to what at most, where that is seen beside its dot.
+  drawError(context, series, k, x, size, colors) {
+    const ends = [-1, 1].map((sign) => this.y.at(series.y[k] + sign * series.error[k]));
+    if (!(Math.abs(ends[1] - ends[0]) > 2 * size) || !ends.every(Number.isFinite)) return;
+    context.strokeStyle = colors ? colors[k] : series.color;
+    context.lineWidth = 1.2;
+    line(context, [x, ends[0], x, ends[1]]);
   }
 
   drawLevel(context, given, width) {

@@ -88,10 +88,18 @@ function mixed(palette, place) {
   return blended(palette[low], palette[low + 1], at - low);
 }
 
+// Colours that were mixed before: each atom asks for one in each picture.
+const blends = new Map();
+
 function blended(from, to, share) {
+  const key = `${from}${to}${share}`;
+  const found = blends.get(key);
+  if (found) return found;
   const part = (color, k) => parseInt(color.slice(1 + 2 * k, 3 + 2 * k), 16);
   const one = (k) => Math.round(part(from, k) * (1 - share) + part(to, k) * share);
-  return `#${[0, 1, 2].map((k) => one(k).toString(16).padStart(2, "0")).join("")}`;
+  const made = `#${[0, 1, 2].map((k) => one(k).toString(16).padStart(2, "0")).join("")}`;
+  if (blends.size < 10000) blends.set(key, made);
+  return made;
 }
 
 function dataOf(id) {

@@ -31,8 +31,7 @@ class Sweep {
   }
 
   choice(text, value, change, none = false) {
-    const options = this.columns.map((_, k) => [k, this.titled(k)])
-      .filter(([k]) => !this.columns[k].long);
+    const options = this.columns.map((_, k) => [k, this.titled(k)]);
     if (none) options.unshift([-1, "nothing"]);
     const made = element("select", {}, ...options.map(([k, name]) =>
       element("option", { value: k, textContent: name, selected: k === value })));
@@ -79,6 +78,7 @@ class Sweep {
     const dimmed = (k) => (this.fits[k] ? 1 : 0);
     const series = {
       name: "", x: this.placed(x), y: this.placed(y), points: true, color: "#0072b2", colors,
+      error: this.columns[y].errors,
       order: [...Array(this.count).keys()].sort((a, b) => dimmed(a) - dimmed(b)),
       tell: (run) => this.toldOf(run, [x, y, by]),
     };

@@ -74,7 +74,7 @@ function sortable(heads, sort) {
 }
 
 function filterBox(change) {
-  const input = element("input", { type: "search", placeholder: "filter: words, or e.g. error < 1e-6" });
+  const input = element("input", { type: "search", placeholder: "filter: words, or column < number" });
   const count = element("span", { class: "count" });
   input.addEventListener("input", () => change(input.value));
   return { box: element("div", { class: "filter live" }, input, count), count };
