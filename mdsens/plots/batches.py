@@ -11,6 +11,8 @@ from mdsens.plots.style import (
     BAR_COLOR,
     OTHER_COLOR,
     derivative_name,
+    level_within_errors,
+    name_above,
     new_figure,
     plain_frame,
     with_unit,
@@ -35,12 +37,12 @@ def batch_figure(batch: BatchEquilibrium) -> Figure:
     counts = np.array([system.atom_count for system in batch.systems])
     units = batch.systems[0].units if len(batch) else "ase"
     _draw(energies, batch.energies / np.maximum(counts, 1), batch.converged)
-    energies.set_ylabel(with_unit("energy per atom", unit_name("energy", units)))
+    name_above(energies, with_unit("energy per atom", unit_name("energy", units)))
     _draw(forces, batch.largest_force, batch.converged)
     order = np.arange(len(batch))
     forces.plot(order, batch.fmax, color="black", linestyle="--", linewidth=0.8, label="asked for")
     forces.set_yscale("log", nonpositive="mask")
-    forces.set_ylabel(with_unit("largest force", unit_name("energy/length", units)))
+    name_above(forces, with_unit("largest force", unit_name("energy/length", units)))
     forces.set_xlabel("structure")
     forces.legend(frameon=False, fontsize=8)
     return figure
@@ -63,12 +65,11 @@ def batch_sensitivity_figure(batch: BatchSensitivity) -> Figure:
     for row, name in zip(panels, names, strict=False):
         unit, stable = batch.observables[name].units_of(system), batch.stable
         _draw(row[0], batch.observed[name], stable, batch.value_errors[name])
-        row[0].set_title(with_unit(for_figure(name), unit), fontsize=9, loc="left")
+        name_above(row[0], with_unit(for_figure(name), unit))
         for axes, parameter in zip(row[1:], parameters, strict=True):
             _draw(axes, batch[name][parameter], stable, batch.errors[name][parameter])
             text = derivative_name(f" {for_figure(name)}", parameter)
-            text = with_unit(text, batch.units(name, parameter))
-            axes.set_title(text, fontsize=9, loc="left")
+            name_above(axes, with_unit(text, batch.units(name, parameter)))
     for axes in panels[-1]:
         axes.set_xlabel("structure")
     return figure
@@ -77,13 +78,17 @@ def batch_sensitivity_figure(batch: BatchSensitivity) -> Figure:
 def _draw(
     axes: Axes, values: np.ndarray, good: np.ndarray, errors: np.ndarray | None = None
 ) -> None:
-    """Dots over the index, those that are not good in another colour."""
+    """Dots over the index, those that are not good in another colour; zeros within errors are 0."""
     order = np.arange(len(values))
     known = None if errors is None else np.nan_to_num(errors)
+    if known is not None:
+        values = np.where(np.abs(values) <= known, 0.0, values)
     for these, color in ((good, BAR_COLOR), (~good, OTHER_COLOR)):
         if these.any():
             beside = None if known is None else known[these]
             axes.errorbar(order[these], values[these], beside, fmt="o", color=color, markersize=3.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.ticklabel_format(axis="y", useOffset=False)
+    if known is not None:
+        level_within_errors(axes, values, known)
     plain_frame(axes)
