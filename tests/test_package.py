@@ -15,7 +15,7 @@ import mdsens.errors
 SOURCE = Path(mdsens.__file__).parent
 #: The floors of the house, from the ground up: a room knows those below it.
 FLOORS = (
-    ("linalg", "implicit"),
+    ("linalg", "implicit", "pages"),
     ("layers", "particles"),
     ("potentials",),
     ("mechanics",),

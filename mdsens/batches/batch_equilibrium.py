@@ -14,6 +14,7 @@ from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.rattlers import find_rattlers
 from mdsens.mechanics.relaxing_cell import CellMode, RelaxingCell
 from mdsens.particles.system import System
+from mdsens.pictured import PicturedBatch
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation.equilibrium import Equilibrium
 from mdsens.summary import Summarised, Summary
@@ -22,7 +23,7 @@ from mdsens.values import listing
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class BatchEquilibrium(Summarised, Archived, Sequence[Equilibrium]):
+class BatchEquilibrium(Summarised, Archived, PicturedBatch, Sequence[Equilibrium]):
     """Relaxed structures by their index, and what they are in arrays over all S of them.
 
     ``batch[3]`` is an ordinary Equilibrium; ``batch[2:5]``, ``batch[[0, 7]]`` and

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from mdsens.batches.batch_equilibrium import BatchEquilibrium
 from mdsens.observables.observable import Observable
 from mdsens.particles import System
+from mdsens.pictured import PicturedBatch
 from mdsens.potentials import Potential
 from mdsens.relaxation.certificate import Certificate
 from mdsens.sensitivities.results import DerivativesByName, Found, Sensitivity, Tangents
@@ -19,7 +20,7 @@ from mdsens.summary import Summarised, Summary
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class BatchSensitivity(Summarised, DerivativesByName[np.ndarray]):
+class BatchSensitivity(Summarised, PicturedBatch, DerivativesByName[np.ndarray]):
     """Derivatives by name, with a first axis over the S systems.
 
     ``sens["pressure"]["sigma"]`` has shape (S,); ``sens.at(3)`` is the ordinary Sensitivity of the

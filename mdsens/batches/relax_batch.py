@@ -25,6 +25,7 @@ from mdsens.minimisers.steps import Outcome, failure, within_skin
 from mdsens.particles.constraints import require_unconstrained
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
+from mdsens.progress import new_bar
 from mdsens.relaxation.arguments import METHODS, Options, check_structure, checked_options
 from mdsens.resources import EIGENVECTOR_LIMIT
 from mdsens.values import integer, is_traced, items, real_array, shown
@@ -398,7 +399,7 @@ def _check(systems: list[System], potentials: list[Potential], given: Options) -
 
 
 def _progress_bar(total: int) -> Progress:
-    bar = Progress(
+    bar = new_bar(
         TextColumn("relaxed"), BarColumn(), MofNCompleteColumn(),
         TextColumn("{task.fields[steps]} steps"), TimeElapsedColumn(),
     )  # fmt: skip

@@ -13,11 +13,12 @@ import pandas as pd
 import scipy.optimize
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Float, PyTree, Scalar
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
 from mdsens.errors import InputError
 from mdsens.layers.checks import float_array, members
 from mdsens.layers.solution import OptStep
+from mdsens.progress import new_bar
 from mdsens.values import boolean, integer, real
 
 __all__ = ["BilevelResult", "minimise"]
@@ -127,7 +128,7 @@ def minimise(
     if jit:
         evaluate = eqx.filter_jit(evaluate)
     run = _Run(evaluate, unravel, init_params, warm_start, lower, upper, tol, maxiter, callback)
-    bar = Progress(
+    bar = new_bar(
         TextColumn("outer loop"),
         BarColumn(),
         TextColumn("step {task.completed}, loss {task.fields[loss]}"),

@@ -22,6 +22,7 @@ from mdsens.particles.constraints import (
 from mdsens.particles.lattice import completed_cell
 from mdsens.particles.precision import require_double_precision
 from mdsens.particles.species_names import keep_species_names, species_names
+from mdsens.pictured import Pictured
 from mdsens.summary import Summarised, Summary
 from mdsens.units import check_unit_system, in_dimensions, unit_name
 from mdsens.values import (
@@ -49,7 +50,7 @@ def _real(value: Any, name: str, shape: Shape | None = None) -> Array:
     return on_device(checked)
 
 
-class System(Summarised, eqx.Module):
+class System(Summarised, Pictured, eqx.Module):
     """Particles in two or three dimensions, in a cell with any mix of periodic boundaries.
 
     Arguments:

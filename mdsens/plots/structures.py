@@ -126,7 +126,7 @@ def non_affine(
 def structure_figure(
     atoms: ase.Atoms,
     vectors: np.ndarray,
-    parameter: str,
+    parameter: str | None,
     unit: str,
     length_unit: str = "Ang",
     dimension: int = 3,
@@ -141,7 +141,7 @@ def structure_figure(
     Arguments:
         atoms: the relaxed structure.
         vectors: shape (N, 3), d positions / d parameter, in ``unit``.
-        parameter: name of the parameter.
+        parameter: name of the parameter; None: no arrows, and no title.
         unit: unit of the vectors, e.g. ``"Ang/eV"``.
         length_unit: unit of the positions.
         dimension: 2 or 3.
@@ -203,8 +203,8 @@ def structure_figures(
             for artist in [*axes.collections, *axes.artists]:
                 if isinstance(artist, (Quiver, QuiverKey)):
                     artist.remove()
-            plane, arrows = _in_plane(view, _shown_positions(atoms), vectors)
-            unit = _shown_unit(units[parameter], length_unit)
+            plane, arrows = _in_plane(view, shown_positions(atoms), vectors)
+            unit = shown_unit(units[parameter], length_unit)
             _draw_arrows(axes, plane, arrows, unit, _title(parameter, without_strain), dimension)
         else:
             known[view] = structure_figure(
@@ -218,7 +218,7 @@ def draw_structure(
     axes: Axes,
     atoms: ase.Atoms,
     vectors: np.ndarray,
-    parameter: str,
+    parameter: str | None,
     unit: str,
     length_unit: str = "Ang",
     dimension: int = 3,
@@ -231,7 +231,7 @@ def draw_structure(
         axes: where to draw.
         atoms: the relaxed structure.
         vectors: shape (N, 3), d positions / d parameter, in ``unit``.
-        parameter: name of the parameter.
+        parameter: name of the parameter; None: no arrows, and no title.
         unit: unit of the vectors, e.g. ``"Ang/eV"``.
         length_unit: unit of the positions.
         dimension: 2 or 3.
@@ -245,10 +245,10 @@ def draw_structure(
     across, up = _axes_across(view)
     # Seen from -y, x points right and z up; seen from x or z, the other two do so likewise.
     toward = -1.0 if view == 1 else 1.0
-    positions = _shown_positions(atoms)
+    positions = shown_positions(atoms)
     names = np.array(species_names(atoms))
     species = list(dict.fromkeys(names))
-    radii = np.array([_radius(name, diameters or {}) for name in names])
+    radii = np.array([radius_of(name, diameters or {}) for name in names])
     fixed = np.zeros(len(atoms), bool)
     for constraint in atoms.constraints:
         fixed[constraint.index] = True
@@ -257,8 +257,9 @@ def draw_structure(
     _draw_particles(axes, atoms, plane, positions[:, view] * toward, radii, names, species, fixed,
                     (across, up), dimension)  # fmt: skip
     _draw_box(axes, atoms, (across, up))
-    title = _title(parameter, without_strain)
-    _draw_arrows(axes, plane, arrows, _shown_unit(unit, length_unit), title, dimension)
+    if parameter is not None:
+        title = _title(parameter, without_strain)
+        _draw_arrows(axes, plane, arrows, shown_unit(unit, length_unit), title, dimension)
     axes.set_aspect("equal")
     labels = f" ({pretty_unit(length_unit)})"
     axes.set_xlabel("xyz"[across] + labels)
@@ -314,8 +315,16 @@ def _title(parameter: str, without_strain: bool) -> str:
     return f"d x / d {for_figure(parameter)}" + ", non-affine part" * without_strain
 
 
-def _shown_unit(unit: str, length_unit: str) -> str:
-    """The unit of arrows: a pure number is a length per length here, and reads better as one."""
+def shown_unit(unit: str, length_unit: str) -> str:
+    """The unit of arrows: a pure number is a length per length here, and reads better as one.
+
+    Arguments:
+        unit: of d positions / d parameter.
+        length_unit: of the positions.
+
+    Returns:
+        E.g. ``"Å/Å"``.
+    """
     return f"{pretty_unit(length_unit)}/{pretty_unit(length_unit)}" if unit == "1" else unit
 
 
@@ -323,7 +332,16 @@ def _color(index: int) -> str:
     return SPECIES_COLORS[index % len(SPECIES_COLORS)]
 
 
-def _radius(name: str, diameters: Mapping[str, float]) -> float:
+def radius_of(name: str, diameters: Mapping[str, float]) -> float:
+    """The radius at which a species is drawn.
+
+    Arguments:
+        name: of the species.
+        diameters: those that are known, by species, length.
+
+    Returns:
+        Half of that, or its covalent radius, or 0.5 for what is no element.
+    """
     if name in diameters:
         return diameters[name] / 2.0
     number = ase.data.atomic_numbers.get(name, 0)
@@ -339,8 +357,15 @@ def _view_axis(vectors: np.ndarray, atoms: ase.Atoms) -> int:
     return int(np.argmin(shares + preference))
 
 
-def _shown_positions(atoms: ase.Atoms) -> np.ndarray:
-    """Positions with every particle inside the box where it is periodic."""
+def shown_positions(atoms: ase.Atoms) -> np.ndarray:
+    """Positions with every particle inside the box where it is periodic.
+
+    Arguments:
+        atoms: N atoms.
+
+    Returns:
+        Shape (N, 3), length.
+    """
     if not any(atoms.pbc):
         return atoms.positions
     # A little beyond the lower faces is left there: crystals like to begin at zero.

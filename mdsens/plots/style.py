@@ -1,6 +1,8 @@
 """What all figures share: colours, units as they are printed, and a plain frame."""
 
+import io
 import re
+import textwrap
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +17,8 @@ from numpy.typing import ArrayLike
 
 from mdsens.markup import for_figure
 
+#: Letters in a line of a panel's title.
+WIDEST_TITLE = 40
 #: Colour of bars and curves.
 BAR_COLOR = "#0072B2"
 #: Colour of curves of another quantity, with an axis of its own.
@@ -83,6 +87,15 @@ def derivative_name(quantity: str, parameter: str) -> str:
     return f"d{quantity} / d {for_figure(parameter)}"
 
 
+class ShownFigure(Figure):
+    """A figure that a notebook shows, though it belongs to no window."""
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format="png")
+        return file.getvalue()
+
+
 def new_figure(size: tuple[float, float]) -> Figure:
     """An empty figure, which belongs to no window.
 
@@ -92,7 +105,7 @@ def new_figure(size: tuple[float, float]) -> Figure:
     Returns:
         The Figure.
     """
-    figure = Figure(figsize=size, layout="constrained", dpi=160)
+    figure = ShownFigure(figsize=size, layout="constrained", dpi=160)
     FigureCanvasAgg(figure)
     return figure
 
@@ -123,6 +136,31 @@ def write_figures(figures: Iterable[tuple[Path, Figure]]) -> list[Path]:
     for _, packing in written:
         packing.result()
     return [path for path, _ in written]
+
+
+def name_above(axes: Axes, text: str) -> None:
+    """Say what a panel shows; names of observables are long, and stand above it.
+
+    Arguments:
+        axes: the panel.
+        text: what it shows.
+    """
+    axes.set_title(textwrap.fill(text, WIDEST_TITLE), fontsize=9, loc="left")
+
+
+def level_within_errors(axes: Axes, values: ArrayLike, errors: ArrayLike) -> None:
+    """Draw numbers that differ by their errors alone at one height: they are the same.
+
+    Arguments:
+        axes: the panel they are drawn in.
+        values: the numbers; NaN where there is none.
+        errors: their absolute errors; NaN where they are not known.
+    """
+    low, high = np.nanmin(values, initial=np.inf), np.nanmax(values, initial=-np.inf)
+    if high - low <= 2.0 * np.nanmax(errors, initial=0.0):
+        middle, half = 0.5 * (low + high), 0.05 * max(abs(low), abs(high)) or 1.0
+        if np.isfinite(middle):
+            axes.set_ylim(middle - half, middle + half)
 
 
 def plain_frame(axes: Axes) -> None:

@@ -1,6 +1,5 @@
 """Sweeps: observables and their derivatives over a swept key."""
 
-import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +13,8 @@ from mdsens.markup import for_figure
 from mdsens.plots.style import (
     BAR_COLOR,
     derivative_name,
+    level_within_errors,
+    name_above,
     new_figure,
     plain_frame,
     with_unit,
@@ -28,8 +29,6 @@ MOST_OBSERVABLES, MOST_PARAMETERS = 6, 3
 MOST_DOTS, MOST_NAMED = 60, 8
 #: Values that are texts stand side by side up to so many; more are numbered.
 MOST_TEXTS = 12
-#: Letters in a line of a panel's title.
-WIDEST_TITLE = 40
 #: Colours of lines; the palest of the map would not be seen on white.
 COLORS = ListedColormap(colormaps["viridis"](np.linspace(0.0, 0.88, 256)))
 
@@ -80,22 +79,17 @@ def sweep_figure(found: "xarray.Dataset", keys: list[str], key: str) -> Figure |
     for row, name in zip(panels, names, strict=True):
         of = found[name]
         lines.draw(row[0], of, found[f"error_{name}"])
-        _name(row[0], with_unit(for_figure(name), of.attrs["units"]))
+        name_above(row[0], with_unit(for_figure(name), of.attrs["units"]))
         for axes, parameter in zip(row[1:], parameters, strict=True):
             slopes = found[f"d_{name}"].sel(parameter=parameter)
             errors = found[f"error_d_{name}"].sel(parameter=parameter)
             lines.draw(axes, slopes, errors)
             text = derivative_name(f" {for_figure(name)}", parameter)
-            _name(axes, with_unit(text, slopes.attrs[f"units_{parameter}"]))
+            name_above(axes, with_unit(text, slopes.attrs[f"units_{parameter}"]))
     for axes in panels[-1]:
         axes.set_xlabel(with_unit(for_figure(key), found[key].attrs.get("units", "")))
     lines.explain(figure, panels)
     return figure
-
-
-def _name(axes: Axes, text: str) -> None:
-    """Say what a panel shows; names of observables are long, and stand above it."""
-    axes.set_title(textwrap.fill(text, WIDEST_TITLE), fontsize=9, loc="left")
 
 
 class _Lines:
@@ -146,12 +140,7 @@ class _Lines:
             axes.tick_params(axis="x", labelrotation=45, labelsize=8)
         axes.ticklabel_format(axis="y", useOffset=False)
         axes.margins(y=0.12)
-        low, high = np.nanmin(numbers, initial=np.inf), np.nanmax(numbers, initial=-np.inf)
-        if high - low <= 2.0 * np.nanmax(errors, initial=0.0):
-            # Numbers that differ by their errors alone are the same.
-            middle, half = 0.5 * (low + high), 0.05 * max(abs(low), abs(high)) or 1.0
-            if np.isfinite(middle):
-                axes.set_ylim(middle - half, middle + half)
+        level_within_errors(axes, numbers.values, errors.values)
         plain_frame(axes)
 
     def explain(self, figure: Figure, panels: Any) -> None:

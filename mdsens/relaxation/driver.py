@@ -21,6 +21,7 @@ from mdsens.minimisers.steps import SEGMENT_STEPS, Bounds, Outcome, failure, wit
 from mdsens.particles.edges import EdgeList, no_edges
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
+from mdsens.progress import new_bar
 
 #: What a callback is told after each segment: steps, enthalpy, largest force, positions (N, D).
 Callback = Callable[[int, float, float, np.ndarray], None]
@@ -212,7 +213,7 @@ class Descent:
 
 def progress_bar() -> Progress:
     """What shows the course of a relaxation in a terminal."""
-    bar = Progress(
+    bar = new_bar(
         TextColumn("relaxing: step {task.completed:>6.0f}"),
         TextColumn("energy {task.fields[energy]:.10g}"),
         TextColumn("largest force {task.fields[force]:.3e}"),

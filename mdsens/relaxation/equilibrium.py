@@ -32,6 +32,7 @@ from mdsens.mechanics.relaxing_cell import name_of_mode
 from mdsens.mechanics.springs import FEW
 from mdsens.particles.edges import EdgeList
 from mdsens.particles.system import System
+from mdsens.pictured import PicturedWithMotion
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation.certificate import Certificate, certify, stress_text
 from mdsens.relaxation.driver import History
@@ -41,7 +42,7 @@ from mdsens.units import in_dimensions, unit_name
 from mdsens.values import is_traced
 
 
-class Equilibrium(Summarised, Archived, eqx.Module):
+class Equilibrium(Summarised, Archived, PicturedWithMotion, eqx.Module):
     """A relaxed structure: positions, cell, energy, forces, stress, and how good they are.
 
     Everything is a differentiable function of what the relaxation was given.

@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
-from rich.progress import track
 
 from mdsens.arrays import on_device
 from mdsens.implicit import jacobian_error_estimate, jvp_solution, vjp_solution
@@ -17,6 +16,7 @@ from mdsens.linalg.sparse_solver import column_groups
 from mdsens.mechanics.assembled_solver import response_solver
 from mdsens.mechanics.enthalpy import Landscape, hessian_products
 from mdsens.mechanics.hessian_solver import HessianSolver
+from mdsens.progress import tracked
 from mdsens.sensitivities.results import Found
 from mdsens.sensitivities.variables import Variables, condition_at
 
@@ -84,7 +84,7 @@ class LinearResponse:
         absolute: list[float] = []
         groups = [names[group] for group in column_groups(len(names), self.q.size)]
         description = "solving for derivatives"
-        for group in track(groups, description, transient=True, disable=not self.progress):
+        for group in tracked(groups, description, disable=not self.progress):
             directions = jax.tree.map(
                 lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]),
                 *[variables.direction(name) for name in group],

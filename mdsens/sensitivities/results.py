@@ -18,6 +18,7 @@ from mdsens.files import csv_text, path_of, replacing
 from mdsens.mechanics.stress import COMPONENTS
 from mdsens.observables.observable import Observable
 from mdsens.particles import System
+from mdsens.pictured import PicturedWithMotion
 from mdsens.potentials import Potential
 from mdsens.relaxation import Certificate, Equilibrium
 from mdsens.sensitivities.variables import Variables
@@ -289,7 +290,7 @@ class DerivativesByName(Archived, Mapping[str, Mapping[str, Derivative]]):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Sensitivity(Summarised, DerivativesByName[Float[Array, "..."]]):
+class Sensitivity(Summarised, PicturedWithMotion, DerivativesByName[Float[Array, "..."]]):
     """Derivatives by name: ``sens["volume"]["sigma"]`` is d volume / d sigma.
 
     Attributes:

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from rich.progress import track
 
 from mdsens.arrays import on_device
 from mdsens.compilation import compiled
@@ -19,6 +18,7 @@ from mdsens.linalg.sparse_solver import column_groups
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.observables.observable import Observable
 from mdsens.particles.precision import require_double_precision
+from mdsens.progress import tracked
 from mdsens.relaxation import Certificate, Equilibrium
 from mdsens.sensitivities.arguments import asked_observables, asked_parameters
 from mdsens.sensitivities.linear_response import LinearResponse
@@ -363,7 +363,7 @@ def _pull_back(
 
     groups = [entries[group] for group in column_groups(len(entries), equilibrium.q.size)]
     description = "solving for derivatives"
-    for group in track(groups, description, transient=True, disable=not progress):
+    for group in tracked(groups, description, disable=not progress):
         by_q, explicit = gradients(bare, held[0], group)
         through_q, of_group, solutions = response.cotangents(by_q)
         residuals += of_group

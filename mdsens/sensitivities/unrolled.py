@@ -22,6 +22,7 @@ from mdsens.particles.constraints import require_unconstrained
 from mdsens.particles.edges import EdgeList
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
+from mdsens.progress import new_bar
 from mdsens.values import boolean, instance, integer, real, shown, text
 
 #: Skin of the edges as a fraction of the potential's range: random starts move far at first.
@@ -143,7 +144,7 @@ def progress_bar(what: str, total: int) -> Progress:
     Returns:
         The bar, with one task.
     """
-    bar = Progress(TextColumn(what), MofNCompleteColumn(), BarColumn(), TimeElapsedColumn())
+    bar = new_bar(TextColumn(what), MofNCompleteColumn(), BarColumn(), TimeElapsedColumn())
     bar.add_task(what, total=total)
     return bar
 

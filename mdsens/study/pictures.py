@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mdsens import plots
-from mdsens.digits import with_digits
+from mdsens.digits import error_text, with_digits
 from mdsens.errors import InputError
 from mdsens.mechanics.elastic_directions import (
     ElasticRange,
@@ -74,12 +74,15 @@ def elastic_figure(results: Mapping[str, Any], observable: str) -> Figure | None
         return None
 
 
-def elastic_rows(results: Mapping[str, Any], observable: str) -> list[tuple[str, ...]]:
+def elastic_rows(
+    results: Mapping[str, Any], observable: str, errors: bool = False
+) -> list[tuple[str, ...]]:
     """Moduli over all directions, with the digits that the errors of the constants support.
 
     Arguments:
         results: what results.json holds.
         observable: name of the constants.
+        errors: whether each number has its error beside it.
 
     Returns:
         Rows of a table with `HEAD`; none where a number is not finite, or a strain lowers the
@@ -91,22 +94,30 @@ def elastic_rows(results: Mapping[str, Any], observable: str) -> list[tuple[str,
         ranges = elastic_ranges(constants)
     except InputError:
         return []
-    errors = np.full(constants.shape, np.nan)
+    known = np.full(constants.shape, np.nan)
     if given.get("error") is not None:
-        errors = _numbers(given["error"])
-    return [_row(name, found, constants, errors, given["units"]) for name, found in ranges.items()]
+        known = _numbers(given["error"])
+    return [
+        _row(name, found, constants, known, given["units"], errors)
+        for name, found in ranges.items()
+    ]
 
 
 def _row(
-    name: str, found: ElasticRange, constants: np.ndarray, errors: np.ndarray, unit: str
-) -> tuple[str, ...]:
+    name: str, found: ElasticRange, constants: np.ndarray, errors: np.ndarray, unit: str,
+    with_errors: bool,
+) -> tuple[str, ...]:  # fmt: skip
     title, power = PROPERTIES[name]
     off = [
         _error(name, constants, errors, directions)
         for directions in (found.minimum_directions, found.maximum_directions)
     ]
-    low = with_digits(found.minimum, off[0], most=6)
-    high = with_digits(found.maximum, off[1], most=6)
+
+    def number(value: float, error: float) -> str:
+        beside = f" ± {error_text(error)}" if with_errors else ""
+        return with_digits(value, error, most=6) + beside
+
+    low, high = number(found.minimum, off[0]), number(found.maximum, off[1])
     shown = unit if power == 1 else "" if power == 0 else f"1/{_in_parentheses(unit)}"
     if power == -1 and unit == "reduced":
         shown = unit
@@ -115,7 +126,7 @@ def _row(
         return title, low, every, high, every, "1", plots.pretty_unit(shown)
     return (
         title, low, _along(found.minimum_directions), high, _along(found.maximum_directions),
-        with_digits(found.anisotropy, _ratio_error(found, off), most=6), plots.pretty_unit(shown),
+        number(found.anisotropy, _ratio_error(found, off)), plots.pretty_unit(shown),
     )  # fmt: skip
 
 

@@ -8,10 +8,8 @@ import xarray
 from matplotlib.figure import Figure
 
 from mdsens import plots
-from mdsens.digits import with_digits
-from mdsens.markup import for_html
-from mdsens.study.report import STYLE, html_image, html_table
 from mdsens.study.sweep_file import SWEEP_NAME, read_manifest
+from mdsens.study.sweep_page import sweep_page
 from mdsens.study.sweep_results import (
     ARRAYS_NAME,
     TABLE_NAME,
@@ -21,8 +19,6 @@ from mdsens.study.sweep_results import (
 )
 
 REPORT_NAME = "sweep.html"
-#: Runs that the page lists; sweep.csv has all.
-MOST_ROWS = 200
 #: Keys over which there are figures.
 MOST_FIGURES = 6
 
@@ -66,7 +62,7 @@ def write_summary(folder: Path, goal: Path) -> None:
         (goal / f"sweep-{number}.png", figure)
         for number, figure in enumerate(_figures(found, manifest), 1)
     )
-    (goal / REPORT_NAME).write_text(_page(found, manifest, drawn), "utf-8")
+    (goal / REPORT_NAME).write_text(sweep_page(folder, found, manifest, drawn), "utf-8")
 
 
 def _figures(found: xarray.Dataset, manifest: Mapping[str, Any]) -> Iterator[Figure]:
@@ -76,65 +72,3 @@ def _figures(found: xarray.Dataset, manifest: Mapping[str, Any]) -> Iterator[Fig
         figure = plots.sweep_figure(found, list(manifest["keys"]), key)
         if figure is not None:
             yield figure
-
-
-def _page(found: xarray.Dataset, manifest: Mapping[str, Any], drawn: list[Path]) -> str:
-    title, counts = for_html(manifest["study"]), manifest["counts"]
-    keys, runs = manifest["keys"], manifest["runs"]
-    said = ", ".join(f"{number} {state}" for state, number in counts.items() if number)
-    parts = [
-        f"<h1>{title}</h1><p>{for_html(manifest['description'])}</p>",
-        f"<p>A sweep of {len(runs)} runs ({for_html(manifest['mode'])}): {said}.</p>",
-        html_table(
-            ["swept key", "values", "unit"],
-            [(name, *_values(key["values"]), plots.pretty_unit(key["units"]))
-             for name, key in keys.items()],
-        ),
-    ]  # fmt: skip
-    parts += [html_image(path).replace("<figure", "<figure class='wide'") for path in drawn]
-    failed = [run for run in runs if run["state"] == "failed"]
-    if failed:
-        parts.append("<h2>Failed runs</h2>")
-        rows = [(str(run["run"]), _settings(run), run["reason"]) for run in failed[:MOST_ROWS]]
-        parts.append(html_table(["run", "settings", "reason"], rows))
-    parts.append("<h2>Runs</h2>")
-    if len(runs) > MOST_ROWS:
-        parts.append(f"<p>The first {MOST_ROWS} of {len(runs)}; {TABLE_NAME} has all.</p>")
-    scalars = plots.scalar_observables(found, len(runs))
-    head = ["run", *keys, *(_headed(name, found[name].attrs["units"]) for name in scalars), "kind"]
-    columns = [found[name].values.ravel() for name in scalars]
-    errors = [found[f"error_{name}"].values.ravel() for name in scalars]
-    kinds = found["kind"].values.ravel()
-    listed = [
-        (str(run["run"]), *map(str, run["settings"].values()),
-         *(with_digits(float(of[place]), float(error[place]))
-           for of, error in zip(columns, errors, strict=True)),
-         str(kinds[place]) or run["state"])
-        for place, run in enumerate(runs[:MOST_ROWS])
-    ]  # fmt: skip
-    parts.append(html_table(head, listed))
-    parts.append(
-        f"<p>Settings as the study has them. Each run's files are in its folder; {TABLE_NAME} and "
-        f"{ARRAYS_NAME} hold observables, derivatives and errors of all.</p>"
-    )
-    body = "\n".join(parts)
-    return (
-        f"<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'><title>{title}</title>"
-        f"<style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
-    )
-
-
-def _values(values: list[Any]) -> tuple[str]:
-    texts = [f"{value:.6g}" if isinstance(value, float) else str(value) for value in values]
-    if len(texts) > 8:
-        texts = [*texts[:4], "...", *texts[-2:]]
-    return (", ".join(texts),)
-
-
-def _settings(run: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} = {value}" for key, value in run["settings"].items())
-
-
-def _headed(name: str, units: str) -> str:
-    pretty = plots.pretty_unit(units)
-    return f"{name} ({pretty})" if pretty else name

@@ -10,6 +10,7 @@ import xarray
 
 from mdsens.errors import InputError
 from mdsens.files import csv_text, path_of, read_bytes
+from mdsens.study.loaded import remember_folder
 from mdsens.study.results_file import LARGEST_RESULTS, RESULTS_NAME, read_results
 from mdsens.study.sweep_file import SWEEP_NAME, Journal, read_manifest
 from mdsens.values import shown
@@ -25,6 +26,8 @@ OF_RUNS = {"largest_force": "largest_force", "steps": None, "energy": "energy"}
 
 def load(folder: str | Path) -> xarray.Dataset:
     """The results of a run or of a sweep as labelled arrays.
+
+    ``found.mdsens.plot()`` and ``found.mdsens.view()`` show them, see `mdsens.study.loaded.Loaded`.
 
     Of a sweep, a grid has an axis for each swept key, named as the key is; all others have the axis
     ``run``, along which the swept keys have their values. An observable is under its name, its
@@ -42,6 +45,12 @@ def load(folder: str | Path) -> xarray.Dataset:
         InputError: the folder holds no results.
     """
     folder = path_of(folder, "folder")
+    found = _loaded(folder)
+    remember_folder(found, folder)
+    return found
+
+
+def _loaded(folder: Path) -> xarray.Dataset:
     if not (folder / SWEEP_NAME).is_file():
         return dataset_of_run(read_results(folder))
     arrays = folder / ARRAYS_NAME

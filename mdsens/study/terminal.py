@@ -12,7 +12,7 @@ from mdsens.digits import UNKNOWN, error_text, with_digits
 from mdsens.markup import console, for_terminal
 from mdsens.plots import pretty_unit
 from mdsens.study.pictures import elastic_observables, elastic_rows
-from mdsens.study.report import vanishing_observables
+from mdsens.study.report_page import vanishing_observables
 from mdsens.study.run import FinishedRun
 from mdsens.study.sweep_file import SWEEP_NAME
 from mdsens.study.sweep_report import REPORT_NAME as SWEEP_REPORT

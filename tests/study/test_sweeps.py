@@ -212,7 +212,8 @@ def test_the_summary_has_every_run_with_units(swept):
     assert rows[1].startswith("0,3.3,0.01,finished,-0.0")
     page = (out / "sweep.html").read_text()
     assert page.count("data:image/png") == 2
-    assert "<script" not in page
+    assert "<b>" not in page
+    assert "default-src 'none'" in page
     manifest = json.loads((out / "sweep.json").read_text())
     assert manifest["keys"]["potential.epsilon"] == {"units": "eV", "values": [0.01, 0.02]}
     assert manifest["runs"][5]["folder"] == "runs/0005"
