@@ -7,11 +7,17 @@ from jaxtyping import PyTree
 
 from mdsens.layers.checks import callables
 from mdsens.layers.proximal_gradient import ProximalDescent
+from mdsens.layers.signature import positional
 from mdsens.layers.solution import OptStep
 
 __all__ = ["ProjectedGradient"]
 
 
+@positional(
+    "fun", "projection", "value_and_grad", "has_aux", "stepsize", "maxiter", "maxls", "tol",
+    "acceleration", "decrease_factor", "verbose", "implicit_diff", "implicit_diff_solve", "jit",
+    "unroll",
+)  # fmt: skip
 class ProjectedGradient(ProximalDescent):
     """Minimise a smooth function over a convex set whose projection is known.
 
@@ -20,7 +26,8 @@ class ProjectedGradient(ProximalDescent):
         projection: `projection(v, hyperparams_proj)`, the nearest point of the set.
         value_and_grad, has_aux: as in `Minimiser`.
         stepsize, maxls, acceleration, decrease_factor: as in `ProximalDescent`.
-        maxiter, tol, throw, derivative, implicit_diff_solve: as in `IterativeSolver`.
+        maxiter, tol, throw, derivative, implicit_diff_solve, implicit_diff, verbose, jit, unroll:
+            as in `IterativeSolver`.
 
     Use `run(init_params, hyperparams_proj, *args, **kwargs)`.
 
