@@ -6,6 +6,7 @@ import jax
 from jaxtyping import PyTree
 
 from mdsens.implicit import conditions
+from mdsens.layers.prox import prox_none
 from mdsens.layers.proximal_gradient import ProximalDescent, ProximalGradientState
 from mdsens.layers.signature import positional
 from mdsens.layers.solution import OptStep
@@ -16,7 +17,7 @@ __all__ = ["GradientDescent"]
 @positional(
     "fun", "value_and_grad", "has_aux", "stepsize", "maxiter", "maxls", "tol", "acceleration",
     "decrease_factor", "verbose", "implicit_diff", "implicit_diff_solve", "jit", "unroll",
-    gone={"prox": "use ProximalGradient, which has one"},
+    gone={"prox": (prox_none, "use ProximalGradient, which has one")},
 )  # fmt: skip
 class GradientDescent(ProximalDescent):
     """Minimise a smooth function by its gradient alone.

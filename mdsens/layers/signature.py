@@ -14,12 +14,15 @@ __all__ = ["positional"]
 Class = TypeVar("Class", bound=type)
 
 
-def positional(*order: str, gone: dict[str, str] | None = None) -> Callable[[Class], Class]:
+def positional(
+    *order: str, gone: dict[str, tuple[Any, str]] | None = None
+) -> Callable[[Class], Class]:
     """A decorator of solvers whose options may be given by position too.
 
     Arguments:
         order: names of fields, in the order of positions; the others are given by name.
-        gone: options that there were in JAXopt and are not here, each with what to write instead.
+        gone: options that there were in JAXopt and are not here, each with the value that says
+            what is done anyway (...: none), and what to write instead of others.
 
     Returns:
         The decorator. Called with a name that is none of a field, the solver raises an InputError.
@@ -36,9 +39,13 @@ def positional(*order: str, gone: dict[str, str] | None = None) -> Callable[[Cla
                     f"{cls.__name__} got {len(args)} arguments by position; allowed are "
                     f"{len(order)}: give the others by name"
                 )
+            for name, (only, advice) in (gone or {}).items():
+                if name in kwargs:
+                    value = kwargs.pop(name)
+                    same = isinstance(value, bool | int | float | str) and value == only
+                    if value is not only and not same:
+                        raise InputError(f"{cls.__name__} has no {name}: {advice}")
             for name in kwargs:
-                if name in (gone or {}):
-                    raise InputError(f"{cls.__name__} has no {name}: {(gone or {})[name]}")
                 choice(name, f"an option of {cls.__name__}", [*fields])
             for name in order[: len(args)]:
                 if name in kwargs:
