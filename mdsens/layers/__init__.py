@@ -1,5 +1,6 @@
 """Optimisation layers: a solver with its condition, differentiable in every float input."""
 
+from mdsens.implicit.conditions import KKTSolution
 from mdsens.layers.bilevel import BilevelResult, minimise
 from mdsens.layers.block_coordinate_descent import BlockCoordinateDescent
 from mdsens.layers.cones import (
@@ -94,6 +95,7 @@ __all__ = [
     "GradientDescent",
     "InfeasibleError",
     "IterativeSolver",
+    "KKTSolution",
     "LevenbergMarquardt",
     "LinearProgram",
     "MirrorDescent",

@@ -71,6 +71,8 @@ class NonlinearCG(SearchingMinimiser):
         kw_only=True, default="polak-ribiere"
     )
 
+    increase_factor: float = eqx.field(kw_only=True, default=1.2)
+
     symmetric: ClassVar[bool] = True
     curvature: ClassVar[float] = 0.1
 

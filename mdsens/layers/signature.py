@@ -74,6 +74,7 @@ def positional(
             for name in names
             if name in inits
         ]
+        init.gone = gone or {}  # type: ignore[attr-defined]
         init.__signature__ = inspect.Signature([of_self, *shown])  # type: ignore[attr-defined]
         cls.__init__ = init  # type: ignore[misc]
         return cls
