@@ -1,11 +1,9 @@
 """Quadratic programs by the names that JAXopt 0.8.5 has for its solvers of them."""
 
-from typing import Any
+from typing import ClassVar, Literal
 
-from mdsens.errors import InputError
 from mdsens.layers.quadratic_program import BoxConstrainedQP, BoxQP, QuadraticProgram
 from mdsens.layers.signature import positional
-from mdsens.values import choice
 
 __all__ = ["OSQP", "BoxCDQP", "BoxOSQP", "CvxpyQP"]
 
@@ -59,22 +57,15 @@ class BoxCDQP(BoxQP):
     """
 
 
-def CvxpyQP(  # JAXopt's name of a class
-    solver: str = "OSQP", implicit_diff_solve: Any = None
-) -> QuadraticProgram:
-    """The `QuadraticProgram` with a solver on the host, without CVXPY in between.
+@positional("solver", gone={"implicit_diff_solve": _LOOP["implicit_diff_solve"]})
+class CvxpyQP(QuadraticProgram):
+    """`QuadraticProgram` with a solver on the host, without CVXPY in between.
 
     Arguments:
         solver: "OSQP" or "CLARABEL".
-        implicit_diff_solve: None.
-
-    Returns:
-        The `QuadraticProgram`.
-
-    Raises:
-        InputError: for another solver of CVXPY, or a function.
+        tol, maxiter: as in `QuadraticProgram`.
     """
-    choice(solver, "solver", ("OSQP", "CLARABEL"))
-    if implicit_diff_solve is not None:
-        raise InputError(f"CvxpyQP has no implicit_diff_solve: {_FACTORISED}")
-    return QuadraticProgram(solver=solver.lower())  # type: ignore[arg-type]  # one of the names
+
+    solver: Literal["OSQP", "CLARABEL"] = "OSQP"  # type: ignore[assignment]  # CVXPY's names
+
+    solvers: ClassVar[tuple[str, ...]] = ("OSQP", "CLARABEL")

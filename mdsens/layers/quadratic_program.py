@@ -96,7 +96,7 @@ class QuadraticProgram(ProgramSolver):
         x, y, state = solve_program(
             as_program(Q, c, matrix, lower, upper),
             "quadratic program",
-            self.solver,
+            self.solver.lower(),
             self.tol,
             self.maxiter,
         )

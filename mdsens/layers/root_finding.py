@@ -99,7 +99,7 @@ class Bisection(IterativeSolver):
             )
         return super().run(lower + 0.5 * (upper - lower), *args, **kwargs)
 
-    def init_state(self, init_params: Any, *args: Any, **kwargs: Any) -> BisectionState:
+    def init_state(self, init_params: Any = None, *args: Any, **kwargs: Any) -> BisectionState:
         """The state before the first iteration."""
         del init_params
         lower, upper = self._ends()
