@@ -38,7 +38,7 @@ class LBFGSB(SearchingMinimiser):
         stepsize, linesearch, linesearch_init, stop_if_linesearch_fails, condition, maxls,
             decrease_factor, increase_factor, max_stepsize, min_stepsize: as in
             `SearchingMinimiser`, along the projected path; it is searched by "backtracking", with
-            the condition "armijo" and the factor 0.5 where nothing else is said.
+            the condition "armijo" where nothing else is said.
         theta: curvature with which the model begins before the first step, 1.
         history_size: number of past steps that model the curvature.
         use_gamma: whether the model begins with the curvature along the last step.
@@ -61,7 +61,6 @@ class LBFGSB(SearchingMinimiser):
     history_size: int = eqx.field(kw_only=True, default=10)
     use_gamma: bool = eqx.field(kw_only=True, default=True)
 
-    shrink: ClassVar[float] = 0.5
     backtracking_condition: ClassVar[Condition] = "armijo"
 
     def __check_init__(self) -> None:

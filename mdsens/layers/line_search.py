@@ -164,7 +164,7 @@ def line_search(
         if rule.shrinks:
             next_stepsize = t * rule.decrease_factor
         else:
-            next_stepsize = _secant(s, t, new.slope, low, high)
+            next_stepsize = _secant(s, t, new.slope, low, high, low_enough)
         next_stepsize = jnp.minimum(next_stepsize, rule.max_stepsize)
         found = LineSearchResult(t, low_enough & fulfilled, new.value, new.gradient)
         return _Search(next_stepsize, low, low_slope, high, s.trials + 1, low_enough, found)
@@ -196,14 +196,17 @@ def _fulfilled(
     return jnp.abs(new.slope) <= jnp.abs(steep)
 
 
-def _secant(s: _Search, t: Array, slope: Array, low: Array, high: Array) -> Array:
+def _secant(
+    s: _Search, t: Array, slope: Array, low: Array, high: Array, low_enough: Array
+) -> Array:
     """The zero of the slope by the secant, kept inside the bracket or not far outside."""
     rising = slope > s.low_slope
     rise = jnp.where(rising, slope - s.low_slope, 1)
     secant = jnp.where(rising, s.low - (t - s.low) * s.low_slope / rise, jnp.inf)
     width = jnp.where(jnp.isfinite(high), high - low, 0)
     middle = jnp.where(jnp.isfinite(secant), secant, low + 0.5 * width)
-    inside = jnp.clip(middle, low + 0.1 * width, low + 0.9 * width)
+    # Where a step went too high, slopes there tell nothing, and half of it is far enough.
+    inside = jnp.clip(middle, low + 0.1 * width, low + jnp.where(low_enough, 0.9, 0.5) * width)
     longer = jnp.clip(secant, 1.5 * t, 5 * t)
     return jnp.where(jnp.isfinite(high), inside, longer)
 

@@ -59,7 +59,8 @@ class NonlinearCG(SearchingMinimiser):
             decrease_factor, increase_factor, max_stepsize, min_stepsize: as in
             `SearchingMinimiser`; the strong Wolfe conditions ask for a tenth of the first slope.
         maxiter, tol, throw, derivative, implicit_diff_solve, implicit_diff, verbose, jit, unroll:
-            as in `IterativeSolver`.
+            as in `IterativeSolver`; the derivative is "implicit", since that of the iterations
+            with constant step sizes does not converge.
 
     Use `run(init_params, *args, **kwargs)`.
 
@@ -73,6 +74,7 @@ class NonlinearCG(SearchingMinimiser):
 
     increase_factor: float = eqx.field(kw_only=True, default=1.2)
 
+    derivatives: ClassVar[tuple[str, ...]] = ("implicit",)
     symmetric: ClassVar[bool] = True
     curvature: ClassVar[float] = 0.1
 
@@ -102,7 +104,9 @@ class NonlinearCG(SearchingMinimiser):
         evaluate = flat_value_and_gradient(self, unravel, args, kwargs)
         last_slope = jnp.vdot(state.grad, state.direction)
         path = straight(evaluate, x, state.direction, last_slope)
-        found = self.search(path, state, last_slope, state.expected)
+        # Steps that only shrink must begin with longer ones to grow at all.
+        natural = state.expected * (2 if self.linesearch == "backtracking" else 1)
+        found = self.search(path, state, last_slope, natural)
         params = unravel(x + found.stepsize * state.direction)
         direction = self._weight(found.gradient, state) * state.direction - found.gradient
         slope = jnp.vdot(found.gradient, direction)

@@ -44,7 +44,7 @@ class SearchingMinimiser(Minimiser):
         condition: of "backtracking", beside Armijo's: "armijo" (nothing), "goldstein", "wolfe" or
             "strong-wolfe"; None: "strong-wolfe".
         maxls: most steps tried in one search.
-        decrease_factor: between steps of "backtracking"; None: 0.8.
+        decrease_factor: between steps of "backtracking"; None: 0.5.
         increase_factor: as in `linesearch_init`.
         max_stepsize: longest multiple of the direction; None: there is none, and "max" is 1.
         min_stepsize: multiple up to which "increase" begins again with the longest.
@@ -64,7 +64,6 @@ class SearchingMinimiser(Minimiser):
     min_stepsize: float = eqx.field(kw_only=True, default=1e-6)
 
     curvature: ClassVar[float] = 0.9
-    shrink: ClassVar[float] = 0.8
     backtracking_condition: ClassVar[Condition] = "strong-wolfe"
 
     def __check_init__(self) -> None:
@@ -129,7 +128,7 @@ class SearchingMinimiser(Minimiser):
             ),  # type: ignore[arg-type]  # one of the conditions
             self.curvature,
             self.maxls,
-            self.decrease_factor or self.shrink,
+            self.decrease_factor or 0.5,
             jnp.inf if self.max_stepsize is None else self.max_stepsize,
         )
         first = self._first(state.stepsize, natural)
