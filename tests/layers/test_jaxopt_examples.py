@@ -1,0 +1,266 @@
+"""JAXopt's examples, written anew: a changed import gives the answers of JAXopt 0.8.5."""
+
+import types
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.integrate
+
+import mdsens.implicit
+import mdsens.layers
+import mdsens.layers.losses
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import jaxopt
+    import jaxopt.linear_solve
+
+pytestmark = pytest.mark.promotes("JAXopt does")
+
+MDSENS = types.SimpleNamespace(
+    jaxopt=mdsens.layers,
+    implicit_diff=mdsens.implicit,
+    linear_solve=mdsens.implicit.linear_solve,
+    objective=mdsens.layers.losses,
+    projection=mdsens.layers,
+    prox=mdsens.layers,
+)
+JAXOPT = types.SimpleNamespace(
+    jaxopt=jaxopt,
+    implicit_diff=jaxopt.implicit_diff,
+    linear_solve=jaxopt.linear_solve,
+    objective=jaxopt.objective,
+    projection=jaxopt.projection,
+    prox=jaxopt.prox,
+)
+
+RANDOM = np.random.default_rng(7)
+X = jnp.asarray(RANDOM.normal(size=(20, 4)))
+Y = X @ jnp.asarray([1.0, -2.0, 0.0, 0.5]) + jnp.asarray(0.1 * RANDOM.normal(size=20))
+VALIDATION = jnp.asarray(RANDOM.normal(size=(10, 4))), jnp.asarray(RANDOM.normal(size=10))
+LABELS = jnp.asarray(RANDOM.integers(0, 3, size=20))
+ONE_HOT = jax.nn.one_hot(LABELS, 3)
+
+
+def ridge_regression(lib):
+    """The gradient of a validation loss in the penalty, through a closed-form solution."""
+
+    def ridge_objective(params, l2reg, data):
+        inputs, targets = data
+        residuals = inputs @ params - targets
+        return 0.5 * jnp.mean(residuals**2) + 0.5 * l2reg * jnp.sum(params**2)
+
+    @lib.implicit_diff.custom_root(jax.grad(ridge_objective))
+    def ridge_solver(init_params, l2reg, data):
+        inputs, targets = data
+        gram = inputs.T @ inputs / len(targets) + l2reg * jnp.eye(4)
+        return jnp.linalg.solve(gram, inputs.T @ targets / len(targets))
+
+    def validation_loss(log_l2reg):
+        inputs, targets = VALIDATION
+        w = ridge_solver(jnp.zeros(4), l2reg=jnp.exp(log_l2reg), data=(X, Y))
+        return jnp.mean((inputs @ w - targets) ** 2)
+
+    return jax.value_and_grad(validation_loss)(0.3)
+
+
+def lasso(lib):
+    """Likewise of a lasso, by proximal gradient and by block coordinate descent."""
+
+    def validation_loss(theta, solver):
+        inputs, targets = VALIDATION
+        w = solver.run(jnp.zeros(4), hyperparams_prox=jnp.exp(theta), data=(X, Y)).params
+        return jnp.mean((inputs @ w - targets) ** 2)
+
+    def pair(kind, **options):
+        objective, prox = lib.objective.least_squares, lib.prox.prox_lasso
+        return kind(objective, prox, implicit_diff=True, tol=1e-10, maxiter=2000, **options)
+
+    return [
+        jax.value_and_grad(lambda theta, solver=solver: validation_loss(theta, solver))(-2.0)
+        for solver in (pair(lib.jaxopt.ProximalGradient), pair(lib.jaxopt.BlockCoordinateDescent))
+    ]
+
+
+def non_negative_factorisation(lib):
+    """Two rounds of alternating non-negative least squares."""
+    matrix = jnp.abs(X)
+    W, H = jnp.abs(X[:, :2]) + 0.1, jnp.abs(X[:2].T) + 0.1
+    solver = lib.jaxopt.BlockCoordinateDescent(
+        fun=lib.objective.least_squares, block_prox=lib.prox.prox_non_negative_ridge,
+        tol=1e-10, maxiter=3000,
+    )  # fmt: skip
+    for _ in range(2):
+        H = solver.run(H.T, hyperparams_prox=0.01, data=(W, matrix)).params.T
+        W = solver.run(W.T, hyperparams_prox=0.01, data=(H, matrix.T)).params.T
+    return W @ H.T
+
+
+def sparse_coding(lib):
+    """Codes of samples in a dictionary, and the gradient of a loss in it."""
+    dictionary = X[:3] / jnp.linalg.norm(X[:3], axis=1, keepdims=True)
+
+    def reconstruction(codes, dictionary, samples):
+        return 0.5 * jnp.sum((samples - codes @ dictionary) ** 2)
+
+    solver = lib.jaxopt.ProximalGradient(
+        fun=reconstruction, prox=lib.prox.prox_lasso, maxiter=2000, tol=1e-10
+    )
+
+    def loss(dictionary):
+        codes = solver.run(jnp.zeros((5, 3)), 0.3, dictionary, samples=X[5:10]).params
+        return jnp.sum(jnp.tanh(codes))
+
+    return jax.value_and_grad(loss)(dictionary)
+
+
+def multiclass_svm(lib):
+    """The dual support vector machine by three solvers, and its derivative in the penalty."""
+    objective = lib.objective.multiclass_linear_svm_dual
+    options = {"tol": 1e-9, "maxiter": 20_000}
+    rows = jax.vmap(lib.projection.projection_simplex)
+    start = jnp.full((20, 3), 1 / 3)
+
+    def primal(beta, l2reg):
+        return X.T @ (ONE_HOT - beta) / l2reg
+
+    def by_blocks(l2reg):
+        solver = lib.jaxopt.BlockCoordinateDescent(
+            objective, lambda v, _, scaling: lib.projection.projection_simplex(v), **options
+        )
+        return primal(solver.run(start, None, l2reg=l2reg, data=(X, ONE_HOT)).params, l2reg)
+
+    def by_projections(l2reg):
+        solver = lib.jaxopt.ProjectedGradient(objective, lambda v, _: rows(v), **options)
+        return primal(solver.run(start, l2reg=l2reg, data=(X, ONE_HOT)).params, l2reg)
+
+    return by_blocks(0.7), by_projections(0.7)
+
+
+def kernel_svm(lib):
+    """The dual of a binary support vector machine with intercept, two ways."""
+    kernel = X @ X.T + 0.5 * jnp.eye(20)
+    signs = jnp.where(X[:, 0] > 0.3, 1.0, -1.0)
+    C = 0.5
+
+    def objective(beta, C):
+        return 0.5 * beta @ kernel @ beta - beta @ signs
+
+    lower, upper = jnp.minimum(0.0, C * signs), jnp.maximum(0.0, C * signs)
+    by_projections = lib.jaxopt.ProjectedGradient(
+        fun=objective, projection=lib.projection.projection_box_section, tol=1e-10, maxiter=5000
+    )
+    section = (lower, upper, jnp.ones(20), 0.0)
+    first = by_projections.run(jnp.zeros(20), hyperparams_proj=section, C=C).params
+
+    by_splitting = lib.jaxopt.BoxOSQP(tol=1e-7)
+    rows = jnp.concatenate([jnp.ones((1, 20)), jnp.eye(20)])
+    bounds = (jnp.concatenate([jnp.zeros(1), lower]), jnp.concatenate([jnp.zeros(1), upper]))
+    solution, _ = by_splitting.run(
+        None, params_obj=(kernel, -signs), params_eq=rows, params_ineq=bounds
+    )
+    return first, solution.primal[0]
+
+
+TIMES = jnp.linspace(0.0, 1.0, 21)
+
+
+def picard_iteration(lib):
+    """A logistic equation as fixed point of an integral, also when updates get the start anew."""
+
+    def integral(y, rate):
+        slope = rate * y * (1 - y)
+        steps = 0.5 * (slope[1:] + slope[:-1]) * jnp.diff(TIMES)
+        return 0.1 + jnp.concatenate([jnp.zeros(1), jnp.cumsum(steps)])
+
+    start = jnp.full(21, 0.1)
+    plain = lib.jaxopt.FixedPointIteration(fixed_point_fun=integral, maxiter=200, tol=1e-12)
+    accelerated = lib.jaxopt.AndersonAcceleration(
+        integral, history_size=5, maxiter=200, tol=1e-10, ridge=1e-12
+    )
+    solutions = [solver.run(start, 2.0).params for solver in (plain, accelerated)]
+    slope = jax.jacrev(lambda rate: plain.run(start, rate).params[-1])(2.0)
+    state = accelerated.init_state(start, 2.0)
+    update = jax.jit(accelerated.update)
+    for _ in range(30):
+        params, state = update(start, state, 2.0)
+    return [*solutions, params, slope]
+
+
+def anderson_acceleration(lib):
+    """A linear map on a pytree, with keyword arguments."""
+    matrix = 0.9 * X[:4] / jnp.linalg.norm(X[:4], 2)
+
+    def fixed_point(params, shift):
+        return {"x": matrix @ params["x"] + shift, "y": 0.5 * params["y"] + params["x"]}
+
+    solver = lib.jaxopt.AndersonAcceleration(
+        fixed_point, history_size=6, mixing_frequency=2, beta=0.8, maxiter=500, tol=1e-11,
+        ridge=1e-12, implicit_diff_solve=lib.linear_solve.solve_gmres,
+    )  # fmt: skip
+    start = {"x": jnp.zeros(4), "y": jnp.zeros(4)}
+    return solver.run(start, shift=jnp.arange(4.0)).params
+
+
+def meta_learning(lib):
+    """One outer gradient of implicit MAML: sines with an inner ridge around the meta parameters."""
+    inputs = jnp.linspace(-2.0, 2.0, 8)[:, None]
+
+    def model(params, inputs):
+        return jnp.tanh(inputs * params["w"] + params["b"]) @ params["v"]
+
+    def inner_objective(params, meta, phase):
+        residuals = model(params, inputs) - jnp.sin(inputs[:, 0] + phase)
+        away = jax.tree.map(lambda p, m: jnp.sum((p - m) ** 2), params, meta)
+        return jnp.mean(residuals**2) + sum(jax.tree.leaves(away))
+
+    solver = lib.jaxopt.LBFGS(inner_objective, tol=1e-9, maxiter=500)
+    meta = {
+        "w": jnp.asarray([0.5, -1.0]),
+        "b": jnp.asarray([0.1, 0.4]),
+        "v": jnp.asarray([1.0, 2.0]),
+    }
+
+    def outer(meta):
+        def of_task(phase):
+            params = solver.run(meta, meta, phase).params
+            return jnp.mean(
+                (model(params, inputs + 0.1) - jnp.sin(inputs[:, 0] + 0.1 + phase)) ** 2
+            )
+
+        return jnp.mean(jax.vmap(of_task)(jnp.asarray([0.0, 0.7])))
+
+    return jax.value_and_grad(outer)(meta)
+
+
+# Both solve to their tolerances, and what differs are these and how steps are rounded.
+EXAMPLES = [
+    (ridge_regression, 1e-6),
+    (lasso, 1e-6),
+    (non_negative_factorisation, 1e-6),
+    (sparse_coding, 1e-5),  # JAXopt's linear systems are solved to as many digits
+    (multiclass_svm, 1e-6),
+    (kernel_svm, 1e-5),
+    (picard_iteration, 1e-7),
+    (anderson_acceleration, 1e-8),
+    (meta_learning, 1e-6),
+]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("example", "atol"), EXAMPLES, ids=lambda v: getattr(v, "__name__", ""))
+def test_an_example_has_the_answer_of_jaxopt(example, atol):
+    found, expected = example(MDSENS), example(JAXOPT)
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert np.all(np.isfinite(a))
+        np.testing.assert_allclose(a, b, rtol=0, atol=atol)
+
+
+def test_the_fixed_point_of_the_integral_solves_the_logistic_equation():
+    found = picard_iteration(MDSENS)[0]
+    exact = scipy.integrate.solve_ivp(lambda t, y: 2 * y * (1 - y), (0, 1), [0.1], rtol=1e-8).y
+    np.testing.assert_allclose(found[-1], exact[0, -1], rtol=0, atol=1e-3)  # of the trapezoids
