@@ -10,6 +10,7 @@ import tempfile
 import tomllib
 from pathlib import Path
 
+import jax
 import numerical
 import numpy as np
 import pytest
@@ -83,7 +84,9 @@ def names(page):
     code = compile("\n".join(blocks(page, "python")), PAGES[page].name, "exec")
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         prepare(page)
-        exec(code, namespace)
+        # As it is for a reader, who promotes without a word.
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            exec(code, namespace)
     return namespace
 
 
