@@ -68,15 +68,6 @@ class GaussNewton(_LeastSquaresSolver):
     al. 2021, equation 4, with the full Hessian.
     """
 
-    def init_state(self, init_params: PyTree, *args: Any, **kwargs: Any) -> ResidualState:
-        """The state before the first iteration."""
-        return ResidualState(
-            iter_num=jnp.asarray(0),
-            error=jnp.asarray(jnp.inf, dtype_of(init_params)),
-            converged=jnp.asarray(False),
-            aux=self.evaluate(init_params, *args, **kwargs)[1],
-        )
-
     def update(self, params: PyTree, state: ResidualState, *args: Any, **kwargs: Any) -> OptStep:
         """The parameters and the state after one more iteration."""
         x, unravel = ravel_pytree(params)

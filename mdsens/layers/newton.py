@@ -4,14 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
 from mdsens.layers.checks import callables
 from mdsens.layers.residuals import ResidualSolver, ResidualState, shortest_solution
 from mdsens.layers.solution import OptStep
-from mdsens.layers.trees import dtype_of
 
 __all__ = ["Newton"]
 
@@ -36,15 +34,6 @@ class Newton(ResidualSolver):
 
     def __check_init__(self) -> None:
         callables(self, "optimality_fun")
-
-    def init_state(self, init_params: PyTree, *args: Any, **kwargs: Any) -> ResidualState:
-        """The state before the first iteration."""
-        return ResidualState(
-            iter_num=jnp.asarray(0),
-            error=jnp.asarray(jnp.inf, dtype_of(init_params)),
-            converged=jnp.asarray(False),
-            aux=self.evaluate(init_params, *args, **kwargs)[1],
-        )
 
     def update(self, params: PyTree, state: ResidualState, *args: Any, **kwargs: Any) -> OptStep:
         """The parameters and the state after one more iteration."""

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mdsens.layers.checks import booleans
 from mdsens.layers.solver import IterativeSolver
+from mdsens.layers.trees import dtype_of
 
 __all__ = ["ResidualSolver", "ResidualState", "shortest_solution"]
 
@@ -50,6 +51,15 @@ class ResidualSolver(IterativeSolver):
     @abc.abstractmethod
     def evaluate(self, params: PyTree, *args: Any, **kwargs: Any) -> tuple[PyTree, Any]:
         """The residuals and the auxiliary output, None without."""
+
+    def init_state(self, init_params: PyTree, *args: Any, **kwargs: Any) -> Any:
+        """The state before the first iteration."""
+        return ResidualState(
+            iter_num=jnp.asarray(0),
+            error=jnp.asarray(jnp.inf, dtype_of(init_params)),
+            converged=jnp.asarray(False),
+            aux=self.evaluate(init_params, *args, **kwargs)[1],
+        )
 
     def flat_residual(
         self, params: PyTree, args: tuple[Any, ...], kwargs: dict[str, Any]
