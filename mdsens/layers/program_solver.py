@@ -8,6 +8,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
+from mdsens.errors import InputError
 from mdsens.implicit.conditions import kkt
 from mdsens.layers.solution import OptStep
 from mdsens.layers.trees import norm
@@ -79,6 +80,14 @@ class ProgramSolver(eqx.Module):
         """The solution: iterations are the solver's own, and an update makes all of them."""
         del state
         return self.run(params, *args, **kwargs)
+
+    def run_iterator(self, init_params: Any, iterator: Any, *args: Any, **kwargs: Any) -> OptStep:
+        """An error: a program has no batches of data."""
+        del init_params, iterator, args, kwargs
+        raise InputError(
+            f"{type(self).__name__} takes no batches of data: give all of them to run, or use "
+            "jax.vmap for a program of each"
+        )
 
     def l2_optimality_error(self, params: PyTree, *args: Any, **kwargs: Any) -> Float[Array, ""]:
         """The Euclidean norm of the conditions, which vanishes at a solution."""

@@ -74,6 +74,7 @@ REFUSALS = [
     ("layers.LevenbergMarquardt(square, solver=square, jac_fun=square)", "give solver='qr'"),
     ("layers.OSQP(matvec_Q=square)", "give Q itself in params_obj"),
     ("layers.OSQP(implicit_diff=False)", "no iterations to differentiate"),
+    ("layers.BoxCDQP().run_iterator(x, iter([x]))", "takes no batches of data"),
     ("layers.BoxOSQP(sigma=1e-6)", "steers the splitting of OSQP"),
     ("layers.CvxpyQP('ECOS')", "solver = 'ECOS': allowed are OSQP, CLARABEL"),
     ("layers.EqualityConstrainedQP(solve=square)", "one factorisation solves it exactly"),
