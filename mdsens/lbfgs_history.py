@@ -105,10 +105,12 @@ class LBFGSHistory(eqx.Module):
         added = jax.lax.scan(one, jnp.zeros_like(along), self._order)[0]
         return vector + _combination(self.steps, added)
 
-    def inverse_hessian_product(self, vector: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    def inverse_hessian_product(
+        self, vector: Float[Array, "*shape"], scaled: bool = True
+    ) -> Float[Array, "*shape"]:
         """The product with the modelled inverse Hessian, scaled as the newest step tells."""
         left, weights = self.backward(vector)
-        return self.forward(self.scale * left, weights)
+        return self.forward(self.scale * left if scaled else left, weights)
 
     def restricted(self, free: Bool[Array, "*shape"]) -> "LBFGSHistory":
         """The same curvature in the subspace of the free variables."""

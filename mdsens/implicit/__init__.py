@@ -1,5 +1,6 @@
 """Derivatives of solutions of optimality conditions F(x, theta) = 0; knows nothing about atoms."""
 
+from mdsens.implicit import linear_solve
 from mdsens.implicit.block_solver import BlockSolver, MatrixFreeSolver
 from mdsens.implicit.derivatives import (
     SolveOptions,
@@ -34,6 +35,7 @@ __all__ = [
     "jacobian_error_bound",
     "jacobian_error_estimate",
     "jvp_solution",
+    "linear_solve",
     "newton_step",
     "one_step",
     "orthonormal_basis",

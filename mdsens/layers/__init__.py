@@ -1,5 +1,6 @@
 """Optimisation layers: a solver with its condition, differentiable in every float input."""
 
+from mdsens.implicit.conditions import KKTSolution
 from mdsens.layers.bilevel import BilevelResult, minimise
 from mdsens.layers.block_coordinate_descent import BlockCoordinateDescent
 from mdsens.layers.cones import (
@@ -18,6 +19,7 @@ from mdsens.layers.least_squares import GaussNewton, LevenbergMarquardt
 from mdsens.layers.linear_program import LinearProgram
 from mdsens.layers.losses import CompositeLinearFunction
 from mdsens.layers.mirror_descent import MirrorDescent
+from mdsens.layers.named_programs import OSQP, BoxCDQP, BoxOSQP, CvxpyQP
 from mdsens.layers.newton import Newton
 from mdsens.layers.nonlinear_cg import NonlinearCG
 from mdsens.layers.polyhedron import projection_polyhedron
@@ -73,22 +75,27 @@ from mdsens.layers.transport import (
 __all__ = [
     "LBFGS",
     "LBFGSB",
+    "OSQP",
     "AndersonAcceleration",
     "BilevelResult",
     "Bisection",
     "BlockCoordinateDescent",
+    "BoxCDQP",
     "BoxConstrainedQP",
+    "BoxOSQP",
     "BoxQP",
     "CompositeLinearFunction",
     "Cones",
     "ConicProgram",
     "ConicSolution",
+    "CvxpyQP",
     "EqualityConstrainedQP",
     "FixedPointIteration",
     "GaussNewton",
     "GradientDescent",
     "InfeasibleError",
     "IterativeSolver",
+    "KKTSolution",
     "LevenbergMarquardt",
     "LinearProgram",
     "MirrorDescent",

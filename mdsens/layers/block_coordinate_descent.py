@@ -12,6 +12,7 @@ from mdsens.layers.checks import callables
 from mdsens.layers.losses import CompositeLinearFunction
 from mdsens.layers.objective import Minimiser
 from mdsens.layers.proximal_gradient import search_stepsize
+from mdsens.layers.signature import positional
 from mdsens.layers.solution import OptStep
 from mdsens.layers.solver import without_derivatives
 
@@ -34,6 +35,10 @@ class BlockCoordinateDescentState(NamedTuple):
     stepsizes: Float[Array, " blocks"]
 
 
+@positional(
+    "fun", "block_prox", "maxiter", "tol", "verbose", "implicit_diff", "implicit_diff_solve",
+    "jit", "unroll",
+)  # fmt: skip
 class BlockCoordinateDescent(Minimiser):
     """Minimise a smooth function plus one that is separable in blocks of the parameters.
 
@@ -44,7 +49,8 @@ class BlockCoordinateDescent(Minimiser):
             its matrix; with any other function a gradient, and step sizes are searched for.
         block_prox: `block_prox(params[j], hyperparams_prox, scaling)`, the proximal operator of
             `scaling` times g.
-        maxiter, tol, throw, derivative, implicit_diff_solve: as in `IterativeSolver`.
+        maxiter, tol, throw, derivative, implicit_diff_solve, implicit_diff, verbose, jit, unroll:
+            as in `IterativeSolver`.
 
     Use `run(init_params, hyperparams_prox, *args, **kwargs)` with one array as parameters, whose
     leading axis counts the blocks.
@@ -103,7 +109,7 @@ class BlockCoordinateDescent(Minimiser):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> tuple[Array, Array, Array]:
-        matrix = fun.matrix_for(params, *args, **kwargs)
+        matrix = jnp.asarray(fun.matrix_for(params, *args, **kwargs))
         linear = fun.b(*args, **kwargs)
         bounds = fun.columnwise_lipschitz_const(*args, **kwargs)
         # A column of zeros has no curvature: any step size does.

@@ -32,7 +32,8 @@ from mdsens.layers.program import (
     largest,
     raise_unless_solved,
 )
-from mdsens.layers.quadratic_program import check_options, require_shape
+from mdsens.layers.program_solver import check_options
+from mdsens.layers.quadratic_program import require_shape
 from mdsens.layers.solution import OptStep
 from mdsens.values import instance, real
 

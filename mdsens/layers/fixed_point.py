@@ -10,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mdsens.layers.checks import booleans, callables, counts, known_real
+from mdsens.layers.signature import positional
 from mdsens.layers.solution import OptStep
 from mdsens.layers.solver import IterativeSolver
 from mdsens.layers.trees import difference, dtype_of, norm
@@ -61,13 +62,18 @@ class _FixedPointSolver(IterativeSolver):
         return self.evaluate(params, *args, **kwargs)[0]
 
 
+@positional(
+    "fixed_point_fun", "maxiter", "tol", "has_aux", "verbose", "implicit_diff",
+    "implicit_diff_solve", "jit", "unroll",
+)  # fmt: skip
 class FixedPointIteration(_FixedPointSolver):
     """Find x = T(x, *args) by applying T again and again.
 
     Arguments:
         fixed_point_fun: the map T, a contraction.
         has_aux: T returns `(value, aux)`.
-        maxiter, tol, throw, derivative, implicit_diff_solve: as in `IterativeSolver`; the error
+        maxiter, tol, throw, derivative, implicit_diff_solve, implicit_diff, verbose, jit, unroll:
+            as in `IterativeSolver`; the error
             is |T(x) - x|.
 
     Use `run(init_params, *args, **kwargs)`.
@@ -102,6 +108,7 @@ class AndersonState(NamedTuple):
         params_history: differences of the last points, flattened, newest last.
         residuals_history: differences of T(x) - x there.
         last_params: the last point, flattened.
+        next_params: the point where the map is evaluated next, flattened, whatever `update` gets.
         last_residual: T(x) - x there.
         aux: auxiliary output of the map there.
     """
@@ -112,10 +119,15 @@ class AndersonState(NamedTuple):
     params_history: Float[Array, "history n"]
     residuals_history: Float[Array, "history n"]
     last_params: Float[Array, " n"]
+    next_params: Float[Array, " n"]
     last_residual: Float[Array, " n"]
     aux: Any
 
 
+@positional(
+    "fixed_point_fun", "history_size", "mixing_frequency", "beta", "maxiter", "tol", "ridge",
+    "has_aux", "verbose", "implicit_diff", "implicit_diff_solve", "jit", "unroll",
+)  # fmt: skip
 class AndersonAcceleration(_FixedPointSolver):
     """Find x = T(x, *args) from combinations of the last values of T.
 
@@ -126,7 +138,8 @@ class AndersonAcceleration(_FixedPointSolver):
         mixing_frequency: every how many iterations they are; T is applied in the others.
         beta: part of the residual that is added, 1 without damping.
         ridge: regularisation of the least-squares problem, relative to the residuals' lengths.
-        maxiter, tol, throw, derivative, implicit_diff_solve: as in `IterativeSolver`; the error
+        maxiter, tol, throw, derivative, implicit_diff_solve, implicit_diff, verbose, jit, unroll:
+            as in `IterativeSolver`; the error
             is |T(x) - x|.
 
     Use `run(init_params, *args, **kwargs)`.
@@ -157,14 +170,16 @@ class AndersonAcceleration(_FixedPointSolver):
             params_history=empty,
             residuals_history=empty,
             last_params=x,
+            next_params=x,
             last_residual=jnp.zeros_like(x),
             aux=self.evaluate(init_params, *args, **kwargs)[1],
         )
 
     def update(self, params: PyTree, state: AndersonState, *args: Any, **kwargs: Any) -> OptStep:
         """The parameters and the state after one more iteration."""
-        x, unravel = ravel_pytree(params)
-        value, aux = self.evaluate(params, *args, **kwargs)
+        # As in JAXopt, the state alone tells where the iterations are.
+        x, unravel = state.next_params, ravel_pytree(params)[1]
+        value, aux = self.evaluate(unravel(x), *args, **kwargs)
         residual = ravel_pytree(value)[0] - x
 
         def remembered(past: Array, new: Array) -> Array:
@@ -185,6 +200,7 @@ class AndersonAcceleration(_FixedPointSolver):
             params_history=steps,
             residuals_history=changes,
             last_params=x,
+            next_params=next_x,
             last_residual=residual,
             aux=aux,
         )

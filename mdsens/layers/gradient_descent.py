@@ -6,12 +6,19 @@ import jax
 from jaxtyping import PyTree
 
 from mdsens.implicit import conditions
+from mdsens.layers.prox import prox_none
 from mdsens.layers.proximal_gradient import ProximalDescent, ProximalGradientState
+from mdsens.layers.signature import positional
 from mdsens.layers.solution import OptStep
 
 __all__ = ["GradientDescent"]
 
 
+@positional(
+    "fun", "value_and_grad", "has_aux", "stepsize", "maxiter", "maxls", "tol", "acceleration",
+    "decrease_factor", "verbose", "implicit_diff", "implicit_diff_solve", "jit", "unroll",
+    gone={"prox": (prox_none, "use ProximalGradient, which has one")},
+)  # fmt: skip
 class GradientDescent(ProximalDescent):
     """Minimise a smooth function by its gradient alone.
 
@@ -19,7 +26,8 @@ class GradientDescent(ProximalDescent):
         fun: the objective.
         value_and_grad, has_aux: as in `Minimiser`.
         stepsize, maxls, acceleration, decrease_factor: as in `ProximalDescent`.
-        maxiter, tol, throw, derivative, implicit_diff_solve: as in `IterativeSolver`.
+        maxiter, tol, throw, derivative, implicit_diff_solve, implicit_diff, verbose, jit, unroll:
+            as in `IterativeSolver`.
 
     Use `run(init_params, *args, **kwargs)`.
 

@@ -1,6 +1,5 @@
 """L-BFGS, the limited-memory quasi-Newton method."""
 
-from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
@@ -8,11 +7,12 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from mdsens.implicit import conditions
-from mdsens.layers.checks import counts
-from mdsens.layers.line_search import wolfe_search
-from mdsens.layers.objective import Minimiser
+from mdsens.layers.checks import booleans, counts
+from mdsens.layers.line_search import straight
+from mdsens.layers.searching import SearchingMinimiser, flat_value_and_gradient
+from mdsens.layers.signature import positional
 from mdsens.layers.solution import OptStep
+from mdsens.layers.trees import norm
 from mdsens.lbfgs_history import LBFGSHistory
 
 __all__ = ["LBFGS", "LBFGSState"]
@@ -42,16 +42,25 @@ class LBFGSState(NamedTuple):
     aux: Any
 
 
-class LBFGS(Minimiser):
+@positional(
+    "fun", "value_and_grad", "has_aux", "maxiter", "tol", "stepsize", "linesearch",
+    "linesearch_init", "stop_if_linesearch_fails", "condition", "maxls", "decrease_factor",
+    "increase_factor", "max_stepsize", "min_stepsize", "history_size", "use_gamma",
+    "implicit_diff", "implicit_diff_solve", "jit", "unroll", "verbose",
+)  # fmt: skip
+class LBFGS(SearchingMinimiser):
     """Minimise a smooth function with a limited-memory model of its Hessian.
 
     Arguments:
         fun: the objective.
         value_and_grad, has_aux: as in `Minimiser`.
+        stepsize, linesearch, linesearch_init, stop_if_linesearch_fails, condition, maxls,
+            decrease_factor, increase_factor, max_stepsize, min_stepsize: as in
+            `SearchingMinimiser`.
         history_size: number of past steps that model the curvature.
-        maxls: most steps tried in one line search.
-        maxiter, tol, throw, derivative, implicit_diff_solve: as in `IterativeSolver`; the
-            derivative is "implicit", since those of quasi-Newton iterations need not converge.
+        use_gamma: whether the model begins with the curvature along the last step, or with 1.
+        maxiter, tol, throw, derivative, implicit_diff_solve, implicit_diff, verbose, jit, unroll:
+            as in `IterativeSolver`.
 
     Use `run(init_params, *args, **kwargs)`.
 
@@ -60,13 +69,13 @@ class LBFGS(Minimiser):
     """
 
     history_size: int = eqx.field(kw_only=True, default=10)
-    maxls: int = eqx.field(kw_only=True, default=30)
+    use_gamma: bool = eqx.field(kw_only=True, default=True)
 
-    derivatives: ClassVar[tuple[str, ...]] = ("implicit",)
     symmetric: ClassVar[bool] = True
 
     def __check_init__(self) -> None:
-        counts(self, "history_size", "maxls")
+        counts(self, "history_size")
+        booleans(self, "use_gamma")
 
     def init_state(self, init_params: PyTree, *args: Any, **kwargs: Any) -> LBFGSState:
         """The state before the first iteration."""
@@ -74,11 +83,11 @@ class LBFGS(Minimiser):
         flat = ravel_pytree(gradient)[0]
         return LBFGSState(
             iter_num=jnp.asarray(0),
-            error=self.error_or_nan(jnp.linalg.norm(flat), value),
+            error=self.error_or_nan(norm(flat), value),
             converged=jnp.asarray(False),
             value=value,
             grad=flat,
-            stepsize=jnp.ones((), flat.dtype),
+            stepsize=jnp.full((), self.longest, flat.dtype),
             history=LBFGSHistory.none(self.history_size, flat),
             aux=aux,
         )
@@ -86,16 +95,15 @@ class LBFGS(Minimiser):
     def update(self, params: PyTree, state: LBFGSState, *args: Any, **kwargs: Any) -> OptStep:
         """The parameters and the state after one more iteration."""
         x, unravel = ravel_pytree(params)
-        direction = -state.history.inverse_hessian_product(state.grad)
+        direction = -state.history.inverse_hessian_product(state.grad, self.use_gamma)
         descends = jnp.vdot(direction, state.grad) < 0
         direction = jnp.where(descends, direction, -state.grad)
         fresh = state.history.empty | ~descends
-        length = jnp.maximum(jnp.linalg.norm(direction), jnp.finfo(x.dtype).tiny)
-        first = jnp.where(fresh, jnp.minimum(1, 1 / length), 1)
-        found = wolfe_search(
-            flat_value_and_gradient(self, unravel, args, kwargs),
-            x, state.value, state.grad, direction, first, 0.9, self.maxls,
-        )  # fmt: skip
+        length = jnp.maximum(norm(direction), jnp.finfo(x.dtype).tiny)
+        natural = jnp.where(fresh, jnp.minimum(1, 1 / length), 1).astype(x.dtype)
+        slope_0 = jnp.vdot(state.grad, direction)
+        evaluate = flat_value_and_gradient(self, unravel, args, kwargs)
+        found = self.search(straight(evaluate, x, direction, slope_0), state, slope_0, natural)
         step = found.stepsize * direction
         history = state.history.with_step(step, found.gradient - state.grad, found.accepted)
         # A search that fails forgets the model and begins again with the gradient.
@@ -103,7 +111,7 @@ class LBFGS(Minimiser):
         params = unravel(x + step)
         state = state._replace(
             iter_num=state.iter_num + 1,
-            error=jnp.linalg.norm(found.gradient),
+            error=norm(found.gradient),
             value=found.value,
             grad=found.gradient,
             stepsize=found.stepsize,
@@ -111,19 +119,3 @@ class LBFGS(Minimiser):
             aux=self.objective(params, *args, **kwargs)[1] if self.has_aux else None,
         )
         return OptStep(params, state)
-
-    def optimality_fun(self, params: PyTree, *args: Any, **kwargs: Any) -> PyTree:
-        """The gradient."""
-        return conditions.stationary(self.value)(params, *args, **kwargs)
-
-
-def flat_value_and_gradient(
-    solver: Minimiser, unravel: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Callable[[Float[Array, " n"]], tuple[Float[Array, ""], Float[Array, " n"]]]:
-    """The solver's objective and its gradient as functions of a flat vector."""
-
-    def evaluate(x: Array) -> tuple[Array, Array]:
-        value, _, gradient = solver.evaluate(unravel(x), *args, **kwargs)
-        return value, ravel_pytree(gradient)[0]
-
-    return evaluate

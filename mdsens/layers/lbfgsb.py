@@ -8,29 +8,42 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
+from mdsens.errors import InputError
 from mdsens.implicit import conditions
-from mdsens.layers.checks import counts, float_array, members, require
-from mdsens.layers.lbfgs import LBFGSState, flat_value_and_gradient
-from mdsens.layers.line_search import DECREASE
-from mdsens.layers.objective import Minimiser
+from mdsens.layers.checks import booleans, counts, float_array, members, require
+from mdsens.layers.lbfgs import LBFGSState
+from mdsens.layers.line_search import Condition, Search, Trial
 from mdsens.layers.parameters import leafwise, number
+from mdsens.layers.searching import SearchingMinimiser, flat_value_and_gradient
+from mdsens.layers.signature import positional
 from mdsens.layers.solution import OptStep
-from mdsens.layers.trees import difference
+from mdsens.layers.trees import difference, norm
 from mdsens.lbfgs_history import LBFGSHistory
 
 __all__ = ["LBFGSB"]
 
 
-class LBFGSB(Minimiser):
+@positional(
+    "fun", "value_and_grad", "has_aux", "maxiter", "tol", "stepsize", "linesearch",
+    "linesearch_init", "stop_if_linesearch_fails", "condition", "maxls", "decrease_factor",
+    "increase_factor", "max_stepsize", "min_stepsize", "theta", "history_size", "use_gamma",
+    "implicit_diff", "implicit_diff_solve", "jit", "unroll", "verbose",
+)  # fmt: skip
+class LBFGSB(SearchingMinimiser):
     """Minimise a smooth function of variables between bounds.
 
     Arguments:
         fun: the objective.
         value_and_grad, has_aux: as in `Minimiser`.
+        stepsize, linesearch, linesearch_init, stop_if_linesearch_fails, condition, maxls,
+            decrease_factor, increase_factor, max_stepsize, min_stepsize: as in
+            `SearchingMinimiser`, along the projected path; it is searched by "backtracking", with
+            the condition "armijo" and the factor 0.5 where nothing else is said.
+        theta: curvature with which the model begins before the first step, 1.
         history_size: number of past steps that model the curvature.
-        maxls: most steps tried in one line search.
-        maxiter, tol, throw, derivative, implicit_diff_solve: as in `IterativeSolver`; the
-            derivative is "implicit". The error is |x - clip(x - grad f(x))|.
+        use_gamma: whether the model begins with the curvature along the last step.
+        maxiter, tol, throw, derivative, implicit_diff_solve, implicit_diff, verbose, jit, unroll:
+            as in `IterativeSolver`. The error is |x - clip(x - grad f(x))|.
 
     Use `run(init_params, bounds, *args, **kwargs)`, where `bounds` is `(lower, upper)`, each with
     the structure of the parameters or one number; infinite numbers are no bounds. The solution is
@@ -42,13 +55,23 @@ class LBFGSB(Minimiser):
     equation 9.
     """
 
-    history_size: int = eqx.field(kw_only=True, default=10)
+    linesearch: Search = eqx.field(kw_only=True, default="backtracking")
     maxls: int = eqx.field(kw_only=True, default=40)
+    theta: float = eqx.field(kw_only=True, default=1.0)
+    history_size: int = eqx.field(kw_only=True, default=10)
+    use_gamma: bool = eqx.field(kw_only=True, default=True)
 
-    derivatives: ClassVar[tuple[str, ...]] = ("implicit",)
+    shrink: ClassVar[float] = 0.5
+    backtracking_condition: ClassVar[Condition] = "armijo"
 
     def __check_init__(self) -> None:
-        counts(self, "history_size", "maxls")
+        counts(self, "history_size")
+        booleans(self, "use_gamma")
+        if self.theta != 1.0:
+            raise InputError(
+                f"theta = {self.theta}: allowed is 1, with which the model of the curvature begins "
+                "only until the first step; scale the objective instead"
+            )
 
     def run(
         self, init_params: PyTree, bounds: tuple[PyTree, PyTree], *args: Any, **kwargs: Any
@@ -78,11 +101,11 @@ class LBFGSB(Minimiser):
         return LBFGSState(
             iter_num=jnp.asarray(0),
             # An infeasible start is no solution, whatever the gradient at its projection.
-            error=self.error_or_nan(jnp.linalg.norm(flat - jnp.clip(x - g, lower, upper)), value),
+            error=self.error_or_nan(norm(flat - jnp.clip(x - g, lower, upper)), value),
             converged=jnp.asarray(False),
             value=value,
             grad=g,
-            stepsize=jnp.ones((), g.dtype),
+            stepsize=jnp.full((), self.longest, g.dtype),
             history=LBFGSHistory.none(self.history_size, g),
             aux=aux,
         )
@@ -101,44 +124,37 @@ class LBFGSB(Minimiser):
         x = jnp.clip(x, lower, upper)
         gradient = state.grad
         # Bounds that are near and towards which the variable would go hold it (equation 32).
-        reach = jnp.minimum(jnp.linalg.norm(x - jnp.clip(x - gradient, lower, upper)), 1e-3)
+        reach = jnp.minimum(norm(x - jnp.clip(x - gradient, lower, upper)), 1e-3)
         at_bound = ((x <= lower + reach) & (gradient > 0)) | ((x >= upper - reach) & (gradient < 0))
         subspace = state.history.restricted(~at_bound)
-        newton = -subspace.inverse_hessian_product(jnp.where(at_bound, 0, gradient))
+        newton = -subspace.inverse_hessian_product(jnp.where(at_bound, 0, gradient), self.use_gamma)
         descends = jnp.vdot(newton, gradient) < 0
         direction = jnp.where(at_bound | ~descends, -gradient, newton)
         unknown = jnp.all(subspace.inverses == 0) | ~descends
-        length = jnp.maximum(jnp.linalg.norm(direction), jnp.finfo(x.dtype).tiny)
-        first = jnp.where(unknown, jnp.minimum(1, 1 / length), 1).astype(x.dtype)
-
+        length = jnp.maximum(norm(direction), jnp.finfo(x.dtype).tiny)
+        natural = jnp.where(unknown, jnp.minimum(1, 1 / length), 1).astype(x.dtype)
         evaluate = flat_value_and_gradient(self, unravel, args, kwargs)
-        rounding = 10 * jnp.finfo(x.dtype).eps * jnp.abs(state.value)
 
         def projected(t: Array) -> Array:
             return jnp.clip(x + t * direction, lower, upper)
 
         def error_at(y: Array, g: Array) -> Array:
-            return jnp.linalg.norm(y - jnp.clip(y - g, lower, upper))
+            return norm(y - jnp.clip(y - g, lower, upper))
 
-        def trial(search: tuple[Any, ...]) -> tuple[Any, ...]:
-            t, _, _, _, count = search
+        def slope_at(y: Array, g: Array) -> Array:
+            leaving = ((y <= lower) & (direction < 0)) | ((y >= upper) & (direction > 0))
+            return jnp.vdot(g, jnp.where(leaving, 0, direction))
+
+        def path(t: Array) -> Trial:
             y = projected(t)
             value, g = evaluate(y)
-            slope = jnp.vdot(gradient, y - x)
             # Where values differ by rounding only, a smaller error shows that it goes down.
-            level = (value <= state.value + rounding) & (error_at(y, g) < state.error)
-            accepted = (value <= state.value + DECREASE * slope) & (slope < 0) | level
-            accepted = accepted & jnp.all(jnp.isfinite(g))
-            return jnp.where(accepted, t, 0.5 * t), accepted, value, g, count + 1
+            closer = error_at(y, g) < state.error
+            return Trial(value, g, slope_at(y, g), jnp.vdot(gradient, y - x), closer)
 
-        t, accepted, value, new_gradient, _ = jax.lax.while_loop(
-            lambda search: ~search[1] & (search[-1] < self.maxls),
-            trial,
-            (first, jnp.asarray(False), state.value, gradient, jnp.asarray(0)),
-        )
+        found = self.search(path, state, slope_at(x, gradient), natural)
+        t, accepted, value, new_gradient = found
         new_x = jnp.where(accepted, projected(t), x)
-        value = jnp.where(accepted, value, state.value)
-        new_gradient = jnp.where(accepted, new_gradient, gradient)
         history = state.history.with_step(new_x - x, new_gradient - gradient, accepted)
         # A search that fails forgets the model and begins again with the gradient.
         history = history.forgotten(~accepted)
@@ -149,7 +165,7 @@ class LBFGSB(Minimiser):
             converged=state.converged,
             value=value,
             grad=new_gradient,
-            stepsize=jnp.where(accepted, t, 0),
+            stepsize=t,
             history=history,
             aux=self.objective(params, *args, **kwargs)[1] if self.has_aux else None,
         )

@@ -2,17 +2,15 @@
 
 from typing import Any
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import ArrayLike
 
 from mdsens.errors import InputError
+from mdsens.implicit.conditions import KKTSolution
 from mdsens.layers.checks import float_array
+from mdsens.layers.program_solver import Pair, ProgramSolver, kkt_residual
 from mdsens.layers.quadratic_program import (
-    Pair,
-    SolverName,
     as_program,
-    check_options,
     kkt_solution,
     linear_rows,
     solve_program,
@@ -23,7 +21,7 @@ from mdsens.layers.solution import OptStep
 __all__ = ["LinearProgram"]
 
 
-class LinearProgram(eqx.Module):
+class LinearProgram(ProgramSolver):
     """min c'x subject to A x = b and G x <= h.
 
     At a vertex that is the only solution, where exactly n independent rows are active, x is smooth
@@ -40,13 +38,6 @@ class LinearProgram(eqx.Module):
 
     The derivative is that of `mdsens.layers.active_set` with Q = 0.
     """
-
-    solver: SolverName = "auto"
-    tol: float | None = None
-    maxiter: int | None = None
-
-    def __check_init__(self) -> None:
-        check_options(self.solver, self.tol, self.maxiter)
 
     def run(
         self,
@@ -83,3 +74,16 @@ class LinearProgram(eqx.Module):
         solver = "clarabel" if self.solver == "auto" else self.solver
         x, y, state = solve_program(program, "linear program", solver, self.tol, self.maxiter)
         return OptStep(kkt_solution(x, y, params_eq, params_ineq, len(b)), state)
+
+    def optimality_fun(
+        self,
+        params: KKTSolution,
+        params_obj: ArrayLike,
+        params_eq: Pair | None = None,
+        params_ineq: Pair | None = None,
+    ) -> KKTSolution:
+        """Stationarity, equalities and complementary slackness, zero at a solution."""
+        c = jnp.asarray(params_obj)
+        nothing = jnp.zeros((c.size, c.size), c.dtype)
+        residual: KKTSolution = kkt_residual(params, (nothing, c), params_eq, params_ineq)
+        return residual

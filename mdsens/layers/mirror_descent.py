@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mdsens.layers.checks import callables, known_real
 from mdsens.layers.objective import Minimiser
+from mdsens.layers.signature import positional
 from mdsens.layers.solution import OptStep
 from mdsens.layers.trees import difference, dtype_of, norm
 
@@ -31,6 +32,10 @@ class MirrorDescentState(NamedTuple):
     aux: Any
 
 
+@positional(
+    "fun", "projection_grad", "stepsize", "maxiter", "tol", "verbose", "implicit_diff",
+    "implicit_diff_solve", "has_aux", "jit", "unroll",
+)  # fmt: skip
 class MirrorDescent(Minimiser):
     """Minimise a smooth function over a convex set by steps in a Bregman geometry.
 
@@ -40,7 +45,8 @@ class MirrorDescent(Minimiser):
             the gradient g; `MirrorDescent.make_projection_grad` makes it from a projection.
         stepsize: step size, or a function of the iteration's number.
         value_and_grad, has_aux: as in `Minimiser`.
-        maxiter, tol, throw, derivative, implicit_diff_solve: as in `IterativeSolver`.
+        maxiter, tol, throw, derivative, implicit_diff_solve, implicit_diff, verbose, jit, unroll:
+            as in `IterativeSolver`.
 
     Use `run(init_params, hyperparams_proj, *args, **kwargs)`.
 

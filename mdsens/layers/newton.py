@@ -3,24 +3,28 @@
 from collections.abc import Callable
 from typing import Any
 
-import optimistix
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
 from mdsens.layers.checks import callables
-from mdsens.layers.optimistix_solver import OptimistixSolver
+from mdsens.layers.residuals import ResidualSolver, ResidualState, shortest_solution
+from mdsens.layers.solution import OptStep
+from mdsens.layers.trees import dtype_of
 
 __all__ = ["Newton"]
 
 
-class Newton(OptimistixSolver):
+class Newton(ResidualSolver):
     """Find a root of a function with as many values as unknowns, from nearby.
 
     Arguments:
         optimality_fun: F(params, *args, **kwargs), whose root is sought, with the structure of
             params; `jax.grad(fun)` for a stationary point.
         has_aux: F returns `(value, aux)`.
-        maxiter, tol, throw, derivative, implicit_diff_solve: as in `IterativeSolver`; the error is
-            |F(x)|.
+        maxiter, tol, throw, derivative, implicit_diff_solve, implicit_diff, verbose, jit, unroll:
+            as in `IterativeSolver`; the error is |F(x)|.
 
     Use `run(init_params, *args, **kwargs)`.
 
@@ -33,10 +37,26 @@ class Newton(OptimistixSolver):
     def __check_init__(self) -> None:
         callables(self, "optimality_fun")
 
-    @property
-    def solver(self) -> optimistix.Newton[Any, Any, Any]:
-        """The solver of Optimistix; its tolerances are not used."""
-        return optimistix.Newton(rtol=0.0, atol=1.0)
+    def init_state(self, init_params: PyTree, *args: Any, **kwargs: Any) -> ResidualState:
+        """The state before the first iteration."""
+        return ResidualState(
+            iter_num=jnp.asarray(0),
+            error=jnp.asarray(jnp.inf, dtype_of(init_params)),
+            converged=jnp.asarray(False),
+            aux=self.evaluate(init_params, *args, **kwargs)[1],
+        )
+
+    def update(self, params: PyTree, state: ResidualState, *args: Any, **kwargs: Any) -> OptStep:
+        """The parameters and the state after one more iteration."""
+        x, unravel = ravel_pytree(params)
+        residual = self.flat_residual(params, args, kwargs)
+        params = unravel(x - shortest_solution(jax.jacfwd(residual)(x), residual(x)))
+        state = state._replace(
+            iter_num=state.iter_num + 1,
+            error=self.l2_optimality_error(params, *args, **kwargs),
+            aux=self.evaluate(params, *args, **kwargs)[1] if self.has_aux else None,
+        )
+        return OptStep(params, state)
 
     def evaluate(self, params: PyTree, *args: Any, **kwargs: Any) -> tuple[PyTree, Any]:
         """F(params) and the auxiliary output."""

@@ -7,12 +7,11 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from mdsens.implicit import conditions
-from mdsens.layers.checks import counts
-from mdsens.layers.lbfgs import flat_value_and_gradient
-from mdsens.layers.line_search import wolfe_search
-from mdsens.layers.objective import Minimiser
+from mdsens.layers.line_search import straight
+from mdsens.layers.searching import SearchingMinimiser, flat_value_and_gradient
+from mdsens.layers.signature import positional
 from mdsens.layers.solution import OptStep
+from mdsens.layers.trees import norm
 from mdsens.values import choice
 
 __all__ = ["NonlinearCG", "NonlinearCGState"]
@@ -29,6 +28,7 @@ class NonlinearCGState(NamedTuple):
         grad: its gradient, flattened.
         direction: direction of the last step, flattened.
         stepsize: multiple of the direction that was taken last; 0: none was found.
+        expected: multiple of `direction` that is tried first.
         aux: auxiliary output of `fun`.
     """
 
@@ -39,19 +39,27 @@ class NonlinearCGState(NamedTuple):
     grad: Float[Array, " n"]
     direction: Float[Array, " n"]
     stepsize: Float[Array, ""]
+    expected: Float[Array, ""]
     aux: Any
 
 
-class NonlinearCG(Minimiser):
+@positional(
+    "fun", "value_and_grad", "has_aux", "maxiter", "tol", "method", "linesearch",
+    "linesearch_init", "condition", "maxls", "decrease_factor", "increase_factor", "max_stepsize",
+    "min_stepsize", "implicit_diff", "implicit_diff_solve", "jit", "unroll", "verbose",
+)  # fmt: skip
+class NonlinearCG(SearchingMinimiser):
     """Minimise a smooth function along conjugate directions; the memory is one vector.
 
     Arguments:
         fun: the objective.
         value_and_grad, has_aux: as in `Minimiser`.
         method: "polak-ribiere" (not below zero), "fletcher-reeves" or "hestenes-stiefel".
-        maxls: most steps tried in one line search.
-        maxiter, tol, throw, derivative, implicit_diff_solve: as in `IterativeSolver`; the
-            derivative is "implicit".
+        stepsize, linesearch, linesearch_init, stop_if_linesearch_fails, condition, maxls,
+            decrease_factor, increase_factor, max_stepsize, min_stepsize: as in
+            `SearchingMinimiser`; the strong Wolfe conditions ask for a tenth of the first slope.
+        maxiter, tol, throw, derivative, implicit_diff_solve, implicit_diff, verbose, jit, unroll:
+            as in `IterativeSolver`.
 
     Use `run(init_params, *args, **kwargs)`.
 
@@ -62,20 +70,20 @@ class NonlinearCG(Minimiser):
     method: Literal["polak-ribiere", "fletcher-reeves", "hestenes-stiefel"] = eqx.field(
         kw_only=True, default="polak-ribiere"
     )
-    maxls: int = eqx.field(kw_only=True, default=30)
 
-    derivatives: ClassVar[tuple[str, ...]] = ("implicit",)
+    increase_factor: float = eqx.field(kw_only=True, default=1.2)
+
     symmetric: ClassVar[bool] = True
+    curvature: ClassVar[float] = 0.1
 
     def __check_init__(self) -> None:
         choice(self.method, "method", ("polak-ribiere", "fletcher-reeves", "hestenes-stiefel"))
-        counts(self, "maxls")
 
     def init_state(self, init_params: PyTree, *args: Any, **kwargs: Any) -> NonlinearCGState:
         """The state before the first iteration."""
         value, aux, gradient = self.evaluate(init_params, *args, **kwargs)
         flat = ravel_pytree(gradient)[0]
-        size = jnp.linalg.norm(flat)
+        size = norm(flat)
         return NonlinearCGState(
             iter_num=jnp.asarray(0),
             error=self.error_or_nan(size, value),
@@ -83,34 +91,34 @@ class NonlinearCG(Minimiser):
             value=value,
             grad=flat,
             direction=-flat,
-            stepsize=jnp.minimum(1, 1 / jnp.maximum(size, jnp.finfo(flat.dtype).tiny)),
+            stepsize=jnp.full((), self.longest, flat.dtype),
+            expected=jnp.minimum(1, 1 / jnp.maximum(size, jnp.finfo(flat.dtype).tiny)),
             aux=aux,
         )
 
     def update(self, params: PyTree, state: NonlinearCGState, *args: Any, **kwargs: Any) -> OptStep:
         """The parameters and the state after one more iteration."""
         x, unravel = ravel_pytree(params)
-        found = wolfe_search(
-            flat_value_and_gradient(self, unravel, args, kwargs),
-            x, state.value, state.grad, state.direction, state.stepsize, 0.1, self.maxls,
-        )  # fmt: skip
+        evaluate = flat_value_and_gradient(self, unravel, args, kwargs)
+        last_slope = jnp.vdot(state.grad, state.direction)
+        path = straight(evaluate, x, state.direction, last_slope)
+        found = self.search(path, state, last_slope, state.expected)
         params = unravel(x + found.stepsize * state.direction)
         direction = self._weight(found.gradient, state) * state.direction - found.gradient
-        slope, last_slope = (
-            jnp.vdot(found.gradient, direction), jnp.vdot(state.grad, state.direction),
-        )  # fmt: skip
+        slope = jnp.vdot(found.gradient, direction)
         conjugate = found.accepted & (slope < 0)
         direction = jnp.where(conjugate, direction, -found.gradient)
         # As long as what the last step would have gained: Nocedal & Wright, after equation 3.60.
         expected = found.stepsize * last_slope / jnp.where(conjugate, slope, 1)
-        size = jnp.maximum(jnp.linalg.norm(found.gradient), jnp.finfo(x.dtype).tiny)
+        size = jnp.maximum(norm(found.gradient), jnp.finfo(x.dtype).tiny)
         state = state._replace(
             iter_num=state.iter_num + 1,
-            error=jnp.linalg.norm(found.gradient),
+            error=norm(found.gradient),
             value=found.value,
             grad=found.gradient,
             direction=direction,
-            stepsize=jnp.where(conjugate, expected, jnp.minimum(1, 1 / size)).astype(x.dtype),
+            stepsize=found.stepsize,
+            expected=jnp.where(conjugate, expected, jnp.minimum(1, 1 / size)).astype(x.dtype),
             aux=self.objective(params, *args, **kwargs)[1] if self.has_aux else None,
         )
         return OptStep(params, state)
@@ -125,7 +133,3 @@ class NonlinearCG(Minimiser):
             weight = jnp.maximum(jnp.vdot(gradient, change), 0)
             scale = jnp.vdot(state.grad, state.grad)
         return jnp.where(scale == 0, 0, weight / jnp.where(scale == 0, 1, scale))
-
-    def optimality_fun(self, params: PyTree, *args: Any, **kwargs: Any) -> PyTree:
-        """The gradient."""
-        return conditions.stationary(self.value)(params, *args, **kwargs)

@@ -13,7 +13,7 @@ __all__ = ["projection_polyhedron"]
 
 
 def projection_polyhedron(
-    x: Float[Array, " n"], hyperparams: tuple[Any, Any, Any, Any]
+    x: Float[Array, " n"], hyperparams: tuple[Any, Any, Any, Any], check_feasible: bool = True
 ) -> Float[Array, " n"]:
     """The nearest point with A y = b and G y <= h.
 
@@ -21,6 +21,7 @@ def projection_polyhedron(
         x: (n,).
         hyperparams: (A, b, G, h) of shapes (p, n), (p,), (m, n) and (m,); A and b, or G and h, may
             be `None`.
+        check_feasible: True: what has no solution is always an error.
 
     Returns:
         The nearest point, (n,), with derivatives in x and in all of `hyperparams`.
@@ -31,6 +32,11 @@ def projection_polyhedron(
 
     Solves min |y - x|^2 / 2 by `QuadraticProgram`.
     """
+    if check_feasible is not True:
+        raise InputError(
+            f"check_feasible = {check_feasible}: allowed is True, constraints that contradict one "
+            "another have no nearest point; look for InfeasibleError instead"
+        )
     x = float_array("x", x)
     A, b, G, h = members("hyperparams", hyperparams, ("A", "b", "G", "h"))
     if (A is None) != (b is None) or (G is None) != (h is None):

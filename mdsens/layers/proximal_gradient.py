@@ -13,6 +13,8 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from mdsens.implicit import conditions
 from mdsens.layers.checks import booleans, callables, counts, known_real
 from mdsens.layers.objective import Minimiser
+from mdsens.layers.prox import prox_none
+from mdsens.layers.signature import positional
 from mdsens.layers.solution import OptStep
 from mdsens.layers.solver import without_derivatives
 from mdsens.layers.trees import difference, dtype_of, inner, moved, norm
@@ -72,7 +74,7 @@ class ProximalDescent(Minimiser):
         """The proximal operator of `stepsize` times the part that is not smooth."""
 
     def init_state(
-        self, init_params: PyTree, hyperparams_prox: Any, *args: Any, **kwargs: Any
+        self, init_params: PyTree, hyperparams_prox: Any = None, *args: Any, **kwargs: Any
     ) -> ProximalGradientState:
         """The state before the first iteration."""
         del hyperparams_prox
@@ -96,7 +98,7 @@ class ProximalDescent(Minimiser):
         **kwargs: Any,
     ) -> OptStep:
         """The parameters and the state after one more iteration."""
-        start = state.velocity
+        start = state.velocity if self.acceleration else params
         value, aux, gradient = self.evaluate(start, *args, **kwargs)
 
         def step(stepsize: Any) -> PyTree:
@@ -158,6 +160,11 @@ class ProximalDescent(Minimiser):
         return difference(fixed_point_fun(params, hyperparams_prox, *args, **kwargs), params)
 
 
+@positional(
+    "fun", "prox", "value_and_grad", "has_aux", "stepsize", "maxiter", "maxls", "tol",
+    "acceleration", "decrease_factor", "verbose", "implicit_diff", "implicit_diff_solve", "jit",
+    "unroll",
+)  # fmt: skip
 class ProximalGradient(ProximalDescent):
     """Minimise a smooth function plus one whose proximal operator is known.
 
@@ -165,10 +172,12 @@ class ProximalGradient(ProximalDescent):
 
     Arguments:
         fun: the smooth part.
-        prox: `prox(v, hyperparams_prox, scaling)`, the proximal operator of `scaling` times g.
+        prox: `prox(v, hyperparams_prox, scaling)`, the proximal operator of `scaling` times g;
+            without it g is zero.
         value_and_grad, has_aux: as in `Minimiser`.
         stepsize, maxls, acceleration, decrease_factor: as in `ProximalDescent`.
-        maxiter, tol, throw, derivative, implicit_diff_solve: as in `IterativeSolver`.
+        maxiter, tol, throw, derivative, implicit_diff_solve, implicit_diff, verbose, jit, unroll:
+            as in `IterativeSolver`.
 
     Use `run(init_params, hyperparams_prox, *args, **kwargs)`.
 
@@ -177,10 +186,16 @@ class ProximalGradient(ProximalDescent):
     715. The condition is Blondel et al. 2021, equation 7.
     """
 
-    prox: Callable[..., Any]
+    prox: Callable[..., Any] = eqx.field(default=prox_none)
 
     def __check_init__(self) -> None:
         callables(self, "prox")
+
+    def run(
+        self, init_params: PyTree, hyperparams_prox: Any = None, *args: Any, **kwargs: Any
+    ) -> OptStep:
+        """As `IterativeSolver.run`, with the parameters of g after `init_params`."""
+        return super().run(init_params, hyperparams_prox, *args, **kwargs)
 
     def proximal(self, point: PyTree, hyperparams: Any, stepsize: Any) -> PyTree:
         """The proximal operator of `stepsize` times the part that is not smooth."""

@@ -1,13 +1,11 @@
 """Quadratic programs as layers; names and arguments follow JAXopt 0.8."""
 
 import functools
-from collections.abc import Iterable
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, ClassVar
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from mdsens.errors import InputError
 from mdsens.implicit.conditions import KKTSolution
@@ -26,40 +24,26 @@ from mdsens.layers.program import (
     raise_unless_solved,
     rescale,
 )
+from mdsens.layers.program_solver import (
+    MAXITER,
+    Pair,
+    ProgramSolver,
+    ProgramState,
+    kkt_residual,
+)
+from mdsens.layers.signature import positional
 from mdsens.layers.solution import OptStep
-from mdsens.values import choice, integer, real
 
 __all__ = [
     "BoxConstrainedQP",
     "BoxQP",
     "EqualityConstrainedQP",
-    "ProgramState",
     "QuadraticProgram",
     "solve_program",
 ]
 
-Pair: TypeAlias = tuple[ArrayLike, ArrayLike]
-SolverName: TypeAlias = Literal["auto", "interior-point", "clarabel", "osqp"]
 
-_MAXITER = {"interior-point": 100, "clarabel": 200, "osqp": 100_000}
-
-
-class ProgramState(NamedTuple):
-    """How a program was solved.
-
-    Attributes:
-        iter_num: iterations of the solver.
-        error: largest relative error in the optimality conditions.
-        unique: whether solution and multipliers are unique, so that they have derivatives; where
-            not, derivatives are the active rows' of least norm.
-    """
-
-    iter_num: Int[Array, ""]
-    error: Float[Array, ""]
-    unique: Bool[Array, ""]
-
-
-class QuadraticProgram(eqx.Module):
+class QuadraticProgram(ProgramSolver):
     """min 1/2 x'Qx + c'x subject to A x = b and G x <= h, for positive semi-definite Q.
 
     The solution x, and the multipliers of both kinds of rows, have derivatives of any order and
@@ -79,13 +63,6 @@ class QuadraticProgram(eqx.Module):
 
     The algorithm: `mdsens.layers.interior_point`; the derivative: `mdsens.layers.active_set`.
     """
-
-    solver: SolverName = "auto"
-    tol: float | None = None
-    maxiter: int | None = None
-
-    def __check_init__(self) -> None:
-        check_options(self.solver, self.tol, self.maxiter)
 
     def run(
         self,
@@ -119,19 +96,51 @@ class QuadraticProgram(eqx.Module):
         x, y, state = solve_program(
             as_program(Q, c, matrix, lower, upper),
             "quadratic program",
-            self.solver,
+            self.solver.lower(),
             self.tol,
             self.maxiter,
         )
         return OptStep(kkt_solution(x, y, params_eq, params_ineq, len(b)), state)
 
+    def optimality_fun(
+        self,
+        params: KKTSolution,
+        params_obj: Pair,
+        params_eq: Pair | None = None,
+        params_ineq: Pair | None = None,
+    ) -> KKTSolution:
+        """Stationarity, equalities and complementary slackness, zero at a solution."""
+        residual: KKTSolution = kkt_residual(params, params_obj, params_eq, params_ineq)
+        return residual
 
-class EqualityConstrainedQP(eqx.Module):
+
+_EXACT = "one factorisation solves it exactly; leave it out"
+
+
+@positional(
+    gone={
+        "matvec_Q": (None, "give Q itself in params_obj"),
+        "matvec_A": (None, "give A itself in params_eq"),
+        "fun": (None, "give its Q and c in params_obj"),
+        "solve": (..., _EXACT),
+        "refine_maxiter": (10, _EXACT),
+        "refine_regularization": (0.0, _EXACT),
+        "implicit_diff_solve": (None, "derivatives come from the same factorisation; leave it out"),
+        "jit": (True, "it is always compiled; leave it out"),
+    }
+)
+class EqualityConstrainedQP(ProgramSolver):
     """min 1/2 x'Qx + c'x subject to A x = b, by one linear solve.
 
     Derivatives are as those of `QuadraticProgram`. Rows may be redundant: the multipliers, and the
     derivatives in b, are then those of least norm.
+
+    Arguments:
+        solver: "auto".
+        tol, maxiter: met in any case.
     """
+
+    solvers: ClassVar[tuple[str, ...]] = ("auto",)
 
     def run(
         self,
@@ -165,8 +174,15 @@ class EqualityConstrainedQP(eqx.Module):
         x, y, state = raise_unless_solved((x, y, state), status, "quadratic program")
         return OptStep(KKTSolution(x, None if params_eq is None else y, None), state)
 
+    def optimality_fun(
+        self, params: KKTSolution, params_obj: Pair, params_eq: Pair | None = None
+    ) -> KKTSolution:
+        """Stationarity and equalities, zero at a solution."""
+        residual: KKTSolution = kkt_residual(params, params_obj, params_eq)
+        return residual
 
-class BoxQP(eqx.Module):
+
+class BoxQP(ProgramSolver):
     """min 1/2 x'Qx + c'x subject to lower <= x <= upper.
 
     Arguments:
@@ -174,13 +190,6 @@ class BoxQP(eqx.Module):
         tol: as in `QuadraticProgram`.
         maxiter: as in `QuadraticProgram`.
     """
-
-    solver: SolverName = "auto"
-    tol: float | None = None
-    maxiter: int | None = None
-
-    def __check_init__(self) -> None:
-        check_options(self.solver, self.tol, self.maxiter)
 
     def run(
         self,
@@ -207,8 +216,15 @@ class BoxQP(eqx.Module):
         params, state = general.run(init_params, params_obj, identity, params_ineq)
         return OptStep(params.primal[0], state)
 
+    def optimality_fun(
+        self, params: Float[Array, " n"], params_obj: Pair, params_ineq: Pair
+    ) -> Float[Array, " n"]:
+        """One projected gradient step minus the parameters, zero at a solution."""
+        Q, c, lower, upper = map(jnp.asarray, (*params_obj, *params_ineq))
+        return jnp.clip(params - Q @ params - c, lower, upper) - params
 
-class BoxConstrainedQP(eqx.Module):
+
+class BoxConstrainedQP(ProgramSolver):
     """min 1/2 x'Qx + c'x subject to lower <= A x <= upper.
 
     A row whose bounds are equal is an equation. Derivatives are as those of `QuadraticProgram`;
@@ -219,13 +235,6 @@ class BoxConstrainedQP(eqx.Module):
         tol: as in `QuadraticProgram`.
         maxiter: as in `QuadraticProgram`.
     """
-
-    solver: SolverName = "auto"
-    tol: float | None = None
-    maxiter: int | None = None
-
-    def __check_init__(self) -> None:
-        check_options(self.solver, self.tol, self.maxiter)
 
     def run(
         self,
@@ -269,6 +278,20 @@ class BoxConstrainedQP(eqx.Module):
         signs = (jnp.where(y > 0, y, 0), jnp.where(y < 0, -y, 0))
         return OptStep(KKTSolution((x, program.A @ x), y, signs), state)
 
+    def optimality_fun(
+        self, params: KKTSolution, params_obj: Pair, params_eq: ArrayLike, params_ineq: Pair
+    ) -> KKTSolution:
+        """The conditions of (x, z) with A x = z between the bounds, zero at a solution."""
+        Q, c, lower, upper = map(jnp.asarray, (*params_obj, *params_ineq))
+        A, y, (above, below) = jnp.asarray(params_eq), params.dual_eq, params.dual_ineq
+        x, z = params.primal
+        stationarity = (Q @ x + c + y @ A, above - below - y)
+        slackness = (
+            above * jnp.where(jnp.isinf(upper), 1, z - upper),
+            below * jnp.where(jnp.isinf(lower), 1, lower - z),
+        )
+        return KKTSolution(stationarity, A @ x - z, slackness)
+
 
 def solve_program(
     program: Program, name: str, solver: str, tol: float | None, maxiter: int | None
@@ -292,7 +315,7 @@ def solve_program(
     epsilon = float(jnp.finfo(program.c.dtype).eps)
     if tol is None:
         tol = {"interior-point": max(1e-10, epsilon**0.625), "osqp": 1e-7}.get(solver, 1e-10)
-    maxiter = _MAXITER[solver] if maxiter is None else maxiter
+    maxiter = MAXITER[solver] if maxiter is None else maxiter
     program, verdict = _inspect(program)
     constant = jax.lax.stop_gradient(program)
     if solver == "interior-point":
@@ -354,17 +377,6 @@ def _finish(
     status = jnp.where(verdict == SOLVED, status, verdict)
     state = ProgramState(jnp.asarray(iterations), error, unique)
     return x, rows * y / objective, state, status
-
-
-def check_options(
-    solver: Any, tol: Any, maxiter: Any, allowed: Iterable[str] = ("auto", *_MAXITER)
-) -> None:
-    """An error if there is no solver of this name, or tol or maxiter are no such numbers."""
-    choice(solver, "solver", allowed)
-    if tol is not None:
-        real(tol, "tol", above=0.0)
-    if maxiter is not None:
-        integer(maxiter, "maxiter", at_least=1)
 
 
 def as_program(

@@ -10,6 +10,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from mdsens.errors import InputError
 from mdsens.layers.checks import booleans, callables, float_array, known_real, require
+from mdsens.layers.signature import positional
 from mdsens.layers.solution import OptStep
 from mdsens.layers.solver import IterativeSolver
 
@@ -41,6 +42,10 @@ class BisectionState(NamedTuple):
     aux: Any
 
 
+@positional(
+    "optimality_fun", "lower", "upper", "maxiter", "tol", "check_bracket", "verbose",
+    "implicit_diff_solve", "has_aux", "jit", "unroll",
+)  # fmt: skip
 class Bisection(IterativeSolver):
     """Find the root of a function of one variable between two points where its signs differ.
 
@@ -50,7 +55,8 @@ class Bisection(IterativeSolver):
         upper: its upper end.
         check_bracket: whether it is an error if the signs do not differ.
         has_aux: F returns `(value, aux)`.
-        maxiter, tol, throw, derivative, implicit_diff_solve: as in `IterativeSolver`; the error is
+        maxiter, tol, throw, derivative, implicit_diff_solve, implicit_diff, verbose, jit, unroll:
+            as in `IterativeSolver`; the error is
             |F(x)|, and the derivative "implicit".
 
     Use `run(None, *args, **kwargs)`; the first argument is ignored, as in JAXopt.
@@ -93,7 +99,7 @@ class Bisection(IterativeSolver):
             )
         return super().run(lower + 0.5 * (upper - lower), *args, **kwargs)
 
-    def init_state(self, init_params: Any, *args: Any, **kwargs: Any) -> BisectionState:
+    def init_state(self, init_params: Any = None, *args: Any, **kwargs: Any) -> BisectionState:
         """The state before the first iteration."""
         del init_params
         lower, upper = self._ends()

@@ -2,7 +2,8 @@
 
 import abc
 import functools
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import equinox as eqx
@@ -10,7 +11,7 @@ import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from mdsens.errors import ConvergenceError, InputError
 from mdsens.implicit import custom_root
@@ -21,7 +22,7 @@ from mdsens.implicit.linear import Solver
 from mdsens.layers.checks import booleans, counts, float_array, known_real
 from mdsens.layers.solution import OptStep
 from mdsens.layers.trees import dtype_of, norm
-from mdsens.values import choice
+from mdsens.values import choice, integer, is_traced
 
 __all__ = ["Derivative", "IterativeSolver", "without_derivatives"]
 
@@ -46,6 +47,11 @@ class IterativeSolver(eqx.Module):
             the solution (Bolte, Pauwels & Vaiter 2023, arXiv 2305.13768, equation 3).
         implicit_diff_solve: how to solve the linear systems of implicit derivatives, as in
             `mdsens.implicit.custom_root`: a word, a lineax solver, or `solve(matvec, b)`.
+        implicit_diff: False is the same as `derivative="unrolled"`.
+        verbose: whether to print the error of every iteration of `run`.
+        jit: whether `run` compiles its loop; if not, it is one of Python, in which the functions
+            may be NumPy's, as long as nothing is traced.
+        unroll: without effect: loops are differentiated in both modes whenever iterations are.
     """
 
     maxiter: int = eqx.field(kw_only=True, default=500)
@@ -53,6 +59,10 @@ class IterativeSolver(eqx.Module):
     throw: bool = eqx.field(kw_only=True, default=True)
     derivative: Derivative = eqx.field(kw_only=True, default="implicit")
     implicit_diff_solve: Solver | None = eqx.field(kw_only=True, default=None)
+    implicit_diff: bool = eqx.field(kw_only=True, default=True)
+    verbose: bool | int = eqx.field(kw_only=True, default=False)
+    jit: bool = eqx.field(kw_only=True, default=True)
+    unroll: bool | Literal["auto"] = eqx.field(kw_only=True, default="auto")
 
     derivatives: ClassVar[tuple[str, ...]] = ("implicit", "unrolled", "one-step")
     symmetric: ClassVar[bool] = False
@@ -60,9 +70,28 @@ class IterativeSolver(eqx.Module):
     def __check_init__(self) -> None:
         choice(self.derivative, f"derivative of {type(self).__name__}", self.derivatives)
         counts(self, "maxiter")
-        booleans(self, "throw")
+        booleans(self, "throw", "implicit_diff", "jit")
+        if self.derivative == "one-step" and not self.implicit_diff:
+            raise InputError(
+                "derivative = 'one-step' and implicit_diff = False: give the derivative alone"
+            )
+        choice(self.differentiation, f"derivative of {type(self).__name__}", self.derivatives)
+        # As in JAXopt, where 2 says more than 1.
+        integer(int(self.verbose), "verbose", at_least=0)
+        if self.unroll != "auto":
+            booleans(self, "unroll")
         if self.tol is not None:
             known_real(self.tol, "tol", at_least=0.0)
+
+    def __hash__(self) -> int:
+        # Arrays among the options are compared, and need not be hashed.
+        leaves, structure = jax.tree.flatten(self)
+        return hash((structure, *(leaf for leaf in leaves if not eqx.is_array(leaf))))
+
+    @property
+    def differentiation(self) -> Derivative:
+        """Whose derivative it is: that of `derivative`, or of the iterations."""
+        return self.derivative if self.implicit_diff else "unrolled"
 
     @abc.abstractmethod
     def init_state(self, init_params: PyTree, *args: Any, **kwargs: Any) -> Any:
@@ -96,6 +125,16 @@ class IterativeSolver(eqx.Module):
             return float(jnp.finfo(dtype_of(params)).eps) ** 0.5
         return self.tol
 
+    def converged(self, params: PyTree, state: Any, tol: float) -> Bool[Array, ""]:
+        """Whether a state is a solution's; not if its error is no number."""
+        del params
+        converged: Array = state.error <= tol
+        return converged
+
+    def unfinished(self, params: PyTree, state: Any, tol: float) -> Bool[Array, ""]:
+        """Whether to iterate once more, as far as `maxiter` allows."""
+        return ~self.converged(params, state, tol) & ~jnp.isnan(state.error)
+
     def run(self, init_params: PyTree, *args: Any, **kwargs: Any) -> OptStep:
         """Iterate until the error is at most `tol`.
 
@@ -113,19 +152,58 @@ class IterativeSolver(eqx.Module):
             ConvergenceError: if the error is still above `tol` after `maxiter` iterations or not a
                 number, with `throw`; inside compiled code the runtime's error with this message.
         """
+        if isinstance(init_params, OptStep):
+            raise InputError("init_params is an OptStep: give its params; a run begins anew")
         init_params = jax.tree.map(lambda leaf: float_array("init_params", leaf), init_params)
         if not any(leaf.size for leaf in jax.tree.leaves(init_params)):
             raise InputError("init_params holds no numbers: give a start with at least one")
         args, kwargs = jax.tree.map(_to_array, (args, kwargs))
-        if self.derivative == "implicit":
+        if self.differentiation == "implicit":
             return OptStep(*_differentiable(self)(init_params, args, kwargs))
-        if self.derivative == "unrolled":
+        if self.differentiation == "unrolled":
             return OptStep(*_solve(init_params, self, args, kwargs))
         params, state = without_derivatives(
             lambda init: _iterate(init, self, args, kwargs), init_params
         )
         params, state = _checked(self, params, state)
         return OptStep(self.one_step(params, state, *args, **kwargs), state)
+
+    def run_iterator(
+        self, init_params: PyTree, iterator: Iterator[Any], *args: Any, **kwargs: Any
+    ) -> OptStep:
+        """Iterate once with each batch of data, as stochastic methods do.
+
+        Arguments:
+            init_params: where to begin, a pytree of floating-point arrays.
+            iterator: of batches, each of which the functions get as the argument `data`; the first
+                one is for `init_state` alone.
+            *args: what `update` takes after the parameters.
+            **kwargs: likewise.
+
+        Returns:
+            The parameters and the state after `maxiter` batches, or when there are no more.
+
+        Raises:
+            InputError: if there is no batch at all.
+        """
+        init_params = jax.tree.map(lambda leaf: float_array("init_params", leaf), init_params)
+        iterator = iter(iterator)
+        first = list(itertools.islice(iterator, 1))
+        if not first:
+            raise InputError("iterator has no batch of data: give one with at least one")
+        update = _compiled_update if self.jit else IterativeSolver._update
+        args, kwargs = jax.tree.map(_to_array, (args, kwargs))
+        state = self.init_state(init_params, *args, **kwargs, data=first[0])
+        step = OptStep(init_params, state)
+        for data in itertools.islice(iterator, self.maxiter):
+            step = update(self, step, args, {**kwargs, "data": jax.tree.map(_to_array, data)})
+        return step
+
+    def _update(self, step: OptStep, args: tuple[Any, ...], kwargs: dict[str, Any]) -> OptStep:
+        step = self.update(*step, *args, **kwargs)
+        if self.verbose:
+            _report(self, step.state)
+        return step
 
 
 def without_derivatives(function: Callable[..., Any], *args: Any) -> Any:
@@ -199,7 +277,27 @@ def _iterate(
 ) -> Any:
     # Once more, since in eager derivatives JAX hands Python floats over as they were.
     init_params, args, kwargs = jax.tree.map(_to_array, (init_params, args, kwargs))
-    return _loop(init_params, solver, args, kwargs)
+    if solver.jit or is_traced((init_params, args, kwargs)):
+        return _loop(init_params, solver, args, kwargs)
+    tol = solver.tolerance(init_params)
+    step = OptStep(init_params, solver.init_state(init_params, *args, **kwargs))
+    while step.state.iter_num < solver.maxiter and solver.unfinished(*step, tol):
+        step = solver._update(step, args, kwargs)
+    return step.params, step.state._replace(converged=solver.converged(*step, tol))
+
+
+@eqx.filter_jit
+def _compiled_update(
+    solver: IterativeSolver, step: OptStep, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> OptStep:
+    return solver._update(step, args, kwargs)
+
+
+def _report(solver: IterativeSolver, state: Any) -> None:
+    """A line on the screen, as soon as the state is known."""
+    jax.debug.print(
+        type(solver).__name__ + ": iteration {}, error {:.3e}", state.iter_num, state.error
+    )
 
 
 @eqx.filter_jit
@@ -212,22 +310,21 @@ def _loop(
     dynamic, static = eqx.partition(start, eqx.is_array)
 
     def unfinished(dynamic: Any) -> Array:
-        _, state = eqx.combine(dynamic, static)
-        return (state.error > tol) & (state.iter_num < solver.maxiter)  # false for nan
+        params, state = eqx.combine(dynamic, static)
+        return solver.unfinished(params, state, tol) & (state.iter_num < solver.maxiter)
 
     def step(dynamic: Any) -> Any:
-        params, state = eqx.combine(dynamic, static)
-        params, state = solver.update(params, state, *args, **kwargs)
-        return eqx.filter((params, state), eqx.is_array)
+        step = solver._update(OptStep(*eqx.combine(dynamic, static)), args, kwargs)
+        return eqx.filter(tuple(step), eqx.is_array)
 
-    if solver.derivative == "unrolled":
+    if solver.differentiation == "unrolled":
         dynamic = eqxi.while_loop(
             unfinished, step, dynamic, max_steps=solver.maxiter, kind="bounded"
         )
     else:
         dynamic = jax.lax.while_loop(unfinished, step, dynamic)
     params, state = eqx.combine(dynamic, static)
-    return params, state._replace(converged=state.error <= tol)
+    return params, state._replace(converged=solver.converged(params, state, tol))
 
 
 def _checked(solver: IterativeSolver, params: Any, state: Any) -> tuple[Any, Any]:

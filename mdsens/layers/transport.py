@@ -39,7 +39,10 @@ _BALANCE = 1e3  # rounding units, relative to the total, by which the sums of ma
 
 
 def projection_transport(
-    sim_matrix: Float[ArrayLike, "m n"], marginals: Marginals
+    sim_matrix: Float[ArrayLike, "m n"],
+    marginals: Marginals,
+    make_solver: None = None,
+    use_semi_dual: bool = True,
 ) -> Float[Array, "m n"]:
     """The nearest matrix >= 0 with given sums of rows and columns.
 
@@ -48,6 +51,8 @@ def projection_transport(
             (m, n).
         marginals: `(a, b)`: sums of the rows, **shape** (m,), and of the columns, **shape** (n,),
             not negative and with the same total.
+        make_solver: None.
+        use_semi_dual: True: the columns' potentials are found, and tell the rows'.
 
     Returns:
         The plan P that minimises |P - S|^2 / 2, **shape** (m, n). The derivative in the marginals
@@ -55,30 +60,40 @@ def projection_transport(
         no transport between them, for those that leave every group balanced.
 
     Raises:
-        InputError: if shapes do not fit, a marginal is negative, or the totals differ. The
-            runtime's error if Newton's method does not converge.
+        InputError: for a `make_solver`; if shapes do not fit, a marginal is negative, or the
+            totals differ. The runtime's error if Newton's method does not converge.
     """
+    _no_choice(make_solver, use_semi_dual)
     S, a, b = _checked(sim_matrix, marginals)
     return _plan(_euclidean_rows, S, a, b)
 
 
-def projection_birkhoff(sim_matrix: Float[ArrayLike, "n n"]) -> Float[Array, "n n"]:
+def projection_birkhoff(
+    sim_matrix: Float[ArrayLike, "n n"],
+    make_solver: None = None,
+    use_semi_dual: bool = True,
+) -> Float[Array, "n n"]:
     """The nearest doubly stochastic matrix: >= 0, with sums of rows and columns of 1.
 
     Arguments:
         sim_matrix: the matrix to project, **shape** (n, n).
+        make_solver: None.
+        use_semi_dual: True: the columns' potentials are found, and tell the rows'.
 
     Returns:
         A matrix of **shape** (n, n).
 
     Raises:
-        InputError: if `sim_matrix` is not a square matrix.
+        InputError: for a `make_solver`; if `sim_matrix` is not a square matrix.
     """
-    return projection_transport(*_square(sim_matrix))
+    return projection_transport(*_square(sim_matrix), make_solver, use_semi_dual)
 
 
 def kl_projection_transport(
-    sim_matrix: Float[ArrayLike, "m n"], marginals: Marginals
+    sim_matrix: Float[ArrayLike, "m n"],
+    marginals: Marginals,
+    make_solver: None = None,
+    use_semi_dual: bool = True,
 ) -> Float[Array, "m n"]:
     """The matrix with given sums of rows and columns that is nearest to exp(S) in divergence.
 
@@ -86,6 +101,8 @@ def kl_projection_transport(
         sim_matrix: S, minus the cost of transport over the temperature, **shape** (m, n).
         marginals: `(a, b)`: sums of the rows, **shape** (m,), and of the columns, **shape** (n,),
             positive and with the same total.
+        make_solver: None.
+        use_semi_dual: True: the columns' potentials are found, and tell the rows'.
 
     Returns:
         The plan P that minimises KL(P, exp(S)), or sum P log P - sum P S, **shape** (m, n). Its
@@ -93,30 +110,49 @@ def kl_projection_transport(
         keep their totals equal.
 
     Raises:
-        InputError: if shapes do not fit, a marginal is not positive, or the totals differ. The
-            runtime's error if Newton's method does not converge.
+        InputError: for a `make_solver`; if shapes do not fit, a marginal is not positive, or the
+            totals differ. The runtime's error if Newton's method does not converge.
 
     Cuturi 2013, arXiv 1306.0895, equation 2.
     """
+    _no_choice(make_solver, use_semi_dual)
     S, a, b = _checked(sim_matrix, marginals)
     message = "a marginal is 0; allowed are positive ones: leave out that row or column."
     a, b = require(a, a > 0, message), require(b, b > 0, message)
     return _plan(_entropic_rows, S, a, b)
 
 
-def kl_projection_birkhoff(sim_matrix: Float[ArrayLike, "n n"]) -> Float[Array, "n n"]:
+def kl_projection_birkhoff(
+    sim_matrix: Float[ArrayLike, "n n"],
+    make_solver: None = None,
+    use_semi_dual: bool = True,
+) -> Float[Array, "n n"]:
     """The doubly stochastic matrix that is nearest to exp(S) in the Kullback-Leibler divergence.
 
     Arguments:
         sim_matrix: S, **shape** (n, n).
+        make_solver: None.
+        use_semi_dual: True: the columns' potentials are found, and tell the rows'.
 
     Returns:
         A matrix of **shape** (n, n).
 
     Raises:
-        InputError: if `sim_matrix` is not a square matrix.
+        InputError: for a `make_solver`; if `sim_matrix` is not a square matrix.
     """
-    return kl_projection_transport(*_square(sim_matrix))
+    return kl_projection_transport(*_square(sim_matrix), make_solver, use_semi_dual)
+
+
+def _no_choice(make_solver: object, use_semi_dual: object) -> None:
+    if make_solver is not None:
+        raise InputError(
+            "make_solver was given: Newton's method solves the semi-dual to rounding; leave it out"
+        )
+    if use_semi_dual is not True:
+        raise InputError(
+            f"use_semi_dual = {use_semi_dual}: allowed is True, the dual has the same plan; leave "
+            "it out"
+        )
 
 
 def _square(sim_matrix: ArrayLike) -> tuple[Array, tuple[Array, Array]]:

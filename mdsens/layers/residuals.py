@@ -1,0 +1,72 @@
+"""What solvers of F(x) = 0 and of least squares share: flat residuals."""
+
+import abc
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from mdsens.layers.checks import booleans
+from mdsens.layers.solver import IterativeSolver
+
+__all__ = ["ResidualSolver", "ResidualState", "shortest_solution"]
+
+
+class ResidualState(NamedTuple):
+    """The state of a method of Newton's kind.
+
+    Attributes:
+        iter_num: iterations done.
+        error: what is compared with the tolerance.
+        converged: whether the error is at most the tolerance, once the iterations have ended.
+        aux: auxiliary output of the function where it was evaluated last.
+    """
+
+    iter_num: Int[Array, ""]
+    error: Float[Array, ""]
+    converged: Bool[Array, ""]
+    aux: Any
+
+
+class ResidualSolver(IterativeSolver):
+    """A solver that works on a pytree of residuals and their Jacobian.
+
+    Arguments:
+        has_aux: the function it works on returns `(residuals, aux)`.
+        maxiter, tol, throw, derivative, implicit_diff_solve, implicit_diff, verbose, jit, unroll:
+            as in `IterativeSolver`.
+    """
+
+    has_aux: bool = eqx.field(kw_only=True, default=False)
+
+    def __check_init__(self) -> None:
+        booleans(self, "has_aux")
+
+    @abc.abstractmethod
+    def evaluate(self, params: PyTree, *args: Any, **kwargs: Any) -> tuple[PyTree, Any]:
+        """The residuals and the auxiliary output, None without."""
+
+    def flat_residual(
+        self, params: PyTree, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Callable[[Float[Array, " n"]], Float[Array, " m"]]:
+        """The residuals, flattened, as a function of flattened parameters."""
+        unravel = ravel_pytree(params)[1]
+
+        def residual(x: Array) -> Array:
+            values, _ = self.evaluate(unravel(x), *args, **kwargs)
+            return ravel_pytree(jax.tree.map(jnp.asarray, values))[0]
+
+        return residual
+
+
+def shortest_solution(matrix: Float[Array, "m n"], right: Float[Array, " m"]) -> Float[Array, " n"]:
+    """The least-squares solution with a matrix of full rank, the shortest of several."""
+    operator = lineax.MatrixLinearOperator(matrix)
+    solver = lineax.AutoLinearSolver(well_posed=None)
+    solution: Array = lineax.linear_solve(operator, right, solver, throw=False).value
+    return solution
