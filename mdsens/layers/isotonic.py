@@ -2,8 +2,8 @@
 
 The pool-adjacent-violators algorithm (Barlow et al. 1972; Best & Chakravarti 1990, Math. Program.
 47, 425) merges neighbours that are in the wrong order into blocks of one value, in one pass of O(n)
-steps. Where blocks stay what they are the solution is a mean over each, and so is its derivative, in
-both modes and of any order (Blondel et al. 2020, arXiv 2002.08871, section 5). Where two blocks
+steps. Where blocks stay what they are the solution is a mean over each, and so is its derivative,
+in both modes and of any order (Blondel et al. 2020, arXiv 2002.08871, section 5). Where two blocks
 just meet, it is a derivative of one side.
 """
 
@@ -133,7 +133,7 @@ class _Stack(NamedTuple):
     """
 
     blocks: Float[Array, "3 n"]
-    count: Int[Array, ""]  # blocks below the one on top
+    height: Int[Array, ""]  # blocks below the one on top
     top: Float[Array, "3"]
     taken: Int[Array, ""]  # entries in blocks
 
@@ -144,30 +144,28 @@ def _blocks(first: Array, second: Array, merge: Merge, value: Merge) -> Int[Arra
     if size * float(jnp.finfo(first.dtype).eps) > 1:
         raise InputError(f"y has {size} numbers, too many to count in {first.dtype}: give float64")
     # One array for all, of which three numbers are written in a step: XLA does that in place.
-    entries = jax.lax.stop_gradient(
-        jnp.stack([first, second, jnp.arange(size, dtype=first.dtype)])
-    )
+    entries = jax.lax.stop_gradient(jnp.stack([first, second, jnp.arange(size, dtype=first.dtype)]))
     rows = jnp.arange(3)
 
     # In every step the same is done, whether it merges or takes an entry, so that a batch takes no
     # more steps than one vector.
     def step(_: Array, s: _Stack) -> _Stack:
-        below = jnp.maximum(s.count - 1, 0)
+        below = jnp.maximum(s.height - 1, 0)
         under = s.blocks[rows, below]
-        merges = (s.count > 0) & (value(under[0], under[1]) > value(s.top[0], s.top[1]))
+        merges = (s.height > 0) & (value(under[0], under[1]) > value(s.top[0], s.top[1]))
         takes = ~merges & (s.taken < size)
         together = jnp.stack([merge(under[0], s.top[0]), merge(under[1], s.top[1]), under[2]])
         entry = entries[:, jnp.minimum(s.taken, size - 1)]
-        place = jnp.where(takes, s.count, below)
+        place = jnp.where(takes, s.height, below)
         return _Stack(
             s.blocks.at[rows, place].set(jnp.where(takes, s.top, under)),
-            s.count + jnp.where(takes, 1, jnp.where(merges, -1, 0)),
+            s.height + jnp.where(takes, 1, jnp.where(merges, -1, 0)),
             jnp.where(merges, together, jnp.where(takes, entry, s.top)),
-            s.taken + takes,
+            s.taken + takes.astype(int),
         )
 
     stack = _Stack(jnp.zeros_like(entries), jnp.asarray(0), entries[:, 0], jnp.asarray(1))
     stack = jax.lax.fori_loop(0, 2 * size - 2, step, stack)
-    starts = jnp.where(jnp.arange(size) < stack.count, stack.blocks[2], size).astype(int)
+    starts = jnp.where(jnp.arange(size) < stack.height, stack.blocks[2], size).astype(int)
     marks = jnp.zeros(size, int).at[starts].set(1, mode="drop")
     return jnp.cumsum(marks.at[stack.top[2].astype(int)].set(1)) - 1

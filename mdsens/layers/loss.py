@@ -53,7 +53,7 @@ def huber_loss(
     known_real(delta, "delta", above=0.0)
     difference = jnp.asarray(target) - pred
     # r^2 / 2 of the part within, and a slope of delta for what is beyond.
-    within = jnp.clip(difference, -delta, delta)
+    within = jnp.clip(difference, jnp.negative(delta), delta)
     return within * (difference - 0.5 * within)
 
 
@@ -161,8 +161,11 @@ def multiclass_logistic_loss(
     Raises:
         InputError: if a label is no whole number, or a known one is no class.
     """
-    relative, _ = _relative_to_label(label, logits)
-    return jax.nn.logsumexp(relative, axis=-1)
+    relative, right = _relative_to_label(label, logits)
+    if relative.shape[-1] == 1:
+        return relative[..., 0]
+    # log(1 + sum over the others), which keeps its digits where the label is almost certain.
+    return jax.nn.softplus(jax.nn.logsumexp(relative, axis=-1, where=~right))
 
 
 def multiclass_sparsemax_loss(

@@ -7,7 +7,7 @@ the same samples in value and derivatives, and both modes work.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 
+@runtime_checkable
 class Noise(Protocol):
     """A distribution of independent numbers with a smooth, positive density."""
 
@@ -69,7 +70,7 @@ def make_perturbed_fun(
     fun: Callable[[Array], Array],
     num_samples: int = 1000,
     sigma: float | Float[Array, ""] = 0.1,
-    noise: Noise = Gumbel(),  # noqa: B008  # it is frozen
+    noise: Noise = Gumbel(),  # it is frozen
     control_variate: bool = False,
 ) -> Callable[[Array, Array], Array]:
     """The mean of a function over random shifts of its input.
@@ -101,11 +102,11 @@ def make_perturbed_fun(
         inputs = float_array("inputs", inputs)
         points, weights = _points_and_weights(inputs, rng, num_samples, sigma, noise)
         values = jax.vmap(fun)(points)
-        offset: Any = 0.0
-        if control_variate:
-            offset = fun(jax.lax.stop_gradient(inputs))
-        values = jnp.asarray(values, jnp.result_type(values, inputs))
-        return offset + jnp.tensordot(weights, values - offset, 1) / num_samples
+        values = values.astype(jnp.result_type(values, inputs))
+        if not control_variate:
+            return jnp.tensordot(weights, values, 1) / num_samples
+        offset = jnp.asarray(fun(jax.lax.stop_gradient(inputs)), values.dtype)
+        return offset + jnp.tensordot(weights, values - offset[None], 1) / num_samples
 
     return perturbed
 
@@ -114,14 +115,17 @@ def make_perturbed_argmax(
     argmax_fun: Callable[[Array], Array],
     num_samples: int = 1000,
     sigma: float | Float[Array, ""] = 0.1,
-    noise: Noise = Gumbel(),  # noqa: B008
+    noise: Noise = Gumbel(),
     control_variate: bool = False,
 ) -> Callable[[Array, Array], Array]:
     """The mean of what an optimiser picks over random shifts of its input.
 
     Arguments:
         argmax_fun: x -> argmax over y in a set of <x, y>, traceable by JAX.
-        num_samples, sigma, noise, control_variate: as in `make_perturbed_fun`.
+        num_samples: number of shifts.
+        sigma: their size, above 0.
+        noise: their distribution.
+        control_variate: as in `make_perturbed_fun`.
 
     Returns:
         `function(inputs, rng)` with a key of `jax.random`: the mean of argmax_fun(inputs + sigma
@@ -139,13 +143,15 @@ def make_perturbed_max(
     argmax_fun: Callable[[Array], Array],
     num_samples: int = 1000,
     sigma: float | Float[Array, ""] = 0.1,
-    noise: Noise = Gumbel(),  # noqa: B008
+    noise: Noise = Gumbel(),
 ) -> Callable[[Array, Array], Float[Array, ""]]:
     """The mean of the maximum that belongs to an argmax over random shifts of its input.
 
     Arguments:
         argmax_fun: x -> argmax over y in a set of <x, y>, with the shape of x, traceable by JAX.
-        num_samples, sigma, noise: as in `make_perturbed_fun`.
+        num_samples: number of shifts.
+        sigma: their size, above 0.
+        noise: their distribution.
 
     Returns:
         `function(inputs, rng)` with a key of `jax.random`: the mean of <x, argmax_fun(x)> for x =
@@ -174,9 +180,9 @@ def make_perturbed_max(
         # What is picked stays while the points move (Danskin 1966), unless the set itself changes.
         moved = jnp.zeros_like(points)
         if inputs_dot is not None:
-            moved += inputs_dot
+            moved += inputs_dot[None]
         if sigma_dot is not None:
-            moved += sigma_dot * (points - inputs) / sigma
+            moved += sigma_dot * (points - inputs[None]) / sigma
         change = jax.vmap(jnp.vdot)(picked, moved)
         dynamic, static = eqx.partition(argmax, eqx.is_inexact_array)
         if jax.tree.leaves(argmax_dot):
@@ -210,11 +216,11 @@ def _points_and_weights(
     inputs: Array, rng: Array, num_samples: int, sigma: Any, noise: Noise
 ) -> tuple[Array, Array]:
     """Perturbed inputs as constants, and weights of 1 with the derivatives of their density."""
-    samples = noise.sample(rng, (num_samples, *inputs.shape)).astype(inputs.dtype)
+    samples = noise.sample(seed=rng, sample_shape=(num_samples, *inputs.shape)).astype(inputs.dtype)
     sigma = jnp.asarray(sigma, inputs.dtype)
-    points = jax.lax.stop_gradient(inputs + sigma * samples)
+    points = jax.lax.stop_gradient(inputs[None] + sigma * samples)
     # Not the samples themselves, so that rounding is the same in both.
-    shifts = (points - inputs) / sigma
+    shifts = (points - inputs[None]) / sigma
     axes = tuple(range(1, shifts.ndim))
     log_density = jnp.sum(noise.log_prob(shifts), axis=axes) - inputs.size * jnp.log(sigma)
     # The difference is 0, but not its derivatives.
@@ -227,4 +233,6 @@ def _check(fun: Any, num_samples: Any, sigma: Any, noise: Any) -> None:
     integer(num_samples, "num_samples", at_least=1)
     known_real(sigma, "sigma", above=0.0)
     if not all(callable(getattr(noise, name, None)) for name in ("sample", "log_prob")):
-        raise InputError(f"noise = {shown(noise)}: give Gumbel(), Normal(), or one with its methods")
+        raise InputError(
+            f"noise = {shown(noise)}: give Gumbel(), Normal(), or one with its methods"
+        )
