@@ -284,7 +284,8 @@ def _relative_to_label(label: ArrayLike, scores: ArrayLike) -> tuple[Array, Arra
         raise InputError(
             f"label = {shown(np.asarray(label))}: give classes from 0 to {classes - 1}"
         )
-    right = jnp.arange(classes) == jnp.asarray(label)[..., None]
+    labels = jnp.expand_dims(jnp.asarray(label), -1)
+    right = labels == jnp.arange(classes).reshape((1,) * (labels.ndim - 1) + (classes,))
     # A class that is none, which only compiled code can be given, has no score.
     chosen = jnp.sum(jnp.where(right, scores, 0), axis=-1, keepdims=True)
     chosen = jnp.where(jnp.any(right, axis=-1, keepdims=True), chosen, jnp.nan)
