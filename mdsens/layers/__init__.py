@@ -1,8 +1,12 @@
 """Optimisation layers: a solver with its condition, differentiable in every float input."""
 
 from mdsens.implicit.conditions import KKTSolution
+from mdsens.layers import isotonic, loss, perturbations
+from mdsens.layers.anderson_wrapper import AndersonWrapper
+from mdsens.layers.bfgs import BFGS
 from mdsens.layers.bilevel import BilevelResult, minimise
 from mdsens.layers.block_coordinate_descent import BlockCoordinateDescent
+from mdsens.layers.broyden import Broyden
 from mdsens.layers.cones import (
     Cones,
     projection_cone,
@@ -73,10 +77,12 @@ from mdsens.layers.transport import (
 )
 
 __all__ = [
+    "BFGS",
     "LBFGS",
     "LBFGSB",
     "OSQP",
     "AndersonAcceleration",
+    "AndersonWrapper",
     "BilevelResult",
     "Bisection",
     "BlockCoordinateDescent",
@@ -84,6 +90,7 @@ __all__ = [
     "BoxConstrainedQP",
     "BoxOSQP",
     "BoxQP",
+    "Broyden",
     "CompositeLinearFunction",
     "Cones",
     "ConicProgram",
@@ -107,11 +114,14 @@ __all__ = [
     "QuadraticProgram",
     "UnboundedError",
     "UnsolvedError",
+    "isotonic",
     "kl_projection_birkhoff",
     "kl_projection_simplex",
     "kl_projection_transport",
+    "loss",
     "make_prox_from_projection",
     "minimise",
+    "perturbations",
     "projection_affine_set",
     "projection_birkhoff",
     "projection_box",

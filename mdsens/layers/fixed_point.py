@@ -15,7 +15,13 @@ from mdsens.layers.solution import OptStep
 from mdsens.layers.solver import IterativeSolver
 from mdsens.layers.trees import difference, dtype_of, norm
 
-__all__ = ["AndersonAcceleration", "AndersonState", "FixedPointIteration", "FixedPointState"]
+__all__ = [
+    "AndersonAcceleration",
+    "AndersonState",
+    "FixedPointIteration",
+    "FixedPointState",
+    "least_squares_weights",
+]
 
 
 class FixedPointState(NamedTuple):
@@ -187,7 +193,7 @@ class AndersonAcceleration(_FixedPointSolver):
 
         steps = remembered(state.params_history, x - state.last_params)
         changes = remembered(state.residuals_history, residual - state.last_residual)
-        weights = _least_squares(changes, residual, self.ridge)
+        weights = least_squares_weights(changes, residual, self.ridge)
         weights = jnp.where(state.iter_num % self.mixing_frequency == 0, weights, 0)
         next_x = x + self.beta * residual - weights @ (steps + self.beta * changes)
         error = norm(residual)
@@ -207,7 +213,7 @@ class AndersonAcceleration(_FixedPointSolver):
         return OptStep(unravel(next_x), state)
 
 
-def _least_squares(
+def least_squares_weights(
     rows: Float[Array, "history n"], target: Float[Array, " n"], ridge: float
 ) -> Float[Array, " history"]:
     """The weights with which the rows come nearest to the target; 0 for rows of zeros."""

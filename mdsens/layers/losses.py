@@ -1,14 +1,14 @@
-"""Losses of machine learning, and objectives made of them."""
+"""Objectives of machine learning, made of the losses in `mdsens.layers.loss`."""
 
 import abc
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from mdsens.errors import InputError
+from mdsens.layers.loss import binary_logistic_loss, multiclass_logistic_loss
 
 __all__ = [
     "BinaryLogisticRegression",
@@ -39,21 +39,6 @@ def _check_labels(name: str, labels: Given, shape: tuple[int, ...], whole: bool 
         raise InputError(f"{name} has shape {jnp.shape(labels)}: give {shape}, one per sample")
     if whole and not jnp.issubdtype(jnp.result_type(labels), jnp.integer):
         raise InputError(f"{name} holds {jnp.result_type(labels)}: give whole numbers")
-
-
-def binary_logistic_loss(
-    label: Int[Given, "..."], logit: Float[Given, "..."]
-) -> Float[Array, "..."]:
-    """The negative log-likelihood of labels 0 or 1, log(1 + exp(-+ logit)), entry by entry."""
-    return jax.nn.softplus(jnp.where(label, -logit, logit))
-
-
-def multiclass_logistic_loss(
-    label: Int[Given, "..."], logits: Float[Given, "... classes"]
-) -> Float[Array, "..."]:
-    """The negative log-likelihood of a class, logsumexp(logits) - logits[label]."""
-    chosen = jnp.take_along_axis(logits, jnp.asarray(label)[..., None], axis=-1)[..., 0]
-    return jax.nn.logsumexp(logits, axis=-1) - chosen
 
 
 class CompositeLinearFunction(abc.ABC):

@@ -78,12 +78,9 @@ NOTES = {
 
 # What to take instead of names that are not there; * is all of a module.
 INSTEAD = {
-    "jaxopt.AndersonWrapper": "`AndersonAcceleration` of a map that makes one step of the solver",
     "jaxopt.ArmijoSGD": _OPTAX,
     "jaxopt.PolyakSGD": _OPTAX,
     "jaxopt.OptaxSolver": _OPTAX,
-    "jaxopt.BFGS": "`LBFGS`",
-    "jaxopt.Broyden": "`Newton`, `AndersonAcceleration`",
     "jaxopt.BacktrackingLineSearch": _SEARCH,
     "jaxopt.HagerZhangLineSearch": _SEARCH,
     "jaxopt.ZoomLineSearch": _SEARCH,
@@ -95,9 +92,6 @@ INSTEAD = {
     "jaxopt.ScipyRootFinding": _SCIPY,
     "jaxopt.linear_solve.solve_iterative_refinement": "lineax, as above",
     "jaxopt.objective.*": _ELSEWHERE,
-    "jaxopt.loss.*": _ELSEWHERE,
-    "jaxopt.isotonic.*": "scikit-learn's `isotonic_regression`, without derivatives",
-    "jaxopt.perturbations.*": _ELSEWHERE,
     "jaxopt.base.AutoOrBoolean": "a type, for annotations within JAXopt",
     "jaxopt.base.LinearOperator": "`matrix` of a `CompositeLinearFunction`",
     "jaxopt.base.StochasticSolver": "`IterativeSolver`: all have `run_iterator`",
@@ -174,6 +168,8 @@ def shown(default):
     """A default as one would write it."""
     if default is inspect.Parameter.empty:
         return "needed"
+    if repr(default).startswith("<") and not hasattr(default, "__name__"):
+        return f"{type(default).__name__}()"
     return getattr(default, "__name__", repr(default))
 
 

@@ -1,0 +1,221 @@
+"""Broyden's quasi-Newton method for roots, with a limited memory."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from mdsens.errors import InputError
+from mdsens.layers.checks import booleans, callables, counts, known_real
+from mdsens.layers.signature import positional
+from mdsens.layers.solution import OptStep
+from mdsens.layers.solver import IterativeSolver, without_derivatives
+from mdsens.layers.trees import norm
+
+__all__ = ["Broyden", "BroydenState"]
+
+_DECREASE = 1e-4
+_HALVED = "steps are shortened by decrease_factor alone, from 1 on; leave it out"
+
+
+class BroydenState(NamedTuple):
+    """The state of Broyden's method.
+
+    Attributes:
+        iter_num: iterations done.
+        error: norm of the function.
+        converged: whether the error is at most the tolerance, once the iterations have ended.
+        value: the function, flattened.
+        stepsize: multiple of the quasi-Newton step that was taken last.
+        d_history: rows of the model of the inverse Jacobian, gamma 1 + sum_k c_k d_k'.
+        c_history: its columns.
+        remembered: how many of them there are.
+        failed_linesearch: whether the last search found no step.
+        aux: auxiliary output of the function.
+    """
+
+    iter_num: Int[Array, ""]
+    error: Float[Array, ""]
+    converged: Bool[Array, ""]
+    value: Float[Array, " n"]
+    stepsize: Float[Array, ""]
+    d_history: Float[Array, "history n"]
+    c_history: Float[Array, "history n"]
+    remembered: Int[Array, ""]
+    failed_linesearch: Bool[Array, ""]
+    aux: Any
+
+
+@positional(
+    "fun", "has_aux", "maxiter", "tol", "stepsize", "stop_if_linesearch_fails", "maxls",
+    "decrease_factor", "history_size", "gamma", "implicit_diff", "implicit_diff_solve", "jit",
+    "unroll", "verbose",
+    gone={
+        "linesearch": ("backtracking", "backtracking is the only one; leave it out"),
+        "condition": ("wolfe", "the function's norm must fall, without its slope; leave it out"),
+        "increase_factor": (1.5, _HALVED),
+        "max_stepsize": (1.0, _HALVED),
+        "min_stepsize": (1e-6, _HALVED),
+    },
+)  # fmt: skip
+class Broyden(IterativeSolver):
+    """Find a root of a function with as many values as unknowns, without its Jacobian.
+
+    Arguments:
+        fun: F(params, *args, **kwargs), whose root is sought, with the structure of params.
+        has_aux: F returns `(value, aux)`.
+        stepsize: multiple of the quasi-Newton step; 0: a search shortens it until |F| falls.
+        stop_if_linesearch_fails: whether to end when no step lowers |F|; otherwise the method
+            takes the shortest and begins again with the model gamma 1.
+        maxls: most steps tried in one search.
+        decrease_factor: between the steps of a search.
+        history_size: number of updates that the model holds before it begins again; None: twice
+            the number of unknowns, at most 100.
+        gamma: multiple of the identity with which the model of the inverse Jacobian begins.
+        maxiter, tol, throw, derivative, implicit_diff_solve, implicit_diff, verbose, jit, unroll:
+            as in `IterativeSolver`; the error is |F(x)|.
+
+    Use `run(init_params, *args, **kwargs)`.
+
+    Broyden 1965, Math. Comput. 19, 577, equation 4.5; the search lets |F| rise a little in early
+    iterations: Li & Fukushima 2000, Optim. Methods Softw. 13, 181, equation 2.4. The condition is F
+    itself: Blondel et al. 2021, equation 2.
+    """
+
+    fun: Callable[..., Any]
+    has_aux: bool = eqx.field(kw_only=True, default=False)
+    stepsize: float | Callable[..., Any] = eqx.field(kw_only=True, default=0.0)
+    stop_if_linesearch_fails: bool = eqx.field(kw_only=True, default=False)
+    maxls: int = eqx.field(kw_only=True, default=15)
+    decrease_factor: float = eqx.field(kw_only=True, default=0.8)
+    history_size: int | None = eqx.field(kw_only=True, default=None)
+    gamma: float = eqx.field(kw_only=True, default=1.0)
+
+    def __check_init__(self) -> None:
+        callables(self, "fun")
+        booleans(self, "has_aux", "stop_if_linesearch_fails")
+        counts(self, "maxls", *(() if self.history_size is None else ("history_size",)))
+        if not callable(self.stepsize):
+            known_real(self.stepsize, "stepsize", at_least=0.0)
+        known_real(self.decrease_factor, "decrease_factor", above=0.0, below=1.0)
+        known_real(self.gamma, "gamma")
+        if isinstance(self.gamma, int | float) and self.gamma == 0:
+            raise InputError("gamma = 0: give another number, of the sign of dF/dx")
+
+    def evaluate(self, params: PyTree, *args: Any, **kwargs: Any) -> tuple[PyTree, Any]:
+        """F(params) and the auxiliary output."""
+        output = self.fun(params, *args, **kwargs)
+        return output if self.has_aux else (output, None)
+
+    def optimality_fun(self, params: PyTree, *args: Any, **kwargs: Any) -> PyTree:
+        """F(params)."""
+        return self.evaluate(params, *args, **kwargs)[0]
+
+    def init_state(self, init_params: PyTree, *args: Any, **kwargs: Any) -> BroydenState:
+        """The state before the first iteration."""
+        value, aux = self.evaluate(init_params, *args, **kwargs)
+        flat, size = ravel_pytree(value)[0], ravel_pytree(init_params)[0].size
+        if flat.size != size:
+            raise InputError(f"fun returned {flat.size} numbers for {size}: return as many")
+        rows = min(2 * size, 100) if self.history_size is None else self.history_size
+        empty = jnp.zeros((rows, size), flat.dtype)
+        return BroydenState(
+            iter_num=jnp.asarray(0),
+            error=norm(flat),
+            converged=jnp.asarray(False),
+            value=flat,
+            stepsize=jnp.ones((), flat.dtype),
+            d_history=empty,
+            c_history=empty,
+            remembered=jnp.asarray(0),
+            failed_linesearch=jnp.asarray(False),
+            aux=aux,
+        )
+
+    def update(self, params: PyTree, state: BroydenState, *args: Any, **kwargs: Any) -> OptStep:
+        """The parameters and the state after one more iteration."""
+        x, unravel = ravel_pytree(params)
+
+        def function(x: Array) -> Array:
+            return ravel_pytree(self.evaluate(unravel(x), *args, **kwargs)[0])[0]
+
+        def product(rows: Array, columns: Array, vector: Array) -> Array:
+            return self.gamma * vector + (rows @ vector) @ columns
+
+        c, d = state.c_history, state.d_history
+        direction = -product(d, c, state.value)
+        if callable(self.stepsize) or self.stepsize > 0:
+            size = self.stepsize(state.iter_num) if callable(self.stepsize) else self.stepsize
+            t, failed = jnp.asarray(size, x.dtype), jnp.asarray(False)
+        else:
+            t, failed = without_derivatives(
+                lambda x, direction: self._search(function, x, direction, state), x, direction
+            )
+        step = t * direction
+        params = unravel(x + step)
+        value, aux = self.evaluate(params, *args, **kwargs)
+        flat = ravel_pytree(value)[0]
+        change = flat - state.value
+        row = product(c, d, step)
+        along = jnp.vdot(row, change)
+        # A model that is full, or has led nowhere, begins again; else it would go on leading there.
+        again = failed | (state.remembered == len(d))
+        least = jnp.finfo(x.dtype).eps * norm(row) * norm(change)
+        useful = ~again & (jnp.abs(along) > least)
+        new_d = row / jnp.where(useful, along, 1)
+        new_c = step - product(d, c, change)
+
+        def remember(history: Array, new: Array) -> Array:
+            return jnp.where(again, 0, history.at[state.remembered].add(jnp.where(useful, new, 0)))
+
+        state = BroydenState(
+            iter_num=state.iter_num + 1,
+            error=norm(flat),
+            converged=state.converged,
+            value=flat,
+            stepsize=t,
+            d_history=remember(d, new_d),
+            c_history=remember(c, new_c),
+            remembered=jnp.where(again, 0, state.remembered + useful.astype(int)),
+            failed_linesearch=failed,
+            aux=aux,
+        )
+        return OptStep(params, state)
+
+    def unfinished(self, params: PyTree, state: Any, tol: float) -> Bool[Array, ""]:
+        """Whether to iterate once more, as far as `maxiter` allows."""
+        more = super().unfinished(params, state, tol)
+        return more & ~state.failed_linesearch if self.stop_if_linesearch_fails else more
+
+    def _search(
+        self,
+        function: Callable[[Array], Array],
+        x: Array,
+        direction: Array,
+        state: BroydenState,
+    ) -> tuple[Array, Array]:
+        """A multiple of the direction that lowers |F|, and whether there is none."""
+        before, length = norm(state.value), norm(direction)
+        # The sum of what it may rise by in all iterations is finite.
+        most = before * (1 + 1 / (1 + state.iter_num.astype(x.dtype)) ** 2)
+
+        def missed(trial: tuple[Array, Array, Array]) -> Array:
+            t, error, _ = trial
+            return ~(error <= most - _DECREASE * (t * length) ** 2)
+
+        def shorten(trial: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+            t, _, count = trial
+            t = self.decrease_factor * t
+            return t, norm(function(x + t * direction)), count + 1
+
+        one = jnp.ones((), x.dtype)
+        last = jax.lax.while_loop(
+            lambda trial: missed(trial) & (trial[2] < self.maxls),
+            shorten,
+            (one, norm(function(x + direction)), jnp.asarray(1)),
+        )
+        return last[0], missed(last)

@@ -1,0 +1,292 @@
+"""Losses of machine learning, of one prediction or entry by entry of many; names follow JAXopt 0.8.
+
+Where a loss has a kink its derivative is that of one side, or the mean of both.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Int
+
+from mdsens.errors import InputError
+from mdsens.layers.checks import float_array, known_real
+from mdsens.layers.projections import projection_simplex
+from mdsens.values import is_traced, shown
+
+__all__ = [
+    "binary_hinge_loss",
+    "binary_logistic_loss",
+    "binary_perceptron_loss",
+    "binary_sparsemax_loss",
+    "huber_loss",
+    "make_fenchel_young_loss",
+    "multiclass_hinge_loss",
+    "multiclass_logistic_loss",
+    "multiclass_perceptron_loss",
+    "multiclass_sparsemax_loss",
+    "sparse_plus",
+    "sparse_sigmoid",
+]
+
+
+def huber_loss(
+    target: Float[ArrayLike, "..."], pred: Float[ArrayLike, "..."], delta: ArrayLike = 1.0
+) -> Float[Array, "..."]:
+    """The squared error, growing only linearly beyond a distance.
+
+    Arguments:
+        target: what should be predicted.
+        pred: what is, of the same shape.
+        delta: the distance, above 0.
+
+    Returns:
+        r^2 / 2 for r = |target - pred| <= delta, else delta (r - delta / 2).
+
+    Raises:
+        InputError: if `delta` is not above 0.
+
+    Huber 1964, Ann. Math. Statist. 35, 73.
+    """
+    known_real(delta, "delta", above=0.0)
+    difference = jnp.asarray(target) - pred
+    # r^2 / 2 of the part within, and a slope of delta for what is beyond.
+    within = jnp.clip(difference, jnp.negative(delta), delta)
+    return within * (difference - 0.5 * within)
+
+
+def binary_logistic_loss(
+    label: Int[ArrayLike, "..."], logit: Float[ArrayLike, "..."]
+) -> Float[Array, "..."]:
+    """The negative log-likelihood of labels, log(1 + exp(-+ logit)).
+
+    Arguments:
+        label: 0 or 1.
+        logit: the logarithm of the odds of 1.
+
+    Returns:
+        A number for each.
+
+    Raises:
+        InputError: if a known label is neither 0 nor 1.
+    """
+    return jax.nn.softplus(-_margin(label, logit))
+
+
+def binary_sparsemax_loss(
+    label: Int[ArrayLike, "..."], logit: Float[ArrayLike, "..."]
+) -> Float[Array, "..."]:
+    """The Fenchel-Young loss of the sparse sigmoid.
+
+    Arguments:
+        label: 0 or 1.
+        logit: the score of 1.
+
+    Returns:
+        `sparse_plus(-logit)` for a label of 1, `sparse_plus(logit)` for 0.
+
+    Raises:
+        InputError: if a known label is neither 0 nor 1.
+
+    Blondel, Martins & Niculae 2020, J. Mach. Learn. Res. 21, 35, section 4.4.
+    """
+    return sparse_plus(-_margin(label, logit))
+
+
+def binary_hinge_loss(
+    label: Int[ArrayLike, "..."], score: Float[ArrayLike, "..."]
+) -> Float[Array, "..."]:
+    """The loss of support vector machines.
+
+    Arguments:
+        label: 0 or 1.
+        score: positive for 1.
+
+    Returns:
+        max(0, 1 -+ score).
+
+    Raises:
+        InputError: if a known label is neither 0 nor 1.
+    """
+    return jnp.maximum(0, 1 - _margin(label, score))
+
+
+def binary_perceptron_loss(
+    label: Int[ArrayLike, "..."], score: Float[ArrayLike, "..."]
+) -> Float[Array, "..."]:
+    """By how much a score has the wrong sign.
+
+    Arguments:
+        label: 0 or 1.
+        score: positive for 1.
+
+    Returns:
+        max(0, -+ score).
+
+    Raises:
+        InputError: if a known label is neither 0 nor 1.
+    """
+    return jnp.maximum(0, -_margin(label, score))
+
+
+def sparse_plus(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
+    """The softplus whose tails are exact: 0 up to -1, (x + 1)^2 / 4 between, x from 1 on.
+
+    Its derivative is `sparse_sigmoid`.
+    """
+    x = jnp.asarray(x)
+    inside = jnp.clip(x, -1, 1)
+    return jnp.where(x >= 1, x, (inside + 1) ** 2 / 4)
+
+
+def sparse_sigmoid(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
+    """The sigmoid whose tails are exact: 0 up to -1, (x + 1) / 2 between, 1 from 1 on."""
+    return (jnp.clip(jnp.asarray(x), -1, 1) + 1) / 2
+
+
+def multiclass_logistic_loss(
+    label: Int[ArrayLike, "..."], logits: Float[ArrayLike, "... classes"]
+) -> Float[Array, "..."]:
+    """The negative log-likelihood of a class, logsumexp(logits - logits[label]).
+
+    Arguments:
+        label: the class, from 0 to classes - 1.
+        logits: its logarithm of probability, up to a constant, and that of all others.
+
+    Returns:
+        A number for each label.
+
+    Raises:
+        InputError: if a label is no whole number, or a known one is no class.
+    """
+    relative, right = _relative_to_label(label, logits)
+    if relative.shape[-1] == 1:
+        return relative[..., 0]
+    # log(1 + sum over the others), which keeps its digits where the label is almost certain.
+    return jax.nn.softplus(jax.nn.logsumexp(relative, axis=-1, where=~right))
+
+
+def multiclass_sparsemax_loss(
+    label: Int[ArrayLike, "..."], scores: Float[ArrayLike, "... classes"]
+) -> Float[Array, "..."]:
+    """The Fenchel-Young loss of the projection onto the simplex (sparsemax).
+
+    Arguments:
+        label: the class, from 0 to classes - 1.
+        scores: of all classes.
+
+    Returns:
+        <p, s - s[label]> + (1 - |p|^2) / 2 with p the projection of s; its gradient is p minus the
+        label's unit vector.
+
+    Raises:
+        InputError: if a label is no whole number, or a known one is no class.
+
+    Martins & Astudillo 2016, arXiv 1602.02068, equation 24.
+    """
+    relative, _ = _relative_to_label(label, scores)
+    p = jnp.vectorize(projection_simplex, signature="(n)->(n)")(relative)
+    return jnp.sum(p * relative, axis=-1) + 0.5 * (1 - jnp.sum(p**2, axis=-1))
+
+
+def multiclass_hinge_loss(
+    label: Int[ArrayLike, "..."], scores: Float[ArrayLike, "... classes"]
+) -> Float[Array, "..."]:
+    """By how much another class comes nearer than 1 to the score of the right one.
+
+    Arguments:
+        label: the class, from 0 to classes - 1.
+        scores: of all classes.
+
+    Returns:
+        max_k (s_k + [k != label]) - s[label].
+
+    Raises:
+        InputError: if a label is no whole number, or a known one is no class.
+
+    Crammer & Singer 2001, J. Mach. Learn. Res. 2, 265.
+    """
+    relative, right = _relative_to_label(label, scores)
+    return jnp.max(relative + jnp.where(right, 0, 1), axis=-1)
+
+
+def multiclass_perceptron_loss(
+    label: Int[ArrayLike, "..."], scores: Float[ArrayLike, "... classes"]
+) -> Float[Array, "..."]:
+    """By how much the highest score is above that of the right class.
+
+    Arguments:
+        label: the class, from 0 to classes - 1.
+        scores: of all classes.
+
+    Returns:
+        max_k s_k - s[label].
+
+    Raises:
+        InputError: if a label is no whole number, or a known one is no class.
+
+    Collins 2002, EMNLP 10, 1.
+    """
+    relative, _ = _relative_to_label(label, scores)
+    return jnp.max(relative, axis=-1)
+
+
+def make_fenchel_young_loss(
+    max_fun: Callable[..., Float[Array, ""]],
+) -> Callable[..., Float[Array, ""]]:
+    """The loss whose gradient is the gradient of a regularised maximum minus the truth.
+
+    Arguments:
+        max_fun: F(scores, *args, **kwargs) -> scalar, convex, such as `jax.nn.logsumexp` or what
+            `make_perturbed_max` returns.
+
+    Returns:
+        `loss(y_true, scores, *args, **kwargs)` = F(scores) - <scores, y_true>, with gradient
+        grad F(scores) - y_true. It differs from a Fenchel-Young loss by a function of `y_true`.
+
+    Blondel, Martins & Niculae 2020, J. Mach. Learn. Res. 21, 35, definition 2.
+    """
+    if not callable(max_fun):
+        raise InputError(f"max_fun = {shown(max_fun)}: give a function")
+
+    def loss(
+        y_true: Float[ArrayLike, "..."], scores: Float[ArrayLike, "..."], *args: Any, **kwargs: Any
+    ) -> Float[Array, ""]:
+        if jnp.shape(y_true) != jnp.shape(scores):
+            raise InputError(
+                f"y_true has shape {jnp.shape(y_true)}: give that of the scores, "
+                f"{jnp.shape(scores)}, such as a row with a single 1 for a class"
+            )
+        return max_fun(scores, *args, **kwargs) - jnp.vdot(y_true, scores)
+
+    return loss
+
+
+def _margin(label: ArrayLike, score: ArrayLike) -> Array:
+    """The score for label 1, minus the score for 0."""
+    if not is_traced(label) and not np.isin(label, (0, 1)).all():
+        raise InputError(f"label = {shown(np.asarray(label))}: give 0 or 1")
+    score = float_array("score", score)
+    return jnp.where(jnp.asarray(label) != 0, score, -score)
+
+
+def _relative_to_label(label: ArrayLike, scores: ArrayLike) -> tuple[Array, Array]:
+    """The scores minus that of the right class, and which one that is."""
+    scores = float_array("scores", scores)
+    if scores.ndim == 0:
+        raise InputError("scores is one number: give one for each class, along the last axis")
+    if not jnp.issubdtype(jnp.result_type(label), jnp.integer):
+        raise InputError(f"label holds {jnp.result_type(label)}: give whole numbers")
+    classes = scores.shape[-1]
+    if not is_traced(label) and not np.isin(label, np.arange(classes)).all():
+        raise InputError(
+            f"label = {shown(np.asarray(label))}: give classes from 0 to {classes - 1}"
+        )
+    labels = jnp.expand_dims(jnp.asarray(label), -1)
+    right = labels == jnp.arange(classes).reshape((1,) * (labels.ndim - 1) + (classes,))
+    # A class that is none, which only compiled code can be given, has no score.
+    chosen = jnp.sum(jnp.where(right, scores, 0), axis=-1, keepdims=True)
+    chosen = jnp.where(jnp.any(right, axis=-1, keepdims=True), chosen, jnp.nan)
+    return scores - chosen, right
