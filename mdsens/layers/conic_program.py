@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
@@ -32,7 +31,7 @@ from mdsens.layers.program import (
     largest,
     raise_unless_solved,
 )
-from mdsens.layers.program_solver import check_options
+from mdsens.layers.program_solver import ProgramLayer, check_options
 from mdsens.layers.quadratic_program import require_shape
 from mdsens.layers.solution import OptStep
 from mdsens.values import instance, real
@@ -71,7 +70,7 @@ class ConicState(NamedTuple):
     error: Float[Array, ""]
 
 
-class ConicProgram(eqx.Module):
+class ConicProgram(ProgramLayer):
     """min 1/2 x'Px + c'x subject to A x + s = b and s in a product of cones.
 
     The solver works on the host; a batch under vmap is one callback. Solution, dual variables and
@@ -146,6 +145,26 @@ class ConicProgram(eqx.Module):
         solution, state, status = _finish(self.cones, accept, x, v, P, A, b, c, status, iterations)
         status = jnp.where(sound == SOLVED, status, sound)
         return OptStep(*raise_unless_solved((solution, state), status, "conic program"))
+
+    def init_state(self, init_params: Any = None, *args: Any, **kwargs: Any) -> ConicState:
+        """The state before a program is solved: no iterations, and an infinite error."""
+        del init_params, args, kwargs
+        return ConicState(jnp.asarray(0), jnp.asarray(jnp.inf))
+
+    def optimality_fun(
+        self,
+        params: ConicSolution,
+        A: ArrayLike,
+        b: ArrayLike,
+        c: ArrayLike,
+        P: ArrayLike | None = None,
+    ) -> ConicSolution:
+        """Stationarity, what y lacks of the projection of y - s, and b - A x - s."""
+        A, b, c = map(jnp.asarray, (A, b, c))
+        x, y, s = params
+        gradient = c if P is None else c + jnp.asarray(P) @ x
+        projected = projection_dual_cone(y - s, self.cones)
+        return ConicSolution(gradient + y @ A, projected - y, b - A @ x - s)
 
 
 def _condition(cones: Cones) -> Callable[..., tuple[Array, Array]]:

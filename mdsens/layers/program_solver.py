@@ -17,6 +17,7 @@ from mdsens.values import choice, integer, real
 __all__ = [
     "MAXITER",
     "Pair",
+    "ProgramLayer",
     "ProgramSolver",
     "ProgramState",
     "SolverName",
@@ -45,7 +46,41 @@ class ProgramState(NamedTuple):
     unique: Bool[Array, ""]
 
 
-class ProgramSolver(eqx.Module):
+class ProgramLayer(eqx.Module):
+    """The contract of all solvers, for those that solve a program whole."""
+
+    @abc.abstractmethod
+    def run(self, init_params: Any = None, *args: Any, **kwargs: Any) -> OptStep:
+        """The solution of one program, and how it was solved."""
+
+    @abc.abstractmethod
+    def optimality_fun(self, params: PyTree, *args: Any, **kwargs: Any) -> PyTree:
+        """The conditions of optimality, zero at a solution, with the structure of its params."""
+
+    def init_state(self, init_params: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """The state before a program is solved: no iterations, and an infinite error."""
+        del init_params, args, kwargs
+        return ProgramState(jnp.asarray(0), jnp.asarray(jnp.inf), jnp.asarray(False))
+
+    def update(self, params: Any, state: Any, *args: Any, **kwargs: Any) -> OptStep:
+        """The solution: iterations are the solver's own, and an update makes all of them."""
+        del state
+        return self.run(params, *args, **kwargs)
+
+    def run_iterator(self, init_params: Any, iterator: Any, *args: Any, **kwargs: Any) -> OptStep:
+        """An error: a program has no batches of data."""
+        del init_params, iterator, args, kwargs
+        raise InputError(
+            f"{type(self).__name__} takes no batches of data: give all of them to run, or use "
+            "jax.vmap for a program of each"
+        )
+
+    def l2_optimality_error(self, params: PyTree, *args: Any, **kwargs: Any) -> Float[Array, ""]:
+        """The Euclidean norm of the conditions, which vanishes at a solution."""
+        return norm(self.optimality_fun(params, *args, **kwargs))
+
+
+class ProgramSolver(ProgramLayer):
     """A solver of convex programs.
 
     Arguments:
@@ -62,36 +97,6 @@ class ProgramSolver(eqx.Module):
 
     def __check_init__(self) -> None:
         check_options(self.solver, self.tol, self.maxiter, self.solvers)
-
-    @abc.abstractmethod
-    def run(self, init_params: Any = None, *args: Any, **kwargs: Any) -> OptStep:
-        """The solution of one program, and how it was solved."""
-
-    @abc.abstractmethod
-    def optimality_fun(self, params: PyTree, *args: Any, **kwargs: Any) -> PyTree:
-        """The conditions of optimality, zero at a solution, with the structure of its params."""
-
-    def init_state(self, init_params: Any = None, *args: Any, **kwargs: Any) -> ProgramState:
-        """The state before a program is solved: no iterations, and an infinite error."""
-        del init_params, args, kwargs
-        return ProgramState(jnp.asarray(0), jnp.asarray(jnp.inf), jnp.asarray(False))
-
-    def update(self, params: Any, state: ProgramState, *args: Any, **kwargs: Any) -> OptStep:
-        """The solution: iterations are the solver's own, and an update makes all of them."""
-        del state
-        return self.run(params, *args, **kwargs)
-
-    def run_iterator(self, init_params: Any, iterator: Any, *args: Any, **kwargs: Any) -> OptStep:
-        """An error: a program has no batches of data."""
-        del init_params, iterator, args, kwargs
-        raise InputError(
-            f"{type(self).__name__} takes no batches of data: give all of them to run, or use "
-            "jax.vmap for a program of each"
-        )
-
-    def l2_optimality_error(self, params: PyTree, *args: Any, **kwargs: Any) -> Float[Array, ""]:
-        """The Euclidean norm of the conditions, which vanishes at a solution."""
-        return norm(self.optimality_fun(params, *args, **kwargs))
 
 
 def kkt_residual(

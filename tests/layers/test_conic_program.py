@@ -25,6 +25,18 @@ def norm(z, solver="clarabel"):
     return ConicProgram(NORM_CONES, solver).run(None, NORM_ROWS, b, NORM_OBJECTIVE).params.primal[0]
 
 
+def test_a_conic_program_has_the_contract_of_all_solvers():
+    program = ConicProgram(NORM_CONES)
+    arguments = (NORM_ROWS, jnp.asarray([3.0, 4.0, 0.0, 0.0, 0.0]), NORM_OBJECTIVE)
+    state = program.init_state(None, *arguments)
+    params, state = program.update(None, state, *arguments)
+    np.testing.assert_allclose(params.primal, [5, 3, 4], atol=1e-10)
+    assert state.iter_num > 0
+    assert program.l2_optimality_error(params, *arguments) < 1e-9
+    moved = params._replace(primal=params.primal + 0.1)
+    assert program.l2_optimality_error(moved, *arguments) > 0.1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_the_norm_has_its_closed_form_and_gradient(solver):
