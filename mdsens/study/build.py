@@ -1,6 +1,7 @@
 """From the tables of a study to a System and a Potential."""
 
 import dataclasses
+import difflib
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
@@ -200,8 +201,8 @@ def build_potential(
         InputError: an unknown type, argument, unit or species, or a value outside its domain.
     """
     if "type" not in table:
-        raise InputError(f"{key}.type is missing: allowed are {', '.join(TYPES)}")
-    name = choice(table["type"], f"{key}.type", TYPES)
+        raise InputError(f"{key}.type is missing: give one; mdsens potentials lists them")
+    name = _type(table["type"], f"{key}.type")
     if name == SUM:
         return _sum(table, units, folder, key)
     if name == JAX_MD:
@@ -231,6 +232,18 @@ def build_potential(
         for argument, value in given.items()
     })  # fmt: skip
     return found
+
+
+def _type(given: Any, key: str) -> str:
+    """The type of a potential, of which there are too many to list in a line."""
+    if isinstance(given, str) and given in TYPES:
+        return given
+    near = difflib.get_close_matches(given, TYPES, 3, 0.5) if isinstance(given, str) else []
+    meant = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+    raise InputError(
+        f"{key} = {shown(given)}: there is no such potential{meant}; mdsens potentials lists all "
+        f"{len(TYPES)}"
+    )
 
 
 def _cutoff(key: str, value: Any, kind: Any, units: str) -> float | str:

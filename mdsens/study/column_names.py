@@ -1,6 +1,9 @@
 """Names that a file format cannot carry, as words of ASCII, and back again."""
 
+import hashlib
 import re
+
+import ase.data
 
 #: What most names of parameters are: a word, and for a table the names of one or two species.
 _ORDINARY = re.compile(r"d([A-Za-z][A-Za-z0-9]*_?)(?:_([A-Za-z0-9]+)(?:_([A-Za-z0-9]+))?)?")
@@ -49,3 +52,24 @@ def parameter_of_vector(column: str) -> str:
     if not column.startswith(_ESCAPED) or "".join(t[0] for t in tokens) != column[len(_ESCAPED) :]:
         raise ValueError(f"{column!r} is no column of vectors")
     return "".join(token[1] or chr(int(token[2], 16)) for token in tokens)
+
+
+def name_in_files(parameter: str) -> str:
+    """What stands for a parameter in names of files, of which some systems ignore capitals.
+
+    Arguments:
+        parameter: e.g. ``"sigma[Ar-Kr]"``.
+
+    Returns:
+        The name of its column, e.g. ``"dsigma_Ar_Kr"``, with a checksum behind it where it is not
+        written as most are: in small letters, and chemical elements as these are. So names of
+        different parameters differ by more than capitals.
+    """
+    column = vector_name(parameter)
+    usual = "_".join(
+        part.capitalize() if place and part.capitalize() in ase.data.chemical_symbols else
+        part.lower() for place, part in enumerate(column.split("_"))
+    )  # fmt: skip
+    if column == usual:
+        return column
+    return f"{column}-{hashlib.sha256(column.encode()).hexdigest()[:8]}"

@@ -11,7 +11,7 @@ import numpy as np
 from mdsens import plots
 from mdsens.files import read_csv
 from mdsens.plots import Motion
-from mdsens.study.column_names import vector_name
+from mdsens.study.column_names import name_in_files
 from mdsens.study.results import HISTORY_NAME, STRUCTURE_NAME, of_structure, read_atoms
 from mdsens.study.results_file import structures_of
 
@@ -96,7 +96,7 @@ def figure_of(kind: str, structure: str, parameter: str) -> str:
     Returns:
         E.g. ``"structure-bulk-dsigma"``.
     """
-    column = vector_name(parameter)
+    column = name_in_files(parameter)
     if len(column) > LONGEST_NAME:
         column = column[:LONGEST_NAME] + hashlib.sha256(column.encode()).hexdigest()[:16]
     return f"{of_structure(kind, structure)}-{column}"

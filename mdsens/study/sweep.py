@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from mdsens.errors import InputError
 from mdsens.study.find import find_study
-from mdsens.study.messages import from_pydantic, no_such_key
+from mdsens.study.messages import from_pydantic, no_such_key, not_allowed
 from mdsens.study.model import MOST_RUNS, StudyFile, SweepTable
 from mdsens.study.reading import read_study_table
 from mdsens.study.study_file import StudyText, study_text
@@ -26,6 +26,8 @@ from mdsens.values import nearest, shown
 SAMPLED = ("random", "latin-hypercube")
 #: Keys that hold whole numbers, in whose ranges there are no others.
 WHOLE = ("seed", "seeds", "steps", "max_steps", "points", "count")
+#: What a range says of itself, and how its values are spaced: evenly, or their logarithms.
+RANGE, SPACINGS = ("from", "to", "count", "spacing"), ("linear", "log")
 #: What is the same in all runs.
 NOT_SWEPT = ("name", "description", "units", "verify", "sweep")
 #: Keys whose values may be a pattern of files.
@@ -275,8 +277,11 @@ def _swept_key(
 def _of_range(value: dict[str, Any], where: str, name: str, mode: str) -> tuple[Any, ...]:
     """The values of a range; its ends where it is sampled."""
     for other in value:
-        if other not in ("from", "to", "count"):
-            raise no_such_key(f"{where}.{other}", value[other], ["from", "to", "count"])
+        if other not in RANGE:
+            raise no_such_key(f"{where}.{other}", value[other], RANGE)
+    spacing = value.get("spacing", SPACINGS[0])
+    if spacing not in SPACINGS:
+        raise not_allowed(f"{where}.spacing", spacing, SPACINGS)
     for needed in ("from", "to"):
         if needed not in value:
             raise InputError(f"{where}.{needed} is missing: give one")
@@ -287,7 +292,16 @@ def _of_range(value: dict[str, Any], where: str, name: str, mode: str) -> tuple[
                          f"{other_unit or 'no unit'}; give both in the same")  # fmt: skip
     if not low < high:
         raise InputError(f"{where}: to = {shown(value['to'])} is not above from; give a larger one")
+    if spacing == "log" and low <= 0.0:
+        raise InputError(
+            f"{where}.from = {shown(value['from'])}: with spacing = 'log' both ends are positive"
+        )
     if mode in SAMPLED:
+        if "spacing" in value:
+            raise InputError(
+                f"{where}.spacing = {shown(spacing)}: with mode = '{mode}' a range is sampled "
+                "evenly; leave spacing out"
+            )
         if "count" in value:
             raise InputError(
                 f"{where}.count = {shown(value['count'])}: with mode = '{mode}' the number of runs "
@@ -301,7 +315,20 @@ def _of_range(value: dict[str, Any], where: str, name: str, mode: str) -> tuple[
         raise InputError(
             f"{where}.count = {shown(count)}: give the number of values, from 2 to {MOST_RUNS:,}"
         )
-    return tuple(_with_unit(number, unit, name) for number in np.linspace(low, high, count))
+    if spacing == "log":
+        # As powers of the ratio; the ends are those that are given.
+        inner = low * (high / low) ** (np.arange(1, count - 1) / (count - 1))
+        numbers = np.concatenate([[low], inner, [high]])
+        if name in WHOLE:
+            numbers = np.rint(numbers)
+            if np.any(np.diff(numbers) < 1):
+                raise InputError(
+                    f"{where}.count = {count}: rounded to whole numbers, some are the same; give a "
+                    "smaller count"
+                )
+    else:
+        numbers = np.linspace(low, high, count)
+    return tuple(_with_unit(number, unit, name) for number in numbers)
 
 
 def _with_unit(number: float, unit: str, name: str) -> Any:

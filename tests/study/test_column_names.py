@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mdsens.study.column_names import parameter_of_vector, vector_name
+from mdsens.study.column_names import name_in_files, parameter_of_vector, vector_name
 
 #: Any text, and texts of the signs that names of parameters and columns are made of.
 NAMES = st.one_of(st.text(), st.text("sigma_[-]Ar5b0α"))
@@ -67,3 +67,13 @@ def test_species_that_differ_in_one_letter_share_no_column():
     found = ase.io.read(file, format="extxyz")
     for index, parameter in enumerate(parameters):
         assert (found.arrays[vector_name(parameter)] == index).all()
+
+
+def test_names_of_files_differ_by_more_than_capitals():
+    """Some file systems take structure-dA.png and structure-da.png for one file."""
+    species = ("Ar", "AR", "ar", "Co", "CO", "co", "large", "Large", "\u03b1", "\u0391")
+    names = [*"AaBbCc", "kappa", "lambda_", *(f"{a}[{b}]" for a in "Bb" for b in species)]
+    found = [name_in_files(name).casefold() for name in names]
+    assert len(set(found)) == len(names)
+    for usual in ("sigma", "sigma[Ar-Kr]", "diameter[large]"):
+        assert name_in_files(usual) == vector_name(usual)

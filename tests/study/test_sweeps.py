@@ -82,6 +82,12 @@ def test_in_a_grid_the_last_key_changes_first(trimer):
         ('"potential.sigma" = { from = "0.34 nm", to = "0.35 nm", count = 3 }',
          ["0.34 nm", "0.345 nm", "0.35 nm"]),
         ('"relaxation.max_steps" = { from = 10, to = 30, count = 3 }', [10, 20, 30]),
+        ('"relaxation.fmax" = { from = 1e-9, to = 1e-7, count = 3, spacing = "log" }',
+         [1e-9, 1e-8, 1e-7]),
+        ('"relaxation.max_steps" = { from = 10, to = 80, count = 4, spacing = "log" }',
+         [10, 20, 40, 80]),
+        ('"potential.sigma" = { from = "0.32 nm", to = "0.5 nm", count = 3, spacing = "log" }',
+         ["0.32 nm", "0.4 nm", "0.5 nm"]),
         ('"relaxation.method" = ["lbfgs", "newton"]', ["lbfgs", "newton"]),
         ('"structure.file" = "*.xyz"', ["other.xyz", "trimer.xyz"]),
     ],
@@ -91,6 +97,21 @@ def test_values_are_lists_ranges_and_patterns_of_files(trimer, text, values):
     (key,) = read_sweep(with_sweep(trimer, f"[sweep]\n{text}")).keys
     assert list(key.values) == values
     assert [type(value) for value in key.values] == [type(value) for value in values]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('"relaxation.fmax" = { from = 0.0, to = 1.0, count = 3, spacing = "log" }', "positive"),
+        ('"relaxation.fmax" = { from = 1.0, to = 2.0, count = 3, spacing = "lin" }', "linear, log"),
+        ('"relaxation.max_steps" = { from = 1, to = 4, count = 9, spacing = "log" }', "smaller"),
+        ('mode = "random"\nsamples = 3\n"relaxation.fmax" = { from = 1.0, to = 2.0, '
+         'spacing = "log" }', "leave spacing out"),
+    ],
+)  # fmt: skip
+def test_ranges_of_logarithms_that_are_none(trimer, text, words):
+    with pytest.raises(InputError, match=words):
+        read_sweep(with_sweep(trimer, f"[sweep]\n{text}"))
 
 
 def test_zipped_keys_change_together(trimer):
