@@ -26,7 +26,7 @@ app = typer.Typer(
     help="How relaxed structures, and what is computed from them, depend on their potentials.",
     epilog="Compiled code is kept in ~/.cache/mdsens for the next run; mdsens cache shows it. The "
     "environment variable MDSENS_CACHE names another folder, or is off.",
-    add_completion=False,
+    add_completion=True,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -37,6 +37,9 @@ _StudyArgument = Annotated[
     typer.Argument(
         metavar="STUDY", help="A folder, a study.toml, or the name of a ready study (mdsens list)."
     ),
+]
+_JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print JSON for a script instead of a table.")
 ]
 _SetOption = Annotated[
     list[str] | None,
@@ -66,21 +69,52 @@ def _options(
 
 
 @app.command("list")
-def list_studies() -> None:
+def list_studies(as_json: _JsonOption = False) -> None:
     """List the ready studies."""
-    from rich.table import Table
-
     from mdsens.study.find import ready_folder, ready_studies
 
     found = ready_studies()
     if not found:
         raise InputError(f"no ready studies in {str(ready_folder())!r}: give run a folder instead")
+    if as_json:
+        from mdsens.study.listings import print_json
+
+        print_json([{"study": name, "description": text} for name, text in found.items()])
+        return
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False)
     table.add_column("study", style="bold", no_wrap=True)
     table.add_column("description")
     for name, description in found.items():
         table.add_row(for_terminal(name), for_terminal(description))
     console().print(table)
+
+
+@app.command()
+def potentials(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[TYPE]", help="Show all that one of them takes.")
+    ] = None,
+    as_json: _JsonOption = False,
+) -> None:
+    """List the potentials that a study can name, with their parameters and units."""
+    from mdsens.study.listings import show_potentials
+
+    show_potentials(name, as_json)
+
+
+@app.command()
+def observables(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Show what one of them takes.")
+    ] = None,
+    as_json: _JsonOption = False,
+) -> None:
+    """List the observables that a study can ask for, with their arguments and units."""
+    from mdsens.study.listings import show_observables
+
+    show_observables(name, as_json)
 
 
 @app.command()
