@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="mdsens",
     help="How relaxed structures, and what is computed from them, depend on their potentials.",
-    epilog="Compiled code is kept in ~/.cache/mdsens for the next run; mdsens cache shows it. The "
+    epilog="Exit status: 0 all well; 1 no result to rely on; 2 a mistake in what was given; 130 "
+    "interrupted; 143 asked to end. Compiled code is kept in ~/.cache/mdsens for the next run; "
+    "mdsens cache shows it. The "
     "environment variable MDSENS_CACHE names another folder, or is off.",
     add_completion=True,
     no_args_is_help=True,
@@ -118,6 +120,75 @@ def observables(
 
 
 @app.command()
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Folder to write.")],
+    structure: Annotated[
+        str,
+        typer.Option(
+            "--from", metavar="FILE", help="Structure: CIF, POSCAR, XYZ, data of LAMMPS ..."
+        ),
+    ],
+    potential: Annotated[
+        str,
+        typer.Option(metavar="TYPE|FILE", help="As mdsens potentials lists them, or a file."),
+    ],
+    parameters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--parameter", metavar="NAME=VALUE", help="e.g. epsilon=0.0104; may be given again."
+        ),
+    ] = None,
+    dimension: Annotated[
+        int, typer.Option(min=2, max=3, help="2 takes the xy plane of the structure.")
+    ] = 3,
+    units: Annotated[str, typer.Option(help="ase (eV, Angstrom) or reduced.")] = "ase",
+) -> None:
+    """Write a commented study from a structure and a potential, ready to run."""
+    keep_compiled_code()
+    from mdsens.study.new import new_study
+
+    folder = new_study(name, structure, potential, parameters or [], dimension, units)
+    print(visible(f"{folder}: written; run it with mdsens run {folder}"))
+
+
+@app.command()
+def show(
+    structure: Annotated[str, typer.Argument(metavar="STRUCTURE", help="A structure file.")],
+    dimension: Annotated[
+        int, typer.Option(min=2, max=3, help="2 takes the xy plane of the structure.")
+    ] = 3,
+    units: Annotated[str, typer.Option(help="ase (eV, Angstrom) or reduced.")] = "ase",
+    as_json: _JsonOption = False,
+) -> None:
+    """Show what mdsens sees in a structure: atoms, cell, boundaries, distances, space group."""
+    from mdsens.study.listings import print_json
+    from mdsens.study.show import show_structure, structure_summary
+
+    if as_json:
+        print_json(structure_summary(structure, dimension, units))
+    else:
+        show_structure(structure, dimension, units)
+
+
+@app.command()
+def compare(
+    folders: Annotated[
+        list[str], typer.Argument(metavar="DIR DIR...", help="Folders that run has written.")
+    ],
+    as_json: _JsonOption = False,
+) -> None:
+    """Show finished runs side by side: settings that differ, observables and derivatives."""
+    from mdsens.study.compare import compare_runs, show_comparison
+    from mdsens.study.listings import print_json
+
+    comparison = compare_runs(folders)
+    if as_json:
+        print_json(comparison.to_dict())
+    else:
+        show_comparison(comparison)
+
+
+@app.command()
 def run(
     study: _StudyArgument,
     out: Annotated[
@@ -140,6 +211,7 @@ def run(
         bool,
         typer.Option("--retry-failed", help="With --resume, run again what failed in a sweep."),
     ] = False,
+    as_json: _JsonOption = False,
 ) -> None:
     """Relax a structure, differentiate it, and write results, figures and a report.
 
@@ -154,7 +226,7 @@ def run(
     # Mistakes that the file alone tells need not wait for what is imported next.
     sweep = read_sweep(study, settings or [])
     if sweep is not None:
-        _run_sweep(sweep, out, allow_unconverged, resume, retry_failed)
+        _run_sweep(sweep, out, allow_unconverged, resume, retry_failed, as_json)
         return
     loaded = _loaded(study, settings)
     from mdsens.study import run_study
@@ -162,14 +234,44 @@ def run(
     from mdsens.study.terminal import show_run
 
     if resume and is_finished(loaded, out):
-        announce(f"{visible(str(out or default_folder(loaded.name)))}: finished already")
+        folder = str(out or default_folder(loaded.name))
+        announce(f"{visible(folder)}: finished already")
+        if as_json:
+            from pathlib import Path
+
+            from mdsens.study.results_file import read_results
+
+            _print_summary(folder, read_results(Path(folder)))
         return
     announce(f"running {loaded.name}")
-    show_run(run_study(loaded, out, allow_unconverged, progress=sys.stdout.isatty()))
+    progress = sys.stdout.isatty() and not as_json
+    finished = run_study(loaded, out, allow_unconverged, progress=progress)
+    if as_json:
+        _print_summary(str(finished.folder), finished.results)
+    else:
+        show_run(finished)
+
+
+def _print_summary(folder: str, results: dict[str, Any]) -> None:
+    """What a script wants to know of a run; results.json holds all of it."""
+    from mdsens.study.listings import print_json
+    from mdsens.study.results import finite
+
+    keys = (
+        "study", "converged", "stable", "kind", "units", "parameters", "observables",
+        "sensitivities", "sensitivity_errors", "timing",
+    )  # fmt: skip
+    summary = {key: results[key] for key in keys if key in results}
+    print_json(finite({"folder": folder, **summary}))
 
 
 def _run_sweep(
-    sweep: "Sweep", out: str | None, allow_unconverged: bool, resume: bool, retry_failed: bool
+    sweep: "Sweep",
+    out: str | None,
+    allow_unconverged: bool,
+    resume: bool,
+    retry_failed: bool,
+    as_json: bool,
 ) -> None:
     from mdsens.study import run_sweep
     from mdsens.study.terminal import show_sweep
@@ -180,7 +282,14 @@ def _run_sweep(
     except KeyboardInterrupt as error:
         # Typer would lose what it says.
         raise SystemExit(_complain(error, INTERRUPTED)) from None
-    show_sweep(finished)
+    if as_json:
+        from mdsens.study.listings import print_json
+
+        about = {"folder": str(finished.folder), "counts": finished.counts}
+        failed = {str(number): reason for number, reason in finished.failed.items()}
+        print_json({**about, "failed": failed})
+    else:
+        show_sweep(finished)
     if finished.failed:
         raise typer.Exit(1)
 
@@ -195,12 +304,21 @@ def plan(
             "--measure", help="Do the first run, its results aside, and estimate time and memory."
         ),
     ] = False,
+    as_json: _JsonOption = False,
 ) -> None:
     """Show how many runs a study has, over which keys; on request what they will take."""
     keep_compiled_code()
     from mdsens.study.plan import plan_study, show_plan
 
-    show_plan(plan_study(study, settings or [], measure))
+    found = plan_study(study, settings or [], measure)
+    if as_json:
+        import dataclasses
+
+        from mdsens.study.listings import print_json
+
+        print_json(dataclasses.asdict(found) | {"total": found.total})
+    else:
+        show_plan(found)
 
 
 @app.command()
@@ -246,11 +364,17 @@ def report(
 @app.command("cache")
 def show_cache(
     clear: Annotated[bool, typer.Option("--clear", help="Remove all that is kept.")] = False,
+    as_json: _JsonOption = False,
 ) -> None:
     """Show how much compiled code is kept, and where; or remove it."""
     if os.environ.get("MDSENS_CACHE", "").lower() == "off":
         raise InputError("MDSENS_CACHE is off: nothing is kept; unset it, or name a folder")
     folder, count, size = clear_cache() if clear else kept_code()
+    if as_json:
+        from mdsens.study.listings import print_json
+
+        print_json({"folder": str(folder), "files": count, "bytes": size, "removed": clear})
+        return
     done = "removed" if clear else "keeps"
     print(visible(f"{folder}: {done} {count} files of compiled code, {size / 1e6:.1f} MB"))
 

@@ -2,6 +2,7 @@
 
 import ast
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from mdsens.errors import InputError
@@ -180,7 +181,7 @@ def show_observables(name: str | None = None, as_json: bool = False) -> None:
         )
 
 
-def _print_table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _print_table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -159,29 +159,48 @@ def to_toml(table: Mapping[str, Any]) -> str:
 
 
 def _section(table: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
-    lines = [f"[{'.'.join(_key(part) for part in path)}]"] if path else []
+    lines = [f"[{'.'.join(toml_key(part) for part in path)}]"] if path else []
     inner = {key: value for key, value in table.items() if isinstance(value, Mapping)}
-    lines += [f"{_key(key)} = {_text(value)}" for key, value in table.items() if key not in inner]
+    lines += [
+        f"{toml_key(key)} = {toml_value(value)}"
+        for key, value in table.items() if key not in inner
+    ]  # fmt: skip
     lines.append("")
     for key, value in inner.items():
         lines += _section(value, (*path, key))
     return lines
 
 
-def _key(key: str) -> str:
+def toml_key(key: str) -> str:
+    """A key as TOML writes it.
+
+    Arguments:
+        key: any text.
+
+    Returns:
+        The key, in quotes where it needs some.
+    """
     bare = key and all(c.isascii() and (c.isalnum() or c in "-_") for c in key)
-    return key if bare else _text(key)
+    return key if bare else toml_value(key)
 
 
-def _text(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """A value as TOML writes it, in one line.
+
+    Arguments:
+        value: a text, number, list or table, as tomllib gives them.
+
+    Returns:
+        Text from which tomllib reads the same value.
+    """
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return f"{value:.1f}"
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_text(item) for item in value) + "]"
+        return "[" + ", ".join(toml_value(item) for item in value) + "]"
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{_key(k)} = {_text(v)}" for k, v in value.items()) + " }"
+        return "{ " + ", ".join(f"{toml_key(k)} = {toml_value(v)}" for k, v in value.items()) + " }"
     if isinstance(value, str):
         # A JSON string is a TOML string, but for the character 127, which TOML wants escaped.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
