@@ -1,6 +1,7 @@
 """Studies as they are read: whatever is wrong with one is a line that names it."""
 
 import datetime
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -14,6 +15,8 @@ from mdsens.values import shown
 LARGEST_STUDY = 1_000_000
 #: How deep the tables and lists of a study may lie in one another.
 DEEPEST = 16
+#: Keys of a study that hold paths of files.
+FILE_KEYS = ("file", "parameters")
 #: A key that leads deeper than that; Python's reader of TOML takes hours for one of a megabyte.
 _DEEP_KEY = re.compile(rf"""(?:\.[ \t]*(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*){{{DEEPEST + 1}}}""")
 
@@ -53,9 +56,12 @@ def read_study_table(path: Path) -> dict[str, Any]:
     Raises:
         InputError: the file cannot be read, is no TOML, or holds what no study can.
     """
+    # Whoever sends a study shall not choose which files of the reader it opens and copies.
     text = read_text(path, LARGEST_STUDY)
     try:
-        return parse(text)
+        table = parse(text)
+        require_inside(table, path.absolute().parent)
+        return table
     except ValueError as error:
         what = "" if isinstance(error, InputError) else "not a TOML file: "
         raise InputError(f"{shown(str(path))}: {what}{' '.join(str(error).split())}") from None
@@ -118,6 +124,38 @@ def require_plain(table: dict[str, Any]) -> None:
             raise InputError(f"{key} = {value}: a study has no dates; give a number, or quote text")
         elif isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise _too_large(key)
+
+
+def require_inside(table: dict[str, Any], folder: Path) -> None:
+    """Refuse paths that lead out of the folder of a study, of whatever is a file of it.
+
+    Arguments:
+        table: as it was read, before anybody has set other values.
+        folder: that of the study, an absolute path.
+
+    Raises:
+        InputError: a path with ``..``, or an absolute one, that is not inside the folder.
+    """
+    left: list[tuple[str, str, Any]] = [("", "", table)]
+    while left:
+        key, name, value = left.pop()
+        if isinstance(value, dict):
+            for inner, of in value.items():
+                # A key of a sweep is a whole path.
+                last = re.split(r"[.\[]", inner)[-1].strip("]\"' \t")
+                left.append((f"{key}.{inner}" if key else inner, last, of))
+        elif name in FILE_KEYS and isinstance(value, list):
+            left += [(key, name, of) for of in value]
+        elif name in FILE_KEYS and isinstance(value, str) and _leads_out(value, folder):
+            raise InputError(
+                f"{key} = {shown(value)} leads out of the study's folder: put the file there, or "
+                f"allow it by giving it yourself, --set {shown(f'{key}={value}')}"
+            )
+
+
+def _leads_out(path: str, folder: Path) -> bool:
+    found = Path(os.path.normpath(folder / path.replace("\0", "")))
+    return not found.is_relative_to(os.path.normpath(folder))
 
 
 def _require_unicode(key: str, text: str) -> None:
