@@ -10,15 +10,15 @@ from mdsens.arrays import array_module, in_numpy, on_device
 from mdsens.particles.edges import Edges
 from mdsens.potentials.embedded_atom import (
     EmbeddedAtomPotential,
-    EmbeddingPotential,
     RadialFunctions,
     minus_root,
     of_species,
 )
 from mdsens.potentials.parameters import Parameter, parameter
+from mdsens.potentials.tabulated import WrittenAsTables
 
 
-class Gupta(EmbeddedAtomPotential):
+class Gupta(EmbeddedAtomPotential, WrittenAsTables):
     """The second-moment potential of metals by Gupta, as Cleri and Rosato have it.
 
     E = sum_i sum_j A exp(-p (r_ij/r0 - 1)) - sum_i sqrt(sum_j xi^2 exp(-2 q (r_ij/r0 - 1))).
@@ -74,7 +74,7 @@ class Gupta(EmbeddedAtomPotential):
         return minus_root(density)
 
 
-class FinnisSinclair(EmbeddingPotential):
+class FinnisSinclair(WrittenAsTables):
     """The potential of transition metals by Finnis and Sinclair.
 
     E = 1/2 sum_i sum_j V(r_ij) - sum_i A sqrt(sum_j Phi(r_ij)), with

@@ -11,13 +11,14 @@ from jaxtyping import Array, Float, Int
 from mdsens.arrays import in_numpy
 from mdsens.errors import InputError
 from mdsens.particles.edges import Edges
-from mdsens.potentials.embedded_atom import EmbeddingPotential, RadialFunctions
+from mdsens.potentials.embedded_atom import RadialFunctions
 from mdsens.potentials.pair import CutOffPotential
 from mdsens.potentials.parameters import Parameter, parameter
+from mdsens.potentials.tabulated import WrittenAsTables
 from mdsens.values import is_traced
 
 
-class ZhouEAM(CutOffPotential, EmbeddingPotential):
+class ZhouEAM(CutOffPotential, WrittenAsTables):
     """The embedded-atom potential of X. W. Zhou, R. A. Johnson and H. N. G. Wadley.
 
     With x = r/r_e, of one element

@@ -28,7 +28,13 @@ from mdsens.study.model import (
     PackingStructure,
     Rattle,
 )
-from mdsens.units import ACCEPTED_UNITS, UNKNOWN, to_ase_units
+from mdsens.units import (
+    ACCEPTED_UNITS,
+    LAMMPS_UNITS,
+    UNKNOWN,
+    size_of_lammps_unit,
+    to_ase_units,
+)
 from mdsens.values import choice, distinct_names, nearest, real, shown
 
 #: What a study calls the sum of several potentials, which has tables of its parts, and those of
@@ -46,7 +52,8 @@ def quantity(value: Any, dimension: str, units: str, key: str) -> float:
     Arguments:
         value: a number, or text with a number and a unit.
         dimension: its physical dimension, e.g. ``"length"``.
-        units: ``"ase"`` or ``"reduced"``; reduced units take pure numbers only.
+        units: ``"ase"`` or ``"reduced"``, which takes pure numbers only; or a style of LAMMPS's, as
+            ``"real"``, whose units numbers are in that come without one.
         key: path of the key, for the message.
 
     Returns:
@@ -68,6 +75,10 @@ def quantity(value: Any, dimension: str, units: str, key: str) -> float:
         number = to_ase_units(value, dimension, key)
     else:
         number = value
+    # Angles are in degrees everywhere, and text that has a unit is in that.
+    bare = not isinstance(value, str) or len(value.split()) == 1
+    if units in LAMMPS_UNITS and bare and dimension != "angle":
+        number = number * size_of_lammps_unit(dimension, units)
     try:
         return real(number, key)
     except InputError:
@@ -215,10 +226,11 @@ def build_potential(
     arguments = inspect.signature(kind).parameters
     # What a file says of itself is no argument that a study gives.
     signature = {name: argument for name, argument in arguments.items() if name != "header"}
-    given = {argument: value for argument, value in table.items() if argument != "type"}
+    given = {a: value for a, value in table.items() if a not in ("type", "units")}
     for argument, value in given.items():
         if argument not in signature:
-            raise no_such_key(f"{key}.{argument}", value, ["type", *signature])
+            raise no_such_key(f"{key}.{argument}", value, ["type", "units", *signature])
+    units = _units_of_numbers(table, units, key)
     for argument, wanted in signature.items():
         if wanted.default is wanted.empty and argument not in given:
             other = f", or {key}.file" if hasattr(kind, "from_file") else ""
@@ -244,6 +256,19 @@ def _type(given: Any, key: str) -> str:
         f"{key} = {shown(given)}: there is no such potential{meant}; mdsens potentials lists all "
         f"{len(TYPES)}"
     )
+
+
+def _units_of_numbers(table: Mapping[str, Any], units: str, key: str) -> str:
+    """The units of a potential's numbers: those of the study, or of a style of LAMMPS's."""
+    if "units" not in table:
+        return units
+    style = choice(table["units"], f"{key}.units", tuple(LAMMPS_UNITS))
+    if units != "ase":
+        raise InputError(
+            f"{key}.units = {shown(style)}: a study in reduced units has pure numbers; leave it "
+            "out, or give units = 'ase'"
+        )
+    return str(style)
 
 
 def _cutoff(key: str, value: Any, kind: Any, units: str) -> float | str:

@@ -244,9 +244,10 @@ class StudyFile(Table):
         structure: table of a FileStructure or a PackingStructure.
         structures: such tables by name, in the place of one structure; each may hold a table
             ``relaxation``, whose keys take the place of those of all.
-        potential: ``type``, and the arguments of that potential; or ``type``, ``file``, the path of
-            a potential file relative to the study's folder or the name of one that an installed
-            LAMMPS brings, and ``elements``, which of its elements to take; or ``type =
+        potential: ``type``, and the arguments of that potential, whose numbers are in ``units`` of
+            LAMMPS's (``"real"``: kcal/mol and Ang) where that is given, too; or ``type``, ``file``,
+            the path of a potential file inside the study's folder or the name of one that an
+            installed LAMMPS brings, and ``elements``, which of its elements to take; or ``type =
             "calculator"``, ``calculator``, the name of one of ASE's that is known (``"emt"``),
             ``elements``, whose numbers are parameters, and perhaps ``values`` of some.
         relaxation: how to relax.

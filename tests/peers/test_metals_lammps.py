@@ -9,8 +9,9 @@ from test_lammps import by_lammps
 
 import mdsens
 from mdsens import mechanics
+from mdsens.errors import InputError
 from mdsens.mechanics.energy import compiled_energy_forces_virial
-from mdsens.potentials import FinnisSinclair, Gupta, ZhouEAM
+from mdsens.potentials import EAM, FinnisSinclair, Gupta, ZhouEAM
 from mdsens.potentials.files import EmbeddedAtomTables, write_embedded_atom_file
 
 pytestmark = [pytest.mark.peer, pytest.mark.xdist_group("lammps")]
@@ -84,3 +85,40 @@ def test_an_alloy(lammps, tmp_path, metal):
     assert float(ours[0]) == pytest.approx(energy, rel=TOLERANCE)
     assert numerical.relative_error(ours[1], forces) < TOLERANCE
     assert numerical.relative_error(mechanics.voigt(ours[2]) / system.volume, stress) < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("potential", "name"),
+    [
+        (ZhouEAM(**metals.ALLOY, cutoff=CUTOFF, species=NAMES), "alloy.eam.alloy"),
+        (Gupta(**metals.GUPTA, cutoff=CUTOFF, species=NAMES), "alloy.eam.fs"),
+        (FinnisSinclair(**metals.FINNIS_SINCLAIR, species=NAMES), "alloy.eam.fs"),
+    ],
+    ids=["zhou", "gupta", "finnis-sinclair"],
+)
+def test_lammps_reads_what_is_written(lammps, tmp_path, potential, name):
+    potential.to_file(tmp_path / name)
+    atoms = ase.build.bulk("Cu", "fcc", 3.75, cubic=True) * (2, 2, 2)
+    atoms.symbols[np.random.default_rng(1).permutation(len(atoms))[::3]] = "Au"
+    atoms.rattle(0.08, seed=2)
+    style = "eam/alloy" if name.endswith(".alloy") else "eam/fs"
+    commands = [f"pair_style {style}", f"pair_coeff * * {tmp_path}/{name} Cu Au"]
+    energy, forces, _ = by_lammps(lammps, atoms, list(NAMES), commands)
+    system = mdsens.System.from_ase(atoms)
+    edges = potential.edge_search(system).find(atoms.positions, atoms.cell[:])
+    ours = compiled_energy_forces_virial(system, potential, edges)
+    assert float(ours[0]) == pytest.approx(energy, rel=TOLERANCE)
+    assert numerical.relative_error(ours[1], forces) < TOLERANCE
+    # And our own reader takes it back.
+    again = EAM.from_file(tmp_path / name)
+    assert again.species == NAMES
+
+
+def test_densities_of_pairs_need_another_ending(tmp_path):
+    gupta_alloy = Gupta(**metals.GUPTA, cutoff=CUTOFF, species=NAMES)
+    with pytest.raises(InputError, match="densities are those of pairs"):
+        gupta_alloy.to_file(tmp_path / "alloy.eam.alloy")
+    alone = Gupta(0.1, 1.2, 10.0, 3.0, 2.5, CUTOFF)
+    with pytest.raises(InputError, match="elements"):
+        alone.to_file(tmp_path / "alone.eam.alloy")
+    assert list(tmp_path.iterdir()) == []
