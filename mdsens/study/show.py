@@ -89,10 +89,13 @@ def show_structure(path: str | Path, dimension: int = 3, units: str = "ase") -> 
         ("species", ", ".join(f"{n} {name}" for name, n in found["species"].items())),
         ("dimension", str(found["dimension"])),
         ("periodic along", ", ".join(periodic) or "none"),
-        *((f"cell vector {axis}", f"{_numbers(row)} {unit}")
-          for axis, row in zip(axes, found["cell"], strict=True)),
-        ("cell lengths", f"{_numbers(found['cell_lengths'])} {unit}"),
     ]  # fmt: skip
+    if any(found["cell_lengths"]):
+        for axis, vector in zip(axes, found["cell"], strict=True):
+            rows.append((f"cell vector {axis}", f"{_numbers(vector)} {unit}"))
+        rows.append(("cell lengths", f"{_numbers(found['cell_lengths'])} {unit}"))
+    else:
+        rows.append(("cell", "none"))
     if found["cell_angles"] is not None:
         rows.append(("cell angles", f"{_numbers(found['cell_angles'])} {angle}"))
     if found["volume"] is not None:
