@@ -4,8 +4,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mdsens.study.compare import RunComparison as RunComparison
+    from mdsens.study.compare import compare_runs as compare_runs
     from mdsens.study.find import find_study as find_study
     from mdsens.study.find import ready_studies as ready_studies
+    from mdsens.study.new import new_study as new_study
     from mdsens.study.plan import Plan as Plan
     from mdsens.study.plan import plan_study as plan_study
     from mdsens.study.report import write_report as write_report
@@ -29,12 +32,15 @@ _HOMES = {
     "FinishedRun": "run",
     "FinishedSweep": "sweep_run",
     "Plan": "plan",
+    "RunComparison": "compare",
     "Study": "study",
     "Sweep": "sweep",
     "Verification": "verify",
+    "compare_runs": "compare",
     "find_study": "find",
     "load": "sweep_results",
     "load_study": "study",
+    "new_study": "new",
     "plan_study": "plan",
     "read_sweep": "sweep",
     "ready_studies": "find",

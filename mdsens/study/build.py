@@ -251,9 +251,9 @@ def _type(given: Any, key: str) -> str:
     if isinstance(given, str) and given in TYPES:
         return given
     near = difflib.get_close_matches(given, TYPES, 3, 0.5) if isinstance(given, str) else []
-    meant = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+    meant = f" did you mean {' or '.join(map(repr, near))}?" if near else ""
     raise InputError(
-        f"{key} = {shown(given)}: there is no such potential{meant}; mdsens potentials lists all "
+        f"{key} = {shown(given)}: there is no such potential;{meant} mdsens potentials lists all "
         f"{len(TYPES)}"
     )
 

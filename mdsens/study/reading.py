@@ -60,11 +60,11 @@ def read_study_table(path: Path) -> dict[str, Any]:
     text = read_text(path, LARGEST_STUDY)
     try:
         table = parse(text)
-        require_inside(table, path.absolute().parent)
-        return table
     except ValueError as error:
         what = "" if isinstance(error, InputError) else "not a TOML file: "
         raise InputError(f"{shown(str(path))}: {what}{' '.join(str(error).split())}") from None
+    require_inside(table, path.absolute().parent)
+    return table
 
 
 def parse(text: str) -> dict[str, Any]:
@@ -143,13 +143,15 @@ def require_inside(table: dict[str, Any], folder: Path) -> None:
             for inner, of in value.items():
                 # A key of a sweep is a whole path.
                 last = re.split(r"[.\[]", inner)[-1].strip("]\"' \t")
-                left.append((f"{key}.{inner}" if key else inner, last, of))
+                # A text in a sweep is a pattern, of which the sweep has its own word.
+                if key != "sweep" or not isinstance(of, str):
+                    left.append((f"{key}.{inner}" if key else inner, last, of))
         elif name in FILE_KEYS and isinstance(value, list):
             left += [(key, name, of) for of in value]
         elif name in FILE_KEYS and isinstance(value, str) and _leads_out(value, folder):
             raise InputError(
                 f"{key} = {shown(value)} leads out of the study's folder: put the file there, or "
-                f"allow it by giving it yourself, --set {shown(f'{key}={value}')}"
+                "allow it by giving that value yourself with --set"
             )
 
 
