@@ -21,13 +21,15 @@ from mdsens.particles.species_names import species_names
 from mdsens.particles.structure_files import read_atoms
 from mdsens.potentials.files.find import find_file
 from mdsens.potentials.files.snap_files import read_snap_commands
+from mdsens.potentials.jax_md_names import KNOWN as ENERGIES_OF_JAX_MD
+from mdsens.potentials.jax_md_names import known_as
 from mdsens.study.find import FILE_NAME, ready_folder
 from mdsens.study.listings import potential_arguments
 from mdsens.study.potential_table import POTENTIALS
 from mdsens.study.reading import read_study_table
 from mdsens.study.study import load_study
 from mdsens.study.toml import toml_key, toml_value, with_settings
-from mdsens.units import LAMMPS_UNITS, unit_name
+from mdsens.units import LAMMPS_UNITS, UNKNOWN, unit_name
 from mdsens.values import listing, nearest, shown
 
 #: Ready studies that have numbers of a potential for some species, with their source.
@@ -226,6 +228,12 @@ def _from_parameters(
         argument["name"]: unit_name(argument["dimension"], units)
         for argument in arguments if argument["dimension"] not in (None, "1")
     }  # fmt: skip
+    if kind == "jax-md" and "energy" in own:
+        arguments += _of_jax_md(own["energy"], units)
+        notes |= {
+            a["name"]: unit_name(a["dimension"], units)
+            for a in arguments if a["dimension"] not in (None, "1", UNKNOWN)
+        }  # fmt: skip
     known, source = _known(kind, species) if units == "ase" else ({}, "")
     if any(isinstance(value, Mapping) for value in own.values()) and len(arguments) > 1:
         known = {}
@@ -262,6 +270,22 @@ def _from_parameters(
     elif len(species) > 1 and "species" not in own:
         notes["type"] = f"{', '.join(species)} have the same parameters; --parameter sets others"
     return table, notes
+
+
+def _of_jax_md(energy: Any, units: str) -> list[dict[str, Any]]:
+    """Parameters and settings of an energy of jax-md, whose defaults are in reduced units."""
+    known = ENERGIES_OF_JAX_MD[known_as(energy)]
+    found = []
+    default: Any
+    for name, dimension in (known.parameters or {}).items():
+        default = known.defaults.get(name) if units == "reduced" else None
+        found.append({"name": name, "dimension": dimension, "required": default is None,
+                      "default": default})  # fmt: skip
+    for name, default in known.settings.items():
+        plain = list(default) if isinstance(default, tuple) else default
+        found.append({"name": name, "dimension": None, "required": default is None,
+                      "default": plain})  # fmt: skip
+    return found
 
 
 def _known(kind: str, species: list[str]) -> tuple[dict[str, Any], str]:

@@ -143,7 +143,9 @@ class StudyStructure:
         if bands.points:
             with self._naming_structure():
                 checked_path(system, bands.path, bands.points)
-        start = unrelaxed(system, self.potential, self.relaxation["cell"])
+        # Bonds lead to images that show with the structure.
+        potential = self.potential.in_system(system)
+        start = unrelaxed(system, potential, self.relaxation["cell"])
         # What an observable needs of a structure shows without forces, which take long to trace.
         count, dimension = system.positions.shape
         forces, virial = np.zeros((count, dimension)), np.zeros((dimension, dimension))

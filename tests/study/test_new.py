@@ -5,8 +5,10 @@ import tomllib
 
 import ase.build
 import ase.io
+import numpy as np
 import pytest
 
+from mdsens.study import load_study
 from mdsens.study.find import ready_folder
 
 pytestmark = pytest.mark.xdist_group("study new")
@@ -80,6 +82,8 @@ def test_a_study_from_each_format_runs(structures, command, name, energies):
         (["eam"], [".eam", "in the place of the type"]),
         (["nowhere.eam.alloy"], ["nowhere.eam.alloy", "no such file"]),
         (["lennard-jones", "--units", "metal"], ["units", "'metal'"]),
+        (["jax-md", "--parameter", "energy=morse"], ["sigma (Ang), epsilon (eV), alpha (1/Ang)"]),
+        (["jax-md", "--parameter", "energy=mors"], ["'mors'", "'morse'"]),
         (["lennard-jones", "--from", "nowhere.cif"], ["nowhere.cif", "does not exist"]),
     ],
 )
@@ -91,6 +95,17 @@ def test_what_is_missing_is_asked_for_in_a_line(structures, command, arguments, 
     for word in words:
         assert word in errors
     assert {path.name for path in structures.iterdir()} == before
+
+
+def test_bonds_relax_to_their_lengths(structures, command):
+    """Of four atoms, all of whose six distances are the same."""
+    pairs = [[i, j] for i in range(4) for j in range(i)]
+    given = [f"--parameter=pairs={pairs}", "--parameter=stiffness=1.0", "--parameter=length=3.5"]
+    new = ("new", "springs", "--from", "argon.xyz", "--potential", "bonds", *given)
+    assert command(*new)[0] == 0
+    equilibrium = load_study(structures / "springs").relax()
+    distances = equilibrium.to_ase().get_all_distances()[np.triu_indices(4, 1)]
+    assert distances == pytest.approx([3.5] * 6, rel=1e-8)
 
 
 def test_parameters_of_pairs_of_species_make_tables(structures, command):
