@@ -137,6 +137,9 @@ def _show_potential(name: str, entry: PotentialEntry) -> None:
     ]  # fmt: skip
     if rows:
         _print_table(("argument", "unit", "default"), rows)
+        if any(unit not in ("", "1") for _, unit, _ in rows):
+            print('numbers are in these units, or with units = "real" in those of that style of')
+            print('LAMMPS, or of another; a text has its own, as in "0.34 nm"')
     if entry.endings:
         print(f"or from a file ({', '.join(entry.endings.split())}): file, "
               f"{', '.join(entry.of_files.split())}")  # fmt: skip
