@@ -35,3 +35,16 @@ def in_numpy(tree: Any) -> Any:
 def array_module(tree: Any) -> Any:
     """What computes with these arrays: `jax.numpy` where one is traced, else `numpy`."""
     return jnp if is_traced(tree) else np
+
+
+def of_one_type(tree: Any) -> Any:
+    """The same arrays, none of a weak type, which has programs of its own: `jax.grad` makes some.
+
+    Leaves that JAX traces stay as they are.
+    """
+
+    def strong(leaf: Any) -> Any:
+        weak = isinstance(leaf, jax.Array) and not is_traced(leaf) and leaf.weak_type
+        return on_device(np.asarray(leaf)) if weak else leaf
+
+    return jax.tree.map(strong, tree)

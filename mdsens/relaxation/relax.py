@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from mdsens.arrays import on_device
+from mdsens.arrays import of_one_type, on_device
 from mdsens.errors import InputError
 from mdsens.implicit import SolverAt, custom_root
 from mdsens.mechanics.enthalpy import Landscape
@@ -147,7 +147,8 @@ def relax(
     relaxing = RelaxingCell.of(
         system, given.cell, given.pressure, given.stress, None if smax is None else fmax / smax
     )
-    inputs = jax.lax.stop_gradient((system, potential, relaxing))
+    system, potential, relaxing = of_one_type((system, potential, relaxing))
+    inputs = of_one_type(jax.lax.stop_gradient((system, potential, relaxing)))
 
     if not is_traced(inputs):
         descent = Descent(*inputs, fmax, max_steps, skin, progress, callback)
