@@ -1,6 +1,6 @@
 """Arrays of NumPy and of JAX, one made from the other without a program for each shape."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,8 @@ from jaxtyping import Array
 from numpy.typing import ArrayLike
 
 from mdsens.values import is_traced
+
+T = TypeVar("T")
 
 
 def on_device(value: ArrayLike, dtype: Any = None) -> Array:
@@ -37,14 +39,16 @@ def array_module(tree: Any) -> Any:
     return jnp if is_traced(tree) else np
 
 
-def of_one_type(tree: Any) -> Any:
+def of_one_type(tree: T) -> T:
     """The same arrays, none of a weak type, which has programs of its own: `jax.grad` makes some.
 
     Leaves that JAX traces stay as they are.
     """
 
-    def strong(leaf: Any) -> Any:
-        weak = isinstance(leaf, jax.Array) and not is_traced(leaf) and leaf.weak_type
-        return on_device(np.asarray(leaf)) if weak else leaf
+    def weak(leaf: Any) -> bool:
+        return isinstance(leaf, jax.Array) and not is_traced(leaf) and bool(leaf.weak_type)
 
-    return jax.tree.map(strong, tree)
+    if not any(map(weak, jax.tree.leaves(tree))):
+        return tree
+    found: T = jax.tree.map(lambda leaf: on_device(np.asarray(leaf)) if weak(leaf) else leaf, tree)
+    return found
