@@ -1,6 +1,6 @@
 """Arrays of NumPy and of JAX, one made from the other without a program for each shape."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,8 @@ from jaxtyping import Array
 from numpy.typing import ArrayLike
 
 from mdsens.values import is_traced
+
+T = TypeVar("T")
 
 
 def on_device(value: ArrayLike, dtype: Any = None) -> Array:
@@ -35,3 +37,18 @@ def in_numpy(tree: Any) -> Any:
 def array_module(tree: Any) -> Any:
     """What computes with these arrays: `jax.numpy` where one is traced, else `numpy`."""
     return jnp if is_traced(tree) else np
+
+
+def of_one_type(tree: T) -> T:
+    """The same arrays, none of a weak type, which has programs of its own: `jax.grad` makes some.
+
+    Leaves that JAX traces stay as they are.
+    """
+
+    def weak(leaf: Any) -> bool:
+        return isinstance(leaf, jax.Array) and not is_traced(leaf) and bool(leaf.weak_type)
+
+    if not any(map(weak, jax.tree.leaves(tree))):
+        return tree
+    found: T = jax.tree.map(lambda leaf: on_device(np.asarray(leaf)) if weak(leaf) else leaf, tree)
+    return found

@@ -41,7 +41,8 @@ class _Description(pickle.Pickler):
 
     def reducer_override(self, given: Any) -> Any:
         """As ever; but no code that nothing tells apart from its next version."""
-        if hasattr(given, "__qualname__"):
+        # Of modules that have been taken apart, Equinox says by something else that they have none.
+        if isinstance(getattr(given, "__qualname__", None), str):
             module = getattr(given, "__module__", None) or ""
             if module.partition(".")[0] not in KNOWN:
                 raise _Unknown(module)

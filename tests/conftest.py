@@ -55,10 +55,12 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 #: Groups of tests that take longest: they begin, so that no process is left alone with one of them.
 LONGEST = (
-    "cell-modes", "study silicon-thermal-expansion", "test_constraints", "test_elasticity",
-    "vibrations", "hessian-solver", "study silicon-tersoff", "tersoff", "cluster", "documentation",
-    "study argon-phonons", "closed-forms", "test_kept_programs", "test_variables", "minimisers",
-    "meta-learning", "quasi_harmonic", "quasi-harmonic ions", "sensitivity-batch", "test_one_core",
+    "cell-modes", "study silica-bks", "study silicon-thermal-expansion", "test_constraints",
+    "test_elasticity", "vibrations", "hessian-solver", "study silicon-tersoff",
+    "study tungsten-vacancy-snap", "tersoff", "cluster", "documentation", "study argon-phonons",
+    "study silicon-elastic", "closed-forms", "cells", "test_energies_of_structures",
+    "test_kept_programs", "test_variables", "minimisers", "meta-learning", "quasi_harmonic",
+    "quasi-harmonic ions", "sensitivity-batch", "test_one_core", "test_loads",
 )  # fmt: skip
 
 

@@ -6,12 +6,14 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import jax
 import jaxlib
 import pytest
 
 from mdsens import kept_programs
 from mdsens.compilation import compiled
 from mdsens.compilation_cache import CACHE_JAXLIB
+from mdsens.potentials import DampedShiftedCoulomb, PotentialSum
 
 #: Solves with LAPACK, loops, and returns more than arrays: counted is what is compiled and read.
 PROGRAM = """
@@ -144,6 +146,12 @@ def test_what_decides_about_a_program_is_in_its_name(monkeypatch):
 def test_equal_parts_have_one_name_whether_they_are_one_object_or_two():
     text = "".join(["long ", "text"])
     assert name_of((text, text)) == name_of((text, "".join(["long ", "text"])))
+
+
+@pytest.mark.usefixtures("folder")
+def test_potentials_that_have_been_taken_apart_are_kept():
+    charges = DampedShiftedCoulomb([2.4, -1.2], 0.2, 10.0, ("Si", "O"))
+    assert name_of(jax.tree.map(str, PotentialSum([charges]))) is not None
 
 
 @pytest.mark.usefixtures("folder")

@@ -138,6 +138,14 @@ class Landscape(eqx.Module):
 
     def system_at(self, q: Float[Any, "R D"]) -> System:
         """The system at given degrees of freedom; fixed atoms stay at their reference."""
+        # A derivative outside of compiled code compiles every operation on its own.
+        return self._traced_at(q) if is_traced((self, q)) else self._at(q)
+
+    @compiled
+    def _traced_at(self, q: Float[Array, "R D"]) -> System:
+        return self._at(q)
+
+    def _at(self, q: Float[Any, "R D"]) -> System:
         count = self.system.atom_count
         here, reference = in_numpy((in_numpy(q)[:count], self.system.positions))
         if self.motion is not None:

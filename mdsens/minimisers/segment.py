@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 from mdsens.arrays import in_numpy, on_device
 from mdsens.compilation import compiled
 from mdsens.mechanics.enthalpy import Landscape
+from mdsens.minimisers.line_search import LineSearchMinimiser
 from mdsens.minimisers.minimiser import Minimiser, State
 from mdsens.minimisers.steps import Bounds, Outlook, outlook, steps_while
 
@@ -60,6 +61,10 @@ def advance(
         The Segment. What the minimiser remembered at the beginning is used up.
     """
     if not minimiser.runs_on_host(state.q):
+        if isinstance(minimiser, LineSearchMinimiser):
+            # A number of its own for every skin would be a program of its own.
+            length = on_device(minimiser.max_step, float)
+            minimiser = dataclasses.replace(minimiser, max_step=length)
         given = (minimiser, landscape, state.without_memory(), reference, bounds, limit)
         return _advance_compiled(given, state.memory)
     zero = on_device(0)

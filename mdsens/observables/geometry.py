@@ -8,11 +8,14 @@ from typing import Any, SupportsIndex
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
+from mdsens.arrays import on_device
+from mdsens.compilation import compiled
 from mdsens.errors import InputError
 from mdsens.observables.nearest_image import nearest_image
 from mdsens.observables.observable import Observable, name_of
+from mdsens.particles.system import System
 from mdsens.relaxation import Equilibrium
 from mdsens.values import integer, real_array
 
@@ -179,10 +182,16 @@ class _MeanSquaredDisplacement:
 def _nearest_vector(equilibrium: Equilibrium, i: int, j: int) -> Float[Array, " D"]:
     """From atom i to the nearest image of atom j, shape (D,)."""
     system = equilibrium.system
+    return _vector_between(system, on_device(i), on_device(j))
+
+
+@compiled
+def _vector_between(system: System, i: Int[Array, ""], j: Int[Array, ""]) -> Float[Array, " D"]:
     vector = system.positions[j] - system.positions[i]
     return nearest_image(vector, system.cell[np.flatnonzero(system.pbc)])
 
 
+@compiled
 def _angle_between(u: Float[Array, " D"], v: Float[Array, " D"]) -> Float[Array, ""]:
     """The angle between two vectors, in radians; in line its derivative is 0."""
     cosine = jnp.dot(u, v)

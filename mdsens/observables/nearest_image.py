@@ -8,10 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from mdsens.compilation import compiled
+
 #: Rounds of reduction at most; a lattice whose vectors are 1e9 times too long takes some 50.
 MAX_ROUNDS = 1000
 
 
+@compiled
 def nearest_image(vector: Float[Array, " D"], lattice: Float[Array, "n D"]) -> Float[Array, " D"]:
     """The shortest of a vector's images in a lattice; also where JAX traces both.
 

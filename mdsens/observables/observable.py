@@ -105,6 +105,9 @@ class Observable:
             self.require(equilibrium)
         if self.stationary is None:
             value = self.function(equilibrium)
+        elif held is None and not is_traced(equilibrium):
+            # What it is computed from stays with the equilibrium, for the next observable.
+            value = self.function(equilibrium, self.stationary(equilibrium))
         elif held is None:
             value = _with_stationary(self, equilibrium)
         else:

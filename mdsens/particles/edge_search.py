@@ -18,6 +18,8 @@ from mdsens.resources import on_all_cores
 
 #: Systems of so many atoms have room to spare for edges from the start.
 FEW_ATOMS = 1000
+#: Of so many it is made in steps so coarse that most structures of as many atoms share programs.
+FEWEST_ATOMS = 100
 #: Room to make for edges: as much as is given, as much as is needed, or more where atoms are few.
 Room = Literal["given", "needed", "spare"]
 
@@ -315,10 +317,17 @@ def _room(
             f"function has room for {capacity[0]} and {capacity[1]}: "
             f"pass capacity=({2 * width}, {2 * ghosts}) to relax"
         )
+    # A few atoms take a step in less time than it takes to compile one for more edges.
+    fewest = room == "spare" and atom_count <= FEWEST_ATOMS
     if width > capacity[0]:
-        # A few atoms take a step in less time than it takes to compile one for more edges.
         spare = width // 8 if room == "spare" and atom_count <= FEW_ATOMS else 0
         width = width + spare + (width > 8) * (-(width + spare) % 4)
+        if fewest:
+            power = 2 ** max((width - 1).bit_length(), 3)
+            step = power if atom_count <= FEWEST_ATOMS // 4 else max(power // 4, 8)
+            width = -(-width // step) * step
     if ghosts > capacity[1]:
         ghosts = -(-(ghosts + ghosts // 8) // 64) * 64
+        if fewest:
+            ghosts = 2 ** (ghosts - 1).bit_length()
     return max(width, capacity[0], 1), max(ghosts, capacity[1])

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from mdsens.arrays import on_device
+from mdsens.arrays import of_one_type, on_device
 from mdsens.errors import InputError
 from mdsens.implicit import SolverAt, custom_root
 from mdsens.mechanics.enthalpy import Landscape
@@ -136,7 +136,7 @@ def relax(
     method, max_steps, progress = given.method, given.max_steps, given.progress
     max_step, skin, smax = given.max_step, given.skin, given.smax
     check_structure(system, potential, given)
-    potential = potential.in_system(system)
+    system, potential = of_one_type((system, potential.in_system(system)))
     fmax, capacity = real(fmax, "fmax", above=0.0), checked_capacity(capacity)
     if callback is not None and not callable(callback):
         raise InputError(f"callback is a {type(callback).__name__}: give a function, or None")
@@ -147,7 +147,8 @@ def relax(
     relaxing = RelaxingCell.of(
         system, given.cell, given.pressure, given.stress, None if smax is None else fmax / smax
     )
-    inputs = jax.lax.stop_gradient((system, potential, relaxing))
+    relaxing = of_one_type(relaxing)
+    inputs = of_one_type(jax.lax.stop_gradient((system, potential, relaxing)))
 
     if not is_traced(inputs):
         descent = Descent(*inputs, fmax, max_steps, skin, progress, callback)

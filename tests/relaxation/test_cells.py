@@ -352,9 +352,15 @@ def test_a_cell_that_its_load_tears_or_crushes_is_an_error(pressure, what):
 
 def shape_of(equilibrium):
     """Energy, lattice and distances: what no rotation of the whole changes."""
-    lattice = equilibrium.cell[np.flatnonzero(equilibrium.system.pbc)]
     apart = observables.distance(0, 1)(equilibrium)
-    return jnp.concatenate([equilibrium.energy[None], (lattice @ lattice.T).ravel(), apart[None]])
+    periodic = np.flatnonzero(equilibrium.system.pbc)
+    return all_in_one(equilibrium.energy, equilibrium.cell, apart, periodic)
+
+
+@jax.jit
+def all_in_one(energy, cell, apart, periodic):
+    lattice = cell[periodic]
+    return jnp.concatenate([energy[None], (lattice @ lattice.T).ravel(), apart[None]])
 
 
 @pytest.mark.slow
