@@ -40,7 +40,6 @@ class _Factors(NamedTuple):
     H: Float[Array, "n n"]  # inverse of the lower Cholesky factor
     S: Float[Array, "m m"]
     coupling: Float[Array, "n m"]  # H^-1/2 R'
-    inverse: Float[Array, "k k"]  # the pseudo-inverse where these fail, else 0
     failed: Bool[Array, ""]
     singular: Bool[Array, ""]
 
@@ -116,6 +115,8 @@ def _step(program: Program, x: Array, y: Array, system: _System) -> tuple[Array,
     rows = jnp.where(active[:, None], A, 0)
     bounds = jnp.where(active, jnp.where(at_upper, upper, lower), 0)
 
+    inactive = jnp.where(active, 0, 1).astype(x.dtype)
+
     def product(point: Array) -> Array:
         x, y = jnp.split(point, [len(c)])
         return jnp.concatenate([Q @ x + y @ rows, rows @ x - jnp.where(active, 0, y)])
@@ -124,7 +125,7 @@ def _step(program: Program, x: Array, y: Array, system: _System) -> tuple[Array,
     step = jax.lax.custom_linear_solve(
         product,
         residual,
-        solve=lambda _, b: _solve(factors, jax.lax.stop_gradient(rows), b),
+        solve=lambda _, b: _solve(factors, *jax.lax.stop_gradient((Q, rows, inactive)), b),
         symmetric=True,
     )
     return step[: len(c)], step[len(c) :]
@@ -135,29 +136,42 @@ def _factorise(Q: Array, rows: Array, inactive: Array) -> _Factors:
     H = _inverse_factor(Q + rows.T @ rows)
     coupling = H @ rows.T
     S = _inverse_factor(coupling.T @ coupling + jnp.diag(inactive))
-    matrix = jnp.block([[Q, rows.T], [rows, -jnp.diag(inactive)]])
     false = jnp.zeros((), bool)
-    factors = _Factors(H, S, coupling, jnp.zeros_like(matrix), false, false)
+    factors = _Factors(H, S, coupling, false, false)
     # A vector without structure shows how large the inverse is, and how good.
     probe = backends.probe(size, Q.dtype)
     probe = probe / jnp.linalg.norm(probe)
-    grown = _solve(factors, rows, probe)
-    good = jnp.linalg.norm(matrix @ grown - probe) < epsilon**0.75
-    good &= jnp.linalg.norm(grown) * jnp.linalg.norm(matrix) * max(size, 16) * epsilon < 1
+    grown = _solve(factors, Q, rows, inactive, probe)
+    x, y = jnp.split(grown, [len(Q)])
+    missed = jnp.concatenate([Q @ x + y @ rows, rows @ x - inactive * y]) - probe
+    length = jnp.sqrt(jnp.sum(Q**2) + 2 * jnp.sum(rows**2) + jnp.sum(inactive))
+    good = jnp.linalg.norm(missed) < epsilon**0.75
+    good &= jnp.linalg.norm(grown) * length * max(size, 16) * epsilon < 1
+    singular = _only_if(
+        ~good, lambda _: _by_eigenvectors(~good, Q, rows, inactive, probe)[1], false
+    )
+    return _Factors(H, S, coupling, ~good, singular)
 
-    def pseudo_inverse(state: tuple[Any, ...]) -> tuple[Any, ...]:
-        # The matrix is part of what changes, else the compiler would take the decomposition out of
-        # the loop and do it always.
-        matrix, _ = state
+
+@jax.custom_batching.sequential_vmap
+def _by_eigenvectors(
+    wanted: Array, Q: Array, rows: Array, inactive: Array, b: Array
+) -> tuple[Array, Array]:
+    """The solution of least norm by the pseudo-inverse, if wanted; and whether it is singular.
+
+    One of a batch after the other: a decomposition needs many times the memory of its matrix, and
+    few of a batch, if any, need one. Hence it is not kept either.
+    """
+
+    def solve(b: Array) -> tuple[Array, Array]:
+        matrix = jnp.block([[Q, rows.T], [rows, -jnp.diag(inactive)]])
         values, vectors = jnp.linalg.eigh(matrix)
-        null = jnp.abs(values) < 100 * max(size, 16) * epsilon * jnp.max(jnp.abs(values))
-        inverse = (
-            vectors * jnp.where(null, 0, 1 / jnp.where(null, 1, values))[None, :]
-        ) @ vectors.T
-        return inverse, jnp.any(null)
+        least = 100 * max(len(b), 16) * jnp.finfo(b.dtype).eps * jnp.max(jnp.abs(values))
+        null = jnp.abs(values) < least
+        parts = jnp.where(null, 0, 1 / jnp.where(null, 1, values)) * (b @ vectors)
+        return vectors @ parts, jnp.any(null)
 
-    inverse, singular = _only_if(~good, pseudo_inverse, (matrix, false))
-    return _Factors(H, S, coupling, jnp.where(good, 0, inverse), ~good, singular)
+    return jax.lax.cond(wanted, solve, lambda b: (b, jnp.zeros((), bool)), b)
 
 
 def _inverse_factor(matrix: Float[Array, "k k"]) -> Float[Array, "k k"]:
@@ -168,7 +182,9 @@ def _inverse_factor(matrix: Float[Array, "k k"]) -> Float[Array, "k k"]:
     return inverse
 
 
-def _solve(factors: _Factors, rows: Array, b: Float[Array, " k"]) -> Float[Array, " k"]:
+def _solve(
+    factors: _Factors, Q: Array, rows: Array, inactive: Array, b: Float[Array, " k"]
+) -> Float[Array, " k"]:
     """The solution, of least norm where there are several, of the part of b that can be solved."""
     # Elimination of x from the first rows, to which R' times the others have been added.
     first, second = jnp.split(b, [len(factors.H)])
@@ -176,7 +192,8 @@ def _solve(factors: _Factors, rows: Array, b: Float[Array, " k"]) -> Float[Array
     y = (factors.S @ (half @ factors.coupling - second)) @ factors.S
     x = (half - factors.coupling @ y) @ factors.H
     solution = jnp.concatenate([x, y])
-    return _only_if(factors.failed, lambda _: factors.inverse @ b, solution)
+    failed = factors.failed
+    return _only_if(failed, lambda _: _by_eigenvectors(failed, Q, rows, inactive, b)[0], solution)
 
 
 def _only_if(condition: Bool[Array, ""], function: Callable[[T], T], value: T) -> T:

@@ -30,12 +30,12 @@ _SPLITTING = dict.fromkeys(
 )  # fmt: skip
 
 
-@positional(gone=_LOOP | _MATRICES | {"matvec_G": (None, "give G in params_ineq")} | _SPLITTING)
+@positional(gone=_LOOP | _SPLITTING)
 class OSQP(QuadraticProgram):
     """`QuadraticProgram`: min 1/2 x'Qx + c'x subject to A x = b and G x <= h.
 
     Arguments:
-        solver, tol, maxiter: as in `QuadraticProgram`.
+        solver, tol, maxiter, matvec_Q, matvec_A, matvec_G, fun: as in `QuadraticProgram`.
     """
 
 

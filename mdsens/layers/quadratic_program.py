@@ -1,8 +1,10 @@
 """Quadratic programs as layers; names and arguments follow JAXopt 0.8."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, ClassVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int
@@ -24,6 +26,7 @@ from mdsens.layers.program import (
     raise_unless_solved,
     rescale,
 )
+from mdsens.layers.program_operators import ProgramOperators
 from mdsens.layers.program_solver import (
     MAXITER,
     Pair,
@@ -43,6 +46,7 @@ __all__ = [
 ]
 
 
+@positional("solver", "tol", "maxiter")
 class QuadraticProgram(ProgramSolver):
     """min 1/2 x'Qx + c'x subject to A x = b and G x <= h, for positive semi-definite Q.
 
@@ -60,21 +64,37 @@ class QuadraticProgram(ProgramSolver):
             point in single precision). One linear solve with the active rows then makes the
             solution exact to rounding. Results worse than the square root of tol are an error.
         maxiter: most iterations; `None`: 100, or 200 for Clarabel and 100 000 for OSQP.
+        matvec_Q, matvec_A, matvec_G, fun: functions in place of matrices, as in
+            `ProgramOperators`; the matrices are formed. With or without them x, b and h may be
+            pytrees, and so is then the solution.
 
     The algorithm: `mdsens.layers.interior_point`; the derivative: `mdsens.layers.active_set`.
     """
 
+    matvec_Q: Callable[..., Any] | None = eqx.field(kw_only=True, default=None)
+    matvec_A: Callable[..., Any] | None = eqx.field(kw_only=True, default=None)
+    matvec_G: Callable[..., Any] | None = eqx.field(kw_only=True, default=None)
+    fun: Callable[..., Any] | None = eqx.field(kw_only=True, default=None)
+
+    def __check_init__(self) -> None:
+        _ = self.operators
+
+    @property
+    def operators(self) -> ProgramOperators:
+        """What stands for matrices."""
+        return ProgramOperators(self.matvec_Q, self.matvec_A, self.matvec_G, self.fun)
+
     def run(
         self,
         init_params: Any = None,
-        params_obj: Pair | None = None,
-        params_eq: Pair | None = None,
-        params_ineq: Pair | None = None,
+        params_obj: Any = None,
+        params_eq: Any = None,
+        params_ineq: Any = None,
     ) -> OptStep:
         """The solution of one program; use `jax.vmap` for a batch.
 
         Arguments:
-            init_params: not used, the solvers choose their own start.
+            init_params: an example of the solution for `fun`; solvers choose their own start.
             params_obj: (Q, c) of shapes (n, n) and (n,).
             params_eq: (A, b) of shapes (p, n) and (p,), or `None`.
             params_ineq: (G, h) of shapes (m, n) and (m,), or `None`.
@@ -88,7 +108,14 @@ class QuadraticProgram(ProgramSolver):
                 with a negative eigenvalue; and its subclasses `InfeasibleError`, `UnboundedError`
                 and `UnsolvedError`. Inside compiled code the latter ones are the runtime's.
         """
-        del init_params
+        if self.operators.needed(params_obj, params_eq, params_ineq):
+            program = self.operators.flattened(init_params, params_obj, params_eq, params_ineq)
+            solver: Any = self.solver.lower()
+            plain = QuadraticProgram(solver, self.tol, self.maxiter)
+            params, state = plain.run(
+                None, program.objective, program.equalities, program.inequalities
+            )
+            return OptStep(program.restored(params), state)
         Q, c = quadratic_objective(params_obj)
         A, b = linear_rows("params_eq", params_eq, c)
         G, h = linear_rows("params_ineq", params_ineq, c)
@@ -105,11 +132,15 @@ class QuadraticProgram(ProgramSolver):
     def optimality_fun(
         self,
         params: KKTSolution,
-        params_obj: Pair,
-        params_eq: Pair | None = None,
-        params_ineq: Pair | None = None,
+        params_obj: Any,
+        params_eq: Any = None,
+        params_ineq: Any = None,
     ) -> KKTSolution:
         """Stationarity, equalities and complementary slackness, zero at a solution."""
+        if self.operators.needed(params_obj, params_eq, params_ineq):
+            program = self.operators.flattened(params, params_obj, params_eq, params_ineq)
+            flat = (program.objective, program.equalities, program.inequalities)
+            return program.restored(kkt_residual(program.flat(params), *flat))
         residual: KKTSolution = kkt_residual(params, params_obj, params_eq, params_ineq)
         return residual
 
@@ -118,16 +149,16 @@ _EXACT = "one factorisation solves it exactly; leave it out"
 
 
 @positional(
+    "matvec_Q",
+    "matvec_A",
+    "fun",
     gone={
-        "matvec_Q": (None, "give Q itself in params_obj"),
-        "matvec_A": (None, "give A itself in params_eq"),
-        "fun": (None, "give its Q and c in params_obj"),
         "solve": (..., _EXACT),
         "refine_maxiter": (10, _EXACT),
         "refine_regularization": (0.0, _EXACT),
         "implicit_diff_solve": (None, "derivatives come from the same factorisation; leave it out"),
         "jit": (True, "it is always compiled; leave it out"),
-    }
+    },
 )
 class EqualityConstrainedQP(ProgramSolver):
     """min 1/2 x'Qx + c'x subject to A x = b, by one linear solve.
@@ -138,20 +169,33 @@ class EqualityConstrainedQP(ProgramSolver):
     Arguments:
         solver: "auto".
         tol, maxiter: met in any case.
+        matvec_Q, matvec_A, fun: functions in place of matrices, as in `QuadraticProgram`.
     """
 
+    matvec_Q: Callable[..., Any] | None = eqx.field(kw_only=True, default=None)
+    matvec_A: Callable[..., Any] | None = eqx.field(kw_only=True, default=None)
+    fun: Callable[..., Any] | None = eqx.field(kw_only=True, default=None)
+
     solvers: ClassVar[tuple[str, ...]] = ("auto",)
+
+    def __check_init__(self) -> None:
+        _ = self.operators
+
+    @property
+    def operators(self) -> ProgramOperators:
+        """What stands for matrices."""
+        return ProgramOperators(self.matvec_Q, self.matvec_A, None, self.fun)
 
     def run(
         self,
         init_params: Any = None,
-        params_obj: Pair | None = None,
-        params_eq: Pair | None = None,
+        params_obj: Any = None,
+        params_eq: Any = None,
     ) -> OptStep:
         """The solution of one program.
 
         Arguments:
-            init_params: not used.
+            init_params: an example of the solution, for `fun`.
             params_obj: (Q, c) of shapes (n, n) and (n,).
             params_eq: (A, b) of shapes (p, n) and (p,), or `None`.
 
@@ -163,7 +207,10 @@ class EqualityConstrainedQP(ProgramSolver):
 
         Solves [[Q, A'], [A, 0]] (x, y) = (-c, b).
         """
-        del init_params
+        if self.operators.needed(params_obj, params_eq):
+            flat = self.operators.flattened(init_params, params_obj, params_eq, None)
+            params, state = EqualityConstrainedQP().run(None, flat.objective, flat.equalities)
+            return OptStep(flat.restored(params), state)
         Q, c = quadratic_objective(params_obj)
         A, b = linear_rows("params_eq", params_eq, c)
         program = as_program(Q, c, A, b, b)
@@ -175,9 +222,12 @@ class EqualityConstrainedQP(ProgramSolver):
         return OptStep(KKTSolution(x, None if params_eq is None else y, None), state)
 
     def optimality_fun(
-        self, params: KKTSolution, params_obj: Pair, params_eq: Pair | None = None
+        self, params: KKTSolution, params_obj: Any, params_eq: Any = None
     ) -> KKTSolution:
         """Stationarity and equalities, zero at a solution."""
+        if self.operators.needed(params_obj, params_eq):
+            flat = self.operators.flattened(params, params_obj, params_eq, None)
+            return flat.restored(kkt_residual(flat.flat(params), flat.objective, flat.equalities))
         residual: KKTSolution = kkt_residual(params, params_obj, params_eq)
         return residual
 

@@ -1,0 +1,183 @@
+"""Quadratic programs whose matrices are functions, or whose unknowns are pytrees.
+
+The matrices are formed, column by column, since the solvers factorise them: what is linear in JAX
+has its matrix from products with unit vectors, and derivatives go through these products.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, PyTree
+
+from mdsens.errors import InputError
+from mdsens.implicit.conditions import KKTSolution
+from mdsens.layers.checks import callables, float_array, members
+
+__all__ = ["FlatProgram", "ProgramOperators"]
+
+
+class FlatProgram(NamedTuple):
+    """A program of vectors and matrices, and the way back.
+
+    Attributes:
+        objective: (Q, c).
+        equalities: (A, b), or None.
+        inequalities: (G, h), or None.
+        flat: a `KKTSolution` of pytrees -> that of vectors.
+        restored: a `KKTSolution` of vectors -> that of pytrees.
+    """
+
+    objective: tuple[Float[Array, "n n"], Float[Array, " n"]]
+    equalities: tuple[Float[Array, "p n"], Float[Array, " p"]] | None
+    inequalities: tuple[Float[Array, "m n"], Float[Array, " m"]] | None
+    flat: Callable[[KKTSolution], KKTSolution]
+    restored: Callable[[KKTSolution], KKTSolution]
+
+
+class ProgramOperators(eqx.Module):
+    """What stands for the matrices of a quadratic program.
+
+    Arguments:
+        matvec_Q: (params_Q, x) -> Q x, with the structure of x, in place of Q in `params_obj`.
+        matvec_A: (params_A, x) -> A x, with the structure of b, in place of A in `params_eq`.
+        matvec_G: (params_G, x) -> G x, with the structure of h, in place of G in `params_ineq`.
+        fun: f(x, params_obj), a convex quadratic function of x, in place of Q and c; `init_params`
+            then tells the structure of x.
+    """
+
+    matvec_Q: Callable[..., Any] | None = None
+    matvec_A: Callable[..., Any] | None = None
+    matvec_G: Callable[..., Any] | None = None
+    fun: Callable[..., Any] | None = None
+
+    def __check_init__(self) -> None:
+        for name in ("matvec_Q", "matvec_A", "matvec_G", "fun"):
+            if getattr(self, name) is not None:
+                callables(self, name)
+        if self.fun is not None and self.matvec_Q is not None:
+            raise InputError("fun and matvec_Q were both given: give one of them")
+
+    def needed(self, *params: Any) -> bool:
+        """Whether anything stands for a matrix, or a vector is a pytree."""
+        if any(f is not None for f in (self.matvec_Q, self.matvec_A, self.matvec_G, self.fun)):
+            return True
+        pairs = [pair for pair in params if isinstance(pair, tuple | list) and len(pair) == 2]
+        return any(_is_pytree(pair[1]) for pair in pairs)
+
+    def flattened(
+        self, init_params: Any, params_obj: Any, params_eq: Any, params_ineq: Any
+    ) -> FlatProgram:
+        """The program of vectors and matrices.
+
+        Arguments:
+            init_params: a `KKTSolution` or x itself, an example of the unknowns, needed for `fun`.
+            params_obj: (params_Q, c), or the parameters of `fun`.
+            params_eq: (params_A, b), or None.
+            params_ineq: (params_G, h), or None.
+
+        Returns:
+            The flat program.
+
+        Raises:
+            InputError: if structures or shapes do not go together.
+        """
+        if self.fun is not None:
+            example = init_params.primal if isinstance(init_params, KKTSolution) else init_params
+            if example is None:
+                raise InputError(
+                    "fun was given without init_params: give an x of the right structure"
+                )
+            zero, unravel = ravel_pytree(_zeros("init_params", example))
+            fun = self.fun
+
+            def value(x: Array) -> Array:
+                return fun(unravel(x), params_obj)
+
+            if jax.eval_shape(value, zero).shape != ():
+                raise InputError("fun returned an array: return a scalar")
+            objective = (jax.hessian(value)(zero), jax.grad(value)(zero))
+        else:
+            params_Q, c = members("params_obj", params_obj, ("Q", "c"))
+            linear, unravel = _raveled("c", c)
+            zero = jnp.zeros_like(linear)
+            objective = (_matrix("Q", self.matvec_Q, params_Q, c, zero, unravel), linear)
+        rows: list[Any] = []
+        ways_back: list[Callable[[Any], Any]] = []
+        for name, matvec, given in (
+            ("A", self.matvec_A, params_eq),
+            ("G", self.matvec_G, params_ineq),
+        ):
+            if given is None:
+                rows.append(None)
+                ways_back.append(lambda _: None)
+                continue
+            letter = "b" if name == "A" else "h"
+            params, bounds = members(
+                "params_eq" if name == "A" else "params_ineq", given, (name, letter)
+            )
+            vector, back = _raveled(letter, bounds)
+            rows.append((_matrix(name, matvec, params, bounds, zero, unravel), vector))
+            ways_back.append(back)
+
+        def restored(solution: KKTSolution) -> KKTSolution:
+            return KKTSolution(
+                unravel(solution.primal),
+                ways_back[0](solution.dual_eq),
+                ways_back[1](solution.dual_ineq),
+            )
+
+        def flat(solution: KKTSolution) -> KKTSolution:
+            return KKTSolution(*(None if s is None else ravel_pytree(s)[0] for s in solution))
+
+        return FlatProgram(objective, rows[0], rows[1], flat, restored)
+
+
+def _is_pytree(value: Any) -> bool:
+    """Whether it is a pytree of arrays; a list of numbers is an array."""
+    if jax.tree_util.all_leaves([value]):
+        return False
+    return not isinstance(value, list | tuple) or any(map(jnp.ndim, jax.tree.leaves(value)))
+
+
+def _raveled(name: str, tree: PyTree) -> tuple[Array, Callable[[Array], Any]]:
+    return ravel_pytree(jax.tree.map(lambda leaf: float_array(name, leaf), tree))
+
+
+def _zeros(name: str, tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: jnp.zeros_like(float_array(name, leaf)), tree)
+
+
+def _matrix(
+    name: str,
+    matvec: Callable[..., Any] | None,
+    params: Any,
+    image: PyTree,
+    zero: Float[Array, " n"],
+    unravel: Callable[[Array], Any],
+) -> Float[Array, "rows n"]:
+    """The matrix of a linear function; without one the matrices of a pytree, leaf by leaf."""
+
+    def product(x: Array) -> Array:
+        point = unravel(x)
+        result = jax.tree.map(jnp.dot, params, point) if matvec is None else matvec(params, point)
+        shapes = [jax.tree.map(jnp.shape, tree) for tree in (result, image)]
+        if shapes[0] != shapes[1]:
+            raise InputError(f"{name} x has the shapes {shapes[0]}: allowed are {shapes[1]}")
+        return ravel_pytree(result)[0].astype(x.dtype)
+
+    try:
+        columns: Array = jax.vmap(product, out_axes=1)(jnp.eye(zero.size, dtype=zero.dtype))
+    except (TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        if matvec is None:
+            raise InputError(
+                f"{name} does not go with x: give a matrix for each array of it, or matvec_{name}"
+            ) from None
+        raise
+    # A function with an offset would be taken for its slope plus the offset in each column.
+    return columns - product(zero)[:, None]

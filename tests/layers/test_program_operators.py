@@ -1,0 +1,106 @@
+"""Quadratic programs by products, by functions and over pytrees: those of their matrices."""
+
+import jax
+import jax.numpy as jnp
+import jaxopt
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from mdsens.errors import InputError
+from mdsens.layers import OSQP, EqualityConstrainedQP, QuadraticProgram
+
+RANDOM = np.random.default_rng(4)
+ROOT = RANDOM.normal(size=(5, 5))
+Q, c = ROOT @ ROOT.T + np.eye(5), RANDOM.normal(size=5)
+A, b = RANDOM.normal(size=(2, 5)), RANDOM.normal(size=2)
+G, h = RANDOM.normal(size=(3, 5)), np.array([0.1, 0.2, 0.3])
+EXAMPLE = {"u": jnp.zeros((2, 2)), "v": jnp.zeros(1)}
+unravel = ravel_pytree(EXAMPLE)[1]
+
+
+def times(matrix, x):
+    return matrix @ ravel_pytree(x)[0]
+
+
+def times_Q(matrix, x):
+    return unravel(times(matrix, x))
+
+
+def objective(x, params):
+    matrix, linear = params
+    flat = ravel_pytree(x)[0]
+    return 0.5 * flat @ matrix @ flat + linear @ flat + 7.0
+
+
+BY_MATVEC = QuadraticProgram(matvec_Q=times_Q, matvec_A=times, matvec_G=times)
+BY_FUNCTION = OSQP(fun=objective, matvec_A=times, matvec_G=times)
+
+
+def by_matvec(linear):
+    return BY_MATVEC.run(None, (Q, unravel(linear)), (A, b), (G, h))
+
+
+def by_function(linear):
+    return BY_FUNCTION.run(EXAMPLE, (Q, linear), (A, b), (G, h))
+
+
+def by_matrices(linear):
+    return QuadraticProgram().run(None, (Q, linear), (A, b), (G, h))
+
+
+def flat(step):
+    return ravel_pytree(step.params)[0]
+
+
+@pytest.mark.parametrize("run", [by_matvec, by_function])
+def test_solution_and_derivatives_are_those_of_the_matrices(run):
+    linear = jnp.asarray(c)
+    assert run(linear).params.primal["u"].shape == (2, 2)
+    np.testing.assert_allclose(flat(run(linear)), flat(by_matrices(linear)), rtol=0, atol=1e-12)
+    found, expected = (jax.jacrev(lambda c, f=f: flat(f(c)))(linear) for f in (run, by_matrices))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-11)
+
+
+def test_the_conditions_vanish_at_the_solution():
+    params = by_matvec(jnp.asarray(c)).params
+    assert (
+        BY_MATVEC.l2_optimality_error(params, (Q, unravel(jnp.asarray(c))), (A, b), (G, h)) < 1e-12
+    )
+    error = BY_FUNCTION.l2_optimality_error(params, (Q, jnp.asarray(c)), (A, b), (G, h))
+    assert error < 1e-12
+
+
+@pytest.mark.peer
+def test_equalities_alone_have_the_solution_of_jaxopt():
+    pytree = {"u": jnp.asarray(c[:2]), "v": jnp.asarray(c[2:])}
+    matrices = {"u": jnp.asarray(Q[:2, :2]), "v": jnp.asarray(Q[2:, 2:])}
+    rows = {"u": jnp.asarray(A[:1, :2]), "v": jnp.asarray(A[1:, 2:])}
+    values = {"u": jnp.asarray(b[:1]), "v": jnp.asarray(b[1:])}
+    found, expected = (
+        solver.run(None, (matrices, pytree), (rows, values)).params
+        for solver in (EqualityConstrainedQP(), jaxopt.EqualityConstrainedQP(tol=1e-12))
+    )
+    for one, other in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-9)
+    functional = EqualityConstrainedQP(fun=objective, matvec_A=times)
+    params, _ = functional.run(EXAMPLE, (Q, c), (A, b))
+    system = np.block([[Q, A.T], [A, np.zeros((2, 2))]])
+    solution = np.linalg.solve(system, np.concatenate([-c, b]))
+    np.testing.assert_allclose(ravel_pytree(params)[0], solution, rtol=0, atol=1e-12)
+    assert functional.l2_optimality_error(params, (Q, c), (A, b)) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: OSQP(fun=objective, matvec_Q=times_Q), "both given"),
+        (lambda: OSQP(matvec_Q=3.0), "matvec_Q = 3.0"),
+        (lambda: OSQP(fun=objective).run(None, (Q, c)), "without init_params"),
+        (lambda: OSQP(matvec_A=times).run(None, (Q, c), (A, b[:1])), "A x has the shapes"),
+        (lambda: OSQP().run(None, (Q, EXAMPLE)), "a matrix for each array"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(make, words):
+    with pytest.raises(InputError, match=words):
+        make()
