@@ -153,7 +153,7 @@ def _factorise(Q: Array, rows: Array, inactive: Array) -> _Factors:
     return _Factors(H, S, coupling, ~good, singular)
 
 
-@jax.custom_batching.sequential_vmap
+@jax.custom_batching.sequential_vmap  # type: ignore[untyped-decorator]
 def _by_eigenvectors(
     wanted: Array, Q: Array, rows: Array, inactive: Array, b: Array
 ) -> tuple[Array, Array]:

@@ -11,7 +11,7 @@ from mdsens.implicit.block_solver import ROUGH_RTOL
 from mdsens.implicit.linearisation import compiled_product
 from mdsens.mechanics.hessian_solver import HessianSolver
 
-#: Relative residual of the solves for derivatives: errors of these are then some 1e-10, and are told.
+#: Relative residual of the solves for derivatives: their errors are then some 1e-10, and told.
 RTOL = 1e-9
 #: Relative difference between the assembled Hessian and the derivative of the forces, at most.
 AGREEMENT = 1e-8
