@@ -16,16 +16,14 @@ from mdsens.compilation_cache import folder_of_programs, keep_compiled_code
 from mdsens.errors import InputError
 from mdsens.values import integer, shown
 
-#: Runs that the scheduler knows of at a time; it is asked for more as they end.
-WAITING = 500
+#: Workers that a run may outlive among others on this machine, before it is done alone.
+DEATHS = 1
 #: Seconds after which a scheduler that does not answer is given up.
 PATIENCE = "30s"
 #: What to install.
 NEEDED = "needs the package distributed: pip install 'mdsens[workers]'"
 #: Why a run has failed whose worker has ended each time.
-DIED = (
-    "the process that ran it ended without a word, each of several times, as where memory runs out"
-)
+DIED = "the process that ran it ended without a word, each time, as where memory runs out"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,38 +143,48 @@ def in_workers(
     Raises:
         InputError: the scheduler does not answer, or its workers are no such as runs need.
     """
-    from distributed import KilledWorker, as_completed
+    from distributed import KilledWorker
 
     with _client(workers) as client:
-        count = len(client.nthreads())
         if workers.scheduler is not None:
             _check_workers(client)
-            say(f"scheduler {workers.scheduler}: {count} workers at first")
-        waiting = iter(tasks)
-        running: dict[str, int] = {}
+            say(f"scheduler {workers.scheduler}: {len(client.nthreads())} workers at first")
+        blamed: list[Task] = []
+        for task, found in _each(client, tasks, alone=False):
+            if isinstance(found, KilledWorker):
+                # Dask blames all that a worker has been given: who is guilty shows alone.
+                blamed.append(task)
+            else:
+                yield task.run, found
+        for task, found in _each(client, blamed, alone=True):
+            yield task.run, Ended(0.0, DIED) if isinstance(found, KilledWorker) else found
 
-        def submit() -> Any:
-            task = next(waiting, None)
-            if task is None:
-                return None
-            # Of what fails for a reason of its own, `attempt` tells; the rest is the worker's.
+
+def _each(client: Any, tasks: Iterable[Task], alone: bool) -> Iterator[tuple[Task, Any]]:
+    """Do runs, as many at a time as there are workers, or each alone; what became of them.
+
+    What is given to a worker before it can begin is blamed, too, should that worker die.
+    """
+    from distributed import KilledWorker, as_completed
+
+    waiting = iter(tasks)
+    running: dict[Any, Task] = {}
+    ended = as_completed(loop=client.loop)
+    while True:
+        # Workers may have come and gone.
+        places = 1 if alone else max(1, sum(client.nthreads().values()))
+        while len(running) < places and (task := next(waiting, None)) is not None:
             future = client.submit(perform, task, pure=False)
-            running[future.key] = task.run
-            return future
-
-        first = [future for future in (submit() for _ in range(WAITING)) if future is not None]
-        ended = as_completed(first, loop=client.loop)
-        del first
-        for future in ended:
-            run = running.pop(future.key)
-            try:
-                found = future.result()
-            except KilledWorker:
-                found = Ended(0.0, DIED)
-            following = submit()
-            if following is not None:
-                ended.add(following)
-            yield run, found
+            running[future.key] = task
+            ended.add(future)
+        if not running:
+            return
+        future = next(ended)
+        try:
+            found = future.result()
+        except KilledWorker as error:
+            found = error
+        yield running.pop(future.key), found
 
 
 def keeps_programs() -> bool:
@@ -187,9 +195,11 @@ def keeps_programs() -> bool:
 @contextlib.contextmanager
 def _client(workers: Workers) -> Iterator[Any]:
     """A client of the scheduler, or of one on this machine that ends with it."""
+    import dask
     from distributed import Client, LocalCluster
 
     with contextlib.ExitStack() as stack:
+        stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": DEATHS}))
         address: Any = workers.scheduler
         if address is None:
             # Worker processes are started anew, with one thread of OpenMP and of BLAS: dask's rule.
