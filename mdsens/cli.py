@@ -237,9 +237,7 @@ def run(
     # Mistakes that the file alone tells need not wait for what is imported next.
     sweep = read_sweep(study, settings or [])
     if sweep is not None:
-        _run_sweep(
-            sweep, out, allow_unconverged, resume, retry_failed, as_json, workers, scheduler
-        )
+        _run_sweep(sweep, out, allow_unconverged, resume, retry_failed, as_json, workers, scheduler)
         return
     if workers is not None or scheduler is not None:
         raise InputError(
