@@ -212,6 +212,17 @@ def run(
         typer.Option("--retry-failed", help="With --resume, run again what failed in a sweep."),
     ] = False,
     as_json: _JsonOption = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that do the runs of a sweep.", show_default="this one"),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Scheduler of dask whose workers do the runs of a sweep, as tcp://node7:8786.",
+        ),
+    ] = None,
 ) -> None:
     """Relax a structure, differentiate it, and write results, figures and a report.
 
@@ -226,8 +237,13 @@ def run(
     # Mistakes that the file alone tells need not wait for what is imported next.
     sweep = read_sweep(study, settings or [])
     if sweep is not None:
-        _run_sweep(sweep, out, allow_unconverged, resume, retry_failed, as_json)
+        _run_sweep(sweep, out, allow_unconverged, resume, retry_failed, as_json, workers, scheduler)
         return
+    if workers is not None or scheduler is not None:
+        raise InputError(
+            "--workers and --scheduler share out the runs of a sweep, and the study has no table "
+            "[sweep]: leave them out"
+        )
     loaded = _loaded(study, settings)
     from mdsens.study import run_study
     from mdsens.study.run import default_folder, is_finished
@@ -272,13 +288,17 @@ def _run_sweep(
     resume: bool,
     retry_failed: bool,
     as_json: bool,
+    workers: int | None,
+    scheduler: str | None,
 ) -> None:
     from mdsens.study import run_sweep
     from mdsens.study.terminal import show_sweep
 
     announce(f"running a sweep of {sweep.count} runs")
     try:
-        finished = run_sweep(sweep, out, resume, retry_failed, allow_unconverged, announce)
+        finished = run_sweep(
+            sweep, out, resume, retry_failed, allow_unconverged, announce, workers, scheduler
+        )
     except KeyboardInterrupt as error:
         # Typer would lose what it says.
         raise SystemExit(_complain(error, INTERRUPTED)) from None

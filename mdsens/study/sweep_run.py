@@ -7,7 +7,7 @@ import os
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from mdsens.study.results import versions
 from mdsens.study.results_file import RESULTS_NAME
 from mdsens.study.run import default_folder, run_study
 from mdsens.study.study import Study, study_of
+from mdsens.study.study_file import study_text
 from mdsens.study.sweep import Sweep
 from mdsens.study.sweep_file import (
     SWEEP_NAME,
@@ -39,6 +40,14 @@ from mdsens.study.sweep_file import (
 )
 from mdsens.study.sweep_report import is_of_summary, write_summary
 from mdsens.study.sweep_units import swept_axis
+from mdsens.study.sweep_workers import (
+    Ended,
+    Task,
+    Workers,
+    chosen_workers,
+    in_workers,
+    keeps_programs,
+)
 from mdsens.values import shown
 
 #: Seconds after which sweep.json is made anew, if that has not taken long.
@@ -71,6 +80,8 @@ def run_sweep(
     retry_failed: bool = False,
     allow_unconverged: bool = False,
     report: Callable[[str], None] | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
 ) -> FinishedSweep:
     """Run a study with each setting of its sweep.
 
@@ -86,6 +97,10 @@ def run_sweep(
         retry_failed: with ``resume``, run again what has failed.
         allow_unconverged: as in `run_study`.
         report: hears how far the sweep is, a line at a time.
+        workers: do the runs in so many processes on this machine, each with one thread; None: in
+            this process. A script that says so needs ``if __name__ == "__main__":``.
+        scheduler: do them in the workers of a scheduler of dask, e.g. ``"tcp://node7:8786"``, which
+            see the same folders.
 
     Returns:
         The FinishedSweep.
@@ -95,6 +110,7 @@ def run_sweep(
             else, or runs of another study.
     """
     say = report or (lambda _: None)
+    where = chosen_workers(workers, scheduler)
     first = study_of(sweep.text_of(0))
     for study in map(study_of, sweep.each_value()):
         # That each file is there shows when it is asked for.
@@ -105,7 +121,7 @@ def run_sweep(
             f"output folder {str(target)!r} holds the results of one run: give another for a sweep"
         )
     with kept_folder(target, replaces=is_of_summary) as output:
-        work = _Work(sweep, first, output, say)
+        work = _Work(sweep, first, output, say, where)
         work.begin(resume, retry_failed)
         try:
             work.run_all(allow_unconverged)
@@ -127,11 +143,18 @@ class _Work:
         first: the study of its first run.
         output: the folder.
         say: hears how far it is.
+        workers: where the runs are done; None: in this process.
     """
 
     def __init__(
-        self, sweep: Sweep, first: Study, output: Output, say: Callable[[str], None]
+        self,
+        sweep: Sweep,
+        first: Study,
+        output: Output,
+        say: Callable[[str], None],
+        workers: Workers | None = None,
     ) -> None:
+        self.workers = workers
         self.sweep, self.first, self.output, self.say = sweep, first, output, say
         self.folder, self.journal = output.target, Journal(output.target)
         self.states: dict[int, RunState] = {}
@@ -199,10 +222,8 @@ class _Work:
     def _run_all(self, allow_unconverged: bool, writer: ThreadPoolExecutor) -> None:
         written = spoken = time.monotonic()
         took = 0.0
-        for done, run in enumerate(self.pending):
-            begun = time.monotonic()
-            self._set_aside(run)
-            state = self._run(run, allow_unconverged)
+        for done, state in enumerate(self._ended(allow_unconverged)):
+            run = state.run
             self._hear_of_writing()
             # A disk takes longer to be sure than a short run takes: the next one does not wait.
             self._writing.append(writer.submit(self._write_down, state))
@@ -211,13 +232,12 @@ class _Work:
             if state.reason:
                 self.say(f"run {run} failed: {state.reason}")
             elif now - spoken > EVERY / 2 or done == 0:
-                self.say(f"run {run} of {self.sweep.count} finished in {now - begun:.1f} s")
+                self.say(f"run {run} of {self.sweep.count} finished in {state.seconds:.1f} s")
                 spoken = now
             if now - written > max(EVERY, took / SHARE):
                 self.write_manifest()
                 written = time.monotonic()
                 took = written - now
-            _let_go_of_programs()
 
     def _write_down(self, state: RunState) -> None:
         """Add a run to the journal, once the disk has its files."""
@@ -241,30 +261,29 @@ class _Work:
             folder.rename(aside)
         self.say(f"{run_name(run)} is not as it was written: it is {aside.name} now, and run again")
 
-    def _run(self, run: int, allow_unconverged: bool) -> RunState:
-        """One run, and what became of it."""
-        begun, reason = time.monotonic(), ""
-        known = self._fingerprint(run)
-        count_calls_anew()
-        try:
-            run_study(
-                study_of(self.sweep.text_of(run)),
-                self.folder / run_name(run),
-                allow_unconverged,
-                report=self.sweep.options.reports,
-                about={"sweep": {"run": run, "settings": self.sweep.settings(run)}},
-            )
-        except (WriteError, OSError):
-            # As on a full disk, where all that follows would fail, too.
-            raise
-        except Exception as error:
-            if _is_interrupt(error):
-                raise
-            reason = _reason(error)
-        seconds = time.monotonic() - begun
-        return RunState(
-            run=run, state="failed" if reason else "finished", fingerprint=known,
-            seconds=seconds, reason=reason,
+    def _ended(self, allow_unconverged: bool) -> Iterator[RunState]:
+        """Do the runs that are still to be done, here or in workers; what became of each."""
+        tasks = (self._task(run, allow_unconverged) for run in self.pending)
+        if self.workers is None:
+            ended: Generator[tuple[int, Ended], None, None]
+            ended = ((task.run, attempt(task)) for task in tasks)
+        else:
+            ended = in_workers(tasks, self.workers, self.say)
+        with contextlib.closing(ended):
+            for run, found in ended:
+                if found.fatal:
+                    raise WriteError(found.fatal)
+                yield RunState(
+                    run=run, state="failed" if found.reason else "finished",
+                    fingerprint=self._fingerprint(run), seconds=found.seconds, reason=found.reason,
+                )  # fmt: skip
+
+    def _task(self, run: int, allow_unconverged: bool) -> Task:
+        self._set_aside(run)
+        return Task(
+            run, self.sweep.path.absolute(), self.sweep.table_of(run),
+            self.folder.absolute() / run_name(run), allow_unconverged, self.sweep.options.reports,
+            {"sweep": {"run": run, "settings": self.sweep.settings(run)}}, keeps_programs(),
         )  # fmt: skip
 
     @property
@@ -321,6 +340,36 @@ class _Work:
         self.write_manifest()
         with self.output.files(is_of_summary) as folder, writing(self.folder):
             write_summary(self.folder, folder)
+
+
+def attempt(task: Task) -> Ended:
+    """One run, and what became of it.
+
+    Arguments:
+        task: the run.
+
+    Returns:
+        What there is to say of it, a reason where it failed.
+    """
+    begun, reason, fatal = time.monotonic(), "", ""
+    count_calls_anew()
+    try:
+        run_study(
+            study_of(study_text(task.path, task.table)),
+            task.target,
+            task.allow_unconverged,
+            report=task.report,
+            about=task.about,
+        )
+    except (WriteError, OSError) as error:
+        # As on a full disk, where all that follows would fail, too.
+        fatal = one_line(str(error))
+    except Exception as error:
+        if _is_interrupt(error):
+            raise
+        reason = _reason(error)
+    _let_go_of_programs()
+    return Ended(time.monotonic() - begun, reason, fatal)
 
 
 def _flat(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
