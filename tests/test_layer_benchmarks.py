@@ -7,7 +7,7 @@ from benchmarks.layers.worker import measure
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("problem", ["lasso", "root"])
+@pytest.mark.parametrize("problem", ["lasso", "root", "isotonic", "bfgs"])
 def test_gradients_agree_with_the_closed_forms_of_the_benchmark(problem):
     row = measure(
         {"problem": problem, "program": "mdsens", "variant": "", "quick": True, "seconds": 0.0}

@@ -50,6 +50,13 @@ def sum_of_squares(x, theta, data):
     return jnp.sum(x**2)
 
 
+def logistic_objective(w, theta, data):
+    """The mean logistic loss with a penalty exp(theta) |w|^2 / 2."""
+    margins = data["X"] @ w
+    losses = jax.nn.softplus(margins) - data["y"] * margins
+    return jnp.mean(losses) + jnp.exp(theta[0]) * jnp.sum(w**2) / 2
+
+
 def root_condition(x, theta, data):
     """(-laplacian + 1) x + theta x^3 - f."""
     padded = jnp.pad(x, 1)

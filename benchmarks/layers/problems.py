@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import scipy.sparse
 import scipy.sparse.linalg
+import scipy.special
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,4 +213,63 @@ def _root_gradient(data: dict, theta: np.ndarray) -> np.ndarray:
     return (-(x**3) * adjoint).reshape(theta.shape)
 
 
-PROBLEMS = {"svm": svm, "lasso": lasso, "qp": quadratic_program, "root": root}
+def isotonic(quick: bool) -> Problem:
+    """The sum of squares of a batch of isotonic regressions, by what they fit.
+
+    JAXopt's is a loop of Python unless Numba is installed.
+    """
+    batch, size = (4, 50) if quick else (32, 1000)
+    random = np.random.default_rng(4)
+    theta = np.linspace(0, 3, size) + random.normal(size=(batch, size))
+    name = f"{batch} isotonic regressions of {size} numbers"
+    return Problem(name, {}, theta, lambda: _isotonic_gradient(theta))
+
+
+def _isotonic_gradient(theta: np.ndarray) -> np.ndarray:
+    """By scikit-learn: the derivative projects, and the solution is its own projection."""
+    from sklearn.isotonic import isotonic_regression
+
+    return np.stack([2 * isotonic_regression(y) for y in theta])
+
+
+def bfgs(quick: bool) -> Problem:
+    """The sum of squares of a logistic regression's weights, by the logarithm of its penalty."""
+    samples, features = (60, 5) if quick else (500, 50)
+    random = np.random.default_rng(5)
+    X = random.normal(size=(samples, features))
+    y = (X @ random.normal(size=features) + random.normal(size=samples) > 0).astype(float)
+    theta = np.asarray([-1.0])
+    data = {"X": X, "y": y}
+    name = f"logistic regression by BFGS, {samples} samples, {features} unknowns"
+    return Problem(name, data, theta, lambda: _bfgs_gradient(data, float(np.exp(theta[0]))))
+
+
+def _bfgs_gradient(data: dict, penalty: float) -> np.ndarray:
+    """By SciPy's BFGS, Newton steps from there, and the linear system of the derivative."""
+    import scipy.optimize
+
+    X, y = data["X"], data["y"]
+
+    def slope(w: np.ndarray) -> np.ndarray:
+        return X.T @ (scipy.special.expit(X @ w) - y) / len(y) + penalty * w
+
+    def objective(w: np.ndarray) -> float:
+        margins = X @ w
+        return float(np.mean(np.logaddexp(0, margins) - y * margins) + penalty * w @ w / 2)
+
+    w = scipy.optimize.minimize(objective, np.zeros(X.shape[1]), jac=slope, method="BFGS").x
+    for _ in range(3):
+        p = scipy.special.expit(X @ w)
+        hessian = (X * (p * (1 - p))[:, None]).T @ X / len(y) + penalty * np.eye(len(w))
+        w = w - np.linalg.solve(hessian, slope(w))
+    return np.asarray([-2 * penalty * w @ np.linalg.solve(hessian, w)])
+
+
+PROBLEMS = {
+    "svm": svm,
+    "lasso": lasso,
+    "qp": quadratic_program,
+    "root": root,
+    "isotonic": isotonic,
+    "bfgs": bfgs,
+}

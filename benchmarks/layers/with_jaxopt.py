@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import jaxopt
+import jaxopt.isotonic
 import jaxopt.linear_solve
 import jaxopt.projection
 import jaxopt.prox
@@ -67,3 +68,20 @@ def root(variant):
     )
     solve = attach(lambda init, theta, data: objectives.root_solver(theta, data))
     return lambda theta, data: solve(None, theta, data), objectives.sum_of_squares
+
+
+def isotonic(variant):
+    function = jaxopt.isotonic.isotonic_l2_pav
+    return lambda theta, data: jax.vmap(function)(theta), objectives.sum_of_squares
+
+
+def bfgs(variant):
+    solver = jaxopt.BFGS(
+        objectives.logistic_objective, maxiter=STEPS, tol=TOLERANCE,
+        implicit_diff_solve=_linear_solve(variant),
+    )  # fmt: skip
+
+    def solution(theta, data):
+        return solver.run(jnp.zeros(data["X"].shape[1]), theta, data).params
+
+    return solution, objectives.sum_of_squares

@@ -7,12 +7,14 @@ from benchmarks.layers import objectives
 from benchmarks.layers.objectives import STEPS, TOLERANCE
 from mdsens.implicit import custom_root
 from mdsens.layers import (
+    BFGS,
     ProjectedGradient,
     ProximalGradient,
     QuadraticProgram,
     projection_simplex,
     prox_lasso,
 )
+from mdsens.layers.isotonic import isotonic_l2_pav
 
 VARIANTS = ("",)
 
@@ -56,3 +58,16 @@ def root(variant):
         lambda init, theta, data: objectives.root_solver(theta, data)
     )
     return lambda theta, data: solve(None, theta, data), objectives.sum_of_squares
+
+
+def isotonic(variant):
+    return lambda theta, data: jax.vmap(isotonic_l2_pav)(theta), objectives.sum_of_squares
+
+
+def bfgs(variant):
+    solver = BFGS(objectives.logistic_objective, maxiter=STEPS, tol=TOLERANCE)
+
+    def solution(theta, data):
+        return solver.run(jnp.zeros(data["X"].shape[1]), theta, data).params
+
+    return solution, objectives.sum_of_squares

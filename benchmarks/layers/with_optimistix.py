@@ -57,3 +57,17 @@ def root(variant):
         ).value  # fmt: skip
 
     return solution, objectives.sum_of_squares
+
+
+def bfgs(variant):
+    solver = optimistix.BFGS(rtol=TOLERANCE, atol=TOLERANCE)
+    adjoint = optimistix.ImplicitAdjoint(lineax.CG(rtol=1e-12, atol=1e-12))
+
+    def solution(theta, data):
+        return optimistix.minimise(
+            lambda w, given: objectives.logistic_objective(w, *given), solver,
+            jnp.zeros(data["X"].shape[1]), (theta, data), adjoint=adjoint, max_steps=STEPS,
+            tags=frozenset({lineax.positive_semidefinite_tag}),
+        ).value  # fmt: skip
+
+    return solution, objectives.sum_of_squares
