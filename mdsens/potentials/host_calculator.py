@@ -375,8 +375,10 @@ class HostCalculator:
         # The smaller step leaves a part out, and the extrapolation about the same part of that.
         left = _size(found.by_positions - near.by_positions)
         curved = min(10.0 * left**2 / max(_size(found.by_positions), 1e-300), left)
-        error = (noise.force / step + curved) * (abs(values[index]) or 1.0) / noise.stiffness
-        self.parameter_error = max(self.parameter_error, error)
+        # Where moving an atom changes no force, as with one alone in a cell, none moves an atom.
+        if noise.stiffness * CURVING_SPACING > noise.force:
+            error = (noise.force / step + curved) * (abs(values[index]) or 1.0) / noise.stiffness
+            self.parameter_error = max(self.parameter_error, error)
         return found
 
 

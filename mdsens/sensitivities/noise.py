@@ -181,7 +181,10 @@ def noise_of(
         softness = stiffness / (max(abs(lowest_eigenvalue), 1e-300) * modes)
     rounding = ROUNDINGS * float(np.finfo(float).eps) * float(max(coordinates)) / length
     dimension = np.shape(cell)[-1]
-    noise = potential.force_noise / max(stiffness * length, 1e-300)
+    # Where no mode has a stiffness, the error of a force moves nothing.
+    noise = 0.0
+    if np.isfinite(lowest_eigenvalue):
+        noise = potential.force_noise / max(stiffness * length, 1e-300)
     amplified = 1.0 + softness
     return Noise(
         (rounding + noise) * amplified,

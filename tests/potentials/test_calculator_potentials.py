@@ -289,6 +289,22 @@ def test_a_parameter_that_changes_nothing_is_refused():
     assert found.energy == pytest.approx(energy / 0.0104, rel=1e-10)
 
 
+def test_an_atom_alone_in_its_cell_feels_no_force_and_has_derivatives_all_the_same():
+    potential = emt(["Cu"])
+    crystal = mdsens.System.from_ase(ase.build.bulk("Cu", "fcc", a=3.6))
+    found = mdsens.sensitivity(mdsens.relax(crystal, potential, fmax=1e-6), "energy", wrt="s0[Cu]")
+    here, step = float(found.parameters["s0[Cu]"]), 1e-4
+
+    def energy(s0):
+        return float(mdsens.relax(crystal, potential.with_parameters({"s0[Cu]": s0})).energy)
+
+    slopes = [(energy(here + h) - energy(here - h)) / (2.0 * h) for h in (step, 2.0 * step)]
+    expected = (4.0 * slopes[0] - slopes[1]) / 3.0
+    assert abs(expected) > 0.1
+    assert float(found["energy"]["s0[Cu]"]) == pytest.approx(expected, rel=1e-7)
+    assert float(found.errors["energy"]["s0[Cu]"]) < 1e-6
+
+
 def test_there_are_no_second_derivatives(both):
     with pytest.raises(mdsens.InputError, match="no second derivatives of its forces"):
         mdsens.sensitivity(both[0], ["elastic_constant(1,1)"])
