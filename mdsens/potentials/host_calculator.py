@@ -23,6 +23,8 @@ KEPT_CALCULATORS, KEPT_EVALUATIONS, KEPT_DERIVATIVES = 2, 32, 64
 #: Spacing of the points that noise is told from, and of those that tell the third derivative,
 #: length.
 NOISE_SPACING, CURVING_SPACING = 1e-5, 0.01
+#: Fourth difference of values at points that far apart, in which none but noise is left.
+FOURTH = np.array([1.0, -4.0, 6.0, -4.0, 1.0])
 #: Shortest and longest displacement of an atom in a difference, length.
 SHORTEST, LONGEST = 1e-7, 0.03
 #: The same for a parameter, as parts of its size.
@@ -94,12 +96,15 @@ class Noise:
         stiffness: typical change of a component of the forces per displacement, energy/length^2.
         step: displacement at which noise and third derivative spoil a difference alike, length.
         change: relative change of a parameter at which they do.
+        energy: error of an energy as a part of it, where displacements change no force, as those
+            of an atom alone in a cell do not: energies then tell how to change a parameter.
     """
 
     force: float
     stiffness: float
     step: float
     change: float
+    energy: float | None = None
 
 
 class HostCalculator:
@@ -231,11 +236,15 @@ class HostCalculator:
         along /= max(np.linalg.norm(along, axis=1).max(), 1e-300)
         size, nothing = _size(along), np.zeros((3, 3))
 
-        def forces(step: float) -> np.ndarray:
-            return self.evaluate(values, structure.moved(step * along, nothing)).by_positions
+        def evaluated(step: float) -> Evaluation:
+            return self.evaluate(values, structure.moved(step * along, nothing))
 
-        near = np.stack([forces(NOISE_SPACING * place) for place in (-2, -1, 0, 1, 2)])
-        fourth = np.tensordot([1.0, -4.0, 6.0, -4.0, 1.0], near, 1)
+        def forces(step: float) -> np.ndarray:
+            return evaluated(step).by_positions
+
+        around = [evaluated(NOISE_SPACING * place) for place in (-2, -1, 0, 1, 2)]
+        near = np.stack([one.by_positions for one in around])
+        fourth = np.tensordot(FOURTH, near, 1)
         slopes = [
             (forces(step) - forces(-step)) / (2.0 * step)
             for step in (CURVING_SPACING, 2.0 * CURVING_SPACING)
@@ -244,13 +253,16 @@ class HostCalculator:
         # No force is more exact than its own digits, and those of the positions.
         digits = np.finfo(float).eps
         least = digits * max(_size(near[2]), stiffness * np.abs(structure.positions).max(initial=1))
-        noise = max(_size(fourth) / np.sqrt(70.0), least)
+        noise = max(_size(fourth) / np.linalg.norm(FOURTH), least)
         third = max(2.0 * _size(slopes[1] - slopes[0]) / CURVING_SPACING**2, 1e-300)
         step = float(np.clip((2.0 * noise / third) ** (1 / 3), SHORTEST, LONGEST))
-        change = 0.3 * (noise / stiffness) ** 0.2
-        return Noise(
-            noise, stiffness, step, float(np.clip(change, SMALLEST_CHANGE, LARGEST_CHANGE))
-        )
+        uncertain, of_energy = noise / stiffness, None
+        if not stiffness * CURVING_SPACING > noise:
+            energies = np.array([one.energy for one in around])
+            apart = abs(float(FOURTH @ energies)) / np.linalg.norm(FOURTH)
+            uncertain = of_energy = max(apart / max(np.abs(energies).max(), 1e-300), digits)
+        change = float(np.clip(0.3 * uncertain**0.2, SMALLEST_CHANGE, LARGEST_CHANGE))
+        return Noise(noise, stiffness, step, change, of_energy)
 
     # What JAX calls, with arrays ----------------------------------------------------------------
 
@@ -372,14 +384,23 @@ class HostCalculator:
         near = sides[0].minus(sides[1], 0.5 / step)
         quarter_of_far = sides[2].minus(sides[3], 0.25 * 0.25 / step)
         found = near.minus(quarter_of_far, 4.0 / 3.0)
-        # The smaller step leaves a part out, and the extrapolation about the same part of that.
+        error = _error_in_parameter(noise, sides[0].energy, found, near, step)
+        self.parameter_error = max(self.parameter_error, error * (abs(values[index]) or 1.0))
+        return found
+
+
+def _error_in_parameter(
+    noise: Noise, energy: float, found: Evaluation, near: Evaluation, step: float
+) -> float:
+    """The error of what was extrapolated, over the change with a displacement, 1/parameter."""
+    # The smaller step leaves a part out, and the extrapolation about the same part of that.
+    if noise.energy is None:
         left = _size(found.by_positions - near.by_positions)
         curved = min(10.0 * left**2 / max(_size(found.by_positions), 1e-300), left)
-        # Where moving an atom changes no force, as with one alone in a cell, none moves an atom.
-        if noise.stiffness * CURVING_SPACING > noise.force:
-            error = (noise.force / step + curved) * (abs(values[index]) or 1.0) / noise.stiffness
-            self.parameter_error = max(self.parameter_error, error)
-        return found
+        return (noise.force / step + curved) / noise.stiffness
+    left = abs(found.energy - near.energy)
+    curved = min(10.0 * left**2 / max(abs(found.energy), 1e-300), left)
+    return noise.energy / step + curved / max(abs(energy), 1e-300)
 
 
 _families: dict[tuple[Any, tuple[str, ...]], HostCalculator] = {}
