@@ -26,6 +26,11 @@ from mdsens.layers.mirror_descent import MirrorDescent
 from mdsens.layers.named_programs import OSQP, BoxCDQP, BoxOSQP, CvxpyQP
 from mdsens.layers.newton import Newton
 from mdsens.layers.nonlinear_cg import NonlinearCG
+from mdsens.layers.nonlinear_program import (
+    NonlinearProgram,
+    NonlinearProgramState,
+    NonlinearSolution,
+)
 from mdsens.layers.polyhedron import projection_polyhedron
 from mdsens.layers.program import InfeasibleError, UnboundedError, UnsolvedError
 from mdsens.layers.projected_gradient import ProjectedGradient
@@ -108,6 +113,9 @@ __all__ = [
     "MirrorDescent",
     "Newton",
     "NonlinearCG",
+    "NonlinearProgram",
+    "NonlinearProgramState",
+    "NonlinearSolution",
     "OptStep",
     "ProjectedGradient",
     "ProximalGradient",

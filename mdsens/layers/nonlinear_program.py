@@ -1,0 +1,505 @@
+"""Nonlinear programs with equations, inequalities and bounds, as layers."""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from mdsens.errors import InputError
+from mdsens.implicit import custom_root
+from mdsens.implicit.arguments import floats_to_arrays
+from mdsens.implicit.closures import closes_over_tracers
+from mdsens.implicit.host import raise_where
+from mdsens.layers.checks import booleans, float_array, members
+from mdsens.layers.nonlinear_host import scipy_minimum
+from mdsens.layers.nonlinear_interior_point import nonlinear_interior_point
+from mdsens.layers.nonlinear_kkt import Functions, KKTSolver, as_vector, condition, polish
+from mdsens.layers.parameters import leafwise
+from mdsens.layers.program import (
+    INFEASIBLE,
+    INFINITE,
+    SOLVED,
+    UNBOUNDED,
+    UNSOLVED,
+    InfeasibleError,
+    UnboundedError,
+    UnsolvedError,
+)
+from mdsens.layers.solution import OptStep
+from mdsens.layers.trees import dtype_of
+from mdsens.values import choice, integer, real
+
+__all__ = ["NonlinearProgram", "NonlinearProgramState", "NonlinearSolution"]
+
+SolverName: TypeAlias = Literal["auto", "interior-point", "slsqp", "trust-constr"]
+SADDLE = 6
+
+_MAXITER = {"interior-point": 200, "slsqp": 1000, "trust-constr": 5000}
+_SOLVE = KKTSolver()
+
+
+class NonlinearSolution(NamedTuple):
+    """A minimum with its multipliers; None for what is absent.
+
+    The gradient of f + <dual_eq, g> + <dual_ineq, h> + <dual_bounds, x> is zero.
+
+    Attributes:
+        primal: x.
+        dual_eq: multipliers of the equations, with the structure of g.
+        dual_ineq: multipliers of the inequalities, with the structure of h, not negative.
+        dual_bounds: multipliers of the bounds, with the structure of x: positive where the upper
+            bound holds x back, negative where the lower one does.
+    """
+
+    primal: PyTree
+    dual_eq: PyTree = None
+    dual_ineq: PyTree = None
+    dual_bounds: PyTree = None
+
+
+class NonlinearProgramState(NamedTuple):
+    """How a nonlinear program was solved.
+
+    Attributes:
+        iter_num: iterations of the solver.
+        error: largest relative error in the optimality conditions.
+        converged: whether a minimum was found.
+        status: index of the reason where it was not, as in the errors: 3 infeasible, 4 unbounded,
+            5 not solved to the tolerance, 6 a saddle point, 1 not finite at the start; else 0.
+        unique: whether solution and multipliers are unique, locally; where not, their derivatives
+            are those of least norm.
+        strict: whether no active row has a multiplier of zero; where one has, the derivative is
+            one of the one-sided ones.
+        value: the objective at the solution, with its derivatives.
+    """
+
+    iter_num: Int[Array, ""]
+    error: Float[Array, ""]
+    converged: Bool[Array, ""]
+    status: Int[Array, ""]
+    unique: Bool[Array, ""]
+    strict: Bool[Array, ""]
+    value: Any = None
+
+
+class NonlinearProgram(eqx.Module):
+    """min f(x, *args) subject to g(x, *args) = 0, h(x, *args) <= 0 and bounds on x.
+
+    A local minimum next to the start. x and all multipliers have derivatives of any order and in
+    both modes, in every float among the arguments and in the bounds: those of the solution of the
+    Karush-Kuhn-Tucker conditions with the active rows. Multipliers are shadow prices: that of a row
+    is minus the derivative of the least f by its right-hand side.
+
+    Where active rows depend on each other the derivatives are of least norm and `state.unique` is
+    false; where one is just touched, with multiplier zero, they are one-sided and `state.strict`
+    is false. They are never NaN.
+
+    Arguments:
+        fun: f(x, *args) -> scalar, twice differentiable.
+        eq_fun: g(x, *args), zero where it holds, any pytree; None: no equations.
+        ineq_fun: h(x, *args), not positive where it holds, any pytree; None: no inequalities.
+        solver: "interior-point" (also "auto") runs in JAX, under jit and vmap, with exact Hessians;
+            "slsqp" and "trust-constr" are SciPy's. These run on the host and call compiled
+            functions: known numbers alone, with all derivatives but not under jit and vmap.
+        tol: largest error in the conditions, relative; None: the square root of the machine
+            precision, 1.5e-8 in double precision. Newton steps on the active rows then make the
+            solution exact to rounding where it is unique.
+        maxiter: most iterations; None: 200, 1000 for SLSQP and 5000 for trust-constr.
+        throw: whether it is an error to find no minimum; otherwise `state` tells.
+
+    Matrices are dense, of the number of unknowns and rows together: for up to a few hundred.
+
+    The solver: `mdsens.layers.nonlinear_interior_point`. The derivative: Fiacco 1976, Math.
+    Program. 10, 287, theorem 2.1; Blondel et al. 2021, arXiv 2105.15183, equation 6.
+    """
+
+    fun: Callable[..., Any]
+    eq_fun: Callable[..., Any] | None = None
+    ineq_fun: Callable[..., Any] | None = None
+    solver: SolverName = eqx.field(kw_only=True, default="auto")
+    tol: float | None = eqx.field(kw_only=True, default=None)
+    maxiter: int | None = eqx.field(kw_only=True, default=None)
+    throw: bool = eqx.field(kw_only=True, default=True)
+
+    def __check_init__(self) -> None:
+        for name in ("fun", "eq_fun", "ineq_fun"):
+            value = getattr(self, name)
+            if not (callable(value) or (value is None and name != "fun")):
+                raise InputError(f"{name} = {value!r}: give a function")
+        choice(self.solver, "solver", ("auto", *_MAXITER))
+        booleans(self, "throw")
+        if self.tol is not None:
+            real(self.tol, "tol", above=0.0)
+        if self.maxiter is not None:
+            integer(self.maxiter, "maxiter", at_least=1)
+
+    def run(
+        self,
+        init_params: PyTree,
+        *args: Any,
+        bounds: tuple[PyTree, PyTree] | None = None,
+        **kwargs: Any,
+    ) -> OptStep:
+        """The minimum next to a start.
+
+        Arguments:
+            init_params: where to begin, a pytree of floating-point arrays; it need fulfil neither
+                the rows nor the bounds. Its nearest point strictly inside the bounds is taken.
+            *args: what the functions take after x, all of them the same.
+            bounds: (lower, upper), each with the structure of x or one number; infinite ones are
+                none. The functions are evaluated between them only. None: no bounds.
+            **kwargs: as `args`.
+
+        Returns:
+            An `OptStep` of a `NonlinearSolution` and a `NonlinearProgramState`.
+
+        Raises:
+            InputError: for parameters that are no floating-point arrays; for functions that are
+                not finite at the start or return something else than stated; and its subclasses
+                `InfeasibleError` (no point near fulfils the rows), `UnboundedError` and
+                `UnsolvedError` (also for a saddle point), with `throw`. Inside compiled code the
+                latter ones are the runtime's.
+        """
+        init_params = jax.tree.map(lambda leaf: float_array("init_params", leaf), init_params)
+        if not any(leaf.size for leaf in jax.tree.leaves(init_params)):
+            raise InputError("init_params holds no numbers: give a start with at least one")
+        args, kwargs = jax.tree.map(floats_to_arrays, (args, kwargs))
+        if bounds is not None:
+            dtype = dtype_of(init_params)
+            pair = members("bounds", bounds, ("lower", "upper"))
+            bounds = tuple(_like(bound, init_params, dtype) for bound in pair)
+        self._check_outputs(init_params, args, kwargs)
+        if self.solver in ("slsqp", "trust-constr") and any(
+            isinstance(leaf, jax.core.Tracer)
+            for leaf in jax.tree.leaves(_primal((init_params, args, kwargs, bounds)))
+        ):
+            raise InputError(
+                f"solver={self.solver!r} calls your functions from the host, which cannot be done "
+                "under jit or vmap; use solver='interior-point' there, or call it outside."
+            )
+        (x, y), state = _differentiable(self)(init_params, bounds, args, kwargs)
+        _, unravel = ravel_pytree(init_params)
+        sizes, structures = self._row_structures(init_params, args, kwargs)
+        y_eq, y_ineq, y_bounds = jnp.split(y, np.cumsum(sizes))
+        solution = NonlinearSolution(
+            unravel(x),
+            structures[0](y_eq) if structures[0] else None,
+            structures[1](y_ineq) if structures[1] else None,
+            unravel(y_bounds) if bounds is not None else None,
+        )
+        value = jnp.asarray(self.fun(solution.primal, *args, **kwargs))
+        return OptStep(solution, state._replace(value=value))
+
+    def _row_structures(
+        self, init_params: PyTree, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[list[int], list[Callable[[Array], PyTree] | None]]:
+        """The numbers of equations and inequalities, and what gives them their structures."""
+        sizes: list[int] = []
+        structures: list[Callable[[Array], PyTree] | None] = []
+        for function in (self.eq_fun, self.ineq_fun):
+            if function is None:
+                sizes.append(0)
+                structures.append(None)
+                continue
+            shape = jax.eval_shape(lambda p, f=function: f(p, *args, **kwargs), init_params)
+            zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape)
+            flat, unravel = ravel_pytree(zeros)
+            sizes.append(flat.size)
+            structures.append(unravel)
+        return sizes, structures
+
+    def _check_outputs(
+        self, init_params: PyTree, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        value = jax.eval_shape(lambda p: self.fun(p, *args, **kwargs), init_params)
+        if getattr(value, "shape", None) != ():
+            raise InputError(
+                f"fun returned {value}; allowed is a scalar: sum or average what it returns."
+            )
+        for name in ("eq_fun", "ineq_fun"):
+            function = getattr(self, name)
+            if function is None:
+                continue
+            rows = jax.eval_shape(lambda p, f=function: f(p, *args, **kwargs), init_params)
+            for leaf in jax.tree.leaves(rows):
+                if not jnp.issubdtype(leaf.dtype, jnp.floating):
+                    raise InputError(
+                        f"{name} returned {leaf.dtype} numbers; allowed are floating-point arrays."
+                    )
+
+    def functions(
+        self,
+        init_params: PyTree,
+        bounds: tuple[PyTree, PyTree] | None,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Functions:
+        """The program for flat vectors, with rows (g, h, x)."""
+        flat, unravel = ravel_pytree(init_params)
+        dtype = flat.dtype
+        (equations, inequalities), _ = self._row_structures(init_params, args, kwargs)
+
+        def objective(x: Array) -> Array:
+            value: Array = jnp.asarray(self.fun(unravel(x), *args, **kwargs), dtype)
+            return value
+
+        def rows(x: Array) -> Array:
+            params = unravel(x)
+            parts = [
+                as_vector(function(params, *args, **kwargs), dtype)
+                for function in (self.eq_fun, self.ineq_fun)
+                if function is not None
+            ]
+            return jnp.concatenate([*parts, *([x] if bounds is not None else []), x[:0]])
+
+        lower = [jnp.zeros(equations, dtype), jnp.full(inequalities, -jnp.inf, dtype)]
+        upper = [jnp.zeros(equations + inequalities, dtype)]
+        if bounds is not None:
+            lower.append(as_vector(bounds[0], dtype))
+            upper.append(as_vector(bounds[1], dtype))
+        return Functions(
+            objective, rows, jnp.concatenate(lower), jnp.concatenate(upper), bounds is not None
+        )
+
+
+def _like(bound: PyTree, params: PyTree, dtype: Any) -> PyTree:
+    """The bound as a pytree like the parameters."""
+    leaves, structure = jax.tree.flatten(params)
+    return jax.tree.unflatten(
+        structure,
+        [
+            jnp.broadcast_to(jnp.asarray(one, dtype), jnp.shape(leaf))
+            for one, leaf in zip(leafwise("a bound", bound, params), leaves, strict=True)
+        ],
+    )
+
+
+def _primal(tree: PyTree) -> PyTree:
+    """The numbers behind tangents of eager derivatives, of which there is no host code to call."""
+
+    def lowered(leaf: Any) -> Any:
+        while isinstance(leaf, jax.core.Tracer) and hasattr(leaf, "primal"):
+            leaf = leaf.primal
+        return leaf
+
+    return jax.tree.map(lowered, tree)
+
+
+def _differentiable(solver: NonlinearProgram) -> Callable[..., Any]:
+    if closes_over_tracers(solver):
+        explicit = custom_root(
+            lambda sol, *given: _condition(sol, solver, *given),
+            has_aux=True,
+            solve=_SOLVE,
+            symmetric=True,
+            least_squares=True,
+        )(lambda _, *given: _solve(None, solver, *given))
+        return lambda init, *given: explicit(None, jax.lax.stop_gradient(init), *given)
+    # The solver is an argument, so that what is compiled for one serves all that are equal to it.
+    return lambda init, *given: _by_arguments(None, solver, jax.lax.stop_gradient(init), *given)
+
+
+def _condition(
+    sol: tuple[Array, Array],
+    solver: NonlinearProgram,
+    init_params: PyTree,
+    bounds: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> tuple[Array, Array]:
+    return condition(solver.functions(init_params, bounds, args, kwargs), *sol)
+
+
+def _solve(
+    _: None,
+    solver: NonlinearProgram,
+    init_params: PyTree,
+    bounds: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> tuple[tuple[Array, Array], NonlinearProgramState]:
+    name = "interior-point" if solver.solver == "auto" else solver.solver
+    tol = solver.tol
+    if tol is None:
+        tol = float(jnp.finfo(dtype_of(init_params)).eps) ** 0.5
+    maxiter = _MAXITER[name] if solver.maxiter is None else solver.maxiter
+    given = (solver, init_params, bounds, args, kwargs)
+    if name == "interior-point":
+        x, y, state = _by_interior_point(*given, tol, maxiter)
+    else:
+        x, y, state = _finish(*given, *_by_scipy(*given, name, tol, maxiter), tol)
+    return _checked(solver, x, y, state)
+
+
+_by_arguments = custom_root(
+    _condition, has_aux=True, solve=_SOLVE, symmetric=True, least_squares=True
+)(_solve)
+
+
+@eqx.filter_jit
+def _by_interior_point(
+    solver: NonlinearProgram,
+    init_params: PyTree,
+    bounds: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    tol: float,
+    maxiter: int,
+) -> tuple[Array, Array, NonlinearProgramState]:
+    functions = solver.functions(init_params, bounds, args, kwargs)
+    start = ravel_pytree(init_params)[0]
+    found = nonlinear_interior_point(functions, start, tol, maxiter)
+    return _finished(functions, *found, tol)
+
+
+def _by_scipy(
+    solver: NonlinearProgram,
+    init_params: PyTree,
+    bounds: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    name: str,
+    tol: float,
+    maxiter: int,
+) -> tuple[Array, Array, Array, Array]:
+    functions = solver.functions(init_params, bounds, args, kwargs)
+
+    def evaluate(what: str, x: np.ndarray, y: np.ndarray | None = None) -> np.ndarray:
+        return np.asarray(
+            _evaluate(what, solver, init_params, bounds, args, kwargs, x, y), np.float64
+        )
+
+    flat = ravel_pytree(init_params)[0]
+    x, y, status, count = scipy_minimum(
+        evaluate,
+        np.asarray(flat, np.float64),
+        np.asarray(functions.lower, np.float64),
+        np.asarray(functions.upper, np.float64),
+        functions.box,
+        name,
+        tol,
+        maxiter,
+    )
+    return (
+        jnp.asarray(x, flat.dtype),
+        jnp.asarray(y, flat.dtype),
+        jnp.asarray(status),
+        jnp.asarray(count),
+    )
+
+
+@eqx.filter_jit
+def _evaluate(
+    what: str,
+    solver: NonlinearProgram,
+    init_params: PyTree,
+    bounds: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    x: Any,
+    y: Any,
+) -> Array:
+    functions = solver.functions(init_params, bounds, args, kwargs)
+    x = jnp.asarray(x, dtype_of(init_params))
+    if what == "value":
+        return functions.objective(x)
+    if what == "gradient":
+        return jax.grad(functions.objective)(x)
+    if what == "rows":
+        return functions.rows(x)
+    if what == "jacobian":
+        return jax.jacfwd(functions.rows)(x)
+    if what == "hessian":
+        return jax.hessian(functions.objective)(x)
+    return jax.hessian(lambda x: jnp.asarray(y, x.dtype) @ functions.rows(x))(x)
+
+
+@eqx.filter_jit
+def _finish(
+    solver: NonlinearProgram,
+    init_params: PyTree,
+    bounds: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    x: Array,
+    y: Array,
+    status: Array,
+    count: Array,
+    tol: float,
+) -> tuple[Array, Array, NonlinearProgramState]:
+    functions = solver.functions(init_params, bounds, args, kwargs)
+    return _finished(functions, x, y, status, count, tol)
+
+
+def _finished(
+    functions: Functions, x: Array, y: Array, status: Array, count: Array, tol: float
+) -> tuple[Array, Array, NonlinearProgramState]:
+    """The exact solution next to an approximate one, and the verdict."""
+    solution = polish(functions, x, y)
+    # Solvers stop by their own measure; where the active rows are not told apart, multipliers and
+    # distances are both of the size of the square root of the tolerance.
+    accept = jnp.where(status == SOLVED, tol**0.5, tol)
+    good = solution.error <= accept
+    status = jnp.where(good, SOLVED, jnp.where(status == SOLVED, UNSOLVED, status))
+    status = jnp.where(good & ~solution.minimum, SADDLE, status)
+    infeasible = (status == UNSOLVED) & solution.stuck & (solution.violation > tol**0.5)
+    infeasible |= jnp.any(functions.lower > functions.upper)
+    status = jnp.where(infeasible, INFEASIBLE, status)
+    state = NonlinearProgramState(
+        iter_num=count,
+        error=solution.error,
+        converged=status == SOLVED,
+        status=status,
+        unique=solution.unique,
+        strict=solution.strict,
+    )
+    return solution.x, solution.y, state
+
+
+def _checked(
+    solver: NonlinearProgram, x: Array, y: Array, state: NonlinearProgramState
+) -> tuple[tuple[Array, Array], NonlinearProgramState]:
+    """The same, or the error that no minimum was found."""
+    errors: dict[int, tuple[type[InputError], str]] = {
+        INFINITE: (
+            InputError,
+            "the functions of the nonlinear program are not finite at the start; give another "
+            "init_params, or bounds that keep x where they are.",
+        ),
+        INFEASIBLE: (
+            InfeasibleError,
+            "the nonlinear program is infeasible near its start: no small step lessens the "
+            "violation of its rows; relax or remove some, or begin elsewhere.",
+        ),
+        UNBOUNDED: (
+            UnboundedError,
+            "the nonlinear program is unbounded: its objective falls without end; add bounds or "
+            "rows.",
+        ),
+        UNSOLVED: (
+            UnsolvedError,
+            "the nonlinear program was not solved to its tolerance; raise maxiter or tol, rescale "
+            "the problem, begin elsewhere, or choose another solver; throw=False only flags it.",
+        ),
+        SADDLE: (
+            UnsolvedError,
+            "the nonlinear program ended at a saddle point, which is no minimum; begin elsewhere, "
+            "not on a line of symmetry.",
+        ),
+    }
+    if solver.throw:
+        if isinstance(state.status, jax.core.Tracer):
+            order = list(errors)
+            problem = jnp.full_like(state.status, -1)
+            for index, status in enumerate(order):
+                problem = jnp.where(state.status == status, index, problem)
+            x = raise_where(x, problem, [errors[status][1] for status in order])
+        elif int(state.status) != SOLVED:
+            error, message = errors[int(state.status)]
+            raise error(message)
+    return (x, y), state
