@@ -1,8 +1,9 @@
 """A primal-dual interior-point method for nonlinear programs, dense and in JAX.
 
-Newton steps on the barrier problem with the exact Hessian of the Lagrangian, which is shifted until
-the step descends (Wächter & Biegler 2006, Math. Program. 106, 25, algorithm IC), a line search on an
-l1 merit function with a second-order correction, and their rule for the barrier (equation 7).
+Newton steps on the barrier problem with the exact Hessian of the Lagrangian, which is shifted
+until the step descends (Wächter & Biegler 2006, Math. Program. 106, 25, algorithm IC), a line
+search on an l1 merit function with a second-order correction, and their rule for the barrier
+(equation 7).
 Equations enter through proximal terms, so that one Cholesky factor of the size of x serves a step,
 dependent rows do no harm, and a factor that exists says that the step descends.
 """
@@ -43,7 +44,7 @@ class _State(NamedTuple):
     shift: Float[Array, ""]  # the last one that was needed
     least_shift: Float[Array, ""]  # what the next step begins with
     failures: Int[Array, ""]
-    count: Int[Array, ""]
+    iterations: Int[Array, ""]
     error: Float[Array, ""]
 
 
@@ -231,7 +232,7 @@ def nonlinear_interior_point(
             shift=shift,
             least_shift=jnp.where(found, 0, jnp.maximum(10 * shift, 1e-2)).astype(dtype),
             failures=jnp.where(found, 0, state.failures + 1),
-            count=state.count + 1,
+            iterations=state.iterations + 1,
             error=error(new, local.slope, local.rows, 0.0),
         )
 
@@ -242,7 +243,9 @@ def nonlinear_interior_point(
         return (value < -0.1 / epsilon) & feasible
 
     def goes_on(state: _State) -> Bool[Array, ""]:
-        unfinished = (state.error > tol) & (state.count < maxiter) & (state.failures < _FAILURES)
+        unfinished = (
+            (state.error > tol) & (state.iterations < maxiter) & (state.failures < _FAILURES)
+        )
         return unfinished & ~fallen(state)
 
     r = scaled.rows(x)
@@ -282,7 +285,7 @@ def nonlinear_interior_point(
     status = jnp.where(fallen(state), UNBOUNDED, status)
     status = jnp.where(usable, status, INFINITE)
     y = multipliers(state.point) * row_scale / objective_scale
-    return state.point.x, y, status, state.count
+    return state.point.x, y, status, state.iterations
 
 
 def _near(y: Array, central: Array, exists: Array) -> Array:

@@ -120,14 +120,14 @@ def _pseudo_inverse(matrix: Float[Array, "k k"]) -> _Inverse:
     """The pseudo-inverse of a symmetric matrix, balanced so that units do not matter."""
     scale = jnp.ones(len(matrix), matrix.dtype)
     for _ in range(3):
-        sizes = jnp.max(jnp.abs(matrix * scale[:, None] * scale), axis=1)
+        sizes = jnp.max(jnp.abs(matrix * scale[:, None] * scale[None, :]), axis=1)
         scale = scale / jnp.sqrt(jnp.where((sizes > 0) & jnp.isfinite(sizes), sizes, 1))
-    values, vectors = jnp.linalg.eigh(matrix * scale[:, None] * scale)
+    values, vectors = jnp.linalg.eigh(matrix * scale[:, None] * scale[None, :])
     epsilon = jnp.finfo(matrix.dtype).eps
     null = jnp.abs(values) <= 100 * max(len(matrix), 16) * epsilon * largest(values)
-    inverse = (vectors * jnp.where(null, 0, 1 / jnp.where(null, 1, values))) @ vectors.T
+    inverse = (vectors * jnp.where(null, 0, 1 / jnp.where(null, 1, values))[None, :]) @ vectors.T
     negative = jnp.sum((values < 0) & ~null)
-    return _Inverse(inverse * scale[:, None] * scale, jnp.any(null), negative)
+    return _Inverse(inverse * scale[:, None] * scale[None, :], jnp.any(null), negative)
 
 
 class KKTSolver:
@@ -209,9 +209,9 @@ def polish(functions: Functions, x: Float[Array, " n"], y: Float[Array, " m"]) -
         ]
         matrix = system(local, active).astype(x.dtype)
         step = _pseudo_inverse(matrix).matrix @ jnp.concatenate(right)
-        new = (x + step[: len(x)], held + step[len(x) :])
-        new = (*new, linearised(functions, *new))
-        reached = natural_error(functions, new[2], new[1])
+        next_x, next_y = x + step[: len(x)], held + step[len(x) :]
+        new = (next_x, next_y, linearised(functions, next_x, next_y))
+        reached = natural_error(functions, new[2], next_y)
         improved = reached < error
         best = jax.tree.map(lambda a, b: jnp.where(improved, a, b), new, (x, y, local))
         return *best, jnp.where(improved, reached, error), count + 1, improved

@@ -444,7 +444,8 @@ def _finished(
     # Solvers stop by their own measure; where the active rows are not told apart, multipliers and
     # distances are both of the size of the square root of the tolerance.
     accept = jnp.where(status == SOLVED, tol**0.5, tol)
-    good = solution.error <= accept
+    # A Newton step from where the objective has fallen without end may go anywhere.
+    good = (solution.error <= accept) & (status != UNBOUNDED)
     status = jnp.where(good, SOLVED, jnp.where(status == SOLVED, UNSOLVED, status))
     status = jnp.where(good & ~solution.minimum, SADDLE, status)
     infeasible = (status == UNSOLVED) & solution.stuck & (solution.violation > tol**0.5)

@@ -101,9 +101,11 @@ HS71 = PROBLEMS[71]
 
 def hs71(solver="auto"):
     return NonlinearProgram(
-        lambda x, t: HS71.fun(x), lambda x, t: jnp.sum(x**2) - t[0], lambda x, t: t[1] - jnp.prod(x),
+        lambda x, t: HS71.fun(x),
+        lambda x, t: jnp.sum(x**2) - t[0],
+        lambda x, t: t[1] - jnp.prod(x),
         solver=solver,
-    )  # fmt: skip
+    )
 
 
 def by_scipy(theta):
