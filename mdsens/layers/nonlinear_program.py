@@ -8,28 +8,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, PyTree
 
 from mdsens.errors import InputError
 from mdsens.implicit import custom_root
 from mdsens.implicit.arguments import floats_to_arrays
 from mdsens.implicit.closures import closes_over_tracers
-from mdsens.implicit.host import raise_where
 from mdsens.layers.checks import booleans, float_array, members
 from mdsens.layers.nonlinear_host import scipy_minimum
 from mdsens.layers.nonlinear_interior_point import nonlinear_interior_point
-from mdsens.layers.nonlinear_kkt import Functions, KKTSolver, as_vector, condition, polish
+from mdsens.layers.nonlinear_kkt import Functions, KKTSolver, as_vector, condition
+from mdsens.layers.nonlinear_outcome import NonlinearProgramState, judged, raise_unless_minimum
 from mdsens.layers.parameters import leafwise
-from mdsens.layers.program import (
-    INFEASIBLE,
-    INFINITE,
-    SOLVED,
-    UNBOUNDED,
-    UNSOLVED,
-    InfeasibleError,
-    UnboundedError,
-    UnsolvedError,
-)
 from mdsens.layers.solution import OptStep
 from mdsens.layers.trees import dtype_of
 from mdsens.values import choice, integer, real
@@ -37,7 +27,6 @@ from mdsens.values import choice, integer, real
 __all__ = ["NonlinearProgram", "NonlinearProgramState", "NonlinearSolution"]
 
 SolverName: TypeAlias = Literal["auto", "interior-point", "slsqp", "trust-constr"]
-SADDLE = 6
 
 _MAXITER = {"interior-point": 200, "slsqp": 1000, "trust-constr": 5000}
 _SOLVE = KKTSolver()
@@ -60,31 +49,6 @@ class NonlinearSolution(NamedTuple):
     dual_eq: PyTree = None
     dual_ineq: PyTree = None
     dual_bounds: PyTree = None
-
-
-class NonlinearProgramState(NamedTuple):
-    """How a nonlinear program was solved.
-
-    Attributes:
-        iter_num: iterations of the solver.
-        error: largest relative error in the optimality conditions.
-        converged: whether a minimum was found.
-        status: index of the reason where it was not, as in the errors: 3 infeasible, 4 unbounded,
-            5 not solved to the tolerance, 6 a saddle point, 1 not finite at the start; else 0.
-        unique: whether solution and multipliers are unique, locally; where not, their derivatives
-            are those of least norm.
-        strict: whether no active row has a multiplier of zero; where one has, the derivative is
-            one of the one-sided ones.
-        value: the objective at the solution, with its derivatives.
-    """
-
-    iter_num: Int[Array, ""]
-    error: Float[Array, ""]
-    converged: Bool[Array, ""]
-    status: Int[Array, ""]
-    unique: Bool[Array, ""]
-    strict: Bool[Array, ""]
-    value: Any = None
 
 
 class NonlinearProgram(eqx.Module):
@@ -333,7 +297,7 @@ def _solve(
         x, y, state = _by_interior_point(*given, tol, maxiter)
     else:
         x, y, state = _finish(*given, *_by_scipy(*given, name, tol, maxiter), tol)
-    return _checked(solver, x, y, state)
+    return raise_unless_minimum(x, y, state) if solver.throw else ((x, y), state)
 
 
 _by_arguments = custom_root(
@@ -354,7 +318,7 @@ def _by_interior_point(
     functions = solver.functions(init_params, bounds, args, kwargs)
     start = ravel_pytree(init_params)[0]
     found = nonlinear_interior_point(functions, start, tol, maxiter)
-    return _finished(functions, *found, tol)
+    return judged(functions, *found, tol)
 
 
 def _by_scipy(
@@ -433,74 +397,4 @@ def _finish(
     tol: float,
 ) -> tuple[Array, Array, NonlinearProgramState]:
     functions = solver.functions(init_params, bounds, args, kwargs)
-    return _finished(functions, x, y, status, count, tol)
-
-
-def _finished(
-    functions: Functions, x: Array, y: Array, status: Array, count: Array, tol: float
-) -> tuple[Array, Array, NonlinearProgramState]:
-    """The exact solution next to an approximate one, and the verdict."""
-    solution = polish(functions, x, y)
-    # Solvers stop by their own measure; where the active rows are not told apart, multipliers and
-    # distances are both of the size of the square root of the tolerance.
-    accept = jnp.where(status == SOLVED, tol**0.5, tol)
-    # A Newton step from where the objective has fallen without end may go anywhere.
-    good = (solution.error <= accept) & (status != UNBOUNDED)
-    status = jnp.where(good, SOLVED, jnp.where(status == SOLVED, UNSOLVED, status))
-    status = jnp.where(good & ~solution.minimum, SADDLE, status)
-    infeasible = (status == UNSOLVED) & solution.stuck & (solution.violation > tol**0.5)
-    infeasible |= jnp.any(functions.lower > functions.upper)
-    status = jnp.where(infeasible, INFEASIBLE, status)
-    state = NonlinearProgramState(
-        iter_num=count,
-        error=solution.error,
-        converged=status == SOLVED,
-        status=status,
-        unique=solution.unique,
-        strict=solution.strict,
-    )
-    return solution.x, solution.y, state
-
-
-def _checked(
-    solver: NonlinearProgram, x: Array, y: Array, state: NonlinearProgramState
-) -> tuple[tuple[Array, Array], NonlinearProgramState]:
-    """The same, or the error that no minimum was found."""
-    errors: dict[int, tuple[type[InputError], str]] = {
-        INFINITE: (
-            InputError,
-            "the functions of the nonlinear program are not finite at the start; give another "
-            "init_params, or bounds that keep x where they are.",
-        ),
-        INFEASIBLE: (
-            InfeasibleError,
-            "the nonlinear program is infeasible near its start: no small step lessens the "
-            "violation of its rows; relax or remove some, or begin elsewhere.",
-        ),
-        UNBOUNDED: (
-            UnboundedError,
-            "the nonlinear program is unbounded: its objective falls without end; add bounds or "
-            "rows.",
-        ),
-        UNSOLVED: (
-            UnsolvedError,
-            "the nonlinear program was not solved to its tolerance; raise maxiter or tol, rescale "
-            "the problem, begin elsewhere, or choose another solver; throw=False only flags it.",
-        ),
-        SADDLE: (
-            UnsolvedError,
-            "the nonlinear program ended at a saddle point, which is no minimum; begin elsewhere, "
-            "not on a line of symmetry.",
-        ),
-    }
-    if solver.throw:
-        if isinstance(state.status, jax.core.Tracer):
-            order = list(errors)
-            problem = jnp.full_like(state.status, -1)
-            for index, status in enumerate(order):
-                problem = jnp.where(state.status == status, index, problem)
-            x = raise_where(x, problem, [errors[status][1] for status in order])
-        elif int(state.status) != SOLVED:
-            error, message = errors[int(state.status)]
-            raise error(message)
-    return (x, y), state
+    return judged(functions, x, y, status, count, tol)
