@@ -6,6 +6,7 @@ Each gives a `Backend`; `linear.py` adds the null space, the derivatives and the
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+import equinox as eqx
 import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
@@ -16,9 +17,12 @@ from jaxtyping import Array, ArrayLike, Float
 
 from mdsens.implicit.conjugate_gradients import conjugate_gradients
 from mdsens.implicit.minres import minres
+from mdsens.implicit.proximal_system import ProximalSystem
 
 MatrixVectorProduct: TypeAlias = Callable[[Any], Any]
-Solver: TypeAlias = str | lineax.AbstractLinearSolver | Callable[[MatrixVectorProduct, Any], Any]
+Solver: TypeAlias = (
+    str | lineax.AbstractLinearSolver | ProximalSystem | Callable[[MatrixVectorProduct, Any], Any]
+)
 
 _COLUMNS_AT_ONCE = 128
 _NUMBERS_AT_ONCE = 100_000
@@ -194,14 +198,17 @@ def gmres(
     preconditioner: Callable[..., Any] | None,
     rtol: float,
     dense_limit: int,
+    first: Backend | None = None,
 ) -> Backend:
     """GMRES with frequent restarts; if these do not suffice, a factorisation or rare restarts.
 
     Frequent restarts are the fastest where the spectrum is kind, but may never converge elsewhere.
+    Another way may come first in their place.
     """
     size, dtype = example.size, example.dtype
     acceptable = max(100 * rtol, 1e-10 if dtype == jnp.float64 else 1e-5)
-    first = restarted_gmres(matvec, example, scale, preconditioner, rtol, 20, 10)
+    if first is None:
+        first = restarted_gmres(matvec, example, scale, preconditioner, rtol, 20, 10)
 
     def last_resort(b: Array, transposed: bool) -> tuple[Array, Array]:
         if size <= dense_limit:
@@ -218,14 +225,32 @@ def gmres(
             x, steps = apply(b)
             missed = ~(jnp.linalg.norm(multiply(x) - b) <= acceptable * jnp.linalg.norm(b))
 
-            def again(b: Array, x: Array, steps: Array) -> tuple[Array, Array]:
-                other, more = last_resort(b, transposed)
-                return jnp.where(missed, other, x), jnp.where(missed, more, steps)
+            def again(b: Array) -> tuple[Array, Array]:
+                return last_resort(b, transposed)
+
+            given = eqx.filter_closure_convert(again, b)
+            arrays, static = eqx.partition(given, eqx.is_array)
+
+            # One element of a vmap after the other: a factorisation needs many times the memory of
+            # its matrix, and few elements, if any, need one.
+            @jax.custom_batching.sequential_vmap  # type: ignore[untyped-decorator]
+            def where_missed(
+                missed: Array, arrays: Any, b: Array, x: Array, steps: Array
+            ) -> tuple[Array, Array]:
+                return jax.lax.cond(
+                    missed,
+                    lambda arrays, b, x, steps: eqx.combine(arrays, static)(b),
+                    lambda arrays, b, x, steps: (x, steps),
+                    arrays, b, x, steps,
+                )  # fmt: skip
 
             # One condition for all elements of a vmap: else both branches would be taken.
             return jax.lax.cond(
-                eqxi.unvmap_any(missed), again, lambda b, x, steps: (x, steps), b, x, steps
-            )
+                eqxi.unvmap_any(missed),
+                where_missed,
+                lambda missed, arrays, b, x, steps: (x, steps),
+                missed, arrays, b, x, steps,
+            )  # fmt: skip
 
         return run
 
@@ -236,6 +261,27 @@ def gmres(
         forward=with_last_resort(first.forward, matvec, transposed=False),
         backward=with_last_resort(first.backward, multiply_transposed, transposed=True),
     )
+
+
+def proximal(
+    solver: ProximalSystem,
+    matvec: Callable[..., Any],
+    example: Array,
+    unravel: Callable[..., Any],
+    rtol: float | Float[Array, ""],
+) -> Backend:
+    """Symmetric iterations for the system of a proximal operator."""
+
+    def multiply_transposed(v: Array) -> Array:
+        return jax.linear_transpose(matvec, example)(v)[0]
+
+    def forward(b: Array) -> tuple[Array, Array]:
+        return solver.solve(matvec, b, unravel, rtol)
+
+    def backward(b: Array) -> tuple[Array, Array]:
+        return solver.transposed().solve(multiply_transposed, b, unravel, rtol)
+
+    return Backend(forward, backward, _FALSE, _FALSE, _FALSE)
 
 
 def restarted_gmres(

@@ -26,6 +26,7 @@ from mdsens.implicit.linearisation import (
     pull_back,
     transposed_product,
 )
+from mdsens.implicit.proximal_system import ProximalSystem
 from mdsens.values import choice
 
 __all__ = [
@@ -156,6 +157,8 @@ class SolveOptions:
         solver = self.solve
         if isinstance(solver, SolverAt):
             solver = solver.function(sol, *args)
+        if isinstance(solver, ProximalSystem) and transpose:
+            solver = solver.transposed()
         inverse = None if self.preconditioner is None else self.preconditioner(sol, *args)
         if inverse is not None and transpose and not self.symmetric:
             inverse = transposed_product(inverse, sol)

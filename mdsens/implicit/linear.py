@@ -27,6 +27,7 @@ from mdsens.implicit.null_space import (
     orthonormal_basis,
     project_out,
 )
+from mdsens.implicit.proximal_system import ProximalSystem
 from mdsens.implicit.pseudo_inverse import pseudo_inverse
 from mdsens.resources import DENSE_LIMIT
 
@@ -208,6 +209,9 @@ def solve(
     elif method in ("gmres", "gmres or dense"):
         dense_limit = DENSE_LIMIT if method == "gmres or dense" else 0
         backend = backends.gmres(product, flat, shift, flat_preconditioner, stop, dense_limit)
+    elif isinstance(method, ProximalSystem):
+        first = backends.proximal(method, product, flat, unravel, stop)
+        backend = backends.gmres(product, flat, shift, None, stop, DENSE_LIMIT, first)
     elif isinstance(method, str):
         backend = backends.symmetric_iterations(
             method, product, flat, shift, flat_preconditioner, stop, max_steps
@@ -301,7 +305,9 @@ def _choose(solver: Solver | None, size: int, symmetric: bool, definite: bool) -
     if isinstance(solver, str) and solver not in _NAMES:
         raise InputError(f"solver={solver!r} is unknown; allowed are {_WORDS}.")
     if not (
-        solver is None or isinstance(solver, str | lineax.AbstractLinearSolver) or callable(solver)
+        solver is None
+        or isinstance(solver, str | lineax.AbstractLinearSolver | ProximalSystem)
+        or callable(solver)
     ):
         raise InputError(f"solver is a {type(solver).__name__}; allowed are {_WORDS}.")
     if (solver in ("cg", "minres") or isinstance(solver, lineax.CG)) and not symmetric:
@@ -309,6 +315,8 @@ def _choose(solver: Solver | None, size: int, symmetric: bool, definite: bool) -
             "conjugate gradients and MINRES need a symmetric matrix: pass symmetric=True, or "
             "solver='gmres'."
         )
+    if isinstance(solver, ProximalSystem):
+        return solver if size > DENSE_FIRST else "dense"
     if solver is not None and solver != "auto":
         return solver
     if size <= DENSE_FIRST or (symmetric and size <= DENSE_LIMIT):

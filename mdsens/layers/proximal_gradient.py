@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mdsens.implicit import conditions
+from mdsens.implicit.proximal_system import ProximalSystem
 from mdsens.layers.checks import booleans, callables, counts, known_real
 from mdsens.layers.objective import Minimiser
 from mdsens.layers.prox import prox_none
@@ -158,6 +159,20 @@ class ProximalDescent(Minimiser):
         """One step of size 1 minus the parameters."""
         fixed_point_fun = conditions.proximal_gradient(self.value, self.proximal)
         return difference(fixed_point_fun(params, hyperparams_prox, *args, **kwargs), params)
+
+    def linear_system(
+        self, params: PyTree, hyperparams_prox: Any, *args: Any, **kwargs: Any
+    ) -> ProximalSystem | None:
+        """The derivatives of the proximal operator and of the gradient, both symmetric."""
+        if self.symmetric:
+            return None
+        gradient, hessian = jax.linearize(
+            lambda x: jax.grad(self.value)(x, *args, **kwargs), params
+        )
+        _, proximal = jax.linearize(
+            lambda point: self.proximal(point, hyperparams_prox, 1.0), moved(params, -1.0, gradient)
+        )
+        return ProximalSystem(proximal, hessian)
 
 
 @positional(

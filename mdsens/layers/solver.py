@@ -14,11 +14,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
 from mdsens.errors import ConvergenceError, InputError
-from mdsens.implicit import custom_root
+from mdsens.implicit import SolverAt, custom_root
 from mdsens.implicit.arguments import floats_to_arrays
 from mdsens.implicit.closures import closes_over_tracers
 from mdsens.implicit.host import raise_where
 from mdsens.implicit.linear import Solver
+from mdsens.implicit.proximal_system import ProximalSystem
 from mdsens.layers.checks import booleans, counts, float_array, known_real
 from mdsens.layers.solution import OptStep
 from mdsens.layers.trees import dtype_of, norm
@@ -110,6 +111,11 @@ class IterativeSolver(eqx.Module):
         @property
         def optimality_fun(self) -> Callable[..., Any]:
             """The condition F(params, *args), zero at a solution, with params' structure."""
+
+    def linear_system(self, params: PyTree, *args: Any, **kwargs: Any) -> ProximalSystem | None:
+        """What is known of the condition's derivative, None if nothing is."""
+        del params, args, kwargs
+        return None
 
     def residual(self, params: PyTree, *args: Any, **kwargs: Any) -> PyTree:
         """The value of `optimality_fun`, without auxiliary output where it has one."""
@@ -247,12 +253,29 @@ def _differentiable(
             symmetric=solver.symmetric,
             least_squares=True,
         )(lambda init, args, kwargs: _solve(init, solver, args, kwargs))
-    decorated = _decorated(solver.implicit_diff_solve, solver.symmetric)
+    solve = solver.implicit_diff_solve
+    if solve is None and type(solver).linear_system is not IterativeSolver.linear_system:
+        solve = _SYSTEM_OF_SOLVER
+    decorated = _decorated(solve, solver.symmetric)
     return lambda init, args, kwargs: decorated(init, solver, args, kwargs)
 
 
+def _linear_system(
+    params: Any, solver: IterativeSolver, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> ProximalSystem | None:
+    # As a constant: derivatives of the linear solve are by the condition's own products.
+    params, solver, args, kwargs = jax.tree.map(
+        lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_inexact_array(leaf) else leaf,
+        (params, solver, args, kwargs),
+    )
+    return solver.linear_system(params, *args, **kwargs)
+
+
+_SYSTEM_OF_SOLVER = SolverAt(_linear_system)
+
+
 @functools.lru_cache
-def _decorated(solve: Solver | None, symmetric: bool) -> Callable[..., Any]:
+def _decorated(solve: Solver | SolverAt | None, symmetric: bool) -> Callable[..., Any]:
     # The solver is an argument, so that what is compiled for one serves all that are equal to it,
     # and arrays inside it (a step size, the weights of an objective) are differentiated too.
     def condition(
