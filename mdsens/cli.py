@@ -7,6 +7,7 @@ import sys
 import tempfile
 import traceback
 import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -244,10 +245,11 @@ def run(
             "--workers and --scheduler share out the runs of a sweep, and the study has no table "
             "[sweep]: leave them out"
         )
-    loaded = _loaded(study, settings)
-    from mdsens.study import run_study
-    from mdsens.study.run import default_folder, is_finished
-    from mdsens.study.terminal import show_run
+    with _importing():
+        loaded = _loaded(study, settings)
+        from mdsens.study import run_study
+        from mdsens.study.run import default_folder, is_finished
+        from mdsens.study.terminal import show_run
 
     if resume and is_finished(loaded, out):
         folder = str(out or default_folder(loaded.name))
@@ -346,9 +348,10 @@ def verify(study: _StudyArgument, settings: _SetOption = None) -> None:
     """Compare a study's derivatives with finite differences of re-relaxed structures."""
     announce("reading the study")
     keep_compiled_code()
-    loaded = _loaded(study, settings)
-    from mdsens.study import verify_study
-    from mdsens.study.terminal import show_verification
+    with _importing():
+        loaded = _loaded(study, settings)
+        from mdsens.study import verify_study
+        from mdsens.study.terminal import show_verification
 
     if loaded.file.sweep is not None:
         announce("verifying the values of the study itself, without its sweep")
@@ -358,6 +361,21 @@ def verify(study: _StudyArgument, settings: _SetOption = None) -> None:
     show_verification(verification, loaded.file.units)
     if not verification.passed:
         raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def _importing() -> Iterator[None]:
+    """Import for good: nothing of it is looked through for garbage, then or later."""
+    if "jax" in sys.modules or not gc.isenabled():
+        # Somebody else's process, with garbage that it must not keep.
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _loaded(study: str, settings: list[str] | None) -> "Study":

@@ -5,19 +5,19 @@ import functools
 import warnings
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import pyamg
 import scipy.linalg
 import scipy.sparse
 from jaxtyping import Float, Int
-from pyamg.multilevel import MultilevelSolver
-from pyamg.relaxation.chebyshev import chebyshev_polynomial_coefficients
 
 from mdsens.linalg.null_space import is_null
 from mdsens.linalg.sparse_plus_low_rank import RowSlices, shared_by_cores
 from mdsens.resources import on_all_cores
+
+if TYPE_CHECKING:
+    from pyamg.multilevel import MultilevelSolver
 
 #: r -> approximately A^-1 r, symmetric and positive definite; of a vector, or of each column.
 HostPreconditioner: TypeAlias = Callable[[np.ndarray], np.ndarray]
@@ -153,6 +153,10 @@ class Multigrid:
         self._scale = np.repeat(scale, size)
         # PyAMG takes this as the spectral radius, whose own estimate costs as much as all the rest.
         scaled.rho = spectral_radius(scaled)
+        # Small systems do without, and it takes long to import.
+        import pyamg
+        from pyamg.relaxation.chebyshev import chebyshev_polynomial_coefficients
+
         with warnings.catch_warnings(), _repeatable_random_numbers():
             warnings.simplefilter("ignore")
             self.hierarchy: MultilevelSolver = pyamg.smoothed_aggregation_solver(

@@ -1,11 +1,12 @@
 """Batches: what each of many relaxed structures has come to, over their index."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mdsens.batches import BatchEquilibrium, BatchSensitivity
 from mdsens.markup import for_figure
 from mdsens.plots.style import (
     BAR_COLOR,
@@ -19,11 +20,14 @@ from mdsens.plots.style import (
 )
 from mdsens.units import unit_name
 
+if TYPE_CHECKING:
+    from mdsens.batches import BatchEquilibrium, BatchSensitivity
+
 #: Observables, and parameters, that a figure has room for.
 MOST_OBSERVABLES, MOST_PARAMETERS = 6, 3
 
 
-def batch_figure(batch: BatchEquilibrium) -> Figure:
+def batch_figure(batch: "BatchEquilibrium") -> Figure:
     """Energy per atom and largest force of each structure; those not converged stand out.
 
     Arguments:
@@ -48,7 +52,7 @@ def batch_figure(batch: BatchEquilibrium) -> Figure:
     return figure
 
 
-def batch_sensitivity_figure(batch: BatchSensitivity) -> Figure:
+def batch_sensitivity_figure(batch: "BatchSensitivity") -> Figure:
     """Each scalar observable and its derivatives in each structure; whiskers are errors.
 
     Arguments:

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from mdsens.batches import BatchEquilibrium, BatchSensitivity
 from mdsens.errors import InputError
 from mdsens.particles import System
 from mdsens.plots.bars import sensitivities
@@ -31,6 +30,9 @@ def plot(result: Any, parameter: str | None = None) -> Figure:
         UnreliableDerivativeError: a parameter is given, and the structure is unconverged or
             unstable.
     """
+    # A report of a run does without.
+    from mdsens.batches import BatchEquilibrium, BatchSensitivity
+
     if isinstance(result, (Equilibrium, Sensitivity)) and parameter is not None:
         return structure(result, parameter)
     if isinstance(result, Sensitivity):

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import scipy.interpolate
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -116,10 +115,11 @@ def energy_volume_figure(
 def _draw_energies(
     axes: Axes, curve: EnergyVolume, uncertainty: float | Mapping[str, float] | None
 ) -> None:
+    # Here and below: few reports have this figure, and SciPy takes long to import.
+    from scipy.interpolate import CubicHermiteSpline
+
     volumes = _evenly(curve.volumes)
-    energies = scipy.interpolate.CubicHermiteSpline(
-        curve.volumes, curve.energies, -curve.pressures
-    )(volumes)
+    energies = CubicHermiteSpline(curve.volumes, curve.energies, -curve.pressures)(volumes)
     if uncertainty is not None:
         off = curve.uncertainty(uncertainty)
         _, band = _smooth(curve.volumes, off)
@@ -142,7 +142,9 @@ def _smooth(
     volumes: Float[np.ndarray, " P"], values: Float[np.ndarray, " P"]
 ) -> tuple[Float[np.ndarray, " Q"], Float[np.ndarray, " Q"]]:
     """A smooth line through points whose slopes are not known."""
-    spline = scipy.interpolate.make_interp_spline(volumes, values, k=min(3, len(volumes) - 1))
+    from scipy.interpolate import make_interp_spline
+
+    spline = make_interp_spline(volumes, values, k=min(3, len(volumes) - 1))
     return _evenly(volumes), spline(_evenly(volumes))
 
 

@@ -1,7 +1,7 @@
 """What the command prints of a finished run and of a verification."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -15,10 +15,11 @@ from mdsens.study.pictures import elastic_observables, elastic_rows
 from mdsens.study.report_page import vanishing_observables
 from mdsens.study.run import FinishedRun
 from mdsens.study.sweep_file import SWEEP_NAME
-from mdsens.study.sweep_report import REPORT_NAME as SWEEP_REPORT
-from mdsens.study.sweep_run import FinishedSweep
 from mdsens.study.verify import FAILED, NOT_JUDGED, PASSED, Comparison, Verification
 from mdsens.units import unit_name
+
+if TYPE_CHECKING:
+    from mdsens.study.sweep_run import FinishedSweep
 
 #: Reasons of failed runs that are printed.
 MOST_REASONS = 10
@@ -91,12 +92,15 @@ def show_run(finished: FinishedRun) -> None:
              for_terminal(f"{folder}/report.html"), soft_wrap=True)  # fmt: skip
 
 
-def show_sweep(finished: FinishedSweep) -> None:
+def show_sweep(finished: "FinishedSweep") -> None:
     """Print what became of a sweep, why runs failed, and where its files are.
 
     Arguments:
         finished: what `run_sweep` returned.
     """
+    # With xarray, which takes long to import and which a single run does without.
+    from mdsens.study.sweep_report import REPORT_NAME
+
     to, folder = console(), str(finished.folder)
     said = ", ".join(f"{number} {state}" for state, number in finished.counts.items() if number)
     to.print(for_terminal(f"{said} runs", "red" if finished.failed else "green"))
@@ -106,7 +110,7 @@ def show_sweep(finished: FinishedSweep) -> None:
     if left > 0:
         to.print(for_terminal(f"and {left} more, see {SWEEP_NAME}", "red"))
     to.print("results in", for_terminal(folder, "bold") + ",", "overview:",
-             for_terminal(f"{folder}/{SWEEP_REPORT}"), soft_wrap=True)  # fmt: skip
+             for_terminal(f"{folder}/{REPORT_NAME}"), soft_wrap=True)  # fmt: skip
 
 
 def _number(value: float | None, error: float | None) -> Text:
