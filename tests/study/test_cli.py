@@ -43,6 +43,16 @@ def test_what_needs_no_jax_does_not_wait_for_it(arguments, status):
     assert done.stdout.splitlines()[-2:] == [str(status), "[]"]
 
 
+def test_a_run_does_not_wait_for_what_other_commands_use():
+    code = (
+        "import sys, mdsens.study.run, mdsens.study.terminal;"
+        "others = ('pandas', 'xarray', 'pyamg', 'scipy.interpolate', 'mdsens.batches');"
+        "print([m for m in others if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_version(command):
     assert command("--version") == (0, f"mdsens {mdsens.__version__}\n", "")
 
