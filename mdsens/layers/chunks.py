@@ -50,7 +50,9 @@ def _in_parts(
 
     def of_part(index: Any) -> Any:
         chosen = jax.tree.map(
-            lambda batched, leaf: leaf[index] if batched else leaf, is_batched, args
+            lambda batched, leaf: jnp.asarray(leaf)[index] if batched else leaf,
+            is_batched,
+            args,
         )
         return of_all(*chosen)
 
