@@ -1,7 +1,7 @@
 """Optimisation layers: a solver with its condition, differentiable in every float input."""
 
 from mdsens.implicit.conditions import KKTSolution
-from mdsens.layers import isotonic, loss, perturbations
+from mdsens.layers import isotonic, loss, objective, perturbations
 from mdsens.layers.anderson_wrapper import AndersonWrapper
 from mdsens.layers.bfgs import BFGS
 from mdsens.layers.bilevel import BilevelResult, minimise
@@ -21,7 +21,6 @@ from mdsens.layers.lbfgs import LBFGS
 from mdsens.layers.lbfgsb import LBFGSB
 from mdsens.layers.least_squares import GaussNewton, LevenbergMarquardt
 from mdsens.layers.linear_program import LinearProgram
-from mdsens.layers.losses import CompositeLinearFunction
 from mdsens.layers.mirror_descent import MirrorDescent
 from mdsens.layers.named_programs import OSQP, BoxCDQP, BoxOSQP, CvxpyQP
 from mdsens.layers.newton import Newton
@@ -31,6 +30,7 @@ from mdsens.layers.nonlinear_program import (
     NonlinearProgramState,
     NonlinearSolution,
 )
+from mdsens.layers.objective import CompositeLinearFunction
 from mdsens.layers.polyhedron import projection_polyhedron
 from mdsens.layers.program import InfeasibleError, UnboundedError, UnsolvedError
 from mdsens.layers.projected_gradient import ProjectedGradient
@@ -129,6 +129,7 @@ __all__ = [
     "loss",
     "make_prox_from_projection",
     "minimise",
+    "objective",
     "perturbations",
     "projection_affine_set",
     "projection_birkhoff",

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
 from mdsens.implicit import backends
+from mdsens.layers.chunks import in_chunks
 from mdsens.layers.program import Program, kkt_error
 
 __all__ = ["solve_on_active_set"]
@@ -67,7 +68,8 @@ def solve_on_active_set(
         x and y, and whether they are unique. Where they are not, they are those nearest to the
         given ones, and derivatives are those of least norm.
     """
-    x, y, system = _find_active_set(jax.lax.stop_gradient(program), *jax.lax.stop_gradient((x, y)))
+    find = in_chunks(_find_active_set, (len(x) + len(y)) ** 2)
+    x, y, system = find(*jax.lax.stop_gradient((program, x, y)))
     # From a point that already solves the system: then this step adds no more than the derivative
     # and a refinement, and what the system does not fix stays what it was.
     dx, dy = _step(program, x, y, system)

@@ -9,8 +9,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mdsens.implicit import conditions
 from mdsens.layers.checks import callables
-from mdsens.layers.losses import CompositeLinearFunction
-from mdsens.layers.objective import Minimiser
+from mdsens.layers.minimiser import Minimiser
+from mdsens.layers.objective import CompositeLinearFunction
 from mdsens.layers.proximal_gradient import search_stepsize
 from mdsens.layers.signature import positional
 from mdsens.layers.solution import OptStep

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mdsens.layers.checks import callables, known_real
-from mdsens.layers.objective import Minimiser
+from mdsens.layers.minimiser import Minimiser
 from mdsens.layers.signature import positional
 from mdsens.layers.solution import OptStep
 from mdsens.layers.trees import difference, dtype_of, norm

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from mdsens.implicit import conditions
 from mdsens.implicit.proximal_system import ProximalSystem
 from mdsens.layers.checks import booleans, callables, counts, known_real
-from mdsens.layers.objective import Minimiser
+from mdsens.layers.minimiser import Minimiser
 from mdsens.layers.prox import prox_none
 from mdsens.layers.signature import positional
 from mdsens.layers.solution import OptStep

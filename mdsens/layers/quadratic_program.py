@@ -13,6 +13,7 @@ from mdsens.errors import InputError
 from mdsens.implicit.conditions import KKTSolution
 from mdsens.layers.active_set import solve_on_active_set
 from mdsens.layers.checks import float_array, members
+from mdsens.layers.chunks import in_chunks
 from mdsens.layers.host_solvers import host_program
 from mdsens.layers.interior_point import interior_point
 from mdsens.layers.program import (
@@ -383,7 +384,10 @@ _inspect = jax.jit(inspect)
 
 @functools.partial(jax.jit, static_argnames=("tol", "maxiter"))
 def _interior_point(program: Program, tol: float, maxiter: int) -> tuple[Any, ...]:
-    return interior_point(rescale(program)[0], tol, maxiter)
+    def solve(program: Program) -> tuple[Any, ...]:
+        return interior_point(rescale(program)[0], tol, maxiter)
+
+    return in_chunks(solve, (len(program.c) + len(program.lower)) ** 2)(program)
 
 
 @jax.jit

@@ -21,7 +21,7 @@ from mdsens.layers.line_search import (
     Trial,
     line_search,
 )
-from mdsens.layers.objective import Minimiser
+from mdsens.layers.minimiser import Minimiser
 from mdsens.layers.solver import without_derivatives
 from mdsens.values import choice
 

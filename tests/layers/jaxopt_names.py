@@ -22,7 +22,7 @@ MODULES = {
     "jaxopt.linear_solve": "mdsens.implicit.linear_solve",
     "jaxopt.projection": "mdsens.layers",
     "jaxopt.prox": "mdsens.layers",
-    "jaxopt.objective": "mdsens.layers.losses",
+    "jaxopt.objective": "mdsens.layers.objective",
     "jaxopt.loss": "mdsens.layers.loss",
     "jaxopt.isotonic": "mdsens.layers.isotonic",
     "jaxopt.perturbations": "mdsens.layers.perturbations",
@@ -118,7 +118,7 @@ def theirs(module, name):
 def place(module, name):
     """The module that has the name here, None if none has."""
     # Losses are where objectives are, if they have no module of their own.
-    for here in (MODULES[module], "mdsens.layers.losses" if module == "jaxopt.loss" else None):
+    for here in (MODULES[module], "mdsens.layers.objective" if module == "jaxopt.loss" else None):
         if here and importlib.util.find_spec(here):
             found = importlib.import_module(here)
             if hasattr(found, name) and not inspect.ismodule(getattr(found, name)):
