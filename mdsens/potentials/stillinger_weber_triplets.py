@@ -10,13 +10,13 @@ from jaxtyping import Array, Float
 from mdsens.errors import InputError
 from mdsens.potentials.files.triplets import FromTripletFile
 from mdsens.potentials.parameters import Parameter, parameter, require_higher_power
-from mdsens.potentials.three_body import ThreeBodyPotential
+from mdsens.potentials.weighed_angles import WeighedAnglePotential
 
 #: Relative difference of entries that are the same but for their rounding.
 SAME = 1e-12
 
 
-class StillingerWeberTriplets(FromTripletFile, ThreeBodyPotential):
+class StillingerWeberTriplets(FromTripletFile, WeighedAnglePotential):
     """Stillinger-Weber with parameters of the three-body term for each triplet of species.
 
     E = 1/2 sum_i sum_{j != i} A epsilon_ijj (B (sigma/r)^p - (sigma/r)^q) exp(sigma/(r - a sigma))
@@ -104,20 +104,13 @@ class StillingerWeberTriplets(FromTripletFile, ThreeBodyPotential):
         two_body = self.A * self.epsilon * (repulsion - jnp.exp(self.q * log_ratio + decay))
         return 0.5 * jnp.where(bonded, two_body, 0.0) + 0.5 * zeta
 
-    def triplet_terms(
-        self,
-        first: Self,
-        second: Self,
-        r_first: Float[Array, "..."],
-        r_second: Float[Array, "..."],
-        cosine: Float[Array, "..."],
-    ) -> Float[Array, "..."]:
-        """Lambda epsilon (cos theta - costheta0)^2 times the weights of both bonds, energy."""
+    def angular(self, cosine: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Lambda epsilon (cos theta - costheta0)^2, in units of energy."""
         turned = cosine - self.costheta0
-        strength = self.lambda_ * self.epsilon
-        return strength * turned * turned * first._weights(r_first) * second._weights(r_second)
+        return self.lambda_ * self.epsilon * turned * turned
 
-    def _weights(self, r: Float[Array, "..."]) -> Float[Array, "..."]:
+    def weights(self, r: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Exp(gamma sigma / (r - a sigma)), zero beyond the range."""
         bonded, r = self._within_range(r)
         return jnp.where(bonded, jnp.exp(self.gamma * self.sigma / (r - self.a * self.sigma)), 0.0)
 

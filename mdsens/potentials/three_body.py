@@ -1,12 +1,12 @@
 """Potentials of bonds that the atom's other bonds weaken or turn: two formulas each."""
 
 import abc
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from mdsens.arrays import in_numpy, on_device
 from mdsens.particles.edges import Edges
@@ -16,6 +16,18 @@ from mdsens.potentials.potential import Potential
 MOST_SELECTED = 2
 #: Room for bonds that nearly always is enough, and the slots from which on more is made only then.
 USUAL_BONDS, MANY_SLOTS = 16, 48
+
+
+class Bonds(NamedTuple):
+    """The bonds of atoms, first among room for R of each."""
+
+    centre: Int[Array, "1 C"]
+    species: Int[Array, "R C"]
+    inside: Bool[Array, "R C"]
+    r: Float[Array, "R C"]
+    units: tuple[Float[Array, "R C"], ...]
+    #: The largest number of bonds.
+    most: Int[Array, ""]
 
 
 class ThreeBodyPotential(Potential):
@@ -138,8 +150,12 @@ class ThreeBodyPotential(Potential):
         if ranges is not None:
             reach = self._chosen(ranges, edges.species[None] * len(ranges) + edges.neighbor_species)
         bonded = edges.mask & (distances < reach)
-        rank = jnp.where(bonded, jnp.cumsum(bonded, axis=0) - 1, slots)
-        count = jnp.sum(bonded, axis=0)
+
+        def add_slot(count: Array, here: Array) -> tuple[Array, Array]:
+            return count + here.astype(count.dtype), jnp.where(here, count, slots)
+
+        # Slot by slot, of all atoms: what runs through memory in any other order takes longer.
+        count, rank = jax.lax.scan(add_slot, jnp.zeros(edges.species.shape, int), bonded)
         if slots < MANY_SLOTS:
             return self._of_first_bonds(slots, edges, rank, count)
         # Of a long list of edges few are bonds, where the potential reaches farther than these.
@@ -153,15 +169,23 @@ class ThreeBodyPotential(Potential):
         self, room: int, edges: Edges, rank: Int[Array, "K C"], count: Int[Array, " C"]
     ) -> tuple[Float[Array, " C"], tuple[Float[Array, "K C"], ...]]:
         """The same, with room for so many bonds of an atom, from the rank of each edge in them."""
-        axes, distances, most = range(len(edges.vectors)), edges.distances, jnp.max(count)
+        distances, most = edges.distances, jnp.max(count)
 
-        def first_bonds(values: Array) -> Array:
-            def of_slot(slot: Array) -> Array:
-                chosen = jnp.where(rank == slot, values, jnp.zeros_like(values))
-                return jnp.sum(chosen, axis=0, dtype=values.dtype)
+        def first_bonds(values: tuple[Array, ...]) -> tuple[Array, ...]:
+            nothing = tuple(jnp.zeros_like(value[0]) for value in values)
 
-            def of_slot_if_any(slot: Array) -> Array:
-                return jax.lax.cond(slot < most, of_slot, lambda _: jnp.zeros_like(values[0]), slot)
+            def of_slot(slot: Array) -> tuple[Array, ...]:
+                def choose(edge: Array, found: tuple[Array, ...]) -> tuple[Array, ...]:
+                    here = rank[edge] == slot
+                    return tuple(
+                        jnp.where(here, value[edge], before)
+                        for value, before in zip(values, found, strict=True)
+                    )
+
+                return jax.lax.fori_loop(0, len(rank), choose, nothing)
+
+            def of_slot_if_any(slot: Array) -> tuple[Array, ...]:
+                return jax.lax.cond(slot < most, of_slot, lambda _: nothing, slot)
 
             return jax.lax.map(of_slot_if_any, jnp.arange(room))
 
@@ -173,24 +197,27 @@ class ThreeBodyPotential(Potential):
                     for value, part in zip(values, total, strict=True)
                 )
 
-            def add_if_any(slot: Array, total: tuple[Array, ...]) -> tuple[Array, ...]:
-                return jax.lax.cond(slot < most, add, lambda _, total: total, slot, total)
-
             zeros = tuple(jnp.zeros(rank.shape) for _ in values)
-            return jax.lax.fori_loop(0, room, add_if_any, zeros)
+            return sum_over(room, lambda slot: slot < most, add, zeros)
 
         inside = jnp.arange(room)[:, None] < count[None]
         # Slots without a bond lead far out, where exponentials overflow.
-        r = jnp.where(inside, first_bonds(distances), 0.5 * self.interaction_range)
-        units = tuple(first_bonds(component) / r for component in edges.vectors)
-        species = first_bonds(edges.neighbor_species)
-        second = self._of_bonds(edges.species[None], species)
+        lengths, species, *vectors = first_bonds(
+            (distances, edges.neighbor_species, *edges.vectors)
+        )
+        r = jnp.where(inside, lengths, 0.5 * self.interaction_range)
+        units = tuple(component / r for component in vectors)
+        bonds = Bonds(edges.species[None], species, inside, r, units, most)
+        energy, gradients = self._of_chosen_bonds(bonds)
+        return energy, to_edges(gradients)
 
-        def row(values: Array, slot: Array) -> Array:
-            return jax.lax.dynamic_slice_in_dim(values, slot, 1) if values.ndim else values
-
-        def rows(tree: Any, slot: Array) -> Any:
-            return jax.tree.map(lambda values: row(values, slot), tree)
+    def _of_chosen_bonds(
+        self, bonds: "Bonds"
+    ) -> tuple[Float[Array, " C"], tuple[Float[Array, "R C"], ...]]:
+        """Site energies, and gradients along each bond."""
+        centre, species, inside, r, units, most = bonds
+        room, axes = len(r), range(len(units))
+        second = self._of_bonds(centre, species)
 
         nothing = jnp.zeros((1, r.shape[1]))
         counted, surroundings = jnp.zeros_like(r), tuple[Array, ...]()
@@ -205,14 +232,14 @@ class ThreeBodyPotential(Potential):
         def at(potential: Self, coordination: tuple[Array, ...]) -> Self:
             return potential.at_coordination(*coordination) if coordination else potential
 
-        def slopes_of(first_slot: Array, slot: Array) -> tuple[Array, ...]:
+        def slopes_of(
+            first_slot: Array, of_first: tuple[Self, ...], slot: Array
+        ) -> tuple[Array, ...]:
             """What one slot does to another: the term of zeta, the cosine, and all slopes."""
             unit, other = rows(units, first_slot), rows(units, slot)
             cosine = sum((u * v for u, v in zip(unit, other, strict=True)), start=nothing)
-            triplet = self._of_triplets(
-                edges.species[None], row(species, first_slot), row(species, slot)
-            )
             one, two = rows(second, first_slot), rows(second, slot)
+            triplet = self._of_second(of_first, two, row(species, slot))
 
             def terms(r_first: Array, r_second: Array, cosine: Array, *around: Array) -> Array:
                 here = at(triplet, around)
@@ -222,22 +249,30 @@ class ThreeBodyPotential(Potential):
             found, pullback = jax.vjp(
                 terms, row(r, first_slot), row(r, slot), cosine, *surroundings
             )
-            return tuple(part[0] for part in (found, cosine, *pullback(jnp.ones_like(found))))
+            return found, cosine, *pullback(jnp.ones_like(found))
+
+        def over_others(slot: Array, add: Any, start: Any) -> Any:
+            """A sum over all slots but one, as far as any atom has bonds."""
+            return sum_over(room, lambda other: (other < most) & (other != slot), add, start)
 
         def add_bond(slot: Array, total: tuple[Any, ...]) -> tuple[Any, ...]:
-            energy, gradients, by_surroundings = total
-            zero = tuple(nothing[0] for _ in (*range(5), *surroundings))
+            energy, gradients, by_surroundings, kept = total
+            of_first = self._of_first(centre, row(species, slot))
 
-            def others(other: Array) -> tuple[Array, ...]:
-                return jax.lax.cond(
-                    (other < most) & (other != slot), lambda: slopes_of(slot, other), lambda: zero
+            def add_term(other: Array, total: tuple[Any, ...]) -> tuple[Any, ...]:
+                sums, kept = total
+                found, cosine, by_first, by_second, by_cosine, *by_around = slopes_of(
+                    slot, of_first, other
                 )
+                kept = tuple(
+                    changed(values, value, other)
+                    for values, value in zip(kept, (cosine, by_second, by_cosine), strict=True)
+                )
+                return jax.tree.map(jnp.add, sums, (found, by_first, *by_around)), kept
 
-            found, cosine, by_first, by_second, by_cosine, *by_around = jax.lax.map(
-                others, jnp.arange(room)
-            )
+            none = (nothing, nothing, *(nothing for _ in surroundings))
+            (zeta, by_first, *by_around), kept = over_others(slot, add_term, (none, kept))
             unit, length = rows(units, slot), row(r, slot)
-            zeta = jnp.sum(found, axis=0, keepdims=True)
 
             def energies(r: Array, zeta: Array, *around: Array) -> Array:
                 bonds = at(rows(second, slot), around).bond_energies(r, zeta)
@@ -245,49 +280,52 @@ class ThreeBodyPotential(Potential):
 
             bond, pullback = jax.vjp(energies, length, zeta, *surroundings)
             by_length, by_zeta, *by_own = pullback(jnp.ones_like(bond))
-            turning = by_zeta * by_cosine
-            stretching = by_zeta * by_second - turning * cosine / r
-            along = by_length + by_zeta * jnp.sum(by_first, axis=0, keepdims=True)
-            along = along - jnp.sum(turning * cosine, axis=0, keepdims=True) / length
-            changed = []
-            for axis in axes:
-                own = along * unit[axis]
-                own = own + jnp.sum(turning * units[axis], axis=0, keepdims=True) / length
-                of_others = stretching * units[axis] + turning / r * unit[axis]
-                added = gradients[axis] + of_others
-                own = row(added, slot) + own
-                changed.append(jax.lax.dynamic_update_slice_in_dim(added, own, slot, 0))
+
+            def add_gradients(other: Array, total: tuple[Any, ...]) -> tuple[Any, ...]:
+                along, across, gradients = total
+                cosine, by_second, by_cosine = rows(kept, other)
+                there, length_there = rows(units, other), row(r, other)
+                turning = by_zeta * by_cosine
+                stretching = by_zeta * by_second - turning * cosine / length_there
+                gradients = tuple(
+                    changed(
+                        values,
+                        row(values, other) + stretching * v + turning / length_there * u,
+                        other,
+                    )
+                    for values, u, v in zip(gradients, unit, there, strict=True)
+                )
+                across = tuple(a + turning * v for a, v in zip(across, there, strict=True))
+                return along - turning * cosine, across, gradients
+
+            start = nothing, tuple(nothing for _ in axes), gradients
+            turned, across, gradients = over_others(slot, add_gradients, start)
+            along = by_length + by_zeta * by_first + turned / length
+            gradients = tuple(
+                changed(values, row(values, slot) + along * u + a / length, slot)
+                for values, u, a in zip(gradients, unit, across, strict=True)
+            )
             by_surroundings = tuple(
-                before + own + by_zeta * jnp.sum(of_others, axis=0, keepdims=True)
+                before + own + by_zeta * of_others
                 for before, own, of_others in zip(by_surroundings, by_own, by_around, strict=True)
             )
-            return energy + bond[0], tuple(changed), by_surroundings
+            return energy + bond[0], gradients, by_surroundings, kept
 
-        def add_if_any(slot: Array, total: tuple[Any, ...]) -> tuple[Any, ...]:
-            return jax.lax.cond(
-                slot < most, lambda total: add_bond(slot, total), lambda total: total, total
-            )
-
-        start = (nothing[0], tuple(jnp.zeros_like(r) for _ in axes), (nothing,) * len(surroundings))
-        energy, gradients, slopes = jax.lax.fori_loop(0, room, add_if_any, start)
+        zeros = jnp.zeros_like(r)
+        start = (nothing[0], (zeros,) * len(axes), (nothing,) * len(surroundings), (zeros,) * 3)
+        energy, gradients, slopes, _ = sum_over(room, lambda slot: slot < most, add_bond, start)
         for slope in slopes:
             gradients = tuple(
                 gradient + slope * counted * unit
                 for gradient, unit in zip(gradients, units, strict=True)
             )
-        return energy, to_edges(gradients)
+        return energy, gradients
 
     def _of_bonds(self, centre: Int[Array, "1 C"], neighbor: Int[Array, "K C"]) -> Self:
         """This potential with every table replaced by the entries of bonds."""
-        return self._of_triplets(centre, neighbor, neighbor)
-
-    def _of_triplets(
-        self, centre: Int[Array, "1 C"], first: Int[Array, "k C"], second: Int[Array, "K C"]
-    ) -> Self:
-        """This potential with every table replaced by the entries of triplets."""
-        size = len(self.species or ("",))
-        pairs = centre * size + second
-        triplets = (centre * size + first) * size + second
+        size = self._size
+        pairs = centre * size + neighbor
+        triplets = pairs * size + neighbor
 
         def value(leaf: Array) -> Array:
             if leaf.ndim == 0 or size == 1:
@@ -295,6 +333,56 @@ class ThreeBodyPotential(Potential):
             return self._chosen(leaf, pairs if leaf.ndim == 2 else triplets)
 
         return jax.tree.map(value, self)
+
+    def _of_first(
+        self, centre: Int[Array, "1 C"], first: Int[Array, "1 C"], turned: bool = False
+    ) -> tuple[Self, ...]:
+        """For each species of another bond this potential with the entries of the triplets.
+
+        Arguments:
+            centre: species of the atoms.
+            first: species at the end of one bond.
+            turned: whether this bond is the second of the triplet, and the other the first.
+        """
+        size = self._size
+        if size == 1:
+            return ()
+        pairs = centre * size + first
+
+        def of(second: int) -> Self:
+            return jax.tree.map(
+                lambda leaf: self._chosen(side(leaf, second), pairs) if leaf.ndim == 3 else leaf,
+                self,
+            )
+
+        def side(leaf: Array, second: int) -> Array:
+            return leaf[:, second] if turned else leaf[:, :, second]
+
+        return tuple(of(second) for second in range(size))
+
+    def _of_second(self, of_first: tuple[Self, ...], bond: Self, second: Int[Array, "1 C"]) -> Self:
+        """This potential with the entries of triplets.
+
+        Arguments:
+            of_first: what `_of_first` returns.
+            bond: this potential with the entries of the second bond.
+            second: the species at its end.
+        """
+
+        def value(leaf: Array, of_bond: Array, *entries: Array) -> Array:
+            if leaf.ndim < 3 or not entries:
+                return of_bond
+            found = entries[0]
+            for index, entry in enumerate(entries[1:], 1):
+                found = jnp.where(second == index, entry, found)
+            return found
+
+        return jax.tree.map(value, self, bond, *of_first)
+
+    @property
+    def _size(self) -> int:
+        """How many species there are."""
+        return len(self.species or ("",))
 
     def _chosen(self, table: Array, places: Int[Array, "K C"]) -> Array:
         """Entries of a table, by their places in it."""
@@ -320,3 +408,36 @@ def of_both_ends(ranges: Any) -> Any:
         # The bond i-k is in the triplets i-j-k of all j.
         ranges = ranges.max(axis=1)
     return jnp.maximum(ranges, ranges.T)
+
+
+def row(values: Array, slot: Array) -> Array:
+    """One slot of an array, (1, C); what is one value stays so."""
+    return jax.lax.dynamic_slice_in_dim(values, slot, 1) if values.ndim else values
+
+
+def rows(tree: Any, slot: Array) -> Any:
+    """The same of all arrays of a pytree."""
+    return jax.tree.map(lambda values: row(values, slot), tree)
+
+
+def changed(values: Array, value: Array, slot: Array) -> Array:
+    """An array with another slot, (1, C), in the place of one."""
+    return jax.lax.dynamic_update_slice_in_dim(values, value, slot, 0)
+
+
+def sum_over(room: int, wanted: Any, add: Any, start: Any) -> Any:
+    """A loop over slots that leaves out those that are not wanted.
+
+    Arguments:
+        room: how many slots there are.
+        wanted: from a slot to whether it counts.
+        add: from a slot and a total to the next total.
+        start: the first total.
+    """
+
+    def add_if_wanted(slot: Array, total: Any) -> Any:
+        return jax.lax.cond(
+            wanted(slot), lambda total: add(slot, total), lambda total: total, total
+        )
+
+    return jax.lax.fori_loop(0, room, add_if_wanted, start)

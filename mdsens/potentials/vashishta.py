@@ -1,6 +1,6 @@
 """Vashishta's potential: screened charges, and angles as of Stillinger and Weber."""
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -13,7 +13,8 @@ from mdsens.errors import InputError
 from mdsens.particles.edges import Edges
 from mdsens.potentials.files.triplets import FromTripletFile, TripletFile
 from mdsens.potentials.parameters import Parameter, parameter
-from mdsens.potentials.three_body import ThreeBodyPotential, of_both_ends
+from mdsens.potentials.three_body import of_both_ends
+from mdsens.potentials.weighed_angles import WeighedAnglePotential
 from mdsens.units import size_of_lammps_unit
 from mdsens.values import shown
 
@@ -25,7 +26,7 @@ UNITS_WITH_ELEMENTARY_CHARGES = ("metal", "real", "electron")
 COULOMB = 14.399645
 
 
-class Vashishta(FromTripletFile, ThreeBodyPotential):
+class Vashishta(FromTripletFile, WeighedAnglePotential):
     """Vashishta's potential of oxides, carbides and semiconductors, for one or several species.
 
     E = 1/2 sum_i sum_{j != i} (U(r_ij) - U(rc) - (r_ij - rc) U'(rc))
@@ -153,18 +154,10 @@ class Vashishta(FromTripletFile, ThreeBodyPotential):
         """Half of what the triplets add up to, in units of energy."""
         return 0.5 * zeta
 
-    def triplet_terms(
-        self,
-        first: Self,
-        second: Self,
-        r_first: Float[Array, "..."],
-        r_second: Float[Array, "..."],
-        cosine: Float[Array, "..."],
-    ) -> Float[Array, "..."]:
-        """B x^2 / (1 + C x^2) with x = cos - costheta0, times the weights of both bonds, energy."""
+    def angular(self, cosine: Float[Array, "..."]) -> Float[Array, "..."]:
+        """B x^2 / (1 + C x^2) with x = cos - costheta0, in units of energy."""
         square = (cosine - self.costheta0) * (cosine - self.costheta0)
-        angular = self.B * square / (1.0 + self.C * square)
-        return angular * first._weights(r_first) * second._weights(r_second)
+        return self.B * square / (1.0 + self.C * square)
 
     @classmethod
     def _in_metal_units(
@@ -205,7 +198,8 @@ class Vashishta(FromTripletFile, ThreeBodyPotential):
 
         return of_slot
 
-    def _weights(self, r: Float[Array, "..."]) -> Float[Array, "..."]:
+    def weights(self, r: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Exp(gamma / (r - r0)), zero beyond r0."""
         bonded = r < self.r0
         # Beyond, 1/(r - r0) is not zero; where there are no triplets, r0 is.
         inner = jnp.where(bonded, r - self.r0, -1.0)
