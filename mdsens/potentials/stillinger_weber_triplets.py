@@ -1,19 +1,24 @@
 """The Stillinger-Weber potential whose three-body term is given for each triplet of species."""
 
+from collections.abc import Iterable
 from typing import Any, ClassVar, Self
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from mdsens.errors import InputError
 from mdsens.potentials.files.triplets import FromTripletFile
 from mdsens.potentials.parameters import Parameter, parameter, require_higher_power
+from mdsens.potentials.three_body import Bonds, changed, row, rows, sum_over
 from mdsens.potentials.weighed_angles import WeighedAnglePotential
 
 #: Relative difference of entries that are the same but for their rounding.
 SAME = 1e-12
+#: Of more species, moments of each would be more than there are bonds.
+MOST_WITH_MOMENTS = 3
 
 
 class StillingerWeberTriplets(FromTripletFile, WeighedAnglePotential):
@@ -114,6 +119,104 @@ class StillingerWeberTriplets(FromTripletFile, WeighedAnglePotential):
         bonded, r = self._within_range(r)
         return jnp.where(bonded, jnp.exp(self.gamma * self.sigma / (r - self.a * self.sigma)), 0.0)
 
+    def _of_chosen_bonds(
+        self, bonds: Bonds
+    ) -> tuple[Float[Array, " C"], tuple[Float[Array, "R C"], ...]]:
+        """Site energies, and gradients along each bond: as many terms as there are bonds.
+
+        With the moments T_s = sum w u u, V_s = sum w u, S_s = sum w and Q_s = sum w^2 of the bonds
+        to atoms of species s, unit vectors u and weights w, the triplets add up to
+        1/2 sum_st (A_st T_s:T_t - 2 B_st V_s . V_t + D_st S_s S_t) - 1/2 sum_s (A - 2 B + D)_ss Q_s
+        where A, B and D are lambda epsilon, times costheta0 and its square, either order's half.
+        """
+        size = self._size
+        if size > MOST_WITH_MOMENTS:
+            return super()._of_chosen_bonds(bonds)
+        centre, species, _, r, units, most = bonds
+        (pairs, weights), (pair_slopes, weight_slopes) = self._along_bonds(bonds)
+        nothing, axes, kinds = jnp.zeros((1, r.shape[1])), range(len(units)), range(size)
+        products = [(i, j) for i in axes for j in axes if i <= j]
+
+        def add_moments(slot: Array, moments: Any) -> Any:
+            w, u, kind = row(weights, slot), rows(units, slot), row(species, slot)
+
+            def of(s: int) -> Any:
+                own = jnp.where(kind == s, w, 0.0)
+                more = [own * u[i] * u[j] for i, j in products], [own * v for v in u]
+                return *more, own, own * own
+
+            return jax.tree.map(jnp.add, moments, [of(s) for s in kinds])
+
+        start = ([nothing for _ in products], [nothing for _ in axes], nothing, nothing)
+        moments = sum_over(len(r), lambda slot: slot < most, add_moments, [start for _ in kinds])
+        strength, c = self.lambda_ * self.epsilon, self.costheta0
+        factors = [self._of_both_orders(table, centre) for table in (strength, strength * c)]
+        factors.append(self._of_both_orders(strength * c * c, centre))
+        A, B, D = factors
+        # What the moments of each species stand in: slopes of the energy in them.
+        T = [
+            [sum_of(A[s][t] * moments[t][0][k] for t in kinds) for k in range(len(products))]
+            for s in kinds
+        ]
+        V = [[sum_of(B[s][t] * moments[t][1][i] for t in kinds) for i in axes] for s in kinds]
+        S = [sum_of(D[s][t] * moments[t][2] for t in kinds) for s in kinds]
+        Q = [A[s][s] - 2.0 * B[s][s] + D[s][s] for s in kinds]
+        twice = [1.0 if i == j else 2.0 for i, j in products]
+        energy = sum_of(
+            sum_of(n * x * y for n, x, y in zip(twice, T[s], moments[s][0], strict=True))
+            - 2.0 * sum_of(x * y for x, y in zip(V[s], moments[s][1], strict=True))
+            + S[s] * moments[s][2]
+            - Q[s] * moments[s][3]
+            for s in kinds
+        )
+
+        def add_gradients(slot: Array, gradients: tuple[Array, ...]) -> tuple[Array, ...]:
+            w, u, kind = row(weights, slot), rows(units, slot), row(species, slot)
+
+            def own(values: list[Array]) -> Array:
+                found = values[0]
+                for s in kinds[1:]:
+                    found = jnp.where(kind == s, values[s], found)
+                return found
+
+            upper = [own([T[s][k] for s in kinds]) for k in range(len(products))]
+            Tu = [
+                sum_of(upper[products.index((min(i, j), max(i, j)))] * u[j] for j in axes)
+                for i in axes
+            ]
+            V_own = [own([V[s][i] for s in kinds]) for i in axes]
+            uTu, Vu = (
+                sum_of(x * y for x, y in zip(u, Tu, strict=True)),
+                sum_of(x * y for x, y in zip(u, V_own, strict=True)),
+            )
+            by_weight = uTu - 2.0 * Vu + own(S) - own(Q) * w
+            radial = row(pair_slopes, slot) + by_weight * row(weight_slopes, slot)
+            turning = 2.0 * w / row(r, slot)
+            return tuple(
+                changed(
+                    values, radial * u[i] + turning * (Tu[i] - V_own[i] - (uTu - Vu) * u[i]), slot
+                )
+                for i, values in enumerate(gradients)
+            )
+
+        zeros = tuple(jnp.zeros_like(r) for _ in axes)
+        gradients = sum_over(len(r), lambda slot: slot < most, add_gradients, zeros)
+        return 0.5 * energy[0] + jnp.sum(pairs, axis=0), gradients
+
+    def _of_both_orders(self, table: Array, centre: Int[Array, "1 C"]) -> list[list[Array]]:
+        """Means of a table over triplets and the same in the other order: rows of each atom's."""
+        kinds = range(self._size)
+        if table.ndim == 0:
+            return [[table for _ in kinds] for _ in kinds]
+        mean = (table + table.swapaxes(1, 2)) / 2.0
+        return [
+            [
+                self._chosen(mean[:, s, t], centre) if self._size > 1 else mean[0, 0, 0]
+                for t in kinds
+            ]
+            for s in kinds
+        ]
+
     def _within_range(self, r: Float[Array, "..."]) -> tuple[Any, Float[Array, "..."]]:
         """Whether bonds are, and lengths that are within: beyond, 1/(r - a sigma) is not zero."""
         bonded = r < self.a * self.sigma
@@ -186,3 +289,9 @@ class StillingerWeberTriplets(FromTripletFile, WeighedAnglePotential):
 
     def _column(self, column: str, size: int) -> np.ndarray:
         return np.zeros((size,) * 3) if column == "tol" else super()._column(column, size)
+
+
+def sum_of(terms: Iterable[Any]) -> Any:
+    """A sum of arrays of at least one."""
+    first, *others = terms
+    return sum(others, start=first)

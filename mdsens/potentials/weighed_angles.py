@@ -61,6 +61,18 @@ class WeighedAnglePotential(ThreeBodyPotential):
         """What an angle costs times the weights of both bonds, energy."""
         return self.angular(cosine) * first.weights(r_first) * second.weights(r_second)
 
+    def _along_bonds(self, bonds: Bonds) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+        """Energies of bonds without angles and weights, (R, C) each, and slopes of both."""
+        of_bonds = self._of_bonds(bonds.centre, bonds.species)
+
+        def radial(r: Float[Array, "R C"]) -> tuple[Array, Array]:
+            energies, weights = of_bonds.bond_energies(r, jnp.zeros_like(r)), of_bonds.weights(r)
+            return jnp.where(bonds.inside, energies, 0.0), jnp.where(bonds.inside, weights, 0.0)
+
+        found: tuple[tuple[Array, Array], tuple[Array, Array]]
+        found = jax.jvp(radial, (bonds.r,), (jnp.ones_like(bonds.r),))
+        return found
+
     def _of_chosen_bonds(
         self, bonds: Bonds
     ) -> tuple[Float[Array, " C"], tuple[Float[Array, "R C"], ...]]:
@@ -70,15 +82,10 @@ class WeighedAnglePotential(ThreeBodyPotential):
         G w_j w_k, and its gradient along bond j is
         G w_j' w_k u_j + G' w_j w_k (u_k - cos theta u_j) / r_j.
         """
-        centre, species, inside, r, units, most = bonds
+        centre, species, _, r, units, most = bonds
         room, nothing = len(r), jnp.zeros((1, r.shape[1]))
-        of_bonds, ones = self._of_bonds(centre, species), jnp.ones_like(r)
-
-        def radial(r: Float[Array, "R C"]) -> tuple[Array, Array]:
-            pairs, weights = of_bonds.bond_energies(r, jnp.zeros_like(r)), of_bonds.weights(r)
-            return jnp.where(inside, pairs, 0.0), jnp.where(inside, weights, 0.0)
-
-        (pairs, weights), (pair_slopes, weight_slopes) = jax.jvp(radial, (r,), (ones,))
+        of_bonds = self._of_bonds(centre, species)
+        (pairs, weights), (pair_slopes, weight_slopes) = self._along_bonds(bonds)
 
         def add_bond(slot: Array, total: tuple[Any, ...]) -> tuple[Any, ...]:
             energy, by_weights, gradients = total
