@@ -349,7 +349,7 @@ class ThreeBodyPotential(Potential):
             return ()
         pairs = centre * size + first
 
-        def of(second: int) -> Self:
+        def of(second: int) -> Any:
             return jax.tree.map(
                 lambda leaf: self._chosen(side(leaf, second), pairs) if leaf.ndim == 3 else leaf,
                 self,
