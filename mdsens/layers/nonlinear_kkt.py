@@ -23,9 +23,22 @@ from jaxtyping import Array, Bool, Float, PyTree
 from mdsens.implicit import backends
 from mdsens.layers.program import largest
 
-__all__ = ["Functions", "KKTSolver", "Local", "condition", "linearised", "natural_error", "polish"]
+__all__ = [
+    "Functions",
+    "KKTSolver",
+    "Local",
+    "as_vector",
+    "condition",
+    "linearised",
+    "natural_error",
+    "polish",
+    "residuals",
+    "stays_violated",
+    "violation",
+]
 
 _ATTEMPTS = 8
+_LEAST_SQUARES_STEPS = 100
 
 
 class Functions(NamedTuple):
@@ -110,6 +123,13 @@ def condition(functions: Functions, x: Array, y: Array) -> tuple[Array, Array]:
     return slope, jnp.where(active, r - bound, -y)
 
 
+def residuals(functions: Functions, x: Array, y: Array) -> tuple[Array, Array]:
+    """The gradient of the Lagrangian, and what the rows miss: r - clip(r + y, lower, upper)."""
+    r = functions.rows(x)
+    slope = jax.grad(lambda x: functions.objective(x) + y @ functions.rows(x))(x)
+    return slope, r - jnp.clip(r + y, functions.lower, functions.upper)
+
+
 class _Inverse(NamedTuple):
     matrix: Float[Array, "k k"]
     singular: Bool[Array, ""]
@@ -159,8 +179,6 @@ class Polished(NamedTuple):
         unique: whether the matrix of its linear system is regular.
         strict: whether no active row has a multiplier of zero.
         minimum: whether no direction along the active rows is one of negative curvature.
-        violation: largest distance of a row from its bounds.
-        stuck: whether no small step lessens the violation.
     """
 
     x: Float[Array, " n"]
@@ -169,8 +187,6 @@ class Polished(NamedTuple):
     unique: Bool[Array, ""]
     strict: Bool[Array, ""]
     minimum: Bool[Array, ""]
-    violation: Float[Array, ""]
-    stuck: Bool[Array, ""]
 
 
 def polish(functions: Functions, x: Float[Array, " n"], y: Float[Array, " m"]) -> Polished:
@@ -232,17 +248,59 @@ def polish(functions: Functions, x: Float[Array, " n"], y: Float[Array, " m"]) -
     other = jnp.minimum(functions.upper - local.rows, local.rows - functions.lower)
     touched |= ~active & (other < near)
     minimum = inverse.negative <= len(y)
-    outside = violation(functions, local.rows)
-    pull = largest(outside @ local.jacobian)
-    size = jnp.linalg.norm(jnp.where(outside != 0, jnp.linalg.norm(local.jacobian, axis=1), 0))
-    stuck = pull <= 1e-2 * jnp.linalg.norm(outside) * jnp.maximum(size, 1)
     unique, strict = ~inverse.singular, ~jnp.any(touched)
-    return Polished(x, y, error, unique, strict, minimum, largest(outside), stuck)
+    return Polished(x, y, error, unique, strict, minimum)
 
 
 def violation(functions: Functions, r: Float[Array, " m"]) -> Float[Array, " m"]:
     """How far each row is outside its bounds, with its sign."""
     return r - jnp.clip(r, functions.lower, functions.upper)
+
+
+def stays_violated(
+    functions: Functions, x: Float[Array, " n"], suspect: Bool[Array, ""], tol: float
+) -> Bool[Array, ""]:
+    """Whether rows remain violated where least squares have lessened their violation.
+
+    Arguments:
+        functions: the program.
+        x: where to begin, (n,).
+        suspect: whether to look at all.
+        tol: what is no violation.
+
+    Returns:
+        Whether the steps of Levenberg and Marquardt end at a violation above `tol` that no small
+        step lessens.
+    """
+
+    def first_order(x: Array) -> tuple[Array, Array]:
+        outside = violation(functions, functions.rows(x))
+        jacobian = jnp.where(outside[:, None] != 0, jax.jacfwd(functions.rows)(x), 0)
+        return outside, jacobian
+
+    def stationary(outside: Array, jacobian: Array) -> Array:
+        size = jnp.maximum(jnp.linalg.norm(jacobian), 1)
+        return largest(outside @ jacobian) <= 1e-3 * jnp.linalg.norm(outside) * size
+
+    def step(state: tuple[Any, ...]) -> tuple[Any, ...]:
+        x, outside, jacobian, damping, count = state
+        matrix = jacobian.T @ jacobian + damping * jnp.eye(len(x), dtype=x.dtype)
+        new = x - jnp.linalg.solve(matrix, outside @ jacobian)
+        reached = first_order(new)
+        better = jnp.sum(reached[0] ** 2) < jnp.sum(outside**2)
+        kept = jax.tree.map(
+            lambda a, b: jnp.where(better, a, b), (new, *reached), (x, outside, jacobian)
+        )
+        return *kept, jnp.where(better, damping / 5, 5 * damping), count + 1
+
+    def goes_on(state: tuple[Any, ...]) -> Array:
+        _, outside, jacobian, _, count = state
+        unfinished = (largest(outside) > tol) & ~stationary(outside, jacobian)
+        return suspect & unfinished & (count < _LEAST_SQUARES_STEPS)
+
+    start = (x, *first_order(x), jnp.ones((), x.dtype), jnp.asarray(0))
+    _, outside, jacobian, *_ = jax.lax.while_loop(goes_on, step, start)
+    return suspect & (largest(outside) > tol) & stationary(outside, jacobian)
 
 
 def as_vector(tree: PyTree, dtype: Any) -> Float[Array, " n"]:

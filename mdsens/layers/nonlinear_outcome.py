@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mdsens.errors import InputError
 from mdsens.implicit.host import raise_where
-from mdsens.layers.nonlinear_kkt import Functions, polish
+from mdsens.layers.nonlinear_kkt import Functions, polish, stays_violated
 from mdsens.layers.program import (
     INFEASIBLE,
     INFINITE,
@@ -79,7 +79,7 @@ def judged(
     good = (solution.error <= accept) & (status != UNBOUNDED)
     status = jnp.where(good, SOLVED, jnp.where(status == SOLVED, UNSOLVED, status))
     status = jnp.where(good & ~solution.minimum, SADDLE, status)
-    infeasible = (status == UNSOLVED) & solution.stuck & (solution.violation > tol**0.5)
+    infeasible = stays_violated(functions, solution.x, status == UNSOLVED, tol**0.5)
     infeasible |= jnp.any(functions.lower > functions.upper)
     status = jnp.where(infeasible, INFEASIBLE, status)
     state = NonlinearProgramState(

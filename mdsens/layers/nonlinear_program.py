@@ -17,12 +17,14 @@ from mdsens.implicit.closures import closes_over_tracers
 from mdsens.layers.checks import booleans, float_array, members
 from mdsens.layers.nonlinear_host import scipy_minimum
 from mdsens.layers.nonlinear_interior_point import nonlinear_interior_point
-from mdsens.layers.nonlinear_kkt import Functions, KKTSolver, as_vector, condition
+from mdsens.layers.nonlinear_kkt import Functions, KKTSolver, as_vector, condition, residuals
 from mdsens.layers.nonlinear_outcome import NonlinearProgramState, judged, raise_unless_minimum
 from mdsens.layers.parameters import leafwise
+from mdsens.layers.program import UNSOLVED
+from mdsens.layers.program_solver import ProgramLayer, check_options
+from mdsens.layers.signature import positional
 from mdsens.layers.solution import OptStep
 from mdsens.layers.trees import dtype_of
-from mdsens.values import choice, integer, real
 
 __all__ = ["NonlinearProgram", "NonlinearProgramState", "NonlinearSolution"]
 
@@ -51,7 +53,8 @@ class NonlinearSolution(NamedTuple):
     dual_bounds: PyTree = None
 
 
-class NonlinearProgram(eqx.Module):
+@positional("fun", "eq_fun", "ineq_fun")
+class NonlinearProgram(ProgramLayer):
     """min f(x, *args) subject to g(x, *args) = 0, h(x, *args) <= 0 and bounds on x.
 
     A local minimum next to the start. x and all multipliers have derivatives of any order and in
@@ -95,18 +98,14 @@ class NonlinearProgram(eqx.Module):
             value = getattr(self, name)
             if not (callable(value) or (value is None and name != "fun")):
                 raise InputError(f"{name} = {value!r}: give a function")
-        choice(self.solver, "solver", ("auto", *_MAXITER))
+        check_options(self.solver, self.tol, self.maxiter, ("auto", *_MAXITER))
         booleans(self, "throw")
-        if self.tol is not None:
-            real(self.tol, "tol", above=0.0)
-        if self.maxiter is not None:
-            integer(self.maxiter, "maxiter", at_least=1)
 
     def run(
         self,
-        init_params: PyTree,
+        init_params: PyTree = None,
         *args: Any,
-        bounds: tuple[PyTree, PyTree] | None = None,
+        bounds: Any = None,
         **kwargs: Any,
     ) -> OptStep:
         """The minimum next to a start.
@@ -158,6 +157,60 @@ class NonlinearProgram(eqx.Module):
         )
         value = jnp.asarray(self.fun(solution.primal, *args, **kwargs))
         return OptStep(solution, state._replace(value=value))
+
+    def optimality_fun(
+        self,
+        params: NonlinearSolution,
+        *args: Any,
+        bounds: Any = None,
+        **kwargs: Any,
+    ) -> NonlinearSolution:
+        """The conditions of a minimum to first order, zero at one.
+
+        Arguments:
+            params: x and the multipliers.
+            *args: as in `run`.
+            bounds: as in `run`.
+            **kwargs: as in `run`.
+
+        Returns:
+            The gradient of the Lagrangian; g; the larger one of h and minus its multipliers; and
+            the bounds' likewise, x - clip(x + dual_bounds, lower, upper). These say feasible,
+            complementary and of the right sign at once.
+        """
+        x, dual_eq, dual_ineq, dual_bounds = params
+        flat, unravel = ravel_pytree(x)
+        dtype = flat.dtype
+        pair = None
+        if bounds is not None:
+            lower, upper = members("bounds", bounds, ("lower", "upper"))
+            pair = (_like(lower, x, dtype), _like(upper, x, dtype))
+        functions = self.functions(x, pair, args, kwargs)
+        duals = (dual_eq, dual_ineq, dual_bounds)
+        y = jnp.concatenate([as_vector(dual, dtype) for dual in duals])
+        slope, missed = residuals(functions, flat, y)
+        sizes, structures = self._row_structures(x, args, kwargs)
+        of_eq, of_ineq, of_bounds = jnp.split(missed, np.cumsum(sizes))
+        return NonlinearSolution(
+            unravel(slope),
+            structures[0](of_eq) if structures[0] else None,
+            structures[1](of_ineq) if structures[1] else None,
+            unravel(of_bounds) if bounds is not None else None,
+        )
+
+    def init_state(self, init_params: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """The state before the program is solved: no iterations, and an infinite error."""
+        del init_params, args, kwargs
+        no = jnp.asarray(False)
+        return NonlinearProgramState(
+            jnp.asarray(0), jnp.asarray(jnp.inf), no, jnp.asarray(UNSOLVED), no, no
+        )
+
+    def update(self, params: Any, state: Any, *args: Any, **kwargs: Any) -> OptStep:
+        """The solution, begun at `params`: all iterations of the solver."""
+        del state
+        start = params.primal if isinstance(params, NonlinearSolution) else params
+        return self.run(start, *args, **kwargs)
 
     def _row_structures(
         self, init_params: PyTree, args: tuple[Any, ...], kwargs: dict[str, Any]
