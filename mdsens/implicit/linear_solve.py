@@ -22,6 +22,7 @@ __all__ = [
     "solve_cholesky",
     "solve_gmres",
     "solve_inv",
+    "solve_iterative_refinement",
     "solve_lu",
     "solve_normal_cg",
     "solve_qr",
@@ -179,6 +180,55 @@ def solve_inv(matvec: MatrixVectorProduct, b: PyTree, ridge: Ridge = None) -> Py
         x, with the structure of `b`.
     """
     return _dense(lambda A, right: jnp.linalg.inv(A) @ right, matvec, b, ridge)
+
+
+def solve_iterative_refinement(
+    matvec: MatrixVectorProduct,
+    b: PyTree,
+    init: PyTree = None,
+    maxiter: int = 10,
+    tol: float | None = None,
+    solve: Callable[..., PyTree] = solve_gmres,
+    **kwargs: Any,
+) -> PyTree:
+    """The solution of A x = b by an inexact solver, called again for what it leaves.
+
+    Arguments:
+        matvec: v -> A v.
+        b: right-hand side, a pytree of floating-point arrays.
+        init: where to begin, with the structure of `b`; None: zeros.
+        maxiter: most calls of the solver.
+        tol: norm of b - A x at which it stops; None: 1e-12 |b|, or as little as there is in the
+            precision of `b`.
+        solve: `solve(matvec, residual, **kwargs)`.
+        **kwargs: of `solve`; with a `ridge` the solver's matrix is not A, and more exact to solve.
+
+    Returns:
+        x, with the structure of `b`.
+
+    x <- x + solve(A, b - A x): Moler 1967, J. ACM 14, 316.
+    """
+    flat, unravel = ravel_pytree(b)
+
+    def left(x: Array) -> Array:
+        residual: Array = flat - ravel_pytree(matvec(unravel(x)))[0]
+        return residual
+
+    limit = _tight(b, {})["tol"] * jnp.linalg.norm(flat) if tol is None else tol
+
+    def improve(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        x, residual, count = state
+        x = x + ravel_pytree(solve(matvec, unravel(residual), **kwargs))[0]
+        return x, left(x), count + 1
+
+    x = jnp.zeros_like(flat) if init is None else ravel_pytree(init)[0]
+    return unravel(
+        jax.lax.while_loop(
+            lambda state: (jnp.linalg.norm(state[1]) > limit) & (state[2] < maxiter),
+            improve,
+            (x, left(x), jnp.asarray(0)),
+        )[0]
+    )
 
 
 def _ridged(matvec: MatrixVectorProduct, ridge: Ridge) -> MatrixVectorProduct:

@@ -90,7 +90,6 @@ INSTEAD = {
     "jaxopt.ScipyLeastSquares": _SCIPY,
     "jaxopt.ScipyMinimize": _SCIPY,
     "jaxopt.ScipyRootFinding": _SCIPY,
-    "jaxopt.linear_solve.solve_iterative_refinement": "lineax, as above",
     "jaxopt.objective.*": _ELSEWHERE,
     "jaxopt.base.AutoOrBoolean": "a type, for annotations within JAXopt",
     "jaxopt.base.LinearOperator": "`matrix` of a `CompositeLinearFunction`",
