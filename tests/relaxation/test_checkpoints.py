@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import mdsens
+from mdsens.compilation import compiled, hurried_while
 from mdsens.errors import InputError, MdsensWarning, RelaxationError
 from mdsens.potentials import LennardJones, Morse
 from mdsens.relaxation import checkpoint as checkpoints
@@ -207,7 +208,9 @@ def test_a_process_that_is_killed_goes_on_with_the_same_bits(tmp_path):
 
     def start(name, slow):
         line = [sys.executable, str(program), str(path), str(tmp_path / name), str(slow)]
-        return subprocess.Popen(line, env=os.environ)
+        # Nobody decides for the compiler: code is compiled in a hurry first, and again later.
+        env = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+        return subprocess.Popen(line, env=env)
 
     first = start("whole.npy", 0)
     assert first.wait(300) == 0
@@ -221,3 +224,25 @@ def test_a_process_that_is_killed_goes_on_with_the_same_bits(tmp_path):
     assert path.exists()
     assert start("found.npy", 0).wait(300) == 0
     assert np.array_equal(np.load(tmp_path / "found.npy"), np.load(tmp_path / "whole.npy"))
+
+
+def test_what_decides_about_code_is_the_course_and_not_the_process(monkeypatch):
+    """Which of the two programs is called, however often either was before."""
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    function = compiled(lambda x: x + 1.0, heavy=True)
+    x, called = np.zeros(3), []
+
+    def with_program(early):
+        with hurried_while(lambda: early):
+            function(x)
+            (program,) = function._programs.values()
+            return program
+
+    for early in (True, False, True, False):
+        program = with_program(early)
+        first = program.hurried or program
+        before = (first.calls_left, first.better and first.better.calls_left)
+        with_program(early)
+        called.append((before[0] != first.calls_left, early))
+        assert (first.better is None) == (len(called) == 1)
+    assert called == [(early, early) for early in (True, False, True, False)]
