@@ -6,11 +6,12 @@ others hold is written once.
 """
 
 import dataclasses
+import hashlib
 import json
 import math
 import sys
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,10 @@ SUFFIX, CONTENTS = ".npz", "contents"
 
 class Archived:
     """A class whose objects are saved in files and loaded from them, the same in every bit."""
+
+    #: Whether files are made smaller, which takes long; and what to do about a damaged one.
+    compressed: ClassVar[bool] = True
+    remedy: ClassVar[str] = "save the result again"
 
     def save(self, path: str | Path) -> None:
         """Write to a file, which `load` reads.
@@ -49,7 +54,7 @@ class Archived:
         entries: dict[str, Any] = {f"array{i}": array for i, array in enumerate(writer.arrays)}
         entries[CONTENTS] = np.frombuffer(text, np.uint8)
         with replacing(path) as file:
-            np.savez_compressed(file, **entries)
+            (np.savez_compressed if self.compressed else np.savez)(file, **entries)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -68,13 +73,35 @@ class Archived:
                 version, one of another kind of result, or a class that is not there.
         """
         path = path_of(path, "path")
-        found = _read(path)
+        found = _read(path, cls.remedy)
         if not isinstance(found, cls):
             kind = type(found).__name__
             raise InputError(
                 f"{shown(str(path))} holds a {kind}, and no {cls.__name__}: use {kind}.load"
             )
         return found
+
+
+def digest(value: Any, where: str) -> str:
+    """A text that two values share if a file that holds them would be the same.
+
+    Arguments:
+        value: whatever a file can hold.
+        where: what it is called, for messages.
+
+    Returns:
+        A digest, hexadecimal.
+
+    Raises:
+        InputError: something that no file can hold.
+    """
+    writer = _Writer()
+    head = writer.plain(value, where)
+    found = hashlib.sha256(json.dumps([head, writer.objects]).encode())
+    for array in writer.arrays:
+        found.update(f"{array.dtype.str} {array.shape}".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
 
 
 class Importable:
@@ -211,7 +238,7 @@ class _Reader:
         return found
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path, remedy: str) -> Any:
     """What a file holds."""
     name = shown(str(path))
     try:
@@ -240,7 +267,7 @@ def _read(path: Path) -> Any:
     except Exception as error:
         # A reader of zip, NumPy, JSON or ours: each has errors of its own for damaged bytes.
         raise InputError(
-            f"{name} is damaged or cut short ({type(error).__name__}): save the result again"
+            f"{name} is damaged or cut short ({type(error).__name__}): {remedy}"
         ) from error
 
 

@@ -5,6 +5,7 @@ kind of a potential or the number of atoms, is part of the program. A program se
 and where compiled code is kept on disk, the next one, which then has nothing to trace or compile.
 """
 
+import contextlib
 import functools
 import gc
 import itertools
@@ -14,6 +15,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 import equinox as eqx
@@ -58,6 +60,7 @@ DEBUGGING = ("jax_disable_jit", "jax_debug_nans", "jax_debug_infs")
 with ThreadPoolExecutor(1) as _thread:
     _OUTSIDE = _thread.submit(get_opaque_trace_state).result()
 
+_decides: ContextVar[Callable[[], bool] | None] = ContextVar("_decides", default=None)
 _functions: "weakref.WeakSet[CompiledFunction]" = weakref.WeakSet()
 
 
@@ -122,7 +125,10 @@ class CompiledFunction:
                 return self._inside(*args, **kwargs)
         call = _Call(args, kwargs, self.donates)
         program = self._programs.get(call.kind) or self._made(call)
-        if program.calls_left <= 0:
+        decides = _decides.get()
+        if decides is not None:
+            program = self._decided(call, program, decides())
+        elif program.calls_left <= 0:
             program = self._made(call, often=True)
         # Threads that count at the same time may count once; none is ever counted out.
         program.calls_left -= 1
@@ -147,6 +153,16 @@ class CompiledFunction:
         with self._changing:
             for kind, program in self._programs.items():
                 self._programs[kind] = program.at_first()
+
+    def _decided(self, call: "_Call", program: "_Program", hurried: bool) -> "_Program":
+        """The program in a hurry or without, whatever the calls so far."""
+        first = program.hurried or program
+        if hurried or first.calls == math.inf or first.code is None:
+            return first
+        if program is first:
+            first.calls_left = 0
+            return self._made(call, often=True)
+        return program
 
     def _made(self, call: "_Call", often: bool = False) -> "_Program":
         """The program for a call, unless another thread has it or is about to."""
@@ -353,6 +369,22 @@ def count_calls_anew() -> None:
     """
     for function in tuple(_functions):
         function.count_anew()
+
+
+@contextlib.contextmanager
+def hurried_while(decides: Callable[[], bool]) -> Iterator[None]:
+    """Have something else than the calls in this process decide which code is compiled in a hurry.
+
+    What was interrupted and goes on in another process is then the same in every bit.
+
+    Arguments:
+        decides: says whether programs that are called now are to be those made in a hurry.
+    """
+    token = _decides.set(decides)
+    try:
+        yield
+    finally:
+        _decides.reset(token)
 
 
 def nobody_decided() -> bool:

@@ -59,6 +59,10 @@ class Minimiser(eqx.Module):
         """This minimiser with trial moves of at most the given length, so that edges stay valid."""
         return self
 
+    def storable(self, memory: Any) -> Any:
+        """What of its memory a file can hold: all of it, where that is arrays."""
+        return memory
+
     def aimed_at(self, fmax: float) -> "Minimiser":
         """This minimiser, told at which largest force the relaxation stops."""
         return self

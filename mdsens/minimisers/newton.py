@@ -58,6 +58,10 @@ class Newton(LineSearchMinimiser):
         """No preconditioner yet."""
         return _Memory(None, None, None)
 
+    def storable(self, memory: Any) -> Any:
+        """The last force; the Hessian and its preconditioner are made anew."""
+        return _Memory(None, None, memory.last_force)
+
     def step(self, landscape: Landscape, state: State) -> State:
         """Move by the Newton step."""
         gradient, memory = np.asarray(state.gradient), state.memory

@@ -43,6 +43,10 @@ class PreconditionedLBFGS(LineSearchMinimiser):
         """No preconditioner yet."""
         return _Memory(None, LBFGSHistory.none(self.history, q), 0, np.inf)
 
+    def storable(self, memory: Any) -> Any:
+        """All but the Hessian, which is made anew at the next step."""
+        return dataclasses.replace(memory, solver=None)
+
     def step(self, landscape: Landscape, state: State) -> State:
         """Move along minus the model's inverse Hessian times the gradient."""
         memory: _Memory = state.memory

@@ -3,15 +3,13 @@
 import dataclasses
 from typing import Any
 
-from jaxtyping import Float
-
-from mdsens.mechanics.enthalpy import typical_force
 from mdsens.mechanics.hessian_solver import hessian_fits
 from mdsens.minimisers.lbfgs import LBFGS
-from mdsens.minimisers.minimiser import Minimiser, State
+from mdsens.minimisers.minimiser import Minimiser
 from mdsens.minimisers.newton import Newton
 from mdsens.minimisers.preconditioned_lbfgs import PreconditionedLBFGS
 from mdsens.potentials.potential import Potential
+from mdsens.relaxation.checkpoint import Leg
 from mdsens.relaxation.driver import Descent
 
 #: Newton's method is tried from this fraction of the first typical force on; and where particles
@@ -41,9 +39,9 @@ class Automatic:
     last: Minimiser
     fraction: float
 
-    def first_target(self, gradient: Float[Any, "R D"]) -> Float[Any, ""]:
-        """The largest force to try Newton's method at, energy/length; from the first gradient."""
-        return self.fraction * typical_force(gradient)
+    def first_target(self, typical: Any) -> Any:
+        """The force to try Newton's method at, from the first typical one; energy/length."""
+        return self.fraction * typical
 
     def goes_on(self, before: Any, force: Any) -> Any:
         """Whether another Newton step is worth it, after one that led to this largest force."""
@@ -61,7 +59,7 @@ def automatic(potential: Potential, max_step: float) -> Automatic:
     return Automatic(first, LBFGS(max_step=max_step), fraction)
 
 
-def descend_automatically(descent: Descent, max_step: float) -> State:
+def descend_automatically(descent: Descent, max_step: float) -> Leg:
     """Relax by the policy on the host.
 
     L-BFGS alone where there is no memory for the Hessian, preconditioned L-BFGS alone where each
@@ -71,22 +69,22 @@ def descend_automatically(descent: Descent, max_step: float) -> State:
         # The fewest calls: what was fitted to some serves many steps.
         return descent.run(PreconditionedLBFGS(max_step=max_step), descent.fmax, descent.max_steps)
     policy = automatic(descent.landscape.potential, max_step)
-    state = descent.run(policy.first, descent.fmax, 0)
-    target = float(policy.first_target(state.gradient))
-    if descent.left(state) > descent.fmax and not hessian_fits(descent.landscape):
+    leg = descent.run(policy.first, descent.fmax, 0)
+    target = policy.first_target(leg.typical_force)
+    if leg.left > descent.fmax and not hessian_fits(descent.landscape):
         return descent.run(policy.last, descent.fmax, descent.max_steps)
     while True:
-        state = descent.run(policy.first, max(target, descent.fmax), descent.max_steps)
-        before = force = descent.left(state)
+        leg = descent.run(policy.first, max(target, descent.fmax), descent.max_steps)
+        before = force = leg.left
         goes_on = True
-        while goes_on and descent.fmax < force and descent.steps < descent.max_steps:
-            state = descent.run(Newton(max_step=max_step), descent.fmax, 1)
-            before, force = force, descent.left(state)
+        while goes_on and descent.fmax < force and leg.steps < descent.max_steps:
+            leg = descent.run(Newton(max_step=max_step), descent.fmax, 1)
+            before, force = force, leg.left
             goes_on = policy.goes_on(before, force)
-        if force <= descent.fmax or descent.steps >= descent.max_steps:
-            return state
-        if bool(state.stalled) and not goes_on:
-            state = descent.run(policy.last, descent.fmax, LAST_STEPS)
-            if bool(state.stalled) or descent.steps >= descent.max_steps:
-                return state
+        if force <= descent.fmax or leg.steps >= descent.max_steps:
+            return leg
+        if leg.stalled and not goes_on:
+            leg = descent.run(policy.last, descent.fmax, LAST_STEPS)
+            if leg.stalled or leg.steps >= descent.max_steps:
+                return leg
         target = policy.next_target(force)

@@ -1,6 +1,7 @@
 """The host side of a relaxation: edges, compiled segments of steps, progress, and errors."""
 
 import dataclasses
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -11,9 +12,10 @@ from jaxtyping import Array, Float
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from mdsens.arrays import on_device
+from mdsens.compilation import OFTEN_IF_HEAVY
 from mdsens.errors import RelaxationError
 from mdsens.linalg.multigrid import HostPreconditioner
-from mdsens.mechanics.enthalpy import Landscape
+from mdsens.mechanics.enthalpy import Landscape, typical_force
 from mdsens.mechanics.relaxing_cell import RelaxingCell
 from mdsens.minimisers.minimiser import Minimiser, State, first_state, refresh
 from mdsens.minimisers.segment import advance
@@ -22,6 +24,7 @@ from mdsens.particles.edges import EdgeList, no_edges
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 from mdsens.progress import new_bar
+from mdsens.relaxation.checkpoint import Checkpoint, Leg, Snapshot
 
 #: What a callback is told after each segment: steps, enthalpy, largest force, positions (N, D).
 Callback = Callable[[int, float, float, np.ndarray], None]
@@ -66,6 +69,7 @@ class Descent:
         progress: whether to show a progress bar.
         callback: told about the course after each segment.
         start: degrees of freedom to begin at, shape (R, D); None: those of the system.
+        checkpoint: a file to write now and then, and to go on from; None: there is none.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class Descent:
         progress: bool = False,
         callback: Callback | None = None,
         start: Float[Array, "R D"] | None = None,
+        checkpoint: Checkpoint | None = None,
     ):
         self.search = potential.edge_search(system, skin)
         self.skin = float(self.search.skin)
@@ -87,12 +92,21 @@ class Descent:
         if start is not None:
             blank = no_edges(system.atom_count, system.dimension)
             here = Landscape.in_cell(system, potential, blank, relaxing_cell).system_at(start)
-        edge_list = self.search.find(np.asarray(here.positions), np.asarray(here.cell))
+        self.checkpoint = checkpoint
+        self._resumed = None if checkpoint is None else checkpoint.read()
+        self._edges_at = np.asarray(here.positions), np.asarray(here.cell)
+        room: list[tuple[int, int]] = []
+        if self._resumed is not None:
+            self._edges_at, room = self._resumed.edges_at, [self._resumed.capacity]
+        edge_list = self.search.find(*self._edges_at, *room)
         self.landscape = Landscape.in_cell(system, potential, edge_list, relaxing_cell)
         if start is not None:
             self.landscape = self.landscape.touching(start)
         first = self.landscape.coordinates if start is None else start
-        self.q = self.reference = self.landscape.settled(first)
+        if self._resumed is not None:
+            self.q = self.reference = self._resumed.reference
+        else:
+            self.q = self.reference = self.landscape.settled(first)
         self.landscape = self.landscape.touching(self.q)
         self.enthalpies: list[np.ndarray] = []
         self.forces: list[np.ndarray] = []
@@ -100,30 +114,41 @@ class Descent:
         self.steps, self.evaluations = 0, 0
         self.methods: list[tuple[str, int]] = []
         self.last: tuple[Minimiser, State] | None = None
+        self.legs: list[Leg] = []
+        self.segments = 0
+        self._ended: deque[Leg] = deque()
+        if self._resumed is not None:
+            self._restore(self._resumed)
         self.bar = progress_bar() if progress else None
 
-    def run(self, minimiser: Minimiser, fmax: float, steps: int) -> State:
+    def run(self, minimiser: Minimiser, fmax: float, steps: int) -> Leg:
         """Let a minimiser take at most ``steps`` steps, or until the largest force is ``fmax``.
+
+        Of a relaxation that goes on, what was run before the checkpoint is known, and not run.
 
         Raises:
             RelaxationError: energy or forces are not finite, or an atom flies away.
         """
+        if self._ended:
+            return self._ended.popleft()
         minimiser, allowed = within_skin(minimiser.aimed_at(fmax), self.skin)
-        state = self._begin(minimiser)
+        state, taken = self._begin(minimiser)
         self._check(state)
         if not self.forces:
             force, stress = self.landscape.forces_left(state.q, state.gradient)
             first = np.array([state.enthalpy]), np.array([force])
             self._record(*first, None if stress is None else np.array([stress]), 1)
         limit = min(steps, self.max_steps - self.steps)
-        taken = 0
         while True:
+            if self.checkpoint is not None and self.checkpoint.due:
+                self.checkpoint.write(self._snapshot(minimiser, state, taken))
             bounds = Bounds(on_device(fmax), on_device(limit - taken), allowed)
             segment = advance(
                 minimiser, self.landscape, state, self.reference, bounds, SEGMENT_STEPS
             )
             seen = jax.tree.map(np.asarray, segment.outlook)
             state, count = segment.state, int(segment.steps)
+            self.segments += 1
             taken, self.steps, self.q = taken + count, self.steps + count, state.q
             self._record(segment.enthalpies, segment.forces, segment.stresses, count)
             self._check(state)
@@ -137,12 +162,33 @@ class Descent:
         self.evaluations += int(state.evaluations)
         self.methods.append((type(minimiser).__name__, taken))
         self.last = (minimiser, eqx.tree_at(lambda s: s.evaluations, state, on_device(0)))
-        return state
+        typical = float(typical_force(state.gradient))
+        self.legs.append(Leg(self.steps, float(seen.left), typical, bool(state.stalled)))
+        return self.legs[-1]
 
-    def left(self, state: State) -> float:
-        """What convergence goes by, held against the largest force allowed, energy/length."""
-        found = self.landscape.forces_left(state.q, state.gradient)
-        return float(self.landscape.held_against_fmax(*found))
+    @property
+    def early(self) -> bool:
+        """Whether code is to be compiled in a hurry: told by the course, however often it stops."""
+        return self.segments < OFTEN_IF_HEAVY
+
+    def _snapshot(self, minimiser: Minimiser, state: State, taken: int) -> Snapshot:
+        """Where it is, for a file."""
+        assert self.checkpoint is not None
+        course = self.history()
+        return Snapshot(
+            self.checkpoint.fingerprint, self.legs, self.methods, type(minimiser).__name__,
+            dataclasses.replace(state, memory=minimiser.storable(state.memory)), taken,
+            self.reference, self._edges_at, self.landscape.edge_list.capacity, self.segments,
+            self.evaluations, course.enthalpies, course.forces, course.stresses,
+        )  # fmt: skip
+
+    def _restore(self, found: Snapshot) -> None:
+        """Take over the course so far."""
+        self.enthalpies, self.forces = [found.enthalpies], [found.forces]
+        self.stresses = [] if found.stresses is None else [found.stresses]
+        self.steps, self.evaluations = len(found.forces) - 1, found.evaluations
+        self.segments, self.methods = found.segments, list(found.methods)
+        self.legs, self._ended = list(found.legs), deque(found.legs)
 
     def _record(self, enthalpies: Any, forces: Any, stresses: Any, count: int) -> None:
         """Write down the course of so many steps."""
@@ -151,7 +197,19 @@ class Descent:
         if stresses is not None:
             self.stresses.append(np.asarray(stresses)[:count])
 
-    def _begin(self, minimiser: Minimiser) -> State:
+    def _begin(self, minimiser: Minimiser) -> tuple[State, int]:
+        """The first state, or where a checkpoint or the same minimiser left off; steps taken."""
+        if self._resumed is None:
+            return self._first(minimiser), 0
+        found, self._resumed = self._resumed, None
+        state = found.own_state()
+        self.q = state.q
+        if found.minimiser != type(minimiser).__name__:
+            # What there is memory for may be another minimiser now.
+            return first_state(minimiser, self.landscape, self.q), 0
+        return state, found.taken
+
+    def _first(self, minimiser: Minimiser) -> State:
         """The first state, or that where the same minimiser left off, with what it remembers."""
         before, state = self.last if self.last is not None else (None, None)
         if state is None or state.q is not self.q:
@@ -176,10 +234,8 @@ class Descent:
 
     def _refresh_edges(self) -> None:
         system = self.landscape.system_at(self.q)
-        edge_list = self.search.find(
-            np.asarray(system.positions), np.asarray(system.cell),
-            self.landscape.edge_list.capacity,
-        )  # fmt: skip
+        self._edges_at = np.asarray(system.positions), np.asarray(system.cell)
+        edge_list = self.search.find(*self._edges_at, self.landscape.edge_list.capacity)
         self.q = self.reference = self.landscape.settled(self.q)
         moved = self.landscape.touching(self.q)
         self.landscape = eqx.tree_at(lambda l: l.edge_list, moved, edge_list)

@@ -2,7 +2,8 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,7 +11,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mdsens.arrays import of_one_type, on_device
-from mdsens.errors import InputError
+from mdsens.compilation import hurried_while
+from mdsens.errors import InputError, RelaxationError
 from mdsens.implicit import SolverAt, custom_root
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.hessian_solver import hessian_fits
@@ -31,6 +33,7 @@ from mdsens.relaxation.arguments import (
     checked_options,
 )
 from mdsens.relaxation.automatic import descend_automatically
+from mdsens.relaxation.checkpoint import Checkpoint
 from mdsens.relaxation.driver import Callback, Descent, History
 from mdsens.relaxation.equilibrium import Equilibrium
 from mdsens.relaxation.switched_shells import warn_of_switched_shells
@@ -62,6 +65,8 @@ def relax(
     stress: Sequence[float] | Float[Any, " V"] | None = None,
     smax: float | None = None,
     symmetry: bool = False,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: float = 60.0,
 ) -> Equilibrium:
     """Relax a system to a state without forces, as a differentiable function of its inputs.
 
@@ -117,12 +122,17 @@ def relax(
             sqrt(N) (V/N)^(1/D) as its displacement.
         symmetry: whether atoms and cell keep the space group of the system, as by
             `System.with_symmetry`.
+        checkpoint: a file ``.npz`` to write now and then, and to go on from where it is there; it
+            is removed when the relaxation has ended, converged or not. All but ``max_steps``,
+            ``progress`` and ``callback`` must be as they were. Not under jit or vmap.
+        checkpoint_every: seconds between two writings at least; they take 1 % of the time at most.
 
     Returns:
         The Equilibrium, with its certificate. One that did not converge says so there.
 
     Raises:
-        InputError: something given is not allowed.
+        InputError: something given is not allowed, or the checkpoint is damaged or of another
+            relaxation.
         RelaxationError: energy or forces are not finite, the structure flies apart, or the cell
             collapses or explodes.
 
@@ -150,9 +160,20 @@ def relax(
     relaxing = of_one_type(relaxing)
     inputs = of_one_type(jax.lax.stop_gradient((system, potential, relaxing)))
 
+    every = real(checkpoint_every, "checkpoint_every", above=0.0)
+    if checkpoint is not None and is_traced(inputs):
+        raise InputError(
+            "checkpoint is given, and the relaxation is traced: compiled into another function it "
+            "writes no files; relax outside jit and vmap, or give no checkpoint"
+        )
+
     if not is_traced(inputs):
-        descent = Descent(*inputs, fmax, max_steps, skin, progress, callback)
-        _descend(descent, method, max_step)
+        kept = None
+        if checkpoint is not None:
+            kept = Checkpoint(checkpoint, every, (*inputs, method, fmax, max_step, skin))
+        descent = Descent(*inputs, fmax, max_steps, skin, progress, callback, checkpoint=kept)
+        with _kept(descent):
+            _descend(descent, method, max_step)
         found = _found(descent)
         history: History | None = descent.history()
         preconditioner = descent.preconditioner
@@ -233,6 +254,21 @@ def _descend(descent: Descent, method: str | Minimiser, max_step: float) -> None
                 "'lbfgs', or 'auto', which does without where it must"
             )
         descent.run(minimiser, descent.fmax, descent.max_steps)
+
+
+@contextlib.contextmanager
+def _kept(descent: Descent) -> Iterator[None]:
+    """The same bits from a relaxation with a checkpoint as often as it stops, and no file after."""
+    if descent.checkpoint is None:
+        yield
+        return
+    try:
+        with hurried_while(lambda: descent.early):
+            yield
+    except RelaxationError:
+        descent.checkpoint.remove()
+        raise
+    descent.checkpoint.remove()
 
 
 def _found(descent: Descent) -> Found:

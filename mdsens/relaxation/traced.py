@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mdsens.errors import InputError, RelaxationError
-from mdsens.mechanics.enthalpy import Landscape
+from mdsens.mechanics.enthalpy import Landscape, typical_force
 from mdsens.mechanics.rattlers import find_rattlers
 from mdsens.mechanics.relaxing_cell import RelaxingCell
 from mdsens.minimisers.dense_newton import DenseNewton
@@ -175,7 +175,7 @@ def _automatically(descent: "_TracedDescent", course: Course) -> Course:
         stuck = stalled & ~policy.goes_on(course.before, left)
         return descent.without_memory(course), policy.next_target(left), stuck
 
-    begin = (course, policy.first_target(course.state.gradient), jnp.asarray(False))
+    begin = (course, policy.first_target(typical_force(course.state.gradient)), jnp.asarray(False))
     return jax.lax.while_loop(going, one_round, begin)[0]
 
 

@@ -3,7 +3,8 @@
 Beside a folder ``results/x`` that is being written stands ``results/.x.mdsens``. It holds a file
 that the run keeps locked, the new results, and, while these are put in place, the earlier ones. A
 run that is killed leaves it behind; the lock went with the run, so that the next run into the same
-folder knows whose it was, puts back what was half replaced, and sweeps it away.
+folder knows whose it was, puts back what was half replaced, and sweeps it away. Checkpoints of its
+relaxations are there too, and stay when a run is interrupted, for the next one to go on from.
 """
 
 import contextlib
@@ -28,6 +29,8 @@ from mdsens.study.marker import (
 
 #: What a run's own folder holds: what tells whose it is, and keeps others out; and two folders.
 LOCK_NAME, NEW_NAME, EARLIER_NAME = "run.json", "results", "earlier"
+#: And one more, of relaxations that are under way.
+CHECKPOINTS_NAME = "checkpoints"
 #: How often to look again where another run comes or goes at this moment.
 ATTEMPTS = 20
 
@@ -164,6 +167,27 @@ class Output:
         finally:
             self.tidy()
 
+    @contextlib.contextmanager
+    def checkpoints(self, resume: bool) -> Iterator[Path]:
+        """A folder for checkpoints, which stays as it is if what is done meanwhile is ended early.
+
+        Arguments:
+            resume: whether those of an earlier run may be gone on from; else they are removed.
+
+        Yields:
+            The folder.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        folder = self.run / CHECKPOINTS_NAME
+        with _as_input_error(self.target):
+            if folder.exists() and not resume:
+                shutil.rmtree(folder)
+            folder.mkdir(exist_ok=True)
+        yield folder
+        shutil.rmtree(folder, ignore_errors=True)
+
     def require_room(self, names: Iterable[str]) -> Marker:
         """The target's marker, after a look whether everything may be written there."""
         target = self.target
@@ -260,8 +284,11 @@ class Output:
         return settled
 
     def clean_up(self) -> None:
-        """Remove the run's folder; not what it holds of an earlier run that is not put back."""
-        if self.tidy():
+        """Remove the run's folder; not checkpoints, nor what of an earlier run is not put back."""
+        checkpoints = self.run / CHECKPOINTS_NAME
+        with contextlib.suppress(OSError):
+            checkpoints.rmdir()
+        if self.tidy() and not checkpoints.exists():
             with contextlib.suppress(OSError):
                 (self.run / LOCK_NAME).unlink()
         with contextlib.suppress(OSError):
@@ -291,6 +318,16 @@ def run_folder(target: Path) -> Path:
         Its path.
     """
     return target.parent / f".{target.name}.mdsens"
+
+
+def has_checkpoint(target: Path) -> bool:
+    """Whether an interrupted run has left a checkpoint to go on from.
+
+    Arguments:
+        target: an output folder.
+    """
+    folder = run_folder(Path(os.path.realpath(target.absolute().parent)) / target.name)
+    return any((folder / CHECKPOINTS_NAME).glob("*.npz"))
 
 
 def keep_on_disk(folder: Path) -> None:
@@ -402,7 +439,7 @@ def _claim(lock: int, folder: Path, target: Path) -> None:
             not isinstance(claimed, dict)
             or claimed.get("program") != "mdsens"
             or claimed.get("folder") != target.name
-            or not others <= {NEW_NAME, EARLIER_NAME, MARKER_NAME}
+            or not others <= {NEW_NAME, EARLIER_NAME, CHECKPOINTS_NAME, MARKER_NAME}
         ):
             raise _not_ours(folder)
     claim = {"program": "mdsens", "folder": target.name, "process": os.getpid()}

@@ -25,7 +25,7 @@ from mdsens.study.compilation import CompilationClock
 from mdsens.study.ensemble import Ensemble, run_ensemble
 from mdsens.study.find import FILE_NAME
 from mdsens.study.fingerprint import fingerprint
-from mdsens.study.output import output_folder, writing
+from mdsens.study.output import kept_folder, writing
 from mdsens.study.report import make_report, possible_figures
 from mdsens.study.results import collect, copy_inputs, possible_files, write_files
 from mdsens.study.results_file import RESULTS_NAME, read_results
@@ -77,6 +77,7 @@ def run_study(
     progress: bool = False,
     report: bool = True,
     about: Mapping[str, Any] | None = None,
+    resume: bool = False,
 ) -> FinishedRun:
     """Run a study and write its results; all of them, or nothing.
 
@@ -99,6 +100,8 @@ def run_study(
         progress: whether to show a progress bar.
         report: whether to draw figures and write a report.
         about: what else results.json shall say.
+        resume: go on with the relaxation that an earlier run into the folder was at when it was
+            ended; each leaves a checkpoint every minute.
 
     Returns:
         The FinishedRun.
@@ -122,7 +125,12 @@ def run_study(
     inputs = [study.folder / FILE_NAME]
     read = [structure.structure_file for structure in study.structures.values()]
     inputs += [path for path in (*read, *study.potential_files.values()) if path is not None]
-    with output_folder(target, names, inputs) as folder, CompilationClock() as compilation:
+    with (
+        kept_folder(target, names, inputs) as output,
+        output.checkpoints(resume) as checkpoints,
+        output.files() as folder,
+        CompilationClock() as compilation,
+    ):
         begin = time.perf_counter()
         # First, so that they are what was run, whatever becomes of them meanwhile.
         with writing(target):
@@ -133,9 +141,11 @@ def run_study(
         found, spent = {}, {"relax_s": checked - begin, "sensitivity_s": 0.0}
         curves: dict[str, dict[str, EnergyVolume | PhononBands]] = {}
         compiling_curves = 0.0
-        for name, structure in study.structures.items():
+        for index, (name, structure) in enumerate(study.structures.items()):
             started = time.perf_counter()
-            equilibrium = structure.relax(progress)
+            # Of a study that was changed meanwhile it has another name, and is not gone on from.
+            checkpoint = checkpoints / f"{known['fingerprint'][:16]}-{index}.npz"
+            equilibrium = structure.relax(progress, checkpoint)
             relaxed = time.perf_counter()
             found[name] = _differentiated(study, structure, equilibrium, allow_unconverged)
             spent["relax_s"] += relaxed - started

@@ -159,16 +159,19 @@ class StudyStructure:
                 where = "formulas" if alone else "sensitivity.observables"
                 raise InputError(f"{where}: {name}: {error}") from None
 
-    def relax(self, progress: bool = False) -> Equilibrium:
+    def relax(self, progress: bool = False, checkpoint: Path | None = None) -> Equilibrium:
         """Relax the structure as the study says.
 
         Arguments:
             progress: whether to show a progress bar.
+            checkpoint: as in `mdsens.relax`.
 
         Returns:
             The Equilibrium.
         """
-        return relax(self.system, self.potential, progress=progress, **self.relaxation)
+        return relax(
+            self.system, self.potential, progress=progress, checkpoint=checkpoint, **self.relaxation
+        )
 
 
 @dataclasses.dataclass(frozen=True)

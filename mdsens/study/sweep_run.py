@@ -159,11 +159,13 @@ class _Work:
         self.folder, self.journal = output.target, Journal(output.target)
         self.states: dict[int, RunState] = {}
         self.pending: list[int] = []
+        self.resume = False
         self._digests: dict[Path, str] = {}
         self._writing: deque[Future[None]] = deque()
 
     def begin(self, resume: bool, retry_failed: bool) -> None:
         """Find out what there is, and refuse what does not fit."""
+        self.resume = resume
         states = known_states(self.folder)
         if states and not resume:
             done = sum(state.state == "finished" for state in states.values())
@@ -284,6 +286,7 @@ class _Work:
             run, self.sweep.path.absolute(), self.sweep.table_of(run),
             self.folder.absolute() / run_name(run), allow_unconverged, self.sweep.options.reports,
             {"sweep": {"run": run, "settings": self.sweep.settings(run)}}, keeps_programs(),
+            self.resume,
         )  # fmt: skip
 
     @property
@@ -360,6 +363,7 @@ def attempt(task: Task) -> Ended:
             task.allow_unconverged,
             report=task.report,
             about=task.about,
+            resume=task.resume,
         )
     except (WriteError, OSError) as error:
         # As on a full disk, where all that follows would fail, too.

@@ -53,6 +53,7 @@ class Task:
         report: likewise.
         about: likewise.
         keep_programs: whether compiled code is kept on the disk.
+        resume: as in `run_study`.
     """
 
     run: int
@@ -63,6 +64,7 @@ class Task:
     report: bool
     about: dict[str, Any]
     keep_programs: bool = False
+    resume: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
