@@ -176,7 +176,8 @@ def case(potential_name, cell_name):
 
 #: What is the same code for all pairs, or for all triplets, is tried in every geometry on one of
 #: each, for triplets but in a small cell; each other potential in one, and by the checks of
-#: `mdsens.testing` in a triclinic cell. Where MDSENS_EVERY_GEOMETRY is set, all of them in clusters and triclinic cells.
+#: `mdsens.testing` in a triclinic cell. Where MDSENS_EVERY_GEOMETRY is set, all of them in
+#: clusters and triclinic cells.
 PAIRS = [
     *(("lj-smooth", cell) for cell in CELLS),
     *(("sw", cell) for cell in ("cluster", "triclinic", "slab", "wire", "flat")),
