@@ -175,25 +175,25 @@ def case(potential_name, cell_name):
 
 
 #: What is the same code for all pairs, or for all triplets, is tried in every geometry on one of
-#: each; each other potential in one or two, and by the checks of `mdsens.testing` in a triclinic
-#: cell. Where MDSENS_EVERY_GEOMETRY is set, all of them in clusters and triclinic cells.
+#: each, for triplets but in a small cell; each other potential in one, and by the checks of
+#: `mdsens.testing` in a triclinic cell. Where MDSENS_EVERY_GEOMETRY is set, all of them in
+#: clusters and triclinic cells.
 PAIRS = [
-    *((name, cell) for name in ("lj-smooth", "sw") for cell in CELLS if cell != "flat-cluster"),
-    ("lj-smooth", "flat-cluster"),
-    *((name, cell) for name in ("lj-binary", "sw-binary") for cell in ("cluster", "triclinic")),
+    *(("lj-smooth", cell) for cell in CELLS),
+    *(("sw", cell) for cell in ("cluster", "triclinic", "slab", "wire", "flat")),
     *((name, "cluster") for name in (
         "lj-plain", "lj-force-shifted", "morse-binary", "wca-binary", "harmonic-table",
         "sutton-chen",
     )),
     *((name, "triclinic") for name in (
-        "lj-shifted", "morse", "wca", "hertzian-by-species", "sutton-chen-binary",
+        "lj-binary", "sw-binary", "lj-shifted", "hertzian-by-species", "sutton-chen-binary",
     )),
     ("harmonic", "flat"),
 ]  # fmt: skip
 EVERY = bool(os.environ.get("MDSENS_EVERY_GEOMETRY"))
 if EVERY:
     both = [(name, cell) for name in POTENTIALS for cell in ("cluster", "triclinic")]
-    PAIRS = list(dict.fromkeys(PAIRS + both))
+    PAIRS = list(dict.fromkeys([*PAIRS, ("sw", "small"), *both]))
 
 
 def with_others(some, others):

@@ -1,6 +1,7 @@
 """The lowest vibrations by products with the sparse Hessian against all of them."""
 
 import ase.build
+import cases
 import numpy as np
 import pytest
 
@@ -40,16 +41,22 @@ def crystal(pbc=(True, True, True), fixed=()):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("pbc", "fixed"),
-    [
-        ((True, True, True), ()),
-        ((True, True, False), (0, 5)),
-        ((True, False, False), ()),
-        ((False, False, False), ()),
-    ],
-    ids=["bulk", "slab with fixed atoms", "wire", "cluster"],
+    ("pbc", "fixed", "method"),
+    cases.with_others(
+        [
+            pytest.param((True, True, True), (), "direct", id="bulk-direct"),
+            pytest.param((True, True, False), (0, 5), "multigrid", id="fixed-multigrid"),
+            pytest.param((True, False, False), (), "multigrid", id="wire-multigrid"),
+            pytest.param((False, False, False), (), "direct", id="cluster-direct"),
+        ],
+        [
+            pytest.param((True, True, True), (), "multigrid", id="bulk-multigrid"),
+            pytest.param((True, True, False), (0, 5), "direct", id="fixed-direct"),
+            pytest.param((True, False, False), (), "direct", id="wire-direct"),
+            pytest.param((False, False, False), (), "multigrid", id="cluster-multigrid"),
+        ],
+    ),
 )
-@pytest.mark.parametrize("method", ["direct", "multigrid"])
 def test_the_lowest_vibrations_are_those_of_all(pbc, fixed, method, monkeypatch):
     """So are their derivatives."""
     from mdsens.linalg import sparse_solver
