@@ -172,7 +172,8 @@ def test_jax_finds_the_same_derivatives_through_relax_and_no_second_ones():
     def modulus(potential):
         return observable(mdsens.relax(near, potential, fmax=1e-12))
 
-    gradient = jax.jit(jax.grad(modulus))(potential)
+    gradient_of = jax.jit(jax.grad(modulus))
+    gradient = gradient_of(potential)
     sens = mdsens.sensitivity(equilibrium, observable)
     for name, expected in sens[observable.name].items():
         found = float(potential.derivative(gradient, name))
@@ -180,7 +181,7 @@ def test_jax_finds_the_same_derivatives_through_relax_and_no_second_ones():
     direction = potential.direction("epsilon")
     with pytest.raises(InputError, match="first derivatives alone"):
         jax.jvp(
-            lambda p: potential.derivative(jax.grad(modulus)(p), "epsilon"),
+            lambda p: potential.derivative(gradient_of(p), "epsilon"),
             (potential,), (direction,),
         )  # fmt: skip
 
