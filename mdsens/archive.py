@@ -82,6 +82,15 @@ class Archived:
         return found
 
 
+def is_holdable(value: Any) -> bool:
+    """Whether a file can hold a value; functions, as those that make calculators, it cannot."""
+    try:
+        digest(value, "value")
+    except InputError:
+        return False
+    return True
+
+
 def digest(value: Any, where: str) -> str:
     """A text that two values share if a file that holds them would be the same.
 

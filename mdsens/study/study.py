@@ -10,6 +10,7 @@ from typing import Any
 import ase
 import numpy as np
 
+from mdsens.archive import is_holdable
 from mdsens.arrays import on_device
 from mdsens.errors import InputError
 from mdsens.observables import BY_NAME, Observable
@@ -164,11 +165,13 @@ class StudyStructure:
 
         Arguments:
             progress: whether to show a progress bar.
-            checkpoint: as in `mdsens.relax`.
+            checkpoint: as in `mdsens.relax`; none of what no file can hold, as calculators.
 
         Returns:
             The Equilibrium.
         """
+        if not is_holdable(self.potential):
+            checkpoint = None
         return relax(
             self.system, self.potential, progress=progress, checkpoint=checkpoint, **self.relaxation
         )

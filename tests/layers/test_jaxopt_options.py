@@ -299,14 +299,18 @@ def test_without_compilation_functions_may_be_those_of_numpy():
         layers.FixedPointIteration(halfway).run(FAR)
 
 
+#: Linear solvers here without a ridge: one of A'A, and one whose own solver alone has it.
+OF_THE_MATRIX_ALONE = ("solve_normal_cg", "solve_iterative_refinement")
+
+
 @pytest.mark.parametrize("name", linear_solve.__all__)
 def test_linear_solvers_by_name_solve_and_differentiate(name):
     solve = getattr(linear_solve, name)
     matrix = jnp.asarray(X.T @ X)
     expected = np.linalg.solve(
-        X.T @ X + (0 if name == "solve_normal_cg" else 0.1) * np.eye(4), [1, 2, 3, 4.0]
+        X.T @ X + (0.0 if name in OF_THE_MATRIX_ALONE else 0.1) * np.eye(4), [1, 2, 3, 4.0]
     )
-    ridge = None if name == "solve_normal_cg" else 0.1
+    ridge = None if name in OF_THE_MATRIX_ALONE else 0.1
     right = jnp.arange(1.0, 5.0)
     np.testing.assert_allclose(solve(lambda v: matrix @ v, right, ridge=ridge), expected, rtol=1e-8)
     ridge_solver = layers.LBFGS(losses.ridge_regression, implicit_diff_solve=solve, tol=1e-10)

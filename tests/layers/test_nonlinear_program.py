@@ -165,7 +165,7 @@ def test_problems_of_hock_and_schittkowski_have_the_values_in_their_book(number)
     program = NonlinearProgram(problem.fun, problem.eq_fun, problem.ineq_fun)
     box = problem.bounds and tuple(jnp.asarray(bound, float) for bound in problem.bounds)
     params, state = program.run(jnp.asarray(problem.start), bounds=box)
-    # The book has 9 digits; the value of problem 93 there is lower than the minimum by 1.3e-8 of it.
+    # The book has 9 digits; its value of problem 93 is 1.3e-8 below the minimum, relatively.
     assert float(state.value) == pytest.approx(problem.value, rel=2e-8, abs=1e-8)
     assert state.error < 1e-9
     assert program.ineq_fun is None or np.all(program.ineq_fun(params.primal) < 1e-9)
