@@ -294,9 +294,11 @@ def test_toml_written_is_toml_read(trimer):
     assert tomllib.loads(to_toml(table)) == table
 
 
-#: Arguments that no study can hold: what is relaxed, what is shown, what is traced.
+#: Arguments that no study can hold: what is relaxed, what is shown, what is traced; and where runs
+#: of studies have their checkpoints, which the command decides.
 NOT_IN_A_FILE = {
     "system", "potential", "equilibrium", "observables", "progress", "callback", "capacity",
+    "checkpoint", "checkpoint_every",
 }  # fmt: skip
 
 
