@@ -20,10 +20,12 @@ from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 import equinox as eqx
 import jax
+import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from mdsens import kept_programs
 from mdsens.host_errors import raised_plainly
+from mdsens.values import is_traced
 
 try:
     from jax.extend.core import get_opaque_trace_state
@@ -53,6 +55,8 @@ SETTINGS = (
     "jax_numpy_rank_promotion",
     "jax_default_device",
 )
+#: Any number of a kind that has derivatives.
+_NUMBER = np.zeros(())
 #: Settings under which JAX looks into programs.
 DEBUGGING = ("jax_disable_jit", "jax_debug_nans", "jax_debug_infs")
 
@@ -120,7 +124,7 @@ class CompiledFunction:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the function returns: from a program, or within what JAX traces as JAX sees fit."""
         __tracebackhide__ = True
-        if get_opaque_trace_state() != _OUTSIDE or any(_settings(DEBUGGING)):
+        if any(_settings(DEBUGGING)) or _part_of_another(args, kwargs):
             with raised_plainly():
                 return self._inside(*args, **kwargs)
         call = _Call(args, kwargs, self.donates)
@@ -336,6 +340,17 @@ def _kind(leaf: Any) -> tuple[Any, ...]:
         placed = leaf.sharding if leaf.committed else None
         return leaf.shape, leaf.dtype, leaf.weak_type, placed
     return leaf.shape, leaf.dtype, False, None
+
+
+def _part_of_another(args: Any, kwargs: Any) -> bool:
+    """Whether a call belongs to what JAX traces, and has no numbers to be made with at once.
+
+    While a derivative or a batch is computed outside `jit`, what does not depend on its variables
+    has its numbers: a relaxation is made by the programs that are there.
+    """
+    if get_opaque_trace_state() == _OUTSIDE:
+        return False
+    return is_traced((args, kwargs)) or is_traced(jax.lax.stop_gradient(_NUMBER))
 
 
 def _settings(names: tuple[str, ...]) -> tuple[Any, ...]:

@@ -49,6 +49,25 @@ def test_inside_a_transformation_nothing_is_a_program_of_its_own(monkeypatch, tr
     assert options == []
 
 
+@pytest.mark.parametrize(
+    "transform",
+    [jax.grad, jax.vmap, lambda f: lambda x: jax.jvp(f, (x,), (x,))],
+    ids=["grad", "vmap", "jvp"],
+)
+def test_what_a_transformation_does_not_trace_has_its_numbers_from_programs(monkeypatch, transform):
+    options = recorded(monkeypatch)
+    double = compiled(lambda x: 2.0 * x)
+
+    def function(x):
+        found = double(np.ones(2))
+        assert not isinstance(found, jax.core.Tracer)
+        return x * found[0]
+
+    for _ in range(2):
+        transform(function)(jnp.ones(2 if transform is jax.vmap else ()))
+    assert options == [compilation.HURRIED]
+
+
 def test_what_is_imported_while_jax_traces_knows_inside_from_outside():
     code = """
 import jax, numpy

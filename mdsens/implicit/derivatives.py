@@ -5,9 +5,11 @@ arXiv 2105.15183, equation 2).
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +20,7 @@ from mdsens.implicit.arguments import directions_of, stacked_count, zero_tangent
 from mdsens.implicit.block_solver import BlockSolver, solve_block
 from mdsens.implicit.linear import LinearSolution, Solver
 from mdsens.implicit.linear import solve as linear_solve
+from mdsens.implicit.linear_map import LinearMap
 from mdsens.implicit.linearisation import (
     compiled_change,
     compiled_pull_back,
@@ -48,9 +51,13 @@ class SolverAt:
 
     Attributes:
         function: (sol, *args) -> a solver as in `mdsens.implicit.linear.solve`, or `None`.
+        of_numbers: (condition, sol, varied, *args) -> a `BlockSolver`, asked for outside `jit`,
+            where nothing is traced but the tangents; condition(sol, varied) is F as a function of
+            those arguments that have any. `None`: there as inside.
     """
 
     function: Callable[..., Solver | None]
+    of_numbers: Callable[..., BlockSolver] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,6 +242,64 @@ def root_jvp(
     Solves dF/dx (J v) = -dF/dtheta v: Blondel et al. 2021, arXiv 2105.15183, equation 2.
     """
     return jvp_solution(optimality_fun, sol, args, tangents, solve, **options).value
+
+
+def response_of_numbers(
+    optimality_fun: Callable[..., PyTree],
+    sol: PyTree,
+    args: tuple[Any, ...],
+    tangents: tuple[Any, ...],
+    options: SolveOptions,
+) -> PyTree:
+    """`root_jvp` by the `BlockSolver` of a solution, also where the tangents are traced.
+
+    Arguments:
+        optimality_fun: as in `root_jvp`, as are all that follow.
+        sol: the solution, numbers.
+        args: the other arguments of F, likewise.
+        tangents: one direction per argument, which may be traced.
+        options: whose `solve` is a `SolverAt` with `of_numbers`; made when it is first needed.
+
+    Returns:
+        The tangent of the solution.
+    """
+    assert isinstance(options.solve, SolverAt)
+    assert options.solve.of_numbers is not None
+    of_numbers = options.solve.of_numbers
+    leaves, structure = jax.tree.flatten(args)
+    directions = directions_of(args, tangents)
+    varies = [direction is not None for direction in directions]
+
+    def chosen(wanted: bool) -> Any:
+        pairs = zip(leaves, varies, strict=True)
+        return jax.tree.unflatten(
+            structure, [leaf if known == wanted else None for leaf, known in pairs]
+        )
+
+    varied = jax.tree.map(jnp.asarray, chosen(True))
+    condition = jax.tree_util.Partial(_of_varied, optimality_fun, chosen(False))
+
+    @functools.cache
+    def solver() -> BlockSolver:
+        return of_numbers(condition, sol, varied, *args)
+
+    def forwards(directions: PyTree) -> PyTree:
+        return root_jvp(condition, sol, (varied,), (directions,), solver())
+
+    def backwards(cotangents: PyTree) -> PyTree:
+        return root_vjp(condition, sol, (varied,), cotangents, solver())[0]
+
+    def traced(directions: PyTree) -> PyTree:
+        return root_jvp(optimality_fun, sol, args, directions, options)
+
+    response = LinearMap(forwards, backwards, traced, varied, sol)
+    return response(jax.tree.unflatten(structure, directions))
+
+
+def _of_varied(
+    optimality_fun: Callable[..., PyTree], constant: PyTree, sol: PyTree, varied: PyTree
+) -> PyTree:
+    return optimality_fun(sol, *eqx.combine(varied, constant))
 
 
 def jvp_solution(

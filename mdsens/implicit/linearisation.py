@@ -219,7 +219,7 @@ def compiled_product(
     Arguments:
         optimality_fun: as in `compiled_change`.
         sol: the solution.
-        args: the other arguments of F, floating-point arrays.
+        args: the other arguments of F.
         vectors: with the structure of `sol`; of K with an extra leading axis on every leaf.
 
     Returns:
@@ -227,7 +227,11 @@ def compiled_product(
     """
     count = stacked_count(jax.tree.leaves(sol), jax.tree.leaves(vectors))
     shape = () if count is None else (count,)
-    nothing = jax.tree.map(lambda leaf: np.zeros((*shape, *np.shape(leaf))), tuple(args))
+
+    def zeros(leaf: Any) -> np.ndarray | None:
+        return np.zeros((*shape, *np.shape(leaf))) if is_differentiable(leaf) else None
+
+    nothing = jax.tree.map(zeros, tuple(args))
     return compiled_change(optimality_fun, sol, args, nothing, vectors)
 
 

@@ -4,6 +4,7 @@ The implicit function theorem gives A J = B with A = -dF/dx and B = dF/dtheta (B
 arXiv 2105.15183, equation 2). Names and the order of arguments follow JAXopt 0.8.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -32,6 +33,7 @@ from mdsens.implicit.derivatives import (
     Preconditioner,
     SolveOptions,
     SolverAt,
+    response_of_numbers,
     root_jvp,
     root_vjp,
 )
@@ -152,6 +154,10 @@ def custom_root(
         least_squares=True,
         preconditioner=None if preconditioner is None else bind(preconditioner),
     )
+    # The same where the condition is called as the solver's user wrote it.
+    unbound = dataclasses.replace(
+        options, solve=solve, null_space=null_space, preconditioner=preconditioner
+    )
 
     def tangent_of_solution(sol: Any, arguments: Any, tangents: Any) -> Any:
         if correct:
@@ -161,6 +167,7 @@ def custom_root(
     def inspect(sol: Any, arguments: Any, varied: tuple[bool, ...], traced: bool) -> Any:
         return problem_of_condition(condition, sol, arguments, varied, options, root_tol, traced)
 
+    solves_for_numbers = isinstance(solve, SolverAt) and solve.of_numbers is not None
     # Compiled once per decorated solver and kind of arguments: the rule evaluates F many times.
     compiled_tangent = compiled(tangent_of_solution)
     compiled_inspection = compiled(inspect)
@@ -276,8 +283,12 @@ def custom_root(
                     look = compiled_inspection if cached else inspect
                     varied = tuple(leaf is not None for leaf in directions_of(*of_solution))
                     sol = raise_problem(sol, look(sol, primals_of_rule, varied, traced))
-                evaluate = compiled_tangent if cached else tangent_of_solution
-                sol_dot = evaluate(sol, *of_solution)
+                if solves_for_numbers and not arguments[1] and not is_traced((sol, arguments)):
+                    given = primals_of_rule[0], directions[0]
+                    sol_dot = response_of_numbers(optimality_fun, sol, *given, unbound)
+                else:
+                    evaluate = compiled_tangent if cached else tangent_of_solution
+                    sol_dot = evaluate(sol, *of_solution)
                 aux_dot = zero_tangents(aux)
                 if auxiliary is not None:
                     aux_dot = tangent_of_aux(

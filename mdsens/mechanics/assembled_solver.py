@@ -42,8 +42,9 @@ class AssembledSolver(BlockSolver):
         """With the same factorisation or hierarchy."""
         return AssembledSolver(*self._given, self._hessian, ROUGH_RTOL)
 
-    def solve(self, columns: Float[np.ndarray, "P R D"]) -> LinearSolution:
+    def solve(self, columns: Float[Array | np.ndarray, "P R D"]) -> LinearSolution:
         """As of every BlockSolver."""
+        columns = np.asarray(columns)
         found, solution = self._hessian.solve(columns, self._rtol)
         if self._rtol <= AGREEMENT and not self._hessian.checks_itself:
             self._require_solved(columns, found)

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ from jaxtyping import Array, Float
 from mdsens.arrays import of_one_type, on_device
 from mdsens.compilation import hurried_while
 from mdsens.errors import InputError, RelaxationError
-from mdsens.implicit import SolverAt, custom_root
+from mdsens.implicit import BlockSolver, SolverAt, custom_root
+from mdsens.mechanics.assembled_solver import response_solver
 from mdsens.mechanics.enthalpy import Landscape
+from mdsens.mechanics.hessian_by_calls import hessian_solver
 from mdsens.mechanics.hessian_solver import hessian_fits
 from mdsens.mechanics.rattlers import find_rattlers
 from mdsens.mechanics.relaxing_cell import CellMode, RelaxingCell
@@ -312,9 +314,18 @@ def _null_space(q: Float[Array, "R D"], landscape: Landscape) -> Float[Array, "M
     return landscape.null_vectors(q)
 
 
+def _solver_of_numbers(
+    condition: Callable[..., Any], q: Float[Array, "R D"], varied: Any, landscape: Landscape
+) -> BlockSolver:
+    """As `sensitivity` solves: with the assembled Hessian, of which the relaxation has the code."""
+    hessian = hessian_solver(landscape, q) if hessian_fits(landscape) else None
+    null_vectors = None if hessian is not None else landscape.null_vectors(q)
+    return response_solver(condition, q, (varied,), hessian, null_vectors)
+
+
 @custom_root(
     _condition,
-    solve=SolverAt(hessian_solver_at),
+    solve=SolverAt(hessian_solver_at, _solver_of_numbers),
     symmetric=True,
     null_space=_null_space,
     least_squares=True,

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import mdsens
+from mdsens.compilation import forget_programs
 from mdsens.potentials import WCA, LennardJones, Morse, SoftSphere, StillingerWeber
 
 BOTH_MODES = pytest.mark.parametrize("mode", [jax.jacfwd, jax.jacrev], ids=lambda f: f.__name__)
@@ -296,3 +297,27 @@ def test_fixed_atoms_pull_the_others_along():
         return moved.positions[1, 0]
 
     assert float(jax.grad(middle)(0.0)) == pytest.approx(0.5, rel=1e-10)
+
+
+# What a derivative is computed by
+
+
+def test_a_gradient_compiles_neither_a_relaxation_nor_a_hessian_again(monkeypatch):
+    # All programs are made anew here, whatever other tests have made.
+    forget_programs()
+    system, names = cases.dimer(), []
+    compile_ = jax.stages.Lowered.compile
+
+    def watched(self, compiler_options=None):
+        names.append(self.as_text().split()[1])
+        return compile_(self, compiler_options)
+
+    def stretch(potential):
+        first, second = mdsens.relax(system, potential, fmax=1e-11).positions
+        return ((second - first) ** 2).sum()
+
+    stretch(LennardJones(1.3, 1.1, 2.75))
+    monkeypatch.setattr(jax.stages.Lowered, "compile", watched)
+    derivative = jax.grad(stretch)(LennardJones(1.3, 1.1, 2.75))
+    assert sorted(names) == ["@jit_directional_change", "@jit_pull_back"]
+    assert float(derivative.sigma) == pytest.approx(2 ** (1 / 3) * 2 * 1.1, rel=1e-10)
