@@ -36,7 +36,7 @@ DISC_RATTLE = 0.01
 FMAX = 1e-6
 MAX_STEPS = 20_000
 #: Skin of the edges of the JAX programs, as a fraction of the range: what `mdsens.relax` uses.
-SKIN_FRACTION, DISC_SKIN_FRACTION = 0.1, 0.15
+SKIN_FRACTION, DISC_SKIN_FRACTION = 0.1, 0.4
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,7 @@ from mdsens.minimisers.lbfgs import LBFGS
 from mdsens.minimisers.minimiser import Minimiser, State
 from mdsens.minimisers.newton import Newton
 from mdsens.minimisers.preconditioned_lbfgs import PreconditionedLBFGS
-from mdsens.minimisers.steps import Outcome, failure, within_skin
+from mdsens.minimisers.steps import Outcome, failure, trial_fraction, within_skin
 from mdsens.particles.constraints import require_unconstrained
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
@@ -206,7 +206,9 @@ class _Batch:
         )  # fmt: skip
         # One for all, since compiled steps share what it allows.
         skin = min(float(self.searches[index].skin) for index in indices)
-        minimiser, allowed = within_skin(minimiser, skin)
+        minimiser, allowed = within_skin(
+            minimiser, skin, trial_fraction(self.potentials[indices[0]])
+        )
         _Run(self, minimiser, padded, devices, indices, steps, allowed).finish()
 
     def _width(self, count: int, devices: Devices) -> int:

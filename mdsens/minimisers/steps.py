@@ -18,11 +18,13 @@ from jaxtyping import Array, Bool, Float, Int
 from mdsens.arrays import on_device
 from mdsens.mechanics.enthalpy import Landscape, largest_force
 from mdsens.minimisers.minimiser import Minimiser, State
+from mdsens.potentials.potential import Potential
 
 #: Steps per compiled segment, after which progress is shown and Ctrl-C is heard.
 SEGMENT_STEPS = 100
-#: Longest trial move of an atom as a fraction of the skin: what remains serves many steps.
-TRIAL_FRACTION = 0.15
+#: Longest trial move of an atom as a fraction of the skin: what remains serves many steps. Where
+#: particles only push the skin is long, and longer moves would lose contacts.
+TRIAL_FRACTION, CONTACT_TRIAL_FRACTION = 0.15, 0.05
 #: An atom that has gone further than this many ranges has left for good.
 ESCAPE_RANGES = 1000.0
 #: A cell that has grown or shrunk by more than this factor along any line does not come to rest.
@@ -150,6 +152,11 @@ def steps_while(
     begin = (course, look(course), jnp.asarray(0))
     end: tuple[Course, Outlook, Array] = jax.lax.while_loop(going, one, begin)
     return end
+
+
+def trial_fraction(potential: Potential) -> float:
+    """Longest trial move of an atom in a potential, as a fraction of the skin of its edges."""
+    return CONTACT_TRIAL_FRACTION if potential.contact else TRIAL_FRACTION
 
 
 def within_skin(

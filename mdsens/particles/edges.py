@@ -10,6 +10,7 @@ An image of an atom in another cell is a *ghost*: an entry after the N atoms in 
 positions, which follows its owner and the cell. A last entry serves the slots that hold no edge.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -65,6 +66,8 @@ class EdgeList(eqx.Module):
         ghost_images: shape (G, D), lattice vectors between the owner and the ghost.
         reach: cutoff plus skin within which all edges are listed, in units of length.
         atom_count: N.
+        slots_used: shape (B,), how many slots of each block hold edges: sums over slots stop there,
+            and can then be differentiated in forward mode alone; None: they run over all.
     """
 
     neighbors: Int[Array, "B K C"]
@@ -73,6 +76,7 @@ class EdgeList(eqx.Module):
     ghost_images: Float[Array, "G D"]
     reach: Float[Array, ""]
     atom_count: int = eqx.field(static=True)
+    slots_used: Int[Array, " B"] | None = None
 
     @property
     def capacity(self) -> tuple[int, int]:
@@ -89,6 +93,18 @@ class EdgeList(eqx.Module):
         """Number of edges, each counted from both of its ends; on the host."""
         blank = self.atom_count + self.ghost_owners.shape[0]
         return int(np.count_nonzero(np.asarray(self.neighbors) != blank))
+
+    def with_slots_counted(self) -> "EdgeList":
+        """The same with `slots_used`; on the host."""
+        blank = self.atom_count + self.ghost_owners.shape[0]
+        held = (np.asarray(self.neighbors) != blank).any(axis=2)
+        used = held.shape[1] - np.argmax(held[:, ::-1], axis=1)
+        used = np.where(held.any(axis=1), used, 0).astype(np.int32)
+        return dataclasses.replace(self, slots_used=on_device(used))
+
+    def without_slots_counted(self) -> "EdgeList":
+        """The same without `slots_used`."""
+        return dataclasses.replace(self, slots_used=None)
 
 
 def block_shape(atom_count: int) -> tuple[int, int]:
@@ -158,7 +174,7 @@ def edge_blocks(
         return function(edges_of(*block))
 
     def slot_by_slot(block: tuple[Any, ...]) -> Any:
-        neighbors, block_sites = block
+        neighbors, block_sites, used = block
 
         def add_slot(slot: Array, total: Any) -> Any:
             return jax.tree.map(
@@ -167,10 +183,11 @@ def edge_blocks(
 
         shapes = jax.eval_shape(lambda: function(edges_of(neighbors[:1], block_sites)))
         zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
-        return jax.lax.fori_loop(0, slots, add_slot, zeros)
+        return jax.lax.fori_loop(0, slots if used is None else used, add_slot, zeros)
 
-    chosen = slot_by_slot if additive else one_block
-    return map_blocks(chosen, edge_list.neighbors, sites)
+    if additive:
+        return map_blocks(slot_by_slot, edge_list.neighbors, sites, edge_list.slots_used)
+    return map_blocks(one_block, edge_list.neighbors, sites)
 
 
 class Sites(eqx.Module):

@@ -20,8 +20,8 @@ from mdsens.potentials.parameters import Parameter
 from mdsens.values import is_traced
 
 #: Skin of the edges as a fraction of the potential's range; and where particles only push, longer,
-#: for it adds few edges (measured on discs: a tenth less time).
-SKIN_FRACTION, CONTACT_SKIN_FRACTION = 0.1, 0.15
+#: for it adds few edges, and to find them anew takes as long as 10 evaluations of the forces.
+SKIN_FRACTION, CONTACT_SKIN_FRACTION = 0.1, 0.4
 
 
 class RadialDerivatives(NamedTuple):

@@ -19,13 +19,22 @@ from mdsens.mechanics.enthalpy import Landscape, typical_force
 from mdsens.mechanics.relaxing_cell import RelaxingCell
 from mdsens.minimisers.minimiser import Minimiser, State, first_state, refresh
 from mdsens.minimisers.segment import advance
-from mdsens.minimisers.steps import SEGMENT_STEPS, Bounds, Outcome, failure, within_skin
+from mdsens.minimisers.steps import (
+    SEGMENT_STEPS,
+    Bounds,
+    Outcome,
+    failure,
+    trial_fraction,
+    within_skin,
+)
 from mdsens.particles.edges import EdgeList, no_edges
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 from mdsens.progress import new_bar
 from mdsens.relaxation.checkpoint import Checkpoint, Leg, Snapshot
 
+#: Atoms up to which it is not worth a program more to skip slots that hold no edges.
+FEW = 4000
 #: What a callback is told after each segment: steps, enthalpy, largest force, positions (N, D).
 Callback = Callable[[int, float, float, np.ndarray], None]
 
@@ -98,7 +107,7 @@ class Descent:
         room: list[tuple[int, int]] = []
         if self._resumed is not None:
             self._edges_at, room = self._resumed.edges_at, [self._resumed.capacity]
-        edge_list = self.search.find(*self._edges_at, *room)
+        edge_list = self._find_edges(*room, potential=potential)
         self.landscape = Landscape.in_cell(system, potential, edge_list, relaxing_cell)
         if start is not None:
             self.landscape = self.landscape.touching(start)
@@ -131,7 +140,9 @@ class Descent:
         """
         if self._ended:
             return self._ended.popleft()
-        minimiser, allowed = within_skin(minimiser.aimed_at(fmax), self.skin)
+        minimiser, allowed = within_skin(
+            minimiser.aimed_at(fmax), self.skin, trial_fraction(self.landscape.potential)
+        )
         state, taken = self._begin(minimiser)
         self._check(state)
         if not self.forces:
@@ -230,12 +241,20 @@ class Descent:
         moved = self.landscape.displacement_bound(self.q, self.reference)
         if not float(moved) < self.skin:
             self._refresh_edges()
-        return self.landscape.edge_list
+        return self.landscape.edge_list.without_slots_counted()
+
+    def _find_edges(self, capacity: tuple[int, int] = (1, 0), *, potential: Potential) -> EdgeList:
+        """All edges where they are wanted now."""
+        found = self.search.find(*self._edges_at, capacity)
+        # The first edges of random places need far more slots than all others.
+        few_left = potential.contact and potential.pairwise
+        return found.with_slots_counted() if few_left and found.atom_count > FEW else found
 
     def _refresh_edges(self) -> None:
         system = self.landscape.system_at(self.q)
         self._edges_at = np.asarray(system.positions), np.asarray(system.cell)
-        edge_list = self.search.find(*self._edges_at, self.landscape.edge_list.capacity)
+        capacity = self.landscape.edge_list.capacity
+        edge_list = self._find_edges(capacity, potential=self.landscape.potential)
         self.q = self.reference = self.landscape.settled(self.q)
         moved = self.landscape.touching(self.q)
         self.landscape = eqx.tree_at(lambda l: l.edge_list, moved, edge_list)

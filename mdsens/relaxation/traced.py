@@ -29,6 +29,7 @@ from mdsens.minimisers.steps import (
     failure,
     outlook,
     steps_while,
+    trial_fraction,
     within_skin,
 )
 from mdsens.particles.edges import EdgeList
@@ -238,7 +239,7 @@ class _TracedDescent:
         Returns:
             The Course at the end, with the minimiser's memory.
         """
-        minimiser, allowed = within_skin(minimiser, self.skin)
+        minimiser, allowed = within_skin(minimiser, self.skin, trial_fraction(self.potential))
         bounds = Bounds(jnp.asarray(fmax, float), jnp.asarray(step_limit), allowed)
         first = course.steps
         state = dataclasses.replace(

@@ -6,8 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import mdsens
 from mdsens.minimisers import GradientDescent, first_state
-from mdsens.minimisers.steps import Bounds, Outcome, failure, outlook, within_skin
+from mdsens.minimisers.steps import Bounds, Outcome, failure, outlook, trial_fraction, within_skin
+from mdsens.potentials import SoftSphere
 from mdsens.relaxation.driver import Descent
 
 DESCENT = Descent(cases.dimer(), cases.POTENTIALS["lj-smooth"], None, 1e-8, max_steps=100)
@@ -51,6 +53,19 @@ def test_trial_moves_stay_within_the_skin():
     minimiser, allowed = within_skin(GradientDescent(max_step=5.0), 1.0)
     assert 0 < minimiser.trial_distance < 0.5
     np.testing.assert_allclose(allowed + 2 * minimiser.trial_distance, 1.0)
+
+
+def test_particles_that_only_push_are_moved_little_within_a_long_skin():
+    discs, crystal = SoftSphere(1.0, 1.0), cases.POTENTIALS["lj-smooth"]
+    farthest = {}
+    for name, potential in (("discs", discs), ("crystal", crystal)):
+        search = potential.edge_search(mdsens.System([[0.0, 0.0]]), None)
+        skin = float(search.skin) / float(search.cutoff)
+        minimiser, _ = within_skin(GradientDescent(max_step=5.0), skin, trial_fraction(potential))
+        farthest[name] = skin, float(minimiser.trial_distance)
+    assert farthest["discs"][0] > 2 * farthest["crystal"][0]
+    # In diameters: what L-BFGS packs discs with in the fewest evaluations.
+    assert 0.01 < farthest["discs"][1] < 0.03
 
 
 def test_what_has_gone_wrong_is_said_of_the_atoms_that_it_happened_to():

@@ -182,6 +182,29 @@ def test_the_size_of_blocks_changes_nothing(potential, monkeypatch):
         assert numerical.relative_error(ours, expected) < 1e-12
 
 
+def test_sums_that_stop_at_the_last_edge_of_each_block_are_the_same_sums():
+    random = np.random.default_rng(0)
+    # Crowded in one half, so that the two blocks of atoms need different numbers of slots.
+    positions = np.concatenate([random.random((30, 2)) * [2.0, 6.0], random.random((30, 2)) * 6.0])
+    system = mdsens.System(positions, 6.0 * np.eye(2), pbc=True)
+    potential = mdsens.potentials.SoftSphere(1.0, 1.0)
+    edge_list = potential.edge_search(system).find(positions, system.cell, (40, 0))
+    counted = edge_list.with_slots_counted()
+    used = np.asarray(counted.slots_used)
+    pairs = cKDTree(positions, boxsize=6.0).query_pairs(float(edge_list.reach))
+    degrees = np.bincount(np.array(sorted(pairs)).ravel(), minlength=60)
+    assert used.tolist() == [degrees[:30].max(), degrees[30:].max()]
+    assert used[0] != used[1]
+    whole = energy_forces_virial(system, potential, edge_list)
+    for found, expected in zip(
+        energy_forces_virial(system, potential, counted), whole, strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
+    assert counted.without_slots_counted().slots_used is None
+    empty = mdsens.particles.no_edges(60, 2).with_slots_counted()
+    assert np.asarray(empty.slots_used).tolist() == [0, 0]
+
+
 def test_a_list_with_a_skin_serves_until_atoms_have_moved_half_of_it():
     case = cases.case("lj-smooth", "triclinic")
     generator = np.random.default_rng(12)

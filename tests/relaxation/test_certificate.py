@@ -146,8 +146,10 @@ def test_rattlers_stay_where_they_were_pushed_and_carry_no_edges():
     assert equilibrium.certificate.null_modes["rattlers"] == 6
     np.testing.assert_allclose(equilibrium.positions, equilibrium.q, rtol=0.0, atol=0.0)
     first, second, _ = np.asarray(equilibrium.positions)
-    assert np.linalg.norm(second - first) >= 1.0
-    assert float(equilibrium.energy) == 0.0
+    # A step may end at contact itself, which is where rounding leaves it.
+    overlap = 1.0 - np.linalg.norm(second - first)
+    assert overlap <= 2.0 * np.finfo(float).eps
+    assert float(equilibrium.energy) <= overlap**2
 
     def edges(landscape):
         neighbors = np.asarray(landscape.edge_list.neighbors)
