@@ -77,12 +77,14 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 #: Groups of tests that take longest: they begin, so that no process is left alone with one of them.
 LONGEST = (
-    "cell-modes", "study silica-bks", "study silicon-thermal-expansion", "test_constraints",
-    "test_elasticity", "vibrations", "hessian-solver", "study silicon-tersoff",
-    "study tungsten-vacancy-snap", "tersoff", "cluster", "documentation", "study argon-phonons",
-    "study silicon-elastic", "closed-forms", "cells", "test_energies_of_structures",
-    "test_kept_programs", "test_variables", "minimisers", "meta-learning", "quasi_harmonic",
-    "quasi-harmonic ions", "sensitivity-batch", "test_one_core", "test_loads",
+    "cell-modes", "documentation", "test_constraints", "test_elasticity", "test_nonlinear_program",
+    "site", "study silica-bks", "jax-md", "vibrations", "test_jaxopt_options", "hessian-solver",
+    "study tungsten-vacancy-snap", "study silicon-elastic", "checkpoints", "test_variables",
+    "test_kept_programs", "test_one_core", "meta-learning", "test_workers", "test_quasi_newton",
+    "study silicon-tersoff", "study argon-phonons", "study silicon-thermal-expansion",
+    "test_energies_of_structures", "sensitivity-batch", "snap-lammps", "lammps", "cluster",
+    "closed-forms", "quasi_harmonic", "quasi-harmonic ions", "minimisers", "test_archive",
+    "test_sweeps", "test_loads", "test_reference_lattice", "test_calculator",
 )  # fmt: skip
 
 

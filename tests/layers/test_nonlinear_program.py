@@ -147,8 +147,11 @@ def test_solvers_on_the_host_have_the_same_derivatives(solver):
     def solution(theta, solver):
         return hs71(solver).run(jnp.asarray(HS71.start), theta, bounds=(1.0, 5.0)).params
 
-    expected = jax.jacfwd(solution)(theta, "auto")
     assert_close(solution(theta, solver), solution(theta, "auto"), 1e-10)
+    if solver != "slsqp" and not cases.EVERY:
+        # They are differentiated by the same code.
+        return
+    expected = jax.jacfwd(solution)(theta, "auto")
     assert_close(jax.jacfwd(solution)(theta, solver), expected, 1e-9)
     assert_close(jax.jacrev(solution)(theta, solver), expected, 1e-9)
 
