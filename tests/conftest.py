@@ -2,6 +2,7 @@
 
 import gc
 import os
+import threading
 from pathlib import Path
 
 # The tests compile much and compute little: less optimised code, by the older emitters, is there in
@@ -38,12 +39,33 @@ os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 import jax
 import pytest
 import type_checks
+from jax._src.interpreters import mlir
 
 # Tracing makes much that lives on, and is looked through for garbage in vain.
 gc.set_threshold(100_000, 50, 50)
 
 # Before anything imports them. The filter of warnings has imported mdsens itself.
 type_checks.install()
+
+# JAX makes a context of MLIR for each program, which takes half of the time that a small one does.
+# Here programs of a thread share one, but for those that are compiled while another is made. As it
+# lets go of nothing, each file of tests has its own.
+CONTEXTS = threading.local()
+if make_context := getattr(mlir, "make_ir_context", None):
+
+    def shared_context():
+        """The context of this thread, or a new one while that is in use."""
+        try:
+            in_use = mlir.ir.Context.current is not None
+        except ValueError:
+            in_use = False
+        if in_use:
+            return make_context()
+        if not hasattr(CONTEXTS, "shared"):
+            CONTEXTS.shared = make_context()
+        return CONTEXTS.shared
+
+    mlir.make_ir_context = shared_context
 
 # What is tested without particles is compared to more digits than single precision has.
 jax.config.update("jax_enable_x64", True)
@@ -55,12 +77,14 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 #: Groups of tests that take longest: they begin, so that no process is left alone with one of them.
 LONGEST = (
-    "cell-modes", "study silica-bks", "study silicon-thermal-expansion", "test_constraints",
-    "test_elasticity", "vibrations", "hessian-solver", "study silicon-tersoff",
-    "study tungsten-vacancy-snap", "tersoff", "cluster", "documentation", "study argon-phonons",
-    "study silicon-elastic", "closed-forms", "cells", "test_energies_of_structures",
-    "test_kept_programs", "test_variables", "minimisers", "meta-learning", "quasi_harmonic",
-    "quasi-harmonic ions", "sensitivity-batch", "test_one_core", "test_loads",
+    "cell-modes", "documentation", "test_constraints", "test_elasticity", "test_nonlinear_program",
+    "site", "study silica-bks", "jax-md", "vibrations", "test_jaxopt_options", "hessian-solver",
+    "study tungsten-vacancy-snap", "study silicon-elastic", "checkpoints", "test_variables",
+    "test_kept_programs", "test_one_core", "meta-learning", "test_workers", "test_quasi_newton",
+    "study silicon-tersoff", "study argon-phonons", "study silicon-thermal-expansion",
+    "test_energies_of_structures", "sensitivity-batch", "snap-lammps", "lammps", "cluster",
+    "closed-forms", "quasi_harmonic", "quasi-harmonic ions", "minimisers", "test_archive",
+    "test_sweeps", "test_loads", "test_reference_lattice", "test_calculator",
 )  # fmt: skip
 
 
@@ -117,6 +141,7 @@ def _compiled_code_is_let_go():
     yield
     from mdsens.compilation import forget_programs
 
+    vars(CONTEXTS).clear()
     maps = Path("/proc/self/maps")
     if maps.exists() and maps.read_bytes().count(b"\n") > 20_000:
         jax.clear_caches()

@@ -1,5 +1,6 @@
 """Nonlinear programs against closed forms, SciPy, and problems of Hock and Schittkowski."""
 
+import cases
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -146,8 +147,11 @@ def test_solvers_on_the_host_have_the_same_derivatives(solver):
     def solution(theta, solver):
         return hs71(solver).run(jnp.asarray(HS71.start), theta, bounds=(1.0, 5.0)).params
 
-    expected = jax.jacfwd(solution)(theta, "auto")
     assert_close(solution(theta, solver), solution(theta, "auto"), 1e-10)
+    if solver != "slsqp" and not cases.EVERY:
+        # They are differentiated by the same code.
+        return
+    expected = jax.jacfwd(solution)(theta, "auto")
     assert_close(jax.jacfwd(solution)(theta, solver), expected, 1e-9)
     assert_close(jax.jacrev(solution)(theta, solver), expected, 1e-9)
 
@@ -158,8 +162,14 @@ def test_solvers_on_the_host_say_that_they_cannot_be_traced():
         jax.vmap(lambda t: solver.run(jnp.ones(2), t).params.primal)(jnp.ones(3))
 
 
+#: With bounds alone, equations, inequalities, both, of more unknowns, and badly scaled.
+HARD = [1, 7, 43, 71, 93, 100]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("number", PROBLEMS)
+@pytest.mark.parametrize(
+    "number", cases.with_others(HARD, [number for number in PROBLEMS if number not in HARD])
+)
 def test_problems_of_hock_and_schittkowski_have_the_values_in_their_book(number):
     problem = PROBLEMS[number]
     program = NonlinearProgram(problem.fun, problem.eq_fun, problem.ineq_fun)

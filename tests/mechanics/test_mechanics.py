@@ -23,7 +23,12 @@ CRYSTALS = [
     *((name, "triclinic") for name in ("lj-binary", "hertzian-by-species", "sw-binary")),
     ("sw", "small"),
 ]
-OF_PAIRS = [pair for pair in cases.PAIRS if isinstance(cases.POTENTIALS[pair[0]], PairPotential)]
+OF_PAIRS = [
+    pair
+    for pair in cases.PAIRS
+    if isinstance(cases.POTENTIALS[pair[0]], PairPotential)
+    and (cases.EVERY or pair[1] in ("cluster", "triclinic", "flat"))
+]
 CLUSTERS = [pair for pair in cases.PAIRS if "cluster" in pair[1]]
 
 

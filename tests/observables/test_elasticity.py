@@ -155,6 +155,7 @@ def test_derivatives_are_those_of_relaxations_again(name):
 
 
 @pytest.mark.slow
+@cases.thorough("Euler's theorem, which the studies of silicon have to obey")
 def test_constants_scale_with_the_parameters_that_set_the_scales():
     sens = mdsens.sensitivity(silicon(), "elastic_constants", wrt=["epsilon", "sigma"])
     value = np.asarray(sens.observed["elastic_constants"])
@@ -311,7 +312,7 @@ def stretched():
     return mdsens.relax(System.from_ase(atoms), LennardJones(0.0104, 3.4, 8.0), fmax=1e-8)
 
 
-@pytest.mark.parametrize("name", ["alloy under stress", "packing"])
+@pytest.mark.parametrize("name", cases.with_others(["alloy under stress"], ["packing"]))
 def test_displacements_are_refined_from_those_of_a_place_nearby(name):
     """What errors are told by: to second order in the way, with the linear solves of the place."""
     equilibrium = relaxed(name)

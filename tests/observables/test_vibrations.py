@@ -257,6 +257,7 @@ def agrees_with_relaxations(equilibrium, names, wrt, of, step=2e-4, cell="full",
 
 
 @pytest.mark.slow
+@cases.thorough("Euler's theorem, which the study of phonons has to obey")
 def test_without_other_lengths_and_energies_frequencies_scale():
     """Omega is sqrt(epsilon)/sigma times a number, whatever the wave vector, in a cell at rest."""
     names = ["phonon_frequencies", "phonon_frequencies([0.1,0.25,0.4])", "heat_capacity(300,2)"]

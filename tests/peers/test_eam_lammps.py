@@ -6,6 +6,7 @@ from pathlib import Path
 
 import ase
 import ase.build
+import cases
 import equinox as eqx
 import numerical
 import numpy as np
@@ -143,9 +144,15 @@ def test_every_file_of_lammps_is_read_and_gives_the_same(lammps, folder):
     paths = [path for path in sorted(folder.iterdir()) if {".eam", ".adp"} & set(path.suffixes)]
     paths = [path for path in paths if path.suffix in STYLES]
     assert len(paths) > 27
+    kinds = set()
     for path in paths:
         potential = from_file(path)
         elements = list(potential.species)
+        # All are read; of each kind, which is the same code, one is computed.
+        kind = path.suffix, len(elements)
+        if kind in kinds and not cases.EVERY:
+            continue
+        kinds.add(kind)
         atoms = distorted(elements, 3.9)
         expected = by_lammps(lammps, atoms, path, elements, STYLES[path.suffix])
         found = by_mdsens(potential, atoms)

@@ -4,6 +4,7 @@ import itertools
 from pathlib import Path
 
 import ase.build
+import cases
 import lammps_runs
 import numerical
 import numpy as np
@@ -100,9 +101,15 @@ def test_energy_forces_and_stress_are_those_of_lammps(lammps, name):
 def test_every_file_that_lammps_brings(lammps):
     paths = sorted(folder(lammps).glob("*.snapcoeff"))
     assert len(paths) >= 18
+    kinds = set()
     for path in paths:
         commands = path.with_suffix(".snap")
         potential = from_file(commands if commands.is_file() else path)
+        # All are read; of each kind, which is the same code, one is computed.
+        kind = type(potential), len(potential.species)
+        if kind in kinds and path.stem not in TOLERANCES and not cases.EVERY:
+            continue
+        kinds.add(kind)
         tolerance = TOLERANCES.get(path.stem, TOLERANCE)
         assert_agrees(lammps, potential, path, path.with_suffix(".snapparam"), tolerance)
 
@@ -158,6 +165,9 @@ def test_every_option_is_that_of_lammps_which_reads_what_is_written(
 
 
 @pytest.mark.slow
+@cases.thorough(
+    "energies and forces as in LAMMPS, and the study of a vacancy in tungsten, which is verified"
+)
 def test_derivatives_of_a_vacancy_are_those_of_relaxing_in_lammps(lammps, tmp_path):
     """In some of the coefficients of tungsten; Newton's steps on LAMMPS's forces relax there."""
     snap, zbl = from_file("W_2940_2017_2.snap").parts

@@ -3,6 +3,7 @@
 import re
 
 import ase.build
+import cases
 import numerical
 import numpy as np
 import pytest
@@ -144,6 +145,7 @@ def test_what_is_written_is_read_again(potential, tmp_path):
 
 
 @pytest.mark.slow
+@cases.thorough("the study of a vacancy in copper, which is verified")
 def test_a_relaxed_vacancy_follows_the_scales_as_if_relaxed_again(tmp_path):
     path = tmp_path / "cubics.alloy"
     path.write_text(text())

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import ase.build
+import cases
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -200,6 +201,7 @@ def test_tables_of_species_are_named_and_symmetric():
 
 
 @pytest.mark.slow
+@cases.thorough("test_energy_function.py, on a network of its own")
 def test_a_gradient_in_all_weights_of_a_network_is_one_solve():
     held = LennardJones(0.3, 2.1, 9.0)
     start, network = mdsens.relax(cluster(), held, **RELAXED).system, ours("behler_parrinello")

@@ -4,6 +4,7 @@ import itertools
 
 import ase
 import ase.build
+import cases
 import numpy as np
 import pytest
 from ase.calculators.lammps import convert
@@ -127,6 +128,7 @@ def test_derivatives_agree_with_finite_differences_for_two_species():
 
 
 @pytest.mark.slow
+@cases.thorough("the checks above and the study of Tersoff's silicon, which is verified")
 def test_sensitivities_are_those_of_relaxing_again():
     potential = mixture()
     system = System.from_ase(ase.build.bulk("SiC", "zincblende", 4.6))

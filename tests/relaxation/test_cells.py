@@ -426,15 +426,17 @@ def differences(name, mode, load):
 
 
 @pytest.mark.slow
-def test_a_compiled_gradient_of_a_relaxed_slab_is_the_same():
+def test_a_compiled_gradient_of_a_relaxed_slab_is_that_of_relaxing_again():
     def energy_and_area(sigma):
         found = shape_of(mdsens.relax(SYSTEMS["turned slab"],
                                       eqx.tree_at(lambda p: p.sigma, LJ, jnp.asarray(sigma)),
                                       cell="full", fmax=1e-11))  # fmt: skip
         return found[0] + found[1] * found[4] - found[2] ** 2
 
-    compiled = float(jax.jit(jax.grad(energy_and_area))(1.0))
-    assert compiled == pytest.approx(float(jax.grad(energy_and_area)(1.0)), rel=1e-9)
+    expected = numerical.derivative(
+        lambda sigma: float(energy_and_area(sigma)), 1.0, 4e-4, noise=1e-12
+    )
+    numerical.agrees(jax.jit(jax.grad(energy_and_area))(1.0), expected, rtol=1e-6)
 
 
 @pytest.mark.slow
@@ -455,7 +457,10 @@ def test_a_slab_s_energy_changes_with_the_cell_that_it_starts_with():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "mode"), [("turned slab", "full"), ("bulk", (1, 0, 1, 0, 1, 1))])
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    cases.with_others([("turned slab", "full")], [("bulk", (1, 0, 1, 0, 1, 1))]),
+)
 def test_a_batch_relaxes_each_as_it_is_relaxed_alone(name, mode):
     system = SYSTEMS[name]
     other = system.with_positions(system.positions * 1.002)

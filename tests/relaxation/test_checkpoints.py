@@ -7,6 +7,7 @@ import sys
 import time
 
 import ase.build
+import cases
 import jax
 import numpy as np
 import pytest
@@ -70,8 +71,17 @@ def same_bits(one, other):
     assert one.history.evaluations == other.history.evaluations
 
 
-@pytest.mark.parametrize("method", ["lbfgs", *(pytest.param(m, marks=pytest.mark.slow)
-                                               for m in EXACT if m != "lbfgs")])  # fmt: skip
+@pytest.mark.parametrize(
+    "method",
+    [
+        "lbfgs",
+        *(
+            pytest.param(method, marks=pytest.mark.slow)
+            # All states of minimisers are kept alike.
+            for method in cases.with_others(["fire"], ["cg", "gradient-descent", "auto"])
+        ),
+    ],
+)
 def test_it_goes_on_with_the_same_bits(method, tmp_path, often, monkeypatch):
     """Also where code was compiled again without hurry meanwhile: the course tells when."""
     monkeypatch.setattr("mdsens.relaxation.driver.OFTEN_IF_HEAVY", 3)
@@ -110,7 +120,7 @@ def test_a_cell_under_pressure_goes_on_with_the_same_bits(tmp_path, often):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["newton", "preconditioned-lbfgs"])
+@pytest.mark.parametrize("method", cases.with_others(["newton"], ["preconditioned-lbfgs"]))
 def test_a_hessian_is_made_anew(method, tmp_path, often):
     """The bits may differ then, and the minimum is the same as far as its forces tell."""
     system, path = cluster((1, 1, 2)), tmp_path / "a.npz"

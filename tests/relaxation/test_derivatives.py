@@ -14,8 +14,6 @@ import mdsens
 from mdsens.compilation import forget_programs
 from mdsens.potentials import WCA, LennardJones, Morse, SoftSphere, StillingerWeber
 
-BOTH_MODES = pytest.mark.parametrize("mode", [jax.jacfwd, jax.jacrev], ids=lambda f: f.__name__)
-
 
 def with_value(potential, name, value):
     """The potential with one parameter changed, which may be traced."""
@@ -27,7 +25,9 @@ def with_value(potential, name, value):
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("closed-forms")
-@BOTH_MODES
+@pytest.mark.parametrize(
+    "mode", cases.with_others([jax.jacrev], [jax.jacfwd]), ids=lambda f: f.__name__
+)
 def test_the_dimer_scales_with_sigma_alone(mode):
     def length(potential):
         return cases.bond_lengths(mdsens.relax(cases.dimer(), potential, fmax=1e-11))[0]
@@ -38,6 +38,7 @@ def test_the_dimer_scales_with_sigma_alone(mode):
 
 
 @pytest.mark.slow
+@cases.thorough("the theorem of Hellmann and Feynman, which ready studies have to obey")
 @pytest.mark.xdist_group("closed-forms")
 def test_the_dimer_s_energy_is_minus_epsilon():
     def energy(potential):
@@ -76,6 +77,7 @@ def test_a_stretched_chain_shares_its_extension_among_equal_springs():
 
 
 @pytest.mark.slow
+@cases.thorough("Euler's theorem, which ready studies of silicon have to obey")
 @pytest.mark.xdist_group("closed-forms")
 def test_scaling_sigma_scales_the_crystal():
     silicon = mdsens.System.from_ase(ase.build.bulk("Si", "diamond", 5.5))
@@ -93,6 +95,7 @@ def test_scaling_sigma_scales_the_crystal():
 
 
 @pytest.mark.slow
+@cases.thorough("the lattice sums of test_cells.py")
 @pytest.mark.xdist_group("closed-forms")
 def test_a_crystal_of_nearest_neighbours_has_the_lattice_constant_of_its_bonds():
     crystal = mdsens.System.from_ase(ase.build.bulk("Cu", "fcc", 1.45))
@@ -108,6 +111,7 @@ def test_a_crystal_of_nearest_neighbours_has_the_lattice_constant_of_its_bonds()
 
 
 @pytest.mark.slow
+@cases.thorough("the lattice sums and the flat cells under pressure of test_cells.py")
 @pytest.mark.xdist_group("closed-forms")
 def test_a_compressed_lattice_of_discs_balances_its_pressure():
     # Three bonds per disc: p V = -(3/2) r phi'(r) with V = sqrt(3/4) r^2, so that
@@ -159,8 +163,8 @@ def expected_slope(noise):
 @pytest.mark.parametrize(
     ("mode", "wrap"),
     cases.with_others(
-        [(jax.jacfwd, lambda f: f), (jax.jacrev, jax.jit)],
-        [(jax.jacrev, lambda f: f), (jax.jacfwd, jax.jit)],
+        [(jax.jacrev, jax.jit)],
+        [(jax.jacfwd, lambda f: f), (jax.jacrev, lambda f: f), (jax.jacfwd, jax.jit)],
     ),
     ids=lambda f: f.__name__,
 )
@@ -183,6 +187,7 @@ def test_second_derivatives_of_bond_lengths(noise):
 
 
 @pytest.mark.slow
+@cases.thorough("the derivative under vmap")
 @pytest.mark.xdist_group("cluster")
 def test_vmap_relaxes_each_on_its_own():
     values = jnp.array([0.88, 0.9, 0.93])
@@ -237,6 +242,9 @@ def test_the_derivative_in_the_cell():
 
 
 @pytest.mark.slow
+@cases.thorough(
+    "the cells of pairs in test_cells.py and the studies of silicon, which are verified"
+)
 @pytest.mark.xdist_group("cells")
 @pytest.mark.parametrize("cell", cases.with_others(["full"], ["isotropic"]))
 def test_the_cell_changes_as_if_relaxed_again(cell):

@@ -6,6 +6,7 @@ from pathlib import Path
 import ase
 import ase.build
 import ase.io
+import cases
 import numpy as np
 import pytest
 
@@ -143,6 +144,7 @@ def test_what_they_are(found):
     assert 0.0 < value["fault_energy"] < 1e-3
 
 
+@cases.thorough("the ready studies of several structures, which are verified")
 def test_their_derivatives_are_those_of_structures_relaxed_again(study):
     chosen = load_study(study.folder, ["sensitivity.wrt=['epsilon[Ar-Ar]', 'sigma[Ar-He]']"])
     verified = verify_study(chosen)
