@@ -53,6 +53,8 @@ class Potential(NamedParameters):
     #: Whether the site energy is half a sum over edges and an embedding in a density, another sum;
     #: `embedding_derivatives` and `radial_derivatives` then give its second derivatives.
     embedded: ClassVar[bool] = False
+    #: Whether `site_densities` and `bond_slopes` give the forces of such an energy in two passes.
+    in_two_passes: ClassVar[bool] = False
     #: Whether particles only push one another, where they touch; a particle that too few others
     #: push is then a rattler, and its position means nothing.
     contact: ClassVar[bool] = False
@@ -264,6 +266,55 @@ class Potential(NamedParameters):
         ]
         return [[jnp.where(edges.mask, 2.0 * columns[j][i], 0.0) for j in axes] for i in axes]
 
+    def site_densities(self, edges: Edges) -> Float[Array, " C"]:
+        """Density around each atom of a potential that is `in_two_passes`, a sum over its edges.
+
+        Arguments:
+            edges: D components of edge vectors, each (K, C), in units of length; mask; species.
+
+        Returns:
+            Shape (C,).
+
+        Raises:
+            NotImplementedError: the potential has no densities.
+        """
+        raise NotImplementedError(f"{type(self).__name__} gives no site_densities")
+
+    def embedding(
+        self, density: Float[Array, " C"], species: Int[Array, " C"]
+    ) -> tuple[Float[Array, " C"], Float[Array, " C"]]:
+        """F and F' of each atom in a density, of a potential that is `in_two_passes`.
+
+        Arguments:
+            density: shape (C,).
+            species: shape (C,), species index of each atom.
+
+        Returns:
+            Shape (C,) each, energy and energy per density.
+
+        Raises:
+            NotImplementedError: the potential has no densities.
+        """
+        raise NotImplementedError(f"{type(self).__name__} gives no embedding")
+
+    def bond_slopes(
+        self, edges: Edges, here: Float[Array, " C"], there: Float[Array, "K C"]
+    ) -> tuple[Float[Array, "K C"], Float[Array, "K C"]]:
+        """Pair energies, and slopes of the whole energy along each edge, of both of its ends.
+
+        Arguments:
+            edges: D components of edge vectors, each (K, C), in units of length; mask; species.
+            here: F' of the atoms, energy per density.
+            there: F' of their neighbours.
+
+        Returns:
+            Shape (K, C) each, energy and energy/length, zero where there is no edge.
+
+        Raises:
+            NotImplementedError: the potential has no densities.
+        """
+        raise NotImplementedError(f"{type(self).__name__} gives no bond_slopes")
+
     def embedding_derivatives(self, edges: Edges) -> tuple[Float[Array, " C"], Float[Array, " C"]]:
         """F' and F'' of each atom of an `embedded` potential.
 
@@ -364,6 +415,7 @@ class Potential(NamedParameters):
             ranges,
             None if ranges is None else self.species_index(system),
             with_reverse=not self.pairwise,
+            by_slots=self.pairwise or self.in_two_passes,
         )
 
     # Species -----------------------------------------------------------------------------------
