@@ -209,9 +209,7 @@ def edge_blocks(
         return jax.lax.fori_loop(0, slots if used is None else used, add_slot, zeros)
 
     if additive:
-        return map_blocks(
-            slot_by_slot, edge_list.neighbors, edge_list.slots_used, sites, *own
-        )
+        return map_blocks(slot_by_slot, edge_list.neighbors, edge_list.slots_used, sites, *own)
     return map_blocks(one_block, edge_list.neighbors, sites, *own)
 
 

@@ -1,6 +1,7 @@
 """The base class of all potentials: their energies, ranges and species."""
 
 import abc
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple, Self
 
 import equinox as eqx
@@ -19,6 +20,9 @@ from mdsens.potentials.named_parameters import NamedParameters
 from mdsens.potentials.parameters import Parameter
 from mdsens.values import is_traced
 
+#: For formulas so long that XLA's emitters of fusions take half of the time to compile, without
+#: which code is as fast.
+LONG_FORMULAS = {"xla_cpu_use_fusion_emitters": False}
 #: Skin of the edges as a fraction of the potential's range; and where particles only push, longer,
 #: for it adds few edges, and to find them anew takes as long as 10 evaluations of the forces.
 SKIN_FRACTION, CONTACT_SKIN_FRACTION = 0.1, 0.4
@@ -68,6 +72,9 @@ class Potential(NamedParameters):
     invariant: ClassVar[bool] = True
     #: Whether each product with the Hessian calls something slow, of which few calls are wanted.
     made_by_calls: ClassVar[bool] = False
+
+    #: Options that XLA compiles programs of this potential with, beside those of all.
+    compiler_options: ClassVar[Mapping[str, Any]] = {}
 
     species: eqx.AbstractVar[tuple[str, ...] | None]
 
