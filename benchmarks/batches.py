@@ -26,7 +26,7 @@ MAX_STEPS = 2000
 
 def cells(case: Case, count: int) -> list[Atoms]:
     """Rattled cells of 64 atoms, 2 x 2 x 4 cubic cells of fcc each."""
-    perfect = bulk("Ar", "fcc", a=case.lattice_constant, cubic=True) * (2, 2, 4)
+    perfect = bulk("Ar", "fcc", a=case.crystal.lattice_constant, cubic=True) * (2, 2, 4)
     found = []
     for seed in range(count):
         atoms = perfect.copy()

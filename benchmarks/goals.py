@@ -1,11 +1,23 @@
 """The goals of each section, and whether its rows meet them."""
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 from benchmarks.compare import TOLERANCE_SLACK, Ratio, best, judged, refusal
 
 #: LAMMPS's time in units of that of mdsens, at least, by the largest force at the end.
 RELAXATION = {1e-10: 2.0, 1e-6: 1.0}
 #: The force of mdsens in units of that of LAMMPS on one core, at most.
 FORCE = 1.5
+#: The same of potentials from files.
+FORCES_FROM_FILES = {"sw": 2.0, "eam": 2.0, "tersoff": 3.0, "snap": 4.0}
+#: Seconds over which no program is compiled.
+COMPILATION = 10.0
+#: A tenth of the seconds that the fastest published method takes for all derivatives of 127 atoms
+#: of tungsten in 55 coefficients of SNAP, on two cores of a machine like this; their error there.
+JACOBIAN_SECONDS, JACOBIAN_ATOMS, JACOBIAN_ERROR = 3.8, 127, 7e-6
+#: Calls of a calculator that a sensitivity makes, at most.
+CALLS = 150
 #: A sensitivity in units of the relaxation before it, at most.
 SENSITIVITY = 0.25
 #: A hundred sensitivities in units of the relaxation and of a single one, at most.
@@ -36,6 +48,8 @@ COUPLED = 1.5
 CONSTANTS, CONSTANTS_DERIVATIVES = 1.0, 10.0
 #: ASE's time for elastic constants and frequencies in units of that of mdsens, at least.
 BY_DIFFERENCES = 20.0
+#: From the rows of one case to what is judged.
+GoalsOf: TypeAlias = Callable[[list[dict]], list[Ratio]]
 
 
 def relaxation_goals(rows: list[dict], own_goal: dict[float, float] = RELAXATION) -> list[Ratio]:
@@ -69,11 +83,45 @@ def relaxation_goals(rows: list[dict], own_goal: dict[float, float] = RELAXATION
     return found
 
 
-def force_goal(mine: dict, other: dict, reason: str) -> Ratio:
-    """The time of an evaluation beside that of LAMMPS."""
+def force_goal(mine: dict, other: dict, reason: str, most: float | None = FORCE) -> Ratio:
+    """The time of an evaluation beside that of LAMMPS; ``most`` of None: there is no goal."""
     value = None if reason else mine["force_us"] / other["force_us"]
     words = f"{mine['label']} / {other['label']}"
-    return judged(mine["case"], "energy and forces", words, value, f"≤ {FORCE:g}", reason)
+    goal = "" if most is None else f"≤ {most:g}"
+    return judged(mine["case"], "energy and forces", words, value, goal, reason)
+
+
+def compilation_goals(rows: list[dict]) -> list[Ratio]:
+    """The longest compilation of each row that tells of one."""
+    return [
+        judged(row["case"], row["quantity"], f"{row['label']}, longest compilation, s",
+               row["longest_compile_s"], f"≤ {COMPILATION:g}")
+        for row in rows
+        if row.get("longest_compile_s") is not None
+    ]  # fmt: skip
+
+
+def jacobian_goals(rows: list[dict]) -> list[Ratio]:
+    """Seconds of a Jacobian of tungsten, and its error; seconds of other sizes have no goal."""
+    by_quantity = _by_quantity(rows)
+    case, row = rows[0]["case"], by_quantity.get("Jacobian")
+    if row is None:
+        return [judged(case, "Jacobian", "mdsens", None, "", rows[0]["status"])]
+    goal = f"≤ {JACOBIAN_SECONDS:g}" if row["atoms"] == JACOBIAN_ATOMS else ""
+    return [
+        judged(case, "Jacobian", "mdsens, seconds", row["wall_s"], goal),
+        judged(case, "Jacobian", "mdsens, relative error", row["error"], f"≤ {JACOBIAN_ERROR:g}"),
+    ]
+
+
+def calls_goals(rows: list[dict]) -> list[Ratio]:
+    """Calls of a calculator for its sensitivities."""
+    by_quantity = _by_quantity(rows)
+    case, row = rows[0]["case"], by_quantity.get("sensitivity")
+    if row is None:
+        return [judged(case, "sensitivity", "mdsens", None, "", rows[0]["status"])]
+    words = "calls of the calculator"
+    return [judged(case, "sensitivity", words, row["evaluations"], f"≤ {CALLS}")]
 
 
 def _by_quantity(rows: list[dict]) -> dict[str, dict]:

@@ -180,18 +180,23 @@ class Runner:
             self._starts[case.repeats] = file
         return dataclasses.replace(case, start=self._starts[case.repeats])
 
-    def relaxations(self, case: Case, fmax: float, contestants: list[tuple]) -> list[dict]:
+    def relaxations(
+        self, case: Case, fmax: float, contestants: list[tuple], limit: float | None = None
+    ) -> list[dict]:
         """Relaxations of one case, measured by one program.
 
         Arguments:
             case: the atoms.
             fmax: largest force at which to stop.
             contestants: program, label, and options of each.
+            limit: seconds after which one of them is given up.
         """
         rows, files = [], {}
         for program, label, own in contestants:
             file = self.new_file()
-            row = self.run(program, case, "relax", label, fmax=fmax, positions_file=file, **own)
+            row = self.run(
+                program, case, "relax", label, limit, fmax=fmax, positions_file=file, **own
+            )
             row["fmax"] = fmax
             row["group"] = own.get("group", program)
             if row["status"] == "ok":

@@ -86,6 +86,7 @@ COLUMNS = (
     ("time\nµs/atom", "us_per_atom", ".3g"),
     ("compile\ns", "compile_s", ".2f"),
     ("programs\ncompiled", "programs", "d"),
+    ("longest\ncompile\ns", "longest_compile_s", ".2f"),
     ("memory\nMiB", "memory_mib", ".0f"),
 )
 

@@ -6,20 +6,17 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import goals
+from benchmarks import goals, potentials
 from benchmarks.cold import COMMAND, import_of_jax, with_empty_cache, with_filled_cache
-from benchmarks.compare import Ratio, best, evaluation_refusal
-from benchmarks.jobs import NoStartError, Runner
+from benchmarks.compare import best
+from benchmarks.jobs import NoStartError
+from benchmarks.setting import QUICK_SIZES, Part, Setting, evaluations
 from benchmarks.systems import Case
 from mdsens.study.find import ready_folder
 
-#: Rows and what follows from them, case by case.
-Part = tuple[list[dict], list[Ratio]]
 #: Largest forces at which relaxations stop, energy/length.
 TIGHT, LOOSE = 1e-10, 1e-6
-#: Cubic cells along an edge, or numbers of discs: from 2 thousand on, and a million.
-SIZES = {"lj": (8, 16, 32), "sw": (6, 12, 24), "discs": (2048, 8192, 65_536)}
-QUICK_SIZES = {"lj": (4, 5), "sw": (3, 4), "discs": (128, 256)}
+#: Cubic cells along an edge, or number of discs, of a million.
 MILLION = {"lj": 63, "sw": 50, "discs": 1_000_000}
 #: Seconds after which a measurement of a million atoms is given up.
 MILLION_LIMIT = 2400.0
@@ -31,35 +28,6 @@ LEFT_OUT = 3.0
 STUDIES = tuple(sorted(path.parent.name for path in ready_folder().glob("*/study.toml")))
 #: Cells in a batch, and those of them that ASE relaxes.
 CELLS, QUICK_CELLS = (1000, 20), (8, 2)
-
-
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    """What is asked for.
-
-    Arguments:
-        runner: runs the measurements.
-        materials: names of potentials: ``"lj"``, ``"sw"``, ``"discs"``.
-        programs: names of programs.
-        quick: whether small sizes are enough.
-        million: whether to run a million atoms too.
-    """
-
-    runner: Runner
-    materials: tuple[str, ...]
-    programs: tuple[str, ...]
-    quick: bool
-    million: bool
-
-    def sizes(self, potential: str, smallest: int = 0) -> tuple[int, ...]:
-        """The sizes of one potential."""
-        if self.quick:
-            return QUICK_SIZES[potential][smallest and 1 :]
-        return SIZES[potential][smallest:]
-
-    def crystals(self) -> list[str]:
-        """The crystals among the materials."""
-        return [name for name in ("lj", "sw") if name in self.materials]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,29 +131,10 @@ def forces(setting: Setting) -> Iterator[Part]:
         if not setting.quick:
             sizes = (*sizes, MILLION[potential])
         for size in sizes:
-            case, rows = Case(potential, size), {}
-            for program in ("mdsens", "lammps"):
-                if program in setting.programs:
-                    label = {"mdsens": "mdsens", "lammps": "LAMMPS, one core"}[program]
-                    row = setting.runner.run(
-                        program, case, "evaluate", label,
-                        limit=MILLION_LIMIT, products=False, cores=1,
-                    )  # fmt: skip
-                    row |= {"quantity": "energy and forces"}
-                    if row["status"] == "ok":
-                        row |= {
-                            "us_per_atom": row["force_us"],
-                            "wall_s": 1e-6 * row["force_us"] * case.atom_count,
-                            "compile_s": row["force_compile_s"],
-                            "memory_mib": row["force_memory_mib"],
-                            "evaluations": row["force_repeats"],
-                        }
-                    rows[program] = row
-            found = []
-            if len(rows) == 2:
-                reason = evaluation_refusal(rows["mdsens"], rows["lammps"], "force_us")
-                found = [goals.force_goal(rows["mdsens"], rows["lammps"], reason)]
-            yield list(rows.values()), found
+            case = Case(potential, size)
+            rows, reason = evaluations(setting, case, MILLION_LIMIT)
+            found = [goals.force_goal(*rows, reason)] if len(rows) == 2 else []
+            yield rows, found
 
 
 def _response(setting: Setting, case: Case, task: str, limit: float | None = None) -> list[dict]:
@@ -206,7 +155,7 @@ def _parts_of(whole: dict, fmax: float) -> list[dict]:
 
 def _responses(setting: Setting) -> Iterator[list[dict]]:
     """A relaxation and a sensitivity of every material in every size."""
-    for potential in setting.materials:
+    for potential in (name for name in setting.materials if name in MILLION):
         sizes = setting.sizes(potential)
         if setting.million and potential != "discs" and not setting.quick:
             sizes = (*sizes, MILLION[potential])
@@ -385,6 +334,7 @@ SECTIONS = (
     Section("cold", "First result of a fresh process", cold),
     Section("batch", "Many small cells", batches),
     Section("elasticity", "Elastic constants, vibrations and cells that relax", elasticity),
+    Section("potentials", "Potentials from files, and calculators", potentials.measure),
     Section("million", "A million atoms", million),
 )
 WORDS = ("peers", *(section.word for section in SECTIONS))

@@ -11,32 +11,18 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import ase.build
 import numpy as np
 
 import mdsens
+from benchmarks.goals import JACOBIAN_ATOMS, JACOBIAN_SECONDS
+from benchmarks.systems import Case
+from benchmarks.timing import compilations, compiled_row, peak_memory, seconds_of
 from mdsens.mechanics.energy import compiled_energy_forces_virial
 from mdsens.mechanics.sparse_hessian import sparse_hessian
 from mdsens.particles import find_edges
 
-#: The longest time of the Jacobian of 127 atoms on two cores that is allowed, s.
-GOAL = 3.8
 #: Displacements of the differences, of which the best is taken, Ang; columns that are checked.
 STEPS, CHECKED = (1e-4, 1e-5, 1e-6), 8
-
-
-def vacancy(cells: int) -> mdsens.System:
-    """A body-centred crystal of tungsten with one atom missing."""
-    atoms = ase.build.bulk("W", "bcc", 3.1803, cubic=True) * (cells, cells, cells)
-    del atoms[0]
-    return mdsens.System.from_ase(atoms)
-
-
-def seconds_of(function: Callable[[], Any]) -> tuple[Any, float, float]:
-    """What a function returns, and how long it took: on the wall and of all cores, s."""
-    wall, cores = time.perf_counter(), time.process_time()
-    found = function()
-    return found, time.perf_counter() - wall, time.process_time() - cores
 
 
 def worst_error(
@@ -67,35 +53,63 @@ def worst_error(
     return max(min(error(name, step) for step in STEPS) for name in names)
 
 
-def main(cells: int) -> None:
-    """Print times and errors of one size."""
-    potential, system = mdsens.potentials.from_file("W_2940_2017_2.snap"), vacancy(cells)
+def jacobian(case: Case, options: dict) -> dict:
+    """A relaxation, all derivatives in all coefficients but the first, and one gradient."""
+    potential = mdsens.potentials.from_file(case.crystal.file)
+    system = mdsens.System(case.positions(), np.eye(3) * case.box, case.crystal.elements)
     names = [name for name in potential.parameter_names if name.startswith("beta")][1:]
-    equilibrium, wall, _ = seconds_of(lambda: mdsens.relax(system, potential, fmax=1e-11))
-    print(f"{system.atom_count} atoms, {len(names)} coefficients")
-    print(f"relaxation with compilation {wall:.1f} s")
 
-    def jacobian() -> dict[str, np.ndarray]:
+    def relaxation() -> mdsens.Equilibrium:
+        return mdsens.relax(system, potential, fmax=1e-11)
+
+    def all_columns() -> dict[str, np.ndarray]:
         found = mdsens.sensitivity(equilibrium, wrt=names, mode="forward", error_estimate=False)
         return {name: np.asarray(found.positions[name]) for name in names}
 
-    _, wall, _ = seconds_of(jacobian)
-    print(f"Jacobian with compilation {wall:.1f} s")
-    found, wall, cores = seconds_of(jacobian)
-    print(f"Jacobian {wall:.2f} s, {cores:.2f} s of all cores (goal for 127 atoms: {GOAL} s)")
-
     def one_gradient() -> Any:
         bond = mdsens.observables.distance(0, 1)
-        return mdsens.sensitivity(
+        found = mdsens.sensitivity(
             equilibrium, [bond], wrt=names, mode="reverse", error_estimate=False
-        ).to_dataframe()
+        )
+        return found.to_dataframe()
 
-    seconds_of(one_gradient)
-    _, wall, cores = seconds_of(one_gradient)
-    print(f"gradient of one distance {wall:.2f} s, {cores:.2f} s of all cores")
+    equilibrium, row = _timed("relaxation", relaxation)
+    row |= {"largest_force": float(equilibrium.largest_force), "fmax": 1e-11}
+    found, columns = _timed("Jacobian", all_columns)
     checked = names[:: max(1, len(names) // CHECKED)]
-    error = worst_error(equilibrium, potential, found, checked)
-    print(f"largest relative error of {len(checked)} columns {error:.1e}")
+    columns["error"] = worst_error(equilibrium, potential, found, checked)
+    columns["note"] += f", {len(names)} coefficients, {len(checked)} columns held to differences"
+    return {"parts": [row, columns, _timed("gradient of one distance", one_gradient)[1]]}
+
+
+def _timed(quantity: str, function: Callable[[], Any]) -> tuple[Any, dict]:
+    """What a function returns the second time, and a row."""
+    with compilations() as compiled:
+        first, _ = seconds_of(function)
+    cores = time.process_time()
+    wall, found = seconds_of(function)
+    cores = time.process_time() - cores
+    row = {
+        "quantity": quantity,
+        "wall_s": wall,
+        "compile_s": max(0.0, first - wall),
+        "memory_mib": peak_memory(),
+        "note": f"{cores:.2f} s of processors",
+        **compiled_row(compiled),
+    }
+    return found, row
+
+
+def main(cells: int) -> None:
+    """Print times and errors of one size."""
+    case = Case("snap", cells, vacancy=True)
+    print(f"{case.name} (goal of the Jacobian of {JACOBIAN_ATOMS} atoms: {JACOBIAN_SECONDS} s)")
+    for row in jacobian(case, {})["parts"]:
+        error = f", largest relative error {row['error']:.1e}" if "error" in row else ""
+        print(
+            f"{row['quantity']}: {row['wall_s']:.2f} s, {row['note']}{error}; {row['programs']} "
+            f"programs in {row['compile_s']:.1f} s, the longest {row['longest_compile_s']:.1f} s"
+        )
 
 
 if __name__ == "__main__":

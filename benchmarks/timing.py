@@ -1,10 +1,11 @@
 """How long something takes, and how much memory this process has used."""
 
+import contextlib
 import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 
@@ -29,6 +30,32 @@ def compile_and_repeat(call: Callable[[], Any], budget: float) -> tuple[float, f
         durations.append(seconds_of(call)[0])
     median = statistics.median(durations)
     return max(0.0, first - median), median, len(durations)
+
+
+@contextlib.contextmanager
+def compilations() -> Iterator[list[float]]:
+    """Seconds that XLA takes for each program that is compiled inside; none is kept on disk."""
+    import jax
+
+    seconds: list[float] = []
+
+    def listen(event: str, duration: float, **_: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            seconds.append(duration)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    kept = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    try:
+        yield seconds
+    finally:
+        jax.config.update("jax_enable_compilation_cache", kept)
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def compiled_row(seconds: list[float]) -> dict:
+    """How many programs were compiled, and how long the longest took."""
+    return {"programs": len(seconds), "longest_compile_s": max(seconds, default=0.0)}
 
 
 def peak_memory() -> float:

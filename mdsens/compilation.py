@@ -204,6 +204,8 @@ class CompiledFunction:
     def _made_or_kept(self, call: "_Call", often: bool) -> "_Program":
         hurried = not often and call.size < SMALL and nobody_decided()
         options = HURRIED if hurried else UNHURRIED if nobody_decided() else {}
+        if nobody_decided():
+            options = options | asked_for(call)
         calls = (OFTEN_IF_HEAVY if self.heavy else OFTEN) if hurried else math.inf
         name = kept_programs.name(self, call.described(), options)
         kept = kept_programs.read(name)
@@ -315,6 +317,11 @@ class _Call:
         self.kind = (self._structure, *map(_kind, self._leaves), *_settings(SETTINGS))
 
     @property
+    def given(self) -> Any:
+        """All arguments."""
+        return jax.tree.unflatten(self._structure, self._leaves)
+
+    @property
     def size(self) -> int:
         """How many numbers all arrays have."""
         return sum(array.size for arrays in self.arrays for array in arrays)
@@ -372,6 +379,16 @@ def _calls_host(jaxpr: Jaxpr) -> Iterator[bool]:
 
 def _is_program(given: Any) -> bool:
     return isinstance(given, (Jaxpr, ClosedJaxpr))
+
+
+def asked_for(call: "_Call") -> dict[str, Any]:
+    """Options of XLA that kinds of arguments ask for, as their class's `compiler_options`."""
+
+    def asks(node: Any) -> bool:
+        return bool(getattr(type(node), "compiler_options", None))
+
+    nodes = filter(asks, jax.tree.leaves(call.given, is_leaf=asks))
+    return {name: value for node in nodes for name, value in type(node).compiler_options.items()}
 
 
 def forget_programs() -> None:

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numerical
 import numpy as np
 import pytest
@@ -9,12 +10,13 @@ import scipy.sparse
 
 import mdsens
 from benchmarks import cold, goals, sections
-from benchmarks.__main__ import chosen_of
+from benchmarks.__main__ import MATERIALS, chosen_of
 from benchmarks.batches import together
 from benchmarks.discs import Contacts, relative_error
 from benchmarks.jobs import Runner
 from benchmarks.report import draw_sizes, save, section_table
 from benchmarks.systems import Case
+from benchmarks.timing import compilations, compiled_row
 from benchmarks.with_mdsens import counted_iterations, potential_of, system_of
 from mdsens.linalg.sparse_solver import SparseSolver
 from mdsens.particles import find_edges
@@ -141,7 +143,43 @@ def test_elasticity_is_measured_by_a_relaxation_by_itself_and_by_ase():
     assert (ratio.value, ratio.met, ratio.programs) == (21.0, True, "ASE / mdsens")
 
 
+def test_potentials_from_files_are_measured_by_lammps_and_by_the_clock():
+    forces = [row("mdsens", quantity="forces", force_us=3.0), row("LAMMPS", force_us=1.0)]
+    assert goals.force_goal(*forces, "", goals.FORCES_FROM_FILES["tersoff"]).met is True
+    assert goals.force_goal(*forces, "", goals.FORCES_FROM_FILES["eam"]).met is False
+    assert goals.force_goal(*forces, "", None).met is None
+    compiled = [row("mdsens", quantity="forces", longest_compile_s=s) for s in (9.0, 11.0)]
+    assert [ratio.met for ratio in goals.compilation_goals([*compiled, *forces])] == [True, False]
+    jacobian = row("mdsens", quantity="Jacobian", wall_s=4.0, error=1e-8, atoms=127)
+    assert [ratio.met for ratio in goals.jacobian_goals([jacobian])] == [False, True]
+    jacobian["atoms"] = 15
+    assert [ratio.met for ratio in goals.jacobian_goals([jacobian])] == [None, True]
+    (calls,) = goals.calls_goals([row("mdsens", quantity="sensitivity", evaluations=149)])
+    assert calls.met is True
+
+
+@pytest.mark.parametrize("potential", ["eam", "snap", "vashishta"])
+def test_a_crystal_from_a_file_has_the_elements_of_its_cells(potential):
+    whole, vacant = (Case(potential, 2, vacancy=missing) for missing in (False, True))
+    assert len(whole.positions()) == whole.atom_count == vacant.atom_count + 1
+    np.testing.assert_array_equal(vacant.species(), whole.species()[1:])
+    assert len(set(whole.species())) == len(whole.crystal.elements)
+    # Neighbours are of the other element.
+    nearest = np.linalg.norm(whole.sites()[1:] - whole.sites()[0], axis=1).argmin() + 1
+    assert (whole.species()[nearest] == whole.species()[0]) == (len(whole.crystal.elements) == 1)
+
+
+def test_a_compilation_is_counted_and_timed():
+    with compilations() as seconds:
+        jax.jit(lambda x: jax.numpy.sin(3.5 * x))(1.0)
+    assert compiled_row(seconds)["programs"] == len(seconds) >= 1
+    assert 0.0 < compiled_row(seconds)["longest_compile_s"] < 10.0
+    assert compiled_row([]) == {"programs": 0, "longest_compile_s": 0.0}
+
+
 def test_what_failed_is_a_row_that_says_so():
+    assert goals.jacobian_goals([row("mdsens", status="failed")])[0].reason == "failed"
+    assert goals.calls_goals([row("mdsens", status="failed")])[0].reason == "failed"
     failed = row("mdsens auto", status="gave up after 9 s")
     assert goals.sensitivity_goals([failed])[0].reason == "gave up after 9 s"
     assert goals.million_goals([failed])[0].reason == "gave up after 9 s"
@@ -196,7 +234,7 @@ def test_a_translation_is_no_error():
 
 
 def test_words_choose_materials_and_sections():
-    assert chosen_of(None, False) == (("lj", "sw", "discs"), sections.WORDS)
+    assert chosen_of(None, False) == (MATERIALS, sections.WORDS)
     assert chosen_of("sw", False) == (("sw",), sections.WORDS)
     assert chosen_of("forces, lj,peers", False) == (("lj",), ("peers", "forces"))
     with pytest.raises(Exception, match="allowed are lj, sw"):
@@ -225,7 +263,7 @@ def test_every_section_goes_on_where_every_measurement_fails(monkeypatch, tmp_pa
     monkeypatch.setattr("benchmarks.jobs.run_worker", lambda *given: {"status": "failed: no"})
     monkeypatch.setattr("benchmarks.cold._fresh_process", lambda *given: {"status": "failed: no"})
     runner = Runner({"cores": 1}, 9.0, tmp_path, lambda message: None)
-    setting = sections.Setting(runner, ("lj", "sw", "discs"), ("mdsens", "lammps"), True, True)
+    setting = sections.Setting(runner, MATERIALS, ("mdsens", "lammps"), True, True)
     for section in sections.SECTIONS:
         rows = [row for part, _ in section.measure(setting) for row in part]
         assert rows, section.word

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -37,6 +38,21 @@ def test_few_numbers_are_compiled_in_a_hurry_and_many_are_not(monkeypatch):
     double({"x": np.zeros(SMALL - 1), "y": [1.0, "text", None]})
     double({"x": jnp.zeros(SMALL), "y": None})
     assert options == [compilation.HURRIED, compilation.UNHURRIED]
+
+
+def test_a_kind_of_argument_asks_for_options_wherever_it_is(monkeypatch):
+    options = recorded(monkeypatch)
+
+    class Long(eqx.Module):
+        x: jax.Array
+        compiler_options: ClassVar = {"xla_cpu_use_fusion_emitters": False}
+
+    double = compiled(lambda tree: 2.0 * jax.tree.leaves(tree)[0])
+    long = Long(jnp.zeros(SMALL))
+    double({"sum": (long, None)})
+    double({"sum": (long.x, None)})
+    asked = {"xla_cpu_use_fusion_emitters": False}
+    assert options[0] == {**(options[1] or {}), **asked} != options[1]
 
 
 @pytest.mark.parametrize("transform", [jax.jit, jax.vmap, jax.grad, jax.make_jaxpr])

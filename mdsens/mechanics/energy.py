@@ -117,11 +117,46 @@ def _mechanics(
 ) -> tuple[Float[Array, ""], Float[Array, "N D"], Float[Array, "D D"]]:
     parts = []
     if potential.acts_along_edges:
-        parts.append(_over_blocks(system, potential, edge_list, with_virial))
+        along_edges = _in_two_passes if potential.in_two_passes else _over_blocks
+        parts.append(along_edges(system, potential, edge_list, with_virial))
     if potential.of_structure:
         given = system.positions, system.cell, potential.species_index(system)
         parts.append(potential.evaluated_in(system).structure_mechanics(*given))
     return jax.tree.map(lambda *terms: sum(terms[1:], start=terms[0]), *parts)
+
+
+def _in_two_passes(
+    system: System, potential: Potential, edge_list: EdgeList, with_virial: bool
+) -> tuple[Float[Array, ""], Float[Array, "N D"], Float[Array, "D D"]]:
+    """The same of atoms embedded in densities: a sum over slots for these, then one for forces.
+
+    No array of all edges is written, or read from its other end: a third of the time less.
+    """
+    species, count, dimension = potential.species_index(system), system.atom_count, system.dimension
+    given = system.positions, system.cell, species, edge_list
+    densities = edge_blocks(potential.site_densities, *given, additive=True)
+    density = densities.reshape(-1)[:count]
+    embedding, slopes = potential.embedding(density, species)
+
+    def of_slots(edges: Edges, here: Array, there: Array) -> tuple[Any, ...]:
+        energies, along = potential.bond_slopes(edges, here, there)
+        weights = along / edges.distances
+        forces = tuple(weights * component for component in edges.vectors)
+        virial = []
+        if with_virial:
+            # Each edge is seen from both of its ends.
+            inside = [jnp.where(edges.mask, component, 0.0) for component in edges.vectors]
+            virial = [[0.5 * jnp.sum(r * force, axis=0) for force in forces] for r in inside]
+        return 0.5 * jnp.sum(energies, axis=0), tuple(jnp.sum(f, axis=0) for f in forces), virial
+
+    energies, components, virial = edge_blocks(of_slots, *given, additive=True, values=slopes)
+    forces = jnp.stack([c.reshape(-1)[:count] for c in components], axis=1)
+    strain = jnp.zeros((dimension, dimension))
+    if with_virial:
+        strain = jnp.stack([jnp.stack([jnp.sum(entry) for entry in row]) for row in virial])
+    own = potential.own_energies(species)
+    whole = jnp.sum(energies) + jnp.sum(embedding)
+    return whole if own is None else whole + jnp.sum(own), forces, strain
 
 
 def _over_blocks(

@@ -62,6 +62,7 @@ class EdgeSearch(eqx.Module):
             where they do not differ.
         species: shape (N,), index of each atom's species in that table.
         with_reverse: whether to find which edges are one another's reverse, a tenth of the work.
+        by_slots: whether what is computed takes one slot after the other, and not all together.
     """
 
     pbc: tuple[bool, ...] = eqx.field(static=True)
@@ -70,6 +71,7 @@ class EdgeSearch(eqx.Module):
     pair_cutoffs: Float[Any, "S S"] | None = None
     species: Int[Any, " N"] | None = None
     with_reverse: bool = eqx.field(static=True, default=True)
+    by_slots: bool = eqx.field(static=True, default=True)
 
     def find(self, positions: Any, cell: Any, capacity: tuple[int, int] = (1, 0)) -> EdgeList:
         """Find all edges within cutoff and skin, images included, on the host.
@@ -108,7 +110,7 @@ class EdgeSearch(eqx.Module):
             return search.arrays(positions, cell, capacity, "given")
 
         count, dimension = positions.shape
-        blank = no_edges(count, dimension, capacity, self.with_reverse)
+        blank = no_edges(count, dimension, capacity, self.with_reverse, self.by_slots)
         shapes = jax.tree.map(
             lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype),
             EdgeArrays(
@@ -142,7 +144,7 @@ class EdgeSearch(eqx.Module):
         if cutoff == 0.0:
             blank = np.zeros((0, positions.shape[1]), np.int64)
             nothing = np.zeros((0, 2), np.int64), np.zeros(0, np.int64), blank
-            return _arranged(nothing, count, reach, capacity, room, self.with_reverse)
+            return self._arranged(nothing, count, capacity, room)
         if not (np.isfinite(cutoff) and cutoff > 0):
             raise InputError(f"cutoff = {cutoff}: give a positive length")
         reach_of = None
@@ -153,7 +155,13 @@ class EdgeSearch(eqx.Module):
                 return table[species[pairs[:, 0]], species[pairs[:, 1]]] + skin
 
         pairs = neighbor_pairs(positions, cell, self.pbc, reach, reach_of)
-        return _arranged(pairs, count, reach, capacity, room, self.with_reverse)
+        return self._arranged(pairs, count, capacity, room)
+
+    def _arranged(
+        self, pairs: Any, count: int, capacity: tuple[int, int], room: Room
+    ) -> EdgeArrays:
+        reach = float(self.cutoff) + float(self.skin)
+        return _arranged(pairs, count, reach, capacity, room, self.with_reverse, self.by_slots)
 
 
 def find_edges(
@@ -218,6 +226,7 @@ def _arranged(
     capacity: tuple[int, int],
     room: Room,
     with_reverse: bool,
+    by_slots: bool,
 ) -> EdgeArrays:
     """Pairs, as found by `neighbor_pairs`, in blocks of slots."""
     ends, crossing, images = pairs
@@ -236,7 +245,7 @@ def _arranged(
     edge_counts = np.diff(first_edges)
     widest = int(edge_counts.max(initial=0))
     width, ghosts = _room(widest, len(owners), capacity, room, count)
-    blocks, size = block_shape(count)
+    blocks, size = block_shape(count, None if by_slots else width)
     places = blocks * width * size
     check_representable(places)
     neighbors = np.full((blocks, width, size), count + ghosts, np.int32)

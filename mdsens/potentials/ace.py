@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -35,7 +35,7 @@ from mdsens.potentials.files import ACEContents, find_file, read_ace_file, write
 from mdsens.potentials.files.header import Header
 from mdsens.potentials.named_parameters import NamedParameters
 from mdsens.potentials.parameters import Parameter, parameter
-from mdsens.potentials.potential import Potential
+from mdsens.potentials.potential import LONG_FORMULAS, Potential
 from mdsens.units import unit_name
 from mdsens.values import boolean, distinct_names, instance, is_traced, shown
 
@@ -91,6 +91,8 @@ class ACE(Potential):
     R. Drautz, Phys. Rev. B 99, 014104 (2019); Y. Lysogorskiy et al., npj Comput. Mater. 7, 97
     (2021).
     """
+
+    compiler_options: ClassVar[Mapping[str, Any]] = LONG_FORMULAS
 
     E0: Parameter = parameter("energy", per="species")
     core_strength: Parameter = parameter("energy*length", per="bond")

@@ -56,6 +56,7 @@ class ADP(EAM):
     """
 
     embedded: ClassVar[bool] = False
+    in_two_passes: ClassVar[bool] = False
     tables: ClassVar[dict[str, str]] = EAM.tables | {"u": "1", "w": "1"}
     tables_of_pairs: ClassVar[tuple[str, ...]] = ("r_phi", "u", "w")
     scales: ClassVar[tuple[str, ...]] = (*EAM.scales, "dipole_scale", "quadrupole_scale")
@@ -186,7 +187,7 @@ class ADP(EAM):
         radial, angular = self.radial_functions(edges), self.angular_functions(edges)
         values, slopes = jax.jvp(lambda r: (*radial(r), *angular(r)), (r,), (jnp.ones_like(r),))
         energies, densities, u, w = values
-        embedding, slope = self._embedding(jnp.sum(densities, axis=0), edges.species)
+        embedding, slope = self.embedding(jnp.sum(densities, axis=0), edges.species)
         dipole = [jnp.sum(u * x, axis=0) for x in vectors]
         upper = {
             (a, b): jnp.sum(w * vectors[a] * vectors[b], axis=0) for a in axes for b in axes[a:]

@@ -332,13 +332,13 @@ def _cubic(
     # As floats, which have room for what is far away.
     left = jnp.clip(jnp.floor(x), 0.0, table.shape[-1] - 2.0)
     place = first + left.astype(jnp.int32)
-    values, tangents = table.reshape(-1), slopes.reshape(-1)
-    f0, f1, d0, d1 = (
-        array.at[place + step].get(mode="promise_in_bounds")
-        for array in (values, tangents)
-        for step in (0, 1)
+    # Coefficients of each interval: there are fewer than places where they are wanted.
+    rise, before, after = table[..., 1:] - table[..., :-1], slopes[..., :-1], slopes[..., 1:]
+    second, third = 3.0 * rise - 2.0 * before - after, before + after - 2.0 * rise
+    no_more = [(0, 0)] * (table.ndim - 1) + [(0, 1)]
+    c0, c1, c2, c3 = (
+        array.reshape(-1).at[place].get(mode="promise_in_bounds")
+        for array in (table, slopes, jnp.pad(second, no_more), jnp.pad(third, no_more))
     )
     p = x - left
-    rise = f1 - f0
-    second, third = 3.0 * rise - 2.0 * d0 - d1, d0 + d1 - 2.0 * rise
-    return ((third * p + second) * p + d0) * p + f0
+    return ((c3 * p + c2) * p + c1) * p + c0

@@ -27,6 +27,7 @@ class EmbeddingPotential(Potential):
     """
 
     embedded: ClassVar[bool] = True
+    in_two_passes: ClassVar[bool] = True
 
     @abc.abstractmethod
     def radial_functions(self, edges: Edges) -> RadialFunctions:
@@ -80,7 +81,7 @@ class EmbeddingPotential(Potential):
         r = edges.distances
         functions = self.radial_functions(edges)
         (energies, densities), slopes = jax.jvp(functions, (r,), (jnp.ones_like(r),))
-        embedding, slope = self._embedding(jnp.sum(densities, axis=0), edges.species)
+        embedding, slope = self.embedding(jnp.sum(densities, axis=0), edges.species)
         weights = (0.5 * slopes[0] + slope[None] * slopes[1]) / r
         gradients = tuple(weights * component for component in edges.vectors)
         return 0.5 * jnp.sum(energies, axis=0) + embedding, gradients
@@ -89,7 +90,7 @@ class EmbeddingPotential(Potential):
         """F' and F'' of each atom, shape (C,) each, in energy per density and its square."""
         density = jnp.sum(self.radial_functions(edges)(edges.distances)[1], axis=0)
         ones = jnp.ones_like(density)
-        return jax.jvp(lambda rho: self._embedding(rho, edges.species)[1], (density,), (ones,))
+        return jax.jvp(lambda rho: self.embedding(rho, edges.species)[1], (density,), (ones,))
 
     def radial_derivatives(self, edges: Edges) -> RadialDerivatives:
         """Slopes and curvatures of phi and f along each edge, zero where there is none."""
@@ -108,7 +109,24 @@ class EmbeddingPotential(Potential):
             slopes[0], curvatures[0], slopes[1], curvatures[1], slopes[-1], curvatures[-1]
         )
 
-    def _embedding(
+    def site_densities(self, edges: Edges) -> Float[Array, " C"]:
+        """Density around each atom, shape (C,)."""
+        return jnp.sum(self.radial_functions(edges)(edges.distances)[1], axis=0)
+
+    def bond_slopes(
+        self, edges: Edges, here: Float[Array, " C"], there: Float[Array, "K C"]
+    ) -> tuple[Float[Array, "K C"], Float[Array, "K C"]]:
+        """Pair energies phi, and phi' + F'_i f_j' + F'_j f_i', shape (K, C) each."""
+        r = edges.distances
+        ones = jnp.ones_like(r)
+        (energies, _), (slopes, by_neighbor) = jax.jvp(self.radial_functions(edges), (r,), (ones,))
+        at_neighbor = self.densities_at_neighbors(edges)
+        if at_neighbor is None:
+            return energies, slopes + (here[None] + there) * by_neighbor
+        by_atom = jax.jvp(at_neighbor, (r,), (ones,))[1]
+        return energies, slopes + here[None] * by_neighbor + there * by_atom
+
+    def embedding(
         self, density: Float[Array, " C"], species: Int[Array, " C"]
     ) -> tuple[Float[Array, " C"], Float[Array, " C"]]:
         """F and F' of each atom."""

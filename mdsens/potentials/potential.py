@@ -1,6 +1,7 @@
 """The base class of all potentials: their energies, ranges and species."""
 
 import abc
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple, Self
 
 import equinox as eqx
@@ -19,6 +20,9 @@ from mdsens.potentials.named_parameters import NamedParameters
 from mdsens.potentials.parameters import Parameter
 from mdsens.values import is_traced
 
+#: For formulas so long that XLA's emitters of fusions take half of the time to compile, without
+#: which code is as fast.
+LONG_FORMULAS = {"xla_cpu_use_fusion_emitters": False}
 #: Skin of the edges as a fraction of the potential's range; and where particles only push, longer,
 #: for it adds few edges, and to find them anew takes as long as 10 evaluations of the forces.
 SKIN_FRACTION, CONTACT_SKIN_FRACTION = 0.1, 0.4
@@ -53,6 +57,8 @@ class Potential(NamedParameters):
     #: Whether the site energy is half a sum over edges and an embedding in a density, another sum;
     #: `embedding_derivatives` and `radial_derivatives` then give its second derivatives.
     embedded: ClassVar[bool] = False
+    #: Whether `site_densities` and `bond_slopes` give the forces of such an energy in two passes.
+    in_two_passes: ClassVar[bool] = False
     #: Whether particles only push one another, where they touch; a particle that too few others
     #: push is then a rattler, and its position means nothing.
     contact: ClassVar[bool] = False
@@ -66,6 +72,9 @@ class Potential(NamedParameters):
     invariant: ClassVar[bool] = True
     #: Whether each product with the Hessian calls something slow, of which few calls are wanted.
     made_by_calls: ClassVar[bool] = False
+
+    #: Options that XLA compiles programs of this potential with, beside those of all.
+    compiler_options: ClassVar[Mapping[str, Any]] = {}
 
     species: eqx.AbstractVar[tuple[str, ...] | None]
 
@@ -264,6 +273,55 @@ class Potential(NamedParameters):
         ]
         return [[jnp.where(edges.mask, 2.0 * columns[j][i], 0.0) for j in axes] for i in axes]
 
+    def site_densities(self, edges: Edges) -> Float[Array, " C"]:
+        """Density around each atom of a potential that is `in_two_passes`, a sum over its edges.
+
+        Arguments:
+            edges: D components of edge vectors, each (K, C), in units of length; mask; species.
+
+        Returns:
+            Shape (C,).
+
+        Raises:
+            NotImplementedError: the potential has no densities.
+        """
+        raise NotImplementedError(f"{type(self).__name__} gives no site_densities")
+
+    def embedding(
+        self, density: Float[Array, " C"], species: Int[Array, " C"]
+    ) -> tuple[Float[Array, " C"], Float[Array, " C"]]:
+        """F and F' of each atom in a density, of a potential that is `in_two_passes`.
+
+        Arguments:
+            density: shape (C,).
+            species: shape (C,), species index of each atom.
+
+        Returns:
+            Shape (C,) each, energy and energy per density.
+
+        Raises:
+            NotImplementedError: the potential has no densities.
+        """
+        raise NotImplementedError(f"{type(self).__name__} gives no embedding")
+
+    def bond_slopes(
+        self, edges: Edges, here: Float[Array, " C"], there: Float[Array, "K C"]
+    ) -> tuple[Float[Array, "K C"], Float[Array, "K C"]]:
+        """Pair energies, and slopes of the whole energy along each edge, of both of its ends.
+
+        Arguments:
+            edges: D components of edge vectors, each (K, C), in units of length; mask; species.
+            here: F' of the atoms, energy per density.
+            there: F' of their neighbours.
+
+        Returns:
+            Shape (K, C) each, energy and energy/length, zero where there is no edge.
+
+        Raises:
+            NotImplementedError: the potential has no densities.
+        """
+        raise NotImplementedError(f"{type(self).__name__} gives no bond_slopes")
+
     def embedding_derivatives(self, edges: Edges) -> tuple[Float[Array, " C"], Float[Array, " C"]]:
         """F' and F'' of each atom of an `embedded` potential.
 
@@ -364,6 +422,7 @@ class Potential(NamedParameters):
             ranges,
             None if ranges is None else self.species_index(system),
             with_reverse=not self.pairwise,
+            by_slots=self.pairwise or self.in_two_passes,
         )
 
     # Species -----------------------------------------------------------------------------------

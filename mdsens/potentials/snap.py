@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import equinox as eqx
 import jax
@@ -39,7 +39,7 @@ from mdsens.potentials.files.snap_files import (
 )
 from mdsens.potentials.pair_laws import ZBL
 from mdsens.potentials.parameters import Parameter, parameter
-from mdsens.potentials.potential import Potential
+from mdsens.potentials.potential import LONG_FORMULAS, Potential
 from mdsens.values import boolean, integer, is_traced, items, real, shown
 
 #: Atoms that are taken at once, so that what is computed of them stays in a processor's cache; of
@@ -91,6 +91,8 @@ class SNAP(Potential):
     A. P. Thompson et al., J. Comput. Phys. 285, 316 (2015); quadratic: M. A. Wood, A. P. Thompson,
     J. Chem. Phys. 148, 241721 (2018).
     """
+
+    compiler_options: ClassVar[Mapping[str, Any]] = LONG_FORMULAS
 
     beta: Parameter = parameter("energy", per="coefficient")
     species: tuple[str, ...] = eqx.field(static=True, kw_only=True)

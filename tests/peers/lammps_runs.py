@@ -12,10 +12,11 @@ def lower_triangular(cell):
     return (upper * np.sign(np.diag(upper))[:, None]).T
 
 
-def of(lammps, atoms, symbols, commands, style="atomic", boundary="p p p", flat=False):
+def of(lammps, atoms, symbols, commands, style="atomic", boundary="p p p", flat=False, room=""):
     """A run with the atoms in their cell, turned as LAMMPS wants it, and with a potential.
 
-    In units metal; in reduced units in two dimensions, which the xy plane is.
+    In units metal; in reduced units in two dimensions, which the xy plane is. What bonded terms
+    need is told by the words for room in create_box.
     """
     run = lammps.lammps(cmdargs=["-log", "none", "-screen", "none"])
     cell = lower_triangular(atoms.cell[:])
@@ -26,7 +27,7 @@ def of(lammps, atoms, symbols, commands, style="atomic", boundary="p p p", flat=
         f"atom_style {style}", "atom_modify map array sort 0 0", f"boundary {boundary}",
         "box tilt large",
         f"region box prism 0 {lx!r} 0 {ly!r} {bottom!r} {bottom + lz!r} {xy!r} {xz!r} {yz!r}",
-        f"create_box {len(symbols)} box",
+        f"create_box {len(symbols)} box {room}",
     ])  # fmt: skip
     types = [symbols.index(symbol) + 1 for symbol in atoms.symbols]
     positions = (atoms.get_scaled_positions(wrap=True) @ cell).ravel().tolist()
