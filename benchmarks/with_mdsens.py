@@ -22,6 +22,7 @@ from benchmarks.systems import (
 )
 from benchmarks.timing import compile_and_repeat, peak_memory, seconds_of
 from mdsens import mechanics
+from mdsens.compilation import compiled
 from mdsens.linalg import sparse_solver
 from mdsens.particles import EdgeList, find_edges
 
@@ -54,7 +55,8 @@ def edges_of(case: Case, system: mdsens.System) -> EdgeList:
 #: Seconds below which one measurement of a relaxation is not enough.
 SHORT = 1.0
 
-energy_and_forces = jax.jit(mechanics.energy_and_forces)
+#: As relaxations compile it.
+energy_and_forces = compiled(mechanics.energy_and_forces)
 
 
 @contextlib.contextmanager
