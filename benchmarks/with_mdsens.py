@@ -74,6 +74,7 @@ CHARGE_OF_LAMMPS = 14.399645
 #: Seconds below which one measurement of a relaxation is not enough.
 SHORT = 1.0
 
+#: As relaxations compile it.
 energy_and_forces = compiled(heavy=True)(mechanics.energy_and_forces)
 
 
