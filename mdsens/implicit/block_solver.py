@@ -24,7 +24,13 @@ class BlockSolver(abc.ABC):
     It may hold a factorisation, or be host code: `root_jvp` and `root_vjp` then run outside
     `jax.jit`, and compile the derivatives of F themselves, once for each F. Written in JAX, it also
     serves inside compiled code.
+
+    Attributes:
+        one_by_one: whether derivatives of F along many directions take less time one after the
+            other than side by side.
     """
+
+    one_by_one: bool = False
 
     @abc.abstractmethod
     def solve(self, columns: PyTree[Float[Array | np.ndarray, "K ..."]]) -> LinearSolution:

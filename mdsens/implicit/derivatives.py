@@ -332,7 +332,7 @@ def jvp_solution(
         return LinearSolution(zero_tangents(sol), nothing, nothing, jnp.asarray(0))
     several = stacked_count(jax.tree.leaves(tuple(args)), directions) is not None
     if isinstance(solve, BlockSolver):
-        change = compiled_change(optimality_fun, sol, args, tangents)
+        change = compiled_change(optimality_fun, sol, args, tangents, one_by_one=solve.one_by_one)
         return solve_block(solve.solve, jax.tree.map(lambda c: -c, change), several)
     matvec = linearise(optimality_fun, sol, args)
     change = directional_change(optimality_fun, sol, args, tangents)

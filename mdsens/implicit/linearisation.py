@@ -23,6 +23,9 @@ WORTH_COMPILING = 1_000_000
 #: Directions from which on they are taken side by side, and how many at a time: what does not
 #: depend on them is then computed once for all of these.
 MANY, SIDE_BY_SIDE = 16, 16
+#: Numbers from which on the former function is worth it where directions are taken one by one, as
+#: it then serves for any number of them.
+WORTH_COMPILING_FOR_ONE = 10_000
 
 
 def linearise(
@@ -156,6 +159,7 @@ def compiled_change(
     args: tuple[Any, ...],
     tangents: tuple[Any, ...],
     sol_tangent: PyTree = None,
+    one_by_one: bool = False,
 ) -> PyTree:
     """`directional_change` of a condition, by code that is compiled here where none is traced.
 
@@ -165,6 +169,8 @@ def compiled_change(
         args: likewise.
         tangents: likewise.
         sol_tangent: likewise.
+        one_by_one: whether many directions of a large solution take less time one after the other
+            than side by side.
 
     Returns:
         What is left of dF/dx v + dF/dtheta w, for one direction or K.
@@ -179,9 +185,11 @@ def compiled_change(
     leaves = jax.tree.leaves(tuple(args))
     count = stacked_count(leaves, directions_of(args, tangents))
     size = sum(np.size(leaf) for leaf in jax.tree.leaves(sol))
-    if count is not None and count >= MANY:
+    one_by_one = one_by_one and (count or 1) * size >= WORTH_COMPILING_FOR_ONE
+    if count is not None and count >= MANY and not one_by_one:
         return _change_of_many(optimality_fun, sol, args, (tangents, sol_tangent), count)
-    if sol_tangent is None and (count or 1) * size < WORTH_COMPILING:
+    worth_it = one_by_one or (count or 1) * size >= WORTH_COMPILING
+    if sol_tangent is None and not worth_it:
         # One function serves both alone and together.
         shape = () if count is None else (count,)
         sol_tangent = jax.tree.map(lambda leaf: np.zeros((*shape, *np.shape(leaf))), sol)

@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Float
 
+from mdsens.linalg.border import Bordered
 from mdsens.linalg.multigrid import HostPreconditioner
 from mdsens.linalg.null_space import orthonormal_rows
 from mdsens.linalg.sparse_plus_low_rank import RowSlices, SparsePlusLowRank
@@ -29,7 +30,9 @@ class ProductsAlone:
 
 
 #: What vectors are multiplied with.
-Operator: TypeAlias = scipy.sparse.sparray | RowSlices | SparsePlusLowRank | ProductsAlone
+Operator: TypeAlias = (
+    scipy.sparse.sparray | RowSlices | SparsePlusLowRank | Bordered | ProductsAlone
+)
 
 
 @dataclasses.dataclass(frozen=True)

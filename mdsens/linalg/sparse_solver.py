@@ -16,6 +16,7 @@ import scipy.sparse.linalg
 from jaxtyping import Float, Int
 
 from mdsens.errors import LinearSolveError
+from mdsens.linalg.border import Border, Bordered, BorderedPreconditioner
 from mdsens.linalg.conjugate_gradients import (
     Iterations,
     Operator,
@@ -61,6 +62,9 @@ REFINEMENT_STEPS = 50
 TOGETHER, VECTORS, MEMORY_FRACTION = 32, 10, 0.25
 #: Bytes of a matrix up to which a second copy, for many vectors at once, is made.
 WIDE_LIMIT = 2**31
+#: What a border explains of a right-hand side is taken out first, and what is left is solved for as
+#: exactly as if it were all there is, or this part of all.
+LEFT_BY_BORDER = 1e-3
 #: Iterations after which conjugate gradients with multigrid count as stalled.
 MULTIGRID_STEPS = 300
 #: Iterations with the average over a lattice after which it is judged, and the relative residual
@@ -71,6 +75,8 @@ TRIAL_STEPS, PROMISING = 15, 1e-3
 #: for the direction that its positive semidefinite projection takes, and the fraction of the reach
 #: below which that leads almost nowhere.
 CONVEX_RTOL, CONVEX_STEPS, SADDLE_FRACTION = 0.1, 30, 0.01
+#: Where a border lowers the energy: what each round of MINRES leaves, and how many there are.
+MINRES_RTOL, MINRES_ROUNDS = 1e-6, 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,12 +118,15 @@ class SparseSolver:
         matrix: shape (n, n), in d x d blocks, symmetric; or with a part of low rank beside it,
             which preconditioners leave out.
         null_space: shape (m, n), vectors that the matrix sends to zero; need not be orthonormal.
-        near_null_space: shape (n, k), vectors for multigrid that it nearly sends to zero.
+        near_null_space: shape (n, k), vectors for multigrid that the matrix alone nearly sends to
+            zero.
         method: `"auto"`, `"direct"`, `"lattice"`, `"multigrid"` or `"block-jacobi"`.
         dimension: of the space in which the unknowns are connected to their neighbours.
         preconditioner: one that serves already, of a matrix nearby.
         find_sites: returns where the rows of blocks stand on a lattice, or None; asked where it
             matters; None: on none.
+        border: dense rows and columns, U of them, beside the matrix, whose unknowns then are the
+            last of n + U: right-hand sides, solutions and null vectors are of all of these.
 
     Attributes:
         method: the way taken.
@@ -133,21 +142,24 @@ class SparseSolver:
         self,
         matrix: scipy.sparse.bsr_array | SparsePlusLowRank,
         null_space: Float[np.ndarray, "m n"],
-        near_null_space: Float[np.ndarray, "n k"],
+        near_null_space: Float[np.ndarray, "inside k"],
         method: str = "auto",
         dimension: int = 3,
         preconditioner: HostPreconditioner | None = None,
         find_sites: Callable[[], LatticeSites | None] | None = None,
+        border: Border | None = None,
     ) -> None:
         if method not in ("auto", *METHODS):
             raise ValueError(
                 f"method={method!r} is unknown; allowed are auto, {', '.join(METHODS)}."
             )
-        if not is_finite(matrix):
+        if not (is_finite(matrix) and (border is None or border.is_finite)):
             raise LinearSolveError("the matrix of the linear system is not finite: look at the "
                                    "positions and the potential there.")  # fmt: skip
         self.matrix, self._blocks = matrix, blocks_of(matrix)
         self.null_space = orthonormal_rows(null_space)
+        self._border, self._bordered = border, dict[tuple[int, bool], BorderedPreconditioner]()
+        self.size = matrix.shape[0] + (0 if border is None else len(border.corner))
         self.failures: list[str] = []
         self.preconditioner: HostPreconditioner
         self._factor: Factorisation | None = None
@@ -168,11 +180,17 @@ class SparseSolver:
             self._set_up(method)
 
     def _set_up(self, method: str) -> None:
+        self._bordered.clear()
         if method == "direct":
             try:
-                factor = Factorisation(to_bsr(self.matrix), self.null_space)
+                inside = self.null_space
+                if self._border is not None:
+                    inside = self._border.null_vectors_inside(inside)
+                factor = Factorisation(to_bsr(self.matrix), inside)
                 self._factor = self.preconditioner = factor
                 self.positive_definite, self.method = factor.positive_definite, "direct"
+                if self._border is not None and factor.positive_definite:
+                    self.positive_definite = self._over_border(factor).definite
                 return
             except (RuntimeError, MemoryError) as error:
                 self._failed(f"direct: {error}")
@@ -207,6 +225,24 @@ class SparseSolver:
         self.method, self._on_trial = "lattice", True
         return True
 
+    def _over_border(
+        self, preconditioner: HostPreconditioner, signed: bool = False
+    ) -> BorderedPreconditioner:
+        """A preconditioner of the matrix, as one of the matrix with its border."""
+        assert self._border is not None
+        key = id(preconditioner), signed
+        if key not in self._bordered:
+            matrix = self._product_of(self.matrix)
+            # What is kept with it keeps its address its own.
+            self._bordered[key] = BorderedPreconditioner(
+                preconditioner, matrix, self._border, signed
+            )
+        return self._bordered[key]
+
+    def _whole(self, preconditioner: HostPreconditioner) -> HostPreconditioner:
+        """A preconditioner of the matrix, as a positive one of all that is solved for."""
+        return preconditioner if self._border is None else self._over_border(preconditioner)
+
     def _conjugate_gradients(
         self,
         b: Float[np.ndarray, " n"],
@@ -216,9 +252,8 @@ class SparseSolver:
     ) -> Iterations:
         """Conjugate gradients; by multigrid where a lattice that is on trial does not serve."""
         if not self._on_trial or preconditioner is not self.preconditioner:
-            return conjugate_gradients(
-                self._operator, b, preconditioner, self.project, rtol, max_steps
-            )
+            whole = self._whole(preconditioner)
+            return conjugate_gradients(self._operator, b, whole, self.project, rtol, max_steps)
         first = self._trial(b, rtol, max_steps)
         if first.negative_curvature or first.residual <= rtol or self._on_trial:
             return first
@@ -227,7 +262,7 @@ class SparseSolver:
         left = self.project(b - self._operator @ first.value)
         part = float(np.linalg.norm(left) / np.linalg.norm(b))
         rest = conjugate_gradients(
-            self._operator, left, preconditioner, self.project, rtol / part,
+            self._operator, left, self._whole(preconditioner), self.project, rtol / part,
             max_steps - first.steps,
         )  # fmt: skip
         # A direction that curves down is met at once, or ends the solution so far.
@@ -242,8 +277,9 @@ class SparseSolver:
     def _trial(self, b: Float[np.ndarray, " n"], rtol: float, max_steps: int) -> Iterations:
         """The first iterations with a lattice; where they promise little multigrid takes over."""
         found = conjugate_gradients(
-            self._operator, b, self.preconditioner, self.project, rtol, min(max_steps, TRIAL_STEPS)
-        )
+            self._operator, b, self._whole(self.preconditioner), self.project, rtol,
+            min(max_steps, TRIAL_STEPS),
+        )  # fmt: skip
         if found.steps == TRIAL_STEPS:
             self._on_trial = False
             if found.residual > max(rtol, PROMISING):
@@ -324,6 +360,9 @@ class SparseSolver:
         if self._factor is not None and self.positive_definite:
             value, _, steps = self._solve_column(right, rtol)
             return DescentDirection(value, steps, False)
+        if self._factor is not None and self._factor.positive_definite:
+            # Only where the rest follows the border does the matrix curve down.
+            return DescentDirection(self.project(self._whole(self._factor)(right)), 0, True)
         steps, ended = 0, None
         # Once seen to curve down it is not asked again.
         if "_positive_semidefinite" not in self.__dict__:
@@ -334,8 +373,9 @@ class SparseSolver:
                 return DescentDirection(ended.value, ended.steps, False)
             steps = ended.steps
         convex, preconditioner = self._positive_semidefinite
+        operator, whole = self._with_positive_border(convex, preconditioner)
         found = conjugate_gradients(
-            convex, right, preconditioner, self.project, max(rtol, CONVEX_RTOL),
+            operator, right, whole, self.project, max(rtol, CONVEX_RTOL),
             min(max_steps, CONVEX_STEPS),
         )  # fmt: skip
         value, steps = found.value, steps + found.steps
@@ -353,8 +393,21 @@ class SparseSolver:
         return float(0.5 * move @ (self._operator @ move) - right @ move)
 
     def _longest(self, move: np.ndarray) -> float:
-        """The longest move of one row of blocks."""
-        return float(np.linalg.norm(move.reshape(-1, self._blocks.blocksize[0]), axis=1).max())
+        """The longest move of one row of blocks, or of the border."""
+        inside = self.matrix.shape[0]
+        rows = move[:inside].reshape(-1, self._blocks.blocksize[0])
+        of_border = float(np.linalg.norm(move[inside:]))
+        return max(float(np.linalg.norm(rows, axis=1).max(initial=0.0)), of_border)
+
+    def _with_positive_border(
+        self, matrix: scipy.sparse.bsr_array, preconditioner: HostPreconditioner
+    ) -> tuple[Operator, HostPreconditioner]:
+        """A positive matrix in place of this one, with a border that lowers no energy either."""
+        if self._border is None:
+            return matrix, preconditioner
+        whole = BorderedPreconditioner(preconditioner, matrix, self._border, signed=False)
+        lifted = dataclasses.replace(self._border, corner=self._border.corner + whole.lift)
+        return Bordered(matrix, lifted), whole
 
     @functools.cached_property
     def _positive_semidefinite(self) -> tuple[scipy.sparse.bsr_array, HostPreconditioner]:
@@ -391,12 +444,17 @@ class SparseSolver:
         # What is left of a vector in the null space is rounding.
         inside[:, norms <= 1e-14 * np.linalg.norm(b, axis=0)] = 0.0
         self._complete_factor()
-        if self._factor is None:
+        if self._factor is None and self._border is None:
             return self._iterate(inside, rtol)
+        if self._factor is None:
+            return self._iterate_beyond_border(inside, rtol)
+        inverse: HostPreconditioner = self._factor
+        if self._border is not None:
+            inverse = self._over_border(self._factor, signed=True)
         x, left = np.zeros_like(inside), inside
         scale = np.where(norms > 0, norms, 1.0)
         for _ in range(3):
-            x = x + self.project(self._factor(left))
+            x = x + self.project(inverse(left))
             left = self.project(inside - self._operator @ x)
             residuals = np.linalg.norm(left, axis=0) / scale
             if (residuals <= rtol).all():
@@ -407,7 +465,7 @@ class SparseSolver:
             result = conjugate_gradients(
                 self._operator,
                 inside[:, column],
-                self._factor,
+                inverse,
                 self.project,
                 rtol,
                 REFINEMENT_STEPS,
@@ -418,33 +476,65 @@ class SparseSolver:
         return x, residuals, steps
 
     def _iterate(
-        self, b: Float[np.ndarray, "n P"], rtol: float
+        self, b: Float[np.ndarray, "n P"], rtol: float | Float[np.ndarray, " P"]
     ) -> tuple[Float[np.ndarray, "n P"], Float[np.ndarray, " P"], Int[np.ndarray, " P"]]:
         """Conjugate gradients for one right-hand side, or for a block of several."""
-        given = np.any(b, axis=0)
+        given, rtols = np.any(b, axis=0), np.broadcast_to(rtol, b.shape[1])
         x, residuals = np.zeros_like(b), given.astype(float)
         steps = np.zeros(b.shape[1], int)
         # With a lattice they are so few for each that a block, which takes longer, saves nothing.
-        if given.sum() > 1 and self.method != "lattice":
+        if given.sum() > 1 and self.method != "lattice" and np.ptp(rtols[given]) == 0.0:
+            whole, one = self._whole(self.preconditioner), float(rtols[given][0])
             x, residuals, steps[given] = block_conjugate_gradients(
-                self._wide_operator, b, self.preconditioner, self.project, rtol, MULTIGRID_STEPS
+                self._wide_operator, b, whole, self.project, one, MULTIGRID_STEPS
             )
         # What ends a block, such as negative curvature, need not concern each of its columns.
-        for column in np.flatnonzero(~(residuals <= rtol)):
+        for column in np.flatnonzero(~(residuals <= rtols)):
             given_column = b[:, int(column)]
             result = self._conjugate_gradients(
-                given_column, self.preconditioner, rtol, MULTIGRID_STEPS
+                given_column, self.preconditioner, float(rtols[column]), MULTIGRID_STEPS
             )
             if result.residual < residuals[column]:
                 x[:, column], residuals[column] = result.value, result.residual
             steps[column] += result.steps
         return x, residuals, steps
 
+    def _iterate_beyond_border(
+        self, b: Float[np.ndarray, "n P"], rtol: float
+    ) -> tuple[Float[np.ndarray, "n P"], Float[np.ndarray, " P"], Int[np.ndarray, " P"]]:
+        """The same, after what the border alone explains; by MINRES where it lowers the energy."""
+        border = self._over_border(self.preconditioner)
+        x = self.project(border.of_border(b))
+        left = self.project(b - self._operator @ x)
+        norms, sizes = np.linalg.norm(b, axis=0), np.linalg.norm(left, axis=0)
+        scale = np.maximum(sizes, LEFT_BY_BORDER * norms)
+        scale[scale == 0.0] = 1.0
+        left[:, sizes <= rtol * scale] = 0.0
+        if border.definite:
+            wanted = rtol * scale / np.where(sizes > 0.0, sizes, scale)
+            more, residuals, steps = self._iterate(left, wanted)
+            return x + more, residuals * sizes / scale, steps
+        steps = np.zeros(b.shape[1], int)
+        for column in range(b.shape[1]):
+            for _ in range(MINRES_ROUNDS):
+                now = left[:, column]
+                if not np.linalg.norm(now) > rtol * scale[column]:
+                    break
+                x[:, column] += self.project(
+                    self._minres(now, MINRES_RTOL, MULTIGRID_STEPS, border)
+                )
+                left[:, column] = self.project(b[:, column] - self._operator @ x[:, column])
+                steps[column] += 1
+        return x, np.linalg.norm(left, axis=0) / scale, steps
+
+    def _product_of(self, matrix: scipy.sparse.bsr_array | SparsePlusLowRank) -> Operator:
+        low_rank = isinstance(matrix, SparsePlusLowRank)
+        return matrix if low_rank else shared_by_cores(matrix)
+
     @functools.cached_property
     def _operator(self) -> Operator:
         """The matrix for products."""
-        low_rank = isinstance(self.matrix, SparsePlusLowRank)
-        return self.matrix if low_rank else shared_by_cores(self.matrix)
+        return self._with_border(self._product_of(self.matrix))
 
     @functools.cached_property
     def _wide_operator(self) -> Operator:
@@ -452,8 +542,11 @@ class SparseSolver:
         if self._blocks.data.nbytes > WIDE_LIMIT:
             return self._operator
         if isinstance(self.matrix, SparsePlusLowRank):
-            return self.matrix.for_many_columns()
-        return shared_by_cores(self.matrix.tocsr())
+            return self._with_border(self.matrix.for_many_columns())
+        return self._with_border(shared_by_cores(self.matrix.tocsr()))
+
+    def _with_border(self, matrix: Operator) -> Operator:
+        return matrix if self._border is None else Bordered(matrix, self._border)
 
     def _try_harder(
         self, b: np.ndarray, rtol: float, tolerance: float
@@ -468,13 +561,11 @@ class SparseSolver:
             x, residual, steps = self._solve_column(b, rtol)
             if residual <= tolerance:
                 return x, residual, steps
-        most = 20 * MULTIGRID_STEPS
-        result = conjugate_gradients(
-            self._operator, inside, BlockJacobi(self._blocks), self.project, rtol, most
-        )
+        most, jacobi = 20 * MULTIGRID_STEPS, self._whole(BlockJacobi(self._blocks))
+        result = conjugate_gradients(self._operator, inside, jacobi, self.project, rtol, most)
         if result.residual <= tolerance and not self._is_rounding(result.value, b, tolerance):
             return result.value, result.residual, result.steps
-        x = self.project(self._minres(inside, rtol, most))
+        x = self.project(self._minres(inside, rtol, most, jacobi))
         norm = np.linalg.norm(inside)
         residual = float(np.linalg.norm(self.project(self._operator @ x) - inside) / norm)
         if not residual <= tolerance or self._is_rounding(x, b, tolerance):
@@ -490,8 +581,10 @@ class SparseSolver:
         rounding = np.finfo(float).eps * np.abs(self._blocks.data).max(initial=0.0)
         return bool(rounding * np.linalg.norm(x) > tolerance * np.linalg.norm(b))
 
-    def _minres(self, b: np.ndarray, rtol: float, steps: int) -> np.ndarray:
-        """MINRES, which asks for no definite matrix."""
+    def _minres(
+        self, b: np.ndarray, rtol: float, steps: int, preconditioner: HostPreconditioner
+    ) -> np.ndarray:
+        """MINRES, which asks for no definite matrix, but for a positive preconditioner."""
         size = len(b)
 
         def operator(function: HostPreconditioner) -> scipy.sparse.linalg.LinearOperator:
@@ -499,9 +592,9 @@ class SparseSolver:
                 (size, size), matvec=lambda v: self.project(function(self.project(v))), dtype=float
             )
 
-        jacobi = operator(BlockJacobi(self._blocks))
+        inverse = operator(preconditioner)
         product = operator(lambda v: self._operator @ v)
-        return scipy.sparse.linalg.minres(product, b, M=jacobi, rtol=rtol, maxiter=steps)[0]
+        return scipy.sparse.linalg.minres(product, b, M=inverse, rtol=rtol, maxiter=steps)[0]
 
     def lowest_eigenvalue(self, steps: int = 60, tolerance: float = 0.1) -> float:
         """The lowest eigenvalue outside the null space, to a few percent; infinite if none.
@@ -510,14 +603,14 @@ class SparseSolver:
             steps: improvements to make at most.
             tolerance: residual, relative to the eigenvalue, at which to stop.
         """
-        if len(self.null_space) >= self.matrix.shape[0]:
+        if len(self.null_space) >= self.size:
             return float("inf")
         self._complete_factor()
         return lowest_eigenvalue(
             self._operator,
-            self.matrix.shape[0],
+            self.size,
             lambda b, rtol, most: self._conjugate_gradients(b, self.preconditioner, rtol, most),
-            lambda residual: self.preconditioner(residual),
+            lambda residual: self._whole(self.preconditioner)(residual),
             self.project,
             steps,
             tolerance,

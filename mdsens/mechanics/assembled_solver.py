@@ -26,6 +26,7 @@ class AssembledSolver(BlockSolver):
         arguments: the other arguments of F.
         hessian: linear solves with the Hessian at q.
         rtol: relative residual to reach.
+        one_by_one: as of every BlockSolver.
     """
 
     def __init__(
@@ -35,12 +36,14 @@ class AssembledSolver(BlockSolver):
         arguments: tuple[Any, ...],
         hessian: HessianSolver,
         rtol: float = RTOL,
+        one_by_one: bool = False,
     ) -> None:
         self._given, self._hessian, self._rtol = (condition, q, arguments), hessian, rtol
+        self.one_by_one = one_by_one
 
     def roughly(self) -> "AssembledSolver":
         """With the same factorisation or hierarchy."""
-        return AssembledSolver(*self._given, self._hessian, ROUGH_RTOL)
+        return AssembledSolver(*self._given, self._hessian, ROUGH_RTOL, self.one_by_one)
 
     def solve(self, columns: Float[Array | np.ndarray, "P R D"]) -> LinearSolution:
         """As of every BlockSolver."""
@@ -79,6 +82,8 @@ def response_solver(
     arguments: tuple[Any, ...],
     hessian: HessianSolver | None,
     null_vectors: Float[Any, "M R D"] | None,
+    rtol: float = RTOL,
+    one_by_one: bool = False,
 ) -> BlockSolver:
     """What solves for the response of degrees of freedom to changes of a condition's arguments.
 
@@ -88,11 +93,13 @@ def response_solver(
         arguments: the other arguments of F.
         hessian: linear solves with the Hessian at q; None: products with it alone.
         null_vectors: of the Hessian, shape (M, R, D); only products alone ask for them.
+        rtol: relative residual to reach.
+        one_by_one: as of every BlockSolver.
 
     Returns:
         The BlockSolver.
     """
     if hessian is not None:
-        return AssembledSolver(condition, q, arguments, hessian)
+        return AssembledSolver(condition, q, arguments, hessian, rtol, one_by_one)
     # Iterations leave as much as they may, a factorisation less.
-    return MatrixFreeSolver(condition, q, arguments, null_vectors, 0.1 * RTOL)
+    return MatrixFreeSolver(condition, q, arguments, null_vectors, 0.1 * rtol)

@@ -163,13 +163,18 @@ def _over_blocks(
     system: System, potential: Potential, edge_list: EdgeList, with_virial: bool
 ) -> tuple[Float[Array, ""], Float[Array, "N D"], Float[Array, "D D"]]:
     dimension = system.dimension
+    central = potential.pairwise and potential.invariant
 
     def one_block(edges: Edges) -> tuple[Any, ...]:
         energies, gradients = potential.site_energies_and_gradients(edges)
         virial = []
         if with_virial:
             inside = [jnp.where(edges.mask, component, 0.0) for component in edges.vectors]
-            virial = [[jnp.sum(r * g, axis=0) for g in gradients] for r in inside]
+            # Of central forces it is symmetric, and half of it is enough.
+            virial = [
+                [jnp.sum(r * g, axis=0) for g in gradients[row if central else 0 :]]
+                for row, r in enumerate(inside)
+            ]
         if potential.pairwise:
             # Both ends of an edge see the same pair energy: g of the reverse edge is -g.
             return energies, tuple(2.0 * jnp.sum(g, axis=0) for g in gradients), virial
@@ -189,7 +194,11 @@ def _over_blocks(
     forces = jnp.stack([c.reshape(-1)[: system.atom_count] for c in components], axis=1)
     strain = jnp.zeros((dimension, dimension))
     if with_virial:
-        strain = jnp.stack([jnp.stack([jnp.sum(entry) for entry in row]) for row in virial])
+        axes = range(dimension)
+        places = [[(min(i, j), abs(i - j)) if central else (i, j) for j in axes] for i in axes]
+        strain = jnp.stack(
+            [jnp.stack([jnp.sum(virial[row][place]) for row, place in line]) for line in places]
+        )
     own = potential.own_energies(potential.species_index(system))
     whole = jnp.sum(energies)
     return whole if own is None else whole + jnp.sum(own), forces, strain

@@ -216,14 +216,39 @@ class Landscape(eqx.Module):
     ) -> tuple[Any, Any]:
         """The enthalpy and its gradient from energy, forces and virial."""
         q, energy, forces, virial = in_numpy((q, energy, forces, virial))
+        gradient = self.gradient_of_mechanics(q, system, forces, virial)
+        if self.relaxing_cell is None:
+            return energy, gradient
+        load, _ = self.relaxing_cell.load(self.deformation(q), system.volume)
+        return energy + load, gradient
+
+    def gradient_of_mechanics(
+        self,
+        q: Float[Any, "R D"],
+        system: System,
+        forces: Float[Any, "N D"],
+        virial: Float[Any, "D D"] | None,
+    ) -> Float[Any, "R D"]:
+        """dH/dq from forces and virial.
+
+        Arguments:
+            q: degrees of freedom, shape (R, D), length.
+            system: the system there.
+            forces: shape (N, D), energy/length.
+            virial: shape (D, D), energy; not needed where the cell is fixed.
+
+        Returns:
+            Shape (R, D), energy/length; zero rows for constrained atoms.
+        """
+        q, forces, virial = in_numpy((q, forces, virial))
         cell = self.relaxing_cell
         if cell is None or virial is None:
-            return energy, self.of_moving_atoms(q, system.positions, -forces)
+            return self.of_moving_atoms(q, system.positions, -forces)
         eta, deformation = q[system.atom_count :], self.deformation(q)
-        load, work = cell.load(deformation, system.volume)
+        _, work = cell.load(deformation, system.volume)
         gradient = -forces @ deformation.T, cell.pulled_back(eta, virial + work)
         gradient = array_module(gradient).concatenate(gradient)
-        return energy + load, self.of_moving_atoms(q, system.positions, gradient)
+        return self.of_moving_atoms(q, system.positions, gradient)
 
     def of_moving_atoms(
         self, q: Float[Any, "R D"], positions: Float[Any, "N D"], gradient: Float[Any, "R D"]

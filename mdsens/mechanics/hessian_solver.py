@@ -12,11 +12,13 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Bool, Float
 
+from mdsens.arrays import on_device
 from mdsens.compilation import compiled
 from mdsens.errors import warn
+from mdsens.linalg.border import Border
 from mdsens.linalg.lattice_preconditioner import LatticeSites
 from mdsens.linalg.multigrid import HostPreconditioner
-from mdsens.linalg.null_space import is_null, orthonormal_rows
+from mdsens.linalg.null_space import orthonormal_rows
 from mdsens.linalg.sparse_plus_low_rank import SparsePlusLowRank, blocks_of
 from mdsens.linalg.sparse_solver import (
     MULTIGRID_STEPS,
@@ -25,6 +27,7 @@ from mdsens.linalg.sparse_solver import (
     SparseSolver,
 )
 from mdsens.mechanics.enthalpy import Landscape, hessian_products
+from mdsens.mechanics.pair_strain import cell_columns_of_pairs, has_pair_strain
 from mdsens.mechanics.reference_lattice import lattice_sites
 from mdsens.mechanics.sparse_hessian import (
     HessianMatrix,
@@ -67,8 +70,7 @@ class HessianSolver:
     """The derivative H of a landscape's condition as a matrix on the host, and solves of H x = b.
 
     The Hessian of the positions is a sparse matrix. The rows and columns of a relaxing cell are
-    dense and few, and are eliminated: with A the sparse part, C the columns of the cell and S its
-    own block, [A C; C^T S] is solved through the Schur complement S - C^T A^+ C.
+    dense and few, one for each strain that is allowed: its border.
 
     Arguments:
         landscape: the function; rattlers without their edges.
@@ -77,9 +79,9 @@ class HessianSolver:
         preconditioner: one that serves already, of a Hessian nearby.
 
     Attributes:
-        matrix: the part A of the positions, shape (N D, N D), energy/length^2; sparse, perhaps with
+        matrix: the part of the positions, shape (N D, N D), energy/length^2; sparse, perhaps with
             a part of low rank; the identity for constrained atoms.
-        cell_columns: C and S, shape (R D, D^2); None where the cell is fixed.
+        cell_columns: the columns of the cell, shape (R D, D^2); None where it is fixed.
         null_space: orthonormal null vectors, shape (M, R D).
         motionless: shape (R,), rows of atoms that are constrained, or that nothing holds or pushes.
 
@@ -143,16 +145,16 @@ class HessianSolver:
         self.unpushed = _without_stiffness(blocks_of(matrix), dimension)
         self.motionless = np.zeros(len(surroundings.q), bool)
         self.motionless[:count] = constrained | self.unpushed
+        # An orthonormal basis of the strains that are allowed: nothing changes along others.
+        self._strains = np.zeros((0, 0))
+        if surroundings.strains is not None:
+            self._strains = orthonormal_rows(surroundings.strains)
         self._set_null_space(surroundings.null_vectors)
 
     def _set_null_space(self, null_vectors: Float[np.ndarray, "M R D"]) -> None:
         vectors = null_vectors * ~self.motionless[:, None]
         vectors = vectors.reshape(len(vectors), -1)
         self.null_space = orthonormal_rows(vectors)
-        # A null vector that moves the cell too is not one of the sparse part.
-        of_cell = np.abs(vectors[:, self.atom_rows :]).max(axis=1, initial=0.0)
-        fixed_cell = of_cell <= 1e-8 * np.abs(vectors).max(axis=1, initial=1e-300)
-        self._null_atoms = orthonormal_rows(vectors[fixed_cell, : self.atom_rows])
 
     def with_floppy(self, floppy: Float[np.ndarray, "M R D"]) -> "HessianSolver":
         """The same matrix with more null vectors, which no symmetry explains."""
@@ -160,22 +162,44 @@ class HessianSolver:
             return self
         other = copy.copy(self)
         other.__dict__.pop("sparse", None)
-        other.__dict__.pop("_schur", None)
         other._set_null_space(np.concatenate([self._surroundings.null_vectors, floppy]))
         return other
 
     @functools.cached_property
     def sparse(self) -> SparseSolver:
-        """Linear solves with the sparse part."""
+        """Linear solves with the sparse part and the allowed strains beside it."""
         return SparseSolver(
             self.matrix,
-            self._null_atoms,
+            self._in_strains(self.null_space.T).T,
             _rigid_motions(self._surroundings, self.motionless),
             self.method,
             self.shape[1],
             self.given_preconditioner,
             self._sites,
+            self._border,
         )
+
+    @property
+    def _border(self) -> Border | None:
+        if self.cell_columns is None or len(self._strains) == 0:
+            return None
+        columns = self._in_strains(self.cell_columns @ self._strains.T)
+        border, corner = columns[: self.atom_rows], columns[self.atom_rows :]
+        return Border(np.ascontiguousarray(border), (corner + corner.T) / 2)
+
+    def _in_strains(self, columns: Float[np.ndarray, "RD ..."]) -> Float[np.ndarray, "m ..."]:
+        """Columns of all degrees of freedom as those of positions and allowed strains."""
+        if self.cell_columns is None:
+            return columns
+        above, below = columns[: self.atom_rows], columns[self.atom_rows :]
+        return np.concatenate([above, self._strains @ below])
+
+    def _of_strains(self, columns: Float[np.ndarray, "m ..."]) -> Float[np.ndarray, "RD ..."]:
+        """The inverse of `_in_strains`; of strains that are not allowed there is nothing."""
+        if self.cell_columns is None:
+            return columns
+        above, below = columns[: self.atom_rows], columns[self.atom_rows :]
+        return np.concatenate([above, self._strains.T @ below])
 
     def _sites(self) -> LatticeSites | None:
         """Where atoms that move stand on a lattice, if they do."""
@@ -189,17 +213,6 @@ class HessianSolver:
             return sites
         kinds = np.where(self.motionless[:count], -1, sites.kinds)
         return dataclasses.replace(sites, kinds=kinds)
-
-    @functools.cached_property
-    def _schur(self) -> "_SchurComplement | None":
-        if self.cell_columns is None:
-            return None
-        border = self.cell_columns[: self.atom_rows]
-        through = self.sparse.solve(border).value
-        complement = self.cell_columns[self.atom_rows :] - border.T @ through
-        values, eigenvectors = np.linalg.eigh((complement + complement.T) / 2)
-        kept = ~is_null(values)
-        return _SchurComplement(border, through, values[kept], eigenvectors[:, kept])
 
     def dense(self) -> Float[np.ndarray, "RD RD"]:
         """The whole matrix, shape (R D, R D), in units of energy/length^2; symmetric."""
@@ -252,14 +265,10 @@ class HessianSolver:
         """
         flat = self._allowed(np.asarray(rights, float)).reshape(len(rights), -1)
         flat = (flat - (flat @ self.null_space.T) @ self.null_space).T
-        atoms = np.ascontiguousarray(flat[: self.atom_rows])
-        atoms[np.repeat(self.unpushed, self.shape[1])] = 0.0
-        solution = self.sparse.solve(atoms, rtol, max(TOLERANCE, 2.0 * rtol), callback)
-        value, schur = solution.value, self._schur
-        if schur is not None:
-            change = schur.eigenvectors.T @ (flat[self.atom_rows :] - schur.border.T @ value)
-            cell = schur.eigenvectors @ (change / schur.eigenvalues[:, None])
-            value = np.concatenate([value - schur.through @ cell, cell])
+        right = np.ascontiguousarray(self._in_strains(flat))
+        right[: self.atom_rows][np.repeat(self.unpushed, self.shape[1])] = 0.0
+        solution = self.sparse.solve(right, rtol, max(TOLERANCE, 2.0 * rtol), callback)
+        value = self._of_strains(solution.value)
         value = value.T - (value.T @ self.null_space.T) @ self.null_space
         return self._allowed(value.reshape(rights.shape)), solution
 
@@ -301,31 +310,15 @@ class HessianSolver:
             The step, shape (R, D), length; the iterations taken, and whether the Hessian was seen
             to curve down.
         """
-        flat = np.asarray(gradient, float).reshape(-1)
-        found = self.sparse.descend(flat[: self.atom_rows], rtol, max_steps, reach)
-        direction, schur = found.value, self._schur
-        if schur is not None:
-            # In size, so that a direction in which the cell is unstable is left downhill.
-            slope = schur.eigenvectors.T @ (flat[self.atom_rows :] + schur.border.T @ direction)
-            cell = -schur.eigenvectors @ (slope / np.abs(schur.eigenvalues))
-            direction = np.concatenate([direction - schur.through @ cell, cell])
+        flat = self._in_strains(np.asarray(gradient, float).reshape(-1))
+        found = self.sparse.descend(flat, rtol, max_steps, reach)
+        direction = self._of_strains(found.value)
         return dataclasses.replace(found, value=direction.reshape(self.shape))
 
     @property
     def lowest_eigenvalue(self) -> float:
-        """The lowest eigenvalue outside the null space, or of a cell's own, energy/length^2."""
-        lowest, schur = self.sparse.lowest_eigenvalue(), self._schur
-        return lowest if schur is None else min(lowest, schur.eigenvalues.min(initial=np.inf))
-
-
-@dataclasses.dataclass(frozen=True)
-class _SchurComplement:
-    """What eliminating the sparse part leaves of a relaxing cell: its modes with a stiffness."""
-
-    border: Float[np.ndarray, "ND U"]
-    through: Float[np.ndarray, "ND U"]
-    eigenvalues: Float[np.ndarray, " m"]
-    eigenvectors: Float[np.ndarray, "U m"]
+        """The lowest eigenvalue outside the null space, energy/length^2."""
+        return self.sparse.lowest_eigenvalue()
 
 
 def _refer_to_coordinates(
@@ -341,7 +334,12 @@ def _refer_to_coordinates(
     if follows.ndim == 2:
         if isinstance(matrix, SparsePlusLowRank):
             matrix.gradients.data[:] = matrix.gradients.data @ follows.T
-        blocks.data[moves] = follows @ blocks.data[moves] @ follows.T
+        # A product with one large matrix, and not one for each block.
+        turned = blocks.data.reshape(len(row), -1) @ np.kron(follows, follows).T
+        turned = turned.reshape(blocks.data.shape)
+        blocks.data[:] = (
+            turned if moves.all() else np.where(moves[:, None, None], turned, blocks.data)
+        )
         return
     if isinstance(matrix, SparsePlusLowRank):
         ends = matrix.gradients.indices
@@ -418,6 +416,7 @@ class Surroundings(NamedTuple):
         species: shape (N,), index of each atom's species.
         rotations: shape (k, D, D), generators of the rotations that the boundaries allow.
         cell_columns: shape (R D, D^2), the columns that belong to the cell; None if it is fixed.
+        strains: shape (D^2, D^2), the projection onto the strains that are allowed, or None.
         follows: T, shape (D, D), or (N, D, D), one for each atom: positions follow q as dx = dq T;
             None where they are q.
         motions: shape (N, D, D), the projection onto what constraints let each atom do, or
@@ -432,6 +431,7 @@ class Surroundings(NamedTuple):
     species: Any
     rotations: Any
     cell_columns: Any
+    strains: Any
     follows: Any
     motions: Any
 
@@ -453,6 +453,7 @@ def hessian_surroundings(landscape: Landscape, q: Float[Array, "R D"]) -> Surrou
 @compiled
 def _surroundings(landscape: Landscape, q: Float[Array, "R D"]) -> Surroundings:
     count, follows, motions = landscape.system.atom_count, None, None
+    cell = landscape.relaxing_cell
     if landscape.cell_mode is not None:
         follows = landscape.deformation(q)
     if landscape.motion is not None:
@@ -467,6 +468,7 @@ def _surroundings(landscape: Landscape, q: Float[Array, "R D"]) -> Surroundings:
         landscape.system.species,
         landscape.rotations(),
         None,
+        None if cell is None else cell.strains.reshape(2 * (cell.strains.shape[0] ** 2,)),
         follows,
         motions,
     )
@@ -480,6 +482,10 @@ def _cell_columns(landscape: Landscape, q: Float[Array, "R D"]) -> Float[Any, "R
     if not is_traced(allowed):
         # Nothing changes along what is no strain that is allowed.
         strains = orthonormal_rows(np.asarray(allowed).reshape(strains.shape))
+    if not is_traced((landscape, q)) and has_pair_strain(landscape):
+        directions = on_device(strains.reshape(-1, dimension, dimension))
+        columns = np.asarray(cell_columns_of_pairs(landscape, q, directions))
+        return columns.reshape(len(strains), q.size).T @ strains
     units = np.zeros((len(strains), q.size))
     units[:, count * dimension :] = strains
     columns = hessian_products(landscape, q, units.reshape(-1, *q.shape))

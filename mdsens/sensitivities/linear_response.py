@@ -59,7 +59,10 @@ class LinearResponse:
         self.variables = Variables.of(landscape) if variables is None else variables
         self._arguments = (self.variables,)
         null_vectors = None if hessian is not None else landscape.null_vectors(q)
-        self._solver = response_solver(self._condition, q, self._arguments, hessian, null_vectors)
+        # XLA computes the many sums of a virial apart, and more so of several directions at once.
+        apart = landscape.cell_mode is not None and landscape.potential.pairwise
+        given = self._condition, q, self._arguments, hessian, null_vectors
+        self._solver = response_solver(*given, one_by_one=apart)
 
     def tangents(self, names: list[str], estimate: bool) -> Found:
         """Tangents of q along named parameters.

@@ -1,0 +1,108 @@
+"""Sparse systems with a few dense rows beside them, against NumPy's pseudo-inverse."""
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from mdsens.linalg.border import Border, Bordered, BorderedPreconditioner
+from mdsens.linalg.lattice_preconditioner import LatticeSites
+from mdsens.linalg.sparse_solver import METHODS, SparseSolver
+
+SIZE, CORNER = 12, 3
+GENERATOR = np.random.default_rng(0)
+
+
+def springs():
+    """A periodic square lattice of springs, a few of which are cut, shape (288, 288)."""
+    count = SIZE * SIZE
+    matrix = np.zeros((count, count, 2, 2))
+    for i in range(count):
+        x, y = divmod(i, SIZE)
+        for a, b, strength in ((1, 0, 1.0), (0, 1, 1.0), (1, 1, 0.5), (1, -1, 0.5)):
+            j = ((x + a) % SIZE) * SIZE + (y + b) % SIZE
+            along = np.array([a, b]) / np.hypot(a, b)
+            block = strength * (np.outer(along, along) + 0.05 * np.eye(2)) * (i % 29 != 3)
+            matrix[i, i] += block
+            matrix[j, j] += block
+            matrix[i, j] -= block
+            matrix[j, i] -= block
+    dense = matrix.transpose(0, 2, 1, 3).reshape(2 * count, 2 * count)
+    return scipy.sparse.bsr_array(dense, blocksize=(2, 2))
+
+
+MATRIX = springs()
+TRANSLATIONS = np.tile(np.eye(2), SIZE * SIZE)
+
+
+def border(least):
+    """Columns that no translation feels, and a corner whose Schur complement has this least."""
+    columns = GENERATOR.normal(size=(MATRIX.shape[0], CORNER))
+    columns -= TRANSLATIONS.T @ (TRANSLATIONS @ columns) / (SIZE * SIZE)
+    through = np.linalg.pinv(MATRIX.toarray(), rcond=1e-10) @ columns
+    turned = np.linalg.qr(GENERATOR.normal(size=(CORNER, CORNER)))[0]
+    corner = columns.T @ through + turned @ np.diag([least, 20.0, 400.0]) @ turned.T
+    return Border(columns, (corner + corner.T) / 2)
+
+
+def whole(given):
+    return np.block([[MATRIX.toarray(), given.columns], [given.columns.T, given.corner]])
+
+
+def solver_of(given, method):
+    null = np.pad(TRANSLATIONS, ((0, 0), (0, CORNER)))
+    places = np.stack(np.divmod(np.arange(SIZE * SIZE), SIZE), axis=1)
+    sites = LatticeSites((SIZE, SIZE), places, np.zeros(SIZE * SIZE, int), 1)
+    return SparseSolver(
+        MATRIX, null, TRANSLATIONS.T, method, dimension=2, find_sites=lambda: sites, border=given
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("least", [5.0, -5.0], ids=["held", "unstable"])
+def test_every_way_solves_with_a_border(method, least):
+    given = border(least)
+    solver = solver_of(given, method)
+    b = GENERATOR.normal(size=(len(whole(given)), 4))
+    b[:-CORNER, 3] = 0.0
+    solution = solver.solve(b, rtol=1e-11)
+    expected = np.linalg.pinv(whole(given), rcond=1e-10) @ b
+    assert solver.method == method
+    assert np.abs(solution.value - expected).max() < 1e-8 * np.abs(expected).max()
+    assert solver.positive_definite == (method == "direct" and least > 0.0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("least", [5.0, -5.0], ids=["held", "unstable"])
+def test_the_lowest_eigenvalue_is_that_of_the_whole(method, least):
+    given = border(least)
+    expected = np.linalg.eigvalsh(whole(given))
+    expected = expected[np.abs(expected) > 1e-9][0]
+    assert solver_of(given, method).lowest_eigenvalue() == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("least", [5.0, -5.0], ids=["held", "unstable"])
+def test_descent_goes_down_whatever_the_border_is(method, least):
+    given = border(least)
+    gradient = np.append(GENERATOR.normal(size=MATRIX.shape[0]), GENERATOR.normal(size=CORNER))
+    found = solver_of(given, method).descend(gradient, rtol=1e-8, reach=0.1)
+    assert gradient @ found.value < 0.0
+    assert found.negative_curvature == (least < 0.0)
+
+
+def test_a_border_eliminated_by_the_inverse_leaves_the_inverse():
+    given = border(5.0)
+    inverse = np.linalg.pinv(MATRIX.toarray(), rcond=1e-10)
+    found = BorderedPreconditioner(lambda r: inverse @ r, MATRIX, given, signed=True)
+    b = np.append(inverse @ GENERATOR.normal(size=MATRIX.shape[0]), np.ones(CORNER))
+    np.testing.assert_allclose(Bordered(MATRIX, given) @ found(b), b, atol=1e-11)
+
+
+def test_null_vectors_of_the_matrix_alone_are_told_from_those_that_move_the_border():
+    given = border(5.0)
+    inside = np.pad(TRANSLATIONS[:1] / SIZE, ((0, 0), (0, CORNER)))
+    moving = np.zeros((1, len(whole(given))))
+    moving[0, -1] = 1.0
+    mixed = np.concatenate([inside + moving, inside - moving]) / np.sqrt(2.0)
+    found = given.null_vectors_inside(mixed)
+    np.testing.assert_allclose(np.abs(found), inside[:, :-CORNER], atol=1e-15)
