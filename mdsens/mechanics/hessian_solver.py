@@ -39,6 +39,8 @@ from mdsens.values import is_traced
 
 #: Part of the free memory that a Hessian may take, with what is computed from it.
 MEMORY_FRACTION = 0.5
+#: Blocks of the Hessian that are referred to other coordinates at a time.
+TURNED = 512
 #: Relative residual above which a solution is an error, unless less was asked for.
 TOLERANCE = 1e-6
 
@@ -334,12 +336,14 @@ def _refer_to_coordinates(
     if follows.ndim == 2:
         if isinstance(matrix, SparsePlusLowRank):
             matrix.gradients.data[:] = matrix.gradients.data @ follows.T
-        # A product with one large matrix, and not one for each block.
-        turned = blocks.data.reshape(len(row), -1) @ np.kron(follows, follows).T
-        turned = turned.reshape(blocks.data.shape)
-        blocks.data[:] = (
-            turned if moves.all() else np.where(moves[:, None, None], turned, blocks.data)
-        )
+        # As rows of one product, and some at a time: fresh memory for all takes longer than that.
+        turn, rows = np.kron(follows, follows).T, blocks.data.reshape(len(row), -1)
+        for start in range(0, len(rows), TURNED):
+            some = slice(start, start + TURNED)
+            turned = rows[some] @ turn
+            rows[some] = (
+                turned if moves[some].all() else np.where(moves[some, None], turned, rows[some])
+            )
         return
     if isinstance(matrix, SparsePlusLowRank):
         ends = matrix.gradients.indices

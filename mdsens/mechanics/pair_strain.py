@@ -1,5 +1,6 @@
 """How forces and virial of pairs change with any strain: all strains in one pass over the edges."""
 
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,6 +18,8 @@ from mdsens.potentials.pair import PairPotential
 
 #: Atoms from which on this saves more than the program costs that the compiler has to make.
 WORTH_COMPILING = 1000
+#: Slots of which all is stored before it is summed up.
+TOGETHER = 8
 
 
 class PairStrain(NamedTuple):
@@ -67,19 +70,34 @@ def pair_strain(system: System, potential: PairPotential, edge_list: EdgeList) -
             vectors = [jnp.where(edges.mask, component, 0.0)[0] for component in edges.vectors]
             return radial[0], transverse[0], *vectors
 
-        # One slot at a time, and stored: the sums below then share what is expensive.
-        radial, transverse, *vectors = jax.lax.map(one_slot, neighbors)
+        def some_slots(total: Any, ends: Array) -> tuple[Any, None]:
+            # One slot at a time, and stored: the sums then share what is expensive.
+            radial, transverse, *vectors = jax.lax.map(one_slot, ends)
 
-        def product(axes: tuple[int, ...]) -> Array:
-            return jnp.prod(jnp.stack([vectors[axis] for axis in axes]), axis=0)
+            def sums(weight: Array, order: int, axis: int | None) -> list[Array]:
+                products = (
+                    functools.reduce(jnp.multiply, [vectors[axis] for axis in axes], weight)
+                    for axes in _axes(dimension, order)
+                )
+                return [jnp.sum(product, axis=axis) for product in products]
 
-        def sums(weight: Array, order: int, axis: int | None) -> list[Array]:
-            return [jnp.sum(weight * product(axes), axis=axis) for axes in _axes(dimension, order)]
+            found = (
+                sums(transverse, 1, 0), sums(radial, 3, 0),
+                sums(transverse, 2, None), sums(radial, 4, None),
+            )  # fmt: skip
+            return jax.tree.map(jnp.add, total, found), None
 
-        return (
-            sums(transverse, 1, 0), sums(radial, 3, 0),
-            sums(transverse, 2, None), sums(radial, 4, None),
-        )  # fmt: skip
+        # As few as stay near the processor; what fills up the last ones leads nowhere.
+        filling = [(0, -len(neighbors) % TOGETHER), (0, 0)]
+        blank = extended.positions.shape[1] - 1
+        groups = jnp.pad(neighbors, filling, constant_values=blank)
+        groups = groups.reshape(-1, TOGETHER, neighbors.shape[1])
+        of_atoms, numbers = jnp.zeros(neighbors.shape[1]), jnp.zeros(())
+        zeros = tuple(
+            [zero for _ in _axes(dimension, order)]
+            for order, zero in ((1, of_atoms), (3, of_atoms), (2, numbers), (4, numbers))
+        )
+        return jax.lax.scan(some_slots, zeros, groups)[0]
 
     found = map_blocks(one_block, edge_list.neighbors, sites)
     first, third = (
