@@ -413,6 +413,8 @@ TABLE = {
         ("parse('phonon_frequencies(masses={1: 40})')", "masses", "1"),
         ("parse('phonon_frequencies(masses=40)')", "masses", "(N,)"),
         ("observables.phonon_frequencies([0.5, 0])(start)", "2 numbers", "give 3"),
+        ("observables.phonon_frequencies([0.3, 0, 0], supercell=2)(start)", "too small", "give"),
+        ("observables.phonon_frequencies(supercell=0)", "supercell", "at least 1"),
         (
             "observables.phonon_frequencies([0.5, 0, 0]).check(unrelaxed(cluster, potential))",
             "not periodic",
@@ -472,6 +474,7 @@ TABLE = {
         ("observables.born_stability(1)", "born_stability: relaxed_ions", "1"),
         ("observables.elastic_constants()(relax(row, potential))", "saddle", "displace"),
         ("observables.elastic_constants()(unrelaxed(slab, potential))", "pbc", "strain"),
+        ("observables.slab_elastic_constants()(start)", "pbc", "elastic_constants()"),
         ("sensitivity(start, ['energy'], allow_unconverged='yes')", "allow_unconverged"),
         ("sensitivity_batch([start], ['energy'])", "equilibria", "relax_batch"),
     )

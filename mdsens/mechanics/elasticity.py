@@ -16,13 +16,17 @@ from mdsens.arrays import array_module, on_device
 from mdsens.compilation import compiled
 from mdsens.implicit import SolveOptions, SolverAt, root_jvp
 from mdsens.implicit.refinement import refined_jvp
-from mdsens.mechanics.assembled_solver import response_solver
+from mdsens.mechanics.assembled_solver import RTOL, response_solver
 from mdsens.mechanics.energy import energy_forces_virial
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.hessian_solver import HessianSolver
 from mdsens.mechanics.stress import VOIGT_INDICES, voigt
 from mdsens.mechanics.traced_solver import hessian_solver_at
 from mdsens.values import is_traced
+
+#: Relative residual of displacements for values alone: what is stationary in them is off by its
+#: square, times the condition number.
+ENOUGH_FOR_VALUES = 1e-7
 
 
 def unit_strains(dimension: int) -> Float[np.ndarray, "V D D"]:
@@ -148,6 +152,7 @@ def displacements_in_strain(
     q: Float[Array, "N D"],
     hessian: HessianSolver | None = None,
     found: Float[Any, "V N D"] | None = None,
+    rtol: float = RTOL,
 ) -> Float[Any, "V N D"]:
     """Displacements of the atoms, beyond what a strain does, that leave no force on them.
 
@@ -160,6 +165,7 @@ def displacements_in_strain(
         hessian: linear solves with the Hessian there; None where it does not fit into the memory,
             or where positions are traced, and JAX solves.
         found: those at a point nearby, whose Hessian then is the one given: they are refined.
+        rtol: relative residual of the solves with a Hessian that is given.
 
     Returns:
         Shape (V, N, D), length, for each Voigt component; in NumPy where nothing is traced.
@@ -179,7 +185,7 @@ def displacements_in_strain(
         )
         return root_jvp(*given, options)
     null_vectors = None if hessian is not None else landscape.null_vectors(q)
-    solver = response_solver(*given[:3], hessian, null_vectors)
+    solver = response_solver(*given[:3], hessian, null_vectors, rtol)
     if found is not None:
         return refined_jvp(*given, found, solver.roughly())
     return root_jvp(*given, solver)

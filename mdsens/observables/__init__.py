@@ -29,6 +29,7 @@ from mdsens.observables.quasi_harmonic import (
     quasi_harmonic_volume,
     thermal_expansion,
 )
+from mdsens.observables.slab_elasticity import slab_elastic_constants
 from mdsens.observables.structure import coordination, radial_distribution
 from mdsens.observables.vibrations import (
     heat_capacity,
@@ -47,6 +48,7 @@ BY_NAME: dict[str, Callable[..., Observable]] = {
     "stress": stress,
     "volume": volume,
     "elastic_constants": elastic_constants,
+    "slab_elastic_constants": slab_elastic_constants,
     "elastic_constant": elastic_constant,
     "bulk_modulus": bulk_modulus,
     "shear_modulus": shear_modulus,
@@ -80,8 +82,8 @@ BY_NAME: dict[str, Callable[..., Observable]] = {
 #: Those that are several numbers.
 ARRAYS = frozenset(
     {
-        "stress", "elastic_constants", "force_constants", "phonon_frequencies",
-        "phonon_density_of_states", "mode_gruneisen_parameters",
+        "stress", "elastic_constants", "slab_elastic_constants", "force_constants",
+        "phonon_frequencies", "phonon_density_of_states", "mode_gruneisen_parameters",
         "quasi_harmonic_lattice_constants", "radial_distribution", "lattice_constants",
         "cell_angles",
     }
@@ -118,6 +120,7 @@ __all__ = [
     "quasi_harmonic_volume",
     "radial_distribution",
     "shear_modulus",
+    "slab_elastic_constants",
     "stress",
     "thermal_expansion",
     "universal_anisotropy",

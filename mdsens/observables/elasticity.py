@@ -158,10 +158,10 @@ def born_stability(relaxed_ions: bool = True) -> Observable:
 
 @functools.cache
 def _born_stability(relaxed: bool) -> Observable:
-    name = _named("born_stability", relaxed)
+    name = named("born_stability", relaxed)
 
     def held(equilibrium: Equilibrium) -> tuple[Any, Any]:
-        displacements = _displacements(equilibrium) if relaxed else None
+        displacements = displacements_of_ions(equilibrium) if relaxed else None
         stiffness = _as_tensor(_constants(equilibrium, displacements))
         xp = array_module(stiffness)
         values, vectors = xp.linalg.eigh(stiffness)
@@ -189,13 +189,13 @@ def _as_tensor(constants: Float[Any, "V V"]) -> Float[Any, "V V"]:
 
 @functools.cache
 def _all_constants(relaxed: bool) -> Observable:
-    name = _named("elastic_constants", relaxed)
+    name = named("elastic_constants", relaxed)
     return _observable(name, "modulus", lambda constants: constants, relaxed)
 
 
 @functools.cache
 def _anisotropy(relaxed: bool) -> Observable:
-    name = _named("universal_anisotropy", relaxed)
+    name = named("universal_anisotropy", relaxed)
 
     def value(constants: Float[Any, "V V"]) -> Float[Any, ""]:
         _require_stable(name, constants)
@@ -254,7 +254,7 @@ def _average(
 def _averaged(
     kind: str, dimension: str, average: str, relaxed: bool, of_moduli: Callable[..., Any]
 ) -> Observable:
-    name = _named(kind, relaxed, *([] if average == "hill" else [f"average={average!r}"]))
+    name = named(kind, relaxed, *([] if average == "hill" else [f"average={average!r}"]))
 
     def value(constants: Float[Any, "V V"]) -> Float[Any, ""]:
         if average != "voigt":
@@ -264,7 +264,7 @@ def _averaged(
     return _observable(name, dimension, value, relaxed)
 
 
-def _named(kind: str, relaxed: bool, *options: str) -> str:
+def named(kind: str, relaxed: bool, *options: str) -> str:
     """The name of an observable, in which what is as by default is left out."""
     given = [*options, *([] if relaxed else ["relaxed_ions=False"])]
     return f"{kind}({','.join(given)})" if given else kind
@@ -295,7 +295,10 @@ def _observable(
             raise InputError(f"{name}: in two dimensions there are components 1, 2 and 3 alone")
 
     if relaxed:
-        return Observable(name, dimension, value, stationary=_displacements, require=require)
+        return Observable(
+            name, dimension, value, stationary=displacements_of_ions, require=require,
+            nearly=nearly_displacements_of_ions,
+        )  # fmt: skip
     return Observable(name, dimension, clamped_value, require=require)
 
 
@@ -306,14 +309,21 @@ def _require_bulk(name: str, equilibrium: Equilibrium) -> None:
     if not all(pbc):
         raise InputError(
             f"{name} with pbc = {pbc}: elastic constants are those of a body that is periodic "
-            "in every direction; of slabs and wires take energies under strain"
+            "in every direction; of a slab take slab_elastic_constants(), of a wire energies under "
+            "strain"
         )
 
 
-def _displacements(equilibrium: Equilibrium) -> Float[Any, "V N D"]:
+def displacements_of_ions(equilibrium: Equilibrium) -> Float[Any, "V N D"]:
     """How the ions move in each strain; an error where they would not stay."""
     _require_minimum(equilibrium)
     return equilibrium.displacements_in_strain
+
+
+def nearly_displacements_of_ions(equilibrium: Equilibrium) -> Float[Any, "V N D"]:
+    """The same, to as many digits as values need."""
+    _require_minimum(equilibrium)
+    return equilibrium.nearly_displacements_in_strain
 
 
 def _constants(

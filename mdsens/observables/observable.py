@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 #: What of an observable no file holds.
-_FUNCTIONS = ("function", "stationary", "require")
+_FUNCTIONS = ("function", "stationary", "require", "nearly")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +50,8 @@ class Observable:
         require: takes an Equilibrium, raises InputError where there can be no value, whatever the
             positions and parameters; None: the function is tried, which one with `stationary`
             cannot be.
+        nearly: as `stationary`, of half as many digits, where that takes less time: enough for a
+            value, whose error is their square. None: `stationary`.
 
     Raises:
         InputError: no name, no physical dimension, or no function.
@@ -62,6 +64,7 @@ class Observable:
     traceable: bool = True
     stationary: Callable[["Equilibrium"], Any] | None = None
     require: Callable[["Equilibrium"], None] | None = None
+    nearly: Callable[["Equilibrium"], Any] | None = None
 
     def __post_init__(self) -> None:
         text(self.name, "the name of an observable")
@@ -107,7 +110,7 @@ class Observable:
             value = self.function(equilibrium)
         elif held is None and not is_traced(equilibrium):
             # What it is computed from stays with the equilibrium, for the next observable.
-            value = self.function(equilibrium, self.stationary(equilibrium))
+            value = self.function(equilibrium, (self.nearly or self.stationary)(equilibrium))
         elif held is None:
             value = _with_stationary(self, equilibrium)
         else:

@@ -13,18 +13,21 @@ from mdsens.arrays import array_module, in_numpy, on_device
 from mdsens.errors import InputError
 from mdsens.mechanics.vibrations import Modes
 from mdsens.observables.observable import Observable, bin_labels, name_of
+from mdsens.observables.supercells import checked_counts, require_large_supercell
 from mdsens.observables.waves import ListOfWaves, LowestWaves, MeshOfWaves, OneWave
 from mdsens.particles import System
 from mdsens.particles.masses import Masses
 from mdsens.relaxation import Equilibrium
 from mdsens.units import size_of_unit
-from mdsens.values import integer, items, real, real_array
+from mdsens.values import integer, real, real_array
 
 #: Planck's constant over 2 pi in ASE's units: eV times those of time, Ang sqrt(u/eV).
 REDUCED_PLANCK = ase.units._hbar * ase.units.J * ase.units.second
 
 
-def phonon_frequencies(q: Any = None, masses: Any = None, count: Any = None) -> Observable:
+def phonon_frequencies(
+    q: Any = None, masses: Any = None, count: Any = None, supercell: Any = None
+) -> Observable:
     """Frequencies of the vibrations of a crystal with one wave vector, or of a molecule.
 
     The square roots of the eigenvalues of the dynamical matrix, over 2 pi. It is that of the
@@ -46,6 +49,11 @@ def phonon_frequencies(q: Any = None, masses: Any = None, count: Any = None) -> 
         count: how many of the lowest frequencies, without those that are 0 by the above: for cells
             of any size, where q is None; they are found by products with the sparse Hessian. The
             last one has the mean of its whole set, even where count cuts it. None: all.
+        supercell: that of a calculation by displacements to be compared with, a number of cells or
+            D of them. The frequencies are those of the infinite crystal all the same; where a
+            supercell of this size could not have them it is refused, with the size that could:
+            unless the wave fits into it, no atom may feel two images of another. None: no
+            comparison; the frequencies need no supercell.
 
     Returns:
         The Observable: (D N,), or (count,), ascending, in THz; the root of energy/length^2/mass
@@ -54,14 +62,16 @@ def phonon_frequencies(q: Any = None, masses: Any = None, count: Any = None) -> 
     Raises:
         InputError: q or masses that are no finite numbers or no masses; and when it is evaluated:
             another number of them than there are directions or atoms, a wave along a direction that
-            is not periodic, a species without a mass, or too many vibrations.
+            is not periodic, a species without a mass, too many vibrations, or a supercell that is
+            too small.
     """
-    wave = None
+    kind, wave = "phonon_frequencies", None
     if q is not None:
         wave = tuple((real_array(q, "phonon_frequencies: q", ("D",)) + 0.0).tolist())
     if count is not None:
         count = integer(count, "phonon_frequencies: count", at_least=1)
-    return _phonon_frequencies(wave, Masses.given(masses, "phonon_frequencies: masses"), count)
+    given = Masses.given(masses, "phonon_frequencies: masses")
+    return _phonon_frequencies(wave, given, count, checked_counts(kind, "supercell", supercell))
 
 
 def zero_point_energy(mesh: Any = None, masses: Any = None) -> Observable:
@@ -170,9 +180,12 @@ def phonon_density_of_states(
 
 @functools.cache
 def _phonon_frequencies(
-    wave: tuple[float, ...] | None, masses: Masses, count: int | None
+    wave: tuple[float, ...] | None,
+    masses: Masses,
+    count: int | None,
+    supercell: int | tuple[int, ...] | None,
 ) -> Observable:
-    name = name_of("phonon_frequencies", wave, masses.argument, count)
+    name = name_of("phonon_frequencies", wave, masses.argument, count, supercell)
     waves = OneWave(masses, wave) if count is None else LowestWaves(masses, wave, count)
 
     def value(equilibrium: Equilibrium, modes: Modes) -> Float[Array, " F"]:
@@ -192,6 +205,9 @@ def _phonon_frequencies(
 
     def require(equilibrium: Equilibrium) -> None:
         waves.require(equilibrium.system, name)
+        if supercell is not None:
+            vector = waves.vectors(equilibrium.system)[0]
+            require_large_supercell(name, equilibrium, vector, supercell)
 
     return Observable(name, "frequency", value, stationary=waves.modes, require=require)
 
@@ -238,12 +254,7 @@ def _thermal(kind: str, temperature: Any, mesh: Any, masses: Any) -> Observable:
 
 def checked_mesh(kind: str, mesh: Any) -> int | tuple[int, ...] | None:
     """A number of wave vectors, or several."""
-    if mesh is None:
-        return None
-    several = items(mesh)
-    if several is None:
-        return integer(mesh, f"{kind}: mesh", at_least=1)
-    return tuple(integer(one, f"{kind}: mesh", at_least=1) for one in several)
+    return checked_counts(kind, "mesh", mesh)
 
 
 @functools.cache

@@ -19,6 +19,7 @@ from mdsens.errors import InputError
 from mdsens.linalg.multigrid import HostPreconditioner
 from mdsens.mechanics import require_volume, voigt
 from mdsens.mechanics.elasticity import (
+    ENOUGH_FOR_VALUES,
     curvature_in_strain,
     displacements_in_strain,
     stress_strain_coefficients,
@@ -225,6 +226,31 @@ class Equilibrium(Summarised, Archived, PicturedWithMotion, eqx.Module):
         found = near.displacements_in_strain
         return displacements_in_strain(*given, near.at_fixed_cell.hessian_solver, found)
 
+    @functools.cached_property
+    def nearly_displacements_in_strain(self) -> Float[Any, "V N D"]:
+        """The same to half as many digits, which is enough for values; the same if it is known."""
+        held, known = self.at_fixed_cell, "displacements_in_strain" in vars(self)
+        if known or is_traced((self.q, self.landscape)) or "nearby" in vars(self):
+            return self.displacements_in_strain
+        given = held.backbone, held.q, held.hessian_solver
+        return displacements_in_strain(*given, rtol=ENOUGH_FOR_VALUES)
+
+    def curvature_in_strain(
+        self, displacements: Float[Any, "V N D"] | None = None
+    ) -> Float[Any, "V V"]:
+        """Second derivatives of the energy in the Voigt components of a strain, energy.
+
+        Arguments:
+            displacements: as in `elastic_constants`.
+
+        Returns:
+            Shape (V, V).
+        """
+        held, moves = self.at_fixed_cell, displacements
+        if moves is None:
+            moves = np.zeros((len(unit_strains(held.q.shape[1])), *held.q.shape))
+        return curvature_in_strain(held.landscape, held.q, on_device(moves))
+
     def elastic_constants(
         self, displacements: Float[Any, "V N D"] | None = None
     ) -> Float[Any, "V V"]:
@@ -239,10 +265,7 @@ class Equilibrium(Summarised, Archived, PicturedWithMotion, eqx.Module):
         """
 
         def compute() -> Float[Any, "V V"]:
-            held, moves = self.at_fixed_cell, displacements
-            if moves is None:
-                moves = np.zeros((len(unit_strains(held.q.shape[1])), *held.q.shape))
-            curvature = curvature_in_strain(held.landscape, held.q, on_device(moves))
+            curvature = self.curvature_in_strain(displacements)
             given = curvature, self.mechanics[2], self.system.volume
             curvature, virial, volume = in_numpy(given)
             stress = (virial + virial.T) / (2.0 * volume)

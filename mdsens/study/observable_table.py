@@ -34,6 +34,7 @@ ARGUMENTS = {
     "mesh": ("wave vectors along each reciprocal lattice vector: one number, or three", ""),
     "masses": ("of the species, by name; of the elements by default", "u"),
     "count": ("how many frequencies, the lowest", ""),
+    "supercell": ("that of a calculation to compare with, refused where it is too small", ""),
     "f_max": ("frequency of the last bin", "THz"),
     "bins": ("number of bins", ""),
     "width": ("of the smoothing", "that of the range"),
@@ -74,6 +75,12 @@ OBSERVABLES: dict[str, ObservableEntry] = {
         "Elastic constants C_ab, the derivative of stress a in strain b, in ASE's Voigt order",
         "relaxed_ions=True",
         "modulus",
+        several=True,
+    ),
+    "slab_elastic_constants": ObservableEntry(
+        "Elastic constants of a slab for strains in its plane: forces per length, not per area",
+        "relaxed_ions=True",
+        "planar modulus",
         several=True,
     ),
     "elastic_constant": ObservableEntry(
@@ -120,7 +127,7 @@ OBSERVABLES: dict[str, ObservableEntry] = {
     ),
     "phonon_frequencies": ObservableEntry(
         "Frequencies of the vibrations of a crystal with one wave vector, or of a molecule",
-        "q=None masses=None count=None",
+        "q=None masses=None count=None supercell=None",
         "frequency",
         several=True,
     ),

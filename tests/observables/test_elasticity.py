@@ -23,6 +23,7 @@ from mdsens.observables import (
     elastic_constants,
     poisson_ratio,
     shear_modulus,
+    slab_elastic_constants,
     universal_anisotropy,
     youngs_modulus,
 )
@@ -298,6 +299,67 @@ def test_what_has_no_elastic_constants_is_refused(call, message):
 def slab():
     atoms = ase.build.fcc111("Ar", (1, 1, 4), a=5.3, vacuum=10.0)
     return mdsens.relax(System.from_ase(atoms), LennardJones(0.0104, 3.4, 8.0), fmax=1e-8)
+
+
+@functools.cache
+def stretched_slab():
+    """Two sheared layers under a tension, of which one atom leaves its place across and along."""
+    atoms = ase.build.fcc111("Ar", (2, 2, 2), a=5.3, vacuum=8.0)
+    cell = atoms.cell.array.copy()
+    cell[1, 0] += 0.15
+    cell[0] *= 1.004
+    atoms.set_cell(cell, scale_atoms=True)
+    return mdsens.relax(System.from_ase(atoms), SLAB_POTENTIAL, fmax=1e-11)
+
+
+SLAB_POTENTIAL = LennardJones(0.0104, 3.405, 8.0, onset=7.0)
+
+
+@pytest.mark.slow
+def test_constants_of_a_slab_are_the_slopes_of_its_tension_in_strains_of_its_plane():
+    at = stretched_slab()
+
+    def tensions(amount):
+        found = []
+        for strain in unit_strains(2):
+            stretch = np.eye(3)
+            stretch[:2, :2] += amount * strain
+            strained = eqx.tree_at(
+                lambda s: (s.positions, s.cell), at.system,
+                (at.positions @ stretch, at.cell @ stretch),
+            )  # fmt: skip
+            there = mdsens.relax(strained, SLAB_POTENTIAL, fmax=1e-12)
+            area = np.linalg.det(np.asarray(there.cell)[:2, :2])
+            found.append(np.asarray(there.stress)[[0, 1, 5]] * float(there.volume) / area)
+        return np.stack(found, axis=-1)
+
+    constants = np.asarray(slab_elastic_constants()(at)) * OWN_UNITS["planar modulus"].size
+    oracle = numerical.derivative(tensions, 0.0, 4e-4, noise=1e-13 * np.abs(constants).max())
+    numerical.agrees(constants, oracle, 1e-6)
+
+
+@pytest.mark.slow
+def test_derivatives_of_a_slab_s_constants_are_those_of_relaxations_again():
+    at, observable = stretched_slab(), slab_elastic_constants()
+
+    def constants(change):
+        potential = SLAB_POTENTIAL.with_parameters({"sigma": 3.405 + change})
+        return np.asarray(observable(mdsens.relax(at.system, potential, fmax=1e-12)))
+
+    found = np.asarray(mdsens.sensitivity(at, observable, wrt="sigma")[observable.name]["sigma"])
+    size = np.abs(np.asarray(observable(at))).max()
+    numerical.agrees(found, numerical.derivative(constants, 0.0, 7e-4, noise=1e-13 * size), 1e-6)
+
+
+def test_a_slab_has_constants_in_the_plane_of_any_two_axes():
+    at, order = stretched_slab(), [2, 0, 1]
+    turned = [np.asarray(part)[:, order] for part in (at.positions, at.cell)]
+    start = System(turned[0], turned[1][order], ("Ar",), pbc=(False, True, True))
+    there = mdsens.relax(start, SLAB_POTENTIAL, fmax=1e-10)
+    for relaxed_ions in (True, False):
+        expected = slab_elastic_constants(relaxed_ions)(at)
+        found = slab_elastic_constants(relaxed_ions)(there)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8 * np.abs(expected).max())
 
 
 def saddle():
