@@ -74,6 +74,11 @@ from mdsens.layers.quadratic_program import (
 from mdsens.layers.root_finding import Bisection
 from mdsens.layers.solution import OptStep
 from mdsens.layers.solver import IterativeSolver
+from mdsens.layers.stochastic_bilevel import (
+    BilevelPoint,
+    StochasticBilevel,
+    StochasticBilevelState,
+)
 from mdsens.layers.transport import (
     kl_projection_birkhoff,
     kl_projection_transport,
@@ -88,6 +93,7 @@ __all__ = [
     "OSQP",
     "AndersonAcceleration",
     "AndersonWrapper",
+    "BilevelPoint",
     "BilevelResult",
     "Bisection",
     "BlockCoordinateDescent",
@@ -120,6 +126,8 @@ __all__ = [
     "ProjectedGradient",
     "ProximalGradient",
     "QuadraticProgram",
+    "StochasticBilevel",
+    "StochasticBilevelState",
     "UnboundedError",
     "UnsolvedError",
     "isotonic",
