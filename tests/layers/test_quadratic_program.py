@@ -8,14 +8,11 @@ import numpy as np
 import pytest
 
 from mdsens.errors import InputError
+from mdsens.layers.box_program import BoxConstrainedQP, BoxQP
+from mdsens.layers.equality_program import EqualityConstrainedQP
 from mdsens.layers.polyhedron import projection_polyhedron
 from mdsens.layers.program import InfeasibleError, UnboundedError, UnsolvedError
-from mdsens.layers.quadratic_program import (
-    BoxConstrainedQP,
-    BoxQP,
-    EqualityConstrainedQP,
-    QuadraticProgram,
-)
+from mdsens.layers.quadratic_program import QuadraticProgram
 
 SOLVERS = ["interior-point", "clarabel", "osqp"]
 UNKNOWNS, EQUATIONS, INEQUALITIES, ACTIVE = 5, 2, 6, 2
