@@ -7,7 +7,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from mdsens.errors import InputError
 from mdsens.implicit.conditions import KKTSolution
@@ -37,6 +37,7 @@ from mdsens.layers.program_solver import (
 )
 from mdsens.layers.signature import positional
 from mdsens.layers.solution import OptStep
+from mdsens.layers.warm_start import Start, flat_start, warm_start
 
 __all__ = [
     "QuadraticProgram",
@@ -99,7 +100,8 @@ class QuadraticProgram(ProgramSolver):
         """The solution of one program; use `jax.vmap` for a batch.
 
         Arguments:
-            init_params: an example of the solution for `fun`; solvers choose their own start.
+            init_params: a solution of a program nearby, to begin from; or, for `fun`, an example of
+                x. None: the solver chooses its own start.
             params_obj: (Q, c) of shapes (n, n) and (n,).
             params_eq: (A, b) of shapes (p, n) and (p,), or `None`.
             params_ineq: (G, h) of shapes (m, n) and (m,), or `None`.
@@ -117,8 +119,9 @@ class QuadraticProgram(ProgramSolver):
             program = self.operators.flattened(init_params, params_obj, params_eq, params_ineq)
             solver: Any = self.solver.lower()
             plain = QuadraticProgram(solver, self.tol, self.maxiter)
+            start = program.flat(init_params) if isinstance(init_params, KKTSolution) else None
             params, state = plain.run(
-                None, program.objective, program.equalities, program.inequalities
+                start, program.objective, program.equalities, program.inequalities
             )
             return OptStep(program.restored(params), state)
         Q, c = quadratic_objective(params_obj)
@@ -131,6 +134,7 @@ class QuadraticProgram(ProgramSolver):
             self.solver.lower(),
             self.tol,
             self.maxiter,
+            flat_start(init_params, len(c), len(b), len(h)),
         )
         return OptStep(kkt_solution(x, y, params_eq, params_ineq, len(b)), state)
 
@@ -151,7 +155,12 @@ class QuadraticProgram(ProgramSolver):
 
 
 def solve_program(
-    program: Program, name: str, solver: str, tol: float | None, maxiter: int | None
+    program: Program,
+    name: str,
+    solver: str,
+    tol: float | None,
+    maxiter: int | None,
+    start: Start | None = None,
 ) -> tuple[Float[Array, " n"], Float[Array, " m"], ProgramState]:
     """The solution of a program and its multipliers, differentiable in the program.
 
@@ -161,6 +170,7 @@ def solve_program(
         solver: "auto", "interior-point", "clarabel" or "osqp".
         tol: as in `QuadraticProgram`.
         maxiter: as in `QuadraticProgram`.
+        start: a solution nearby and its multipliers, None for the solver's own start.
 
     Returns:
         x (n,), the multipliers (m,) of the rows, and how it was solved.
@@ -175,12 +185,16 @@ def solve_program(
     maxiter = MAXITER[solver] if maxiter is None else maxiter
     program, verdict = _inspect(program)
     constant = jax.lax.stop_gradient(program)
+    if start is not None:
+        constant, *warm = _warm_start(constant, start, tol)
     if solver == "interior-point":
-        start = _interior_point(constant, tol, maxiter)
+        found = _interior_point(constant, tol, maxiter)
     else:
-        start = host_program(_rescaled(constant), solver, tol, maxiter)
+        found = host_program(_rescaled(constant), solver, tol, maxiter)
+    if start is not None:
+        found = _better(found, *warm)
     accept = max(tol, epsilon) ** 0.5
-    x, y, state, status = _finish(program, verdict, *start, accept)
+    x, y, state, status = _finish(program, verdict, *found, accept)
     result: tuple[Array, Array, ProgramState] = raise_unless_solved((x, y, state), status, name)
     return result
 
@@ -209,6 +223,13 @@ def solve_equations(
 
 
 _inspect = jax.jit(inspect)
+_warm_start = jax.jit(warm_start, static_argnames=("tol",))
+
+
+@jax.jit
+def _better(found: tuple[Any, ...], x: Array, y: Array, good: Bool[Array, ""]) -> tuple[Any, ...]:
+    warm = (x, y, jnp.asarray(SOLVED), jnp.asarray(0))
+    return tuple(jnp.where(good, w, f) for w, f in zip(warm, found, strict=True))
 
 
 @functools.partial(jax.jit, static_argnames=("tol", "maxiter"))
