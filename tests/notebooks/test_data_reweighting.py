@@ -31,6 +31,6 @@ def test_the_network_comes_nearer_to_that_of_right_labels(reweighting):
     assert runs["right labels alone"] > runs["all labels alike"] + 0.02
 
 
-def test_the_direction_is_near_the_hypergradient(reweighting):
-    assert max(reweighting[0]["errors"][1:]) < 0.5
+def test_the_direction_descends(reweighting):
+    assert min(reweighting[0]["cosines"]) > 0.1
     assert figure_is_drawn(reweighting[1] / "data_reweighting.png")
