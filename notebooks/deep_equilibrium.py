@@ -22,10 +22,12 @@
 # - the exact one, by the implicit function theorem: a linear system with
 #   $1 - \partial T/\partial z$;
 # - *phantom gradients* (Geng et al. 2021, [arXiv 2111.05177](https://arxiv.org/abs/2111.05177)):
-#   the derivative of $k$ more applications of $T$ at $z^\star$, which is a Neumann series of the
-#   inverse after $k$ terms, off by the $k$-th power of $\partial T/\partial z$;
-# - the *one-step* derivative, $k = 1$ (Bolte et al. 2023,
+#   $k$ terms of the Neumann series of the inverse, off by the $k$-th power of
+#   $M = (1 - \lambda) + \lambda\, \partial T/\partial z$, with a damping of $\lambda \le 1$;
+# - the *one-step* derivative, $k = \lambda = 1$ (Bolte et al. 2023,
 #   [arXiv 2305.13768](https://arxiv.org/abs/2305.13768)), for which nothing is solved.
+#
+# All are options of one solver: how it solves the linear system of its implicit derivative.
 #
 # A penalty on $\|\partial T/\partial z\|_F^2$, estimated with one random vector as by Hutchinson
 # (Bai et al. 2021, [arXiv 2106.14342](https://arxiv.org/abs/2106.14342)), makes the last two
@@ -33,6 +35,7 @@
 # `MDSENS_STEPS` sets the length of the training.
 
 # %%
+import functools
 import os
 import time
 from pathlib import Path
@@ -44,7 +47,7 @@ import numpy as np
 import optax
 from sklearn.datasets import load_digits
 
-from mdsens.implicit import unrolled
+from mdsens.implicit import TruncatedNeumann
 from mdsens.layers import AndersonAcceleration
 
 jax.config.update("jax_enable_x64", True)
@@ -76,21 +79,19 @@ def contractive(weights):
     return {**weights, "W": weights["W"] * 0.95 / jnp.maximum(largest, 0.95)}
 
 
-SOLVERS = {
-    name: AndersonAcceleration(layer, tol=1e-9, maxiter=1000, derivative=derivative)
-    for name, derivative in (("exact", "implicit"), ("one step", "one-step"))
-}
+@functools.cache
+def solver(how):
+    """That with the derivative "exact", "one step", or of k terms."""
+    derivative = "one-step" if how == "one step" else "implicit"
+    series = TruncatedNeumann(how) if isinstance(how, int) else None
+    return AndersonAcceleration(
+        layer, tol=1e-9, maxiter=1000, derivative=derivative, implicit_diff_solve=series
+    )
 
 
 def fixed_point(weights, x, how):
-    """The fixed point for one image, with the derivative "exact", "one step", or of k terms."""
-    start = jnp.zeros(WIDTH)
-    if isinstance(how, int):
-        solver = unrolled(layer, steps=how, start="solution")(
-            lambda start, *args: SOLVERS["exact"].run(start, *args).params
-        )
-        return solver(start, weights, x)
-    return SOLVERS[how].run(start, weights, x).params
+    """The fixed point for one image."""
+    return solver(how).run(jnp.zeros(WIDTH), weights, x).params
 
 
 def initial_weights():

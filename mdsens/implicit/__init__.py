@@ -19,6 +19,7 @@ from mdsens.implicit.precision import (
     newton_step,
 )
 from mdsens.implicit.root import custom_fixed_point, custom_root
+from mdsens.implicit.truncated_neumann import TruncatedNeumann
 from mdsens.implicit.unrolled import one_step, unrolled
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "MatrixFreeSolver",
     "SolveOptions",
     "SolverAt",
+    "TruncatedNeumann",
     "custom_fixed_point",
     "custom_root",
     "jacobian_error_bound",

@@ -6,6 +6,7 @@ from mdsens.layers.anderson_wrapper import AndersonWrapper
 from mdsens.layers.bfgs import BFGS
 from mdsens.layers.bilevel import BilevelResult, minimise
 from mdsens.layers.block_coordinate_descent import BlockCoordinateDescent
+from mdsens.layers.box_program import BoxConstrainedQP, BoxQP
 from mdsens.layers.broyden import Broyden
 from mdsens.layers.cones import (
     Cones,
@@ -15,6 +16,7 @@ from mdsens.layers.cones import (
     projection_second_order_cone,
 )
 from mdsens.layers.conic_program import ConicProgram, ConicSolution
+from mdsens.layers.equality_program import EqualityConstrainedQP
 from mdsens.layers.fixed_point import AndersonAcceleration, FixedPointIteration
 from mdsens.layers.gradient_descent import GradientDescent
 from mdsens.layers.lbfgs import LBFGS
@@ -65,15 +67,15 @@ from mdsens.layers.prox import (
     prox_total_variation_1d,
 )
 from mdsens.layers.proximal_gradient import ProximalGradient
-from mdsens.layers.quadratic_program import (
-    BoxConstrainedQP,
-    BoxQP,
-    EqualityConstrainedQP,
-    QuadraticProgram,
-)
+from mdsens.layers.quadratic_program import QuadraticProgram
 from mdsens.layers.root_finding import Bisection
 from mdsens.layers.solution import OptStep
 from mdsens.layers.solver import IterativeSolver
+from mdsens.layers.stochastic_bilevel import (
+    BilevelPoint,
+    StochasticBilevel,
+    StochasticBilevelState,
+)
 from mdsens.layers.transport import (
     kl_projection_birkhoff,
     kl_projection_transport,
@@ -88,6 +90,7 @@ __all__ = [
     "OSQP",
     "AndersonAcceleration",
     "AndersonWrapper",
+    "BilevelPoint",
     "BilevelResult",
     "Bisection",
     "BlockCoordinateDescent",
@@ -120,6 +123,8 @@ __all__ = [
     "ProjectedGradient",
     "ProximalGradient",
     "QuadraticProgram",
+    "StochasticBilevel",
+    "StochasticBilevelState",
     "UnboundedError",
     "UnsolvedError",
     "isotonic",

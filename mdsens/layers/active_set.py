@@ -11,6 +11,7 @@ equation 6), to any order, with a factorisation that value and derivatives share
 touched, with multiplier 0, counts as active or not, whichever is nearer: a one-sided derivative.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -54,7 +55,7 @@ class _System(NamedTuple):
 
 
 def solve_on_active_set(
-    program: Program, x: Float[Array, " n"], y: Float[Array, " m"]
+    program: Program, x: Float[Array, " n"], y: Float[Array, " m"], attempts: int = _ATTEMPTS
 ) -> tuple[Float[Array, " n"], Float[Array, " m"], Bool[Array, ""]]:
     """The solution with the active rows of an approximate one, differentiable in the program.
 
@@ -63,12 +64,13 @@ def solve_on_active_set(
             multipliers and distances comparable.
         x: an approximate solution, (n,). A constant of differentiation, as y is.
         y: its multipliers, (m,).
+        attempts: most sets of active rows that are tried.
 
     Returns:
         x and y, and whether they are unique. Where they are not, they are those nearest to the
         given ones, and derivatives are those of least norm.
     """
-    find = in_chunks(_find_active_set, (len(x) + len(y)) ** 2)
+    find = in_chunks(functools.partial(_find_active_set, attempts), (len(x) + len(y)) ** 2)
     x, y, system = find(*jax.lax.stop_gradient((program, x, y)))
     # From a point that already solves the system: then this step adds no more than the derivative
     # and a refinement, and what the system does not fix stays what it was.
@@ -76,7 +78,9 @@ def solve_on_active_set(
     return x + dx, y + dy, ~system.factors.singular
 
 
-def _find_active_set(program: Program, x: Array, y: Array) -> tuple[Array, Array, _System]:
+def _find_active_set(
+    attempts: int, program: Program, x: Array, y: Array
+) -> tuple[Array, Array, _System]:
     """Steps of the primal-dual active-set method while they lower the error.
 
     One is enough unless the given point leaves open whether some row is active. Hintermüller, Ito
@@ -106,7 +110,7 @@ def _find_active_set(program: Program, x: Array, y: Array) -> tuple[Array, Array
     shapes = jax.eval_shape(attempt, x, y)
     unknown = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes[2])
     start = ((x, y, unknown), jnp.asarray(jnp.inf, x.dtype), jnp.asarray(0), jnp.asarray(True))
-    best, *_ = jax.lax.while_loop(lambda s: s[3] & (s[2] < _ATTEMPTS), improve, start)
+    best, *_ = jax.lax.while_loop(lambda s: s[3] & (s[2] < attempts), improve, start)
     return best
 
 

@@ -1,7 +1,7 @@
 """Broyden's quasi-Newton method for roots, with a limited memory."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -11,15 +11,23 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mdsens.errors import InputError
 from mdsens.layers.checks import booleans, callables, counts, known_real
+from mdsens.layers.line_search import (
+    CONDITIONS,
+    Condition,
+    SearchRule,
+    line_search,
+    straight,
+)
 from mdsens.layers.signature import positional
 from mdsens.layers.solution import OptStep
 from mdsens.layers.solver import IterativeSolver, without_derivatives
 from mdsens.layers.trees import norm
+from mdsens.values import choice
 
 __all__ = ["Broyden", "BroydenState"]
 
 _DECREASE = 1e-4
-_HALVED = "steps are shortened by decrease_factor alone, from 1 on; leave it out"
+_CURVATURE = 0.9
 
 
 class BroydenState(NamedTuple):
@@ -51,16 +59,9 @@ class BroydenState(NamedTuple):
 
 
 @positional(
-    "fun", "has_aux", "maxiter", "tol", "stepsize", "stop_if_linesearch_fails", "maxls",
-    "decrease_factor", "history_size", "gamma", "implicit_diff", "implicit_diff_solve", "jit",
-    "unroll", "verbose",
-    gone={
-        "linesearch": ("backtracking", "backtracking is the only one; leave it out"),
-        "condition": ("wolfe", "the function's norm must fall, without its slope; leave it out"),
-        "increase_factor": (1.5, _HALVED),
-        "max_stepsize": (1.0, _HALVED),
-        "min_stepsize": (1e-6, _HALVED),
-    },
+    "fun", "has_aux", "maxiter", "tol", "stepsize", "linesearch", "stop_if_linesearch_fails",
+    "condition", "maxls", "decrease_factor", "increase_factor", "max_stepsize", "min_stepsize",
+    "history_size", "gamma", "implicit_diff", "implicit_diff_solve", "jit", "unroll", "verbose",
 )  # fmt: skip
 class Broyden(IterativeSolver):
     """Find a root of a function with as many values as unknowns, without its Jacobian.
@@ -69,10 +70,18 @@ class Broyden(IterativeSolver):
         fun: F(params, *args, **kwargs), whose root is sought, with the structure of params.
         has_aux: F returns `(value, aux)`.
         stepsize: multiple of the quasi-Newton step; 0: a search shortens it until |F| falls.
+        linesearch: "backtracking", ever shorter steps.
         stop_if_linesearch_fails: whether to end when no step lowers |F|; otherwise the method
             takes the shortest and begins again with the model gamma 1.
+        condition: what a step must fulfil: None: |F| falls, or rises a little in early iterations,
+            for which no derivative is needed; "armijo", "goldstein", "wolfe" or "strong-wolfe": of
+            |F|^2 / 2, with a product of the Jacobian for each step that is tried.
         maxls: most steps tried in one search.
         decrease_factor: between the steps of a search.
+        increase_factor: the first step that a search tries is that of the last iteration times
+            this.
+        max_stepsize: longest multiple of the quasi-Newton step.
+        min_stepsize: multiple up to which a search begins again with the longest.
         history_size: number of updates that the model holds before it begins again; None: twice
             the number of unknowns, at most 100.
         gamma: multiple of the identity with which the model of the inverse Jacobian begins.
@@ -90,8 +99,13 @@ class Broyden(IterativeSolver):
     has_aux: bool = eqx.field(kw_only=True, default=False)
     stepsize: float | Callable[..., Any] = eqx.field(kw_only=True, default=0.0)
     stop_if_linesearch_fails: bool = eqx.field(kw_only=True, default=False)
+    linesearch: Literal["backtracking"] = eqx.field(kw_only=True, default="backtracking")
+    condition: Condition | None = eqx.field(kw_only=True, default=None)
     maxls: int = eqx.field(kw_only=True, default=15)
     decrease_factor: float = eqx.field(kw_only=True, default=0.8)
+    increase_factor: float = eqx.field(kw_only=True, default=1.5)
+    max_stepsize: float = eqx.field(kw_only=True, default=1.0)
+    min_stepsize: float = eqx.field(kw_only=True, default=1e-6)
     history_size: int | None = eqx.field(kw_only=True, default=None)
     gamma: float = eqx.field(kw_only=True, default=1.0)
 
@@ -101,7 +115,12 @@ class Broyden(IterativeSolver):
         counts(self, "maxls", *(() if self.history_size is None else ("history_size",)))
         if not callable(self.stepsize):
             known_real(self.stepsize, "stepsize", at_least=0.0)
+        choice(self.linesearch, "linesearch", ("backtracking",))
+        choice(self.condition, "condition", (*CONDITIONS, None))
         known_real(self.decrease_factor, "decrease_factor", above=0.0, below=1.0)
+        known_real(self.increase_factor, "increase_factor", at_least=1.0)
+        known_real(self.max_stepsize, "max_stepsize", above=0.0)
+        known_real(self.min_stepsize, "min_stepsize", at_least=0.0)
         known_real(self.gamma, "gamma")
         if isinstance(self.gamma, int | float) and self.gamma == 0:
             raise InputError("gamma = 0: give another number, of the sign of dF/dx")
@@ -128,7 +147,7 @@ class Broyden(IterativeSolver):
             error=norm(flat),
             converged=jnp.asarray(False),
             value=flat,
-            stepsize=jnp.ones((), flat.dtype),
+            stepsize=jnp.asarray(self.max_stepsize, flat.dtype),
             d_history=empty,
             c_history=empty,
             remembered=jnp.asarray(0),
@@ -199,6 +218,11 @@ class Broyden(IterativeSolver):
         state: BroydenState,
     ) -> tuple[Array, Array]:
         """A multiple of the direction that lowers |F|, and whether there is none."""
+        longest = jnp.asarray(self.max_stepsize, x.dtype)
+        longer = jnp.minimum(self.increase_factor * state.stepsize, longest)
+        first = jnp.where(state.stepsize <= self.min_stepsize, longest, longer)
+        if self.condition is not None:
+            return self._search_by_slope(function, x, direction, first)
         before, length = norm(state.value), norm(direction)
         # The sum of what it may rise by in all iterations is finite.
         most = before * (1 + 1 / (1 + state.iter_num.astype(x.dtype)) ** 2)
@@ -212,10 +236,27 @@ class Broyden(IterativeSolver):
             t = self.decrease_factor * t
             return t, norm(function(x + t * direction)), count + 1
 
-        one = jnp.ones((), x.dtype)
         last = jax.lax.while_loop(
             lambda trial: missed(trial) & (trial[2] < self.maxls),
             shorten,
-            (one, norm(function(x + direction)), jnp.asarray(1)),
+            (first, norm(function(x + first * direction)), jnp.asarray(1)),
         )
         return last[0], missed(last)
+
+    def _search_by_slope(
+        self, function: Callable[[Array], Array], x: Array, direction: Array, first: Array
+    ) -> tuple[Array, Array]:
+        def half_square(x: Array) -> Array:
+            value = function(x)
+            return jnp.vdot(value, value) / 2
+
+        evaluate = jax.value_and_grad(half_square)
+        value, gradient = evaluate(x)
+        slope = jnp.vdot(gradient, direction)
+        rule = SearchRule(
+            True, self.condition or "armijo", _CURVATURE, self.maxls, self.decrease_factor, jnp.inf
+        )
+        path = straight(evaluate, x, direction, slope)
+        found = line_search(path, value, gradient, slope, first, rule)
+        shortest = first * self.decrease_factor ** (self.maxls - 1)
+        return jnp.where(found.accepted, found.stepsize, shortest), ~found.accepted

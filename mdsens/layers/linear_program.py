@@ -17,6 +17,7 @@ from mdsens.layers.quadratic_program import (
     stack_rows,
 )
 from mdsens.layers.solution import OptStep
+from mdsens.layers.warm_start import flat_start
 
 __all__ = ["LinearProgram"]
 
@@ -49,7 +50,7 @@ class LinearProgram(ProgramSolver):
         """The solution of one program; use `jax.vmap` for a batch.
 
         Arguments:
-            init_params: not used.
+            init_params: a solution of a program nearby, to begin from, or None.
             params_obj: c of shape (n,).
             params_eq: (A, b) of shapes (p, n) and (p,), or `None`.
             params_ineq: (G, h) of shapes (m, n) and (m,), or `None`.
@@ -61,7 +62,6 @@ class LinearProgram(ProgramSolver):
         Raises:
             InputError: as `QuadraticProgram.run`.
         """
-        del init_params
         if params_obj is None:
             raise InputError("params_obj is None; allowed is the vector c of the objective c'x.")
         c = float_array("c", params_obj)
@@ -72,7 +72,10 @@ class LinearProgram(ProgramSolver):
         nothing = jnp.zeros((len(c), len(c)), c.dtype)
         program = as_program(nothing, c, *stack_rows(A, b, G, h))
         solver = "clarabel" if self.solver == "auto" else self.solver
-        x, y, state = solve_program(program, "linear program", solver, self.tol, self.maxiter)
+        start = flat_start(init_params, len(c), len(b), len(h))
+        x, y, state = solve_program(
+            program, "linear program", solver, self.tol, self.maxiter, start
+        )
         return OptStep(kkt_solution(x, y, params_eq, params_ineq, len(b)), state)
 
     def optimality_fun(

@@ -2,7 +2,8 @@
 
 from typing import ClassVar, Literal
 
-from mdsens.layers.quadratic_program import BoxConstrainedQP, BoxQP, QuadraticProgram
+from mdsens.layers.box_program import BoxConstrainedQP, BoxQP
+from mdsens.layers.quadratic_program import QuadraticProgram
 from mdsens.layers.signature import positional
 
 __all__ = ["OSQP", "BoxCDQP", "BoxOSQP", "CvxpyQP"]
@@ -14,11 +15,6 @@ _LOOP = {
     "unroll": ("auto", "a program has no iterations to differentiate; leave it out"),
     "implicit_diff": (True, "a program has no iterations to differentiate; leave it out"),
     "implicit_diff_solve": (None, _FACTORISED),
-}
-_MATRICES = {
-    "matvec_Q": (None, "give Q itself in params_obj"),
-    "matvec_A": (None, "give A itself in params_eq"),
-    "fun": (None, "give its Q and c in params_obj"),
 }
 _SPLITTING = dict.fromkeys(
     (
@@ -39,12 +35,12 @@ class OSQP(QuadraticProgram):
     """
 
 
-@positional(gone=_LOOP | _MATRICES | _SPLITTING)
+@positional("matvec_Q", "matvec_A", "fun", gone=_LOOP | _SPLITTING)
 class BoxOSQP(BoxConstrainedQP):
     """`BoxConstrainedQP`: min 1/2 x'Qx + c'x subject to lower <= A x <= upper.
 
     Arguments:
-        solver, tol, maxiter: as in `QuadraticProgram`.
+        matvec_Q, matvec_A, fun, solver, tol, maxiter: as in `QuadraticProgram`.
     """
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "Program",
     "UnboundedError",
     "UnsolvedError",
+    "harmless",
     "inspect",
     "is_convex",
     "kkt_error",
@@ -164,12 +165,16 @@ def inspect(program: Program) -> tuple[Program, Int[Array, ""]]:
     status = jnp.where(bounds & jnp.all(lower <= upper), SOLVED, INFEASIBLE)
     status = jnp.where(convex, status, NONCONVEX)
     status = jnp.where(sound, status, INFINITE)
-    usable = status == SOLVED
-    harmless = Program(jnp.eye(len(Q), dtype=Q.dtype), *(jnp.zeros_like(v) for v in program[1:]))
-    usable_or_harmless = jax.tree.map(
-        lambda given, safe: jnp.where(usable, given, safe), program, harmless
+    return harmless(program, status == SOLVED), status
+
+
+def harmless(program: Program, usable: Bool[Array, ""]) -> Program:
+    """The program, or one of the same shape that is solved at once where it is not usable."""
+    unit = jnp.eye(len(program.Q), dtype=program.Q.dtype)
+    zeros = (jnp.zeros_like(part) for part in program[1:])
+    return jax.tree.map(
+        lambda given, safe: jnp.where(usable, given, safe), program, Program(unit, *zeros)
     )
-    return usable_or_harmless, status
 
 
 def raise_unless_solved(value: PyTree, status: Int[Array, ""], name: str) -> PyTree:

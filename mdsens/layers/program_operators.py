@@ -68,6 +68,52 @@ class ProgramOperators(eqx.Module):
         pairs = [pair for pair in params if isinstance(pair, tuple | list) and len(pair) == 2]
         return any(_is_pytree(pair[1]) for pair in pairs)
 
+    def equality_system(
+        self, init_params: Any, params_obj: Any, params_eq: Any
+    ) -> tuple[Callable[[PyTree], PyTree], PyTree]:
+        """The linear system of a program with equations alone, without forming a matrix.
+
+        Arguments:
+            init_params: as in `flattened`, as are all that follow.
+            params_obj: (params_Q, c), or the parameters of `fun`.
+            params_eq: (params_A, b), or None.
+
+        Returns:
+            (x, y) -> (Q x + A' y, A x) and (-c, b), of which y and b are None without equations.
+
+        Raises:
+            InputError: if structures or shapes do not go together.
+        """
+        if self.fun is not None:
+            zero = _zeros("init_params", self._example(init_params))
+            fun = self.fun
+            c, times_Q = jax.linearize(lambda x: jax.grad(fun)(x, params_obj), zero)
+        else:
+            params_Q, given = members("params_obj", params_obj, ("Q", "c"))
+            c = jax.tree.map(lambda leaf: float_array("c", leaf), given)
+            zero = jax.tree.map(jnp.zeros_like, c)
+            times_Q = _symmetric(_product("Q", self.matvec_Q, params_Q, zero, c), zero)
+        right = jax.tree.map(jnp.negative, c)
+        if params_eq is None:
+            return lambda point: (times_Q(point[0]), None), (right, None)
+        params_A, given = members("params_eq", params_eq, ("A", "b"))
+        b = jax.tree.map(lambda leaf: float_array("b", leaf), given)
+        times_A = _product("A", self.matvec_A, params_A, zero, b)
+        transposed = jax.linear_transpose(times_A, zero)
+
+        def product(point: PyTree) -> PyTree:
+            x, y = point
+            return jax.tree.map(jnp.add, times_Q(x), transposed(y)[0]), times_A(x)
+
+        return product, (right, b)
+
+    @staticmethod
+    def _example(init_params: Any) -> Any:
+        example = init_params.primal if isinstance(init_params, KKTSolution) else init_params
+        if example is None:
+            raise InputError("fun was given without init_params: give an x of the right structure")
+        return example
+
     def flattened(
         self, init_params: Any, params_obj: Any, params_eq: Any, params_ineq: Any
     ) -> FlatProgram:
@@ -86,12 +132,7 @@ class ProgramOperators(eqx.Module):
             InputError: if structures or shapes do not go together.
         """
         if self.fun is not None:
-            example = init_params.primal if isinstance(init_params, KKTSolution) else init_params
-            if example is None:
-                raise InputError(
-                    "fun was given without init_params: give an x of the right structure"
-                )
-            zero, unravel = ravel_pytree(_zeros("init_params", example))
+            zero, unravel = ravel_pytree(_zeros("init_params", self._example(init_params)))
             fun = self.fun
 
             def value(x: Array) -> Array:
@@ -162,12 +203,7 @@ def _matrix(
     """The matrix of a linear function; without one the matrices of a pytree, leaf by leaf."""
 
     def product(x: Array) -> Array:
-        point = unravel(x)
-        result = jax.tree.map(jnp.dot, params, point) if matvec is None else matvec(params, point)
-        shapes = [jax.tree.map(jnp.shape, tree) for tree in (result, image)]
-        if shapes[0] != shapes[1]:
-            raise InputError(f"{name} x has the shapes {shapes[0]}: allowed are {shapes[1]}")
-        return ravel_pytree(result)[0].astype(x.dtype)
+        return ravel_pytree(_times(name, matvec, params, unravel(x), image))[0].astype(x.dtype)
 
     try:
         columns: Array = jax.vmap(product, out_axes=1)(jnp.eye(zero.size, dtype=zero.dtype))
@@ -181,3 +217,33 @@ def _matrix(
         raise
     # A function with an offset would be taken for its slope plus the offset in each column.
     return columns - product(zero)[:, None]
+
+
+def _times(
+    name: str, matvec: Callable[..., Any] | None, params: Any, point: PyTree, image: PyTree
+) -> PyTree:
+    """A matrix, or the function in its place, times a point."""
+    result = jax.tree.map(jnp.dot, params, point) if matvec is None else matvec(params, point)
+    shapes = [jax.tree.map(jnp.shape, tree) for tree in (result, image)]
+    if shapes[0] != shapes[1]:
+        raise InputError(f"{name} x has the shapes {shapes[0]}: allowed are {shapes[1]}")
+    return result
+
+
+def _product(
+    name: str, matvec: Callable[..., Any] | None, params: Any, zero: PyTree, image: PyTree
+) -> Callable[[PyTree], PyTree]:
+    """The linear part of the function in place of a matrix, in the precision of the image."""
+
+    def function(x: PyTree) -> PyTree:
+        product = _times(name, matvec, params, x, image)
+        return jax.tree.map(lambda p, i: p.astype(i.dtype), product, image)
+
+    linear: Callable[[PyTree], PyTree] = jax.linearize(function, zero)[1]
+    return linear
+
+
+def _symmetric(product: Callable[[PyTree], PyTree], zero: PyTree) -> Callable[[PyTree], PyTree]:
+    """The product with the symmetric part of a matrix, as formed matrices have it."""
+    transposed = jax.linear_transpose(product, zero)
+    return lambda x: jax.tree.map(lambda a, b: (a + b) / 2, product(x), transposed(x)[0])

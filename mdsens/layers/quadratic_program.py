@@ -2,12 +2,12 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from mdsens.errors import InputError
 from mdsens.implicit.conditions import KKTSolution
@@ -37,13 +37,18 @@ from mdsens.layers.program_solver import (
 )
 from mdsens.layers.signature import positional
 from mdsens.layers.solution import OptStep
+from mdsens.layers.warm_start import Start, flat_start, warm_start
 
 __all__ = [
-    "BoxConstrainedQP",
-    "BoxQP",
-    "EqualityConstrainedQP",
     "QuadraticProgram",
+    "as_program",
+    "kkt_solution",
+    "linear_rows",
+    "quadratic_objective",
+    "require_shape",
+    "solve_equations",
     "solve_program",
+    "stack_rows",
 ]
 
 
@@ -95,7 +100,8 @@ class QuadraticProgram(ProgramSolver):
         """The solution of one program; use `jax.vmap` for a batch.
 
         Arguments:
-            init_params: an example of the solution for `fun`; solvers choose their own start.
+            init_params: a solution of a program nearby, to begin from; or, for `fun`, an example of
+                x. None: the solver chooses its own start.
             params_obj: (Q, c) of shapes (n, n) and (n,).
             params_eq: (A, b) of shapes (p, n) and (p,), or `None`.
             params_ineq: (G, h) of shapes (m, n) and (m,), or `None`.
@@ -113,8 +119,9 @@ class QuadraticProgram(ProgramSolver):
             program = self.operators.flattened(init_params, params_obj, params_eq, params_ineq)
             solver: Any = self.solver.lower()
             plain = QuadraticProgram(solver, self.tol, self.maxiter)
+            start = program.flat(init_params) if isinstance(init_params, KKTSolution) else None
             params, state = plain.run(
-                None, program.objective, program.equalities, program.inequalities
+                start, program.objective, program.equalities, program.inequalities
             )
             return OptStep(program.restored(params), state)
         Q, c = quadratic_objective(params_obj)
@@ -127,6 +134,7 @@ class QuadraticProgram(ProgramSolver):
             self.solver.lower(),
             self.tol,
             self.maxiter,
+            flat_start(init_params, len(c), len(b), len(h)),
         )
         return OptStep(kkt_solution(x, y, params_eq, params_ineq, len(b)), state)
 
@@ -146,206 +154,13 @@ class QuadraticProgram(ProgramSolver):
         return residual
 
 
-_EXACT = "one factorisation solves it exactly; leave it out"
-
-
-@positional(
-    "matvec_Q",
-    "matvec_A",
-    "fun",
-    gone={
-        "solve": (..., _EXACT),
-        "refine_maxiter": (10, _EXACT),
-        "refine_regularization": (0.0, _EXACT),
-        "implicit_diff_solve": (None, "derivatives come from the same factorisation; leave it out"),
-        "jit": (True, "it is always compiled; leave it out"),
-    },
-)
-class EqualityConstrainedQP(ProgramSolver):
-    """min 1/2 x'Qx + c'x subject to A x = b, by one linear solve.
-
-    Derivatives are as those of `QuadraticProgram`. Rows may be redundant: the multipliers, and the
-    derivatives in b, are then those of least norm.
-
-    Arguments:
-        solver: "auto".
-        tol, maxiter: met in any case.
-        matvec_Q, matvec_A, fun: functions in place of matrices, as in `QuadraticProgram`.
-    """
-
-    matvec_Q: Callable[..., Any] | None = eqx.field(kw_only=True, default=None)
-    matvec_A: Callable[..., Any] | None = eqx.field(kw_only=True, default=None)
-    fun: Callable[..., Any] | None = eqx.field(kw_only=True, default=None)
-
-    solvers: ClassVar[tuple[str, ...]] = ("auto",)
-
-    def __check_init__(self) -> None:
-        _ = self.operators
-
-    @property
-    def operators(self) -> ProgramOperators:
-        """What stands for matrices."""
-        return ProgramOperators(self.matvec_Q, self.matvec_A, None, self.fun)
-
-    def run(
-        self,
-        init_params: Any = None,
-        params_obj: Any = None,
-        params_eq: Any = None,
-    ) -> OptStep:
-        """The solution of one program.
-
-        Arguments:
-            init_params: an example of the solution, for `fun`.
-            params_obj: (Q, c) of shapes (n, n) and (n,).
-            params_eq: (A, b) of shapes (p, n) and (p,), or `None`.
-
-        Returns:
-            An `OptStep` of a `KKTSolution` with primal (n,) and dual_eq (p,), and a `ProgramState`.
-
-        Raises:
-            InputError: as `QuadraticProgram.run`.
-
-        Solves [[Q, A'], [A, 0]] (x, y) = (-c, b).
-        """
-        if self.operators.needed(params_obj, params_eq):
-            flat = self.operators.flattened(init_params, params_obj, params_eq, None)
-            params, state = EqualityConstrainedQP().run(None, flat.objective, flat.equalities)
-            return OptStep(flat.restored(params), state)
-        Q, c = quadratic_objective(params_obj)
-        A, b = linear_rows("params_eq", params_eq, c)
-        program = as_program(Q, c, A, b, b)
-        program, verdict = _inspect(program)
-        start = (jnp.zeros_like(program.c), jnp.zeros_like(program.lower))
-        accept = float(jnp.finfo(program.c.dtype).eps) ** 0.5
-        x, y, state, status = _finish(program, verdict, *start, SOLVED, 1, accept)
-        x, y, state = raise_unless_solved((x, y, state), status, "quadratic program")
-        return OptStep(KKTSolution(x, None if params_eq is None else y, None), state)
-
-    def optimality_fun(
-        self, params: KKTSolution, params_obj: Any, params_eq: Any = None
-    ) -> KKTSolution:
-        """Stationarity and equalities, zero at a solution."""
-        if self.operators.needed(params_obj, params_eq):
-            flat = self.operators.flattened(params, params_obj, params_eq, None)
-            return flat.restored(kkt_residual(flat.flat(params), flat.objective, flat.equalities))
-        residual: KKTSolution = kkt_residual(params, params_obj, params_eq)
-        return residual
-
-
-class BoxQP(ProgramSolver):
-    """min 1/2 x'Qx + c'x subject to lower <= x <= upper.
-
-    Arguments:
-        solver: as in `QuadraticProgram`.
-        tol: as in `QuadraticProgram`.
-        maxiter: as in `QuadraticProgram`.
-    """
-
-    def run(
-        self,
-        init_params: Any = None,
-        params_obj: Pair | None = None,
-        params_ineq: Pair | None = None,
-    ) -> OptStep:
-        """The solution of one program.
-
-        Arguments:
-            init_params: not used.
-            params_obj: (Q, c) of shapes (n, n) and (n,).
-            params_ineq: (lower, upper), numbers or of shape (n,), may be infinite or equal.
-
-        Returns:
-            An `OptStep` of x (n,) and a `ProgramState`.
-
-        Raises:
-            InputError: as `QuadraticProgram.run`.
-        """
-        _, c = quadratic_objective(params_obj)
-        identity = jnp.eye(len(c), dtype=c.dtype)
-        general = BoxConstrainedQP(self.solver, self.tol, self.maxiter)
-        params, state = general.run(init_params, params_obj, identity, params_ineq)
-        return OptStep(params.primal[0], state)
-
-    def optimality_fun(
-        self, params: Float[Array, " n"], params_obj: Pair, params_ineq: Pair
-    ) -> Float[Array, " n"]:
-        """One projected gradient step minus the parameters, zero at a solution."""
-        Q, c, lower, upper = map(jnp.asarray, (*params_obj, *params_ineq))
-        return jnp.clip(params - Q @ params - c, lower, upper) - params
-
-
-class BoxConstrainedQP(ProgramSolver):
-    """min 1/2 x'Qx + c'x subject to lower <= A x <= upper.
-
-    A row whose bounds are equal is an equation. Derivatives are as those of `QuadraticProgram`;
-    those of an equation's value are shared by its two bounds, the upper one has them.
-
-    Arguments:
-        solver: as in `QuadraticProgram`.
-        tol: as in `QuadraticProgram`.
-        maxiter: as in `QuadraticProgram`.
-    """
-
-    def run(
-        self,
-        init_params: Any = None,
-        params_obj: Pair | None = None,
-        params_eq: ArrayLike | None = None,
-        params_ineq: Pair | None = None,
-    ) -> OptStep:
-        """The solution of one program.
-
-        Arguments:
-            init_params: not used.
-            params_obj: (Q, c) of shapes (n, n) and (n,).
-            params_eq: A of shape (m, n).
-            params_ineq: (lower, upper), numbers or of shape (m,), may be infinite or equal.
-
-        Returns:
-            An `OptStep` of a `KKTSolution` with primal (x, A x), dual_eq y (m,) with
-            Q x + c + A'y = 0, and dual_ineq, the positive and the negative part of y; and a
-            `ProgramState`.
-
-        Raises:
-            InputError: as `QuadraticProgram.run`.
-        """
-        del init_params
-        Q, c = quadratic_objective(params_obj)
-        if params_eq is None or params_ineq is None:
-            raise InputError("params_eq and params_ineq are needed: give A and (lower, upper).")
-        A = float_array("params_eq", params_eq)
-        require_shape("params_eq", A, (len(A) if A.ndim else 0, len(c)))
-        bounds = []
-        parts = ("lower", "upper")
-        for name, value in zip(parts, members("params_ineq", params_ineq, parts), strict=True):
-            bound = float_array(name, value)
-            bounds.append(jnp.full(len(A), bound) if bound.ndim == 0 else bound)
-            require_shape(name, bounds[-1], (len(A),))
-        program = as_program(Q, c, A, *bounds)
-        x, y, state = solve_program(
-            program, "quadratic program", self.solver, self.tol, self.maxiter
-        )
-        signs = (jnp.where(y > 0, y, 0), jnp.where(y < 0, -y, 0))
-        return OptStep(KKTSolution((x, program.A @ x), y, signs), state)
-
-    def optimality_fun(
-        self, params: KKTSolution, params_obj: Pair, params_eq: ArrayLike, params_ineq: Pair
-    ) -> KKTSolution:
-        """The conditions of (x, z) with A x = z between the bounds, zero at a solution."""
-        Q, c, lower, upper = map(jnp.asarray, (*params_obj, *params_ineq))
-        A, y, (above, below) = jnp.asarray(params_eq), params.dual_eq, params.dual_ineq
-        x, z = params.primal
-        stationarity = (Q @ x + c + y @ A, above - below - y)
-        slackness = (
-            above * jnp.where(jnp.isinf(upper), 1, z - upper),
-            below * jnp.where(jnp.isinf(lower), 1, lower - z),
-        )
-        return KKTSolution(stationarity, A @ x - z, slackness)
-
-
 def solve_program(
-    program: Program, name: str, solver: str, tol: float | None, maxiter: int | None
+    program: Program,
+    name: str,
+    solver: str,
+    tol: float | None,
+    maxiter: int | None,
+    start: Start | None = None,
 ) -> tuple[Float[Array, " n"], Float[Array, " m"], ProgramState]:
     """The solution of a program and its multipliers, differentiable in the program.
 
@@ -355,6 +170,7 @@ def solve_program(
         solver: "auto", "interior-point", "clarabel" or "osqp".
         tol: as in `QuadraticProgram`.
         maxiter: as in `QuadraticProgram`.
+        start: a solution nearby and its multipliers, None for the solver's own start.
 
     Returns:
         x (n,), the multipliers (m,) of the rows, and how it was solved.
@@ -369,17 +185,51 @@ def solve_program(
     maxiter = MAXITER[solver] if maxiter is None else maxiter
     program, verdict = _inspect(program)
     constant = jax.lax.stop_gradient(program)
+    if start is not None:
+        constant, *warm = _warm_start(constant, start, tol)
     if solver == "interior-point":
-        start = _interior_point(constant, tol, maxiter)
+        found = _interior_point(constant, tol, maxiter)
     else:
-        start = host_program(_rescaled(constant), solver, tol, maxiter)
+        found = host_program(_rescaled(constant), solver, tol, maxiter)
+    if start is not None:
+        found = _better(found, *warm)
     accept = max(tol, epsilon) ** 0.5
-    x, y, state, status = _finish(program, verdict, *start, accept)
+    x, y, state, status = _finish(program, verdict, *found, accept)
+    result: tuple[Array, Array, ProgramState] = raise_unless_solved((x, y, state), status, name)
+    return result
+
+
+def solve_equations(
+    program: Program, name: str
+) -> tuple[Float[Array, " n"], Float[Array, " m"], ProgramState]:
+    """The solution of a program whose rows are all equations, by one linear solve.
+
+    Arguments:
+        program: the program.
+        name: what to call it in errors.
+
+    Returns:
+        As `solve_program`.
+
+    Raises:
+        InputError: as `QuadraticProgram.run`.
+    """
+    program, verdict = _inspect(program)
+    start = (jnp.zeros_like(program.c), jnp.zeros_like(program.lower))
+    accept = float(jnp.finfo(program.c.dtype).eps) ** 0.5
+    x, y, state, status = _finish(program, verdict, *start, SOLVED, 1, accept)
     result: tuple[Array, Array, ProgramState] = raise_unless_solved((x, y, state), status, name)
     return result
 
 
 _inspect = jax.jit(inspect)
+_warm_start = jax.jit(warm_start, static_argnames=("tol",))
+
+
+@jax.jit
+def _better(found: tuple[Any, ...], x: Array, y: Array, good: Bool[Array, ""]) -> tuple[Any, ...]:
+    warm = (x, y, jnp.asarray(SOLVED), jnp.asarray(0))
+    return tuple(jnp.where(good, w, f) for w, f in zip(warm, found, strict=True))
 
 
 @functools.partial(jax.jit, static_argnames=("tol", "maxiter"))

@@ -52,6 +52,7 @@ REASONS = {
     "ridge": "less lets the iterations converge further",
     "linesearch_init": "the natural length: 1 for quasi-Newton steps",
     "max_stepsize": "steps may be longer than the direction",
+    "Broyden.condition": "|F| falls, for which no derivative is needed",
     "LBFGSB.linesearch": "the path bends at bounds, and is searched by halving",
     "LevenbergMarquardt.solver": "does not square the condition number",
     "LevenbergMarquardt.materialize_jac": "goes with `solver`, without effect",

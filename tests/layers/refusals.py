@@ -72,7 +72,7 @@ REFUSALS = [
     ("layers.LevenbergMarquardt(square, stop_criterion='grad')", "'grad-l2-norm'"),
     ("layers.LevenbergMarquardt(square, damping_parameter=0.0)", "damping_parameter = 0.0"),
     ("layers.LevenbergMarquardt(square, solver=square, jac_fun=square)", "give solver='qr'"),
-    ("layers.BoxOSQP(matvec_Q=square)", "give Q itself in params_obj"),
+    ("layers.BoxOSQP(matvec_Q=square, fun=square)", "both given"),
     ("layers.OSQP(implicit_diff=False)", "no iterations to differentiate"),
     ("layers.BoxCDQP().run_iterator(x, iter([x]))", "takes no batches of data"),
     ("layers.BoxOSQP(sigma=1e-6)", "steers the splitting of OSQP"),

@@ -8,7 +8,8 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from mdsens.errors import InputError
-from mdsens.layers import OSQP, EqualityConstrainedQP, QuadraticProgram
+from mdsens.implicit import LinearSolveError
+from mdsens.layers import OSQP, BoxOSQP, EqualityConstrainedQP, QuadraticProgram
 
 RANDOM = np.random.default_rng(4)
 ROOT = RANDOM.normal(size=(5, 5))
@@ -104,3 +105,79 @@ def test_equalities_alone_have_the_solution_of_jaxopt():
 def test_what_does_not_go_together_is_refused(make, words):
     with pytest.raises(InputError, match=words):
         make()
+
+
+def solution_in_jaxopt(c, bounds):
+    solver = jaxopt.BoxOSQP(matvec_Q=times_Q, matvec_A=times, tol=1e-10, maxiter=100_000)
+    return solver.run(None, (Q, unravel(c)), G, bounds).params
+
+
+@pytest.mark.peer
+@pytest.mark.promotes("JAXopt does")
+def test_bounds_by_products_and_by_functions_are_those_of_jaxopt():
+    linear, bounds = jnp.asarray(c), (jnp.full(3, -0.1), jnp.asarray(h))
+    for solver, example, given in (
+        (BoxOSQP(times_Q, times), None, (Q, unravel(linear))),
+        (BoxOSQP(fun=objective, matvec_A=times), EXAMPLE, (Q, linear)),
+    ):
+        found = solver.run(example, given, G, bounds)
+        assert found.params.primal[0]["u"].shape == (2, 2)
+        assert solver.l2_optimality_error(found.params, given, G, bounds) < 1e-12
+        expected = solution_in_jaxopt(linear, bounds)
+        np.testing.assert_allclose(flat(found), ravel_pytree(expected)[0], atol=1e-9)
+
+
+def test_derivatives_of_bounds_by_products_are_those_of_the_matrices():
+    bounds = (jnp.full(3, -0.1), jnp.asarray(h))
+
+    def rows(solver, G, linear):
+        return solver.run(None, (Q, linear), G, bounds).params.primal[1]
+
+    given = (jnp.asarray(G), jnp.asarray(c))
+    by_products = BoxOSQP(matvec_Q=jnp.matmul, matvec_A=jnp.matmul)
+    slopes = [jax.jacobian(rows, (1, 2))(s, *given) for s in (by_products, BoxOSQP())]
+    for got, expected in zip(*slopes, strict=True):
+        np.testing.assert_allclose(got, expected, atol=1e-12)
+
+
+def test_equations_without_matrices_have_the_solution_and_derivatives_of_the_factorisation():
+    def solution(solver, Q, linear, A, b):
+        return ravel_pytree(solver.run(None, (Q, linear), (A, b)).params)[0]
+
+    given = tuple(map(jnp.asarray, (Q, c, A, b)))
+    by_products = EqualityConstrainedQP(jnp.matmul, jnp.matmul, solver="minres")
+    factorised = EqualityConstrainedQP()
+    state = by_products.run(None, given[:2], given[2:]).state
+    assert state.error < 1e-11
+    assert not state.unique
+    slopes = [jax.jacrev(solution, (1, 2, 3, 4))(s, *given) for s in (by_products, factorised)]
+    values = [solution(s, *given) for s in (by_products, factorised)]
+    for got, expected in zip((values[0], *slopes[0]), (values[1], *slopes[1]), strict=True):
+        np.testing.assert_allclose(got, expected, atol=1e-10)
+
+
+def test_a_chain_of_thousands_of_unknowns_needs_no_matrix():
+    """A string held at both ends under a load hangs in a parabola."""
+    size = 2001
+
+    def energy(x, load):
+        return 0.5 * jnp.sum(jnp.diff(x) ** 2) + load * jnp.sum(x)
+
+    solver = EqualityConstrainedQP(
+        fun=energy, matvec_A=lambda _, x: x[jnp.array([0, -1])], solver="minres", tol=1e-10
+    )
+    load = 1e-6
+    held = (None, jnp.zeros(2))
+    found, state = solver.run(jnp.zeros(size), jnp.asarray(load), held)
+    k = np.arange(size)
+    np.testing.assert_allclose(found.primal, load / 2 * k * (k - size + 1), atol=1e-6)
+    assert state.iter_num > 0
+    # What holds the ends is the load.
+    np.testing.assert_allclose(found.dual_eq, -load * size / 2, rtol=1e-6)
+    assert solver.l2_optimality_error(found, jnp.asarray(load), held) < 1e-9
+
+
+def test_equations_that_contradict_one_another_do_not_converge():
+    solver = EqualityConstrainedQP(solver="minres", maxiter=100)
+    with pytest.raises(LinearSolveError, match="did not converge"):
+        solver.run(None, (Q, c), (np.stack([A[0], A[0]]), np.array([0.0, 1.0])))

@@ -8,14 +8,12 @@ import numpy as np
 import pytest
 
 from mdsens.errors import InputError
+from mdsens.layers.box_program import BoxConstrainedQP, BoxQP
+from mdsens.layers.equality_program import EqualityConstrainedQP
+from mdsens.layers.linear_program import LinearProgram
 from mdsens.layers.polyhedron import projection_polyhedron
 from mdsens.layers.program import InfeasibleError, UnboundedError, UnsolvedError
-from mdsens.layers.quadratic_program import (
-    BoxConstrainedQP,
-    BoxQP,
-    EqualityConstrainedQP,
-    QuadraticProgram,
-)
+from mdsens.layers.quadratic_program import QuadraticProgram
 
 SOLVERS = ["interior-point", "clarabel", "osqp"]
 UNKNOWNS, EQUATIONS, INEQUALITIES, ACTIVE = 5, 2, 6, 2
@@ -362,3 +360,38 @@ def test_wrong_arguments_are_named(objective, inequality, words):
 def test_an_unknown_solver_is_an_error():
     with pytest.raises(InputError, match="solver = 'simplex': allowed are auto"):
         QuadraticProgram("simplex")
+
+
+EYE, FIRST, SECOND = np.eye(3), np.array([-1.0, 0.5, -2.0]), np.array([-1.1, 0.4, -2.1])
+# A solver, and two objectives with the same active rows.
+NEARBY = [
+    (QuadraticProgram(), (EYE, FIRST), (EYE, SECOND)),
+    (LinearProgram(), FIRST, SECOND),
+]
+
+
+@pytest.mark.parametrize(("solver", "first", "second"), NEARBY, ids=["quadratic", "linear"])
+def test_a_solution_nearby_saves_the_iterations_and_changes_nothing_else(solver, first, second):
+    """x >= 0 and x_0 + x_1 + x_2 <= 1."""
+    rows = (np.vstack([-np.eye(3), np.ones(3)]), np.array([0.0, 0.0, 0.0, 1.0]))
+    run = jax.jit(lambda start, given: solver.run(start, given, None, rows))
+    start = run(None, first).params
+    cold, warm = run(None, second), run(start, second)
+    assert cold.state.iter_num > 1
+    assert warm.state.iter_num == 0
+    for got, expected in zip(*map(jax.tree.leaves, (warm.params, cold.params)), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12)
+    slopes = [
+        jax.jacobian(lambda d, s=s: run(s, jax.tree.map(lambda g: g + d * g, second)).params)(0.0)
+        for s in (None, start)
+    ]
+    for got, expected in zip(*map(jax.tree.leaves, slopes), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12)
+    # From afar, where other rows are active, it is the solver that finds them.
+    opposite = jax.tree.map(lambda g: g if g.ndim == 2 else -g, second)
+    far = jax.vmap(lambda s: run(s, opposite))(jax.tree.map(lambda leaf: leaf[None], start))
+    assert far.state.iter_num > 1
+    expected = run(None, opposite).params.primal
+    np.testing.assert_allclose(far.params.primal[0], expected, rtol=0, atol=1e-12)
+    with pytest.raises(InputError, match="dual_ineq has the shape"):
+        solver.run(start._replace(dual_ineq=np.zeros(2)), second, None, rows)

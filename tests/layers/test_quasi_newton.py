@@ -157,6 +157,55 @@ def test_broyden_solves_a_linear_system_in_twice_as_many_steps_as_unknowns():
     assert state.iter_num <= 7
 
 
+def steps_of_broyden(count=12, **options):
+    """Step sizes, and |F|^2 / 2 and its slope before and after each, from afar."""
+    solver = Broyden(rotating, **options)
+    update = jax.jit(solver.update)
+
+    def half_square(x):
+        return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(rotating(x, THETA))) / 2
+
+    evaluate = jax.jit(jax.value_and_grad(half_square))
+    x, found = jax.tree.map(lambda leaf: 4 * leaf - 1, START), []
+    state = solver.init_state(x, THETA)
+    for _ in range(count):
+        value, gradient = evaluate(x)
+        new, state = update(x, state, THETA)
+        step = jax.tree.map(jnp.subtract, new, x)
+        ends = [
+            sum(jnp.vdot(g, s) for g, s in zip(*map(jax.tree.leaves, (g, step)), strict=True))
+            for g in (gradient, evaluate(new)[1])
+        ]
+        found.append([state.stepsize, value, evaluate(new)[0], *ends, state.failed_linesearch])
+        x = new
+    return np.array(found, float).T
+
+
+def test_the_step_sizes_of_broyden_are_within_what_was_asked_for():
+    sizes = steps_of_broyden()[0]
+    # No search begins above the last step times 1.5, and all end at 0.8^k of where they begin.
+    assert np.all(sizes[1:] <= np.minimum(1.0, 1.5 * sizes[:-1]) + 1e-12)
+    assert sizes.min() < 0.5
+    assert sizes.max() == 1.0
+    assert steps_of_broyden(max_stepsize=0.3)[0].max() == pytest.approx(0.3)
+    slower = steps_of_broyden(increase_factor=1.1)[0]
+    assert np.all(slower[1:] <= 1.1 * slower[:-1] + 1e-12)
+    again = steps_of_broyden(increase_factor=1.0, min_stepsize=0.9)[0]
+    assert again.max() == 1.0
+    assert np.any(again[1:] > again[:-1])
+
+
+def test_the_steps_of_broyden_fulfil_the_condition():
+    sizes = {}
+    for condition in ("armijo", "strong-wolfe"):
+        size, before, after, slope, end, failed = steps_of_broyden(condition=condition)
+        assert not failed.any()
+        assert np.all(after <= before + 1e-4 * slope)
+        sizes[condition] = size
+    assert np.all(np.abs(end) <= 0.9 * np.abs(slope))
+    assert np.any(sizes["strong-wolfe"] < sizes["armijo"])
+
+
 def test_acceleration_saves_steps_and_ends_at_the_same_point():
     plain, fast = gradient_descent(tol=1e-10), SOLVERS["Anderson of gradient descent"](tol=1e-10)
     (slow_params, slow), (params, state) = (s.run(START, THETA) for s in (plain, fast))
@@ -196,7 +245,9 @@ def test_not_to_converge_is_said(name):
     [
         (lambda: Broyden(energy, history_size=0), "history_size = 0"),
         (lambda: Broyden(energy, gamma=0.0), "gamma = 0"),
-        (lambda: Broyden(energy, linesearch="zoom"), "Broyden has no linesearch"),
+        (lambda: Broyden(energy, linesearch="zoom"), "linesearch = 'zoom'"),
+        (lambda: Broyden(energy, condition="curvature"), "condition = 'curvature'"),
+        (lambda: Broyden(energy, increase_factor=0.5), "increase_factor = 0.5"),
         (lambda: Broyden(energy, decrease_factor=1.0), "decrease_factor = 1.0"),
         (lambda: Broyden(energy).run(START, THETA), "returned 1 numbers for 3"),
         (lambda: AndersonWrapper(BFGS(energy), 0), "history_size = 0"),

@@ -1,0 +1,135 @@
+"""Quadratic programs with equations alone: one linear system, by factors or by products."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from mdsens.implicit.conditions import KKTSolution
+from mdsens.implicit.linear import solve as linear_solve
+from mdsens.layers.program_operators import ProgramOperators
+from mdsens.layers.program_solver import ProgramSolver, ProgramState, kkt_residual
+from mdsens.layers.quadratic_program import (
+    as_program,
+    linear_rows,
+    quadratic_objective,
+    solve_equations,
+)
+from mdsens.layers.signature import positional
+from mdsens.layers.solution import OptStep
+
+__all__ = ["EqualityConstrainedQP"]
+
+_EXACT = "one factorisation solves it exactly; leave it out"
+
+
+@positional(
+    "matvec_Q",
+    "matvec_A",
+    "fun",
+    gone={
+        "solve": (..., _EXACT),
+        "refine_maxiter": (10, _EXACT),
+        "refine_regularization": (0.0, _EXACT),
+        "implicit_diff_solve": (None, "derivatives come from the same factorisation; leave it out"),
+        "jit": (True, "it is always compiled; leave it out"),
+    },
+)
+class EqualityConstrainedQP(ProgramSolver):
+    """min 1/2 x'Qx + c'x subject to A x = b, by one linear solve.
+
+    Derivatives are as those of `QuadraticProgram`. Rows may be redundant: the multipliers, and the
+    derivatives in b, are then those of least norm.
+
+    Arguments:
+        solver: "auto" factorises; "minres" iterates by products alone and forms no matrix, for
+            thousands of unknowns. It does not look whether Q is positive semi-definite, nor whether
+            the solution is unique: `state.unique` is then false.
+        tol, maxiter: relative residual at which "minres" stops, 1e-12 without one (or as little as
+            there is in single precision), and its most iterations, ten for each unknown; "auto"
+            meets them in any case.
+        matvec_Q, matvec_A, fun: functions in place of matrices, as in `QuadraticProgram`.
+    """
+
+    matvec_Q: Callable[..., Any] | None = eqx.field(kw_only=True, default=None)
+    matvec_A: Callable[..., Any] | None = eqx.field(kw_only=True, default=None)
+    fun: Callable[..., Any] | None = eqx.field(kw_only=True, default=None)
+
+    solver: Literal["auto", "minres"] = "auto"  # type: ignore[assignment]  # no inequalities
+
+    solvers: ClassVar[tuple[str, ...]] = ("auto", "minres")
+
+    def __check_init__(self) -> None:
+        _ = self.operators
+
+    @property
+    def operators(self) -> ProgramOperators:
+        """What stands for matrices."""
+        return ProgramOperators(self.matvec_Q, self.matvec_A, None, self.fun)
+
+    def run(
+        self,
+        init_params: Any = None,
+        params_obj: Any = None,
+        params_eq: Any = None,
+    ) -> OptStep:
+        """The solution of one program.
+
+        Arguments:
+            init_params: an example of the solution, for `fun`.
+            params_obj: (Q, c) of shapes (n, n) and (n,).
+            params_eq: (A, b) of shapes (p, n) and (p,), or `None`.
+
+        Returns:
+            An `OptStep` of a `KKTSolution` with primal (n,) and dual_eq (p,), and a `ProgramState`.
+
+        Raises:
+            InputError: as `QuadraticProgram.run`.
+            LinearSolveError: if "minres" does not converge, as with equations that contradict one
+                another.
+
+        Solves [[Q, A'], [A, 0]] (x, y) = (-c, b).
+        """
+        if self.solver == "minres":
+            return self._by_products(init_params, params_obj, params_eq)
+        if self.operators.needed(params_obj, params_eq):
+            flat = self.operators.flattened(init_params, params_obj, params_eq, None)
+            params, state = EqualityConstrainedQP().run(None, flat.objective, flat.equalities)
+            return OptStep(flat.restored(params), state)
+        Q, c = quadratic_objective(params_obj)
+        A, b = linear_rows("params_eq", params_eq, c)
+        x, y, state = solve_equations(as_program(Q, c, A, b, b), "quadratic program")
+        return OptStep(KKTSolution(x, None if params_eq is None else y, None), state)
+
+    def _by_products(self, init_params: Any, params_obj: Any, params_eq: Any) -> OptStep:
+        product, right = self.operators.equality_system(init_params, params_obj, params_eq)
+        solution = linear_solve(
+            product,
+            right,
+            solver="minres",
+            symmetric=True,
+            definite=False,
+            rtol=1e-12 if self.tol is None else self.tol,
+            max_steps=self.maxiter,
+            tolerance=None if self.tol is None else self.tol**0.5,
+        )
+        steps, residual = jnp.asarray(solution.steps), jnp.asarray(solution.residual)
+        x, y = solution.value
+        return OptStep(KKTSolution(x, y, None), ProgramState(steps, residual, jnp.asarray(False)))
+
+    def optimality_fun(
+        self, params: KKTSolution, params_obj: Any, params_eq: Any = None
+    ) -> KKTSolution:
+        """Stationarity and equalities, zero at a solution."""
+        if self.solver == "minres":
+            given = (params.primal, params.dual_eq)
+            product, right = self.operators.equality_system(params.primal, params_obj, params_eq)
+            x, y = jax.tree.map(jnp.subtract, product(given), right)
+            return KKTSolution(x, y, None)
+        if self.operators.needed(params_obj, params_eq):
+            flat = self.operators.flattened(params, params_obj, params_eq, None)
+            return flat.restored(kkt_residual(flat.flat(params), flat.objective, flat.equalities))
+        residual: KKTSolution = kkt_residual(params, params_obj, params_eq)
+        return residual
