@@ -8,10 +8,17 @@ from benchmarks.layers.objectives import STEPS, TOLERANCE
 from mdsens.implicit import custom_root
 from mdsens.layers import (
     BFGS,
+    AndersonAcceleration,
+    Cones,
+    ConicProgram,
+    LevenbergMarquardt,
+    LinearProgram,
+    NonlinearProgram,
     ProjectedGradient,
     ProximalGradient,
     QuadraticProgram,
     projection_simplex,
+    projection_transport,
     prox_lasso,
 )
 from mdsens.layers.isotonic import isotonic_l2_pav
@@ -19,16 +26,11 @@ from mdsens.layers.isotonic import isotonic_l2_pav
 VARIANTS = ("",)
 
 
-def svm(variant):
-    solver = ProjectedGradient(
-        objectives.svm_objective, jax.vmap(projection_simplex, (0, None)), maxiter=STEPS,
-        tol=TOLERANCE,
-    )  # fmt: skip
-
-    def solution(theta, data):
-        return solver.run(objectives.svm_start(data), 1.0, theta, data).params
-
-    return solution, objectives.svm_loss
+def ridge(variant):
+    solve = custom_root(jax.grad(objectives.ridge_objective))(
+        lambda init, penalty, data: objectives.ridge_solution(penalty, data)
+    )
+    return lambda theta, data: jax.vmap(lambda log: solve(None, jnp.exp(log), data))(theta)
 
 
 def lasso(variant):
@@ -38,7 +40,65 @@ def lasso(variant):
         start = jnp.zeros(data["X"].shape[1])
         return jax.vmap(lambda log: solver.run(start, jnp.exp(log), data).params)(theta)
 
-    return solution, objectives.lasso_loss
+    return solution
+
+
+def logistic(variant):
+    solver = BFGS(objectives.logistic_objective, maxiter=STEPS, tol=TOLERANCE)
+    return lambda theta, data: solver.run(jnp.zeros(data["X"].shape[1]), theta, data).params
+
+
+def svm(variant):
+    solver = ProjectedGradient(
+        objectives.svm_objective, jax.vmap(projection_simplex, (0, None)), maxiter=STEPS,
+        tol=TOLERANCE,
+    )  # fmt: skip
+    return lambda theta, data: solver.run(objectives.svm_start(data), 1.0, theta, data).params
+
+
+def sparse_coding(variant):
+    solver = ProximalGradient(
+        objectives.sparse_coding_objective, prox_lasso, maxiter=STEPS, tol=TOLERANCE
+    )
+
+    def solution(theta, data):
+        start = jnp.zeros((len(data["Y"]), len(theta)))
+        return solver.run(start, data["penalty"], theta, data).params
+
+    return solution
+
+
+def isotonic(variant):
+    return lambda theta, data: jax.vmap(isotonic_l2_pav)(theta)
+
+
+def curve_fit(variant):
+    solver = LevenbergMarquardt(objectives.curve_residual, maxiter=200)
+
+    def solution(theta, data):
+        return jax.vmap(lambda y: solver.run(data["start"], data["t"], y).params)(theta)
+
+    return solution
+
+
+def fixed_point(variant):
+    solver = AndersonAcceleration(objectives.layer, maxiter=STEPS, tol=TOLERANCE)
+
+    def solution(theta, data):
+        return solver.run(jnp.zeros((len(data["x"]), len(theta))), theta, data).params
+
+    return solution
+
+
+def root(variant):
+    solve = custom_root(objectives.root_condition, symmetric=True)(
+        lambda init, theta, data: objectives.root_solver(theta, data)
+    )
+    return lambda theta, data: solve(None, theta, data)
+
+
+def transport(variant):
+    return lambda theta, data: projection_transport(theta, (data["rows"], data["columns"]))
 
 
 def qp(variant):
@@ -50,24 +110,52 @@ def qp(variant):
     def solution(theta, data):
         return jax.vmap(one)(data["Q"], theta, data["A"], data["b"], data["G"], data["h"])
 
-    return solution, objectives.sum_of_squares
+    return solution
 
 
-def root(variant):
-    solve = custom_root(objectives.root_condition, symmetric=True)(
-        lambda init, theta, data: objectives.root_solver(theta, data)
+portfolio = qp
+
+
+def lp(variant):
+    solver = LinearProgram()
+
+    def one(c, G, h):
+        return solver.run(None, c, None, (G, h)).params.primal
+
+    return lambda theta, data: jax.vmap(one)(data["c"], data["G"], theta)
+
+
+def conic(variant):
+    def solution(theta, data):
+        size = theta.shape[1]
+        solver = ConicProgram(Cones(zero=1, second_order=(size + 1,)))
+
+        def one(returns, L):
+            A = jnp.block(
+                [
+                    [jnp.ones((1, size)), jnp.zeros((1, 1))],
+                    [jnp.zeros((1, size)), -jnp.ones((1, 1))],
+                    [-L, jnp.zeros((size, 1))],
+                ]
+            )
+            b = jnp.zeros(size + 2).at[0].set(1)
+            c = jnp.append(-returns, 1.0)
+            return solver.run(None, A, b, c).params.primal[:size]
+
+        return jax.vmap(one)(theta, data["L"])
+
+    return solution
+
+
+def nlp(variant):
+    solver = NonlinearProgram(
+        objectives.nlp_objective,
+        lambda x, goal: objectives.nlp_equation(x),
+        lambda x, goal: objectives.nlp_inequality(x),
     )
-    return lambda theta, data: solve(None, theta, data), objectives.sum_of_squares
-
-
-def isotonic(variant):
-    return lambda theta, data: jax.vmap(isotonic_l2_pav)(theta), objectives.sum_of_squares
-
-
-def bfgs(variant):
-    solver = BFGS(objectives.logistic_objective, maxiter=STEPS, tol=TOLERANCE)
 
     def solution(theta, data):
-        return solver.run(jnp.zeros(data["X"].shape[1]), theta, data).params
+        start = jnp.full(theta.shape[1], 0.1)
+        return jax.vmap(lambda goal: solver.run(start, goal).params.primal)(theta)
 
-    return solution, objectives.sum_of_squares
+    return solution
