@@ -23,13 +23,21 @@ PROGRAMS = {
     "optimistix": "with_optimistix",
     "cvxpylayers": "with_cvxpylayers",
     "qpax": "with_qpax",
-    "diffqcp": "with_diffqcp",
     "SciPy, scikit-learn": "with_scipy",
+}
+#: Programs that cannot run here, with the problems that they could state, and why.
+ABSENT = {
+    "diffqcp": (
+        ("qp", "portfolio", "conic"),
+        "release 0.4.4 is written for Python 3.12, though 3.11 installs it; it has no solver",
+    )
 }
 #: A solution, or a gradient, with a larger relative error is not compared: it is not the same work.
 LARGEST_ERROR = 1e-6
 #: Seconds after which a call is not repeated.
-LONG = 20.0
+LONG = 2.0
+#: Seconds of a sample: clocks of processor time tick in milliseconds.
+SHORT = 0.02
 
 Call = Callable[[], Any]
 
@@ -40,8 +48,6 @@ def module_of(program: str) -> Any:
         return importlib.import_module(f"benchmarks.layers.{PROGRAMS[program]}")
     except ModuleNotFoundError as error:
         return f"not installed: {error.name}"
-    except (ImportError, SyntaxError) as error:
-        return f"cannot be imported: {type(error).__name__}: {error}"
 
 
 def variants(program: str, problem: str) -> list[str]:
@@ -82,24 +88,37 @@ def relative_error(found: Any, reference: np.ndarray) -> float:
     return float(np.linalg.norm(difference) / np.linalg.norm(reference))
 
 
+def _line_of(error: Exception) -> str:
+    """What an error says, in a line."""
+    lines = [line for line in str(error).splitlines() if any(map(str.isalpha, line))]
+    kept = [line for line in lines if "steps" in line or "converge" in line] or lines or [""]
+    return f"{type(error).__name__}: {kept[0].strip()[:120]}".replace("|", "/")
+
+
 def time_in_turns(functions: list[Call], budget: float) -> list[tuple[float, float]]:
     """Medians of wall time and processor time in seconds of each function.
 
     Arguments:
         functions: what to call, all of which have been called before.
-        budget: seconds that each may take in all; at least three calls, or one of what takes long.
+        budget: seconds that each may take in all; at least three samples, or one of what takes
+            long. What takes less than `SHORT` is called several times for a sample.
     """
     times: list[list[tuple[float, float]]] = [[] for _ in functions]
+    repeats = [1] * len(functions)
     unfinished = set(range(len(functions)))
     while unfinished:
         for index in sorted(unfinished):
             wall, processor = time.perf_counter(), time.process_time()
-            functions[index]()
+            for _ in range(repeats[index]):
+                functions[index]()
+            seconds = time.perf_counter() - wall, time.process_time() - processor
             own = times[index]
-            own.append((time.perf_counter() - wall, time.process_time() - processor))
-            spent = sum(wall for wall, _ in own)
-            enough = spent > budget and (len(own) >= 3 or spent > LONG)
-            if enough or len(own) >= 300:
+            if not own and repeats[index] == 1 and seconds[0] < SHORT and budget > 0:
+                repeats[index] = int(SHORT / max(seconds[0], 1e-6)) + 1
+                continue
+            own.append((seconds[0] / repeats[index], seconds[1] / repeats[index]))
+            spent = repeats[index] * sum(wall for wall, _ in own)
+            if spent > budget and (len(own) >= 3 or spent > LONG or budget == 0):
                 unfinished.remove(index)
     return [
         (statistics.median(wall for wall, _ in own), statistics.median(cpu for _, cpu in own))
@@ -138,9 +157,11 @@ def measure(name: str, problem: Problem, programs: list[str], budget: float) -> 
                     row["gradient_error"] = relative_error(gradient(), slope)
                     timed.append((row, "gradient", gradient))
             except Exception as error:
-                lines = str(error).strip().splitlines() or [""]
-                row["status"] = f"failed: {type(error).__name__}: {lines[-1][:120]}"
+                row["status"] = f"failed: {_line_of(error)}"
                 timed = [entry for entry in timed if entry[0] is not row]
+    for program, (problems, reason) in ABSENT.items():
+        if name in problems:
+            rows.append({"program": program, "variant": "", "status": reason})
     medians = time_in_turns([call for *_, call in timed], budget)
     for (row, kind, _), (wall, processor) in zip(timed, medians, strict=True):
         row |= {f"{kind}_wall_s": wall, f"{kind}_processor_s": processor}

@@ -23,9 +23,15 @@ from mdsens.layers import (
 )
 from mdsens.layers.isotonic import isotonic_l2_pav
 
-VARIANTS = ("",)
+VARIANTS = ("", "as JAXopt", "in JAX")
 
 
+def _with(*variants):
+    """A problem that has these variants beside what comes as it is."""
+    return lambda build: lambda variant: build(variant) if variant in ("", *variants) else None
+
+
+@_with()
 def ridge(variant):
     solve = custom_root(jax.grad(objectives.ridge_objective))(
         lambda init, penalty, data: objectives.ridge_solution(penalty, data)
@@ -33,6 +39,7 @@ def ridge(variant):
     return lambda theta, data: jax.vmap(lambda log: solve(None, jnp.exp(log), data))(theta)
 
 
+@_with()
 def lasso(variant):
     solver = ProximalGradient(objectives.lasso_objective, prox_lasso, maxiter=STEPS, tol=TOLERANCE)
 
@@ -43,11 +50,16 @@ def lasso(variant):
     return solution
 
 
+@_with("as JAXopt")
 def logistic(variant):
-    solver = BFGS(objectives.logistic_objective, maxiter=STEPS, tol=TOLERANCE)
+    linear = "cg" if variant == "as JAXopt" else None
+    solver = BFGS(
+        objectives.logistic_objective, maxiter=STEPS, tol=TOLERANCE, implicit_diff_solve=linear
+    )
     return lambda theta, data: solver.run(jnp.zeros(data["X"].shape[1]), theta, data).params
 
 
+@_with()
 def svm(variant):
     solver = ProjectedGradient(
         objectives.svm_objective, jax.vmap(projection_simplex, (0, None)), maxiter=STEPS,
@@ -56,6 +68,7 @@ def svm(variant):
     return lambda theta, data: solver.run(objectives.svm_start(data), 1.0, theta, data).params
 
 
+@_with()
 def sparse_coding(variant):
     solver = ProximalGradient(
         objectives.sparse_coding_objective, prox_lasso, maxiter=STEPS, tol=TOLERANCE
@@ -68,12 +81,15 @@ def sparse_coding(variant):
     return solution
 
 
+@_with()
 def isotonic(variant):
     return lambda theta, data: jax.vmap(isotonic_l2_pav)(theta)
 
 
+@_with("as JAXopt")
 def curve_fit(variant):
-    solver = LevenbergMarquardt(objectives.curve_residual, maxiter=200)
+    damped = "cholesky" if variant == "as JAXopt" else "qr"
+    solver = LevenbergMarquardt(objectives.curve_residual, maxiter=200, solver=damped)
 
     def solution(theta, data):
         return jax.vmap(lambda y: solver.run(data["start"], data["t"], y).params)(theta)
@@ -81,6 +97,7 @@ def curve_fit(variant):
     return solution
 
 
+@_with()
 def fixed_point(variant):
     solver = AndersonAcceleration(objectives.layer, maxiter=STEPS, tol=TOLERANCE)
 
@@ -90,6 +107,7 @@ def fixed_point(variant):
     return solution
 
 
+@_with()
 def root(variant):
     solve = custom_root(objectives.root_condition, symmetric=True)(
         lambda init, theta, data: objectives.root_solver(theta, data)
@@ -97,10 +115,12 @@ def root(variant):
     return lambda theta, data: solve(None, theta, data)
 
 
+@_with()
 def transport(variant):
     return lambda theta, data: projection_transport(theta, (data["rows"], data["columns"]))
 
 
+@_with()
 def qp(variant):
     solver = QuadraticProgram()
 
@@ -116,8 +136,9 @@ def qp(variant):
 portfolio = qp
 
 
+@_with("in JAX")
 def lp(variant):
-    solver = LinearProgram()
+    solver = LinearProgram("interior-point" if variant == "in JAX" else "auto")
 
     def one(c, G, h):
         return solver.run(None, c, None, (G, h)).params.primal
@@ -125,6 +146,7 @@ def lp(variant):
     return lambda theta, data: jax.vmap(one)(data["c"], data["G"], theta)
 
 
+@_with()
 def conic(variant):
     def solution(theta, data):
         size = theta.shape[1]
@@ -147,6 +169,7 @@ def conic(variant):
     return solution
 
 
+@_with()
 def nlp(variant):
     solver = NonlinearProgram(
         objectives.nlp_objective,

@@ -49,9 +49,7 @@ def logistic(variant):
 def sparse_coding(variant):
     def solution(theta, data):
         alpha = float(data["penalty"]) / theta.shape[1]
-        solver = sklearn.linear_model.Lasso(
-            alpha, fit_intercept=False, tol=1e-10, max_iter=100_000
-        )
+        solver = sklearn.linear_model.Lasso(alpha, fit_intercept=False, tol=1e-10, max_iter=100_000)
         return solver.fit(theta.T, data["Y"].T).coef_
 
     return solution

@@ -67,7 +67,7 @@ def scipy_minimum(
             for kind, sign, which in (("eq", 1.0, equal), ("ineq", -1.0, ~equal))
             if np.any(which)
         ]
-        options = {"maxiter": maxiter, "ftol": min(tol, 1e-10) ** 1.5}
+        options = {"maxiter": maxiter, "ftol": min(tol, 1e-8) ** 1.5}
         result = scipy.optimize.minimize(
             **common, method="SLSQP", constraints=constraints, options=options
         )
