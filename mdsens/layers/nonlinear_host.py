@@ -125,7 +125,8 @@ class _Watch:
     """A callback that ends iterations which no longer move."""
 
     def __init__(self, fun: Callable[..., float]) -> None:
-        self._fun, self._last, self._count, self._still = fun, None, 0, 0
+        self._fun, self._count, self._still = fun, 0, 0
+        self._last: np.ndarray | None = None
 
     def __call__(self, x: np.ndarray) -> None:
         self._count += 1
