@@ -1,114 +1,57 @@
 """The command `python -m benchmarks.layers`, run from the checkout."""
 
-import importlib.metadata
+import os
+
+# JAX calls LAPACK from as many threads as there are cores; more threads in each only wait.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import json
-import re
-import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
+import jax
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks.layers.measure import PROGRAMS, measure
 from benchmarks.layers.problems import PROBLEMS
-
-#: Each program, and the variants of it that are measured.
-CONTESTANTS = (("mdsens", ""), ("JAXopt", ""), ("JAXopt", "tight"), ("optimistix", ""))
-#: Seconds after which a measurement is given up.
-TIME_LIMIT = 600.0
-#: A gradient with a larger relative error is not compared: it is not the same work.
-LARGEST_ERROR = 1e-4
+from benchmarks.layers.tables import heading, markdown, of_file
 
 
-def run_worker(request: dict) -> dict:
-    """One measurement in a process of its own; a failure is a result with a ``status``."""
-    command = [sys.executable, "-m", "benchmarks.layers.worker", json.dumps(request)]
-    root = Path(__file__).resolve().parents[2]
-    try:
-        done = subprocess.run(
-            command, cwd=root, capture_output=True, text=True, timeout=TIME_LIMIT, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return {"status": f"gave up after {TIME_LIMIT:g} s"}
-    lines = done.stdout.strip().splitlines()
-    if done.returncode != 0 or not lines:
-        errors = re.findall(r"^[\w.]*(?:Error|Exception): (.+)$", done.stderr, re.MULTILINE)
-        return {"status": f"failed: {errors[-1][:120] if errors else f'exit {done.returncode}'}"}
-    return json.loads(lines[-1])
-
-
-def verdict(row: dict, own: dict) -> str:
-    """How much longer a program's gradient takes than ours, where both are right."""
-    if row["status"] != "ok" or own["status"] != "ok" or row is own:
-        return "–"
-    if row["gradient_error"] > LARGEST_ERROR:
-        return "wrong gradient"
-    return f"{row['gradient_s'] / own['gradient_s']:.2g} times"
-
-
-def table_of(name: str, rows: list[dict]) -> Table:
-    """The rows of one problem."""
-    table = Table(title=name, title_justify="left", header_style="bold")
-    for column in (
-        "program", "solution\nms", "solution and\ngradient, ms", "backward\nms",
-        "buffers\nsolution\nMiB", "buffers\ngradient\nMiB", "process\ngrew by\nMiB",
-        "compile\ngradient\ns", "relative\nerror of\ngradient", "time in units\nof mdsens",
-    ):  # fmt: skip
-        table.add_column(column, justify="left" if column == "program" else "right")
-    own = rows[0]
-    for row in rows:
-        label = f"{row['program']} {row['variant']}".strip()
-        if row["status"] != "ok":
-            table.add_row(label, row["status"])
-            continue
-        forward, both = 1e3 * row["forward_s"], 1e3 * row["gradient_s"]
-        table.add_row(
-            label, f"{forward:.3g}", f"{both:.3g}", f"{max(both - forward, 0):.3g}",
-            f"{row['forward_buffers_mib']:.3g}", f"{row['gradient_buffers_mib']:.3g}",
-            f"{row['gradient_memory_mib']:.0f}", f"{row['gradient_compile_s']:.1f}",
-            f"{row['gradient_error']:.1e}", verdict(row, own),
-        )  # fmt: skip
-    return table
+def chosen(given: str, allowed: dict, what: str) -> list[str]:
+    """The names in a list with commas."""
+    names = [name.strip() for name in given.split(";" if what == "programs" else ",")]
+    if unknown := [name for name in names if name not in allowed]:
+        raise typer.BadParameter(f"{', '.join(unknown)}: allowed are {', '.join(allowed)}")
+    return names
 
 
 def main(
-    quick: Annotated[bool, typer.Option("--quick", help="Small sizes.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes, a second each.")] = False,
     only: Annotated[str, typer.Option(help="Problems, with commas.")] = ",".join(PROBLEMS),
-    out: Annotated[Path | None, typer.Option(help="File for JSON.")] = None,
+    programs: Annotated[str, typer.Option(help="Programs, with semicolons.")] = ";".join(PROGRAMS),
+    seconds: Annotated[float, typer.Option(help="For each measurement; 0: once.")] = 1.0,
+    out: Annotated[Path | None, typer.Option(help="JSON, to which results are added.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Page to write from --out.")] = None,
 ) -> None:
-    """Time mdsens, JAXopt and optimistix on the same layers."""
-    chosen = [name.strip() for name in only.split(",")]
-    if unknown := [name for name in chosen if name not in PROBLEMS]:
-        raise typer.BadParameter(f"{', '.join(unknown)}: allowed are {', '.join(PROBLEMS)}")
-    console = Console(width=None if Console().is_terminal else 150)
-    versions = {}
-    for package in ("mdsens", "jax", "jaxopt", "optimistix", "lineax"):
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    console.print(", ".join(f"{name} {version}" for name, version in versions.items()))
-    console.print(
-        "Medians, compiled, without compilation; every gradient against a closed form in NumPy.\n"
-    )
-    results = []
-    for name in chosen:
-        title = PROBLEMS[name](quick).name
-        rows = []
-        for program, variant in CONTESTANTS:
-            print(f"{title}: {program} {variant}".strip(), file=sys.stderr, flush=True)
-            request = {
-                "problem": name, "program": program, "variant": variant, "quick": quick,
-                "seconds": 0.3 if quick else 3.0,
-            }  # fmt: skip
-            rows.append({"program": program, "variant": variant, **run_worker(request)})
-        results.append({"problem": title, "rows": rows})
-        console.print(table_of(title, rows))
-    if out is not None:
-        out.write_text(json.dumps({"versions": versions, "results": results}, indent=2) + "\n")
-        console.print(f"wrote {out}")
+    """Time mdsens and other programs on the same layers, each against a closed form."""
+    jax.config.update("jax_enable_x64", True)
+    warnings.simplefilter("ignore")
+    names, contestants = chosen(only, PROBLEMS, "problems"), chosen(programs, PROGRAMS, "programs")
+    print(heading())
+    results = json.loads(out.read_text()) if out is not None and out.exists() else {}
+    for name in names:
+        problem = PROBLEMS[name](quick)
+        print(f"{problem.name}\n", file=sys.stderr, flush=True)
+        rows = measure(name, problem, contestants, 0.0 if quick else seconds)
+        results[name] = {"name": problem.name, "heading": heading(), "rows": rows}
+        print(markdown(name, results[name]), flush=True)
+        if out is not None:
+            out.write_text(json.dumps(results, indent=1) + "\n")
+    if page is not None:
+        page.write_text(of_file({name: results[name] for name in PROBLEMS if name in results}))
+        print(f"wrote {page}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The problems with optimistix, which has fixed points and roots, but no projections or QPs."""
+"""The problems with optimistix, lineax where a problem is linear."""
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,16 @@ def _fixed_point(T, start, args):
     return optimistix.fixed_point(T, solver, start, args, max_steps=STEPS, adjoint=adjoint).value
 
 
+def ridge(variant):
+    def one(log, data):
+        X = data["X"]
+        gram = X.T @ X + jnp.exp(log) * jnp.eye(X.shape[1])
+        operator = lineax.MatrixLinearOperator(gram, lineax.positive_semidefinite_tag)
+        return lineax.linear_solve(operator, X.T @ data["y"], lineax.Cholesky()).value
+
+    return lambda theta, data: jax.vmap(one, (0, None))(theta, data)
+
+
 def svm(variant):
     def step(x, given):
         theta, data, curvature = given
@@ -28,7 +38,7 @@ def svm(variant):
         curvature = jnp.linalg.norm(data["X"], 2) ** 2
         return _fixed_point(step, objectives.svm_start(data), (theta, data, curvature))
 
-    return solution, objectives.svm_loss
+    return solution
 
 
 def lasso(variant):
@@ -41,7 +51,41 @@ def lasso(variant):
         curvature, start = jnp.linalg.norm(data["X"], 2) ** 2, jnp.zeros(data["X"].shape[1])
         return jax.vmap(lambda log: _fixed_point(step, start, (log, data, curvature)))(theta)
 
-    return solution, objectives.lasso_loss
+    return solution
+
+
+def sparse_coding(variant):
+    def step(x, given):
+        D, data, curvature = given
+        slope = jax.grad(objectives.sparse_coding_objective)(x, D, data)
+        return prox_lasso(x - slope / curvature, data["penalty"], 1 / curvature)
+
+    def solution(theta, data):
+        curvature = jnp.linalg.norm(theta, 2) ** 2
+        start = jnp.zeros((len(data["Y"]), len(theta)))
+        return _fixed_point(step, start, (theta, data, curvature))
+
+    return solution
+
+
+def fixed_point(variant):
+    def solution(theta, data):
+        start = jnp.zeros((len(data["x"]), len(theta)))
+        return _fixed_point(lambda z, given: objectives.layer(z, *given), start, (theta, data))
+
+    return solution
+
+
+def curve_fit(variant):
+    solver = optimistix.LevenbergMarquardt(rtol=1e-10, atol=1e-10)
+
+    def one(y, data):
+        return optimistix.least_squares(
+            lambda x, given: objectives.curve_residual(x, *given), solver, data["start"],
+            (data["t"], y), max_steps=200,
+        ).value  # fmt: skip
+
+    return lambda theta, data: jax.vmap(one, (0, None))(theta, data)
 
 
 def root(variant):
@@ -56,10 +100,10 @@ def root(variant):
             tags=frozenset({lineax.positive_semidefinite_tag}),
         ).value  # fmt: skip
 
-    return solution, objectives.sum_of_squares
+    return solution
 
 
-def bfgs(variant):
+def logistic(variant):
     solver = optimistix.BFGS(rtol=TOLERANCE, atol=TOLERANCE)
     adjoint = optimistix.ImplicitAdjoint(lineax.CG(rtol=1e-12, atol=1e-12))
 
@@ -70,4 +114,4 @@ def bfgs(variant):
             tags=frozenset({lineax.positive_semidefinite_tag}),
         ).value  # fmt: skip
 
-    return solution, objectives.sum_of_squares
+    return solution

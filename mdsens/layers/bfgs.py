@@ -3,14 +3,11 @@
 from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from mdsens.layers.line_search import straight
-from mdsens.layers.searching import SearchingMinimiser, flat_value_and_gradient
+from mdsens.layers.searching import SearchingMinimiser, descending
 from mdsens.layers.signature import positional
 from mdsens.layers.solution import OptStep
-from mdsens.layers.trees import norm
 
 __all__ = ["BFGS", "BFGSState"]
 
@@ -68,49 +65,19 @@ class BFGS(SearchingMinimiser):
 
     def init_state(self, init_params: PyTree, *args: Any, **kwargs: Any) -> BFGSState:
         """The state before the first iteration."""
-        value, aux, gradient = self.evaluate(init_params, *args, **kwargs)
-        flat = ravel_pytree(gradient)[0]
-        return BFGSState(
-            iter_num=jnp.asarray(0),
-            error=self.error_or_nan(norm(flat), value),
-            converged=jnp.asarray(False),
-            value=value,
-            grad=flat,
-            stepsize=jnp.full((), self.longest, flat.dtype),
-            H=jnp.eye(flat.size, dtype=flat.dtype),
-            fresh=jnp.asarray(True),
-            aux=aux,
-        )
+        fields = self.start(init_params, args, kwargs)
+        identity = jnp.eye(fields["grad"].size, dtype=fields["grad"].dtype)
+        return BFGSState(**fields, H=identity, fresh=jnp.asarray(True))
 
     def update(self, params: PyTree, state: BFGSState, *args: Any, **kwargs: Any) -> OptStep:
         """The parameters and the state after one more iteration."""
-        x, unravel = ravel_pytree(params)
-        direction = -state.H @ state.grad
-        descends = jnp.vdot(direction, state.grad) < 0
-        direction = jnp.where(descends, direction, -state.grad)
-        fresh = state.fresh | ~descends
-        length = jnp.maximum(norm(direction), jnp.finfo(x.dtype).tiny)
-        natural = jnp.where(fresh, jnp.minimum(1, 1 / length), 1).astype(x.dtype)
-        slope_0 = jnp.vdot(state.grad, direction)
-        evaluate = flat_value_and_gradient(self, unravel, args, kwargs)
-        found = self.search(straight(evaluate, x, direction, slope_0), state, slope_0, natural)
-        step = found.stepsize * direction
-        H, fresh = _updated(state.H, fresh, step, found.gradient - state.grad)
+        direction, fresh, natural = descending(-state.H @ state.grad, state.grad, state.fresh)
+        params, found, fields = self.step_along(direction, natural, params, state, args, kwargs)
+        step, change = found.stepsize * direction, found.gradient - state.grad
+        H, fresh = _updated(state.H, fresh, step, change)
         # A search that fails forgets the model and begins again with the gradient.
-        H = jnp.where(found.accepted, H, jnp.eye(x.size, dtype=x.dtype))
-        params = unravel(x + step)
-        state = BFGSState(
-            iter_num=state.iter_num + 1,
-            error=norm(found.gradient),
-            converged=state.converged,
-            value=found.value,
-            grad=found.gradient,
-            stepsize=found.stepsize,
-            H=H,
-            fresh=fresh | ~found.accepted,
-            aux=self.objective(params, *args, **kwargs)[1] if self.has_aux else None,
-        )
-        return OptStep(params, state)
+        H = jnp.where(found.accepted, H, jnp.eye(step.size, dtype=step.dtype))
+        return OptStep(params, state._replace(**fields, H=H, fresh=fresh | ~found.accepted))
 
 
 def _updated(H: Array, fresh: Array, s: Array, y: Array) -> tuple[Array, Array]:

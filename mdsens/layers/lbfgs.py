@@ -3,16 +3,12 @@
 from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
-import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mdsens.layers.checks import booleans, counts
-from mdsens.layers.line_search import straight
-from mdsens.layers.searching import SearchingMinimiser, flat_value_and_gradient
+from mdsens.layers.searching import SearchingMinimiser, descending
 from mdsens.layers.signature import positional
 from mdsens.layers.solution import OptStep
-from mdsens.layers.trees import norm
 from mdsens.lbfgs_history import LBFGSHistory
 
 __all__ = ["LBFGS", "LBFGSState"]
@@ -79,43 +75,15 @@ class LBFGS(SearchingMinimiser):
 
     def init_state(self, init_params: PyTree, *args: Any, **kwargs: Any) -> LBFGSState:
         """The state before the first iteration."""
-        value, aux, gradient = self.evaluate(init_params, *args, **kwargs)
-        flat = ravel_pytree(gradient)[0]
-        return LBFGSState(
-            iter_num=jnp.asarray(0),
-            error=self.error_or_nan(norm(flat), value),
-            converged=jnp.asarray(False),
-            value=value,
-            grad=flat,
-            stepsize=jnp.full((), self.longest, flat.dtype),
-            history=LBFGSHistory.none(self.history_size, flat),
-            aux=aux,
-        )
+        fields = self.start(init_params, args, kwargs)
+        return LBFGSState(**fields, history=LBFGSHistory.none(self.history_size, fields["grad"]))
 
     def update(self, params: PyTree, state: LBFGSState, *args: Any, **kwargs: Any) -> OptStep:
         """The parameters and the state after one more iteration."""
-        x, unravel = ravel_pytree(params)
-        direction = -state.history.inverse_hessian_product(state.grad, self.use_gamma)
-        descends = jnp.vdot(direction, state.grad) < 0
-        direction = jnp.where(descends, direction, -state.grad)
-        fresh = state.history.empty | ~descends
-        length = jnp.maximum(norm(direction), jnp.finfo(x.dtype).tiny)
-        natural = jnp.where(fresh, jnp.minimum(1, 1 / length), 1).astype(x.dtype)
-        slope_0 = jnp.vdot(state.grad, direction)
-        evaluate = flat_value_and_gradient(self, unravel, args, kwargs)
-        found = self.search(straight(evaluate, x, direction, slope_0), state, slope_0, natural)
-        step = found.stepsize * direction
-        history = state.history.with_step(step, found.gradient - state.grad, found.accepted)
+        proposed = -state.history.inverse_hessian_product(state.grad, self.use_gamma)
+        direction, _, natural = descending(proposed, state.grad, state.history.empty)
+        params, found, fields = self.step_along(direction, natural, params, state, args, kwargs)
+        step, change = found.stepsize * direction, found.gradient - state.grad
+        history = state.history.with_step(step, change, found.accepted)
         # A search that fails forgets the model and begins again with the gradient.
-        history = history.forgotten(~found.accepted)
-        params = unravel(x + step)
-        state = state._replace(
-            iter_num=state.iter_num + 1,
-            error=norm(found.gradient),
-            value=found.value,
-            grad=found.gradient,
-            stepsize=found.stepsize,
-            history=history,
-            aux=self.objective(params, *args, **kwargs)[1] if self.has_aux else None,
-        )
-        return OptStep(params, state)
+        return OptStep(params, state._replace(**fields, history=history.forgotten(~found.accepted)))

@@ -4,11 +4,9 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from mdsens.layers.line_search import straight
-from mdsens.layers.searching import SearchingMinimiser, flat_value_and_gradient
+from mdsens.layers.searching import SearchingMinimiser
 from mdsens.layers.signature import positional
 from mdsens.layers.solution import OptStep
 from mdsens.layers.trees import norm
@@ -83,49 +81,26 @@ class NonlinearCG(SearchingMinimiser):
 
     def init_state(self, init_params: PyTree, *args: Any, **kwargs: Any) -> NonlinearCGState:
         """The state before the first iteration."""
-        value, aux, gradient = self.evaluate(init_params, *args, **kwargs)
-        flat = ravel_pytree(gradient)[0]
-        size = norm(flat)
-        return NonlinearCGState(
-            iter_num=jnp.asarray(0),
-            error=self.error_or_nan(size, value),
-            converged=jnp.asarray(False),
-            value=value,
-            grad=flat,
-            direction=-flat,
-            stepsize=jnp.full((), self.longest, flat.dtype),
-            expected=jnp.minimum(1, 1 / jnp.maximum(size, jnp.finfo(flat.dtype).tiny)),
-            aux=aux,
-        )
+        fields = self.start(init_params, args, kwargs)
+        gradient = fields["grad"]
+        return NonlinearCGState(**fields, direction=-gradient, expected=_first_length(gradient))
 
     def update(self, params: PyTree, state: NonlinearCGState, *args: Any, **kwargs: Any) -> OptStep:
         """The parameters and the state after one more iteration."""
-        x, unravel = ravel_pytree(params)
-        evaluate = flat_value_and_gradient(self, unravel, args, kwargs)
-        last_slope = jnp.vdot(state.grad, state.direction)
-        path = straight(evaluate, x, state.direction, last_slope)
         # Steps that only shrink must begin with longer ones to grow at all.
         natural = state.expected * (2 if self.linesearch == "backtracking" else 1)
-        found = self.search(path, state, last_slope, natural)
-        params = unravel(x + found.stepsize * state.direction)
+        params, found, fields = self.step_along(
+            state.direction, natural, params, state, args, kwargs
+        )
         direction = self._weight(found.gradient, state) * state.direction - found.gradient
         slope = jnp.vdot(found.gradient, direction)
         conjugate = found.accepted & (slope < 0)
         direction = jnp.where(conjugate, direction, -found.gradient)
         # As long as what the last step would have gained: Nocedal & Wright, after equation 3.60.
-        expected = found.stepsize * last_slope / jnp.where(conjugate, slope, 1)
-        size = jnp.maximum(norm(found.gradient), jnp.finfo(x.dtype).tiny)
-        state = state._replace(
-            iter_num=state.iter_num + 1,
-            error=norm(found.gradient),
-            value=found.value,
-            grad=found.gradient,
-            direction=direction,
-            stepsize=found.stepsize,
-            expected=jnp.where(conjugate, expected, jnp.minimum(1, 1 / size)).astype(x.dtype),
-            aux=self.objective(params, *args, **kwargs)[1] if self.has_aux else None,
-        )
-        return OptStep(params, state)
+        last_slope = jnp.vdot(state.grad, state.direction)
+        gain = found.stepsize * last_slope / jnp.where(conjugate, slope, 1)
+        expected = jnp.where(conjugate, gain, _first_length(found.gradient)).astype(gain.dtype)
+        return OptStep(params, state._replace(**fields, direction=direction, expected=expected))
 
     def _weight(self, gradient: Array, state: NonlinearCGState) -> Array:
         change = gradient - state.grad
@@ -137,3 +112,8 @@ class NonlinearCG(SearchingMinimiser):
             weight = jnp.maximum(jnp.vdot(gradient, change), 0)
             scale = jnp.vdot(state.grad, state.grad)
         return jnp.where(scale == 0, 0, weight / jnp.where(scale == 0, 1, scale))
+
+
+def _first_length(gradient: Float[Array, " n"]) -> Float[Array, ""]:
+    """The multiple of the gradient that is a step of at most 1."""
+    return jnp.minimum(1, 1 / jnp.maximum(norm(gradient), jnp.finfo(gradient.dtype).tiny))

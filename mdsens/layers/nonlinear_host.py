@@ -15,6 +15,7 @@ __all__ = ["scipy_minimum"]
 
 _NEAR = 1e-5
 _FALLEN = -1e15
+_STILL = 5
 
 
 def scipy_minimum(
@@ -68,9 +69,16 @@ def scipy_minimum(
             if np.any(which)
         ]
         options = {"maxiter": maxiter, "ftol": min(tol, 1e-10) ** 1.5}
-        result = scipy.optimize.minimize(
-            **common, method="SLSQP", constraints=constraints, options=options
-        )
+        try:
+            result = scipy.optimize.minimize(
+                **common,
+                method="SLSQP",
+                constraints=constraints,
+                options=options,
+                callback=_Watch(common["fun"]),
+            )
+        except _StandstillError as standstill:
+            result = standstill.result
         infeasible = result.status == 4
     else:
         general = scipy.optimize.NonlinearConstraint(
@@ -103,6 +111,34 @@ def scipy_minimum(
     else:  # in the order of its constraints: those of the rows, and the bounds
         y = np.concatenate([np.ravel(part) for part in result.v] or [np.zeros(0)])
     return found, y, status, int(result.nit)
+
+
+class _StandstillError(Exception):
+    """The iterations stand still: rounding keeps SLSQP from what it is told to reach."""
+
+    def __init__(self, result: scipy.optimize.OptimizeResult) -> None:
+        super().__init__()
+        self.result = result
+
+
+class _Watch:
+    """A callback that ends iterations which no longer move."""
+
+    def __init__(self, fun: Callable[..., float]) -> None:
+        self._fun, self._count, self._still = fun, 0, 0
+        self._last: np.ndarray | None = None
+
+    def __call__(self, x: np.ndarray) -> None:
+        self._count += 1
+        moved = self._last is None or np.max(np.abs(x - self._last)) > 1e-15 * np.max(np.abs(x))
+        self._still = 0 if moved else self._still + 1
+        self._last = np.array(x)
+        if self._still == _STILL:
+            raise _StandstillError(
+                scipy.optimize.OptimizeResult(
+                    x=self._last, fun=self._fun(x), nit=self._count, success=True, status=0
+                )
+            )
 
 
 def _multipliers(

@@ -20,12 +20,14 @@ from mdsens.layers.line_search import (
     SearchRule,
     Trial,
     line_search,
+    straight,
 )
 from mdsens.layers.minimiser import Minimiser
 from mdsens.layers.solver import without_derivatives
+from mdsens.layers.trees import norm
 from mdsens.values import choice
 
-__all__ = ["SearchingMinimiser", "flat_value_and_gradient"]
+__all__ = ["SearchingMinimiser", "descending", "flat_value_and_gradient"]
 
 
 class SearchingMinimiser(Minimiser):
@@ -97,6 +99,60 @@ class SearchingMinimiser(Minimiser):
         """The multiple of the direction that `linesearch_init="max"` tries."""
         return 1.0 if self.max_stepsize is None else self.max_stepsize
 
+    def start(
+        self, init_params: PyTree, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The fields that the first states of these methods have in common."""
+        value, aux, gradient = self.evaluate(init_params, *args, **kwargs)
+        flat = ravel_pytree(gradient)[0]
+        return {
+            "iter_num": jnp.asarray(0),
+            "error": self.error_or_nan(norm(flat), value),
+            "converged": jnp.asarray(False),
+            "value": value,
+            "grad": flat,
+            "stepsize": jnp.full((), self.longest, flat.dtype),
+            "aux": aux,
+        }
+
+    def step_along(
+        self,
+        direction: Float[Array, " n"],
+        natural: Float[Array, ""],
+        params: PyTree,
+        state: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> tuple[PyTree, LineSearchResult, dict[str, Any]]:
+        """A step along a straight line.
+
+        Arguments:
+            direction: of the line, from the parameters, flattened.
+            natural: the multiple of the direction that "auto" tries first.
+            params: the parameters.
+            state: theirs.
+            args: what the objective takes after them.
+            kwargs: likewise by name.
+
+        Returns:
+            The parameters after the step, what the search found, and the fields of the next state
+            that these methods have in common.
+        """
+        x, unravel = ravel_pytree(params)
+        slope = jnp.vdot(state.grad, direction)
+        evaluate = flat_value_and_gradient(self, unravel, args, kwargs)
+        found = self.search(straight(evaluate, x, direction, slope), state, slope, natural)
+        params = unravel(x + found.stepsize * direction)
+        fields = {
+            "iter_num": state.iter_num + 1,
+            "error": norm(found.gradient),
+            "value": found.value,
+            "grad": found.gradient,
+            "stepsize": found.stepsize,
+            "aux": self.objective(params, *args, **kwargs)[1] if self.has_aux else None,
+        }
+        return params, found, fields
+
     def search(
         self,
         path: Callable[[Float[Array, ""]], Trial],
@@ -164,6 +220,28 @@ class SearchingMinimiser(Minimiser):
     def optimality_fun(self, params: PyTree, *args: Any, **kwargs: Any) -> PyTree:
         """The gradient."""
         return conditions.stationary(self.value)(params, *args, **kwargs)
+
+
+def descending(
+    direction: Float[Array, " n"], gradient: Float[Array, " n"], fresh: Bool[Array, ""]
+) -> tuple[Float[Array, " n"], Bool[Array, ""], Float[Array, ""]]:
+    """A quasi-Newton direction, or the steepest one where it does not lead down.
+
+    Arguments:
+        direction: what the model of the curvature proposes.
+        gradient: where it begins.
+        fresh: whether the model knows nothing yet.
+
+    Returns:
+        The direction, whether the model is to begin anew, and the multiple of the direction to try
+        first: 1, or a step no longer than 1 as long as nothing is known.
+    """
+    descends = jnp.vdot(direction, gradient) < 0
+    direction = jnp.where(descends, direction, -gradient)
+    fresh = fresh | ~descends
+    length = jnp.maximum(norm(direction), jnp.finfo(gradient.dtype).tiny)
+    natural = jnp.where(fresh, jnp.minimum(1, 1 / length), 1).astype(gradient.dtype)
+    return direction, fresh, natural
 
 
 def flat_value_and_gradient(

@@ -29,17 +29,6 @@ def test_the_fixed_point_of_an_affine_map_solves_a_linear_system(solver):
     np.testing.assert_allclose(params, expected, rtol=0, atol=1e-10)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("derivative", ["implicit", "unrolled"])
-@pytest.mark.parametrize("solver", SOLVERS)
-def test_the_derivative_of_a_fixed_point_is_that_of_the_implicit_function(solver, derivative):
-    solver = solver(contraction, tol=1e-12, maxiter=60, derivative=derivative)
-    found = jax.jacfwd(lambda b: solver.run(jnp.zeros(6), b).params)(jnp.asarray(OFFSET))
-    x = solver.run(jnp.zeros(6), jnp.asarray(OFFSET)).params
-    slope = (1 - np.tanh(MATRIX @ x) ** 2)[:, None] * MATRIX
-    np.testing.assert_allclose(found, np.linalg.inv(np.eye(6) - slope), rtol=0, atol=1e-9)
-
-
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_the_one_step_derivative_is_that_of_the_map(solver):
     solver = solver(contraction, derivative="one-step")

@@ -246,41 +246,6 @@ def test_a_search_that_fails_may_end_the_iterations():
 # Derivatives, printing, loops of Python.
 
 
-@pytest.mark.parametrize(
-    "solver",
-    [
-        layers.LBFGS(losses.ridge_regression, implicit_diff=False, maxiter=30, tol=1e-9),
-        layers.GaussNewton(
-            lambda w, l2reg, data: (data[0] @ w - data[1], jnp.sqrt(20 * l2reg) * w),
-            implicit_diff=False, maxiter=5,
-        ),
-        layers.LevenbergMarquardt(
-            lambda w, l2reg, data: (data[0] @ w - data[1], jnp.sqrt(20 * l2reg) * w),
-            implicit_diff=False, maxiter=10, tol=1e-9,
-        ),
-    ],
-    ids=lambda s: type(s).__name__,
-)  # fmt: skip
-@pytest.mark.parametrize("mode", [jax.jacfwd, jax.jacrev])
-def test_iterations_have_the_derivative_of_their_solution(solver, mode):
-    found = mode(lambda l2reg: solver.run(START, l2reg, DATA).params)(0.1)
-    gram = X.T @ X / 20 + 0.1 * np.eye(4)
-    expected = -np.linalg.solve(gram, np.linalg.solve(gram, X.T @ Y / 20))
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
-
-
-def test_iterations_with_bounds_have_the_derivative_of_their_solution():
-    solver = layers.LBFGSB(losses.ridge_regression, implicit_diff=False, maxiter=60, tol=1e-9)
-    found = jax.jacrev(lambda l: solver.run(START, (0.0, 10.0), l, DATA).params)(0.1)
-    rows = np.vstack([X, np.sqrt(20 * 0.1) * np.eye(4)])
-    free = np.flatnonzero(scipy.optimize.nnls(rows, np.concatenate([Y, np.zeros(4)]))[0])
-    assert len(free) == 3
-    gram = (X.T @ X / 20)[np.ix_(free, free)] + 0.1 * np.eye(3)
-    expected = np.zeros(4)
-    expected[free] = -np.linalg.solve(gram, np.linalg.solve(gram, (X.T @ Y / 20)[free]))
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
-
-
 @pytest.mark.parametrize("jit", [True, False])
 def test_verbose_prints_each_iteration(capfd, jit):
     layers.LBFGS(rosenbrock, verbose=True, maxiter=3, throw=False, jit=jit).run(FAR)

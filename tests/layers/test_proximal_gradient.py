@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numerical import agrees, derivative
 from sklearn.datasets import load_diabetes, load_wine
 from sklearn.linear_model import ElasticNet, Lasso
 from sklearn.svm import LinearSVC
@@ -79,22 +78,6 @@ def test_the_derivative_of_the_lasso_is_that_on_its_support(name):
     np.testing.assert_allclose(found, lasso_derivative(), rtol=0, atol=1e-7)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "solver",
-    [
-        ProximalGradient(squares, prox_lasso, tol=1e-13, maxiter=300, derivative="unrolled"),
-        BlockCoordinateDescent(
-            least_squares, prox_lasso, tol=1e-13, maxiter=300, derivative="unrolled"
-        ),
-    ],
-    ids=["proximal gradient", "block coordinate descent"],
-)
-def test_the_derivative_of_unrolled_iterations_tends_to_that_of_the_lasso(solver):
-    found = jax.jacfwd(lambda l: solver.run(jnp.zeros(10), l, DATA).params)(L1REG)
-    np.testing.assert_allclose(found, lasso_derivative(), rtol=0, atol=1e-6)
-
-
 def test_the_derivative_of_the_elastic_net_is_that_on_the_support_of_scikit_learn():
     """With s the signs on the support, (X'X / n + l1 ratio) w + l1 s = X'y / n there."""
     l1reg, ratio = 0.05, 0.5
@@ -130,20 +113,6 @@ def test_projected_gradient_differentiates_the_set_as_well():
 
 
 SOFTMAX_STEP = MirrorDescent.make_projection_grad(lambda y, _: jax.nn.softmax(y), kl_mapping)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("derivative", ["implicit", "unrolled"])
-def test_mirror_descent_has_the_derivative_of_the_minimum_inside_the_simplex(derivative):
-    solver = MirrorDescent(
-        distance, SOFTMAX_STEP, 0.2, tol=1e-11, maxiter=400, derivative=derivative
-    )
-    target = jnp.asarray([0.3, 0.3, 0.3, 0.3])
-    found = jax.jacrev(lambda t: solver.run(jnp.full(4, 0.25), None, t).params)(target)
-    # x = t - nu / c with sum x = 1, all of x positive.
-    inverse = np.asarray([1, 1 / 2, 1 / 4, 1 / 8])
-    expected = np.eye(4) - np.outer(inverse, np.ones(4)) / inverse.sum()
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8)
 
 
 FEATURES, LABELS = load_wine(return_X_y=True)
@@ -186,22 +155,6 @@ def test_the_dual_of_the_multiclass_svm_has_the_weights_of_scikit_learn(name):
     start = jnp.full((len(LABELS), 3), 1 / 3)
     beta, _ = SVM_SOLVERS[name].run(start, None, L2REG, SVM_DATA)
     np.testing.assert_allclose(svm_weights(beta), fit.coef_.T, rtol=0, atol=1e-6)
-
-
-@pytest.mark.slow
-def test_the_derivative_of_the_svm_is_that_of_its_resolved_weights():
-    solver = ProjectedGradient(
-        multiclass_linear_svm_dual, rows_in_simplex, tol=1e-12, maxiter=20_000
-    )
-    start = jnp.full((len(LABELS), 3), 1 / 3)
-
-    def weights(l2reg):
-        return svm_weights(solver.run(start, None, l2reg, SVM_DATA).params, l2reg)
-
-    # A step of 1e-12 is left of the dual variables; the features carry it to the weights.
-    noise = 1e-12 * np.linalg.norm(FEATURES, 2) / L2REG
-    expected = derivative(weights, L2REG, 4e-3, 2, noise=noise)
-    agrees(jax.jacrev(weights)(L2REG), expected, 1e-6, scale=1.0)
 
 
 @pytest.mark.slow

@@ -50,51 +50,12 @@ SOLVERS = {
         FixedPointIteration(stepped, maxiter=300, **o), derivative=derivative
     ),
 }
-FAST = [*SOLVERS][:3]
 
 
 def solution(solver, theta, start=START):
     return jnp.concatenate(
         [leaf.reshape(-1) for leaf in jax.tree.leaves(solver.run(start, theta).params)]
     )
-
-
-@pytest.mark.parametrize("name", SOLVERS)
-def test_the_error_at_the_solution_is_what_is_said_and_below_the_tolerance(name):
-    solver = SOLVERS[name](tol=1e-11)
-    params, state = solver.run(START, THETA)
-    assert state.converged
-    error = solver.l2_optimality_error(params, THETA)
-    # Of a fixed-point iteration the error is that of the point before the last step.
-    assert error <= state.error * 1.01 + 1e-15
-    assert error <= 1e-11
-
-
-@pytest.mark.parametrize("name", FAST)
-def test_implicit_derivatives_are_those_of_solutions_nearby(name):
-    solver = SOLVERS[name](tol=1e-12)
-    expected = derivative(
-        lambda t: np.asarray(solution(solver, THETA + t * jnp.asarray([1.0, -2.0]))), 0.0, 1e-2, 4,
-        noise=1e-12,
-    )  # fmt: skip
-    for mode in (jax.jacfwd, jax.jacrev):
-        found = mode(lambda theta: solution(solver, theta))(THETA) @ jnp.asarray([1.0, -2.0])
-        agrees(found, expected, 1e-7)
-
-
-#: One of a minimum and one of a root, of which others follow.
-SOME = cases.with_others(["BFGS", "Anderson of a fixed point"], [*SOLVERS][1:3])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", SOME)
-def test_unrolled_derivatives_approach_the_implicit_ones(name):
-    def slope(kind):
-        solver = SOLVERS[name](tol=1e-12, derivative=kind)
-        return jax.jacrev(lambda theta: solution(solver, theta))(THETA)
-
-    # Those of a model of the curvature lag behind: Gilbert 1992, Optim. Methods Softw. 1, 13.
-    np.testing.assert_allclose(slope("unrolled"), slope("implicit"), rtol=0, atol=1e-6)
 
 
 @pytest.mark.slow
@@ -114,27 +75,6 @@ def test_second_derivatives_are_those_of_finite_differences(name):
         lambda t: np.asarray(slope_at(THETA + t * direction)), 0.0, 1e-2, 4, noise=1e-12
     )
     agrees(found, expected, 1e-6)
-
-
-@pytest.mark.parametrize("name", FAST)
-def test_a_batch_is_one_after_the_other_compiled_or_not(name):
-    solver = SOLVERS[name](tol=1e-11)
-    thetas = jnp.stack([THETA, 2 * THETA, 0.1 * THETA])
-    found = jax.jit(jax.vmap(lambda theta: solution(solver, theta)))(thetas)
-    expected = [solution(solver, theta) for theta in thetas]
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10)
-
-
-@pytest.mark.parametrize("name", FAST)
-def test_single_precision_reaches_its_own_tolerance(name):
-    start = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), START)
-    theta = THETA.astype(jnp.float32)
-    solver = SOLVERS[name](tol=1e-5)
-    found = solution(solver, theta, start)
-    assert found.dtype == jnp.float32
-    reference = solution(SOLVERS[name](tol=1e-11), THETA)
-    # The smallest curvature is above 1.
-    np.testing.assert_allclose(found, reference, rtol=0, atol=1e-5)
 
 
 def test_bfgs_goes_down_rosenbrocks_valley_in_as_few_steps_as_that_of_scipy():

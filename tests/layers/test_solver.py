@@ -59,14 +59,6 @@ def test_ridge_regression_has_its_closed_form(solver):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", [jax.jacfwd, jax.jacrev])
-@pytest.mark.parametrize("solver", MINIMISERS[1:2], ids=name_of)
-def test_the_derivative_of_ridge_regression_has_its_closed_form(solver, mode):
-    found = mode(lambda l: weights(solver, l))(0.1)
-    np.testing.assert_allclose(found, exact_derivative(0.1), rtol=0, atol=1e-7)
-
-
-@pytest.mark.slow
 def test_the_second_derivative_of_a_validation_loss_has_its_closed_form():
     solver = LBFGS(ridge_regression, tol=1e-13, maxiter=200)
 
@@ -82,13 +74,6 @@ def test_the_second_derivative_of_a_validation_loss_has_its_closed_form():
     residual = VALID[0] @ w - VALID[1]
     expected = np.mean((VALID[0] @ first) ** 2 + residual * (VALID[0] @ second))
     np.testing.assert_allclose(found, expected, rtol=1e-8)
-
-
-@pytest.mark.slow
-def test_the_derivative_of_unrolled_iterations_tends_to_that_of_the_solution():
-    solver = GradientDescent(ridge_regression, tol=1e-13, maxiter=800, derivative="unrolled")
-    found = jax.jacrev(lambda l: weights(solver, l))(0.1)
-    np.testing.assert_allclose(found, exact_derivative(0.1), rtol=0, atol=1e-6)
 
 
 def test_the_one_step_derivative_is_that_of_one_iteration_from_the_solution():
@@ -138,21 +123,6 @@ def test_a_derivative_is_not_compiled_again():
     first = len(traces)
     gradient(0.2)
     assert len(traces) == first
-
-
-@pytest.mark.slow
-def test_solvers_work_inside_jit_vmap_and_scan():
-    solver = LBFGS(ridge_regression, tol=1e-10)
-    regularisations = jnp.asarray([0.1, 1.0, 10.0])
-
-    @jax.jit
-    def both(ls):
-        mapped = jax.vmap(lambda l: weights(solver, l))(ls)
-        scanned = jax.lax.scan(lambda _, l: (None, weights(solver, l)), None, ls)[1]
-        return mapped, scanned
-
-    expected = jnp.stack([exact(l) for l in (0.1, 1.0, 10.0)])
-    np.testing.assert_allclose(both(regularisations), [expected] * 2, rtol=0, atol=1e-8)
 
 
 @pytest.mark.slow
