@@ -4,6 +4,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,12 +13,15 @@ import time
 import jax
 import numpy as np
 import pytest
+import xarray
 
 import mdsens
 from mdsens.errors import InputError
-from mdsens.study import load_study, read_sweep, run_study, run_sweep, sweep_run
-from mdsens.study.output import kept_folder, run_folder
+from mdsens.study import load_study, read_sweep, run_study, run_sweep, sweep_attempt
+from mdsens.study.output import kept_folder
+from mdsens.study.run_lock import run_folder
 from mdsens.study.sweep_file import JOURNAL_NAME, known_states, read_manifest
+from mdsens.study.sweep_report import is_of_summary, write_summary
 
 GRID = """
 [sweep]
@@ -168,7 +172,7 @@ def swept(tmp_path_factory, trimer_files):
     for name, text in trimer_files.items():
         (folder / name).write_text(text)
     with_sweep(folder, GRID)
-    counts, one_run = [], sweep_run.run_study
+    counts, one_run = [], sweep_attempt.run_study
 
     def counted(*args, **kwargs):
         before = len(compiled)
@@ -176,7 +180,7 @@ def swept(tmp_path_factory, trimer_files):
         counts.append(len(compiled) - before)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweep_run, "run_study", counted)
+        patch.setattr(sweep_attempt, "run_study", counted)
         finished = run_sweep(read_sweep(folder), folder / "out")
     assert finished.counts == {"finished": 6, "failed": 0, "pending": 0}
     return folder, folder / "out", counts
@@ -241,12 +245,38 @@ def test_the_summary_has_every_run_with_units(swept):
     assert not run_folder(out).exists()
 
 
+def test_arrays_as_zarr_hold_what_those_as_netcdf_do_and_are_read_as_they_are_used(swept, tmp_path):
+    zarr = pytest.importorskip("zarr")
+    _, out, _ = swept
+    copy = tmp_path / "out"
+    shutil.copytree(out, copy)
+    manifest = json.loads((copy / "sweep.json").read_text())
+    manifest["sweep"]["arrays"] = "zarr"
+    (copy / "sweep.json").write_text(json.dumps(manifest))
+    (copy / "sweep.nc").unlink()
+    summary = tmp_path / "summary"
+    summary.mkdir()
+    write_summary(copy, summary)
+    shutil.copytree(summary / "sweep.zarr", copy / "sweep.zarr")
+    with mdsens.load(out) as wanted, mdsens.load(copy) as found:
+        assert not found["d_energy"]._in_memory
+        xarray.testing.assert_equal(found, wanted)
+        assert found["energy"].attrs == wanted["energy"].attrs
+        told = {**found.attrs, "sweep": "", "table": ""}
+        assert told == {**wanted.attrs, "sweep": "", "table": ""}
+    # As another program reads them.
+    stored = zarr.open_group(copy / "sweep.zarr", mode="r")
+    np.testing.assert_array_equal(stored["energy"][:], wanted["energy"])
+    assert stored["energy"].attrs["units"] == "eV"
+    assert all(map(is_of_summary, ("sweep.zarr/energy/0.0", "sweep.nc")))
+
+
 def test_a_finished_sweep_is_kept_and_not_run_again(swept, monkeypatch):
     folder, out, _ = swept
     before = numbers(out)
     with pytest.raises(InputError, match="--resume"):
         run_sweep(read_sweep(folder), out)
-    monkeypatch.setattr(sweep_run, "run_study", None)
+    monkeypatch.setattr(sweep_attempt, "run_study", None)
     run_sweep(read_sweep(folder), out, resume=True)
     assert numbers(out) == before
     with pytest.raises(InputError, match="sweep: give another"):
@@ -265,7 +295,7 @@ def _plain(folder):
 
 def test_what_was_interrupted_goes_on_with_the_same_bits(swept, tmp_path, monkeypatch):
     folder, whole, _ = swept
-    out, one_run, done = tmp_path / "out", sweep_run.run_study, []
+    out, one_run, done = tmp_path / "out", sweep_attempt.run_study, []
 
     def interrupted(*args, **kwargs):
         if len(done) % 2:
@@ -274,7 +304,7 @@ def test_what_was_interrupted_goes_on_with_the_same_bits(swept, tmp_path, monkey
         done.append(None)
         return one_run(*args, **kwargs)
 
-    monkeypatch.setattr(sweep_run, "run_study", interrupted)
+    monkeypatch.setattr(sweep_attempt, "run_study", interrupted)
     for finished in (1, 2):
         with pytest.raises(KeyboardInterrupt, match=f"{finished} of 6 runs are finished"):
             run_sweep(read_sweep(folder), out, resume=True)

@@ -8,7 +8,7 @@ import pytest
 
 from mdsens.errors import InputError
 from mdsens.study import read_sweep, run_sweep, sweep_workers
-from mdsens.study.output import run_folder
+from mdsens.study.run_lock import run_folder
 from mdsens.study.sweep_workers import chosen_workers
 
 SWEEP = """
@@ -24,7 +24,8 @@ def deadly(folder):
 
     def dying(task):
         mark = folder / "died"
-        if task.run == 3 or (task.run == 1 and not mark.exists()):
+        run = task.runs[0].run
+        if run == 3 or (run == 1 and not mark.exists()):
             mark.touch()
             import mdsens.study.run
 
