@@ -7,6 +7,7 @@ import os
 import platform
 
 from benchmarks.layers.measure import LARGEST_ERROR, ratio
+from benchmarks.layers.problems import PROBLEMS
 from benchmarks.layers.reasons import REASONS
 
 PACKAGES = (
@@ -25,6 +26,7 @@ turns within one process. The last two columns are processor times in units of t
 empty where a solution or a gradient is off by more than {LARGEST_ERROR:g}: that is not the same
 work. "tight": with tolerances that reach this where those that come with the program do not. Layers
 of cvxpylayers cannot be compiled by JAX but with a solver that is not free, and run as they are.
+Below a millisecond wall times are the better ones: clocks of processor time tick coarsely.
 Where another program is ahead, the lines below the table say why.
 """
 
@@ -93,4 +95,7 @@ def of_file(results: dict) -> str:
     """The page of all problems."""
     headings = dict.fromkeys(result["heading"] for result in results.values())
     tables = [markdown(name, result) for name, result in results.items()]
+    missing = [name for name in PROBLEMS if name not in results]
+    if missing:
+        tables.append(f"Not measured here: {', '.join(missing)}.\n")
     return "\n".join([_INTRODUCTION, *(f"{line}\n" for line in headings), *tables])
