@@ -16,7 +16,8 @@ COMMAND = ("-c", "from mdsens.cli import main; main()")
 #: Fresh processes of which the median counts.
 REPEATS = 3
 #: How the names of settings begin of which a fresh process has none.
-SETTINGS = ("JAX_", "XLA_", "MDSENS_")
+#: The last keeps Python from keeping what it makes of sources, which then takes a second each time.
+SETTINGS = ("JAX_", "XLA_", "MDSENS_", "PYTHONDONTWRITEBYTECODE")
 
 
 def import_of_jax(limit: float) -> dict:

@@ -8,7 +8,6 @@ and where compiled code is kept on disk, the next one, which then has nothing to
 import contextlib
 import functools
 import gc
-import itertools
 import math
 import os
 import threading
@@ -21,10 +20,12 @@ from typing import Any, Literal, ParamSpec, TypeVar, overload
 import equinox as eqx
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from mdsens import kept_programs
 from mdsens.host_errors import raised_plainly
+from mdsens.nameless import named
+from mdsens.program_arguments import Call, settings
+from mdsens.traced_programs import calls_host, numbers_computed
 from mdsens.values import is_traced
 
 try:
@@ -38,6 +39,8 @@ Donated = Literal["all-except-first", "none"]
 
 #: Numbers in all arguments below which a program is compiled in a hurry.
 SMALL = 100_000
+#: Numbers that a program computes on its way, from which on its code is worth being fast at once.
+MUCH = 200_000_000
 #: Calls of a program, and of one that computes much, after which its code is worth being fast.
 OFTEN, OFTEN_IF_HEAVY = 500, 50
 #: What XLA does in a hurry: nothing beyond what makes code, by the emitters that take less time, in
@@ -51,14 +54,6 @@ HURRIED = {
 #: them by itself (forces with AVX-512: three quarters of the time for Lennard-Jones, nine tenths
 #: for Stillinger-Weber).
 UNHURRIED = {"xla_cpu_prefer_vector_width": 512}
-#: Settings of JAX of which a program is made.
-SETTINGS = (
-    "jax_enable_x64",
-    "jax_default_matmul_precision",
-    "jax_numpy_dtype_promotion",
-    "jax_numpy_rank_promotion",
-    "jax_default_device",
-)
 #: Any number of a kind that has derivatives.
 _NUMBER = np.zeros(())
 #: Settings under which JAX looks into programs.
@@ -121,6 +116,9 @@ class CompiledFunction:
         options: dict[str, Any] = {"compiler_options": HURRIED}
         self._calling = eqx.filter_jit(function, donate=donate, **options)
         self._programs: dict[Any, _Program] = {}
+        # Of each kind of calls that of the program, and what names say that it does not know.
+        self._known: dict[Any, tuple[Any, tuple[Any, ...]]] = {}
+        self._kinds: dict[Any, Any] = {}
         self._pending: dict[Any, Future[_Program]] = {}
         self._changing = threading.Lock()
         _functions.add(self)
@@ -128,10 +126,11 @@ class CompiledFunction:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the function returns: from a program, or within what JAX traces as JAX sees fit."""
         __tracebackhide__ = True
-        if any(_settings(DEBUGGING)) or _part_of_another(args, kwargs):
+        if any(settings(DEBUGGING)) or _part_of_another(args, kwargs):
             with raised_plainly():
                 return self._inside(*args, **kwargs)
-        call = _Call(args, kwargs, self.donates)
+        call = Call(args, kwargs, self.donates)
+        call.kind, call.said = self._known.get(call.kind) or self._learnt(call)
         program = self._programs.get(call.kind) or self._made(call)
         decides = _decides.get()
         if decides is not None:
@@ -144,7 +143,7 @@ class CompiledFunction:
             hurried = call.size < SMALL and nobody_decided() and accepted()
             with raised_plainly():
                 return (self._calling if hurried else self._inside)(*args, **kwargs)
-        return program.results_of(program.code(*call.arrays))
+        return program.results_of(program.code(*call.arrays), call.said)
 
     def __get__(self, instance: Any, owner: Any) -> Any:
         return self if instance is None else jax.tree_util.Partial(self, instance)
@@ -154,7 +153,9 @@ class CompiledFunction:
 
     def forget(self) -> None:
         """Let go of all programs."""
-        self._programs.clear()
+        with self._changing:
+            for known in (self._programs, self._known, self._kinds):
+                known.clear()
 
     def count_anew(self) -> None:
         """Call again first what was compiled in a hurry, as often as a new process would."""
@@ -162,7 +163,7 @@ class CompiledFunction:
             for kind, program in self._programs.items():
                 self._programs[kind] = program.at_first()
 
-    def _decided(self, call: "_Call", program: "_Program", hurried: bool) -> "_Program":
+    def _decided(self, call: Call, program: "_Program", hurried: bool) -> "_Program":
         """The program in a hurry or without, whatever the calls so far."""
         first = program.hurried or program
         if hurried or first.calls == math.inf or first.code is None:
@@ -172,7 +173,25 @@ class CompiledFunction:
             return self._made(call, often=True)
         return program
 
-    def _made(self, call: "_Call", often: bool = False) -> "_Program":
+    def _learnt(self, call: Call) -> tuple[Any, tuple[Any, ...]]:
+        """The kind of the program for a call, and what names say that the program does not know."""
+        of_call, known = call.kind, (self._kind_of(call), ())
+        if kept_programs.is_told_by_releases(call.described()):
+            nameless = call.nameless()
+            if nameless.said:
+                # Without names it may fail for want of them, or as it does with them, which tells.
+                with contextlib.suppress(Exception):
+                    call.kind, call.said = self._kind_of(nameless), nameless.said
+                    self._made(call)
+                    known = call.kind, call.said
+        self._known[of_call] = known
+        return known
+
+    def _kind_of(self, call: Call) -> Any:
+        """What stands for a kind of calls, and is compared with others in no time."""
+        return self._kinds.setdefault(call.kind, object())
+
+    def _made(self, call: Call, often: bool = False) -> "_Program":
         """The program for a call, unless another thread has it or is about to."""
         with self._changing:
             known = self._programs.get(call.kind)
@@ -201,23 +220,26 @@ class CompiledFunction:
         mine.set_result(program)
         return program
 
-    def _made_or_kept(self, call: "_Call", often: bool) -> "_Program":
+    def _made_or_kept(self, call: Call, often: bool) -> "_Program":
+        if call.said:
+            call = call.nameless()
         hurried = not often and call.size < SMALL and nobody_decided()
-        options = HURRIED if hurried else UNHURRIED if nobody_decided() else {}
-        if nobody_decided():
-            options = options | asked_for(call)
-        calls = (OFTEN_IF_HEAVY if self.heavy else OFTEN) if hurried else math.inf
-        name = kept_programs.name(self, call.described(), options)
+        name = kept_programs.name(self, call.described(), options_of(call, hurried))
         kept = kept_programs.read(name)
-        if kept is not None:
-            return _Program(*kept, calls)
-        code, results = self._compiled(call, options if accepted() else {})
-        if code is not None:
-            kept_programs.write(name, code, results)
-        return _Program(code, results, calls)
+        if kept is None:
+            code, results, in_hurry = self._compiled(call, hurried)
+            if code is not None:
+                kept_programs.write(name, code, (results, in_hurry))
+        else:
+            code, (results, in_hurry) = kept
+        often_called = OFTEN_IF_HEAVY if self.heavy else OFTEN
+        return _Program(code, results, often_called if in_hurry else math.inf)
 
-    def _compiled(self, call: "_Call", options: dict[str, Any]) -> tuple[Any, Any]:
-        """Code for a call, and what it returns with a `Place` for each array; or no code."""
+    def _compiled(self, call: Call, hurried: bool) -> tuple[Any, Any, bool]:
+        """Code for a call, what it returns with a `Place` for each array, and whether in a hurry.
+
+        There is no code where the host is called, and no hurry where much is computed.
+        """
         results: Any = None
 
         def function(*arrays: list[Any]) -> list[Any]:
@@ -235,10 +257,12 @@ class CompiledFunction:
         passed: dict[str, Any] = {"donate_argnums": 1} if self.donates else {}
         with _garbage_kept:
             traced = jax.jit(function, **passed).trace(*call.arrays)
-            if any(_calls_host(traced.jaxpr.jaxpr)):
-                return None, None
+            if calls_host(traced.jaxpr.jaxpr):
+                return None, None, hurried
+            hurried = hurried and numbers_computed(traced.jaxpr.jaxpr) < MUCH
             lowered = traced.lower()
-        return lowered.compile(compiler_options=options or None), results
+        options = options_of(call, hurried) if accepted() else {}
+        return lowered.compile(compiler_options=options or None), results, hurried
 
 
 class _GarbageKept:
@@ -282,7 +306,9 @@ class _Program:
         # What it is replaced by when it has been called often, and what it has replaced.
         self.better: _Program | None = None
         self.hurried: _Program | None = None
-        self._leaves, self._structure = jax.tree.flatten(results)
+        self._results = results
+        self._leaves, structure = jax.tree.flatten(results)
+        self._structures = {(): structure}
 
     def at_first(self) -> "_Program":
         """The program that a new process would begin with, none of its calls counted."""
@@ -290,67 +316,14 @@ class _Program:
         first.calls_left = first.calls
         return first
 
-    def results_of(self, arrays: list[jax.Array]) -> Any:
-        """What is returned, with these arrays."""
+    def results_of(self, arrays: list[jax.Array], said: tuple[Any, ...]) -> Any:
+        """What is returned, with these arrays, and names that say this."""
+        if said not in self._structures:
+            self._structures[said] = jax.tree.structure(named(self._results, said))
         return jax.tree.unflatten(
-            self._structure,
+            self._structures[said],
             [arrays[leaf] if type(leaf) is Place else leaf for leaf in self._leaves],
         )
-
-
-class _Call:
-    """Arguments, and what is the same in all calls that one program serves.
-
-    Arguments:
-        args: arguments by position.
-        kwargs: arguments by name.
-        apart: whether the arrays of the first argument are to be told from the others.
-    """
-
-    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any], apart: bool) -> None:
-        self._leaves, self._structure = jax.tree.flatten((args, kwargs))
-        first = len(jax.tree.leaves(args[0])) if apart else len(self._leaves)
-        self.arrays = (
-            [leaf for leaf in self._leaves[:first] if eqx.is_array(leaf)],
-            [leaf for leaf in self._leaves[first:] if eqx.is_array(leaf)],
-        )
-        self.kind = (self._structure, *map(_kind, self._leaves), *_settings(SETTINGS))
-
-    @property
-    def given(self) -> Any:
-        """All arguments."""
-        return jax.tree.unflatten(self._structure, self._leaves)
-
-    @property
-    def size(self) -> int:
-        """How many numbers all arrays have."""
-        return sum(array.size for arrays in self.arrays for array in arrays)
-
-    def with_arrays(self, *arrays: list[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments with others in the place of `arrays`."""
-        others = itertools.chain(*arrays)
-        given = [next(others) if eqx.is_array(leaf) else leaf for leaf in self._leaves]
-        args, kwargs = jax.tree.unflatten(self._structure, given)
-        return args, kwargs
-
-    def described(self) -> tuple[Any, ...]:
-        """All of the kind, of parts that can be written down."""
-        leaves = [_Leaf(_kind(leaf)) for leaf in self._leaves]
-        return jax.tree.unflatten(self._structure, leaves), *map(str, _settings(SETTINGS))
-
-
-class _Leaf(tuple[Any, ...]):
-    """What a program depends on of an argument."""
-
-
-def _kind(leaf: Any) -> tuple[Any, ...]:
-    if not eqx.is_array(leaf):
-        # One number may equal another that is of another type.
-        return type(leaf), leaf
-    if isinstance(leaf, jax.Array):
-        placed = leaf.sharding if leaf.committed else None
-        return leaf.shape, leaf.dtype, leaf.weak_type, placed
-    return leaf.shape, leaf.dtype, False, None
 
 
 def _part_of_another(args: Any, kwargs: Any) -> bool:
@@ -364,24 +337,14 @@ def _part_of_another(args: Any, kwargs: Any) -> bool:
     return is_traced((args, kwargs)) or is_traced(jax.lax.stop_gradient(_NUMBER))
 
 
-def _settings(names: tuple[str, ...]) -> tuple[Any, ...]:
-    return tuple(getattr(jax.config, name) for name in names)
+def options_of(call: Call, hurried: bool) -> dict[str, Any]:
+    """Options of XLA for the program of a call."""
+    if not nobody_decided():
+        return {}
+    return (HURRIED if hurried else UNHURRIED) | asked_for(call)
 
 
-def _calls_host(jaxpr: Jaxpr) -> Iterator[bool]:
-    """Whether each step of a program is a call of the host, those within steps included."""
-    for equation in jaxpr.eqns:
-        yield "callback" in equation.primitive.name
-        for given in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
-            if _is_program(given):
-                yield from _calls_host(given.jaxpr if isinstance(given, ClosedJaxpr) else given)
-
-
-def _is_program(given: Any) -> bool:
-    return isinstance(given, (Jaxpr, ClosedJaxpr))
-
-
-def asked_for(call: "_Call") -> dict[str, Any]:
+def asked_for(call: Call) -> dict[str, Any]:
     """Options of XLA that kinds of arguments ask for, as their class's `compiler_options`."""
 
     def asks(node: Any) -> bool:

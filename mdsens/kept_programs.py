@@ -32,6 +32,10 @@ FOLDER_OF_JAX = "jax_compilation_cache_dir"
 KNOWN = {"mdsens", "builtins", "collections", "functools", "operator", *PACKAGES}
 
 
+#: How writing down fails.
+_NOT_WRITTEN = (pickle.PicklingError, AttributeError, TypeError, ValueError, RecursionError)
+
+
 class _Unknown(pickle.PicklingError):
     """Something is not defined where its release or its files tell what it is."""
 
@@ -70,9 +74,18 @@ def name(function: Any, described: Any, options: Mapping[str, Any]) -> str | Non
     pickler.fast = True
     try:
         pickler.dump((_name_of(function), described, sorted(options.items()), circumstances()))
-    except (pickle.PicklingError, AttributeError, TypeError, ValueError, RecursionError):
+    except _NOT_WRITTEN:
         return None
     return hashlib.sha256(written.getvalue()).hexdigest()
+
+
+def is_told_by_releases(described: Any) -> bool:
+    """Whether what a program depends on can be written down, and holds nobody else's code."""
+    try:
+        _Description(io.BytesIO()).dump(described)
+    except _NOT_WRITTEN:
+        return False
+    return True
 
 
 def jax_keeps() -> bool:

@@ -12,6 +12,7 @@ Physical Properties of Crystals (1957), chapter VIII; A. Marmier et al., Comput.
 Each is a ratio of sums that are linear in S, so that dS = -S dC S gives its derivative.
 """
 
+import functools
 import itertools
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -187,9 +188,15 @@ def elastic_ranges(
     Raises:
         InputError: as of `compliance_tensor`.
     """
-    compliance = compliance_tensor(constants)
-    candidates = _candidates(len(compliance))
-    return {name: ElasticRange(*_extremes(name, compliance, candidates)) for name in names}
+    given = np.asarray(constants, dtype=float)
+    # A run tells them on the terminal, in its page and in a figure.
+    return {name: _range(name, given.tobytes(), given.shape) for name in names}
+
+
+@functools.lru_cache(maxsize=64)
+def _range(name: str, constants: bytes, shape: tuple[int, ...]) -> ElasticRange:
+    compliance = compliance_tensor(np.frombuffer(constants).reshape(shape))
+    return ElasticRange(*_extremes(name, compliance, _candidates(len(compliance))))
 
 
 def direction_name(direction: Float[Any, " D"]) -> str:

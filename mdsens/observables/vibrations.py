@@ -1,5 +1,6 @@
 """Frequencies of vibrations, and what follows from them in the harmonic approximation."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -222,15 +223,23 @@ def frequencies_of_waves(name: str, waves: ListOfWaves) -> Observable:
     Returns:
         The Observable, (Q, D N), ascending for each wave vector.
     """
+    value = _FrequenciesOfWaves(name, waves)
+    return Observable(name, "frequency", value, stationary=waves.modes, require=value.require)
 
-    def value(equilibrium: Equilibrium, modes: Modes) -> Float[Array, "Q F"]:
-        squares = in_numpy(waves.squares(equilibrium, modes))
+
+@dataclasses.dataclass(frozen=True)
+class _FrequenciesOfWaves:
+    """The function of such an observable: equal ones are equal, and have one compiled program."""
+
+    name: str
+    waves: ListOfWaves
+
+    def __call__(self, equilibrium: Equilibrium, modes: Modes) -> Float[Array, "Q F"]:
+        squares = in_numpy(self.waves.squares(equilibrium, modes))
         return on_device(_frequencies(squares, equilibrium.system.units))
 
-    def require(equilibrium: Equilibrium) -> None:
-        waves.require(equilibrium.system, name)
-
-    return Observable(name, "frequency", value, stationary=waves.modes, require=require)
+    def require(self, equilibrium: Equilibrium) -> None:
+        self.waves.require(equilibrium.system, self.name)
 
 
 #: Of each kind its dimension, and what a vibration adds to it, of y = h f / k T.

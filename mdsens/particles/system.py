@@ -1,7 +1,7 @@
 """System: positions, cell, species, boundaries and fixed atoms; from ASE and back."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import ase
 import ase.constraints
@@ -69,6 +69,9 @@ class System(Summarised, Pictured, eqx.Module):
         InputError: empty, wrong shapes or kinds of values, not finite, a periodic cell without
             volume, or constraints that are not supported.
     """
+
+    species_fields: ClassVar[tuple[str, ...]] = ("symbols",)
+    told_fields: ClassVar[tuple[str, ...]] = ()
 
     positions: Float[Array, "N D"]
     cell: Float[Array, "D D"]

@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import operator
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import equinox as eqx
 import jax
@@ -37,6 +37,10 @@ class NamedParameters(Summarised, Importable, eqx.Module):
     Each parameter is an entry of a table, which is a leaf; a subclass whose tables are no fields of
     its own says where they are.
     """
+
+    #: Fields that hold names of species, and those that programs need not know.
+    species_fields: ClassVar[tuple[str, ...]] = ("species",)
+    told_fields: ClassVar[tuple[str, ...]] = ("header", "comments", "atoms")
 
     species: eqx.AbstractVar[tuple[str, ...] | None]
 

@@ -193,6 +193,7 @@ class DerivativesByName(Archived, Mapping[str, Mapping[str, Derivative]]):
                 observable = self.observables[name]
                 values = np.asarray(self.observed[name])
                 shape = values[first].shape
+                units = {parameter: self.units(name, parameter) for parameter in by_parameter}
                 for index in np.ndindex(shape):
                     at = (*first, *index)
                     for parameter, derivative in by_parameter.items():
@@ -216,7 +217,7 @@ class DerivativesByName(Archived, Mapping[str, Mapping[str, Derivative]]):
                             "parameter_value": float(np.asarray(self.parameters[parameter])[first]),
                             "derivative": found["derivative"],
                             "derivative_error": found["derivative_error"],
-                            "derivative_units": self.units(name, parameter),
+                            "derivative_units": units[parameter],
                             "logarithmic": found["logarithmic"],
                             "logarithmic_error": found["logarithmic_error"],
                         }
