@@ -224,6 +224,7 @@ class SweepTable(Table):
         samples: number of runs of the last two.
         seed: of their random numbers.
         reports: whether each run has figures and a report.
+        batch_size: runs of one shape that are relaxed side by side at most; 1: each by itself.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -232,6 +233,7 @@ class SweepTable(Table):
     samples: Annotated[int, Field(ge=1, le=MOST_RUNS)] | None = None
     seed: Annotated[int, Field(ge=0)] = 0
     reports: bool = False
+    batch_size: Annotated[int, Field(ge=1, le=1024)] = 16
 
 
 class StudyFile(Table):

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from mdsens.errors import MdsensError
 from mdsens.markup import console, for_terminal
 from mdsens.study.study_file import read_study
-from mdsens.study.sweep import read_sweep
+from mdsens.study.sweep import Sweep, read_sweep
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,10 +21,12 @@ class Plan:
         runs: number of runs; 1 without a sweep.
         mode: how the values of several keys meet; empty without a sweep.
         keys: the values of each swept key, or those of the runs.
-        first: seconds that the first run took; None where it was not measured.
+        first: seconds that the first run took, with those beside it; None where it was not
+            measured.
         each: seconds that each of the others will take, if its arrays have the same shapes.
         memory: the most that the process has held, bytes.
         disk: size of the files of a run, bytes.
+        together: runs that are done side by side, the first of them.
     """
 
     runs: int
@@ -33,13 +36,14 @@ class Plan:
     each: float | None = None
     memory: int | None = None
     disk: int | None = None
+    together: int = 1
 
     @property
     def total(self) -> float | None:
         """Seconds that all runs will take; None where the first was not measured."""
         if self.first is None or self.each is None:
             return None
-        return self.first + (self.runs - 1) * self.each
+        return self.first + (self.runs - self.together) * self.each
 
 
 def plan_study(study: str | Path, settings: Iterable[str] = (), measure: bool = False) -> Plan:
@@ -48,7 +52,8 @@ def plan_study(study: str | Path, settings: Iterable[str] = (), measure: bool = 
     Arguments:
         study: a folder, a study.toml, or the name of a ready study.
         settings: changes such as ``"relaxation.fmax=1e-6"``.
-        measure: do the first run, twice where there are others, and throw its results away.
+        measure: do the first run and those beside it, twice where there are others, and throw the
+            results away.
 
     Returns:
         The Plan.
@@ -60,26 +65,44 @@ def plan_study(study: str | Path, settings: Iterable[str] = (), measure: bool = 
     settings = list(settings)
     sweep = read_sweep(study, settings)
     if sweep is None:
-        text, runs, mode, reports = read_study(study, settings), 1, "", True
+        text, runs, mode = read_study(study, settings), 1, ""
         keys: dict[str, tuple[Any, ...]] = {}
     else:
         text, runs, mode = sweep.text_of(0), sweep.count, sweep.options.mode
-        reports, keys = sweep.options.reports, {key.key: key.values for key in sweep.keys}
+        keys = {key.key: key.values for key in sweep.keys}
     if not measure:
         return Plan(runs, mode, keys)
     from mdsens.study.run import run_study
     from mdsens.study.study import study_of
 
-    took = []
-    with tempfile.TemporaryDirectory() as folder:
-        # The second one has nothing to compile.
+    took, together = [], 1
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        # The second time there is nothing to compile.
         for number in range(min(runs, 2)):
             begun = time.perf_counter()
-            run_study(study_of(text), Path(folder) / str(number), report=reports)
+            if sweep is None:
+                run_study(study_of(text), folder / str(number))
+            else:
+                together = _first_group(sweep, folder / str(number))
             took.append(time.perf_counter() - begun)
-        files = [path for path in (Path(folder) / "0").rglob("*") if path.is_file()]
-        disk = sum(path.stat().st_size for path in files)
-    return Plan(runs, mode, keys, took[0], took[-1], _peak_memory(), disk)
+        files = [path for path in (folder / "0").rglob("*") if path.is_file()]
+        disk = sum(path.stat().st_size for path in files) // together
+    return Plan(runs, mode, keys, took[0], took[-1] / together, _peak_memory(), disk, together)
+
+
+def _first_group(sweep: Sweep, folder: Path) -> int:
+    """Do the first run of a sweep and those beside it; how many they are."""
+    from mdsens.study.sweep_attempt import attempt
+    from mdsens.study.sweep_batch import groups_of
+    from mdsens.study.sweep_workers import Task, TaskRun
+
+    group = groups_of(sweep)[0]
+    runs = tuple(TaskRun(run, sweep.table_of(run), folder / str(run), {}) for run in group)
+    for run, ended in attempt(Task(sweep.path.absolute(), runs, False, sweep.options.reports)):
+        if ended.reason or ended.fatal:
+            raise MdsensError(f"run {run}: {ended.reason or ended.fatal}")
+    return len(group)
 
 
 def _peak_memory() -> int | None:
@@ -117,9 +140,10 @@ def show_plan(plan: Plan) -> None:
         to.print(table)
     total = plan.total
     if plan.first is None or plan.each is None or total is None:
-        to.print("--measure does the first run, and estimates time, memory and disk")
+        to.print("--measure does the first run or batch, and estimates time, memory and disk")
         return
-    to.print(f"the first run took {_time(plan.first)}, compiling included")
+    which = "run" if plan.together == 1 else f"{plan.together} runs, side by side,"
+    to.print(f"the first {which} took {_time(plan.first)}, compiling included")
     if plan.runs > 1:
         to.print(
             f"each of the others about {_time(plan.each)}, if they are alike; about {_time(total)} "

@@ -48,6 +48,7 @@ def collect(
     timing: dict[str, float],
     ensemble: Ensemble | None = None,
     curves: Mapping[str, Mapping[str, EnergyVolume | PhononBands]] | None = None,
+    steps: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Everything that results.json holds.
 
@@ -57,6 +58,7 @@ def collect(
         timing: seconds by stage.
         ensemble: its random starts, if there are any.
         curves: by structure, energies against volumes and phonon bands, if they are asked for.
+        steps: of each relaxation, where its history does not tell.
 
     Returns:
         A dictionary of plain Python numbers, texts, lists and dictionaries. What is said of the
@@ -65,7 +67,10 @@ def collect(
     """
     potential, units = study.potential, study.file.units
     parameters = derivatives.parameters
-    structures = {name: _of_structure(of) for name, of in derivatives.structures.items()}
+    structures = {
+        name: _of_structure(of, (steps or {}).get(name, 0))
+        for name, of in derivatives.structures.items()
+    }
     for name, of in (curves or {}).items():
         structures[name] |= {key: curve.to_dict() for key, curve in of.items()}
         if "energy_volume" in of:
@@ -118,7 +123,7 @@ def _together(structures: dict[str, dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _of_structure(sensitivity: Sensitivity) -> dict[str, Any]:
+def _of_structure(sensitivity: Sensitivity, steps: int) -> dict[str, Any]:
     """What results.json says of one relaxed structure."""
     equilibrium, certificate = sensitivity.equilibrium, sensitivity.certificate
     errors = sensitivity.tangents.errors
@@ -135,7 +140,7 @@ def _of_structure(sensitivity: Sensitivity) -> dict[str, Any]:
         "converged": certificate.converged,
         "stable": certificate.stable,
         "kind": certificate.kind,
-        "steps": 0 if equilibrium.history is None else equilibrium.history.steps,
+        "steps": steps if equilibrium.history is None else equilibrium.history.steps,
         "atoms": equilibrium.system.atom_count,
         "dimension": equilibrium.system.dimension,
         "cell": np.asarray(equilibrium.cell).tolist(),

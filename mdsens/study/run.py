@@ -33,8 +33,25 @@ from mdsens.study.study import Study, StudyStructure
 from mdsens.study.study_sensitivity import StudySensitivity, study_sensitivity
 from mdsens.study.sweep_file import SWEEP_NAME
 
+_Curves = dict[str, dict[str, EnergyVolume | PhononBands]]
+
 #: Where results go, in the current folder, unless told otherwise.
 RESULTS_FOLDER = "results"
+
+
+@dataclasses.dataclass(frozen=True)
+class Solved:
+    """The structures of a study, relaxed and differentiated beside those of other runs.
+
+    Attributes:
+        structures: the derivatives of each, by its name; empty for that of a study with only one.
+        steps: steps that each relaxation took.
+        timing: seconds by stage.
+    """
+
+    structures: dict[str, Sensitivity]
+    steps: dict[str, int]
+    timing: dict[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +95,7 @@ def run_study(
     report: bool = True,
     about: Mapping[str, Any] | None = None,
     resume: bool = False,
+    solved: Solved | None = None,
 ) -> FinishedRun:
     """Run a study and write its results; all of them, or nothing.
 
@@ -102,6 +120,7 @@ def run_study(
         about: what else results.json shall say.
         resume: go on with the relaxation that an earlier run into the folder was at when it was
             ended; each leaves a checkpoint every minute.
+        solved: its relaxed structures, where they are known; then only files are written.
 
     Returns:
         The FinishedRun.
@@ -131,43 +150,64 @@ def run_study(
         output.files() as folder,
         CompilationClock() as compilation,
     ):
-        begin = time.perf_counter()
         # First, so that they are what was run, whatever becomes of them meanwhile.
         with writing(target):
             copy_inputs(folder, study)
         known = {"fingerprint": fingerprint(study.table, study.folder), **(about or {})}
-        study.check()
-        checked = time.perf_counter()
-        found, spent = {}, {"relax_s": checked - begin, "sensitivity_s": 0.0}
-        curves: dict[str, dict[str, EnergyVolume | PhononBands]] = {}
-        compiling_curves = 0.0
-        for index, (name, structure) in enumerate(study.structures.items()):
-            started = time.perf_counter()
-            # Of a study that was changed meanwhile it has another name, and is not gone on from.
-            checkpoint = checkpoints / f"{known['fingerprint'][:16]}-{index}.npz"
-            equilibrium = structure.relax(progress, checkpoint)
-            relaxed = time.perf_counter()
-            found[name] = _differentiated(study, structure, equilibrium, allow_unconverged)
-            spent["relax_s"] += relaxed - started
-            spent["sensitivity_s"] += time.perf_counter() - relaxed
-            curves[name] = {}
-            for key, curve in _curves(study, found[name]).items():
-                begun, before = time.perf_counter(), compilation.seconds
-                curves[name][key] = curve()
-                compiling_curves += compilation.seconds - before
-                spent[f"{key}_s"] = spent.get(f"{key}_s", 0.0) + time.perf_counter() - begun
+        curves: _Curves = {}
+        if solved is None:
+            # Of a study that was changed meanwhile they have other names, and are not gone on from.
+            start = str(checkpoints / known["fingerprint"][:16])
+            solved, curves = _solved(study, start, allow_unconverged, progress, compilation)
+        found, steps = solved.structures, solved.steps
         derivatives = study_sensitivity(found, study.formulas)
-        done = time.perf_counter()
-        timing = {**spent, "compile_s": compilation.seconds - compiling_curves}
+        done, timing = time.perf_counter(), dict(solved.timing)
         ensemble = run_ensemble(study, progress=progress) if study.seeds else None
         if ensemble is not None:
             timing["ensemble_s"] = time.perf_counter() - done
-        results = collect(study, derivatives, timing, ensemble, curves) | known
+        results = collect(study, derivatives, timing, ensemble, curves, steps) | known
         with writing(target):
             write_files(folder, study, derivatives, results, ensemble)
             if report:
                 make_report(folder, folder)
     return FinishedRun(target, results, derivatives, ensemble)
+
+
+def _solved(
+    study: Study,
+    start: str,
+    allow_unconverged: bool,
+    progress: bool,
+    compilation: CompilationClock,
+) -> tuple[Solved, _Curves]:
+    """The structures of a study, one after the other, and their curves.
+
+    Checkpoints are at the path that begins with ``start``.
+    """
+    begin = time.perf_counter()
+    study.check()
+    checked = time.perf_counter()
+    found, steps = {}, {}
+    spent = {"relax_s": checked - begin, "sensitivity_s": 0.0}
+    curves: _Curves = {}
+    compiling_curves = 0.0
+    for index, (name, structure) in enumerate(study.structures.items()):
+        started = time.perf_counter()
+        equilibrium = structure.relax(progress, Path(f"{start}-{index}.npz"))
+        relaxed = time.perf_counter()
+        history = equilibrium.history
+        steps[name] = 0 if history is None else history.steps
+        found[name] = _differentiated(study, structure, equilibrium, allow_unconverged)
+        spent["relax_s"] += relaxed - started
+        spent["sensitivity_s"] += time.perf_counter() - relaxed
+        curves[name] = {}
+        for key, curve in _curves(study, found[name]).items():
+            begun, before = time.perf_counter(), compilation.seconds
+            curves[name][key] = curve()
+            compiling_curves += compilation.seconds - before
+            spent[f"{key}_s"] = spent.get(f"{key}_s", 0.0) + time.perf_counter() - begun
+    timing = {**spent, "compile_s": compilation.seconds - compiling_curves}
+    return Solved(found, steps, timing), curves
 
 
 def default_folder(name: str) -> Path:

@@ -2,29 +2,26 @@
 
 import contextlib
 import dataclasses
-import gc
 import os
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Container, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import jax
-
-from mdsens.compilation import count_calls_anew, forget_programs
-from mdsens.errors import InputError, one_line
+from mdsens.errors import InputError
 from mdsens.files import path_of
 from mdsens.study.fingerprint import fingerprint
 from mdsens.study.output import Output, WriteError, keep_on_disk, kept_folder, writing
 from mdsens.study.results import versions
 from mdsens.study.results_file import RESULTS_NAME
-from mdsens.study.run import default_folder, run_study
+from mdsens.study.run import default_folder
 from mdsens.study.study import Study, study_of
-from mdsens.study.study_file import study_text
 from mdsens.study.sweep import Sweep
+from mdsens.study.sweep_attempt import attempt, is_interrupt
+from mdsens.study.sweep_batch import groups_of
 from mdsens.study.sweep_file import (
     SWEEP_NAME,
     SWEEP_SCHEMA,
@@ -43,6 +40,7 @@ from mdsens.study.sweep_units import swept_axis
 from mdsens.study.sweep_workers import (
     Ended,
     Task,
+    TaskRun,
     Workers,
     chosen_workers,
     in_workers,
@@ -54,8 +52,6 @@ from mdsens.values import shown
 EVERY = 10.0
 #: Share of the time that may go into making sweep.json anew.
 SHARE = 0.01
-#: Memory maps of this process, of 65,530 that Linux allows, from which on programs are let go of.
-MANY_MAPS = 30_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +82,8 @@ def run_sweep(
     """Run a study with each setting of its sweep.
 
     Each run is in a folder of its own, ``runs/0000`` and so on, as soon as it is finished, with the
-    files of `run_study`. A run that fails is written down with its reason, and the next one begins.
+    files of `run_study`. Runs of one shape are relaxed side by side, see `groups_of`. A run that
+    fails is written down with its reason, and the next one begins.
     What ends the process, even without a word, ends the sweep between two runs; the next call with
     ``resume`` goes on with the same results, in every bit, as one that was never interrupted.
 
@@ -128,7 +125,7 @@ def run_sweep(
         except BaseException as error:
             with contextlib.suppress(OSError, InputError):
                 work.write_manifest()
-            if _is_interrupt(error):
+            if is_interrupt(error):
                 raise KeyboardInterrupt(work.interrupted()) from None
             raise
         work.finish()
@@ -265,10 +262,10 @@ class _Work:
 
     def _ended(self, allow_unconverged: bool) -> Iterator[RunState]:
         """Do the runs that are still to be done, here or in workers; what became of each."""
-        tasks = (self._task(run, allow_unconverged) for run in self.pending)
+        tasks = self._tasks(allow_unconverged)
         if self.workers is None:
             ended: Generator[tuple[int, Ended], None, None]
-            ended = ((task.run, attempt(task)) for task in tasks)
+            ended = (one for task in tasks for one in attempt(task))
         else:
             ended = in_workers(tasks, self.workers, self.say)
         with contextlib.closing(ended):
@@ -280,14 +277,23 @@ class _Work:
                     fingerprint=self._fingerprint(run), seconds=found.seconds, reason=found.reason,
                 )  # fmt: skip
 
-    def _task(self, run: int, allow_unconverged: bool) -> Task:
-        self._set_aside(run)
-        return Task(
-            run, self.sweep.path.absolute(), self.sweep.table_of(run),
-            self.folder.absolute() / run_name(run), allow_unconverged, self.sweep.options.reports,
-            {"sweep": {"run": run, "settings": self.sweep.settings(run)}}, keeps_programs(),
-            self.resume,
-        )  # fmt: skip
+    def _tasks(self, allow_unconverged: bool) -> Iterator[Task]:
+        """The groups of which a run is still to be done."""
+        pending = set(self.pending)
+        for group in groups_of(self.sweep):
+            if not pending.isdisjoint(group):
+                yield Task(
+                    self.sweep.path.absolute(), tuple(self._one(run, pending) for run in group),
+                    allow_unconverged, self.sweep.options.reports, keeps_programs(), self.resume,
+                )  # fmt: skip
+
+    def _one(self, run: int, pending: Container[int]) -> TaskRun:
+        target = None
+        if run in pending:
+            self._set_aside(run)
+            target = self.folder.absolute() / run_name(run)
+        about = {"sweep": {"run": run, "settings": self.sweep.settings(run)}}
+        return TaskRun(run, self.sweep.table_of(run), target, about)
 
     @property
     def runs(self) -> Iterator[dict[str, Any]]:
@@ -345,37 +351,6 @@ class _Work:
             write_summary(self.folder, folder)
 
 
-def attempt(task: Task) -> Ended:
-    """One run, and what became of it.
-
-    Arguments:
-        task: the run.
-
-    Returns:
-        What there is to say of it, a reason where it failed.
-    """
-    begun, reason, fatal = time.monotonic(), "", ""
-    count_calls_anew()
-    try:
-        run_study(
-            study_of(study_text(task.path, task.table)),
-            task.target,
-            task.allow_unconverged,
-            report=task.report,
-            about=task.about,
-            resume=task.resume,
-        )
-    except (WriteError, OSError) as error:
-        # As on a full disk, where all that follows would fail, too.
-        fatal = one_line(str(error))
-    except Exception as error:
-        if _is_interrupt(error):
-            raise
-        reason = _reason(error)
-    _let_go_of_programs()
-    return Ended(time.monotonic() - begun, reason, fatal)
-
-
 def _flat(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
     """Every value of a study's tables by the path of its key."""
     for key, value in table.items():
@@ -383,25 +358,3 @@ def _flat(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any
             yield from _flat(value, f"{before}{key}.")
         else:
             yield f"{before}{key}", value
-
-
-def _is_interrupt(error: BaseException) -> bool:
-    """Whether Ctrl-C is behind an error: compiled code wraps it in errors of its own."""
-    return isinstance(error, KeyboardInterrupt) or "KeyboardInterrupt" in str(error)
-
-
-def _reason(error: Exception) -> str:
-    """Why a run failed, in one line."""
-    told = "pass allow_unconverged=True"
-    text = one_line(str(error).replace(told, "set sensitivity.allow_unconverged = true"))
-    known = isinstance(error, InputError) or type(error).__module__.startswith("mdsens.")
-    return text if known and text else f"{type(error).__name__}: {text}".rstrip(": ")
-
-
-def _let_go_of_programs() -> None:
-    """Forget compiled code where it has filled the memory maps that a process may have."""
-    with contextlib.suppress(OSError), open("/proc/self/maps", "rb") as maps:
-        if sum(1 for _ in maps) > MANY_MAPS:
-            forget_programs()
-            jax.clear_caches()
-            gc.collect()

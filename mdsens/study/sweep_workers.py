@@ -41,30 +41,48 @@ class Workers:
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
-    """A run for a worker.
+class TaskRun:
+    """A run of a group.
 
     Attributes:
         run: its number.
+        table: the tables of its study, with its settings.
+        target: folder for its results; None where the run only takes part in the batch, since it
+            has ended already.
+        about: as in `run_study`.
+    """
+
+    run: int
+    table: dict[str, Any]
+    target: Path | None
+    about: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A group of runs for a worker.
+
+    Attributes:
         path: the study's file.
-        table: its tables, with the settings of the run.
-        target: folder for its results.
+        runs: the runs.
         allow_unconverged: as in `run_study`.
         report: likewise.
-        about: likewise.
         keep_programs: whether compiled code is kept on the disk.
         resume: as in `run_study`.
     """
 
-    run: int
     path: Path
-    table: dict[str, Any]
-    target: Path
+    runs: tuple[TaskRun, ...]
     allow_unconverged: bool
     report: bool
-    about: dict[str, Any]
     keep_programs: bool = False
     resume: bool = False
+
+    def one_by_one(self) -> Iterator["Task"]:
+        """Each run that is to be done, as a group of its own."""
+        for one in self.runs:
+            if one.target is not None:
+                yield dataclasses.replace(self, runs=(one,))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,30 +130,30 @@ def chosen_workers(workers: int | None, scheduler: str | None) -> Workers | None
     return Workers(workers, scheduler)
 
 
-def perform(task: Task) -> Ended:
-    """Do a run, in a worker.
+def perform(task: Task) -> list[tuple[int, Ended]]:
+    """Do the runs of a group, in a worker.
 
     Arguments:
-        task: the run.
+        task: the group.
 
     Returns:
-        What became of it.
+        Numbers of runs, and what became of them.
     """
     if task.keep_programs:
         keep_compiled_code()
     # Imported here, after it is known whether compiled code is kept.
-    from mdsens.study.sweep_run import attempt
+    from mdsens.study.sweep_attempt import attempt
 
-    return attempt(task)
+    return list(attempt(task))
 
 
 def in_workers(
     tasks: Iterable[Task], workers: Workers, say: Callable[[str], None]
 ) -> Generator[tuple[int, Ended], None, None]:
-    """Do runs in workers. One whose worker dies is done again by another.
+    """Do runs in workers. A group whose worker dies is done again by another.
 
     Arguments:
-        tasks: the runs.
+        tasks: the groups.
         workers: where.
         say: hears how many workers there are.
 
@@ -157,13 +175,25 @@ def in_workers(
                 # Dask blames all that a worker has been given: who is guilty shows alone.
                 blamed.append(task)
             else:
-                yield task.run, found
+                yield from found
+        guilty: list[Task] = []
         for task, found in _each(client, blamed, alone=True):
-            yield task.run, Ended(0.0, DIED) if isinstance(found, KilledWorker) else found
+            if not isinstance(found, KilledWorker):
+                yield from found
+            elif len(task.runs) == 1:
+                yield task.runs[0].run, Ended(0.0, DIED)
+            else:
+                guilty += task.one_by_one()
+        # One run has taken its whole group along.
+        for task, found in _each(client, guilty, alone=True):
+            if isinstance(found, KilledWorker):
+                yield task.runs[0].run, Ended(0.0, DIED)
+            else:
+                yield from found
 
 
 def _each(client: Any, tasks: Iterable[Task], alone: bool) -> Iterator[tuple[Task, Any]]:
-    """Do runs, as many at a time as there are workers, or each alone; what became of them.
+    """Do groups, as many at a time as there are workers, or each alone; what became of them.
 
     What is given to a worker before it can begin is blamed, too, should that worker die.
     """

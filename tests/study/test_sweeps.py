@@ -15,7 +15,7 @@ import pytest
 
 import mdsens
 from mdsens.errors import InputError
-from mdsens.study import load_study, read_sweep, run_study, run_sweep, sweep_run
+from mdsens.study import load_study, read_sweep, run_study, run_sweep, sweep_attempt
 from mdsens.study.output import kept_folder, run_folder
 from mdsens.study.sweep_file import JOURNAL_NAME, known_states, read_manifest
 
@@ -168,7 +168,7 @@ def swept(tmp_path_factory, trimer_files):
     for name, text in trimer_files.items():
         (folder / name).write_text(text)
     with_sweep(folder, GRID)
-    counts, one_run = [], sweep_run.run_study
+    counts, one_run = [], sweep_attempt.run_study
 
     def counted(*args, **kwargs):
         before = len(compiled)
@@ -176,7 +176,7 @@ def swept(tmp_path_factory, trimer_files):
         counts.append(len(compiled) - before)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweep_run, "run_study", counted)
+        patch.setattr(sweep_attempt, "run_study", counted)
         finished = run_sweep(read_sweep(folder), folder / "out")
     assert finished.counts == {"finished": 6, "failed": 0, "pending": 0}
     return folder, folder / "out", counts
@@ -246,7 +246,7 @@ def test_a_finished_sweep_is_kept_and_not_run_again(swept, monkeypatch):
     before = numbers(out)
     with pytest.raises(InputError, match="--resume"):
         run_sweep(read_sweep(folder), out)
-    monkeypatch.setattr(sweep_run, "run_study", None)
+    monkeypatch.setattr(sweep_attempt, "run_study", None)
     run_sweep(read_sweep(folder), out, resume=True)
     assert numbers(out) == before
     with pytest.raises(InputError, match="sweep: give another"):
@@ -265,7 +265,7 @@ def _plain(folder):
 
 def test_what_was_interrupted_goes_on_with_the_same_bits(swept, tmp_path, monkeypatch):
     folder, whole, _ = swept
-    out, one_run, done = tmp_path / "out", sweep_run.run_study, []
+    out, one_run, done = tmp_path / "out", sweep_attempt.run_study, []
 
     def interrupted(*args, **kwargs):
         if len(done) % 2:
@@ -274,7 +274,7 @@ def test_what_was_interrupted_goes_on_with_the_same_bits(swept, tmp_path, monkey
         done.append(None)
         return one_run(*args, **kwargs)
 
-    monkeypatch.setattr(sweep_run, "run_study", interrupted)
+    monkeypatch.setattr(sweep_attempt, "run_study", interrupted)
     for finished in (1, 2):
         with pytest.raises(KeyboardInterrupt, match=f"{finished} of 6 runs are finished"):
             run_sweep(read_sweep(folder), out, resume=True)
