@@ -56,11 +56,15 @@ def _median(rows: list[dict]) -> dict:
     return next(row for row in rows if row["wall_s"] == middle)
 
 
+def clean_environment(cache: str) -> dict[str, str]:
+    """The environment of a process that keeps its programs in a folder, without other settings."""
+    others = {name: of for name, of in os.environ.items() if not name.startswith(SETTINGS)}
+    return others | {"MDSENS_CACHE": cache}
+
+
 def _fresh_process(command: Sequence[str], cache: str, limit: float) -> dict:
     """Run Python with a folder for compiled code; the whole time counts."""
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(SETTINGS)
-    } | {"MDSENS_CACHE": cache, "JAX_LOG_COMPILES": "1"}
+    environment = clean_environment(cache) | {"JAX_LOG_COMPILES": "1"}
     with tempfile.TemporaryDirectory() as folder:
         arguments = [part.replace("{out}", str(Path(folder) / "out")) for part in command]
         begin = time.perf_counter()

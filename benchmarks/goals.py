@@ -42,6 +42,9 @@ COLD_SECONDS = {
 PROGRAMS = 24
 #: ASE's time for all cells in units of that of a batch, at least.
 BATCH = 20.0
+#: A loop of single runs in units of a sweep in one process, at least; what of the time of a sweep
+#: is not of its runs, at most; seconds to open the manifest of 10,000 runs.
+SWEEP, MACHINERY, MANIFEST = 10.0, 0.05, 1.0
 #: Derivatives of atoms and cell in units of those of atoms alone, at most.
 COUPLED = 1.5
 #: Elastic constants in units of a relaxation, and their derivatives in units of them, at most.
@@ -308,3 +311,40 @@ def elasticity_goals(rows: list[dict]) -> list[Ratio]:
         )
         for quantity, row in fixed.items()
     ]  # fmt: skip
+
+
+def sweep_goals(rows: list[dict]) -> list[Ratio]:
+    """A loop of single runs beside a sweep, its machinery, and whether kills leave the same bits.
+
+    Arguments:
+        rows: by their labels.
+    """
+    by_label = {row["label"]: row for row in rows}
+    alone, whole = by_label["a loop of mdsens run"], by_label["one process"]
+    case, found = whole["case"], []
+    for row in rows:
+        if row["status"] != "ok":
+            found.append(judged(row["case"], row["label"], "", None, "", row["status"]))
+        elif "same" in row:
+            found.append(
+                judged(row["case"], row["label"], "share of runs with other bits",
+                       float(not row["same"]), "≤ 0")
+            )  # fmt: skip
+    if alone["status"] == whole["status"] == "ok":
+        value = alone["wall_s"] / whole["wall_s"]
+        found.append(judged(case, "time", "loop of mdsens run / sweep", value, f"≥ {SWEEP:g}"))
+    for label in ("two workers", "two workers, one killed"):
+        row = by_label.get(label, {"status": ""})
+        if row["status"] == alone["status"] == "ok":
+            value = alone["wall_s"] / row["wall_s"]
+            found.append(judged(case, "time", f"loop of mdsens run / {label}", value, ""))
+    inside = by_label["machinery"]
+    if inside["status"] == "ok":
+        most = f"≤ {MACHINERY:g}"
+        found.append(judged(case, "time outside of runs", "share", inside["outside"], most))
+        found.append(judged(case, "memory after a batch", "growth", inside["growth"], most))
+    if by_label["manifest"]["status"] == "ok":
+        seconds = by_label["manifest"]["wall_s"]
+        about = "10,000 runs", "manifest", "seconds to open"
+        found.append(judged(*about, seconds, f"≤ {MANIFEST:g}"))
+    return found

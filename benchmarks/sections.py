@@ -2,11 +2,12 @@
 
 import dataclasses
 import os
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import goals, potentials
+from benchmarks import goals, potentials, sweeps
 from benchmarks.cold import COMMAND, import_of_jax, with_empty_cache, with_filled_cache
 from benchmarks.compare import best
 from benchmarks.jobs import NoStartError
@@ -26,6 +27,8 @@ FEW_VARIANTS = 20_000
 LEFT_OUT = 3.0
 #: Ready studies, of which the first result is timed.
 STUDIES = tuple(sorted(path.parent.name for path in ready_folder().glob("*/study.toml")))
+#: Runs of a sweep; those of one that is killed, and how often.
+SWEEP, QUICK_SWEEP = (200, 40, 20), (16, 8, 2)
 #: Cells in a batch, and those of them that ASE relaxes.
 CELLS, QUICK_CELLS = (1000, 20), (8, 2)
 
@@ -297,6 +300,39 @@ def batches(setting: Setting) -> Iterator[Part]:
     yield rows, goals.batch_goals(*rows)
 
 
+def sweep(setting: Setting) -> Iterator[Part]:
+    """Packings of 128 discs in sweeps: on one and two workers, killed, and beside single runs."""
+    if "discs" not in setting.materials:
+        return
+    tell, limit = setting.runner.tell, setting.runner.limit
+    (count, killed, kills), manifest_runs = QUICK_SWEEP if setting.quick else SWEEP, 10_000
+    about = {"program": "mdsens", "task": "sweep", "quantity": "sweep"}
+    with tempfile.TemporaryDirectory() as folder:
+        bench = sweeps.Bench(Path(folder), limit)
+        measures: dict[str, Callable[[], dict]] = {
+            "a loop of mdsens run": lambda: sweeps.loop(bench, count),
+            "one process": lambda: sweeps.together(bench, count),
+            "machinery": lambda: sweeps.machinery(bench, count),
+            "one worker": lambda: sweeps.in_workers(bench, count, 1),
+        }
+        if _has_two_cores():
+            measures["two workers"] = lambda: sweeps.in_workers(bench, count, 2)
+            measures["two workers, one killed"] = lambda: sweeps.in_workers(bench, count, 2, True)
+        measures["killed and resumed"] = lambda: sweeps.killed_again_and_again(bench, killed, kills)
+        opened = Path(folder) / "made-up"
+        measures["manifest"] = lambda: sweeps.manifest(opened, manifest_runs)
+        rows = []
+        for label, measure in measures.items():
+            tell(f"sweep: {label}")
+            runs = {"killed and resumed": killed, "manifest": manifest_runs}.get(label, count)
+            row = {**about, "label": label, "runs": runs, "case": f"{runs:,} packings of 128 discs"}
+            try:
+                rows.append(row | {"status": "ok"} | measure())
+            except (RuntimeError, subprocess.TimeoutExpired) as error:
+                rows.append(row | {"status": f"failed: {error}"})
+    yield rows, goals.sweep_goals(rows)
+
+
 #: What the section on elasticity measures: task, cubic cells along an edge, and for a quick run;
 #: of argon with a vacancy, but for elastic constants in many parameters, which are of silicon.
 ELASTICITY = (
@@ -333,6 +369,7 @@ SECTIONS = (
     Section("derivatives", "Ways to differentiate a packing", derivatives),
     Section("cold", "First result of a fresh process", cold),
     Section("batch", "Many small cells", batches),
+    Section("sweeps", "Sweeps of packings", sweep),
     Section("elasticity", "Elastic constants, vibrations and cells that relax", elasticity),
     Section("potentials", "Potentials from files, and calculators", potentials.measure),
     Section("million", "A million atoms", million),

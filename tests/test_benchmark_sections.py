@@ -262,6 +262,13 @@ def test_a_measurement_runs_once_and_a_missing_program_is_asked_for_once(monkeyp
 def test_every_section_goes_on_where_every_measurement_fails(monkeypatch, tmp_path):
     monkeypatch.setattr("benchmarks.jobs.run_worker", lambda *given: {"status": "failed: no"})
     monkeypatch.setattr("benchmarks.cold._fresh_process", lambda *given: {"status": "failed: no"})
+
+    def failing(*given):
+        raise RuntimeError("no")
+
+    for measure in ("loop", "together", "machinery", "in_workers", "killed_again_and_again"):
+        monkeypatch.setattr(f"benchmarks.sweeps.{measure}", failing)
+    monkeypatch.setattr("benchmarks.sweeps.manifest", failing)
     runner = Runner({"cores": 1}, 9.0, tmp_path, lambda message: None)
     setting = sections.Setting(runner, MATERIALS, ("mdsens", "lammps"), True, True)
     for section in sections.SECTIONS:
