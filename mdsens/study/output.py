@@ -8,13 +8,10 @@ relaxations are there too, and stay when a run is interrupted, for the next one 
 """
 
 import contextlib
-import errno
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from mdsens.errors import InputError
 from mdsens.study.marker import (
@@ -26,13 +23,15 @@ from mdsens.study.marker import (
     read_marker,
     records,
 )
-
-#: What a run's own folder holds: what tells whose it is, and keeps others out; and two folders.
-LOCK_NAME, NEW_NAME, EARLIER_NAME = "run.json", "results", "earlier"
-#: And one more, of relaxations that are under way.
-CHECKPOINTS_NAME = "checkpoints"
-#: How often to look again where another run comes or goes at this moment.
-ATTEMPTS = 20
+from mdsens.study.run_lock import (
+    CHECKPOINTS_NAME,
+    EARLIER_NAME,
+    LOCK_NAME,
+    NEW_NAME,
+    acquire,
+    claim_of,
+    run_folder,
+)
 
 
 @contextlib.contextmanager
@@ -96,7 +95,7 @@ def kept_folder(
     made: list[Path] = []
     try:
         with _as_input_error(target):
-            lock = _acquire(target, made)
+            lock = acquire(target, made)
         try:
             with _as_input_error(target):
                 output.settle()
@@ -288,9 +287,12 @@ class Output:
         checkpoints = self.run / CHECKPOINTS_NAME
         with contextlib.suppress(OSError):
             checkpoints.rmdir()
-        if self.tidy() and not checkpoints.exists():
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            if self.tidy() and not checkpoints.exists():
                 (self.run / LOCK_NAME).unlink()
+            else:
+                # Where there are no locks, this is how the next run knows that this one has ended.
+                (self.run / LOCK_NAME).write_text(claim_of(self.target, None), "utf-8")
         with contextlib.suppress(OSError):
             self.run.rmdir()
 
@@ -306,18 +308,6 @@ class Output:
                     break
                 with contextlib.suppress(OSError):
                     parent.rmdir()
-
-
-def run_folder(target: Path) -> Path:
-    """The folder beside a target in which a run prepares what is to go there.
-
-    Arguments:
-        target: an output folder.
-
-    Returns:
-        Its path.
-    """
-    return target.parent / f".{target.name}.mdsens"
 
 
 def has_checkpoint(target: Path) -> bool:
@@ -361,106 +351,6 @@ def _move(source: Path, goal: Path) -> None:
     os.replace(source, goal)
 
 
-def _acquire(target: Path, made: list[Path]) -> int:
-    """Make the run's folder, and lock its file: the file's descriptor, to be closed at the end.
-
-    The folders above that had to be made are added to a list.
-    """
-    folder = run_folder(target)
-    path = folder / LOCK_NAME
-    gone: OSError = BlockingIOError(errno.EBUSY, "other runs of mdsens come and go there")
-    for _ in range(ATTEMPTS):
-        try:
-            _make_parents(target.parent, made)
-            with contextlib.suppress(FileExistsError):
-                folder.mkdir()
-            existed = path.exists()
-            if not existed and any(folder.iterdir()):
-                raise _not_ours(folder)
-            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        except FileNotFoundError as error:
-            # Another run that tidies up may have removed it at this moment.
-            gone = error
-            continue
-        except OSError:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-            raise
-        try:
-            _lock(lock, path, existed)
-            if _is_at(lock, path):
-                _claim(lock, folder, target)
-                return lock
-        except BaseException:
-            os.close(lock)
-            raise
-        os.close(lock)
-    raise gone
-
-
-def _lock(lock: int, path: Path, existed: bool) -> None:
-    try:
-        import fcntl
-
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        target = path.parent.parent / path.parent.name.removeprefix(".").removesuffix(".mdsens")
-        raise InputError(
-            f"output folder {str(target)!r}: another run of mdsens is writing to it; wait for it, "
-            "or give another with --out"
-        ) from None
-    except (ImportError, OSError):
-        # This file system or computer has no locks: whether that run still lives is not known.
-        if existed:
-            raise InputError(
-                f"output folder: {str(path.parent)!r} is of another run of mdsens; if that has "
-                "ended, remove it, or give another folder with --out"
-            ) from None
-
-
-def _is_at(lock: int, path: Path) -> bool:
-    """Whether the file that is locked is still the one that others find there."""
-    try:
-        return os.path.samestat(os.fstat(lock), path.lstat())
-    except FileNotFoundError:
-        return False
-
-
-def _claim(lock: int, folder: Path, target: Path) -> None:
-    """Make sure that the folder is of a run into this target that is gone, and make it ours."""
-    others = {path.name for path in folder.iterdir()} - {LOCK_NAME}
-    written = os.read(lock, 100_000)
-    if others:
-        try:
-            claimed: Any = json.loads(written)
-        except ValueError:
-            claimed = None
-        if (
-            not isinstance(claimed, dict)
-            or claimed.get("program") != "mdsens"
-            or claimed.get("folder") != target.name
-            or not others <= {NEW_NAME, EARLIER_NAME, CHECKPOINTS_NAME, MARKER_NAME}
-        ):
-            raise _not_ours(folder)
-    claim = {"program": "mdsens", "folder": target.name, "process": os.getpid()}
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, json.dumps(claim).encode(), 0)
-
-
-def _make_parents(folder: Path, made: list[Path]) -> None:
-    missing = []
-    while not folder.exists() and folder != folder.parent:
-        missing.append(folder)
-        folder = folder.parent
-    for path in reversed(missing):
-        try:
-            path.mkdir()
-        except FileExistsError:
-            continue
-        if path not in made:
-            made.append(path)
-
-
 @contextlib.contextmanager
 def _as_input_error(target: Path) -> Iterator[None]:
     try:
@@ -470,10 +360,3 @@ def _as_input_error(target: Path) -> Iterator[None]:
             f"output folder {str(target)!r} cannot be written: {error.strerror or error}; give "
             "another with --out"
         ) from None
-
-
-def _not_ours(folder: Path) -> InputError:
-    return InputError(
-        f"{str(folder)!r} stands where mdsens prepares its results, and it did not write it: move "
-        "it away, or give another folder with --out"
-    )

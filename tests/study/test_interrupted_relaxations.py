@@ -8,7 +8,7 @@ import mdsens
 from mdsens.relaxation import checkpoint as checkpoints
 from mdsens.study import load_study, run_study
 from mdsens.study import study as studies
-from mdsens.study.output import CHECKPOINTS_NAME, run_folder
+from mdsens.study.run_lock import CHECKPOINTS_NAME, run_folder
 
 pytestmark = pytest.mark.xdist_group("checkpoints")
 

@@ -1,5 +1,6 @@
 """The output folder: what is ours is replaced as a whole, what is not ours is never touched."""
 
+import errno
 import json
 import os
 import signal
@@ -10,7 +11,8 @@ import pytest
 
 from mdsens.errors import InputError
 from mdsens.study.marker import MARKER_NAME, read_marker
-from mdsens.study.output import output_folder, run_folder
+from mdsens.study.output import kept_folder, output_folder
+from mdsens.study.run_lock import run_folder
 
 
 def fill(target: Path, files: dict[str, str], **options) -> None:
@@ -254,3 +256,26 @@ def test_a_folder_of_another_with_the_name_of_a_runs_own_stays(target, files):
         fill(target, SECOND)
     assert content(run_folder(target)) == files | {"more": "mine"}
     assert content(target) == FIRST
+
+
+def test_without_locks_an_interrupted_run_does_not_block_the_next(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    target = tmp_path / "out"
+    with (
+        pytest.raises(KeyboardInterrupt),
+        kept_folder(target) as output,
+        output.checkpoints(resume=False) as folder,
+    ):
+        (folder / "relaxation.npz").write_bytes(b"where it was")
+        # While it works, nobody else may.
+        with pytest.raises(InputError, match="of another run of mdsens"), kept_folder(target):
+            pass
+        raise KeyboardInterrupt
+    with kept_folder(target) as output, output.checkpoints(resume=True) as folder:
+        assert (folder / "relaxation.npz").read_bytes() == b"where it was"
+    assert not run_folder(target).exists()

@@ -16,7 +16,8 @@ import pytest
 import mdsens
 from mdsens.errors import InputError
 from mdsens.study import load_study, read_sweep, run_study, run_sweep, sweep_attempt
-from mdsens.study.output import kept_folder, run_folder
+from mdsens.study.output import kept_folder
+from mdsens.study.run_lock import run_folder
 from mdsens.study.sweep_file import JOURNAL_NAME, known_states, read_manifest
 
 GRID = """

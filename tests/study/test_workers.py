@@ -8,7 +8,7 @@ import pytest
 
 from mdsens.errors import InputError
 from mdsens.study import read_sweep, run_sweep, sweep_workers
-from mdsens.study.output import run_folder
+from mdsens.study.run_lock import run_folder
 from mdsens.study.sweep_workers import chosen_workers
 
 SWEEP = """
