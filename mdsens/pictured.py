@@ -82,10 +82,10 @@ class PicturedBatch:
         return _drawing("plot")(self)
 
     def view(self, index: int = 0, parameter: str | None = None) -> "View":
-        """One of the structures in a notebook or a page.
+        """The structures in a notebook or a page, where a slider chooses the one that is seen.
 
         Arguments:
-            index: which one.
+            index: which one is seen at first; of very many, those around it are there.
             parameter: as of a single one.
 
         Returns:
@@ -95,8 +95,7 @@ class PicturedBatch:
             InputError: as of a single one.
             RelaxationError: its relaxation has failed.
         """
-        one = self.at(index) if hasattr(self, "at") else self[index]  # type: ignore[index]
-        return _drawing("view")(one, parameter)
+        return _drawing("batch_view")(self, index, parameter)
 
 
 def _drawing(name: str) -> Any:

@@ -170,5 +170,10 @@ def test_batches_are_viewed_and_drawn():
         assert all(axes.get_xlabel() == "structure" for axes in figure.axes[-1:])
     energies = batch.plot().axes[0].lines[0].get_ydata()
     np.testing.assert_allclose(energies, [-0.0104 / 2] * 3, rtol=1e-3)
-    assert len(scene_of(sens.view(1, "sigma"))["motions"]) == 2
-    assert scene_of(batch.view(2))["species"] == ["X"]
+    several = scene_of(sens.view(1, "sigma"))
+    assert several["first"] == 1
+    assert several["names"] == [f"structure {index} of 3" for index in range(3)]
+    assert [len(scene["motions"]) for scene in several["scenes"]] == [2] * 3
+    assert scene_of(batch.view(2))["scenes"][2]["species"] == ["X"]
+    with pytest.raises(InputError, match="has 3 structures"):
+        batch.view(3)

@@ -7,6 +7,7 @@ from mdsens.pages.page import (
     html_table,
     page,
     structure_view,
+    structures_view,
     sweep_view,
 )
 from mdsens.pages.view import View
@@ -19,5 +20,6 @@ __all__ = [
     "html_table",
     "page",
     "structure_view",
+    "structures_view",
     "sweep_view",
 ]

@@ -24,6 +24,7 @@ SCRIPTS = (
     "paint.js",
     "picture.js",
     "viewer.js",
+    "several.js",
     "chart.js",
     "table.js",
     "sweep.js",
@@ -86,6 +87,26 @@ def structure_view(identifier: str, scene: Mapping[str, Any]) -> str:
     """
     name = for_html(identifier)
     return f"{data_block(identifier, scene)}<div class='live' data-structure='{name}'></div>"
+
+
+def structures_view(
+    identifier: str, scenes: Sequence[tuple[str, Mapping[str, Any]]], first: int = 0, left: int = 0
+) -> str:
+    """Several structures, one of which is seen at a time, with a slider to choose it by.
+
+    Arguments:
+        identifier: another than that of all other data of the page.
+        scenes: what each is called, and what it is, from `mdsens.plots.scene`.
+        first: which of them is seen at first, from 0.
+        left: how many more there are that are not among them.
+
+    Returns:
+        HTML.
+    """
+    name = for_html(identifier)
+    given = {"names": [of for of, _ in scenes], "scenes": [scene for _, scene in scenes],
+             "first": first, "left": left}  # fmt: skip
+    return f"{data_block(identifier, given)}<div class='live' data-structures='{name}'></div>"
 
 
 def chart(identifier: str, drawn: Mapping[str, Any]) -> str:

@@ -65,6 +65,19 @@ class Viewer extends Picture {
     this.button("reset", "the first view again", () => this.camera.home());
   }
 
+  // Look at it from where another was looked at, along the same parameter.
+  takeOver({ camera, state }) {
+    const { rotation, zoom, pan } = camera;
+    Object.assign(this.camera, { rotation, zoom, pan });
+    const name = state.motion && state.motion.name;
+    const select = this.controls.querySelector("select");
+    if (name && this.scene.motions.some((one) => one.name === name)) {
+      select.value = name;
+      select.dispatchEvent(new Event("change"));
+    }
+    this.show();
+  }
+
   choice(label, options, value, change) {
     const made = element("select", {}, ...options.map(([name, text]) =>
       element("option", { value: name, textContent: text, selected: name === value })));

@@ -1,7 +1,7 @@
 """Figures from results: structures with sensitivity vectors, bars, moduli, curves, ensembles."""
 
 from mdsens.plots.bars import LOGARITHMIC, ZERO_COLOR, sensitivities, sensitivities_figure
-from mdsens.plots.batches import batch_figure, batch_sensitivity_figure
+from mdsens.plots.batches import batch_figure, batch_sensitivity_figure, batch_view
 from mdsens.plots.drawing import plot
 from mdsens.plots.energy_volume import energy_volume, energy_volume_figure
 from mdsens.plots.ensembles import RATTLER_COLOR, draw_ensemble, ensemble_figure
@@ -51,6 +51,7 @@ __all__ = [
     "Motion",
     "batch_figure",
     "batch_sensitivity_figure",
+    "batch_view",
     "convergence",
     "convergence_figure",
     "diameters_of",

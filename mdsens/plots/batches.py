@@ -1,13 +1,17 @@
 """Batches: what each of many relaxed structures has come to, over their index."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from mdsens.errors import InputError
 from mdsens.markup import for_figure
+from mdsens.pages import View, structures_view
+from mdsens.plots.scenes import scene_of_result
 from mdsens.plots.style import (
     BAR_COLOR,
     OTHER_COLOR,
@@ -19,12 +23,15 @@ from mdsens.plots.style import (
     with_unit,
 )
 from mdsens.units import unit_name
+from mdsens.values import integer
 
 if TYPE_CHECKING:
     from mdsens.batches import BatchEquilibrium, BatchSensitivity
 
 #: Observables, and parameters, that a figure has room for.
 MOST_OBSERVABLES, MOST_PARAMETERS = 6, 3
+#: Structures that a page of a batch has room for, and numbers of all of them: 3 MB.
+MOST_STRUCTURES, MOST_NUMBERS = 200, 300_000
 
 
 def batch_figure(batch: "BatchEquilibrium") -> Figure:
@@ -96,3 +103,43 @@ def _draw(
     if known is not None:
         level_within_errors(axes, values, known)
     plain_frame(axes)
+
+
+def batch_view(
+    batch: "BatchEquilibrium | BatchSensitivity", index: int = 0, parameter: str | None = None
+) -> View:
+    """The structures of a batch, one of which is seen at a time.
+
+    Arguments:
+        batch: relaxed structures, or their sensitivities.
+        index: which one is seen at first; those around it are there, too, as many as a page has
+            room for.
+        parameter: the one whose motion is shown first.
+
+    Returns:
+        The View.
+
+    Raises:
+        InputError: no such structure, or as of `view`.
+        RelaxationError: the relaxation of the one that is seen at first has failed.
+        UnreliableDerivativeError: as of `view`.
+    """
+    equilibria = getattr(batch, "equilibria", batch)
+    count = len(equilibria)
+    index = integer(index, "index", at_least=-count)
+    if index >= count:
+        raise InputError(f"index = {index}: the batch has {count} structures, from 0")
+    index %= count
+    one: Callable[[int], Any] = getattr(batch, "at", batch.__getitem__)
+    title, first = scene_of_result(one(index), parameter)
+    vectors = len(first["positions"]) * (1 + 2 * len(first["motions"]))
+    room = min(MOST_STRUCTURES, max(MOST_NUMBERS // vectors, 1))
+    start = min(max(index - room // 2, 0), max(count - room, 0))
+    shown = {index: first}
+    for other in range(start, min(start + room, count)):
+        if other != index and other not in equilibria.failures:
+            shown[other] = scene_of_result(one(other), parameter)[1]
+    chosen = sorted(shown)
+    scenes = [(f"structure {other} of {count}", shown[other]) for other in chosen]
+    body = structures_view("structure", scenes, chosen.index(index), count - len(chosen))
+    return View(title, body, height=660)

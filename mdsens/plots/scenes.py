@@ -204,6 +204,27 @@ def view(
         UnreliableDerivativeError: a parameter is given, and the structure is unconverged or
             unstable.
     """
+    said, made = scene_of_result(result, parameter, title)
+    return View(said, structure_view("structure", made))
+
+
+def scene_of_result(
+    result: System | Equilibrium | Sensitivity, parameter: str | None = None, title: str = ""
+) -> tuple[str, dict[str, Any]]:
+    """What `view` shows, as a title and plain numbers and texts.
+
+    Arguments:
+        result: as of `view`.
+        parameter: likewise.
+        title: likewise.
+
+    Returns:
+        The title, and the scene.
+
+    Raises:
+        InputError: as of `view`.
+        UnreliableDerivativeError: likewise.
+    """
     if parameter is not None and isinstance(result, Equilibrium):
         result = sensitivity(result, wrt=parameter)
     motions: list[Motion] = []
@@ -225,7 +246,7 @@ def view(
         None if equilibrium is None else diameters_of(equilibrium), title or str(system),
         _position_error(equilibrium), parameter,
     )  # fmt: skip
-    return View(title or str(system), structure_view("structure", made))
+    return title or str(system), made
 
 
 def require_few_atoms(count: int) -> None:

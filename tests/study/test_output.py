@@ -266,16 +266,17 @@ def test_without_locks_an_interrupted_run_does_not_block_the_next(tmp_path, monk
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
     target = tmp_path / "out"
-    with (
-        pytest.raises(KeyboardInterrupt),
-        kept_folder(target) as output,
-        output.checkpoints(resume=False) as folder,
-    ):
-        (folder / "relaxation.npz").write_bytes(b"where it was")
-        # While it works, nobody else may.
-        with pytest.raises(InputError, match="of another run of mdsens"), kept_folder(target):
-            pass
-        raise KeyboardInterrupt
+
+    def interrupted():
+        with kept_folder(target) as output, output.checkpoints(resume=False) as folder:
+            (folder / "relaxation.npz").write_bytes(b"where it was")
+            # While it works, nobody else may.
+            with pytest.raises(InputError, match="of another run of mdsens"), kept_folder(target):
+                pass
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     with kept_folder(target) as output, output.checkpoints(resume=True) as folder:
         assert (folder / "relaxation.npz").read_bytes() == b"where it was"
     assert not run_folder(target).exists()

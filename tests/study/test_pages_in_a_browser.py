@@ -7,7 +7,8 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from mdsens.pages import View, page, sweep_view
+from mdsens import plots
+from mdsens.pages import View, page, structures_view, sweep_view
 from mdsens.study import load_study, run_study
 from mdsens.study.report_structures import shown_structures
 from mdsens.study.results_file import read_results
@@ -192,6 +193,34 @@ def test_runs_of_a_sweep_are_linked(chromium, tmp_path):
     assert chromium.run("document.querySelector('.filter .count').textContent") == (
         f"{np.sum((x > 1.5) & (x < 1.8))} of {count} runs"
     )
+
+
+def test_a_slider_chooses_one_of_several_structures(chromium, tmp_path):
+    import ase
+
+    molecules = [ase.Atoms("X" * count, [[0, 0, 3 * k] for k in range(count)]) for count in (1, 2)]
+    scenes = [(f"molecule {n}", plots.scene(one)) for n, one in enumerate(molecules)]
+    path = tmp_path / "several.html"
+    path.write_text(page("several", [structures_view("s", scenes, 0, left=7)]), "utf-8")
+    chromium.open(path)
+    chromium.drawn()
+    several = "document.querySelector('[data-structures]').several"
+    shown = f"[{several}.name.textContent, {several}.viewer.data.positions.length / 3]"
+    assert chromium.run(shown) == ["molecule 0", 1]
+    assert "7 more" in chromium.run("document.body.textContent")
+    chromium.run(f"{several}.viewer.camera.turn(1, 0)")
+    turned = chromium.run(f"{several}.viewer.camera.rotation")
+    chromium.drawn(
+        f"(() => {{ {several}.slider.value = 1; "
+        f"{several}.slider.dispatchEvent(new Event('input')); }})()"
+    )
+    assert chromium.run(shown) == ["molecule 1", 2]
+    assert chromium.run(f"{several}.viewer.camera.rotation") == turned
+    chromium.run(
+        "[...document.querySelectorAll('button')].find((b) => b.title === 'the one before').click()"
+    )
+    assert chromium.run(shown) == ["molecule 0", 1]
+    assert chromium.complaints == []
 
 
 def test_the_nearest_of_two_atoms_is_picked_and_shown_in_a_frame_of_a_notebook(chromium, tmp_path):
