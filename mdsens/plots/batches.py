@@ -124,13 +124,14 @@ def batch_view(
         RelaxationError: the relaxation of the one that is seen at first has failed.
         UnreliableDerivativeError: as of `view`.
     """
-    equilibria = getattr(batch, "equilibria", batch)
+    equilibria: Any = getattr(batch, "equilibria", batch)
     count = len(equilibria)
     index = integer(index, "index", at_least=-count)
     if index >= count:
         raise InputError(f"index = {index}: the batch has {count} structures, from 0")
     index %= count
-    one: Callable[[int], Any] = getattr(batch, "at", batch.__getitem__)
+    at: Any = batch.at if hasattr(batch, "at") else batch.__getitem__
+    one: Callable[[int], Any] = at
     title, first = scene_of_result(one(index), parameter)
     vectors = len(first["positions"]) * (1 + 2 * len(first["motions"]))
     room = min(MOST_STRUCTURES, max(MOST_NUMBERS // vectors, 1))

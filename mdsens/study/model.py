@@ -224,6 +224,8 @@ class SweepTable(Table):
         samples: number of runs of the last two.
         seed: of their random numbers.
         reports: whether each run has figures and a report.
+        arrays: the format of the labelled arrays of all runs: ``"netcdf"``, or ``"zarr"``, which
+            has room for more than 2 GB in an array.
         batch_size: runs of one shape that are relaxed side by side at most; 1: each by itself.
     """
 
@@ -233,6 +235,7 @@ class SweepTable(Table):
     samples: Annotated[int, Field(ge=1, le=MOST_RUNS)] | None = None
     seed: Annotated[int, Field(ge=0)] = 0
     reports: bool = False
+    arrays: Literal["netcdf", "zarr"] = "netcdf"
     batch_size: Annotated[int, Field(ge=1, le=1024)] = 16
 
 

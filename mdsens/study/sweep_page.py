@@ -13,7 +13,7 @@ from mdsens import plots
 from mdsens.digits import error_text, with_digits
 from mdsens.markup import for_html, visible
 from mdsens.pages import html_image, html_table, page, sweep_view
-from mdsens.study.sweep_results import ARRAYS_NAME, TABLE_NAME
+from mdsens.study.sweep_results import ARRAYS_NAMES, TABLE_NAME
 
 #: Runs that the page lists where it is printed; sweep.csv has all.
 MOST_ROWS = 200
@@ -65,9 +65,10 @@ def sweep_page(
         parts.append(html_table(["run", "settings", "reason"], rows))
     parts.append(_printed(found, manifest))
     made = ", ".join(f"{name} {version}" for name, version in manifest["versions"].items())
+    arrays = ARRAYS_NAMES[manifest["sweep"].get("arrays", "netcdf")]
     parts.append(
         "<p>Numbers have the digits that their errors support. Each run's files are in its folder; "
-        f"{TABLE_NAME} and {ARRAYS_NAME} hold observables, derivatives and errors of all. "
+        f"{TABLE_NAME} and {arrays} hold observables, derivatives and errors of all. "
         f"{for_html(made)}.</p>"
     )
     return page(manifest["study"], parts)

@@ -11,11 +11,12 @@ from mdsens import plots
 from mdsens.study.sweep_file import SWEEP_NAME, read_manifest
 from mdsens.study.sweep_page import sweep_page
 from mdsens.study.sweep_results import (
-    ARRAYS_NAME,
+    ARRAYS_NAMES,
     TABLE_NAME,
     dataset_of_sweep,
     finished_results,
     table_text,
+    write_arrays,
 )
 
 REPORT_NAME = "sweep.html"
@@ -32,13 +33,13 @@ def is_of_summary(name: str) -> bool:
     Returns:
         Whether it is sweep.json, or of the summary.
     """
-    return name in (SWEEP_NAME, TABLE_NAME, ARRAYS_NAME, REPORT_NAME) or (
-        name.startswith("sweep-") and name.endswith(".png") and "/" not in name
-    )
+    figure = name.startswith("sweep-") and name.endswith(".png") and "/" not in name
+    made = (SWEEP_NAME, TABLE_NAME, REPORT_NAME, *ARRAYS_NAMES.values())
+    return figure or name.split("/")[0] in made
 
 
 def write_summary(folder: Path, goal: Path) -> None:
-    """Write sweep.nc, sweep.csv, figures and sweep.html.
+    """Write the labelled arrays, sweep.csv, figures and sweep.html.
 
     Arguments:
         folder: that of the sweep.
@@ -52,11 +53,7 @@ def write_summary(folder: Path, goal: Path) -> None:
     results = dict(finished_results(folder, manifest))
     found = dataset_of_sweep(folder, manifest, results)
     (goal / SWEEP_NAME).write_bytes((folder / SWEEP_NAME).read_bytes())
-    try:
-        found.to_netcdf(goal / ARRAYS_NAME, engine="scipy")
-    except ValueError:
-        # A name that this format cannot have: whoever loads the sweep reads its runs.
-        (goal / ARRAYS_NAME).unlink(missing_ok=True)
+    write_arrays(found, goal, manifest["sweep"].get("arrays", "netcdf"))
     (goal / TABLE_NAME).write_text(table_text(found, manifest), "utf-8")
     drawn = plots.write_figures(
         (goal / f"sweep-{number}.png", figure)

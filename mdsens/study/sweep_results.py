@@ -1,5 +1,6 @@
 """The results of runs as labelled arrays, and as a table."""
 
+import importlib.util
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -15,7 +16,11 @@ from mdsens.study.results_file import LARGEST_RESULTS, RESULTS_NAME, read_result
 from mdsens.study.sweep_file import SWEEP_NAME, Journal, read_manifest
 from mdsens.values import shown
 
-TABLE_NAME, ARRAYS_NAME = "sweep.csv", "sweep.nc"
+TABLE_NAME = "sweep.csv"
+#: The labelled arrays, by their format: a file, or a folder.
+ARRAYS_NAMES = {"netcdf": "sweep.nc", "zarr": "sweep.zarr"}
+#: What to install.
+NEEDS_ZARR = "sweep.arrays = 'zarr' needs the package zarr: pip install 'mdsens[zarr]'"
 #: How much of the journal the arrays were made from, an attribute of theirs.
 JOURNAL_BYTES = "journal_bytes"
 #: Observables of more numbers are left to sweep.nc, and out of the table.
@@ -53,17 +58,55 @@ def load(folder: str | Path) -> xarray.Dataset:
 def _loaded(folder: Path) -> xarray.Dataset:
     if not (folder / SWEEP_NAME).is_file():
         return dataset_of_run(read_results(folder))
-    arrays = folder / ARRAYS_NAME
-    if arrays.is_file():
-        try:
-            found = xarray.open_dataset(arrays, engine="scipy")
-        except (OSError, ValueError, TypeError) as error:
-            raise InputError(f"{shown(str(arrays))} cannot be read: {error}; remove it") from None
-        if found.attrs.get(JOURNAL_BYTES) == Journal(folder).size:
-            return found
-        found.close()
+    for format_, name in ARRAYS_NAMES.items():
+        found = _opened(folder / name, format_)
+        if found is not None:
+            if found.attrs.get(JOURNAL_BYTES) == Journal(folder).size:
+                return found
+            found.close()
     manifest = read_manifest(folder)
     return dataset_of_sweep(folder, manifest, dict(finished_results(folder, manifest)))
+
+
+def _opened(path: Path, format_: str) -> xarray.Dataset | None:
+    """Labelled arrays, which are read when they are used; None where there are none."""
+    if not path.exists() or (format_ == "zarr" and not has_zarr()):
+        # Whoever has no zarr reads the runs themselves.
+        return None
+    try:
+        if format_ == "zarr":
+            return xarray.open_zarr(path, chunks=None, consolidated=True)
+        return xarray.open_dataset(path, engine="scipy")
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{shown(str(path))} cannot be read: {error}; remove it") from None
+
+
+def has_zarr() -> bool:
+    """Whether zarr is installed."""
+    return importlib.util.find_spec("zarr") is not None
+
+
+def write_arrays(found: xarray.Dataset, goal: Path, format_: str) -> None:
+    """Write the labelled arrays of a sweep.
+
+    Arguments:
+        found: from `dataset_of_sweep`.
+        goal: the folder to write to.
+        format_: ``"netcdf"`` or ``"zarr"``.
+
+    Raises:
+        OSError: the goal cannot be written.
+    """
+    path = goal / ARRAYS_NAMES[format_]
+    if format_ == "zarr":
+        # Version 2 of the format: its texts and its one file of all attributes are in its standard.
+        found.to_zarr(path, mode="w", consolidated=True, zarr_format=2)
+        return
+    try:
+        found.to_netcdf(path, engine="scipy")
+    except ValueError:
+        # A name that this format cannot have: whoever loads the sweep reads its runs.
+        path.unlink(missing_ok=True)
 
 
 def finished_results(

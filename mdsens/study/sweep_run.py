@@ -36,6 +36,7 @@ from mdsens.study.sweep_file import (
     run_name,
 )
 from mdsens.study.sweep_report import is_of_summary, write_summary
+from mdsens.study.sweep_results import NEEDS_ZARR, has_zarr
 from mdsens.study.sweep_units import swept_axis
 from mdsens.study.sweep_workers import (
     Ended,
@@ -108,6 +109,8 @@ def run_sweep(
     """
     say = report or (lambda _: None)
     where = chosen_workers(workers, scheduler)
+    if sweep.options.arrays == "zarr" and not has_zarr():
+        raise InputError(NEEDS_ZARR)
     first = study_of(sweep.text_of(0))
     for study in map(study_of, sweep.each_value()):
         # That each file is there shows when it is asked for.

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import time
 import jax
 import numpy as np
 import pytest
+import xarray
 
 import mdsens
 from mdsens.errors import InputError
@@ -19,6 +21,7 @@ from mdsens.study import load_study, read_sweep, run_study, run_sweep, sweep_att
 from mdsens.study.output import kept_folder
 from mdsens.study.run_lock import run_folder
 from mdsens.study.sweep_file import JOURNAL_NAME, known_states, read_manifest
+from mdsens.study.sweep_report import is_of_summary, write_summary
 
 GRID = """
 [sweep]
@@ -240,6 +243,32 @@ def test_the_summary_has_every_run_with_units(swept):
     assert manifest["keys"]["potential.epsilon"] == {"units": "eV", "values": [0.01, 0.02]}
     assert manifest["runs"][5]["folder"] == "runs/0005"
     assert not run_folder(out).exists()
+
+
+def test_arrays_as_zarr_hold_what_those_as_netcdf_do_and_are_read_as_they_are_used(swept, tmp_path):
+    zarr = pytest.importorskip("zarr")
+    _, out, _ = swept
+    copy = tmp_path / "out"
+    shutil.copytree(out, copy)
+    manifest = json.loads((copy / "sweep.json").read_text())
+    manifest["sweep"]["arrays"] = "zarr"
+    (copy / "sweep.json").write_text(json.dumps(manifest))
+    (copy / "sweep.nc").unlink()
+    summary = tmp_path / "summary"
+    summary.mkdir()
+    write_summary(copy, summary)
+    shutil.copytree(summary / "sweep.zarr", copy / "sweep.zarr")
+    with mdsens.load(out) as wanted, mdsens.load(copy) as found:
+        assert not found["d_energy"]._in_memory
+        xarray.testing.assert_equal(found, wanted)
+        assert found["energy"].attrs == wanted["energy"].attrs
+        told = {**found.attrs, "sweep": "", "table": ""}
+        assert told == {**wanted.attrs, "sweep": "", "table": ""}
+    # As another program reads them.
+    stored = zarr.open_group(copy / "sweep.zarr", mode="r")
+    np.testing.assert_array_equal(stored["energy"][:], wanted["energy"])
+    assert stored["energy"].attrs["units"] == "eV"
+    assert all(map(is_of_summary, ("sweep.zarr/energy/0.0", "sweep.nc")))
 
 
 def test_a_finished_sweep_is_kept_and_not_run_again(swept, monkeypatch):
