@@ -127,7 +127,7 @@ def run_ensemble(
         options = structure.relaxation
         minimiser = METHODS[options["method"]](max_step=options["max_step"])
     chosen_seeds = study.seeds if seeds is None else tuple(seeds)
-    starts = [structure.start(seed) for seed in chosen_seeds]
+    starts = study.starts(chosen_seeds)
     unrolled = unrolled_tangents(
         starts, study.potential, name, minimiser, study.file.ensemble.steps, EVERY,
         skin=structure.relaxation["skin"], progress=progress,

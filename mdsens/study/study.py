@@ -17,7 +17,7 @@ from mdsens.observables import BY_NAME, Observable
 from mdsens.particles import System
 from mdsens.particles.structure_files import read_atoms
 from mdsens.potentials import Potential
-from mdsens.relaxation import METHODS, Equilibrium, check_relaxation, relax, unrelaxed
+from mdsens.relaxation import Equilibrium, check_relaxation, relax, unrelaxed
 from mdsens.relaxation.arguments import checked_cell
 from mdsens.sensitivities.energy_volume import (
     FEWEST_POINTS,
@@ -25,7 +25,6 @@ from mdsens.sensitivities.energy_volume import (
     require_periodic,
 )
 from mdsens.sensitivities.phonon_bands import checked_path
-from mdsens.sensitivities.unrolled import single_parameter
 from mdsens.sensitivities.variables import expanded_names, kind_of
 from mdsens.study.build import (
     build_potential,
@@ -34,7 +33,7 @@ from mdsens.study.build import (
     quantity,
     structure_file,
 )
-from mdsens.study.find import default_name
+from mdsens.study.find import FILE_NAME, default_name
 from mdsens.study.formulas import (
     ATOMS,
     Formula,
@@ -44,6 +43,7 @@ from mdsens.study.formulas import (
     read_part,
 )
 from mdsens.study.model import FileStructure, PackingStructure, StudyFile
+from mdsens.study.starts import ensemble_parameter, over_seeds, seed_of
 from mdsens.study.study_file import StructureText, StudyText, read_study
 from mdsens.units import in_dimensions
 from mdsens.values import distinct_names, real, shown
@@ -95,22 +95,8 @@ class StudyStructure:
     @functools.cached_property
     def system(self) -> System:
         """The structure that the relaxation begins at."""
-        return self._built(self.structure)
-
-    def start(self, seed: int) -> System:
-        """The structure with another seed.
-
-        Arguments:
-            seed: of the random positions, or of the displacements of a structure from a file.
-
-        Returns:
-            The System.
-        """
-        return self._built(_with_seed(self.structure, seed))
-
-    def _built(self, structure: FileStructure | PackingStructure) -> System:
         with self._naming_structure():
-            system = build_system(structure, self.file.units, self.atoms, self.text.key)
+            system = build_system(self.structure, self.file.units, self.atoms, self.text.key)
         fixed = self.text.relaxation.fixed
         if fixed is not None:
             with _naming(self._relaxation_key("fixed")):
@@ -236,7 +222,7 @@ class Study:
         """The seeds of the ensemble: that of the structure, and those that follow."""
         if not self.file.ensemble.seeds:
             return ()
-        first = _seed(self.only.structure) or 0
+        first = seed_of(self.only.structure) or 0
         return tuple(range(first, first + self.file.ensemble.seeds))
 
     @property
@@ -244,16 +230,21 @@ class Study:
         """Parameters by which curves of energies against volumes are differentiated."""
         return _of_potential(self.parameters, self.potential)
 
-    def start(self, seed: int) -> System:
-        """The structure of a study of one structure with another seed, see `StudyStructure.start`.
+    def starts(self, seeds: Iterable[int]) -> list[System]:
+        """The random starts of an ensemble: those of the runs of a sweep over the seed.
 
         Arguments:
-            seed: of the random positions or displacements.
+            seeds: of the random positions or displacements.
 
         Returns:
-            The System.
+            A System for each.
         """
-        return self.only.start(seed)
+        found = []
+        sweep = over_seeds(self.folder / FILE_NAME, self.table, self.only.text, tuple(seeds))
+        for run in range(sweep.count):
+            text = sweep.text_of(run).structures[self.only.name]
+            found.append(dataclasses.replace(self.only, text=text).system)
+        return found
 
     def check(self) -> None:
         """Find mistakes that only show with the structures, see `StudyStructure.check`.
@@ -338,7 +329,7 @@ def study_of(text: StudyText) -> Study:
         parameters=parameters,
         structures=structures,
         formulas=formulas,
-        ensemble_parameter=_ensemble_parameter(file, texts, potential, parameters),
+        ensemble_parameter=ensemble_parameter(file, texts, potential, parameters),
     )
 
 
@@ -415,24 +406,6 @@ def _each_once(
     return list(distinct_names(every, "sensitivity.wrt"))
 
 
-def _seed(structure: FileStructure | PackingStructure) -> int | None:
-    """What decides a random structure; None where nothing is random."""
-    if isinstance(structure, PackingStructure):
-        return structure.seed
-    return None if structure.rattle is None else structure.rattle.seed
-
-
-def _with_seed(
-    structure: FileStructure | PackingStructure, seed: int
-) -> FileStructure | PackingStructure:
-    if isinstance(structure, PackingStructure):
-        return structure.model_copy(update={"seed": seed})
-    if structure.rattle is None:
-        raise InputError("the structure has no seed: set structure.rattle.amplitude")
-    rattle = structure.rattle.model_copy(update={"seed": seed})
-    return structure.model_copy(update={"rattle": rattle})
-
-
 def _of_potential(parameters: Iterable[str], potential: Potential) -> list[str]:
     """Those that are no conditions, on which an energy at a given volume does not depend."""
     return [name for name in parameters if kind_of(name, potential) is None]
@@ -450,51 +423,6 @@ def _check_energy_volume(
         )
     known = _of_potential(parameters, potential)
     checked_uncertainty(asked.uncertainty, known, "energy_volume.uncertainty")
-
-
-def _ensemble_parameter(
-    file: StudyFile,
-    texts: Mapping[str, StructureText],
-    potential: Potential,
-    parameters: tuple[str, ...],
-) -> str | None:
-    """The parameter of the ensemble, where one is asked for and can be had."""
-    ensemble = file.ensemble
-    if ensemble.parameter is not None:
-        try:
-            parameters = (single_parameter(potential, ensemble.parameter),)
-        except InputError as error:
-            raise InputError(f"ensemble.parameter: {error}") from None
-    if ensemble.seeds == 0:
-        return None
-    asked = f"ensemble.seeds = {ensemble.seeds}"
-    if len(texts) > 1:
-        raise InputError(
-            f"{asked} with structures {', '.join(texts)}: an ensemble is of one structure; set "
-            "ensemble.seeds=0"
-        )
-    (text,) = texts.values()
-    structure, relaxation = text.structure, text.relaxation
-    if _seed(structure) is None:
-        raise InputError(
-            f"{asked}: the structure has no seed, and all starts would be alike; allowed are "
-            "structures with a builder or a rattle: set structure.rattle.amplitude"
-        )
-    if relaxation.method not in METHODS:
-        raise InputError(
-            f"{asked} with relaxation.method = {relaxation.method!r}: the steps of one minimiser "
-            f"are differentiated; set relaxation.method to one of {', '.join(METHODS)}"
-        )
-    if relaxation.cell != "none":
-        raise InputError(
-            f"{asked} with relaxation.cell = {shown(relaxation.cell)}: an ensemble has a fixed "
-            "cell; set relaxation.cell=none"
-        )
-    if len(parameters) != 1:
-        raise InputError(
-            f"{asked}: ensemble.parameter is missing; set it to one of {', '.join(parameters)}"
-        )
-    return parameters[0]
 
 
 def _relaxation(text: StructureText, units: str) -> dict[str, Any]:

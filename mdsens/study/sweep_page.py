@@ -13,7 +13,8 @@ from mdsens import plots
 from mdsens.digits import error_text, with_digits
 from mdsens.markup import for_html, visible
 from mdsens.pages import html_image, html_table, page, sweep_view
-from mdsens.study.sweep_results import ARRAYS_NAMES, TABLE_NAME
+from mdsens.study.sweep_results import ARRAYS_NAMES
+from mdsens.study.sweep_table import TABLE_NAME
 
 #: Runs that the page lists where it is printed; sweep.csv has all.
 MOST_ROWS = 200

@@ -12,12 +12,11 @@ from mdsens.study.sweep_file import SWEEP_NAME, read_manifest
 from mdsens.study.sweep_page import sweep_page
 from mdsens.study.sweep_results import (
     ARRAYS_NAMES,
-    TABLE_NAME,
     dataset_of_sweep,
     finished_results,
-    table_text,
     write_arrays,
 )
+from mdsens.study.sweep_table import TABLE_NAME, table_text
 
 REPORT_NAME = "sweep.html"
 #: Keys over which there are figures.

@@ -1,4 +1,4 @@
-"""The results of runs as labelled arrays, and as a table."""
+"""The results of runs as labelled arrays."""
 
 import importlib.util
 import json
@@ -10,21 +10,21 @@ import numpy as np
 import xarray
 
 from mdsens.errors import InputError
-from mdsens.files import csv_text, path_of, read_bytes
+from mdsens.files import path_of, read_bytes
 from mdsens.study.loaded import remember_folder
 from mdsens.study.results_file import LARGEST_RESULTS, RESULTS_NAME, read_results
 from mdsens.study.sweep_file import SWEEP_NAME, Journal, read_manifest
 from mdsens.values import shown
 
-TABLE_NAME = "sweep.csv"
 #: The labelled arrays, by their format: a file, or a folder.
 ARRAYS_NAMES = {"netcdf": "sweep.nc", "zarr": "sweep.zarr"}
 #: What to install.
 NEEDS_ZARR = "sweep.arrays = 'zarr' needs the package zarr: pip install 'mdsens[zarr]'"
+#: What is known of each random start of an ensemble, and after some of its steps.
+OF_STARTS = ("seed", "largest_force", "rattlers", "implicit_norm", "finite_difference_error")
+AT_MARKS = ("unrolled_norms", "rattler_norms", "distances")
 #: How much of the journal the arrays were made from, an attribute of theirs.
 JOURNAL_BYTES = "journal_bytes"
-#: Observables of more numbers are left to sweep.nc, and out of the table.
-MOST_COLUMNS = 36
 #: What is known of each run beside its observables, by what results.json calls it, with its unit.
 OF_RUNS = {"largest_force": "largest_force", "steps": None, "energy": "energy"}
 
@@ -240,6 +240,7 @@ class _Arrays:
                 numbers = [None if of is None else of.get(key) for of in self.results]
                 named = {_unit(of, unit) for of in self.there if unit}
                 data[key] = (*self._stacked(numbers, (), ()), {"units": _listed(named)})
+        data |= self._ensembles()
         kinds = np.array(["" if of is None else of["kind"] for of in self.results])
         data["kind"] = (self.axes, kinds.reshape(self.shape))
         coordinates: dict[str, Any] = {}
@@ -256,7 +257,46 @@ class _Arrays:
             coordinates["parameter_value"] = (
                 ("parameter", *self.axes), np.stack(stacked), units,
             )  # fmt: skip
+        if "ensemble_seed" in data:
+            coordinates["mark"] = np.array(self._marks())
         return xarray.Dataset(data, coordinates)
+
+    def _marks(self) -> list[int]:
+        """Steps of the minimiser at which the starts of ensembles are looked at."""
+        return sorted(
+            {mark for of in self.there for mark in of.get("ensemble", {"marks": []})["marks"]}
+        )
+
+    def _ensembles(self) -> dict[str, Any]:
+        """What the random starts of each run have shown, where runs have ensembles."""
+        found = [None if of is None else of.get("ensemble") for of in self.results]
+        known = [of for of in found if of is not None]
+        if not known:
+            return {}
+        starts = [None if of is None else of["starts"] for of in found]
+        most, marks = max(len(of["starts"]) for of in known), self._marks()
+        norms = _listed(of["units"]["norms"] for of in known)
+        forces = _listed(of["units"]["largest_force"] for of in known)
+        units = {"largest_force": forces, "implicit_norm": norms,
+                 "unrolled_norms": norms, "rattler_norms": norms}  # fmt: skip
+        data: dict[str, Any] = {}
+        for key in OF_STARTS:
+            values = [None if of is None else [start[key] for start in of] for of in starts]
+            data[f"ensemble_{key}"] = (
+                *self._stacked(values, (most,), ("start",)), {"units": units.get(key, "")},
+            )  # fmt: skip
+        for key in AT_MARKS:
+            values = [
+                None
+                if of is None
+                else [[start[key].get(str(mark)) for mark in marks] for start in of]
+                for of in starts
+            ]
+            data[f"ensemble_{key}"] = (
+                *self._stacked(values, (most, len(marks)), ("start", "mark")),
+                {"units": units.get(key, "")},
+            )
+        return data
 
     def _derivatives(
         self, name: str, key: str, shape: tuple[int, ...], inner: tuple[str, ...]
@@ -308,66 +348,3 @@ def _widest(values: list[Any]) -> tuple[int, ...]:
     deepest = max(map(len, shapes), default=0)
     fitting = [shape for shape in shapes if len(shape) == deepest]
     return tuple(max(sizes) for sizes in zip(*fitting, strict=True))
-
-
-def table_text(found: xarray.Dataset, manifest: Mapping[str, Any]) -> str:
-    """A row for each run: its settings, its observables and derivatives; with units.
-
-    Arguments:
-        found: from `dataset_of_sweep`.
-        manifest: from `read_manifest`.
-
-    Returns:
-        A table with commas; observables of many numbers are not in it.
-    """
-    columns: dict[str, list[Any]] = {"run": [run["run"] for run in manifest["runs"]]}
-    count, grid = len(columns["run"]), manifest["mode"] == "grid"
-    for name, key in manifest["keys"].items():
-        values = np.array(key["values"])
-        if grid:
-            place = list(manifest["keys"]).index(name)
-            others = [1] * len(manifest["shape"])
-            others[place] = len(values)
-            values = np.broadcast_to(values.reshape(others), manifest["shape"])
-        columns[_headed(name, key["units"])] = np.ravel(values).tolist()
-    columns["state"] = [run["state"] for run in manifest["runs"]]
-    for name in map(str, found.data_vars):
-        if name.startswith(("error_", "d_")) or f"error_{name}" not in found:
-            continue
-        if found[name].size > MOST_COLUMNS * count:
-            continue
-        units = found[name].attrs["units"]
-        for label, part in _parts(found[name], name, count):
-            columns[_headed(label, units)] = part
-        for label, part in _parts(found[f"error_{name}"], name, count):
-            columns[_headed(f"error of {label}", units)] = part
-        for parameter in found["parameter"].values.tolist() if f"d_{name}" in found else ():
-            for before, kind in (("", "d_"), ("error of ", "error_d_")):
-                of = found[f"{kind}{name}"].sel(parameter=parameter)
-                unit = of.attrs[f"units_{parameter}"]
-                for label, part in _parts(of, name, count):
-                    columns[_headed(f"{before}d {label} / d {parameter}", unit)] = part
-    for key in ("kind", "largest_force", "steps"):
-        if key in found:
-            columns[_headed(key, found[key].attrs.get("units", ""))] = _parts_of_runs(found[key])
-    columns["seconds (s)"] = _parts_of_runs(found["seconds"])
-    columns["reason"] = [run.get("reason", "") for run in manifest["runs"]]
-    rows = zip(*columns.values(), strict=True)
-    return csv_text(dict(zip(columns, row, strict=True)) for row in rows)
-
-
-def _parts(of: xarray.DataArray, name: str, count: int) -> Iterator[tuple[str, list[float]]]:
-    """Each number of an observable, in all runs."""
-    numbers = of.values.reshape(count, -1)
-    inner = of.shape[len(of.shape) - sum("_axis" in str(axis) for axis in of.dims) :]
-    for place in range(numbers.shape[1]):
-        index = ",".join(map(str, np.unravel_index(place, inner))) if inner else ""
-        yield (f"{name}[{index}]" if inner else name), numbers[:, place].tolist()
-
-
-def _parts_of_runs(of: xarray.DataArray) -> list[Any]:
-    return list(np.ravel(of.values).tolist())
-
-
-def _headed(name: str, units: str) -> str:
-    return f"{name} ({units})" if units and units != "1" else name

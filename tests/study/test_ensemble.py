@@ -7,7 +7,7 @@ import pytest
 
 import mdsens
 from mdsens.errors import InputError
-from mdsens.study import load_study, run_study, write_report
+from mdsens.study import load_study, read_sweep, run_study, run_sweep, write_report
 from mdsens.study.ensemble import run_ensemble, summary
 from mdsens.study.results import finite
 from mdsens.study.results_file import Results
@@ -64,8 +64,8 @@ def test_results_tell_about_every_start(finished):
 @pytest.mark.slow
 def test_the_implicit_norm_is_that_of_the_library(study, finished, arrays):
     """Relaxed from the random start itself, in one go."""
-    for index, seed in enumerate(study.seeds):
-        minimum = mdsens.relax(study.start(seed), study.potential, "fire", 1e-11, 100_000)
+    for index, start in enumerate(study.starts(study.seeds)):
+        minimum = mdsens.relax(start, study.potential, "fire", 1e-11, 100_000)
         held = ~np.asarray(minimum.landscape.rattlers)
         np.testing.assert_allclose(arrays["positions"][index][held], minimum.positions[held],
                                    atol=1e-7)  # fmt: skip
@@ -137,8 +137,9 @@ def test_a_rattled_structure_from_a_file_has_starts(trimer):
          "ensemble.parameter=sigma"],
     )  # fmt: skip
     assert study.seeds == (4, 5)
-    assert (study.start(4).positions == study.system.positions).all()
-    assert (study.start(5).positions != study.system.positions).all()
+    same, other = study.starts(study.seeds)
+    assert (same.positions == study.system.positions).all()
+    assert (other.positions != study.system.positions).all()
 
 
 @pytest.mark.parametrize(
@@ -170,3 +171,23 @@ def test_a_cell_that_relaxes_has_no_ensemble():
 def test_a_name_of_several_parameters_is_a_mistake():
     with pytest.raises(InputError, match=r"ensemble\.parameter.*diameter\[large\]"):
         load_study("soft-spheres-2d", ["ensemble.seeds=2", "ensemble.parameter=diameter"])
+
+
+@pytest.mark.slow
+def test_a_sweep_over_seeds_tells_what_an_ensemble_tells(finished, tmp_path):
+    """One start to a run: it can be interrupted, resumed and shared out."""
+    seeds = "sweep.'structure.seed'=[0, 1]"
+    sweep = read_sweep("soft-spheres-2d", [*SETTINGS, "ensemble.seeds=1", seeds])
+    run_sweep(sweep, tmp_path / "out")
+    starts = finished.results["ensemble"]["starts"]
+    with mdsens.load(tmp_path / "out") as found:
+        assert found["ensemble_distances"].dims == ("structure.seed", "start", "mark")
+        assert found["mark"].values.tolist() == [50, 100, 120]
+        assert found["ensemble_seed"].values.ravel().tolist() == [0, 1]
+        assert found["ensemble_rattlers"].values.ravel().tolist() == [0, 2]
+        assert found["ensemble_implicit_norm"].attrs["units"] == "reduced units"
+        for run, start in enumerate(starts):
+            told = found["ensemble_distances"][run, 0].values
+            np.testing.assert_allclose(told, list(start["distances"].values()), rtol=1e-6)
+            norm = float(found["ensemble_implicit_norm"][run, 0])
+            assert norm == pytest.approx(start["implicit_norm"], rel=1e-6)
