@@ -185,7 +185,7 @@ def test_a_sweep_over_seeds_tells_what_an_ensemble_tells(finished, tmp_path):
         assert found["mark"].values.tolist() == [50, 100, 120]
         assert found["ensemble_seed"].values.ravel().tolist() == [0, 1]
         assert found["ensemble_rattlers"].values.ravel().tolist() == [0, 2]
-        assert found["ensemble_implicit_norm"].attrs["units"] == "reduced units"
+        assert found["ensemble_implicit_norm"].attrs["units"] == "reduced"
         for run, start in enumerate(starts):
             told = found["ensemble_distances"][run, 0].values
             np.testing.assert_allclose(told, list(start["distances"].values()), rtol=1e-6)
