@@ -23,6 +23,7 @@ import jax
 from jax.experimental import serialize_executable
 
 from mdsens.compilation_cache import folder_of_programs
+from mdsens.resources import available_cores
 
 #: Packages whose releases stand for their code; of this one, its files do.
 PACKAGES = ("jax", "jaxlib", "numpy", "equinox", "lineax", "optimistix", "jax_md", "ml_dtypes")
@@ -108,7 +109,9 @@ def circumstances() -> tuple[Any, ...]:
     for path in sorted(package.rglob("*.py")):
         status = path.stat()
         files.append((str(path.relative_to(package)), status.st_size, status.st_mtime_ns))
-    return files, *map(_release, PACKAGES), platform.python_version(), os.environ.get("XLA_FLAGS")
+    # Code has as many parts as there are cores to work side by side.
+    machine = platform.python_version(), os.environ.get("XLA_FLAGS"), available_cores()
+    return files, *map(_release, PACKAGES), *machine
 
 
 def _release(package: str) -> str | None:

@@ -19,7 +19,7 @@
 # the network that is trained with them is good on the images that can be trusted:
 #
 # $$ \min_x F(z^\star(x)) \quad\text{with}\quad
-#    z^\star(x) = \arg\min_z \tfrac1N \textstyle\sum_i \sigma(x_i)\, \ell_i(z)
+#    z^\star(x) = \arg\min_z \tfrac1N \sum_i \sigma(x_i)\, \ell_i(z)
 #    + \tfrac\lambda2 |z|^2 . $$
 #
 # `minimise` would train the network to the end for every step in $x$, and solve a linear system

@@ -87,8 +87,8 @@ class EqualityConstrainedQP(ProgramSolver):
 
         Raises:
             InputError: as `QuadraticProgram.run`.
-            LinearSolveError: if "minres" does not converge, as with equations that contradict one
-                another.
+            mdsens.errors.LinearSolveError: if "minres" does not converge, as with equations that
+                contradict one another.
 
         Solves [[Q, A'], [A, 0]] (x, y) = (-c, b).
         """

@@ -214,8 +214,8 @@ class StochasticBilevel(IterativeSolver):
             The derivative of F(z*(x), x), with the structure of the hyperparameters.
 
         Raises:
-            LinearSolveError: where the Hessian of the inner loss is singular, or the solve misses
-                its tolerance.
+            mdsens.errors.LinearSolveError: where the Hessian of the inner loss is singular, or the
+                solve misses its tolerance.
 
         grad_x F - grad_xz G (grad_zz G)^-1 grad_z F: Blondel et al. 2021, arXiv 2105.15183, sec. 2.
         """

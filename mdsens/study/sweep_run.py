@@ -288,6 +288,7 @@ class _Work:
                 yield Task(
                     self.sweep.path.absolute(), tuple(self._one(run, pending) for run in group),
                     allow_unconverged, self.sweep.options.reports, keeps_programs(), self.resume,
+                    None if self.workers is None else self.workers.count,
                 )  # fmt: skip
 
     def _one(self, run: int, pending: Container[int]) -> TaskRun:

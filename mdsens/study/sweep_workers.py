@@ -7,8 +7,10 @@ and never forked, as JAX has threads. Its one thread does one run at a time.
 import collections
 import contextlib
 import dataclasses
+import functools
 import logging
-from collections.abc import Callable, Generator, Iterable, Iterator
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,7 @@ class Task:
         report: likewise.
         keep_programs: whether compiled code is kept on the disk.
         resume: as in `run_study`.
+        shared_by: workers on this machine that share its cores; None: the worker has all it sees.
     """
 
     path: Path
@@ -77,6 +80,7 @@ class Task:
     report: bool
     keep_programs: bool = False
     resume: bool = False
+    shared_by: int | None = None
 
     def one_by_one(self) -> Iterator["Task"]:
         """Each run that is to be done, as a group of its own."""
@@ -139,12 +143,48 @@ def perform(task: Task) -> list[tuple[int, Ended]]:
     Returns:
         Numbers of runs, and what became of them.
     """
+    if task.shared_by is not None:
+        keep_to_own_cores(task.shared_by)
     if task.keep_programs:
         keep_compiled_code()
     # Imported here, after it is known whether compiled code is kept.
     from mdsens.study.sweep_attempt import attempt
 
     return list(attempt(task))
+
+
+@functools.cache
+def keep_to_own_cores(count: int) -> None:
+    """Leave the cores of others alone: compiled code takes a thread for each that it sees.
+
+    Two processes with two threads each on two cores take longer than one with both.
+
+    Arguments:
+        count: workers on this machine.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        return
+    from distributed import get_worker
+
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, part_of_cores(cores, int(get_worker().name), count))
+
+
+def part_of_cores(cores: Sequence[int], worker: int, count: int) -> set[int]:
+    """The cores of one worker: an equal part of them, or one that others have too.
+
+    Arguments:
+        cores: numbers of all cores.
+        worker: number of the worker, from 0.
+        count: workers that there are.
+
+    Returns:
+        Numbers of cores, at least one.
+    """
+    place = worker % count
+    if count >= len(cores):
+        return {cores[place % len(cores)]}
+    return set(cores[place * len(cores) // count : (place + 1) * len(cores) // count])
 
 
 def in_workers(

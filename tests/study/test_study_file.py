@@ -328,7 +328,8 @@ def test_fixed_atoms_and_the_skin_of_a_study_reach_its_relaxation(trimer):
     ]
     study = load_study(trimer, settings)
     assert np.flatnonzero(study.system.fixed).tolist() == [0]
-    assert np.flatnonzero(study.start(3).fixed).tolist() == [0]
+    (started,) = study.starts([3])
+    assert np.flatnonzero(started.fixed).tolist() == [0]
     assert study.only.relaxation["skin"] == pytest.approx(0.4, abs=1e-12)
     relaxed = study.relax()
     np.testing.assert_array_equal(relaxed.positions[0], study.system.positions[0])

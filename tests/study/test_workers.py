@@ -9,7 +9,7 @@ import pytest
 from mdsens.errors import InputError
 from mdsens.study import read_sweep, run_sweep, sweep_workers
 from mdsens.study.run_lock import run_folder
-from mdsens.study.sweep_workers import chosen_workers
+from mdsens.study.sweep_workers import chosen_workers, part_of_cores
 
 SWEEP = """
 [sweep]
@@ -81,6 +81,19 @@ def test_workers_are_a_number_or_those_of_a_scheduler(given, words):
     pytest.importorskip("distributed")
     with pytest.raises(InputError, match=words):
         chosen_workers(*given)
+
+
+@pytest.mark.parametrize("cores", [[0], [0, 1], [2, 5, 7], list(range(16))])
+@pytest.mark.parametrize("count", [1, 2, 3, 20])
+def test_workers_share_the_cores_out(cores, count):
+    parts = [part_of_cores(cores, worker, count) for worker in range(count)]
+    assert set.union(*parts) <= set(cores)
+    if count <= len(cores):
+        assert sorted(core for part in parts for core in part) == cores
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    else:
+        taken = [parts.count({core}) for core in cores]
+        assert max(taken) - min(taken) <= 1
 
 
 def test_without_the_package_a_line_says_what_to_install(monkeypatch):
