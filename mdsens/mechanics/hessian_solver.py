@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float
 from mdsens.arrays import on_device
 from mdsens.compilation import compiled
 from mdsens.errors import warn
-from mdsens.linalg.border import Border
+from mdsens.linalg.border import INSIDE, Border
 from mdsens.linalg.lattice_preconditioner import LatticeSites
 from mdsens.linalg.multigrid import HostPreconditioner
 from mdsens.linalg.null_space import orthonormal_rows
@@ -172,7 +172,7 @@ class HessianSolver:
         """Linear solves with the sparse part and the allowed strains beside it."""
         return SparseSolver(
             self.matrix,
-            self._in_strains(self.null_space.T).T,
+            self._null_space_in_strains,
             _rigid_motions(self._surroundings, self.motionless),
             self.method,
             self.shape[1],
@@ -180,6 +180,15 @@ class HessianSolver:
             self._sites,
             self._border,
         )
+
+    @property
+    def _null_space_in_strains(self) -> Float[np.ndarray, "M m"]:
+        """Null vectors as those of positions and allowed strains; of all others nothing is left."""
+        if self.cell_columns is None or len(self.null_space) == 0:
+            return self.null_space
+        vectors = self._in_strains(self.null_space.T).T
+        _, sizes, rows = np.linalg.svd(vectors, full_matrices=False)
+        return rows[sizes > INSIDE]
 
     @property
     def _border(self) -> Border | None:

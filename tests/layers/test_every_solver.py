@@ -353,7 +353,9 @@ def test_single_precision_stays_single_and_is_as_good(name):
 
 
 def test_every_solver_is_among_them():
+    # Steps on batches end near a solution, not at it: test_stochastic_bilevel holds it to others.
     of_other_names = {"OSQP", "BoxOSQP", "BoxCDQP", "CvxpyQP", "IterativeSolver"}
+    of_other_names |= {"StochasticBilevel"}
     solvers = {
         name for name in layers.__all__ if hasattr(getattr(layers, name), "l2_optimality_error")
     }
