@@ -3,14 +3,13 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mdsens.errors import InputError
 from mdsens.implicit.conditions import KKTSolution
 from mdsens.layers.checks import float_array, members
-from mdsens.layers.program_operators import FlatProgram, ProgramOperators
+from mdsens.layers.program_operators import FlatProgram, ProgramByFunctions
 from mdsens.layers.program_solver import Pair, ProgramSolver
 from mdsens.layers.quadratic_program import (
     as_program,
@@ -65,7 +64,7 @@ class BoxQP(ProgramSolver):
         return jnp.clip(params - Q @ params - c, lower, upper) - params
 
 
-class BoxConstrainedQP(ProgramSolver):
+class BoxConstrainedQP(ProgramByFunctions):
     """min 1/2 x'Qx + c'x subject to lower <= A x <= upper.
 
     A row whose bounds are equal is an equation. Derivatives are as those of `QuadraticProgram`;
@@ -78,18 +77,6 @@ class BoxConstrainedQP(ProgramSolver):
         matvec_Q, matvec_A, fun: functions in place of matrices, as in `QuadraticProgram`; x, and
             both bounds alike, may be pytrees.
     """
-
-    matvec_Q: Callable[..., Any] | None = eqx.field(kw_only=True, default=None)
-    matvec_A: Callable[..., Any] | None = eqx.field(kw_only=True, default=None)
-    fun: Callable[..., Any] | None = eqx.field(kw_only=True, default=None)
-
-    def __check_init__(self) -> None:
-        _ = self.operators
-
-    @property
-    def operators(self) -> ProgramOperators:
-        """What stands for matrices."""
-        return ProgramOperators(self.matvec_Q, self.matvec_A, None, self.fun)
 
     def run(
         self,

@@ -1,16 +1,14 @@
 """Quadratic programs with equations alone: one linear system, by factors or by products."""
 
-from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from mdsens.implicit.conditions import KKTSolution
 from mdsens.implicit.linear import solve as linear_solve
-from mdsens.layers.program_operators import ProgramOperators
-from mdsens.layers.program_solver import ProgramSolver, ProgramState, kkt_residual
+from mdsens.layers.program_operators import ProgramByFunctions
+from mdsens.layers.program_solver import ProgramState, kkt_residual
 from mdsens.layers.quadratic_program import (
     as_program,
     linear_rows,
@@ -37,7 +35,7 @@ _EXACT = "one factorisation solves it exactly; leave it out"
         "jit": (True, "it is always compiled; leave it out"),
     },
 )
-class EqualityConstrainedQP(ProgramSolver):
+class EqualityConstrainedQP(ProgramByFunctions):
     """min 1/2 x'Qx + c'x subject to A x = b, by one linear solve.
 
     Derivatives are as those of `QuadraticProgram`. Rows may be redundant: the multipliers, and the
@@ -53,21 +51,9 @@ class EqualityConstrainedQP(ProgramSolver):
         matvec_Q, matvec_A, fun: functions in place of matrices, as in `QuadraticProgram`.
     """
 
-    matvec_Q: Callable[..., Any] | None = eqx.field(kw_only=True, default=None)
-    matvec_A: Callable[..., Any] | None = eqx.field(kw_only=True, default=None)
-    fun: Callable[..., Any] | None = eqx.field(kw_only=True, default=None)
-
     solver: Literal["auto", "minres"] = "auto"  # type: ignore[assignment]  # no inequalities
 
     solvers: ClassVar[tuple[str, ...]] = ("auto", "minres")
-
-    def __check_init__(self) -> None:
-        _ = self.operators
-
-    @property
-    def operators(self) -> ProgramOperators:
-        """What stands for matrices."""
-        return ProgramOperators(self.matvec_Q, self.matvec_A, None, self.fun)
 
     def run(
         self,

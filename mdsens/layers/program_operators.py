@@ -16,8 +16,9 @@ from jaxtyping import Array, Float, PyTree
 from mdsens.errors import InputError
 from mdsens.implicit.conditions import KKTSolution
 from mdsens.layers.checks import callables, float_array, members
+from mdsens.layers.program_solver import ProgramSolver
 
-__all__ = ["FlatProgram", "ProgramOperators"]
+__all__ = ["FlatProgram", "ProgramByFunctions", "ProgramOperators"]
 
 
 class FlatProgram(NamedTuple):
@@ -247,3 +248,25 @@ def _symmetric(product: Callable[[PyTree], PyTree], zero: PyTree) -> Callable[[P
     """The product with the symmetric part of a matrix, as formed matrices have it."""
     transposed = jax.linear_transpose(product, zero)
     return lambda x: jax.tree.map(lambda a, b: (a + b) / 2, product(x), transposed(x)[0])
+
+
+class ProgramByFunctions(ProgramSolver):
+    """A solver of programs whose matrices may be functions.
+
+    Arguments:
+        matvec_Q, matvec_A, fun: as in `ProgramOperators`.
+    """
+
+    matvec_Q: Callable[..., Any] | None = eqx.field(kw_only=True, default=None)
+    matvec_A: Callable[..., Any] | None = eqx.field(kw_only=True, default=None)
+    fun: Callable[..., Any] | None = eqx.field(kw_only=True, default=None)
+
+    def __check_init__(self) -> None:
+        _ = self.operators
+
+    @property
+    def operators(self) -> ProgramOperators:
+        """What stands for matrices."""
+        return ProgramOperators(
+            self.matvec_Q, self.matvec_A, getattr(self, "matvec_G", None), self.fun
+        )

@@ -27,11 +27,10 @@ from mdsens.layers.program import (
     raise_unless_solved,
     rescale,
 )
-from mdsens.layers.program_operators import ProgramOperators
+from mdsens.layers.program_operators import ProgramByFunctions
 from mdsens.layers.program_solver import (
     MAXITER,
     Pair,
-    ProgramSolver,
     ProgramState,
     kkt_residual,
 )
@@ -53,7 +52,7 @@ __all__ = [
 
 
 @positional("solver", "tol", "maxiter")
-class QuadraticProgram(ProgramSolver):
+class QuadraticProgram(ProgramByFunctions):
     """min 1/2 x'Qx + c'x subject to A x = b and G x <= h, for positive semi-definite Q.
 
     The solution x, and the multipliers of both kinds of rows, have derivatives of any order and
@@ -77,18 +76,7 @@ class QuadraticProgram(ProgramSolver):
     The algorithm: `mdsens.layers.interior_point`; the derivative: `mdsens.layers.active_set`.
     """
 
-    matvec_Q: Callable[..., Any] | None = eqx.field(kw_only=True, default=None)
-    matvec_A: Callable[..., Any] | None = eqx.field(kw_only=True, default=None)
     matvec_G: Callable[..., Any] | None = eqx.field(kw_only=True, default=None)
-    fun: Callable[..., Any] | None = eqx.field(kw_only=True, default=None)
-
-    def __check_init__(self) -> None:
-        _ = self.operators
-
-    @property
-    def operators(self) -> ProgramOperators:
-        """What stands for matrices."""
-        return ProgramOperators(self.matvec_Q, self.matvec_A, self.matvec_G, self.fun)
 
     def run(
         self,
