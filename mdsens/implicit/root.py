@@ -167,7 +167,8 @@ def custom_root(
     def inspect(sol: Any, arguments: Any, varied: tuple[bool, ...], traced: bool) -> Any:
         return problem_of_condition(condition, sol, arguments, varied, options, root_tol, traced)
 
-    solves_for_numbers = isinstance(solve, SolverAt) and solve.of_numbers is not None
+    of_numbers = solve.of_numbers if isinstance(solve, SolverAt) else None
+    solves_for_numbers = of_numbers is not None and not correct
     # Compiled once per decorated solver and kind of arguments: the rule evaluates F many times.
     compiled_tangent = compiled(tangent_of_solution)
     compiled_inspection = compiled(inspect)
