@@ -19,7 +19,7 @@ from mdsens.mechanics.enthalpy import Landscape
 from mdsens.observables.observable import Observable
 from mdsens.particles.precision import require_double_precision
 from mdsens.progress import tracked
-from mdsens.relaxation import Certificate, Equilibrium
+from mdsens.relaxation import Equilibrium
 from mdsens.sensitivities.arguments import asked_observables, asked_parameters
 from mdsens.sensitivities.linear_response import LinearResponse
 from mdsens.sensitivities.noise import derivative_errors, noise_of, value_errors
@@ -83,7 +83,7 @@ def sensitivity(
     names = expanded_names(asked_parameters(wrt), potential, landscape.system, landscape.cell_mode)
     variables = Variables.of(landscape, names)
     if not allow_unconverged:
-        require_reliable(equilibrium.certificate)
+        require_reliable(equilibrium)
     held = _held(asked, equilibrium)
     values = _values(asked, equilibrium, held)
     outputs = sum(value.size for value in values.values())
@@ -184,8 +184,17 @@ def _relative(found: Sensitivity, errors: dict[str, dict[str, np.ndarray]]) -> l
     return relative
 
 
-def require_reliable(certificate: Certificate) -> None:
-    """Raise UnreliableDerivativeError, with the remedy, unless the structure is a minimum."""
+def require_reliable(equilibrium: Equilibrium) -> None:
+    """Raise UnreliableDerivativeError, with the remedy, unless the structure is a minimum.
+
+    Arguments:
+        equilibrium: the relaxed structure.
+
+    Raises:
+        UnreliableDerivativeError: the structure is unconverged or a saddle, or its lowest
+            eigenvalue is below zero by no more than what the forces that are left explain.
+    """
+    certificate = equilibrium.certificate
     override = "or pass allow_unconverged=True"
     if not certificate.converged:
         raise UnreliableDerivativeError(
@@ -193,11 +202,21 @@ def require_reliable(certificate: Certificate) -> None:
             f"{certificate.fmax:.2e}, and derivatives there can have the wrong sign; relax "
             f"with more steps (max_steps) or method='auto', {override}"
         )
-    if not certificate.stable:
+    if certificate.stable:
+        return
+    # A force that is left over an edge of length r bends what is floppy by F / r, of either sign.
+    interaction_range = float(equilibrium.potential.interaction_range)
+    left = 10.0 * certificate.largest_force / interaction_range
+    if -certificate.lowest_eigenvalue <= left:
         raise UnreliableDerivativeError(
-            f"the structure is a saddle: lowest eigenvalue {certificate.lowest_eigenvalue:.3g}; "
-            f"displace the atoms a little and relax again, {override}"
+            f"a lowest eigenvalue of {certificate.lowest_eigenvalue:.3g} is no more than what a "
+            f"force of {certificate.largest_force:.2e} leaves open; relax to a smaller fmax, "
+            f"{override}"
         )
+    raise UnreliableDerivativeError(
+        f"the structure is a saddle: lowest eigenvalue {certificate.lowest_eigenvalue:.3g}; "
+        f"displace the atoms a little and relax again, {override}"
+    )
 
 
 def linear_response(

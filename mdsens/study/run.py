@@ -269,7 +269,7 @@ def _differentiated(
     wanted = study.file.sensitivity
     if not allow_unconverged:
         try:
-            require_reliable(equilibrium.certificate)
+            require_reliable(equilibrium)
         except UnreliableDerivativeError as error:
             which = f"structures.{structure.name}: " if structure.name else ""
             raise UnreliableDerivativeError(f"{which}{error}") from None

@@ -122,7 +122,7 @@ def verify_study(study: Study, report: Callable[[str], None] | None = None) -> V
     bases, found, judges = {}, {}, {}
     for name, structure in study.structures.items():
         first = structure.relax()
-        require_reliable(first.certificate)
+        require_reliable(first)
         bases[name] = relax_on(structure, first)
         # As far as rounding let it: what was reached is reported.
         mode = study.file.sensitivity.mode

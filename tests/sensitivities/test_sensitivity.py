@@ -283,6 +283,20 @@ def test_a_saddle_is_refused():
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("sensitivity-refusals")
+def test_what_bends_by_the_forces_that_are_left_is_called_undecided_and_not_a_saddle():
+    # Two bonds whose ends do not meet, a hair too short: they bend freely but for what is left.
+    hinge = mdsens.System([[-1.12246204, 0, 0], [0, 0, 0], [1.12246204, 0, 0]], units="reduced")
+    short = mdsens.potentials.LennardJones(1.0, 1.0, cutoff=1.5, onset=1.3)
+    loose = mdsens.relax(hinge, short, fmax=1e-3, max_steps=0)
+    assert -1e-5 < loose.certificate.lowest_eigenvalue < 0.0
+    with pytest.raises(UnreliableDerivativeError, match="relax to a smaller fmax"):
+        mdsens.sensitivity(loose, "energy")
+    tight = mdsens.relax(hinge, short, fmax=1e-11)
+    assert tight.certificate.null_modes["floppy"] == 2
+
+
+@pytest.mark.slow
 @pytest.mark.xdist_group("sensitivity-error")
 def test_the_estimated_error_is_the_true_error_over_six_decades():
     system, asked = cases.vacancy_crystal(), ["pressure", "distance(0,1)"]
