@@ -20,6 +20,8 @@ from mdsens.mechanics.assembled_solver import RTOL, response_solver
 from mdsens.mechanics.energy import energy_forces_virial
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.hessian_solver import HessianSolver
+from mdsens.mechanics.sparse_hessian import HessianMatrix
+from mdsens.mechanics.strain_of_hessian import StrainDerivatives
 from mdsens.mechanics.stress import VOIGT_INDICES, voigt
 from mdsens.mechanics.traced_solver import hessian_solver_at
 from mdsens.values import is_traced
@@ -119,6 +121,42 @@ def curvature_in_strain(
     return jax.lax.map(along, (displacements, strains))
 
 
+def forces_in_strains(found: StrainDerivatives) -> Float[np.ndarray, "V N D"]:
+    """The forces on atoms that follow each Voigt component of a strain, in the place they had.
+
+    Arguments:
+        found: derivatives of the energy in any strain, where all atoms are free.
+
+    Returns:
+        Shape (V, N, D), energy/length: minus the change of `gradients_in_strain`.
+    """
+    strains = unit_strains(found.forces.shape[1])
+    changes = np.tensordot(found.of_positions, strains, ((2, 3), (1, 2)))
+    # What force there is turns with the strain.
+    return found.forces @ strains - np.moveaxis(changes, 2, 0)
+
+
+def curvature_of_blocks(
+    found: StrainDerivatives, matrix: HessianMatrix, displacements: Float[np.ndarray, "V N D"]
+) -> Float[np.ndarray, "V V"]:
+    """`curvature_in_strain` from the blocks of the Hessian, which tell what any strain does.
+
+    Arguments:
+        found: derivatives of the energy in any strain.
+        matrix: the Hessian, shape (N D, N D), energy/length^2.
+        displacements: as in `curvature_in_strain`.
+
+    Returns:
+        Shape (V, V), energy.
+    """
+    count, moves = len(displacements), displacements.reshape(len(displacements), -1)
+    strains = unit_strains(displacements.shape[2]).reshape(count, -1)
+    clamped = strains @ found.of_strain.reshape(2 * (strains.shape[1],)) @ strains.T
+    released = moves @ forces_in_strains(found).reshape(count, -1).T
+    stored = moves @ (matrix @ np.ascontiguousarray(moves.T))
+    return clamped - released - released.T + stored
+
+
 def stress_strain_coefficients(
     curvature: Float[Any, "V V"], stress: Float[Any, "D D"], volume: Float[Any, ""]
 ) -> Float[Any, "V V"]:
@@ -176,7 +214,11 @@ def displacements_in_strain(
     strains = unit_strains(q.shape[1])
     condition = jax.tree_util.Partial(condition_in_strain, landscape)
     given = condition, q, (on_device(np.zeros_like(strains[0])),), (strains,)
-    if is_traced((landscape, q)):
+    traced = is_traced((landscape, q))
+    if not traced and found is None and hessian is not None and hessian.in_strain is not None:
+        solver = response_solver(*given[:3], hessian, None, rtol)
+        return np.asarray(solver.solve(forces_in_strains(hessian.in_strain)).value)
+    if traced:
         options = SolveOptions(
             SolverAt(lambda q, _: hessian_solver_at(q, landscape)),
             symmetric=True,

@@ -26,13 +26,18 @@ from mdsens.linalg.sparse_solver import (
     SparseSolution,
     SparseSolver,
 )
+from mdsens.mechanics.energy import compiled_energy_forces_virial
 from mdsens.mechanics.enthalpy import Landscape, hessian_products
-from mdsens.mechanics.pair_strain import cell_columns_of_pairs, has_pair_strain
 from mdsens.mechanics.reference_lattice import lattice_sites
 from mdsens.mechanics.sparse_hessian import (
     HessianMatrix,
     hessian_in_parts,
     sparse_hessian_bytes,
+)
+from mdsens.mechanics.strain_of_hessian import (
+    StrainDerivatives,
+    has_one_image_each,
+    strain_derivatives,
 )
 from mdsens.resources import DENSE_LIMIT, available_memory
 from mdsens.values import is_traced
@@ -41,6 +46,8 @@ from mdsens.values import is_traced
 MEMORY_FRACTION = 0.5
 #: Blocks of the Hessian that are referred to other coordinates at a time.
 TURNED = 512
+#: Rows whose overlaps differ from the unit matrix by no more than this are orthonormal.
+ORTHONORMAL = 1e-12
 #: Relative residual above which a solution is an error, unless less was asked for.
 TOLERANCE = 1e-6
 
@@ -91,6 +98,9 @@ class HessianSolver:
         LinearSolveError: the Hessian is not finite.
     """
 
+    #: Whether its blocks tell what any strain does.
+    _tells_strains = False
+
     def __init__(
         self,
         landscape: Landscape,
@@ -101,13 +111,26 @@ class HessianSolver:
         if landscape.motion is not None and landscape.motion.coupled:
             self._set_up(*_coupled(landscape, q), method, preconditioner)
             return
-        surroundings = jax.tree.map(np.asarray, hessian_surroundings(landscape, q))
-        matrix = hessian_in_parts(
-            landscape.system_at(q),
-            landscape.potential,
-            landscape.edge_list,
-            surroundings.constrained,
+        surroundings = jax.tree.map(np.asarray, _surroundings(landscape, q))
+        system, edge_list = landscape.system_at(q), landscape.edge_list
+        matrix = hessian_in_parts(system, landscape.potential, edge_list, surroundings.constrained)
+        self._tells_strains = (
+            not surroundings.constrained.any()
+            and landscape.motion is None
+            and has_one_image_each(system, landscape.potential, float(edge_list.reach))
         )
+        self._mechanics = functools.partial(
+            compiled_energy_forces_virial, system, landscape.potential, edge_list
+        )
+        if landscape.cell_mode is not None and self._tells_strains:
+            lattice = np.asarray(system.positions), np.asarray(system.cell), system.pbc
+            _, forces, virial = map(np.asarray, self._mechanics())
+            found = strain_derivatives(matrix, *lattice, forces, virial)
+            columns = _cell_columns_of_strains(landscape, q, found)
+            surroundings = surroundings._replace(cell_columns=columns)
+        elif landscape.cell_mode is not None:
+            columns = np.asarray(_cell_columns(landscape, q))
+            surroundings = surroundings._replace(cell_columns=columns)
         self._set_up(matrix, surroundings, method, preconditioner)
 
     @classmethod
@@ -168,6 +191,19 @@ class HessianSolver:
         return other
 
     @functools.cached_property
+    def in_strain(self) -> StrainDerivatives | None:
+        """What a strain does to forces and energy; None where the blocks do not tell.
+
+        Of a cell that does not relax, to whose positions the blocks refer.
+        """
+        if not self._tells_strains or self.cell_columns is not None:
+            return None
+        given = self._surroundings
+        positions, pbc = given.q[: len(given.constrained)], tuple(given.periodic.tolist())
+        _, forces, virial = map(np.asarray, self._mechanics())
+        return strain_derivatives(self.matrix, positions, given.cell, pbc, forces, virial)
+
+    @functools.cached_property
     def sparse(self) -> SparseSolver:
         """Linear solves with the sparse part and the allowed strains beside it."""
         return SparseSolver(
@@ -187,6 +223,9 @@ class HessianSolver:
         if self.cell_columns is None or len(self.null_space) == 0:
             return self.null_space
         vectors = self._in_strains(self.null_space.T).T
+        overlaps = vectors @ vectors.T
+        if np.abs(overlaps - np.eye(len(overlaps))).max() <= ORTHONORMAL:
+            return vectors
         _, sizes, rows = np.linalg.svd(vectors, full_matrices=False)
         return rows[sizes > INSIDE]
 
@@ -488,18 +527,61 @@ def _surroundings(landscape: Landscape, q: Float[Array, "R D"]) -> Surroundings:
 
 
 def _cell_columns(landscape: Landscape, q: Float[Array, "R D"]) -> Float[Any, "RD U"]:
-    """The columns of the condition's derivative that belong to the cell."""
+    """The columns of the condition's derivative that belong to the cell, from products."""
     count, dimension = landscape.system.positions.shape
-    assert landscape.relaxing_cell is not None
-    allowed, strains = landscape.relaxing_cell.strains, np.eye(dimension**2)
-    if not is_traced(allowed):
-        # Nothing changes along what is no strain that is allowed.
-        strains = orthonormal_rows(np.asarray(allowed).reshape(strains.shape))
-    if not is_traced((landscape, q)) and has_pair_strain(landscape):
-        directions = on_device(strains.reshape(-1, dimension, dimension))
-        columns = np.asarray(cell_columns_of_pairs(landscape, q, directions))
-        return columns.reshape(len(strains), q.size).T @ strains
+    strains = _allowed_strains(landscape)
     units = np.zeros((len(strains), q.size))
     units[:, count * dimension :] = strains
     columns = hessian_products(landscape, q, units.reshape(-1, *q.shape))
     return columns.reshape(len(strains), q.size).T @ strains
+
+
+def _cell_columns_of_strains(
+    landscape: Landscape, q: Float[Array, "R D"], found: StrainDerivatives
+) -> Float[np.ndarray, "RD U"]:
+    """The same from what any strain does."""
+    strains, dimension = _allowed_strains(landscape), q.shape[1]
+    directions = on_device(strains.reshape(-1, dimension, dimension))
+    columns = np.asarray(_columns_of_strains(landscape, q, directions, found))
+    return columns.reshape(len(strains), q.size).T @ strains
+
+
+@compiled
+def _columns_of_strains(
+    landscape: Landscape,
+    q: Float[Array, "R D"],
+    directions: Float[Array, "U D D"],
+    found: StrainDerivatives,
+) -> Float[Array, "U R D"]:
+    """Changes of the condition along coordinates of the cell, from those in strains."""
+    count, deformation = landscape.system.atom_count, landscape.deformation(q)
+    # The virial V_ab is what a strain does to the strained: it follows the longer edges, too.
+    longer = jnp.einsum("ad,cb->abcd", jnp.eye(len(found.virial)), found.virial)
+
+    def gradient(eta: Any, forces: Any, virial: Any) -> Float[Array, "R D"]:
+        moved = jnp.concatenate([q[:count], eta])
+        here = landscape.system_at(moved)
+        return landscape.gradient_of_mechanics(moved, here, forces, virial)
+
+    def along(direction: Float[Array, "D D"]) -> Float[Array, "R D"]:
+        change: Callable[..., Any] = landscape.relaxing_cell.deformation  # type: ignore[union-attr]
+        stretch = jax.jvp(change, (q[count:],), (direction,))[1]
+        strain = jnp.linalg.solve(deformation, stretch)
+        tangents = (
+            direction,
+            -jnp.tensordot(found.of_positions, strain, 2),
+            jnp.tensordot(found.of_strain + longer, strain, 2),
+        )
+        return jax.jvp(gradient, (q[count:], found.forces, found.virial), tangents)[1]
+
+    return jax.vmap(along)(directions)
+
+
+def _allowed_strains(landscape: Landscape) -> Float[np.ndarray, "U DD"]:
+    """Directions among all D^2 of eta outside of which nothing changes."""
+    assert landscape.relaxing_cell is not None
+    allowed = landscape.relaxing_cell.strains
+    size = len(allowed) ** 2
+    if is_traced(allowed):
+        return np.eye(size)
+    return orthonormal_rows(np.asarray(allowed).reshape(size, size))

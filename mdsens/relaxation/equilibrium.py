@@ -21,6 +21,7 @@ from mdsens.mechanics import require_volume, voigt
 from mdsens.mechanics.elasticity import (
     ENOUGH_FOR_VALUES,
     curvature_in_strain,
+    curvature_of_blocks,
     displacements_in_strain,
     stress_strain_coefficients,
     unit_strains,
@@ -247,6 +248,11 @@ class Equilibrium(Summarised, Archived, PicturedWithMotion, eqx.Module):
             Shape (V, V).
         """
         held, moves = self.at_fixed_cell, displacements
+        traced = is_traced((self.q, self.landscape, moves))
+        if moves is not None and not traced and "nearby" not in vars(self):
+            hessian = held.hessian_solver
+            if hessian is not None and hessian.in_strain is not None:
+                return curvature_of_blocks(hessian.in_strain, hessian.matrix, np.asarray(moves))
         if moves is None:
             moves = np.zeros((len(unit_strains(held.q.shape[1])), *held.q.shape))
         return curvature_in_strain(held.landscape, held.q, on_device(moves))
