@@ -1,19 +1,27 @@
 """What there is in programs that JAX has traced."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 
 def calls_host(program: Jaxpr) -> bool:
     """Whether any step of a program is a call of the host, those within steps included."""
-    return any(
-        "callback" in equation.primitive.name or any(map(calls_host, _inner_programs(equation)))
-        for equation in program.eqns
-    )
+    seen: dict[int, bool] = {}
+
+    def found_in(program: Jaxpr) -> bool:
+        # Programs of small functions are there many times.
+        if id(program) not in seen:
+            seen[id(program)] = any(
+                "callback" in equation.primitive.name
+                or any(map(found_in, _inner_programs(equation.params.values())))
+                for equation in program.eqns
+            )
+        return seen[id(program)]
+
+    return found_in(program)
 
 
 def numbers_computed(program: Jaxpr) -> int:
@@ -22,17 +30,23 @@ def numbers_computed(program: Jaxpr) -> int:
     Each entry of a product of matrices counts as many times as it has terms, what a loop does as
     often as it is known to be done: once where that depends on numbers.
     """
-    total = 0
-    for equation in program.eqns:
-        inner = [numbers_computed(one) for one in _inner_programs(equation)]
+    known: dict[int, int] = {}
+
+    def computed_by(program: Jaxpr) -> int:
+        if id(program) not in known:
+            known[id(program)] = sum(map(computed_in, program.eqns))
+        return known[id(program)]
+
+    def computed_in(equation: Any) -> int:
+        inner = list(map(computed_by, _inner_programs(equation.params.values())))
         if equation.primitive.name == "cond":
-            total += max(inner, default=0)
-        elif inner:
-            total += sum(inner) * equation.params.get("length", 1)
-        else:
-            shapes: list[Any] = [variable.aval for variable in equation.outvars]
-            total += sum(math.prod(one.shape) for one in shapes) * _terms(equation)
-    return total
+            return max(inner, default=0)
+        if inner:
+            return sum(inner) * equation.params.get("length", 1)
+        shapes: list[Any] = [variable.aval for variable in equation.outvars]
+        return sum(math.prod(one.shape) for one in shapes) * _terms(equation)
+
+    return computed_by(program)
 
 
 def _terms(equation: Any) -> int:
@@ -43,11 +57,13 @@ def _terms(equation: Any) -> int:
     return math.prod(equation.invars[0].aval.shape[axis] for axis in summed)
 
 
-def _inner_programs(equation: Any) -> Iterator[Jaxpr]:
-    for given in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
-        if _is_program(given):
-            yield given.jaxpr if isinstance(given, ClosedJaxpr) else given
-
-
-def _is_program(given: Any) -> bool:
-    return isinstance(given, (Jaxpr, ClosedJaxpr))
+def _inner_programs(given: Iterable[Any]) -> Iterator[Jaxpr]:
+    for one in given:
+        if isinstance(one, ClosedJaxpr):
+            yield one.jaxpr
+        elif isinstance(one, Jaxpr):
+            yield one
+        elif isinstance(one, (tuple, list)):
+            yield from _inner_programs(one)
+        elif isinstance(one, dict):
+            yield from _inner_programs(one.values())

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 import threading
 from pathlib import Path
 
@@ -15,6 +16,9 @@ os.environ.setdefault(
     "--xla_disable_hlo_passes=reshape-mover,while-loop-invariant-code-motion",
 )
 
+
+# A hundred commands are started, each of which would translate all of mdsens anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Two test processes with as many threads for linear algebra each would wait for one another.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -43,6 +47,9 @@ from jax._src.interpreters import mlir
 
 # Tracing makes much that lives on, and is looked through for garbage in vain.
 gc.set_threshold(100_000, 50, 50)
+
+# Likewise the processes that test.
+sys.dont_write_bytecode = False
 
 # Before anything imports them. The filter of warnings has imported mdsens itself.
 type_checks.install()
@@ -113,11 +120,13 @@ def pytest_collection_modifyitems(items):
 def pytest_runtest_protocol(item):
     """Other programs and notebooks promote as they like.
 
-    Fast tests, of which each mechanism has one, hold annotations to every call. To do so takes a
-    seventh of all time, which the others are spared unless MDSENS_EVERY_CALL is set.
+    Fast tests, of which each mechanism has one, hold annotations to the first calls of each
+    function and to some of those that follow. Where MDSENS_EVERY_CALL is set, all calls of all
+    tests are: it takes a seventh of all time.
     """
     spared = any(item.get_closest_marker(name) for name in ("slow", "peer", "notebook"))
-    type_checks.active = not spared or "MDSENS_EVERY_CALL" in os.environ
+    type_checks.called.clear()
+    type_checks.active = not spared or type_checks.EVERY
     if not any(item.get_closest_marker(name) for name in ("notebook", "peer", "promotes")):
         return (yield)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):

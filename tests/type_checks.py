@@ -7,6 +7,8 @@ its annotations do not allow, if it refuses it itself; what it takes all the sam
 import dataclasses
 import functools
 import inspect
+import os
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -31,6 +33,14 @@ holds = beartype(conf=BeartypeConf(is_pep484_tower=True, hint_overrides=FrozenDi
 #: False in slow tests, and in those that give any value at all: what they take need not be named.
 active = True
 
+#: How many calls of a function are checked in each test, and then one in how many: the thousands
+#: that follow are given what the first ones were.
+FIRST, ONE_IN = 20, 20
+#: Whether all are.
+EVERY = "MDSENS_EVERY_CALL" in os.environ
+#: Of each function how often this test has called it.
+called: Counter[int] = Counter()
+
 _jaxtyped = jaxtyping.jaxtyped
 
 
@@ -51,15 +61,19 @@ def _checked(typechecker, given):
         return given
     if f"{given.__module__}.{given.__qualname__}" in UNCHECKED:
         return given
-    checked = _jaxtyped(given, typechecker=typechecker)
 
-    @functools.wraps(checked)
+    @functools.cache
+    def held():
+        # Of thousands of functions a process calls hundreds: only what is called pays for a check.
+        return _jaxtyped(given, typechecker=typechecker)
+
+    @functools.wraps(given)
     def call(*arguments, **options):
         __tracebackhide__ = True
-        if not active:
+        if not active or is_spared(call):
             return given(*arguments, **options)
         try:
-            return checked(*arguments, **options)
+            return held()(*arguments, **options)
         except jaxtyping.TypeCheckError as violation:
             # The innermost function has tried; those that called it have nothing to add.
             if not hasattr(violation, "final"):
@@ -75,6 +89,12 @@ def _checked(typechecker, given):
 
     call.unchecked = given
     return call
+
+
+def is_spared(function):
+    """Whether a call is one of many of its kind in this test."""
+    count = called[id(function)] = called[id(function)] + 1
+    return count > FIRST and count % ONE_IN != 0 and not EVERY
 
 
 def _check_init(given, made=None, *_):
