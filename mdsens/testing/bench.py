@@ -3,12 +3,12 @@
 import itertools
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from mdsens.compilation import compiled
 from mdsens.errors import InputError
 from mdsens.mechanics.energy import energy_forces_virial
 from mdsens.mechanics.pairs import Pairs
@@ -74,19 +74,17 @@ class Bench:
         cells: np.ndarray | None = None,
         system: System | None = None,
         edge_list: EdgeList | None = None,
-        potential: Potential | None = None,
     ) -> tuple[Float[Any, "*M"], Float[Any, "*M N D"], Float[Any, "*M D D"]]:
         """Energies, forces and virials of a batch; by default with the edges of the structure."""
         system = system or self.system
         edge_list = self.edge_list if edge_list is None else edge_list
-        potential = self.potential if potential is None else potential
         if cells is None:
             cells = np.broadcast_to(system.cell, (len(positions), *system.cell.shape))
         results = []
         for start in range(0, len(positions), BATCH):
             chosen = np.minimum(np.arange(start, start + BATCH), len(positions) - 1)
             found = _mechanics_of(
-                potential, system, edge_list,
+                self.potential, system, edge_list,
                 jnp.asarray(positions[chosen]), jnp.asarray(cells[chosen]),
             )  # fmt: skip
             count = min(BATCH, len(positions) - start)
@@ -125,7 +123,7 @@ class Bench:
         return unit_name(in_dimensions(dimension, self.dimension), self.units)
 
 
-@eqx.filter_jit
+@compiled
 def _mechanics_of(
     potential: Potential,
     system: System,

@@ -166,11 +166,10 @@ def along(
         The Oracle, with M rows.
     """
     steps = [step / 2**level for level in range(levels)]
-    slopes = []
-    for h in steps:
-        batch = np.concatenate([point + h * directions, point - h * directions])
-        above, below = np.split(np.asarray(function(batch)), 2)
-        slopes.append((above - below) / (2 * h))
+    batch = [point + h * directions for size in steps for h in (size, -size)]
+    values = np.asarray(function(np.concatenate(batch)))
+    sides = values.reshape(levels, 2, len(directions), *values.shape[1:])
+    slopes = [(above - below) / (2 * h) for h, (above, below) in zip(steps, sides, strict=True)]
     return extrapolated(slopes, [noise / h for h in steps])
 
 

@@ -21,7 +21,6 @@ from mdsens.testing.finite_differences import (
     MARGIN,
     Oracle,
     along,
-    derivative,
     rounding,
     virial,
 )
@@ -82,8 +81,7 @@ def check_potential(
     alone = system.atom_count == 1
     bench = Bench(potential, supercell(system) if alone else system.with_fixed(None))
     checks = [
-        *_energy_checks(bench),
-        *_hessian_checks(bench),
+        *_derivative_checks(bench),
         *_symmetry_checks(bench),
         *_parameter_checks(bench),
     ]
@@ -125,22 +123,37 @@ def _agrees(
     )
 
 
-def _energy_checks(bench: Bench) -> list[Check]:
-    """Forces, virial, and the energy where no derivative is asked for."""
-    force_unit, stress_unit = bench.unit("energy/length"), bench.unit("energy/volume")
-    chosen = bench.coordinates
-    noise = rounding(bench.energies, bench.positions)
-    slopes = along(bench.energies, bench.positions, chosen, bench.step, noise=noise)
-    strained = virial(bench.energies, bench.positions, bench.cell, bench.strain)
-    alone = _energy(bench.potential, bench.system, bench.edge_list)
-    volume = float(bench.system.volume) if any(bench.system.pbc) else 0.0
-    name, unit = ("stress", stress_unit) if volume else ("virial", bench.unit("energy"))
-    by = volume or 1.0
+def _derivative_checks(bench: Bench) -> list[Check]:
+    """The energy where no derivative is asked for, and all derivatives in space."""
+    shifts = np.zeros((bench.dimension, *bench.positions.shape))
+    for axis in range(bench.dimension):
+        shifts[axis, :, axis] = 1.0
+    vectors = np.concatenate([bench.coordinates, shifts])
+    alone, products = _energy_and_products(
+        bench.potential, bench.system, bench.edge_list, jnp.asarray(vectors)
+    )
+    flat = np.asarray(products).reshape(len(vectors), -1)
     return [
         _equal(
             "energy without forces", alone, bench.energy, bench.energy_scale,
             bench.unit("energy"), SYMMETRY_TOLERANCE,
         ),
+        *_energy_checks(bench),
+        *_hessian_checks(bench, flat),
+    ]  # fmt: skip
+
+
+def _energy_checks(bench: Bench) -> list[Check]:
+    """Forces and virial."""
+    force_unit, stress_unit = bench.unit("energy/length"), bench.unit("energy/volume")
+    chosen = bench.coordinates
+    noise = rounding(bench.energies, bench.positions)
+    slopes = along(bench.energies, bench.positions, chosen, bench.step, noise=noise)
+    strained = virial(bench.energies, bench.positions, bench.cell, bench.strain)
+    volume = float(bench.system.volume) if any(bench.system.pbc) else 0.0
+    name, unit = ("stress", stress_unit) if volume else ("virial", bench.unit("energy"))
+    by = volume or 1.0
+    return [
         _agrees(
             "forces", -np.tensordot(chosen, bench.forces, 2), slopes, force_unit, FORCE_TOLERANCE
         ),
@@ -151,20 +164,13 @@ def _energy_checks(bench: Bench) -> list[Check]:
     ]  # fmt: skip
 
 
-def _hessian_checks(bench: Bench) -> list[Check]:
+def _hessian_checks(bench: Bench, products: Float[np.ndarray, "M ND"]) -> list[Check]:
     """Products with the Hessian, the matrix, and that a translation does no work in it."""
     unit, size = bench.unit("energy/length^2"), bench.positions.size
     chosen = bench.coordinates
     noise = rounding(bench.forces_of, bench.positions)
     slopes = along(bench.forces_of, bench.positions, chosen, bench.step, noise=noise)
     rows = -slopes.reshape(len(chosen), size)
-    shifts = np.zeros((bench.dimension, *bench.positions.shape))
-    for axis in range(bench.dimension):
-        shifts[axis, :, axis] = 1.0
-    vectors = np.concatenate([chosen, shifts])
-    products = np.asarray(
-        _products(bench.potential, bench.system, bench.edge_list, jnp.asarray(vectors))
-    ).reshape(len(vectors), size)
     flat = chosen.reshape(len(chosen), size)
     matrix = sparse_hessian(bench.system, bench.potential, bench.edge_list)
     scale = float(np.linalg.norm(matrix.data))
@@ -260,20 +266,19 @@ def _parameter_checks(bench: Bench) -> list[Check]:
         rounding(bench.energies, bench.positions), rounding(bench.forces_of, bench.positions)
     )
     for name, value in bench.potential.parameters.items():
-        tangent = bench.potential.direction(name)
         weight = abs(value) or 1.0
+        tangent = jax.tree.map(lambda unit, by=weight: by * unit, bench.potential.direction(name))
+        given = (bench.potential, tangent, bench.system, bench.edge_list)
+        slopes = []
 
-        def at(change: float, tangent: Potential = tangent, weight: float = weight) -> Any:
-            # Not by with_parameters: a step out of its domain, the energy goes on smoothly.
-            changed = jax.tree.map(
-                lambda leaf, unit: leaf + change * weight * unit, bench.potential, tangent
-            )
-            energies, forces, _ = bench.mechanics(bench.positions[None], potential=changed)
-            return np.append(energies[0], forces[0])
+        def at(changes: np.ndarray, given: Any = given, slopes: Any = slopes) -> Any:
+            # All differences, and the derivative, come from one program.
+            values, slope = _along_parameter(*given, jnp.asarray(changes))
+            slopes.append(np.asarray(slope))
+            return values
 
-        oracle = derivative(at, 0.0, bench.parameter_step, noise=noise)
-        slopes = _along_parameter(bench.potential, tangent, bench.system, bench.edge_list)
-        found.append(weight * np.append(*map(np.asarray, slopes)))
+        oracle = along(at, 0.0, np.ones(1), bench.parameter_step, noise=noise)[0]
+        found.append(slopes[0])
         expected.append(oracle.value)
         doubts.append(oracle.error)
     if not names:
@@ -318,24 +323,31 @@ def _smoothness_checks(bench: Bench, smoothness: int | None) -> tuple[list[Check
 
 
 @compiled
-def _energy(potential: Potential, system: System, edge_list: EdgeList) -> Float[Array, ""]:
-    return energy(system, potential, edge_list)
-
-
-@compiled
-def _products(
+def _energy_and_products(
     potential: Potential, system: System, edge_list: EdgeList, vectors: Float[Array, "M N D"]
-) -> Float[Array, "M N D"]:
-    return jax.lax.map(
+) -> tuple[Float[Array, ""], Float[Array, "M N D"]]:
+    """The energy where no derivative is asked for, and products with the Hessian."""
+    return energy(system, potential, edge_list), jax.lax.map(
         lambda vector: hessian_vector_product(system, potential, edge_list, vector), vectors
     )
 
 
 @compiled
 def _along_parameter(
-    potential: Potential, tangent: Potential, system: System, edge_list: EdgeList
-) -> tuple[Float[Array, ""], Float[Array, "N D"]]:
-    def mechanics(potential: Potential) -> tuple[Array, Array]:
-        return energy_and_forces(system, potential, edge_list)
+    potential: Potential,
+    tangent: Potential,
+    system: System,
+    edge_list: EdgeList,
+    changes: Float[Array, " M"],
+) -> tuple[Float[Array, "M _"], Float[Array, " _"]]:
+    """Energies and forces, in a row each, where a parameter is changed; and their slope."""
 
-    return jax.jvp(mechanics, (potential,), (tangent,))[1]
+    def mechanics(change: Float[Array, ""]) -> Float[Array, " _"]:
+        # Not by with_parameters: a step out of its domain, the energy goes on smoothly.
+        changed = jax.tree.map(lambda leaf, unit: leaf + change * unit, potential, tangent)
+        energy, forces = energy_and_forces(system, changed, edge_list)
+        return jnp.append(energy, forces)
+
+    nothing = jnp.zeros(())
+    slope = jax.jvp(mechanics, (nothing,), (nothing + 1.0,))[1]
+    return jax.lax.map(mechanics, changes), slope
