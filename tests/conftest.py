@@ -84,14 +84,17 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 #: Groups of tests that take longest: they begin, so that no process is left alone with one of them.
 LONGEST = (
-    "cell-modes", "documentation", "test_constraints", "test_elasticity", "test_nonlinear_program",
-    "site", "study silica-bks", "jax-md", "vibrations", "test_jaxopt_options", "hessian-solver",
+    "ace", "cell-modes", "documentation", "test_constraints", "test_elasticity",
+    "test_nonlinear_program", "site", "study silica-bks", "jax-md", "vibrations",
+    "test_jaxopt_options", "hessian-solver",
     "study tungsten-vacancy-snap", "study silicon-elastic", "checkpoints", "test_variables",
     "test_kept_programs", "test_one_core", "meta-learning", "test_workers", "test_quasi_newton",
     "study silicon-tersoff", "study argon-phonons", "study silicon-thermal-expansion",
     "test_energies_of_structures", "sensitivity-batch", "snap-lammps", "lammps", "cluster",
     "closed-forms", "quasi_harmonic", "quasi-harmonic ions", "minimisers", "test_archive",
     "test_sweeps", "test_loads", "test_reference_lattice", "test_calculator",
+    "adp", "test_stochastic_bilevel", "test_calculator_potentials", "testing", "phonons",
+    "test_without_physics", "test_lowest_modes", "test_bonded", "decision-focused-learning",
 )  # fmt: skip
 
 
@@ -141,18 +144,30 @@ def case(request):
     return cases.case(*request.param)
 
 
+#: Of memory maps, of which a Linux process has 65,530 and a compiled function takes about ten; and
+#: of gigabytes, by how many a process has grown.
+MOST_MAPS, MOST_GROWTH = 20_000, 1.5
+#: In gigabytes, once compiled code was let go.
+resident_after = [1.0]
+
+
+def resident():
+    """Gigabytes of memory of this process; zero where Linux does not tell."""
+    told = Path("/proc/self/statm")
+    return int(told.read_text().split()[1]) * 4096e-9 if told.exists() else 0.0
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _compiled_code_is_let_go():
-    """Every compiled function takes about ten of the 65,530 memory maps of a Linux process.
-
-    A process without maps left dies in the compiler.
-    """
+    """A process without maps left dies in the compiler, and one that grows leaves no room."""
     yield
     from mdsens.compilation import forget_programs
 
     vars(CONTEXTS).clear()
     maps = Path("/proc/self/maps")
-    if maps.exists() and maps.read_bytes().count(b"\n") > 20_000:
+    many = maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS
+    if many or resident() > resident_after[0] + MOST_GROWTH:
         jax.clear_caches()
         forget_programs()
         gc.collect()
+        resident_after[0] = resident()

@@ -153,3 +153,14 @@ def test_mistakes_are_told_with_names():
     _, other = crystal("Kr")
     with pytest.raises(mdsens.InputError, match="no parameters for species Ar: it knows Kr"):
         energy(system, other)
+
+
+def test_what_looks_a_name_up_finds_that_of_its_own_element():
+    """Not what a table has for names that it does not know, which a program of all would."""
+    weights = {"Ar": 40.0, "Kr": 84.0}
+
+    @compiled
+    def weight(system):
+        return weights.get(system.symbols[0], 1.0) * jnp.ones_like(system.positions[0, 0])
+
+    assert [float(weight(crystal(element)[0])) for element in SIZES] == [40.0, 84.0]

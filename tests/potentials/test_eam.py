@@ -96,6 +96,24 @@ def test_the_checks_of_a_potential_pass(potential):
     check_potential(potential, alloy()).require()
 
 
+def test_forces_of_a_single_element_are_the_slopes_of_its_energy(tmp_path):
+    """Whose atoms add the same to one another's densities, which is computed once."""
+    path = tmp_path / "cubics.alloy"
+    path.write_text(text())
+    potential, atoms = EAM.from_file(path, ["Cu"]), alloy()
+    atoms.symbols = ["Cu"] * len(atoms)
+    system = mdsens.System.from_ase(atoms)
+    edge_list = potential.edge_search(system, 0.1).find(atoms.positions, atoms.cell[:])
+    along = np.random.default_rng(4).normal(size=atoms.positions.shape)
+
+    def found(change):
+        moved = system.with_positions(system.positions + change * along)
+        return compiled_energy_forces_virial(moved, potential, edge_list)
+
+    slope = numerical.derivative(lambda h: found(h)[0], 0.0, 1e-3, noise=1e-14)
+    numerical.agrees(-np.vdot(found(0.0)[1], along), slope, 1e-7)
+
+
 def test_elements_are_taken_in_the_order_that_is_asked_for(tmp_path):
     path = tmp_path / "cubics.fs"
     path.write_text(text(True))
