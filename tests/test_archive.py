@@ -117,7 +117,7 @@ def test_a_result_comes_back_the_same_in_every_bit(name, way, tmp_path, request)
 
 
 @pytest.mark.parametrize("way", [through_file, through_pickle])
-@pytest.mark.parametrize("mode", ["forward", "reverse"])
+@pytest.mark.parametrize("mode", ["forward", pytest.param("reverse", marks=pytest.mark.slow)])
 def test_what_follows_from_a_result_follows_again(equilibrium, mode, way, tmp_path, request):
     sensitivity = request.getfixturevalue(mode)
     again = way(equilibrium, tmp_path)
@@ -137,6 +137,7 @@ def test_a_certificate_is_kept_once_it_is_known(tmp_path):
     assert same(vars(through_file(relaxed, tmp_path))["certificate"], known)
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_loaded_is_a_batch(batch, batch_sensitivity, tmp_path):
     again = through_file(batch, tmp_path)
     # One potential of them all, as before: other ones would be compiled for one by one.

@@ -175,6 +175,7 @@ def test_a_flat_lattice_is_recognised():
     np.testing.assert_allclose(found, vector, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_traced_derivatives_use_it_too():
     atoms = atoms_of("cubic")
     del atoms[0]

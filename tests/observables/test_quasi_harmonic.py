@@ -95,6 +95,7 @@ def test_frequencies_fall_by_their_gruneisen_parameters_with_ions_that_follow():
     numerical.agrees(-np.asarray(mode_gruneisen_parameters(Q)(crystal)), oracle, rtol=1e-6)
 
 
+@pytest.mark.slow
 @cases.thorough("the differences in which Gruneisen parameters are tested below")
 def test_pure_numbers_do_not_scale():
     """Gruneisen parameters of modes depend on neither; a mean on T / omega alone."""

@@ -207,6 +207,7 @@ def test_the_lattice_constant_is_that_of_the_lattice_sums_and_scales_with_sigma_
     np.testing.assert_allclose(sensitivity["cell_angles"]["sigma"], 0.0, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_the_volume_falls_with_pressure_by_the_bulk_modulus_of_the_lattice_sums():
     plain, pressure = LennardJones(1.0, 1.0, 2.7, "none"), 1.5
 
@@ -295,6 +296,7 @@ def test_a_stress_is_that_of_the_deformed_cell_and_that_asked_for_once_relaxed_a
     assert all(after < 0.1 * before for before, after in itertools.pairwise(errors))
 
 
+@pytest.mark.slow
 def test_a_stress_that_is_a_pressure_is_one():
     by_pressure = mdsens.relax(BULK, LJ, cell="full", pressure=0.4, fmax=1e-10)
     by_stress = mdsens.relax(BULK, LJ, cell="full", stress=[-0.4] * 3 + [0] * 3, fmax=1e-10)

@@ -216,6 +216,7 @@ def test_eigenvalues_are_those_within_the_constraints():
     assert found.null_mode_count == 0
 
 
+@pytest.mark.slow
 def test_a_saddle_is_a_minimum_within_its_constraint():
     # Three atoms in a row: each pair would rather have the third beside it.
     atoms = ase.Atoms("Ar3", [[0, 0, 0], [3.8, 0, 0], [7.6, 0, 0]])
@@ -249,6 +250,7 @@ def energy_of_cube(side):
     return calculator.get_property("energy", atoms), calculator.get_property("stress", atoms)
 
 
+@pytest.mark.slow
 def test_a_cell_keeps_its_symmetry(cubic):
     cell = np.asarray(cubic.cell)
     np.testing.assert_allclose(cell, cell[0, 0] * np.eye(3), atol=1e-14)

@@ -116,6 +116,7 @@ def test_derivatives_in_conditions_are_those_of_relaxing_again(name, cell, press
     numerical.agrees(found, oracle, 1e-6)
 
 
+@pytest.mark.slow
 def test_the_changed_conditions_are_the_ones_that_relax_is_given():
     """Pressure and stress as relax takes them."""
     start, potential = alloy()

@@ -39,6 +39,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_draws_moduli_and_the_curve_that_is_asked_for(folder, capsys):
     from mdsens.study.terminal import show_run
 

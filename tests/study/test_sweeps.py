@@ -379,6 +379,7 @@ def test_two_sweeps_do_not_write_to_one_folder(trimer, tmp_path):
         run_sweep(sweep, tmp_path / "out", resume=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_a_sweep_in_a_line_and_it_goes_on(swept, tmp_path, command):
     folder, whole, _ = swept
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
