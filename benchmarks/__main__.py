@@ -15,7 +15,7 @@ from benchmarks.compare import Ratio, ratios_of
 from benchmarks.jobs import LABELS, Runner, run_case
 from benchmarks.potentials import POTENTIALS
 from benchmarks.report import print_report, print_section, save
-from benchmarks.sections import SECTIONS, WORDS, Setting
+from benchmarks.sections import GROUPS, SECTIONS, WORDS, Setting
 from benchmarks.systems import FULL, QUICK
 
 PACKAGES = (
@@ -38,11 +38,12 @@ def versions() -> dict[str, str]:
 def chosen_of(only: str | None, million: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The words of `--only` as materials and sections; all of a kind where none of it is named."""
     words = [word.strip() for word in only.split(",")] if only else []
-    if unknown := [word for word in words if word not in (*MATERIALS, *WORDS)]:
-        allowed = ", ".join((*MATERIALS, *WORDS))
+    if unknown := [word for word in words if word not in (*MATERIALS, *WORDS, *GROUPS)]:
+        allowed = ", ".join((*MATERIALS, *WORDS, *GROUPS))
         raise typer.BadParameter(f"{', '.join(unknown)}: allowed are {allowed}")
     if "million" in words and not million:
         raise typer.BadParameter("million: takes 16 GiB and 20 minutes; give --million too")
+    words += [part for word in words for part in GROUPS.get(word, ())]
     materials = tuple(word for word in MATERIALS if word in words) or MATERIALS
     sections = tuple(word for word in WORDS if word in words) or WORDS
     return materials, sections

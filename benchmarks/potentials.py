@@ -1,5 +1,6 @@
 """The section on potentials from files and on calculators: forces, relaxations, derivatives."""
 
+import os
 from collections.abc import Iterator
 
 from benchmarks import goals
@@ -20,13 +21,15 @@ MINIMISATION_LIMIT, LIMIT = 1500, 2400.0
 TUNGSTEN, COPPER, QUICK_COPPER = 4, 7, 2
 
 
-def measure(setting: Setting) -> Iterator[Part]:
-    """Forces, relaxations, all derivatives of a vacancy in tungsten, and calls of a calculator."""
-    yield from forces(setting)
-    yield from relaxations(setting)
+def jacobian(setting: Setting) -> Iterator[Part]:
+    """All derivatives of a vacancy in tungsten in the coefficients of SNAP."""
     if "snap" in setting.materials:
         case = Case("snap", QUICK_TUNGSTEN if setting.quick else TUNGSTEN, vacancy=True)
         yield from _of_mdsens(setting, "spectral", case, "jacobian", goals.jacobian_goals)
+
+
+def calls(setting: Setting) -> Iterator[Part]:
+    """Calls of a calculator for a relaxation and one sensitivity of a vacancy in copper."""
     if "emt" in setting.materials:
         case = Case("emt", QUICK_COPPER if setting.quick else COPPER, vacancy=True)
         yield from _of_mdsens(setting, "calculators", case, "calls", goals.calls_goals)
@@ -72,7 +75,9 @@ def _of_mdsens(
     setting: Setting, program: str, case: Case, task: str, goals_of: goals.GoalsOf
 ) -> Iterator[Part]:
     """What one process of mdsens measures in several parts."""
-    whole = setting.runner.run(program, case, task, "mdsens", limit=LIMIT)
+    # As many cores as what they are held to had.
+    cores = min(2, os.cpu_count() or 1)
+    whole = setting.runner.run(program, case, task, "mdsens", limit=LIMIT, cores=cores)
     rows = [{**whole, **part} for part in whole.pop("parts", [{}])]
     yield rows, goals_of(rows) + goals.compilation_goals(rows)
 

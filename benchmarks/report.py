@@ -83,6 +83,7 @@ COLUMNS = (
     ("most of\na solve", "most_iterations", "d"),
     ("relative\nerror", "error", ".1e"),
     ("time\ns", "wall_s", ".4g"),
+    ("of a\nprocessor\ns", "processor_s", ".4g"),
     ("time\nµs/atom", "us_per_atom", ".3g"),
     ("compile\ns", "compile_s", ".2f"),
     ("programs\ncompiled", "programs", "d"),
@@ -237,7 +238,7 @@ def draw_sizes(path: Path, rows: list[dict]) -> bool:
         quantity = row.get("quantity")
         if row["status"] != "ok" or "us_per_atom" not in row or row["label"] not in STYLES:
             continue
-        if quantity in QUANTITIES:
+        if quantity in QUANTITIES and row["potential"] in MATERIALS:
             line = lines.setdefault((quantity, row["potential"], row["label"]), {})
             line[row["atoms"]] = row
     quantities = [name for name in QUANTITIES if any(key[0] == name for key in lines)]

@@ -371,7 +371,12 @@ SECTIONS = (
     Section("batch", "Many small cells", batches),
     Section("sweeps", "Sweeps of packings", sweep),
     Section("elasticity", "Elastic constants, vibrations and cells that relax", elasticity),
-    Section("potentials", "Potentials from files, and calculators", potentials.measure),
+    Section("file-forces", "Energy and forces of potentials from files", potentials.forces),
+    Section("file-relaxation", "Potentials from files relax a vacancy", potentials.relaxations),
+    Section("jacobian", "All derivatives of a vacancy in tungsten", potentials.jacobian),
+    Section("calls", "Calls of a calculator", potentials.calls),
     Section("million", "A million atoms", million),
 )
 WORDS = ("peers", *(section.word for section in SECTIONS))
+#: Words for several sections.
+GROUPS = {"potentials": ("file-forces", "file-relaxation", "jacobian", "calls")}

@@ -4,6 +4,7 @@ import itertools
 import re
 import statistics
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,9 @@ def minimise(
             lmp.command("min_modify norm max")
             lmp.command(f"timer timeout {limit} every 10")
             command = f"minimize 0.0 {fmax} {MAX_STEPS} {10 * MAX_STEPS}"
+            processor = time.process_time()
             wall, _ = seconds_of(lambda: lmp.command(command))
+            processor = time.process_time() - processor
             largest = _largest_force(lmp)
             positions = np.array(lmp.gather_atoms("x", 1, 3)).reshape(-1, 3)
         text = log.read_text()
@@ -144,6 +147,7 @@ def minimise(
         "largest_force": largest,
         "evaluations": int(re.search(r"force evaluations = \d+ (\d+)", text)[1]),
         "wall_s": wall,
+        "processor_s": processor,
         "loop_s": float(re.search(r"Loop time of (\S+)", text)[1]),
         "compile_s": 0.0,
         "positions": positions[:, : case.dimension],

@@ -2,6 +2,7 @@
 
 import contextlib
 import statistics
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -158,8 +159,10 @@ def relax(case: Case, options: dict) -> dict:
 
     with compilations() as seconds:
         first, _ = seconds_of(once)
+    processor = time.process_time()
     with counted_iterations() as iterations:
         wall, relaxed = seconds_of(once)
+    processor = time.process_time() - processor
     if wall < SHORT:
         wall = statistics.median([wall, *(seconds_of(once)[0] for _ in range(3))])
     np.save(options["positions_file"], np.asarray(relaxed.positions))
@@ -168,6 +171,7 @@ def relax(case: Case, options: dict) -> dict:
         **compiled_row(seconds),
         **course(relaxed, iterations),
         "wall_s": wall,
+        "processor_s": processor,
         "compile_s": max(0.0, first - wall),
         "memory_mib": peak_memory(),
     }

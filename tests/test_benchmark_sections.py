@@ -237,6 +237,7 @@ def test_words_choose_materials_and_sections():
     assert chosen_of(None, False) == (MATERIALS, sections.WORDS)
     assert chosen_of("sw", False) == (("sw",), sections.WORDS)
     assert chosen_of("forces, lj,peers", False) == (("lj",), ("peers", "forces"))
+    assert chosen_of("potentials,snap", False) == (("snap",), sections.GROUPS["potentials"])
     with pytest.raises(Exception, match="allowed are lj, sw"):
         chosen_of("forse", False)
     with pytest.raises(Exception, match="give --million too"):
@@ -313,6 +314,8 @@ def test_results_are_written_with_a_figure_over_the_number_of_atoms(tmp_path):
     content = json.loads((tmp_path / "benchmarks.json").read_text())
     assert content["sections"]["relaxation"]["rows"] == rows
     assert not draw_sizes(tmp_path / "none.png", [])
+    other = [one | {"potential": "tersoff"} for one in rows]
+    assert not draw_sizes(tmp_path / "none.png", other)
 
 
 @pytest.mark.parametrize("columns", [1, 3])

@@ -6,6 +6,7 @@ import sys
 
 import ase.build
 import cases
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -221,6 +222,60 @@ def test_a_gradient_in_all_weights_of_a_network_is_one_solve():
         numeric = (sides[0] - sides[1]) / (2.0 * step)
         found = float(network.derivative(gradient, parameter))
         assert found == pytest.approx(numeric, rel=1e-4, abs=1e-10)
+
+
+@pytest.mark.slow
+def test_a_graph_network_has_its_gradient_in_every_weight_by_one_solve():
+    """Along a direction that changes all weights at once, and in as many as there are."""
+    held = LennardJones(0.3, 2.1, 9.0)
+    # All pairs are within its range, beyond which it would jump.
+    network = JaxMD("graph_network", mlp_sizes=(5, 5), r_cutoff=9.0)
+    start = mdsens.relax(cluster(), held + 0.002 * network, **RELAXED).system
+
+    def side(network):
+        positions = mdsens.relax(start, held + 0.002 * network, **RELAXED).positions
+        return jnp.linalg.norm(positions[0] - positions[4])
+
+    gradient = jax.grad(side)(network)
+    shapes = [leaf.shape for leaf in jax.tree.leaves(gradient.tree)]
+    assert shapes == [leaf.shape for leaf in jax.tree.leaves(network.tree)]
+    random = np.random.default_rng(1)
+    along = jax.tree.map(lambda leaf: random.normal(size=leaf.shape), network.tree)
+    ends = []
+    for step in (1e-3, -1e-3):
+        tree = jax.tree.map(lambda leaf, way, t=step: leaf + t * way, network.tree, along)
+        ends.append(float(side(eqx.tree_at(lambda whole: whole.tree, network, tree))))
+    parts = jax.tree.map(lambda slope, way: float(jnp.vdot(slope, way)), gradient.tree, along)
+    found = sum(jax.tree.leaves(parts))
+    assert abs(found) > 1e-5
+    assert found == pytest.approx((ends[0] - ends[1]) / 2e-3, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_atoms_that_come_together_are_counted_where_a_list_of_jax_md_overflows():
+    from jax_md import energy, partition, space
+
+    numbers = {"sigma": 1.0, "epsilon": 0.3, "r_onset": 2.0, "r_cutoff": 2.5}
+    places = np.stack(np.meshgrid([0, 1.9], [0, 1.9], [0, 1.9, 3.8]), -1).reshape(-1, 3)
+    places = places + 0.1 * np.random.default_rng(0).normal(size=places.shape)
+    start = mdsens.System(places, None, ("Ar",), None, False)
+    relaxed = mdsens.relax(start, JaxMD("lennard_jones", **numbers), fmax=1e-10)
+    free, _ = space.free()
+    box = jnp.asarray(20.0)
+    moved = relaxed.positions + 8.0
+    find, listed = energy.lennard_jones_neighbor_list(
+        free, box, **double(numbers), dr_threshold=0.0, format=partition.Dense
+    )
+    first = find.allocate(jnp.asarray(places) + 8.0)
+    last = first.update(moved)
+    every = energy.lennard_jones_pair(free, **double(numbers))
+    # Their list has no room for the neighbours that come, and leaves them out.
+    assert bool(last.did_buffer_overflow)
+    assert abs(float(listed(moved, neighbor=last)) - float(every(moved))) > 0.1
+    assert float(relaxed.energy) == pytest.approx(float(every(moved)), rel=1e-12)
+    assert float(jnp.abs(jax.grad(every)(moved)).max()) < 1e-9
+    counts = (np.linalg.norm(moved[:, None] - moved[None], axis=2) < 2.5).sum(axis=1) - 1
+    assert counts.min() > first.idx.shape[1]
 
 
 def in_cell(side):

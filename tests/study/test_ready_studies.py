@@ -8,6 +8,7 @@ this one; where MDSENS_EVERY_GEOMETRY is set, none does.
 import contextlib
 import io
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ import jax
 import numerical
 import numpy as np
 import pytest
+import scipy.special
 
 from mdsens import cli
 from mdsens.compilation import forget_programs
@@ -382,6 +384,72 @@ def test_the_energy_follows_the_parameters_as_at_rest(study, results):
             )  # fmt: skip
             size = abs(of["energy"] / value)
             numerical.agrees(found["sensitivities"][name][parameter], slope, 1e-7, scale=size)
+
+
+def energy_of_silica(atoms, values):
+    """The sum of the three laws over all images, in NumPy; energies in eV.
+
+    Buckingham's law and the core with their switches, charges as of Fennell and Gezelter.
+    """
+    elements = np.array(atoms.get_chemical_symbols())
+    first, second, _, vectors = numerical.images(atoms.positions, atoms.cell[:], atoms.pbc, 10.0)
+    r, (i, j) = np.linalg.norm(vectors, axis=1), (elements[first], elements[second])
+
+    def each_pair(name):
+        places = {"Si-Si": 0, "Si-O": 1, "O-Si": 1, "O-O": 2}
+        table = [values[f"{name}[{pair}]"] for pair in ("Si-Si", "Si-O", "O-O")]
+        return np.array(table)[[places[f"{a}-{b}"] for a, b in zip(i, j, strict=True)]]
+
+    law = each_pair("A") * np.exp(-r / each_pair("rho")) - each_pair("C") / r**6
+    core = each_pair("epsilon") * (each_pair("sigma") / r) ** 30
+    alpha, k, c = values["alpha"], values["constant"], 10.0
+    edge, bell = math.erfc(alpha * c) / c, 2.0 * alpha / math.sqrt(math.pi)
+    slope = edge / c + bell * math.exp(-((alpha * c) ** 2)) / c
+    damped = scipy.special.erfc(alpha * r) / r - edge + (r - c) * slope
+    charges = {"Si": values["q[Si]"], "O": values["q[O]"]}
+    squares = sum(charges[element] ** 2 for element in elements)
+    products = np.array([charges[a] * charges[b] for a, b in zip(i, j, strict=True)])
+    pairs = law * switch((r - 8.0) / 2.0) + core * switch((r - 2.7) / 0.3) + k * products * damped
+    own = edge + 0.5 * bell * (1.0 + math.exp(-((alpha * c) ** 2)))
+    return 0.5 * np.sum(pairs) - k * squares * own
+
+
+@each([study for study in STUDIES if study.name == "silica-bks"])
+def test_quartz_is_at_rest_in_a_sum_of_its_own(study, results):
+    folder = results(study)
+    found = json.loads((folder / "results.json").read_text())
+    atoms = ase.io.read(folder / "relaxed.extxyz")
+    tables = table_of(study)["potential"]["parts"].values()
+    values = {
+        f"{name}[{key}]": number
+        for table in tables
+        for name, entries in table.items()
+        if isinstance(entries, dict)
+        for key, number in entries.items()
+    } | found["parameters"]
+    assert energy_of_silica(atoms, values) == pytest.approx(found["energy"], rel=1e-10)
+    # Lattice sums of the potential's authors over all charges: a = 4.941 and c = 5.449 Angstrom.
+    assert atoms.cell.lengths()[[0, 2]] == pytest.approx([4.941, 5.449], rel=2e-3)
+    random = np.random.default_rng(1)
+    for _ in range(3):
+        strain, moves = random.normal(size=(3, 3)), random.normal(size=(9, 3))
+
+        def along(t, strain=strain, moves=moves):
+            place = atoms.copy()
+            place.set_cell(atoms.cell[:] @ (np.eye(3) + t * strain), scale_atoms=True)
+            place.positions += t * moves
+            return energy_of_silica(place, values)
+
+        # It bends by hundreds of eV.
+        assert abs(along(1e-5) - along(-1e-5)) / 2e-5 < 1e-5
+        assert along(1e-3) + along(-1e-3) - 2.0 * along(0.0) > 1e-5
+    for name in ("A[Si-O]", "rho[O-O]", "C[O-O]", "constant", "alpha", "epsilon[Si-O]"):
+        slope = numerical.derivative(
+            lambda t, name=name: energy_of_silica(atoms, values | {name: t}),
+            values[name], 1e-3 * values[name], noise=1e-14 * abs(found["energy"]),
+        )  # fmt: skip
+        size = abs(found["energy"] / values[name])
+        numerical.agrees(found["sensitivities"]["energy"][name], slope, 1e-7, scale=size)
 
 
 @each()
