@@ -26,7 +26,7 @@ from mdsens.mechanics.springs import FACTORISED, matrix_of_products, noise_of_pr
 SMALLEST_RTOL, NOISES = 1e-10, 3.0
 #: Iterations of one solve at most, and how often it is begun anew from what is left.
 MOST_STEPS, ROUNDS = 100, 3
-#: Relative residual of the solves with what stands in for the Hessian, at least.
+#: Relative residual of solves with what stands in for the Hessian, where products have no noise.
 STAND_IN_RTOL = 1e-8
 #: Relative residual above which a solution is an error, at least, and over the noise of products.
 TOLERANCE, NOISES_ALLOWED = 1e-6, 1e3

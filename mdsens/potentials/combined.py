@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -55,6 +56,24 @@ class PotentialSum(CombinedPotential):
                     f"{type(known[0]).__name__} for {', '.join(known[0].species or ())}: give all "
                     "parts the same species"
                 )
+
+    def to_file(self, path: str | Path) -> None:
+        """Write the sum where a file of LAMMPS can hold it: `SNAP`, and `ZBL` over it.
+
+        Arguments:
+            path: as of the first potential's to_file.
+
+        Raises:
+            InputError: the files of LAMMPS hold no such sum, or one cannot be written.
+        """
+        first, *others = self.parts
+        if not hasattr(first, "to_file_with"):
+            kinds = " and ".join(type(part).__name__ for part in self.parts)
+            raise InputError(
+                f"cannot write {shown(str(path))}: the sum of {kinds}: allowed in a file is SNAP, "
+                "and ZBL after it; write each of parts with its to_file"
+            )
+        first.to_file_with(path, tuple(others))
 
     def own_energies(self, species: Int[Array, " N"]) -> Float[Array, " N"] | None:
         """The sum of what atoms have by themselves in the parts, shape (N,), energy."""

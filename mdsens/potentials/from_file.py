@@ -11,7 +11,8 @@ from mdsens.potentials.adp import ADP
 from mdsens.potentials.eam import EAM
 from mdsens.potentials.edip import EDIP
 from mdsens.potentials.potential import Potential
-from mdsens.potentials.snap import ENDINGS, SNAP
+from mdsens.potentials.snap import SNAP
+from mdsens.potentials.snap_in_files import ENDINGS
 from mdsens.potentials.stillinger_weber import StillingerWeber
 from mdsens.potentials.tersoff import Tersoff, TersoffMod, TersoffZBL
 from mdsens.potentials.vashishta import Vashishta

@@ -17,16 +17,16 @@ def learned(tmp_path_factory):
 
 def test_derivatives_are_those_of_relaxing_again_within_their_errors(learned):
     names = learned[0]
-    apart = np.abs(names["jacobian"][:, 0] - names["numeric"])
-    # Differences of relaxations that end at a force of 2e-3 eV/Ang, over 0.02.
-    assert np.all(apart < 3.0 * names["errors"][:, 0] + 0.05 * np.abs(names["numeric"]))
+    apart = np.abs(names["jacobian"][:, 1] - names["numeric"])
+    # Differences of relaxations that end at a force of 5e-4 eV/Ang, over 0.02.
+    assert np.all(apart < 3.0 * names["errors"][:, 1] + 0.05 * np.abs(names["numeric"]))
 
 
 def test_a_sensitivity_takes_few_calls(learned):
     assert learned[0]["sensitivity_calls"] < 150
 
 
-def test_the_step_leads_towards_what_was_measured(learned):
+def test_steps_lead_towards_what_was_measured(learned):
     names = learned[0]
-    assert np.linalg.norm(names["after"]) < 0.3 * np.linalg.norm(names["before"])
+    assert np.linalg.norm(names["after"]) < 0.2 * np.linalg.norm(names["before"])
     assert figure_is_drawn(learned[1] / "learned_calculator.png")

@@ -64,7 +64,7 @@ CASES = [
     Case("Si.sw", "sw", ("diamond", 5.35, (2, 2, 2)), ("Si",), ("sigma", "lambda_"), 1e-5),
     Case("CdTe.sw", "sw", ("zincblende", 6.7, (2, 2, 2)), ("Cd", "Te"),
          ("lambda_[Cd-Te-Te]", "lambda_[Te-Cd-Cd]"), 1e-5),
-    Case("InP_JCPA2020.snap", "snap", ("zincblende", 5.83, (1, 1, 1)), ("In", "P"),
+    Case("InP_JCPA2020.snap", "snap", ("zincblende", 5.83, (2, 1, 1)), ("In", "P"),
          ("beta[In,3]", "beta[P,7]"), 1e-5),
 ]  # fmt: skip
 #: Those that always run: of tables one, of three bodies one; the others are the same code.
@@ -100,19 +100,11 @@ def commands_of(potential, elements, style, folder):
         path = folder / f"changed.{style.replace('/', '.')}"
         potential.to_file(path)
         return [f"pair_style {style}", f"pair_coeff * * {path} {words}"]
-    files = folder / "a.snapcoeff", folder / "a.snapparam"
-    snap, scaled = potential.parts
-    snap.to_files(*files)
-    last = f"{files[0]} {files[1]} {words}"
     # The scale is that of LAMMPS's charge, which it has of its own.
-    (zbl,) = scaled.parts
-    charges = zbl.Z.tolist()
-    pairs = [(i, j) for j in range(len(elements)) for i in range(j + 1)]
-    return [
-        f"pair_style hybrid/overlay zbl {zbl.onset} {zbl.cutoff} snap",
-        *(f"pair_coeff {i + 1} {j + 1} zbl {charges[i]} {charges[j]}" for i, j in pairs),
-        f"pair_coeff * * snap {last}",
-    ]
+    snap, scaled = potential.parts
+    (snap + scaled.parts[0]).to_file(folder / "changed.snap")
+    commands = (folder / "changed.snap").read_text()
+    return commands.replace("changed.snap", str(folder / "changed.snap")).splitlines()
 
 
 def potential_of(path, elements):

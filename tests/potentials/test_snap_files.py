@@ -3,6 +3,7 @@
 import pytest
 
 from mdsens.errors import InputError
+from mdsens.potentials import SNAP, ZBL, LennardJones, from_file
 from mdsens.potentials.files.snap_files import read_snap_coefficients, read_snap_parameters
 
 PARAMETERS = "# a remark\nrcutfac 4.67\n\ntwojmax 8\nrfac0 0.99\n"
@@ -67,3 +68,31 @@ def test_rows_of_coefficients(tmp_path, before, after, line, words):
     assert f"line {line}" in said
     assert words in said
     assert "\n" not in said
+
+
+@pytest.mark.parametrize("core", [None, ZBL({"W": 74.0, "Be": 4.0}, 4.8, ("W", "Be"), 4.0)])
+def test_a_file_of_commands_is_written_with_those_that_it_names(tmp_path, core):
+    beta = [[-2.5, 0.1, 0.2, 0.3, 0.4, 0.5], [0.2, 0.3, 0.4, 0.5, 0.6, 0.7]]
+    snap = SNAP(beta, ("W", "Be"), (0.5, 0.4), (1.0, 0.9), 4.7, 2)
+    potential = snap if core is None else snap + core
+    potential.to_file(tmp_path / "both.snap")
+    again = from_file(tmp_path / "both.snap")
+    assert again.parameters == potential.parameters
+    assert type(again) is type(potential)
+    # Each element has the charge of its own, in whatever order they are asked for.
+    turned = from_file(tmp_path / "both.snap", ["Be", "W"])
+    assert {name: turned.parameters[name] for name in again.parameters} == again.parameters
+
+
+def test_what_no_file_of_lammps_holds_is_refused(tmp_path):
+    snap = SNAP([[-2.5, 0.1, 0.2, 0.3, 0.4, 0.5]], ("W",), (0.5,), (1.0,), 4.7, 2)
+    pairs = LennardJones(0.1, 2.5, 6.0)
+    for potential, path, words in [
+        (snap + pairs, "a.snap", "allowed in a file is the sum of SNAP and one ZBL"),
+        (pairs + snap, "a.snap", "allowed in a file is SNAP, and ZBL after it"),
+        (snap, "a.txt", "the allowed ending is .snap"),
+    ]:
+        with pytest.raises(InputError, match=words) as raised:
+            potential.to_file(tmp_path / path)
+        assert "\n" not in str(raised.value)
+    assert not list(tmp_path.iterdir())

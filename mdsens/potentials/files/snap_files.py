@@ -296,6 +296,33 @@ def write_snap_parameters(path: Path, header: Header | None, values: dict[str, A
     _write(path, lines)
 
 
+def write_snap_commands(path: Path, header: Header | None, commands: SnapCommands) -> None:
+    """Write a file of commands, which names the two others.
+
+    Arguments:
+        path: the file; one that is there is replaced.
+        header: what it says of itself.
+        commands: what to write.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    elements, zbl = " ".join(commands.elements), commands.zbl
+    files = f"{commands.coefficients} {commands.parameters} {elements}"
+    lines = [header_line(header), "# Written by mdsens"]
+    if zbl is None:
+        lines += ["pair_style snap", f"pair_coeff * * {files}"]
+    else:
+        lines.append(f"pair_style hybrid/overlay zbl {zbl.onset!r} {zbl.cutoff!r} snap")
+        lines += [
+            f"pair_coeff {i + 1} {j + 1} zbl {zbl.Z[i]!r} {zbl.Z[j]!r}"
+            for i in range(len(zbl.Z))
+            for j in range(i, len(zbl.Z))
+        ]
+        lines.append(f"pair_coeff * * snap {files}")
+    _write(path, lines)
+
+
 def _write(path: Path, lines: list[str]) -> None:
     with replacing(path) as file:
         file.write(("\n".join(lines) + "\n").encode())
