@@ -195,9 +195,10 @@ class SnapInFiles(Potential):
                 raise InputError("ZBL is being traced: write it outside jit, grad and vmap")
             known = self.species if core.species is None else core.species
             charges = dict(zip(known, np.broadcast_to(core.Z, len(known)).tolist(), strict=True))
-            onset = core.cutoff * 0.9 if core.onset is None else core.onset
+            cutoff = float(core.cutoff)
+            onset = 0.9 * cutoff if core.onset is None else float(core.onset)
             numbers = tuple(charges[name] for name in self.species)
-            zbl = OverlaidZBL(float(onset), float(core.cutoff), numbers)
+            zbl = OverlaidZBL(onset, cutoff, numbers)
         files = path.with_suffix(".snapcoeff"), path.with_suffix(".snapparam")
         self.to_files(*files)
         commands = SnapCommands(files[0].name, files[1].name, self.species, zbl)

@@ -28,5 +28,5 @@ def test_a_sensitivity_takes_few_calls(learned):
 
 def test_steps_lead_towards_what_was_measured(learned):
     names = learned[0]
-    assert np.linalg.norm(names["after"]) < 0.2 * np.linalg.norm(names["before"])
+    assert np.linalg.norm(names["after"]) < 0.4 * np.linalg.norm(names["before"])
     assert figure_is_drawn(learned[1] / "learned_calculator.png")
