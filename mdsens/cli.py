@@ -247,7 +247,8 @@ def run(
         )
     from mdsens.study.report_process import report_process
 
-    with report_process() as draws:
+    # Where JAX is there already, so is what draws.
+    with report_process("jax" not in sys.modules) as draws:
         with _importing():
             loaded = _loaded(study, settings)
             from pathlib import Path

@@ -293,8 +293,8 @@ def _monomials(n: Any) -> Float[np.ndarray, "... M"]:
 
 def _coefficients(tensor: Any) -> Float[np.ndarray, "... M"]:
     """What each of `_monomials` has before it in T_ijkl n_i n_j n_k n_l."""
-    given = np.asarray(tensor)
-    return np.asarray(given.reshape(*given.shape[:-4], -1) @ _products(given.shape[-1]).sums)
+    given, sums = np.asarray(tensor), _products(np.shape(tensor)[-1]).sums
+    return np.asarray(given.reshape(*given.shape[:-4], len(sums)) @ sums)
 
 
 def _quartic(tensor: Any, a: Any, b: Any, c: Any, d: Any) -> Float[np.ndarray, "..."]:

@@ -53,10 +53,17 @@ class ReportProcess:
 
 
 @contextlib.contextmanager
-def report_process() -> Iterator[ReportProcess]:
-    """A process for reports, where a core is free for it; it ends with the block, at the latest."""
+def report_process(wanted: bool = True) -> Iterator[ReportProcess]:
+    """A process for reports, where a core is free for it; it ends with the block, at the latest.
+
+    Arguments:
+        wanted: without, there is none in any case.
+
+    Yields:
+        What stands for it.
+    """
     process = None
-    if available_cores() > 1:
+    if wanted and available_cores() > 1:
         with contextlib.suppress(OSError):
             process = subprocess.Popen(
                 [sys.executable, "-c", _PROGRAM.format(path=sys.path)], stdin=subprocess.PIPE,
