@@ -245,34 +245,40 @@ def run(
             "--workers and --scheduler share out the runs of a sweep, and the study has no table "
             "[sweep]: leave them out"
         )
-    with _importing():
-        loaded = _loaded(study, settings)
-        from pathlib import Path
+    from mdsens.study.report_process import report_process
 
-        from mdsens.study import run_study
-        from mdsens.study.output import has_checkpoint
-        from mdsens.study.run import default_folder, is_finished
-        from mdsens.study.terminal import show_run
+    # Where JAX is there already, so is what draws.
+    with report_process("jax" not in sys.modules) as draws:
+        with _importing():
+            loaded = _loaded(study, settings)
+            from pathlib import Path
 
-    if resume and is_finished(loaded, out):
-        folder = str(out or default_folder(loaded.name))
-        announce(f"{visible(folder)}: finished already")
-        if as_json:
-            from mdsens.study.results_file import read_results
+            from mdsens.study import run_study
+            from mdsens.study.output import has_checkpoint
+            from mdsens.study.run import default_folder, is_finished
+            from mdsens.study.terminal import show_run
 
-            _print_summary(folder, read_results(Path(folder)))
-        return
-    announce(f"running {loaded.name}")
-    progress = sys.stdout.isatty() and not as_json
-    try:
-        finished = run_study(loaded, out, allow_unconverged, progress=progress, resume=resume)
-    except BaseException as error:
-        # Compiled code wraps Ctrl-C in errors of its own.
-        stopped = isinstance(error, KeyboardInterrupt) or "KeyboardInterrupt" in str(error)
-        if not stopped or not has_checkpoint(Path(out or default_folder(loaded.name))):
-            raise
-        line = "interrupted: the relaxation has a checkpoint; give --resume to go on from it"
-        raise SystemExit(_complain(line, INTERRUPTED)) from None
+        if resume and is_finished(loaded, out):
+            folder = str(out or default_folder(loaded.name))
+            announce(f"{visible(folder)}: finished already")
+            if as_json:
+                from mdsens.study.results_file import read_results
+
+                _print_summary(folder, read_results(Path(folder)))
+            return
+        announce(f"running {loaded.name}")
+        progress = sys.stdout.isatty() and not as_json
+        try:
+            finished = run_study(
+                loaded, out, allow_unconverged, progress=progress, resume=resume, draws=draws
+            )
+        except BaseException as error:
+            # Compiled code wraps Ctrl-C in errors of its own.
+            stopped = isinstance(error, KeyboardInterrupt) or "KeyboardInterrupt" in str(error)
+            if not stopped or not has_checkpoint(Path(out or default_folder(loaded.name))):
+                raise
+            line = "interrupted: the relaxation has a checkpoint; give --resume to go on from it"
+            raise SystemExit(_complain(line, INTERRUPTED)) from None
     if as_json:
         _print_summary(str(finished.folder), finished.results)
     else:

@@ -44,7 +44,7 @@ class LBFGSHistory(eqx.Module):
 
     def forgotten(self, wanted: Bool[Array, ""]) -> "LBFGSHistory":
         """None of them where that is wanted."""
-        inverses = jnp.where(wanted, 0.0, self.inverses)
+        inverses = _unless(wanted, self.inverses)
         return LBFGSHistory(self.steps, self.changes, self.products, inverses, self.newest)
 
     @compiled
@@ -129,6 +129,12 @@ class LBFGSHistory(eqx.Module):
     def _order(self) -> Int[Array, " M"]:
         """Places from the oldest to the newest."""
         return (self.newest + 1 + jnp.arange(len(self.inverses))) % len(self.inverses)
+
+
+@compiled
+def _unless(wanted: Bool[Array, ""], inverses: Float[Array, " M"]) -> Float[Array, " M"]:
+    """Zeros where that is wanted."""
+    return jnp.where(wanted, 0.0, inverses)
 
 
 def _products(ring: Float[Array, "M *shape"], vector: Float[Array, "*shape"]) -> Float[Array, " M"]:

@@ -258,6 +258,23 @@ def quotient_unit_name(numerator: str, denominator: str, units: str = "ase") -> 
     return f"({above})/{compound}" if "/" in above else f"{above}/{compound}"
 
 
+def pretty_unit(unit: str) -> str:
+    """A unit as it is printed in figures and reports.
+
+    Arguments:
+        unit: e.g. ``"eV/Ang^3"``, ``"reduced"`` or ``"1"``.
+
+    Returns:
+        E.g. ``"eV/Å³"``, ``"reduced units"``, or an empty string for pure numbers.
+    """
+    if unit == "1":
+        return ""
+    if unit == "reduced":
+        return "reduced units"
+    unit = unit.replace("Ang", "Å").replace("degree", "°")
+    return re.sub(r"\^(\d)", lambda found: "⁰¹²³⁴⁵⁶⁷⁸⁹"[int(found[1])], unit)
+
+
 def to_ase_units(value: Any, dimension: str, what: str) -> float:
     """Read a value such as ``3.405`` or ``"0.3405 nm"``.
 

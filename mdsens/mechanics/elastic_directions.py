@@ -30,6 +30,8 @@ ALONG, ACROSS = ("youngs_modulus", "linear_compressibility"), ("shear_modulus", 
 GRID_DIRECTIONS = 1_000
 #: Properties that vary less than this, relative, are the same in every direction.
 ISOTROPIC = 1e-8
+#: How far from a direction the slope there is taken.
+STEP = 6e-6
 #: Directions are written in whole numbers up to this one.
 LARGEST_INDEX = 3
 
@@ -256,24 +258,43 @@ def _as_tensor(compliance: Float[Any, "*changes V V"]) -> Float[np.ndarray, "*ch
     return np.asarray(taken * factor[:, :, None, None] * factor)
 
 
-def _index_sets(dimension: int) -> list[tuple[int, ...]]:
-    """The products of four components of a vector that differ."""
-    return list(itertools.combinations_with_replacement(range(dimension), 4))
+class _Products(NamedTuple):
+    """The products of four components of a vector that differ, as products of two pairs.
+
+    Attributes:
+        pairs: components of the pairs, shape (2, Q).
+        sets: pairs of the products, shape (2, M).
+        sums: which T_ijkl each product has before it, shape (D^4, M), ones and zeros.
+    """
+
+    pairs: Any
+    sets: Any
+    sums: Any
+
+
+@functools.cache
+def _products(dimension: int) -> _Products:
+    pairs = list(itertools.combinations_with_replacement(range(dimension), 2))
+    four = list(itertools.combinations_with_replacement(range(dimension), 4))
+    sets = [(pairs.index(one[:2]), pairs.index(one[2:])) for one in four]
+    sums = np.zeros((dimension,) * 4 + (len(four),))
+    for place, one in enumerate(four):
+        for order in set(itertools.permutations(one)):
+            sums[(*order, place)] = 1.0
+    return _Products(np.array(pairs).T, np.array(sets).T, sums.reshape(-1, len(four)))
 
 
 def _monomials(n: Any) -> Float[np.ndarray, "... M"]:
     """n_i n_j n_k n_l of each set of indices."""
-    components = np.moveaxis(np.asarray(n, float), -1, 0)
-    products = [
-        np.prod([components[i] for i in one], axis=0) for one in _index_sets(len(components))
-    ]
-    return np.stack(products, axis=-1)
+    of = _products(np.shape(n)[-1])
+    pairs = np.asarray(n, float)[..., of.pairs].prod(axis=-2)
+    return np.asarray(pairs[..., of.sets[0]] * pairs[..., of.sets[1]])
 
 
 def _coefficients(tensor: Any) -> Float[np.ndarray, "... M"]:
     """What each of `_monomials` has before it in T_ijkl n_i n_j n_k n_l."""
-    orders = (set(itertools.permutations(one)) for one in _index_sets(np.shape(tensor)[-1]))
-    return np.stack([sum(tensor[(..., *o)] for o in sorted(same)) for same in orders], axis=-1)
+    given, sums = np.asarray(tensor), _products(np.shape(tensor)[-1]).sums
+    return np.asarray(given.reshape(*given.shape[:-4], len(sums)) @ sums)
 
 
 def _quartic(tensor: Any, a: Any, b: Any, c: Any, d: Any) -> Float[np.ndarray, "..."]:
@@ -328,14 +349,22 @@ def _refined(
     scale = np.abs(values).max()
     signed = sign * values
 
-    def of(n: np.ndarray) -> float:
-        found, _ = _over_transverse(name, compliance, (n / np.linalg.norm(n))[None], sign)
-        return float(sign * found[0] / scale)
+    steps = STEP * np.eye(candidates.shape[-1])
+    steps = np.concatenate([0.0 * steps[:1], steps, -steps])
+
+    def of(n: np.ndarray) -> tuple[float, np.ndarray]:
+        """The value at a direction of any length, and its slope by central differences."""
+        points = n + steps
+        points /= np.sqrt(np.sum(points**2, axis=-1, keepdims=True))
+        found, _ = _over_transverse(name, compliance, points, sign)
+        middle, *around = sign * found / scale
+        forward, backward = np.split(np.array(around), 2)
+        return float(middle), (forward - backward) / (2.0 * STEP)
 
     best = int(np.flatnonzero(signed <= signed.min() + 1e-9 * scale)[0])
     n, lowest = candidates[best], float(signed[best] / scale)
     for start in np.argsort(signed, kind="stable")[:2]:
-        found = scipy.optimize.minimize(of, candidates[start], options={"gtol": 1e-9})
+        found = scipy.optimize.minimize(of, candidates[start], jac=True, options={"gtol": 1e-9})
         if found.fun < lowest - 1e-9:
             n, lowest = found.x / np.linalg.norm(found.x), float(found.fun)
     value, m = _over_transverse(name, compliance, n[None], sign)

@@ -1,5 +1,6 @@
 """Figures from results: structures with sensitivity vectors, bars, moduli, curves, ensembles."""
 
+from mdsens.diameters import diameters_of
 from mdsens.plots.bars import LOGARITHMIC, ZERO_COLOR, sensitivities, sensitivities_figure
 from mdsens.plots.batches import batch_figure, batch_sensitivity_figure, batch_view
 from mdsens.plots.drawing import plot
@@ -24,7 +25,6 @@ from mdsens.plots.structures import (
     MOST_ARROWS,
     SHORTEST_ARROW,
     SPECIES_COLORS,
-    diameters_of,
     draw_structure,
     motion_error,
     non_affine,
@@ -32,8 +32,9 @@ from mdsens.plots.structures import (
     structure_figure,
     structure_figures,
 )
-from mdsens.plots.style import BAR_COLOR, DERIVATIVE_COLORS, pretty_unit, write_figures
+from mdsens.plots.style import BAR_COLOR, DERIVATIVE_COLORS, write_figures
 from mdsens.plots.sweeps import scalar_observables, sweep_figure
+from mdsens.units import pretty_unit
 
 __all__ = [
     "ARROW_COLOR",

@@ -9,12 +9,17 @@ from matplotlib.figure import Figure
 
 from mdsens.digits import is_zero, with_digits
 from mdsens.markup import for_figure
-from mdsens.plots.style import BAR_COLOR, new_figure, plain_frame, pretty_unit
+from mdsens.plots.style import BAR_COLOR, new_figure, plain_frame, text_width
 from mdsens.sensitivities import Sensitivity
+from mdsens.units import pretty_unit
 from mdsens.values import instance
 
 #: Numbers that are zero within their errors, and their errors.
 ZERO_COLOR = "#8A8A8A"
+#: Inches: beside the names of parameters, between panels, and what a panel has below and above.
+LABELS, GAP, BELOW, ABOVE = 0.15, 0.2, 0.46, 0.27
+#: Inches that a panel is wide at least.
+NARROWEST = 2.0
 #: What bars are of an observable that has a logarithm.
 LOGARITHMIC = "d ln O / d ln θ"
 
@@ -54,9 +59,14 @@ def sensitivities_figure(results: Mapping[str, Any], names: Iterable[str] | None
     parameters = list(results["parameters"])
     columns = min(len(scalars), 2) or 1
     rows = -(-len(scalars) // columns) or 1
-    figure = new_figure((1.2 + 3.2 * columns, 0.4 + rows * (0.95 + 0.27 * len(parameters))))
+    size = (1.2 + 3.2 * columns, 0.4 + rows * (0.95 + 0.27 * len(parameters)))
+    figure = new_figure(size)
+    places = _places(figure, size, [*map(for_figure, scalars)], [*map(for_figure, parameters)])
     for index, name in enumerate(scalars):
-        axes = figure.add_subplot(rows, columns, index + 1)
+        if places is None:
+            axes = figure.add_subplot(rows, columns, index + 1)
+        else:
+            axes = figure.add_axes(places[index])
         values, errors, label = _bar_values(results, name, parameters)
         _draw_bars(axes, values, errors, parameters, results["parameters"])
         axes.set_title(for_figure(name), loc="left", fontsize=10)
@@ -68,6 +78,30 @@ def sensitivities_figure(results: Mapping[str, Any], names: Iterable[str] | None
     if not scalars:
         figure.text(0.5, 0.5, "no scalar observables", ha="center")
     return figure
+
+
+def _places(
+    figure: Figure, size: tuple[float, float], titles: list[str], labels: list[str]
+) -> list[tuple[float, float, float, float]] | None:
+    """Where panels stand, as parts of the figure; None: its layout is left to Matplotlib.
+
+    That one takes longer than drawing, and is needed where names are longer than panels are wide.
+    """
+    columns = min(len(titles), 2) or 1
+    rows = -(-len(titles) // columns) or 1
+    left = LABELS + max((text_width(figure, label, 9) for label in labels), default=0.0)
+    wide, high = (size[0] - left - GAP * columns) / columns, size[1] / rows
+    longest = max((text_width(figure, title, 10) for title in titles), default=0.0)
+    if wide < max(longest, NARROWEST):
+        return None
+    figure.set_layout_engine("none")
+    places = []
+    for index in range(len(titles)):
+        row, column = divmod(index, columns)
+        x, y = left + column * (wide + GAP), size[1] - (row + 1) * high + BELOW
+        inner = high - BELOW - ABOVE
+        places.append((x / size[0], y / size[1], wide / size[0], inner / size[1]))
+    return places
 
 
 def _bar_values(

@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from mdsens.diameters import diameters_of
 from mdsens.errors import InputError
 from mdsens.particles import System
 from mdsens.plots.bars import sensitivities
 from mdsens.plots.batches import batch_figure, batch_sensitivity_figure
-from mdsens.plots.structures import diameters_of, structure, structure_figure
+from mdsens.plots.structures import structure, structure_figure
 from mdsens.relaxation import Equilibrium
 from mdsens.sensitivities import Sensitivity
 from mdsens.units import unit_name

@@ -14,7 +14,6 @@ from mdsens.plots.style import (
     OTHER_COLOR,
     new_figure,
     plain_frame,
-    pretty_unit,
     with_unit,
 )
 from mdsens.relaxation import Equilibrium
@@ -23,6 +22,7 @@ from mdsens.sensitivities.energy_volume import (
     checked_uncertainty,
 )
 from mdsens.sensitivities.energy_volume import energy_volume as energy_volume_curve
+from mdsens.units import pretty_unit
 from mdsens.values import instance
 
 #: Colours of the derivatives by single parameters.

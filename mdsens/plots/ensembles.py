@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mdsens.markup import for_figure
-from mdsens.plots.style import BAR_COLOR, new_figure, plain_frame, pretty_unit
+from mdsens.plots.style import BAR_COLOR, new_figure, plain_frame
+from mdsens.units import pretty_unit
 
 #: Lines of structures with rattlers.
 RATTLER_COLOR = "#D55E00"

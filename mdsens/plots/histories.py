@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mdsens.errors import InputError
-from mdsens.plots.style import BAR_COLOR, OTHER_COLOR, new_figure, plain_frame, pretty_unit
+from mdsens.plots.style import BAR_COLOR, OTHER_COLOR, new_figure, plain_frame
 from mdsens.relaxation import Equilibrium
-from mdsens.units import in_dimensions, unit_name
+from mdsens.units import in_dimensions, pretty_unit, unit_name
 from mdsens.values import instance
 
 

@@ -32,10 +32,10 @@ from mdsens.plots.style import (
     around_zero,
     derivative_name,
     new_figure,
-    pretty_unit,
 )
 from mdsens.relaxation import Equilibrium
 from mdsens.sensitivities import Sensitivity
+from mdsens.units import pretty_unit
 from mdsens.values import instance
 
 #: What results with elastic constants are called, up to their options.

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
+from mdsens.diameters import diameters_of
 from mdsens.errors import InputError
 from mdsens.markup import visible
 from mdsens.pages import View, structure_view
@@ -18,17 +19,15 @@ from mdsens.particles.species_names import species_names
 from mdsens.plots.structures import (
     FIXED_COLOR,
     SPECIES_COLORS,
-    diameters_of,
     motion_error,
     non_affine,
     radius_of,
     shown_positions,
     shown_unit,
 )
-from mdsens.plots.style import pretty_unit
 from mdsens.relaxation import Equilibrium
 from mdsens.sensitivities import Sensitivity, sensitivity
-from mdsens.units import quotient_unit_name, unit_name
+from mdsens.units import pretty_unit, quotient_unit_name, unit_name
 from mdsens.values import choice, instance
 
 #: Structures of more atoms turn too slowly in a page.

@@ -16,12 +16,13 @@ from matplotlib.patches import Circle, Polygon
 from matplotlib.quiver import Quiver, QuiverKey
 from numpy.typing import ArrayLike
 
+from mdsens.diameters import diameters_of
 from mdsens.markup import for_figure
 from mdsens.particles.species_names import species_names
-from mdsens.plots.style import new_figure, pretty_unit
+from mdsens.plots.style import new_figure
 from mdsens.relaxation import Equilibrium
 from mdsens.sensitivities import Sensitivity, sensitivity
-from mdsens.units import quotient_unit_name, unit_name
+from mdsens.units import pretty_unit, quotient_unit_name, unit_name
 from mdsens.values import choice, instance
 
 #: Fills of species, of falling lightness so that they differ in grey too (after Okabe and Ito).
@@ -278,28 +279,6 @@ def draw_structure(
         handles.append(Line2D([], [], color="black", linestyle="--", linewidth=0.9,
                               label="periodic box"))  # fmt: skip
     return handles
-
-
-def diameters_of(equilibrium: Equilibrium) -> dict[str, float]:
-    """How large to draw each species.
-
-    Arguments:
-        equilibrium: a relaxed structure.
-
-    Returns:
-        Diameters by species, length, of spheres that touch; else empty.
-    """
-    potential, symbols = equilibrium.potential, equilibrium.system.symbols
-    if not potential.contact:
-        return {}
-    size = getattr(potential, "diameter", getattr(potential, "sigma", None))
-    if size is None:
-        return {}
-    numbers, names = np.asarray(size), potential.species or ()
-    if numbers.ndim == 0:
-        return dict.fromkeys(symbols, float(numbers))
-    own = numbers if numbers.ndim == 1 else np.diag(numbers)
-    return {name: float(own[names.index(name)]) for name in symbols}
 
 
 def _axes_across(view: int) -> list[int]:

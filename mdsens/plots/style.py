@@ -1,7 +1,6 @@
 """What all figures share: colours, units as they are printed, and a plain frame."""
 
 import io
-import re
 import textwrap
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,10 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.image import imsave
 from numpy.typing import ArrayLike
 
 from mdsens.markup import for_figure
+from mdsens.units import pretty_unit
 
 #: Letters in a line of a panel's title.
 WIDEST_TITLE = 40
@@ -27,23 +28,6 @@ OTHER_COLOR = "#D55E00"
 DERIVATIVE_COLORS = LinearSegmentedColormap.from_list(
     "derivatives", ["#004F7C", "#2E8BC0", "#CFCFCF", "#E58A3C", "#A33F00"]
 )
-
-
-def pretty_unit(unit: str) -> str:
-    """A unit as it is printed in figures and reports.
-
-    Arguments:
-        unit: e.g. ``"eV/Ang^3"``, ``"reduced"`` or ``"1"``.
-
-    Returns:
-        E.g. ``"eV/Å³"``, ``"reduced units"``, or an empty string for pure numbers.
-    """
-    if unit == "1":
-        return ""
-    if unit == "reduced":
-        return "reduced units"
-    unit = unit.replace("Ang", "Å").replace("degree", "°")
-    return re.sub(r"\^(\d)", lambda found: "⁰¹²³⁴⁵⁶⁷⁸⁹"[int(found[1])], unit)
 
 
 def around_zero(values: ArrayLike) -> Normalize:
@@ -108,6 +92,23 @@ def new_figure(size: tuple[float, float]) -> Figure:
     figure = ShownFigure(figsize=size, layout="constrained", dpi=160)
     FigureCanvasAgg(figure)
     return figure
+
+
+def text_width(figure: Figure, text: str, size: float) -> float:
+    """How wide a text is drawn in a figure of `new_figure`.
+
+    Arguments:
+        figure: the figure.
+        text: one line.
+        size: of the letters, points.
+
+    Returns:
+        Inches.
+    """
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    plain = text.replace(r"\$", "$")
+    width, *_ = renderer.get_text_width_height_descent(plain, FontProperties(size=size), False)
+    return float(width) / figure.dpi
 
 
 def write_figures(figures: Iterable[tuple[Path, Figure]]) -> list[Path]:

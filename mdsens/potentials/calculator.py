@@ -14,6 +14,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
 from mdsens.arrays import on_device
+from mdsens.compilation import compiled
 from mdsens.digits import with_digits
 from mdsens.errors import InputError
 from mdsens.host_errors import remembered
@@ -124,7 +125,7 @@ class Calculator(StructurePotential):
                 f"Calculator: {shown(unknown[0])} is no element: name species by their elements"
             )
         order = np.array([ase.data.atomic_numbers[name] for name in system.symbols])
-        known = jnp.asarray(order)[system.species], jnp.asarray(system.pbc)
+        known = _of_species(jnp.asarray(order), system.species), jnp.asarray(system.pbc)
         return eqx.tree_at(
             lambda potential: (potential.numbers, potential.pbc),
             self,
@@ -334,6 +335,12 @@ def _linear(forward: Callable[..., Any], backward: Callable[..., Any], along: An
         lambda same: same, flat, solve=flattened(forward), transpose_solve=flattened(backward)
     )
     return unravel(found)
+
+
+@compiled
+def _of_species(values: Array, species: Array) -> Array:
+    """What each atom has, of values by species."""
+    return values[species]
 
 
 def _called(function: Callable[..., Any], shapes: Any, *given: Array) -> Any:

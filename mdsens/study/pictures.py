@@ -1,12 +1,10 @@
 """What a report shows of elastic constants: a figure, and moduli along directions as a table."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from mdsens import plots
 from mdsens.digits import error_text, with_digits
 from mdsens.errors import InputError
 from mdsens.mechanics.elastic_directions import (
@@ -17,6 +15,10 @@ from mdsens.mechanics.elastic_directions import (
     elastic_ranges,
     property_at,
 )
+from mdsens.units import pretty_unit
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: Observables that are elastic constants, by their names without a structure's, and files of these.
 FIGURES = {
@@ -50,7 +52,7 @@ def elastic_observables(results: Mapping[str, Any]) -> Iterator[tuple[str, str, 
                 yield name, structure, FIGURES[bare]
 
 
-def elastic_figure(results: Mapping[str, Any], observable: str) -> Figure | None:
+def elastic_figure(results: Mapping[str, Any], observable: str) -> "Figure | None":
     """Young's modulus along every direction, of elastic constants of a run.
 
     Arguments:
@@ -60,6 +62,9 @@ def elastic_figure(results: Mapping[str, Any], observable: str) -> Figure | None
     Returns:
         The Figure; None where a number is not finite, or a strain lowers the energy.
     """
+    # What draws is imported by what draws.
+    from mdsens import plots
+
     given = results["observables"][observable]
     errors = (results.get("sensitivity_errors") or {}).get(observable, {})
     try:
@@ -123,10 +128,10 @@ def _row(
         shown = unit
     if found.isotropic or found.maximum - found.minimum <= sum(np.nan_to_num(off)):
         every = "every direction"
-        return title, low, every, high, every, "1", plots.pretty_unit(shown)
+        return title, low, every, high, every, "1", pretty_unit(shown)
     return (
         title, low, _along(found.minimum_directions), high, _along(found.maximum_directions),
-        number(found.anisotropy, _ratio_error(found, off)), plots.pretty_unit(shown),
+        number(found.anisotropy, _ratio_error(found, off)), pretty_unit(shown),
     )  # fmt: skip
 
 

@@ -1,34 +1,24 @@
 """The HTML report and the figures of a finished run, from its files."""
 
-from collections.abc import Iterable, Iterator
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from matplotlib.figure import Figure
 
 from mdsens import plots
 from mdsens.errors import InputError
 from mdsens.files import path_of
 from mdsens.particles.structure_files import require_assertions
-from mdsens.sensitivities import EnergyVolume, PhononBands
+from mdsens.side_by_side import side_by_side
+from mdsens.study.figure_names import REPORT_NAME
 from mdsens.study.find import FILE_NAME
 from mdsens.study.marker import MARKER_NAME, read_marker
 from mdsens.study.output import output_folder, writing
-from mdsens.study.pictures import FIGURES, elastic_figure, elastic_observables
+from mdsens.study.report_figures import NamedFigures, figure_sets
 from mdsens.study.report_page import report_page
-from mdsens.study.report_structures import (
-    ENERGY_VOLUME,
-    PHONON_BANDS,
-    Shown,
-    figure_of,
-    read_history,
-    shown_structures,
-)
+from mdsens.study.report_structures import shown_structures
 from mdsens.study.results import ENSEMBLE_NAME, STRUCTURE_NAME, TABLE_NAME, of_structure
 from mdsens.study.results_file import read_results, structures_of
-
-REPORT_NAME = "report.html"
 
 
 def write_report(folder: str | Path) -> list[Path]:
@@ -50,12 +40,13 @@ def write_report(folder: str | Path) -> list[Path]:
         return [folder / path.name for path in make_report(folder, new)]
 
 
-def make_report(folder: Path, goal: Path) -> list[Path]:
+def make_report(folder: Path, goal: Path, processes: int = 1) -> list[Path]:
     """Make figures and report.html from the files of a run.
 
     Arguments:
         folder: where these files are.
         goal: the folder to write to; it may be the same.
+        processes: so many draw, where this one has no threads yet.
 
     Returns:
         The files that were written.
@@ -66,31 +57,12 @@ def make_report(folder: Path, goal: Path) -> list[Path]:
     """
     results = read_results(folder)
     shown = shown_structures(folder, results)
-    figures = plots.write_figures(
-        (goal / f"{name}.png", figure) for name, figure in _figures(folder, results, shown)
-    )
+    sets = figure_sets(folder, results, shown, processes)
+    tasks = [functools.partial(_written, goal, figures) for figures in sets]
+    figures = [path for paths in side_by_side(tasks, processes) for path in paths]
     report = goal / REPORT_NAME
     report.write_text(report_page(folder, results, figures, shown), "utf-8")
     return [*figures, report]
-
-
-def possible_figures(structures: Iterable[str], parameters: Iterable[str]) -> list[str]:
-    """Every file of a report.
-
-    Arguments:
-        structures: names of the structures; a single empty one in a study of one structure.
-        parameters: names of the parameters that the run differentiates in.
-
-    Returns:
-        Names of files.
-    """
-    figures, moving = ["formulas", "sensitivities", "ensemble"], list(parameters)
-    for structure in structures:
-        whole = ("convergence", ENERGY_VOLUME, PHONON_BANDS, *FIGURES.values())
-        figures += [of_structure(name, structure) for name in whole]
-        for kind in ("structure", PHONON_BANDS):
-            figures += [figure_of(kind, structure, parameter) for parameter in moving]
-    return [REPORT_NAME, *(f"{name}.png" for name in figures)]
 
 
 def _is_of_report(name: str) -> bool:
@@ -124,62 +96,5 @@ def _needed(results: dict[str, Any]) -> list[str]:
     return [*structures, TABLE_NAME, FILE_NAME] + [ENSEMBLE_NAME] * ("ensemble" in results)
 
 
-def _figures(
-    folder: Path, results: dict[str, Any], shown: dict[str, Shown]
-) -> Iterator[tuple[str, Figure]]:
-    """Names of files and their figures; one figure may be the next one before that was changed."""
-    formulas = results.get("formulas", {})
-    if formulas:
-        yield "formulas", plots.sensitivities_figure(results, formulas)
-    others = [name for name in results["observables"] if name not in formulas]
-    yield "sensitivities", plots.sensitivities_figure(results, others)
-    for observable, structure, name in elastic_observables(results):
-        figure = elastic_figure(results, observable)
-        if figure is not None:
-            yield of_structure(name, structure), figure
-    for name, of in structures_of(results).items():
-        yield from _structure_figures(folder, results | of, name, shown[name])
-    if "ensemble" in results:
-        with np.load(folder / ENSEMBLE_NAME) as arrays:
-            yield "ensemble", plots.ensemble_figure(dict(arrays), results["ensemble"])
-
-
-def _structure_figures(
-    folder: Path, results: dict[str, Any], name: str, shown: Shown
-) -> Iterator[tuple[str, Figure]]:
-    """The figures of one structure."""
-    rows = read_history(folder, name)
-    if rows:
-        figure = plots.convergence_figure(
-            [int(row["step"]) for row in rows],
-            [float(row["largest_force"] or "nan") for row in rows],
-            results["fmax"],
-            results["units"]["fmax"],
-            [float(row["largest_stress"] or "nan") for row in rows if "largest_stress" in row],
-            results.get("smax"),
-            results["units"].get("smax") or "",
-        )
-        yield of_structure("convergence", name), figure
-    if "energy_volume" in results:
-        curve = EnergyVolume.from_dict(results["energy_volume"])
-        uncertainty = results["energy_volume"]["uncertainty"] or None
-        figure = plots.energy_volume_figure(curve, uncertainty)
-        yield of_structure(ENERGY_VOLUME, name), figure
-    if "phonon_bands" in results:
-        bands = PhononBands.from_dict(results["phonon_bands"])
-        if not bands.derivatives:
-            yield of_structure(PHONON_BANDS, name), plots.phonon_bands(bands)
-        for parameter in bands.derivatives:
-            figure = plots.phonon_bands(bands, parameter)
-            yield figure_of(PHONON_BANDS, name, parameter), figure
-    moved = plots.structure_figures(
-        shown.atoms,
-        {motion.parameter: motion.vectors for motion in shown.motions if motion.moves},
-        results["units"]["vectors"],
-        results["units"]["length"],
-        results["dimension"],
-        results["diameters"],
-        "cell_derivatives" in results,
-    )
-    for parameter, figure in moved:
-        yield figure_of("structure", name, parameter), figure
+def _written(goal: Path, figures: Callable[[], NamedFigures]) -> list[Path]:
+    return plots.write_figures((goal / f"{name}.png", figure) for name, figure in figures())

@@ -1,17 +1,18 @@
 """The page of a report."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mdsens import plots
-from mdsens.digits import error_text, is_zero, with_digits
+from mdsens.digits import error_text, with_digits
 from mdsens.files import read_csv
 from mdsens.markup import for_html
 from mdsens.pages import chart, html_image, html_table, page, structure_view
 from mdsens.study.ensemble import ARRIVED
+from mdsens.study.figure_names import ENERGY_VOLUME, PHONON_BANDS, figure_of
 from mdsens.study.find import FILE_NAME
 from mdsens.study.pictures import HEAD, elastic_observables, elastic_rows
 from mdsens.study.report_charts import (
@@ -19,15 +20,9 @@ from mdsens.study.report_charts import (
     energy_volume_chart,
     phonon_bands_chart,
 )
-from mdsens.study.report_structures import (
-    ENERGY_VOLUME,
-    PHONON_BANDS,
-    Shown,
-    figure_of,
-    read_history,
-)
+from mdsens.study.report_structures import Shown, read_history
 from mdsens.study.results import STRUCTURE_NAME, TABLE_NAME, of_structure
-from mdsens.study.results_file import structures_of
+from mdsens.study.results_file import structures_of, vanishing_observables
 
 #: Derivatives of observables with more of them are shown when asked for.
 MOST_DERIVATIVES = 100
@@ -342,27 +337,6 @@ def _ensemble(ensemble: dict[str, Any]) -> list[str]:
         ),
         "</details>",
     ]  # fmt: skip
-
-
-def vanishing_observables(results: Mapping[str, Any]) -> list[str]:
-    """The observables of which a number is zero within its error, so that it has no logarithm.
-
-    Arguments:
-        results: what results.json holds.
-
-    Returns:
-        Their names.
-    """
-    return [
-        name
-        for name, given in results["observables"].items()
-        if np.any(
-            is_zero(
-                np.array(given["value"], float),
-                np.nan if given.get("error") is None else np.array(given["error"], float),
-            )
-        )
-    ]
 
 
 def _derivative_row(row: dict[str, str]) -> tuple[str, ...]:

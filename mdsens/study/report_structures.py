@@ -1,7 +1,6 @@
 """Structures of a finished run as its report shows them, from their files."""
 
 import dataclasses
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +10,9 @@ import numpy as np
 from mdsens import plots
 from mdsens.files import read_csv
 from mdsens.plots import Motion
-from mdsens.study.column_names import name_in_files
 from mdsens.study.results import HISTORY_NAME, STRUCTURE_NAME, of_structure, read_atoms
 from mdsens.study.results_file import structures_of
 
-#: Longer names of columns are cut in the names of figures.
-LONGEST_NAME = 100
-#: Name of the figure of energies against volumes.
-ENERGY_VOLUME = "energy-volume"
-#: Names of figures of phonon bands begin with this.
-PHONON_BANDS = "phonon-bands"
 #: Numbers of relaxed.extxyz are rounded to this.
 ROUNDING = 1e-8
 
@@ -83,23 +75,6 @@ def read_history(folder: Path, structure: str) -> list[dict[str, str]]:
     """
     path = folder / of_structure(HISTORY_NAME, structure)
     return read_csv(path) if path.is_file() else []
-
-
-def figure_of(kind: str, structure: str, parameter: str) -> str:
-    """Name of the figure of what a parameter changes; file systems know no long names.
-
-    Arguments:
-        kind: e.g. ``"structure"``.
-        structure: name of the structure.
-        parameter: name of the parameter.
-
-    Returns:
-        E.g. ``"structure-bulk-dsigma"``.
-    """
-    column = name_in_files(parameter)
-    if len(column) > LONGEST_NAME:
-        column = column[:LONGEST_NAME] + hashlib.sha256(column.encode()).hexdigest()[:16]
-    return f"{of_structure(kind, structure)}-{column}"
 
 
 def _shown(atoms: ase.Atoms, results: dict[str, Any]) -> Shown:

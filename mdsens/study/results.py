@@ -13,9 +13,9 @@ import ase.io
 import numpy as np
 
 import mdsens
+from mdsens.diameters import diameters_of
 from mdsens.files import csv_text
 from mdsens.particles.species_names import QUOTED_SPECIES_ARRAY, SPECIES_ARRAY
-from mdsens.plots import diameters_of
 from mdsens.relaxation.driver import History
 from mdsens.sensitivities import EnergyVolume, PhononBands, Sensitivity
 from mdsens.study.column_names import vector_name

@@ -1,12 +1,14 @@
 """The shape of results.json: its keys, what each may be, and which must agree."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from mdsens.digits import is_zero
 from mdsens.errors import InputError
 from mdsens.files import read_bytes
 from mdsens.study.column_names import vector_name
@@ -326,3 +328,24 @@ def structures_of(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """
     found: dict[str, dict[str, Any]] = results.get("structures", {"": results})
     return found
+
+
+def vanishing_observables(results: Mapping[str, Any]) -> list[str]:
+    """The observables of which a number is zero within its error, so that it has no logarithm.
+
+    Arguments:
+        results: what results.json holds.
+
+    Returns:
+        Their names.
+    """
+    return [
+        name
+        for name, given in results["observables"].items()
+        if np.any(
+            is_zero(
+                np.array(given["value"], float),
+                np.nan if given.get("error") is None else np.array(given["error"], float),
+            )
+        )
+    ]

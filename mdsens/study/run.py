@@ -23,10 +23,11 @@ from mdsens.sensitivities import (
 from mdsens.sensitivities.sensitivity import require_reliable
 from mdsens.study.compilation import CompilationClock
 from mdsens.study.ensemble import Ensemble, run_ensemble
+from mdsens.study.figure_names import possible_figures
 from mdsens.study.find import FILE_NAME
 from mdsens.study.fingerprint import fingerprint
 from mdsens.study.output import kept_folder, writing
-from mdsens.study.report import make_report, possible_figures
+from mdsens.study.report_process import ReportProcess
 from mdsens.study.results import collect, copy_inputs, possible_files, write_files
 from mdsens.study.results_file import RESULTS_NAME, read_results
 from mdsens.study.study import Study, StudyStructure
@@ -96,6 +97,7 @@ def run_study(
     about: Mapping[str, Any] | None = None,
     resume: bool = False,
     solved: Solved | None = None,
+    draws: ReportProcess | None = None,
 ) -> FinishedRun:
     """Run a study and write its results; all of them, or nothing.
 
@@ -121,6 +123,7 @@ def run_study(
         resume: go on with the relaxation that an earlier run into the folder was at when it was
             ended; each leaves a checkpoint every minute.
         solved: its relaxed structures, where they are known; then only files are written.
+        draws: a process that draws the report; None: this one does.
 
     Returns:
         The FinishedRun.
@@ -168,9 +171,16 @@ def run_study(
         results = collect(study, derivatives, timing, ensemble, curves, steps) | known
         with writing(target):
             write_files(folder, study, derivatives, results, ensemble)
-            if report:
-                make_report(folder, folder)
+            if report and not (draws and draws.make_report(folder)):
+                _draw(folder)
     return FinishedRun(target, results, derivatives, ensemble)
+
+
+def _draw(folder: Path) -> None:
+    """Draw the report of a run in its folder, with what only this needs."""
+    from mdsens.study.report import make_report
+
+    make_report(folder, folder)
 
 
 def _solved(

@@ -10,13 +10,12 @@ from rich.text import Text
 
 from mdsens.digits import UNKNOWN, error_text, with_digits
 from mdsens.markup import console, for_terminal
-from mdsens.plots import pretty_unit
 from mdsens.study.pictures import elastic_observables, elastic_rows
-from mdsens.study.report_page import vanishing_observables
+from mdsens.study.results_file import vanishing_observables
 from mdsens.study.run import FinishedRun
 from mdsens.study.sweep_file import SWEEP_NAME
 from mdsens.study.verify import FAILED, NOT_JUDGED, PASSED, Comparison, Verification
-from mdsens.units import unit_name
+from mdsens.units import pretty_unit, unit_name
 
 if TYPE_CHECKING:
     from mdsens.study.sweep_run import FinishedSweep

@@ -259,7 +259,7 @@ def test_an_earlier_run_is_there_until_the_end(trimer, tmp_path, monkeypatch):
     assert (out / "results.json").read_text() == before
     (out / "notes.txt").write_text("of the user")
     with monkeypatch.context() as patch:
-        patch.setattr("mdsens.study.run.make_report", _disk_full)
+        patch.setattr("mdsens.study.report.make_report", _disk_full)
         with pytest.raises(InputError, match="No space left on device"):
             run_study(load_study(trimer), out)
     assert (out / "results.json").read_text() == before
