@@ -45,6 +45,10 @@ import pytest
 import type_checks
 from jax._src.interpreters import mlir
 
+# Fixtures of folders. pytest 9.1 loses those of a conftest in a folder whose files are given on one
+# command line with others of this folder between them.
+pytest_plugins = ["lammps_library", "study_fixtures"]
+
 # Tracing makes much that lives on, and is looked through for garbage in vain.
 gc.set_threshold(100_000, 50, 50)
 

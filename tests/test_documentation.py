@@ -1,11 +1,9 @@
 """The Python of the README and of every page, run from top to bottom as a reader would."""
 
 import contextlib
-import ctypes
 import functools
 import re
 import shutil
-import sys
 import tempfile
 import tomllib
 from pathlib import Path
@@ -14,6 +12,7 @@ import jax
 import numerical
 import numpy as np
 import pytest
+from lammps_library import lammps_module
 
 from mdsens.potentials import BY_NAME
 from mdsens.study.formulas import read_formula
@@ -54,16 +53,6 @@ def blocks(page, language):
 
 def pages_with(language, without=()):
     return [page for page in PAGES if blocks(page, language) and page not in without]
-
-
-def lammps_module():
-    """The module lammps; its wheel needs the MPI library that the wheel mpich brings."""
-    pytest.importorskip("lammps", reason="LAMMPS is not installed: pip install lammps mpich")
-    for library in sorted(Path(sys.prefix, "lib").glob("libmpi.so.12")):
-        ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
-    import lammps
-
-    return lammps
 
 
 def prepare(page):

