@@ -268,12 +268,13 @@ def _parameter_checks(bench: Bench) -> list[Check]:
     for name, value in bench.potential.parameters.items():
         weight = abs(value) or 1.0
         tangent = jax.tree.map(lambda unit, by=weight: by * unit, bench.potential.direction(name))
-        given = (bench.potential, tangent, bench.system, bench.edge_list)
-        slopes = []
+        slopes: list[np.ndarray] = []
 
-        def at(changes: np.ndarray, given: Any = given, slopes: Any = slopes) -> Any:
+        def at(changes: np.ndarray, tangent: Potential = tangent, slopes: Any = slopes) -> Any:
             # All differences, and the derivative, come from one program.
-            values, slope = _along_parameter(*given, jnp.asarray(changes))
+            values, slope = _along_parameter(
+                bench.potential, tangent, bench.system, bench.edge_list, jnp.asarray(changes)
+            )
             slopes.append(np.asarray(slope))
             return values
 
