@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mdsens import batches as batches
+    from mdsens import elate as elate
     from mdsens import implicit as implicit
     from mdsens import layers as layers
     from mdsens import linalg as linalg
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from mdsens import sensitivities as sensitivities
     from mdsens import study as study
     from mdsens import testing as testing
+    from mdsens.ase_phonons import ase_phonons as ase_phonons
     from mdsens.batches import BatchEquilibrium as BatchEquilibrium
     from mdsens.batches import BatchSensitivity as BatchSensitivity
     from mdsens.batches.relax_batch import relax_batch as relax_batch
@@ -71,6 +73,7 @@ _HOMES = {
     "load": "mdsens.study",
     "Potential": "mdsens.potentials",
     "Calculator": "mdsens.calculator",
+    "ase_phonons": "mdsens.ase_phonons",
     "Certificate": "mdsens.relaxation",
     "MdsensError": "mdsens.errors",
     "InputError": "mdsens.errors",
@@ -83,6 +86,7 @@ _HOMES = {
 }
 _ROOMS = (
     "batches",
+    "elate",
     "implicit",
     "layers",
     "linalg",

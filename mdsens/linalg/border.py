@@ -109,6 +109,12 @@ class BorderedPreconditioner:
         kept = ~is_null(values)
         return follows, values[kept], vectors[:, kept]
 
+    @functools.cached_property
+    def _inverse(self) -> Float[np.ndarray, "U U"]:
+        """That of S~, or of its eigenvalues' sizes, where it is not null."""
+        _, values, vectors = self._eliminated
+        return (vectors / (values if self._signed else np.abs(values))) @ vectors.T
+
     @property
     def definite(self) -> bool:
         """Whether no part of the border lowers the energy where the rest follows it."""
@@ -122,12 +128,12 @@ class BorderedPreconditioner:
 
     def of_border(self, residual: Float[np.ndarray, "m ..."]) -> Float[np.ndarray, "m ..."]:
         """The part of the product that moves the border, and the rest with it."""
-        follows, values, vectors = self._eliminated
-        above, below = residual[: len(follows)], residual[len(follows) :]
-        sizes = values if self._signed else np.abs(values)
-        scaled = ((below - follows.T @ above).T @ vectors / sizes).T
-        moved = vectors @ scaled
-        return np.concatenate([-(follows @ moved), moved])
+        follows, count = self._eliminated[0], len(self._border.columns)
+        moved = self._inverse @ (residual[count:] - follows.T @ residual[:count])
+        found = np.empty_like(residual)
+        np.matmul(follows, -moved, out=found[:count])
+        found[count:] = moved
+        return found
 
     def __call__(self, residual: Float[np.ndarray, "m ..."]) -> Float[np.ndarray, "m ..."]:
         """The product with a vector, or with each column."""

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mdsens.arrays import array_module, in_numpy, on_device
-from mdsens.errors import InputError
+from mdsens.errors import InputError, warn
 from mdsens.observables.observable import Observable, name_of
 from mdsens.particles.constraints import require_unconstrained
 from mdsens.relaxation import Equilibrium
@@ -190,7 +190,10 @@ def _as_tensor(constants: Float[Any, "V V"]) -> Float[Any, "V V"]:
 @functools.cache
 def _all_constants(relaxed: bool) -> Observable:
     name = named("elastic_constants", relaxed)
-    return _observable(name, "modulus", lambda constants: constants, relaxed)
+    return _observable(
+        name, "modulus", lambda constants: constants, relaxed,
+        examine=functools.partial(_warn_unless_stable, name),
+    )  # fmt: skip
 
 
 @functools.cache
@@ -239,7 +242,8 @@ def _constant(row: int, column: int, relaxed: bool) -> Observable:
     def entry(constants: Float[Any, "V V"]) -> Float[Any, ""]:
         return constants[row - 1, column - 1]
 
-    return _observable(name, "modulus", entry, relaxed, max(row, column))
+    examine = functools.partial(_warn_unless_stable, name) if row == column else None
+    return _observable(name, "modulus", entry, relaxed, max(row, column), examine)
 
 
 def _average(
@@ -276,6 +280,7 @@ def _observable(
     of_constants: Callable[..., Any],
     relaxed: bool,
     last: int = 1,
+    examine: Callable[[Any], None] | None = None,
 ) -> Observable:
     """An observable of the elastic constants, which it is given in their unit.
 
@@ -283,7 +288,7 @@ def _observable(
     """
 
     def clamped_value(equilibrium: Equilibrium) -> Float[Array, "..."]:
-        return on_device(of_constants(_constants(equilibrium, None)))
+        return value(equilibrium, None)
 
     def value(equilibrium: Equilibrium, displacements: Any) -> Float[Array, "..."]:
         return on_device(of_constants(_constants(equilibrium, displacements)))
@@ -297,9 +302,9 @@ def _observable(
     if relaxed:
         return Observable(
             name, dimension, value, stationary=displacements_of_ions, require=require,
-            nearly=nearly_displacements_of_ions,
+            nearly=nearly_displacements_of_ions, examine=examine,
         )  # fmt: skip
-    return Observable(name, dimension, clamped_value, require=require)
+    return Observable(name, dimension, clamped_value, require=require, examine=examine)
 
 
 def _require_bulk(name: str, equilibrium: Equilibrium) -> None:
@@ -349,6 +354,21 @@ def _require_minimum(equilibrium: Equilibrium) -> None:
         )
 
 
+def _warn_unless_stable(name: str, constants: Float[np.ndarray, "*V"]) -> None:
+    """Warn where a strain lowers the energy, as of a crystal that is held by its cell alone.
+
+    Of all constants, or of one on the diagonal.
+    """
+    matrix = np.atleast_2d(constants)
+    values = np.linalg.eigvalsh((matrix + matrix.T) / 2)
+    if values[0] < -SAME * np.abs(values).max():
+        warn(
+            f"{name} of a crystal that is not stable: a strain lowers its energy (see "
+            "born_stability), and it would not keep its shape; displace the atoms a little and "
+            "relax with cell='full'"
+        )
+
+
 def _require_stable(name: str, constants: Float[Any, "V V"]) -> None:
     """Raise InputError where a strain lowers the energy, so that there is no compliance."""
     if is_traced(constants):
@@ -392,6 +412,21 @@ def _moduli(constants: Float[Any, "V V"], average: str) -> tuple[Any, Any]:
         return _reuss_moduli(constants)
     bulks, shears = zip(_voigt_moduli(constants), _reuss_moduli(constants), strict=True)
     return (bulks[0] + bulks[1]) / 2, (shears[0] + shears[1]) / 2
+
+
+def averaged_moduli(constants: Float[Any, "V V"], average: str) -> tuple[Any, Any, Any, Any]:
+    """Moduli of a body of many grains in all orientations.
+
+    Arguments:
+        constants: elastic constants in ASE's Voigt order, shape (6, 6), or (3, 3) in two
+            dimensions.
+        average: ``"voigt"``, ``"reuss"`` or ``"hill"``.
+
+    Returns:
+        Bulk modulus, Young's modulus and shear modulus, in their unit, and Poisson's ratio.
+    """
+    given = *_moduli(constants, average), 3 if len(constants) == 6 else 2
+    return _bulk(*given), _young(*given), _shear(*given), _poisson(*given)
 
 
 def _bulk(bulk: Any, shear: Any, dimension: int) -> Any:

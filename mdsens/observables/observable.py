@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mdsens.archive import can_hold
-from mdsens.errors import InputError
+from mdsens.errors import InputError, warn
 from mdsens.units import in_dimensions, unit_name
 from mdsens.values import is_traced, shown, text
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 #: What of an observable no file holds.
-_FUNCTIONS = ("function", "stationary", "require", "nearly")
+_FUNCTIONS = ("function", "stationary", "require", "nearly", "examine")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +52,8 @@ class Observable:
             cannot be.
         nearly: as `stationary`, of half as many digits, where that takes less time: enough for a
             value, whose error is their square. None: `stationary`.
+        examine: takes a value, numbers, and warns where it is not what it seems; None: nothing is
+            said.
 
     Raises:
         InputError: no name, no physical dimension, or no function.
@@ -65,6 +67,9 @@ class Observable:
     stationary: Callable[["Equilibrium"], Any] | None = None
     require: Callable[["Equilibrium"], None] | None = None
     nearly: Callable[["Equilibrium"], Any] | None = None
+    examine: Callable[[Float[np.ndarray, "..."]], None] | None = dataclasses.field(
+        default=None, compare=False
+    )
 
     def __post_init__(self) -> None:
         text(self.name, "the name of an observable")
@@ -109,6 +114,7 @@ class Observable:
         if self.stationary is None:
             value = self.function(equilibrium)
         elif held is None and not is_traced(equilibrium):
+            self._warn_unless_relaxed(equilibrium)
             # What it is computed from stays with the equilibrium, for the next observable.
             value = self.function(equilibrium, (self.nearly or self.stationary)(equilibrium))
         elif held is None:
@@ -134,7 +140,21 @@ class Observable:
                 f"observable {self.name} is not finite at this structure: {shown(array.tolist())}; "
                 "leave it out, or mend its function"
             )
+        if self.examine is not None and held is None and not is_traced(array):
+            self.examine(np.asarray(array))
         return array.astype(jnp.float64)
+
+    def _warn_unless_relaxed(self, equilibrium: "Equilibrium") -> None:
+        """Warn where second derivatives are asked for beside a minimum."""
+        if equilibrium.converged:
+            return
+        system = equilibrium.system
+        unit = unit_name(in_dimensions("energy/length", system.dimension), system.units)
+        warn(
+            f"{self.name} of a structure that is not relaxed (largest force "
+            f"{float(equilibrium.largest_force):.2g} {unit}, asked {equilibrium.fmax:.2g}): it is "
+            "that of the structure as it is, not of one at rest; relax it with more steps"
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         # As files hold it, which hold no functions: see `__reduce__` for pickle.

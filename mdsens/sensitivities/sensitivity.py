@@ -86,6 +86,9 @@ def sensitivity(
         require_reliable(equilibrium)
     held = _held(asked, equilibrium)
     values = _values(asked, equilibrium, held)
+    for observable in asked:
+        if observable.examine is not None:
+            observable.examine(np.asarray(values[observable.name]))
     outputs = sum(value.size for value in values.values())
     if mode == "auto":
         worth = FORWARD_SOLVES if any(o.stationary is not None for o in asked) else 1

@@ -72,6 +72,24 @@ def test_the_least_stiffness_is_that_of_the_tensor_whatever_the_axes():
     assert both[0] == pytest.approx(min(shears), rel=1e-10)
 
 
+def test_what_is_not_stable_or_not_relaxed_is_said_in_one_line():
+    """Of simple cubic argon its cell alone holds the shape."""
+    cubic = System.from_ase(ase.build.bulk("Ar", "sc", 3.6))
+    apart = LennardJones(0.0104, 3.4, 5.9, onset=5.3)
+    crystal = mdsens.relax(cubic, apart, cell="isotropic", fmax=1e-10)
+    assert crystal.certificate.stable
+    for name in ("elastic_constants", "elastic_constant(4,4)"):
+        with pytest.warns(mdsens.MdsensWarning, match="a strain lowers its energy"):
+            mdsens.observables.parse(name)(crystal)
+    with pytest.warns(mdsens.MdsensWarning, match="not stable") as lines:
+        mdsens.sensitivity(crystal, "elastic_constants", wrt="sigma", error_estimate=False)
+    assert len(lines) == 1
+    unrelaxed = mdsens.relax(start(), ALLOY, max_steps=0)
+    for name in ("elastic_constants", "phonon_frequencies([0.5,0,0])"):
+        with pytest.warns(mdsens.MdsensWarning, match="not relaxed.*as it is"):
+            mdsens.observables.parse(name)(unrelaxed)
+
+
 def test_ions_that_relax_make_it_less():
     free, clamped = (float(born_stability(relaxed)(alloy())) for relaxed in (True, False))
     assert free < 0.99 * clamped

@@ -1,18 +1,26 @@
 """Force constants as phonopy takes and gives them."""
 
+import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from mdsens.arrays import on_device
 from mdsens.errors import InputError
 from mdsens.files import path_of, read_bytes, replacing
 from mdsens.mechanics import sparse_hessian
+from mdsens.mechanics.dynamical_matrix import require_known_waves, wave_hessians
+from mdsens.observables.supercells import checked_counts
+from mdsens.observables.waves import mesh_of_wave_vectors
 from mdsens.relaxation import Equilibrium
 from mdsens.values import instance, shown
 
 #: The most bytes that a file of force constants may have: those of ten thousand atoms.
 LARGEST_FILE = 10**10
+#: The most numbers in the force constants of a supercell: 1 GiB.
+MOST_NUMBERS = 2**27
 
 
 def force_constants(equilibrium: Equilibrium) -> Float[np.ndarray, "N N 3 3"]:
@@ -41,6 +49,57 @@ def force_constants(equilibrium: Equilibrium) -> Float[np.ndarray, "N N 3 3"]:
     constants = np.zeros((count, count, 3, 3))
     constants[:, :, :dimension, :dimension] = (blocks + blocks.transpose(1, 0, 3, 2)) / 2
     return constants
+
+
+def force_constants_of_supercell(
+    equilibrium: Equilibrium, supercell: Any
+) -> Float[np.ndarray, "A B C N N 3 3"]:
+    """The force constants of a supercell of a crystal, between its first cell and all of them.
+
+    Those of the infinite crystal, of which the images of an atom that a supercell has alike are
+    added up: what displacements of its atoms would give, without any. They are sums over the waves
+    that fit into it.
+
+    Arguments:
+        equilibrium: the relaxed crystal, of N atoms in three dimensions, periodic in all.
+        supercell: how many cells along each lattice vector: a number, or three.
+
+    Returns:
+        Shape (A, B, C, N, N, 3, 3), energy/length^2: d2E / dx_i dx_j for atom i of the first cell
+        and atom j of the cell that is so many lattice vectors away.
+
+    Raises:
+        InputError: no crystal, no numbers of cells, too many of them, or an energy of the whole
+            structure, which has no waves.
+    """
+    what = "force_constants_of_supercell"
+    instance(equilibrium, "equilibrium", Equilibrium, "what mdsens.relax returns")
+    system, given = equilibrium.system, checked_counts(what, "supercell", supercell)
+    if system.dimension != 3 or not all(system.pbc):
+        raise InputError(
+            f"{what} with pbc = {system.pbc}: give a crystal that is periodic in three directions"
+        )
+    if given is None or (isinstance(given, tuple) and len(given) != 3):
+        raise InputError(
+            f"{what}: supercell = {shown(supercell)}: give a whole number of cells, or three"
+        )
+    counts = tuple(np.broadcast_to(given, 3).tolist())
+    unknowns, cells = system.positions.size, int(np.prod(counts))
+    if cells * unknowns**2 > MOST_NUMBERS:
+        raise InputError(
+            f"{what}: {cells:,} cells of {system.atom_count:,} atoms have {cells * unknowns**2:,} "
+            f"force constants, and up to {MOST_NUMBERS:,} are computed: take a smaller supercell"
+        )
+    vectors, weights = mesh_of_wave_vectors(counts)
+    require_known_waves(equilibrium.potential, vectors)
+    hessians = wave_hessians(
+        system, equilibrium.potential, equilibrium.edge_list, on_device(vectors)
+    )
+    images = np.array(list(itertools.product(*map(range, counts))))
+    factors = weights * np.exp(-2j * np.pi * images @ vectors.T)
+    found = np.real(np.tensordot(factors, np.asarray(hessians), 1))
+    count = system.atom_count
+    return found.reshape(*counts, count, 3, count, 3).transpose(0, 1, 2, 3, 5, 4, 6)
 
 
 def write_force_constants(path: str | Path, equilibrium: Equilibrium) -> None:
