@@ -253,7 +253,9 @@ def run(
             loaded = _loaded(study, settings)
             from pathlib import Path
 
+            from mdsens.kept_programs import read_ahead
             from mdsens.study import run_study
+            from mdsens.study.fingerprint import fingerprint
             from mdsens.study.output import has_checkpoint
             from mdsens.study.run import default_folder, is_finished
             from mdsens.study.terminal import show_run
@@ -267,6 +269,7 @@ def run(
                 _print_summary(folder, read_results(Path(folder)))
             return
         announce(f"running {loaded.name}")
+        read_ahead(fingerprint(loaded.table, loaded.folder))
         progress = sys.stdout.isatty() and not as_json
         try:
             finished = run_study(

@@ -5,6 +5,7 @@ and of the releases and the settings of what compiles. What cannot be written do
 else's code, which may change while its name stays, has no name and is not kept.
 """
 
+import atexit
 import contextlib
 import functools
 import hashlib
@@ -12,9 +13,10 @@ import io
 import os
 import pickle
 import platform
+import re
 import tempfile
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,13 @@ PACKAGES = ("jax", "jaxlib", "numpy", "equinox", "lineax", "optimistix", "jax_md
 FOLDER_OF_JAX = "jax_compilation_cache_dir"
 #: Where all that is part of a program may be defined.
 KNOWN = {"mdsens", "builtins", "collections", "functools", "operator", *PACKAGES}
+#: Bytes of programs that are worth reading ahead.
+READ_AHEAD = 200_000
 
+_NAME = re.compile("[0-9a-f]{64}")
+#: Names of the programs that this process has needed, and programs that are being read for it.
+_used: dict[str, None] = {}
+_ahead: dict[str, Future[tuple[Any, Any] | None]] = {}
 
 #: How writing down fails.
 _NOT_WRITTEN = (pickle.PicklingError, AttributeError, TypeError, ValueError, RecursionError)
@@ -126,7 +134,55 @@ def read(name: str | None) -> tuple[Any, Any] | None:
     folder = folder_of_programs()
     if name is None or folder is None:
         return None
-    path = folder / f"{name}-cache"
+    reading = _ahead.pop(name, None)
+    # What has not begun to be read is read sooner here.
+    waits = reading is not None and not reading.cancel()
+    found = reading.result() if reading is not None and waits else _read(_path(folder, name))
+    if found is not None:
+        _used[name] = None
+    return found
+
+
+def read_ahead(task: str) -> None:
+    """Have another thread read the programs that an earlier process needed for the same task.
+
+    Reading takes a tenth of a second for each megabyte, most of it outside of Python. What this
+    process needs is noted when it ends.
+
+    Arguments:
+        task: what it is, with all that decides which programs it needs.
+    """
+    folder = folder_of_programs()
+    if folder is None or jax_keeps() or available_cores() < 2 or jax.default_backend() != "cpu":
+        return
+    written = pickle.dumps((task, circumstances()))
+    note = _path(folder, hashlib.sha256(written).hexdigest())
+    atexit.register(_note, note)
+    sizes = {}
+    with contextlib.suppress(OSError):
+        for name in filter(_NAME.fullmatch, note.read_text().split()):
+            with contextlib.suppress(OSError):
+                sizes[name] = _path(folder, name).stat().st_size
+    pool = ThreadPoolExecutor(1)
+    for name in sorted(sizes, key=lambda name: -sizes[name]):
+        if sizes[name] > READ_AHEAD:
+            _ahead[name] = pool.submit(_read, _path(folder, name))
+    pool.shutdown(wait=False)
+
+
+def _note(path: Path) -> None:
+    """Write down which programs this process has needed."""
+    text = "\n".join(_used)
+    with contextlib.suppress(OSError):
+        if not path.is_file() or path.read_text() != text:
+            _put(path, text.encode())
+
+
+def _path(folder: Path, name: str) -> Path:
+    return folder / f"{name}-cache"
+
+
+def _read(path: Path) -> tuple[Any, Any] | None:
     try:
         content = path.read_bytes()
         digest, content = content[:32], content[32:]
@@ -160,7 +216,8 @@ def write(name: str | None, code: Any, results: Any) -> None:
     """
     folder = folder_of_programs()
     if name is not None and folder is not None:
-        _writer().submit(_write, folder / f"{name}-cache", code, results)
+        _used[name] = None
+        _writer().submit(_write, _path(folder, name), code, results)
 
 
 @functools.cache
@@ -174,8 +231,12 @@ def _write(path: Path, code: Any, results: Any) -> None:
         content = pickle.dumps((*serialize_executable.serialize(code), results))
     except Exception:
         return
+    _put(path, hashlib.sha256(content).digest() + content)
+
+
+def _put(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, whoever else reads or writes it."""
     with contextlib.suppress(OSError), tempfile.TemporaryDirectory(dir=path.parent) as folder:
         draft = Path(folder) / path.name
-        draft.write_bytes(hashlib.sha256(content).digest() + content)
-        # Whole or not at all, whoever else reads or writes it.
+        draft.write_bytes(content)
         os.replace(draft, path)

@@ -84,6 +84,25 @@ def test_another_structure_uses_the_same_programs(kept):
 
 @keeps
 @pytest.mark.slow
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_programs_that_a_task_needed_are_read_ahead(kept):
+    folder, _, derivatives = kept
+    ahead = "import jax\nfrom mdsens import kept_programs as kept\nkept.read_ahead('argon')\n"
+    program = PROGRAM.replace("SEED", "1").replace(
+        "import jax\n", ahead + "begun = len(kept._ahead)\n"
+    )
+    program = program.replace("len(compiled)", "len(compiled), begun, len(kept._ahead)")
+    assert run(program, MDSENS_CACHE=folder) == (0, f"0 0 {derivatives}")
+    compiled, told = run(program, MDSENS_CACHE=folder)
+    begun, left, same = told.split(" ", 2)
+    assert (compiled, same) == (0, derivatives)
+    # All that was read was needed.
+    assert int(begun) > 2
+    assert int(left) == 0
+
+
+@keeps
+@pytest.mark.slow
 def test_processes_may_share_a_folder_at_the_same_time(kept, tmp_path):
     _, count, derivatives = kept
     programs = [PROGRAM.replace("SEED", "1")] * 2
