@@ -8,13 +8,9 @@ import jax.numpy as jnp
 from mdsens.implicit.conditions import KKTSolution
 from mdsens.implicit.linear import solve as linear_solve
 from mdsens.layers.program_operators import ProgramByFunctions
+from mdsens.layers.program_solution import solve_equations, statement_of
 from mdsens.layers.program_solver import ProgramState, kkt_residual
-from mdsens.layers.quadratic_program import (
-    as_program,
-    linear_rows,
-    quadratic_objective,
-    solve_equations,
-)
+from mdsens.layers.quadratic_program import linear_rows, quadratic_objective
 from mdsens.layers.signature import positional
 from mdsens.layers.solution import OptStep
 
@@ -86,7 +82,7 @@ class EqualityConstrainedQP(ProgramByFunctions):
             return OptStep(flat.restored(params), state)
         Q, c = quadratic_objective(params_obj)
         A, b = linear_rows("params_eq", params_eq, c)
-        x, y, state = solve_equations(as_program(Q, c, A, b, b), "quadratic program")
+        x, y, state = solve_equations(statement_of(Q, c, (A,), b, b), "quadratic program")
         return OptStep(KKTSolution(x, None if params_eq is None else y, None), state)
 
     def _by_products(self, init_params: Any, params_obj: Any, params_eq: Any) -> OptStep:

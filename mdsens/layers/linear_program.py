@@ -8,14 +8,9 @@ from jaxtyping import ArrayLike
 from mdsens.errors import InputError
 from mdsens.implicit.conditions import KKTSolution
 from mdsens.layers.checks import float_array
+from mdsens.layers.program_solution import solve_program, statement_of
 from mdsens.layers.program_solver import Pair, ProgramSolver, kkt_residual
-from mdsens.layers.quadratic_program import (
-    as_program,
-    kkt_solution,
-    linear_rows,
-    solve_program,
-    stack_rows,
-)
+from mdsens.layers.quadratic_program import bounds_of, kkt_solution, linear_rows
 from mdsens.layers.solution import OptStep
 from mdsens.layers.warm_start import flat_start
 
@@ -70,11 +65,11 @@ class LinearProgram(ProgramSolver):
         A, b = linear_rows("params_eq", params_eq, c)
         G, h = linear_rows("params_ineq", params_ineq, c)
         nothing = jnp.zeros((len(c), len(c)), c.dtype)
-        program = as_program(nothing, c, *stack_rows(A, b, G, h))
+        statement = statement_of(nothing, c, (A, G), *bounds_of(b, h))
         solver = "clarabel" if self.solver == "auto" else self.solver
         start = flat_start(init_params, len(c), len(b), len(h))
         x, y, state = solve_program(
-            program, "linear program", solver, self.tol, self.maxiter, start
+            statement, "linear program", solver, self.tol, self.maxiter, start
         )
         return OptStep(kkt_solution(x, y, params_eq, params_ineq, len(b)), state)
 
