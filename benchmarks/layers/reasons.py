@@ -33,7 +33,7 @@ REASONS: dict[tuple[str, str], str] = {
         "the map contracts so fast that plain iteration, which is what optimistix has, needs no "
         "acceleration; `layers.FixedPointIteration` is the same."
     ),
-    ("lp", "SciPy, scikit-learn"): "HiGHS, a simplex method in compiled code; it has no derivatives.",
+    ("lp", "SciPy, scikit-learn"): "HiGHS, a simplex method in compiled code; no derivatives.",
     ("conic", "cvxpylayers"): (
         "it builds sparse matrices for the solver; the solution alone takes as long with either "
         "to a few per cent."
