@@ -70,6 +70,6 @@ class AndersonHistory(NamedTuple):
         epsilon = 10 * jnp.finfo(self.gram.dtype).eps
         # A one on the diagonal where a row is missing keeps the system regular.
         diagonal = jnp.where(squares > 0, jnp.maximum(ridge, epsilon), 1)
-        gram = self.gram / lengths / lengths[:, None] + jnp.diag(diagonal.astype(lengths.dtype))
+        gram = self.gram / jnp.outer(lengths, lengths) + jnp.diag(diagonal.astype(lengths.dtype))
         weights = jnp.linalg.solve(gram, self.residuals @ residual / lengths) / lengths
         return weights @ self.params + beta * (weights @ self.residuals)
