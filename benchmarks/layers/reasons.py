@@ -7,6 +7,12 @@ _DESCENT = (
 
 #: (problem, program): a sentence.
 REASONS: dict[tuple[str, str], str] = {
+    ("ridge", "optimistix"): (
+        "it differentiates the linear solve and uses its factorisation again; here, as in JAXopt, "
+        'the solver is a black box, and the derivative knows its condition alone. The line "by '
+        'factors" is `mdsens.implicit.linear_solve.solve_cholesky`, which has the factors too, but '
+        "forms the matrix from products."
+    ),
     ("lasso", "SciPy, scikit-learn"): _DESCENT,
     ("sparse-coding", "SciPy, scikit-learn"): _DESCENT,
     ("isotonic", "SciPy, scikit-learn"): (

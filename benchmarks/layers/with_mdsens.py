@@ -26,7 +26,7 @@ from mdsens.layers import (
 )
 from mdsens.layers.isotonic import isotonic_l2_pav
 
-VARIANTS = ("", "as JAXopt", "on the host")
+VARIANTS = ("", "as JAXopt", "by factors", "on the host")
 
 
 def _with(*variants):
@@ -34,14 +34,14 @@ def _with(*variants):
     return lambda build: lambda variant: build(variant) if variant in ("", *variants) else None
 
 
-@_with("as JAXopt")
+@_with("by factors")
 def ridge(variant):
     def by_factors(log, data):
         X = data["X"]
         gram = X.T @ X + jnp.exp(log) * jnp.eye(X.shape[1])
         return solve_cholesky(lambda x: gram @ x, X.T @ data["y"])
 
-    if not variant:
+    if variant == "by factors":
         return lambda theta, data: jax.vmap(by_factors, (0, None))(theta, data)
     solve = custom_root(jax.grad(objectives.ridge_objective))(
         lambda init, penalty, data: objectives.ridge_solution(penalty, data)
