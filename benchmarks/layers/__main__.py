@@ -32,7 +32,9 @@ def main(
     only: Annotated[str, typer.Option(help="Problems, with commas.")] = ",".join(PROBLEMS),
     programs: Annotated[str, typer.Option(help="Programs, with semicolons.")] = ";".join(PROGRAMS),
     seconds: Annotated[float, typer.Option(help="For each measurement; 0: once.")] = 1.0,
-    out: Annotated[Path | None, typer.Option(help="JSON, to which results are added.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="JSON, whose other problems and programs are kept.")
+    ] = None,
     page: Annotated[Path | None, typer.Option(help="Page to write from --out.")] = None,
 ) -> None:
     """Time mdsens and other programs on the same layers, each against a closed form."""
@@ -45,6 +47,9 @@ def main(
         problem = PROBLEMS[name](quick)
         print(f"{problem.name}\n", file=sys.stderr, flush=True)
         rows = measure(name, problem, contestants, 0.0 if quick else seconds)
+        kept = results.get(name, {}).get("rows", [])
+        rows += [row for row in kept if row["program"] in set(PROGRAMS) - set(contestants)]
+        rows.sort(key=lambda row: [*PROGRAMS, row["program"]].index(row["program"]))
         results[name] = {"name": problem.name, "heading": heading(), "rows": rows}
         print(markdown(name, results[name]), flush=True)
         if out is not None:

@@ -22,7 +22,8 @@ packages come with `pip install -e '.[bench]'`. Every problem has a solution x(t
 x; a gradient's time is that of the solution, the loss and the loss's gradient in theta. Errors are
 relative, against a closed form in NumPy, SciPy or scikit-learn. Times are medians in milliseconds,
 without compilation: wall time, and in brackets processor time of all threads. The programs take
-turns within one process. The last two columns are processor times in units of the first line, and
+turns within one process; what takes longer than two seconds is called once. The last two columns
+are processor times in units of the first line, and
 empty where a solution or a gradient is off by more than {LARGEST_ERROR:g}: that is not the same
 work. "tight": with tolerances that reach this where those that come with the program do not. Layers
 of cvxpylayers cannot be compiled by JAX but with a solver that is not free, and run as they are.

@@ -1,11 +1,14 @@
 """The problems with mdsens."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
 from benchmarks.layers import objectives
 from benchmarks.layers.objectives import STEPS, TOLERANCE
 from mdsens.implicit import custom_root
+from mdsens.implicit.linear_solve import solve_cholesky, solve_normal_cg
 from mdsens.layers import (
     BFGS,
     AndersonAcceleration,
@@ -23,7 +26,7 @@ from mdsens.layers import (
 )
 from mdsens.layers.isotonic import isotonic_l2_pav
 
-VARIANTS = ("", "as JAXopt", "in JAX")
+VARIANTS = ("", "as JAXopt", "by factors", "on the host")
 
 
 def _with(*variants):
@@ -31,8 +34,15 @@ def _with(*variants):
     return lambda build: lambda variant: build(variant) if variant in ("", *variants) else None
 
 
-@_with()
+@_with("by factors")
 def ridge(variant):
+    def by_factors(log, data):
+        X = data["X"]
+        gram = X.T @ X + jnp.exp(log) * jnp.eye(X.shape[1])
+        return solve_cholesky(lambda x: gram @ x, X.T @ data["y"])
+
+    if variant == "by factors":
+        return lambda theta, data: jax.vmap(by_factors, (0, None))(theta, data)
     solve = custom_root(jax.grad(objectives.ridge_objective))(
         lambda init, penalty, data: objectives.ridge_solution(penalty, data)
     )
@@ -97,9 +107,12 @@ def curve_fit(variant):
     return solution
 
 
-@_with()
+@_with("as JAXopt")
 def fixed_point(variant):
-    solver = AndersonAcceleration(objectives.layer, maxiter=STEPS, tol=TOLERANCE)
+    linear = functools.partial(solve_normal_cg, tol=1e-12) if variant == "as JAXopt" else None
+    solver = AndersonAcceleration(
+        objectives.layer, maxiter=STEPS, tol=TOLERANCE, implicit_diff_solve=linear
+    )
 
     def solution(theta, data):
         return solver.run(jnp.zeros((len(data["x"]), len(theta))), theta, data).params
@@ -136,9 +149,9 @@ def qp(variant):
 portfolio = qp
 
 
-@_with("in JAX")
+@_with("on the host")
 def lp(variant):
-    solver = LinearProgram("interior-point" if variant == "in JAX" else "auto")
+    solver = LinearProgram("clarabel" if variant == "on the host" else "auto")
 
     def one(c, G, h):
         return solver.run(None, c, None, (G, h)).params.primal

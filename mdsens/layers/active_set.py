@@ -11,7 +11,6 @@ equation 6), to any order, with a factorisation that value and derivatives share
 touched, with multiplier 0, counts as active or not, whichever is nearer: a one-sided derivative.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -20,10 +19,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
 from mdsens.implicit import backends
-from mdsens.layers.chunks import in_chunks
-from mdsens.layers.program import Program, kkt_error
+from mdsens.layers.program import Program, Statement, kkt_error
 
-__all__ = ["solve_on_active_set"]
+__all__ = ["ActiveSet", "find_active_set", "with_derivatives"]
 
 T = TypeVar("T", bound=PyTree)
 
@@ -36,67 +34,106 @@ class _Factors(NamedTuple):
     With H = Q + R'R and S = R H^-1 R' + (inactive), both positive definite if it is regular. Their
     triangular factors are inverted, so that solves, of which derivatives have many, are products:
     faster in batches, and on a small machine batches of triangular solves that run at the same time
-    can wait for one another for ever.
+    can wait for one another for ever. What else a solve needs is formed again, since batches keep
+    the factors of all elements for the derivative.
     """
 
     H: Float[Array, "n n"]  # inverse of the lower Cholesky factor
     S: Float[Array, "m m"]
-    coupling: Float[Array, "n m"]  # H^-1/2 R'
     failed: Bool[Array, ""]
-    singular: Bool[Array, ""]
 
 
-class _System(NamedTuple):
-    """Which rows are active, at which bound, and the factorised matrix that belongs to them."""
+class ActiveSet(NamedTuple):
+    """The system of the active rows of a rescaled program.
+
+    Attributes:
+        active: which rows are active.
+        at_upper: which of them are so at their upper bound.
+        rows: the factor of each row in the rescaled program.
+        objective: the factor of the objective.
+        unique: whether the system is regular.
+        factors: its matrix, ready for solves.
+    """
 
     active: Bool[Array, " m"]
     at_upper: Bool[Array, " m"]
+    rows: Float[Array, " m"]
+    objective: Float[Array, ""]
+    unique: Bool[Array, ""]
     factors: _Factors
 
 
-def solve_on_active_set(
-    program: Program, x: Float[Array, " n"], y: Float[Array, " m"], attempts: int = _ATTEMPTS
-) -> tuple[Float[Array, " n"], Float[Array, " m"], Bool[Array, ""]]:
-    """The solution with the active rows of an approximate one, differentiable in the program.
+class _System(NamedTuple):
+    """The same system as products, with the matrices as they were given."""
+
+    statement: Statement
+    active: Bool[Array, " m"]
+    rows: Float[Array, " m"]
+    objective: Float[Array, ""]
+
+    def product(self, x: Array, y: Array) -> tuple[Array, Array]:
+        """The matrix of the program that is not rescaled, times a vector."""
+        pulled = self.statement.pull(jnp.where(self.active, y, 0))
+        values = jnp.where(self.active, self.statement.values(x), -y)
+        return self.statement.curvature(x) + pulled, values
+
+    def scaled_pull(self, y: Array) -> Array:
+        """R' y of the rescaled program."""
+        return self.statement.pull(jnp.where(self.active, self.rows * y, 0))
+
+    def scaled_values(self, x: Array) -> Array:
+        """R x of the rescaled program; 0 of rows that are not active."""
+        return jnp.where(self.active, self.rows * self.statement.values(x), 0)
+
+
+def _of_rescaled(program: Program, active: Bool[Array, " m"]) -> _System:
+    one = jnp.ones((), program.c.dtype)
+    return _System(program.statement(), active, jnp.ones_like(program.lower), one)
+
+
+def find_active_set(
+    program: Program,
+    rows: Float[Array, " m"],
+    objective: Float[Array, ""],
+    x: Float[Array, " n"],
+    y: Float[Array, " m"],
+    attempts: int = _ATTEMPTS,
+) -> tuple[Float[Array, " n"], Float[Array, " m"], ActiveSet]:
+    """The solution with the active rows of an approximate one.
+
+    Steps of the primal-dual active-set method while they lower the error: Hintermüller, Ito and
+    Kunisch 2002, SIAM J. Optim. 13, 865. One is enough unless the given point leaves open whether
+    some row is active.
 
     Arguments:
-        program: the program; rows of about norm 1 and an objective of about magnitude 1 make
-            multipliers and distances comparable.
-        x: an approximate solution, (n,). A constant of differentiation, as y is.
+        program: the rescaled program, whose multipliers and distances can be compared.
+        rows: the factor of each row in it.
+        objective: the factor of its objective.
+        x: an approximate solution, (n,).
         y: its multipliers, (m,).
         attempts: most sets of active rows that are tried.
 
     Returns:
-        x and y, and whether they are unique. Where they are not, they are those nearest to the
-        given ones, and derivatives are those of least norm.
-    """
-    find = in_chunks(functools.partial(_find_active_set, attempts), (len(x) + len(y)) ** 2)
-    x, y, system = find(*jax.lax.stop_gradient((program, x, y)))
-    # From a point that already solves the system: then this step adds no more than the derivative
-    # and a refinement, and what the system does not fix stays what it was.
-    dx, dy = _step(program, x, y, system)
-    return x + dx, y + dy, ~system.factors.singular
-
-
-def _find_active_set(
-    attempts: int, program: Program, x: Array, y: Array
-) -> tuple[Array, Array, _System]:
-    """Steps of the primal-dual active-set method while they lower the error.
-
-    One is enough unless the given point leaves open whether some row is active. Hintermüller, Ito
-    and Kunisch 2002, SIAM J. Optim. 13, 865.
+        x, y and their active set. Where they are not unique, they are those nearest to the given
+        ones.
     """
     target = float(jnp.finfo(x.dtype).eps) ** 0.75
 
-    def attempt(x: Array, y: Array) -> tuple[Array, Array, _System]:
+    def attempt(x: Array, y: Array) -> tuple[Array, Array, ActiveSet]:
         z = program.A @ x
         at_upper = (y > program.upper - z) | (program.lower == program.upper)
         active = at_upper | (-y > z - program.lower)
-        rows = jnp.where(active[:, None], program.A, 0)
-        factors = _factorise(program.Q, rows, jnp.where(active, 0, 1).astype(x.dtype))
-        system = _System(active, at_upper, factors)
-        dx, dy = _step(program, x, y, system)
-        return x + dx, y + dy, system
+        factors, singular = _factorise(program, active)
+        found = ActiveSet(active, at_upper, rows, objective, ~singular, factors)
+        return *refined(x, y, found), found
+
+    def refined(x: Array, y: Array, found: ActiveSet) -> tuple[Array, Array]:
+        system = _of_rescaled(program, found.active)
+        bounds = jnp.where(found.at_upper, program.upper, program.lower)
+        first, second = system.product(x, y)
+        missing = (-program.c - first, jnp.where(found.active, bounds, 0) - second)
+        dx, dy = _solve(found.factors, system, *missing)
+        return x + dx, y + dy
 
     def improve(state: tuple[Any, ...]) -> tuple[Any, ...]:
         best, lowest, count, _ = state
@@ -110,74 +147,71 @@ def _find_active_set(
     shapes = jax.eval_shape(attempt, x, y)
     unknown = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes[2])
     start = ((x, y, unknown), jnp.asarray(jnp.inf, x.dtype), jnp.asarray(0), jnp.asarray(True))
-    best, *_ = jax.lax.while_loop(lambda s: s[3] & (s[2] < attempts), improve, start)
-    return best
+    (x, y, found), *_ = jax.lax.while_loop(lambda s: s[3] & (s[2] < attempts), improve, start)
+    return *refined(x, y, found), found
 
 
-def _step(program: Program, x: Array, y: Array, system: _System) -> tuple[Array, Array]:
-    """The step from x and y to the solution of the system."""
-    Q, c, A, lower, upper = program
-    active, at_upper, factors = system
-    rows = jnp.where(active[:, None], A, 0)
-    bounds = jnp.where(active, jnp.where(at_upper, upper, lower), 0)
+def with_derivatives(
+    statement: Statement, x: Float[Array, " n"], y: Float[Array, " m"], found: ActiveSet
+) -> tuple[Float[Array, " n"], Float[Array, " m"]]:
+    """A solution of a program, differentiable in the program.
 
-    inactive = jnp.where(active, 0, 1).astype(x.dtype)
+    Arguments:
+        statement: the program as it was given.
+        x: the solution, a constant of differentiation, as all that follow.
+        y: its multipliers.
+        found: its active set.
 
+    Returns:
+        x and y. Where they are not unique, derivatives are those of least norm.
+    """
+    x, y, found = jax.lax.stop_gradient((x, y, found))
+    constant = jax.lax.stop_gradient(statement)
+    active, factors = found.active, found.factors
+    system = _System(statement, active, found.rows, found.objective)
+    bounds = jnp.where(active, jnp.where(found.at_upper, statement.upper, statement.lower), 0)
+
+    # One vector, since cotangents of a part of a solution are lost on custom_linear_solve.
     def product(point: Array) -> Array:
-        x, y = jnp.split(point, [len(c)])
-        return jnp.concatenate([Q @ x + y @ rows, rows @ x - jnp.where(active, 0, y)])
+        return jnp.concatenate(system.product(*jnp.split(point, [len(x)])))
 
-    residual = jnp.concatenate([-c, bounds]) - product(jnp.concatenate([x, y]))
-    step = jax.lax.custom_linear_solve(
-        product,
-        residual,
-        solve=lambda _, b: _solve(factors, *jax.lax.stop_gradient((Q, rows, inactive)), b),
-        symmetric=True,
-    )
-    return step[: len(c)], step[len(c) :]
+    def solve(_: Any, b: Array) -> Array:
+        # y of the program that was given is rows / objective times that of the rescaled one.
+        first, second = jnp.split(b, [len(x)])
+        ratio = found.rows / found.objective
+        second = jnp.where(active, found.rows, 1 / ratio) * second
+        fixed = _System(constant, active, found.rows, found.objective)
+        dx, dy = _solve(factors, fixed, found.objective * first, second)
+        return jnp.concatenate([dx, ratio * dy])
+
+    missing = jnp.concatenate([-statement.c, bounds]) - product(jnp.concatenate([x, y]))
+    # Its value is the caller's and stays what it was: only what it varies by counts.
+    missing = missing - jax.lax.stop_gradient(missing)
+    step = jax.lax.custom_linear_solve(product, missing, solve=solve, symmetric=True)
+    return x + step[: len(x)], y + step[len(x) :]
 
 
-def _factorise(Q: Array, rows: Array, inactive: Array) -> _Factors:
+def _factorise(program: Program, active: Bool[Array, " m"]) -> tuple[_Factors, Bool[Array, ""]]:
+    """The factors of a rescaled program's matrix, and whether it is singular."""
+    Q, rows = program.Q, jnp.where(active[:, None], program.A, 0)
     size, epsilon = len(Q) + len(rows), float(jnp.finfo(Q.dtype).eps)
+    inactive = jnp.where(active, 0, 1).astype(Q.dtype)
     H = _inverse_factor(Q + rows.T @ rows)
     coupling = H @ rows.T
     S = _inverse_factor(coupling.T @ coupling + jnp.diag(inactive))
-    false = jnp.zeros((), bool)
-    factors = _Factors(H, S, coupling, false, false)
+    system, false = _of_rescaled(program, active), jnp.zeros((), bool)
     # A vector without structure shows how large the inverse is, and how good.
     probe = backends.probe(size, Q.dtype)
     probe = probe / jnp.linalg.norm(probe)
-    grown = _solve(factors, Q, rows, inactive, probe)
-    x, y = jnp.split(grown, [len(Q)])
-    missed = jnp.concatenate([Q @ x + y @ rows, rows @ x - inactive * y]) - probe
+    first, second = jnp.split(probe, [len(Q)])
+    grown = _solve(_Factors(H, S, false), system, first, second)
+    missed = jnp.concatenate(system.product(*grown)) - probe
     length = jnp.sqrt(jnp.sum(Q**2) + 2 * jnp.sum(rows**2) + jnp.sum(inactive))
     good = jnp.linalg.norm(missed) < epsilon**0.75
-    good &= jnp.linalg.norm(grown) * length * max(size, 16) * epsilon < 1
-    singular = _only_if(
-        ~good, lambda _: _by_eigenvectors(~good, Q, rows, inactive, probe)[1], false
-    )
-    return _Factors(H, S, coupling, ~good, singular)
-
-
-@jax.custom_batching.sequential_vmap  # type: ignore[untyped-decorator]
-def _by_eigenvectors(
-    wanted: Array, Q: Array, rows: Array, inactive: Array, b: Array
-) -> tuple[Array, Array]:
-    """The solution of least norm by the pseudo-inverse, if wanted; and whether it is singular.
-
-    One of a batch after the other: a decomposition needs many times the memory of its matrix, and
-    few of a batch, if any, need one. Hence it is not kept either.
-    """
-
-    def solve(b: Array) -> tuple[Array, Array]:
-        matrix = jnp.block([[Q, rows.T], [rows, -jnp.diag(inactive)]])
-        values, vectors = jnp.linalg.eigh(matrix)
-        least = 100 * max(len(b), 16) * jnp.finfo(b.dtype).eps * jnp.max(jnp.abs(values))
-        null = jnp.abs(values) < least
-        parts = jnp.where(null, 0, 1 / jnp.where(null, 1, values)) * (b @ vectors)
-        return vectors @ parts, jnp.any(null)
-
-    return jax.lax.cond(wanted, solve, lambda b: (b, jnp.zeros((), bool)), b)
+    growth = jnp.linalg.norm(jnp.concatenate(grown))
+    good &= growth * length * max(size, 16) * epsilon < 1
+    singular = _only_if(~good, lambda _: _of_least_norm(~good, system, (first, second))[1], false)
+    return _Factors(H, S, ~good), singular
 
 
 def _inverse_factor(matrix: Float[Array, "k k"]) -> Float[Array, "k k"]:
@@ -189,17 +223,41 @@ def _inverse_factor(matrix: Float[Array, "k k"]) -> Float[Array, "k k"]:
 
 
 def _solve(
-    factors: _Factors, Q: Array, rows: Array, inactive: Array, b: Float[Array, " k"]
-) -> Float[Array, " k"]:
-    """The solution, of least norm where there are several, of the part of b that can be solved."""
+    factors: _Factors, system: _System, first: Float[Array, " n"], second: Float[Array, " m"]
+) -> tuple[Float[Array, " n"], Float[Array, " m"]]:
+    """The solution of the rescaled system, of the part that can be solved that of least norm."""
     # Elimination of x from the first rows, to which R' times the others have been added.
-    first, second = jnp.split(b, [len(factors.H)])
-    half = factors.H @ (first + second @ rows)
-    y = (factors.S @ (half @ factors.coupling - second)) @ factors.S
-    x = (half - factors.coupling @ y) @ factors.H
-    solution = jnp.concatenate([x, y])
-    failed = factors.failed
-    return _only_if(failed, lambda _: _by_eigenvectors(failed, Q, rows, inactive, b)[0], solution)
+    H, S, failed = factors
+    half = H @ (first + system.scaled_pull(second))
+    y = (S @ (system.scaled_values(half @ H) - second)) @ S
+    x = (half - H @ system.scaled_pull(y)) @ H
+    return _only_if(failed, lambda _: _of_least_norm(failed, system, (first, second))[0], (x, y))
+
+
+@jax.custom_batching.sequential_vmap  # type: ignore[untyped-decorator]
+def _of_least_norm(
+    wanted: Array, system: _System, b: tuple[Array, Array]
+) -> tuple[tuple[Array, Array], Array]:
+    """The solution of least norm by the pseudo-inverse, if wanted; and whether it is singular.
+
+    One of a batch after the other: a decomposition needs many times the memory of its matrix, and
+    few of a batch, if any, need one. Hence it is not kept either.
+    """
+
+    def solve(b: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
+        given = system.statement.program()
+        Q = system.objective * given.Q
+        rows = jnp.where(system.active[:, None], system.rows[:, None] * given.A, 0)
+        inactive = jnp.where(system.active, 0, 1).astype(Q.dtype)
+        values, vectors = jnp.linalg.eigh(jnp.block([[Q, rows.T], [rows, -jnp.diag(inactive)]]))
+        least = 100 * max(len(values), 16) * jnp.finfo(Q.dtype).eps * jnp.max(jnp.abs(values))
+        null = jnp.abs(values) < least
+        parts = jnp.where(null, 0, 1 / jnp.where(null, 1, values))
+        solution = vectors @ (parts * (jnp.concatenate(b) @ vectors))
+        first, second = jnp.split(solution, [len(Q)])
+        return (first, second), jnp.any(null)
+
+    return jax.lax.cond(wanted, solve, lambda b: (b, jnp.zeros((), bool)), b)
 
 
 def _only_if(condition: Bool[Array, ""], function: Callable[[T], T], value: T) -> T:

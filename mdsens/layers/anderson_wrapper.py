@@ -10,8 +10,8 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mdsens.errors import InputError
 from mdsens.implicit.linear import Solver
+from mdsens.layers.anderson_history import AndersonHistory
 from mdsens.layers.checks import counts, known_real
-from mdsens.layers.fixed_point import least_squares_weights
 from mdsens.layers.solution import OptStep
 from mdsens.layers.solver import Derivative, IterativeSolver
 from mdsens.values import shown
@@ -27,8 +27,7 @@ class AndersonWrapperState(NamedTuple):
         error: that of the solver.
         converged: whether the error is at most the tolerance, once the iterations have ended.
         solver_state: the solver's own.
-        params_history: differences of the points where its steps began, flattened, newest last.
-        residuals_history: differences of these steps.
+        history: differences of the points where its steps began, and of these steps.
         last_params: where the last step began, flattened.
         last_residual: the last step.
         aux: auxiliary output, None without.
@@ -38,8 +37,7 @@ class AndersonWrapperState(NamedTuple):
     error: Float[Array, ""]
     converged: Bool[Array, ""]
     solver_state: Any
-    params_history: Float[Array, "history n"]
-    residuals_history: Float[Array, "history n"]
+    history: AndersonHistory
     last_params: Float[Array, " n"]
     last_residual: Float[Array, " n"]
     aux: Any
@@ -128,14 +126,12 @@ class AndersonWrapper(IterativeSolver):
         """The state before the first iteration."""
         x = ravel_pytree(init_params)[0]
         inner = self.solver.init_state(init_params, *args, **kwargs)
-        empty = jnp.zeros((self.history_size, x.size), x.dtype)
         return AndersonWrapperState(
             iter_num=jnp.asarray(0),
             error=inner.error,
             converged=jnp.asarray(False),
             solver_state=inner,
-            params_history=empty,
-            residuals_history=empty,
+            history=AndersonHistory.empty(self.history_size, x),
             last_params=x,
             last_residual=jnp.zeros_like(x),
             aux=getattr(inner, "aux", None),
@@ -146,10 +142,8 @@ class AndersonWrapper(IterativeSolver):
     ) -> OptStep:
         """The parameters and the state after one more iteration."""
         plain, unravel = ravel_pytree(params)
-        steps, changes = state.params_history, state.residuals_history
-        weights = least_squares_weights(changes, state.last_residual, self.ridge)
         mixed = state.last_params + self.beta * state.last_residual
-        mixed -= weights @ (steps + self.beta * changes)
+        mixed -= state.history.correction(state.last_residual, self.beta, self.ridge)
         every = self.history_size if self.mixing_frequency is None else self.mixing_frequency
         # Two steps make a difference; what is not finite leads nowhere.
         due = (state.iter_num > 1) & (state.iter_num % every == 0) & jnp.all(jnp.isfinite(mixed))
@@ -165,16 +159,14 @@ class AndersonWrapper(IterativeSolver):
         )
         residual = ravel_pytree(params)[0] - x
 
-        def remembered(past: Array, new: Array) -> Array:
-            return jnp.where(state.iter_num > 0, jnp.concatenate([past[1:], new[None]]), past)
-
         state = AndersonWrapperState(
             iter_num=state.iter_num + 1,
             error=inner.error,
             converged=state.converged,
             solver_state=inner,
-            params_history=remembered(steps, x - state.last_params),
-            residuals_history=remembered(changes, residual - state.last_residual),
+            history=state.history.remembered(
+                state.iter_num, x - state.last_params, residual - state.last_residual
+            ),
             last_params=x,
             last_residual=residual,
             aux=getattr(inner, "aux", None),

@@ -10,13 +10,9 @@ from mdsens.errors import InputError
 from mdsens.implicit.conditions import KKTSolution
 from mdsens.layers.checks import float_array, members
 from mdsens.layers.program_operators import FlatProgram, ProgramByFunctions
+from mdsens.layers.program_solution import solve_program, statement_of
 from mdsens.layers.program_solver import Pair, ProgramSolver
-from mdsens.layers.quadratic_program import (
-    as_program,
-    quadratic_objective,
-    require_shape,
-    solve_program,
-)
+from mdsens.layers.quadratic_program import quadratic_objective, require_shape
 from mdsens.layers.solution import OptStep
 
 __all__ = ["BoxConstrainedQP", "BoxQP"]
@@ -117,12 +113,12 @@ class BoxConstrainedQP(ProgramByFunctions):
             bound = float_array(name, value)
             bounds.append(jnp.full(len(A), bound) if bound.ndim == 0 else bound)
             require_shape(name, bounds[-1], (len(A),))
-        program = as_program(Q, c, A, *bounds)
+        statement = statement_of(Q, c, (A,), *bounds)
         x, y, state = solve_program(
-            program, "quadratic program", self.solver, self.tol, self.maxiter
+            statement, "quadratic program", self.solver, self.tol, self.maxiter
         )
         signs = (jnp.where(y > 0, y, 0), jnp.where(y < 0, -y, 0))
-        return OptStep(KKTSolution((x, program.A @ x), y, signs), state)
+        return OptStep(KKTSolution((x, statement.values(x)), y, signs), state)
 
     def _flattened(
         self, init_params: Any, params_obj: Any, params_eq: Any, params_ineq: Any

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 
 __all__ = ["in_chunks"]
 
-#: Numbers in the matrices of the programs that are side by side.
-_NUMBERS_AT_ONCE = 300_000
+#: Numbers in the matrices of the programs that are side by side. XLA's batched factorisations and
+#: products of matrices take longer than one after the other; tiny ones are a matter of dispatch.
+_NUMBERS_AT_ONCE = 20_000
 
 
 def in_chunks(function: Callable[..., Any], size: int) -> Callable[..., Any]:
@@ -29,32 +30,43 @@ def in_chunks(function: Callable[..., Any], size: int) -> Callable[..., Any]:
     @run.def_vmap
     def batch(count: int, is_batched: Any, *args: Any) -> tuple[Any, Any]:
         axes = jax.tree.map(lambda batched: 0 if batched else None, tuple(is_batched))
-        of_all = jax.vmap(function, axes)
-        parts = -(-count * size // _NUMBERS_AT_ONCE)
-        if parts > 1 and jax.default_backend() == "cpu":
-            found = _in_parts(of_all, tuple(is_batched), args, count, min(parts, count))
+        length = max(_NUMBERS_AT_ONCE // size, 1)
+        if jax.default_backend() != "cpu" or length >= count:
+            found = jax.vmap(function, axes)(*args)
+        elif length == 1:
+            found = _in_parts(run, axes, args, count, 1)
         else:
-            found = of_all(*args)
+            found = _in_parts(jax.vmap(function, axes), axes, args, count, length)
         return found, jax.tree.map(lambda _: True, found)
 
     return run
 
 
-def _in_parts(
-    of_all: Callable[..., Any], is_batched: Any, args: Any, count: int, parts: int
-) -> Any:
-    """The function of one part after the other; the last one is filled up from the beginning."""
-    length = -(-count // parts)
-    parts = -(-count // length)
-    index = (jnp.arange(parts * length) % count).reshape(parts, length)
+def _in_parts(of_part: Callable[..., Any], axes: Any, args: Any, count: int, length: int) -> Any:
+    """The function of one part after the other, each written into the place of its results.
 
-    def of_part(index: Any) -> Any:
-        chosen = jax.tree.map(
-            lambda batched, leaf: jnp.asarray(leaf)[index] if batched else leaf,
-            is_batched,
-            args,
+    The last part begins early enough to be whole. Of parts of length 1 the function takes the
+    element itself.
+    """
+
+    def part(start: Any) -> Any:
+        def chosen(axis: int | None, leaf: Any) -> Any:
+            if axis is None:
+                return leaf
+            leaf = jax.lax.dynamic_slice_in_dim(jnp.asarray(leaf), start, length)
+            return leaf[0] if length == 1 else leaf
+
+        found = of_part(*jax.tree.map(chosen, axes, args, is_leaf=lambda axis: axis is None))
+        return jax.tree.map(lambda leaf: leaf[None], found) if length == 1 else found
+
+    def step(index: Any, found: Any) -> Any:
+        start = jnp.minimum(index * length, count - length)
+        return jax.tree.map(
+            lambda all_of, some: jax.lax.dynamic_update_slice_in_dim(all_of, some, start, 0),
+            found,
+            part(start),
         )
-        return of_all(*chosen)
 
-    found = jax.lax.map(of_part, index)
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], found)
+    shapes = jax.eval_shape(part, jnp.asarray(0))
+    nothing = jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape[1:]), leaf.dtype), shapes)
+    return jax.lax.fori_loop(0, -(-count // length), step, nothing)

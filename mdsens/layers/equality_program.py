@@ -4,22 +4,26 @@ from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array
 
+from mdsens.implicit.backends import probe
 from mdsens.implicit.conditions import KKTSolution
 from mdsens.implicit.linear import solve as linear_solve
 from mdsens.layers.program_operators import ProgramByFunctions
+from mdsens.layers.program_solution import solve_equations, statement_of
 from mdsens.layers.program_solver import ProgramState, kkt_residual
-from mdsens.layers.quadratic_program import (
-    as_program,
-    linear_rows,
-    quadratic_objective,
-    solve_equations,
-)
+from mdsens.layers.quadratic_program import linear_rows, quadratic_objective
 from mdsens.layers.signature import positional
 from mdsens.layers.solution import OptStep
+from mdsens.layers.solver import without_derivatives
+from mdsens.layers.trees import norm
 
 __all__ = ["EqualityConstrainedQP"]
 
+#: Relative deviation of a known solution that tells of a null space: one that is ill-conditioned to
+#: more than this over the tolerance counts as one.
+_NULL = 1e-4
 _EXACT = "one factorisation solves it exactly; leave it out"
 
 
@@ -43,8 +47,8 @@ class EqualityConstrainedQP(ProgramByFunctions):
 
     Arguments:
         solver: "auto" factorises; "minres" iterates by products alone and forms no matrix, for
-            thousands of unknowns. It does not look whether Q is positive semi-definite, nor whether
-            the solution is unique: `state.unique` is then false.
+            thousands of unknowns. It does not look whether Q is positive semi-definite. Whether the
+            solution is unique, a second solve tells, for a vector that is known.
         tol, maxiter: relative residual at which "minres" stops, 1e-12 without one (or as little as
             there is in single precision), and its most iterations, ten for each unknown; "auto"
             meets them in any case.
@@ -86,24 +90,32 @@ class EqualityConstrainedQP(ProgramByFunctions):
             return OptStep(flat.restored(params), state)
         Q, c = quadratic_objective(params_obj)
         A, b = linear_rows("params_eq", params_eq, c)
-        x, y, state = solve_equations(as_program(Q, c, A, b, b), "quadratic program")
+        x, y, state = solve_equations(statement_of(Q, c, (A,), b, b), "quadratic program")
         return OptStep(KKTSolution(x, None if params_eq is None else y, None), state)
 
     def _by_products(self, init_params: Any, params_obj: Any, params_eq: Any) -> OptStep:
         product, right = self.operators.equality_system(init_params, params_obj, params_eq)
-        solution = linear_solve(
-            product,
-            right,
-            solver="minres",
-            symmetric=True,
-            definite=False,
-            rtol=1e-12 if self.tol is None else self.tol,
-            max_steps=self.maxiter,
-            tolerance=None if self.tol is None else self.tol**0.5,
-        )
+        given: dict[str, Any] = {
+            "solver": "minres",
+            "symmetric": True,
+            "definite": False,
+            "rtol": 1e-12 if self.tol is None else self.tol,
+            "max_steps": self.maxiter,
+        }
+        tolerance = None if self.tol is None else self.tol**0.5
+        solution = linear_solve(product, right, tolerance=tolerance, **given)
         steps, residual = jnp.asarray(solution.steps), jnp.asarray(solution.residual)
+
+        def deviation() -> Array:
+            # A solution of least norm lacks what the null space has of a vector without structure.
+            zeros, restored = ravel_pytree(right)
+            vector = probe(zeros.size, zeros.dtype)
+            found = linear_solve(product, product(restored(vector)), throw=False, **given).value
+            return norm(ravel_pytree(found)[0] - vector) / norm(vector)
+
+        unique = without_derivatives(deviation) < _NULL
         x, y = solution.value
-        return OptStep(KKTSolution(x, y, None), ProgramState(steps, residual, jnp.asarray(False)))
+        return OptStep(KKTSolution(x, y, None), ProgramState(steps, residual, unique))
 
     def optimality_fun(
         self, params: KKTSolution, params_obj: Any, params_eq: Any = None

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from mdsens.layers.anderson_history import AndersonHistory
 from mdsens.layers.checks import booleans, callables, counts, known_real
 from mdsens.layers.signature import positional
 from mdsens.layers.solution import OptStep
@@ -20,7 +21,6 @@ __all__ = [
     "AndersonState",
     "FixedPointIteration",
     "FixedPointState",
-    "least_squares_weights",
 ]
 
 
@@ -111,8 +111,7 @@ class AndersonState(NamedTuple):
         iter_num: iterations done.
         error: norm of T(x) - x where the map was evaluated last.
         converged: whether the error is at most the tolerance, once the iterations have ended.
-        params_history: differences of the last points, flattened, newest last.
-        residuals_history: differences of T(x) - x there.
+        history: differences of the last points, and of T(x) - x there.
         last_params: the last point, flattened.
         next_params: the point where the map is evaluated next, flattened, whatever `update` gets.
         last_residual: T(x) - x there.
@@ -122,8 +121,7 @@ class AndersonState(NamedTuple):
     iter_num: Int[Array, ""]
     error: Float[Array, ""]
     converged: Bool[Array, ""]
-    params_history: Float[Array, "history n"]
-    residuals_history: Float[Array, "history n"]
+    history: AndersonHistory
     last_params: Float[Array, " n"]
     next_params: Float[Array, " n"]
     last_residual: Float[Array, " n"]
@@ -168,13 +166,11 @@ class AndersonAcceleration(_FixedPointSolver):
     def init_state(self, init_params: PyTree, *args: Any, **kwargs: Any) -> AndersonState:
         """The state before the first iteration."""
         x = ravel_pytree(init_params)[0]
-        empty = jnp.zeros((self.history_size, x.size), x.dtype)
         return AndersonState(
             iter_num=jnp.asarray(0),
             error=jnp.asarray(jnp.inf, x.dtype),
             converged=jnp.asarray(False),
-            params_history=empty,
-            residuals_history=empty,
+            history=AndersonHistory.empty(self.history_size, x),
             last_params=x,
             next_params=x,
             last_residual=jnp.zeros_like(x),
@@ -188,14 +184,12 @@ class AndersonAcceleration(_FixedPointSolver):
         value, aux = self.evaluate(unravel(x), *args, **kwargs)
         residual = ravel_pytree(value)[0] - x
 
-        def remembered(past: Array, new: Array) -> Array:
-            return jnp.where(state.iter_num > 0, jnp.concatenate([past[1:], new[None]]), past)
-
-        steps = remembered(state.params_history, x - state.last_params)
-        changes = remembered(state.residuals_history, residual - state.last_residual)
-        weights = least_squares_weights(changes, residual, self.ridge)
-        weights = jnp.where(state.iter_num % self.mixing_frequency == 0, weights, 0)
-        next_x = x + self.beta * residual - weights @ (steps + self.beta * changes)
+        history = state.history.remembered(
+            state.iter_num, x - state.last_params, residual - state.last_residual
+        )
+        correction = history.correction(residual, self.beta, self.ridge)
+        mixed = state.iter_num % self.mixing_frequency == 0
+        next_x = x + self.beta * residual - jnp.where(mixed, correction, 0)
         error = norm(residual)
         # What is returned is what was measured: T need not be a contraction.
         next_x = jnp.where(error <= self.tolerance(params), x, next_x)
@@ -203,26 +197,10 @@ class AndersonAcceleration(_FixedPointSolver):
             iter_num=state.iter_num + 1,
             error=error,
             converged=state.converged,
-            params_history=steps,
-            residuals_history=changes,
+            history=history,
             last_params=x,
             next_params=next_x,
             last_residual=residual,
             aux=aux,
         )
         return OptStep(unravel(next_x), state)
-
-
-def least_squares_weights(
-    rows: Float[Array, "history n"], target: Float[Array, " n"], ridge: float
-) -> Float[Array, " history"]:
-    """The weights with which the rows come nearest to the target; 0 for rows of zeros."""
-    # Scaled to length 1, since residuals shrink by orders of magnitude within the history.
-    squares = jnp.sum(rows**2, axis=1)
-    lengths = jnp.sqrt(jnp.where(squares > 0, squares, 1))
-    unit = rows / lengths[:, None]
-    epsilon = 10 * jnp.finfo(rows.dtype).eps
-    # A one on the diagonal where a row is missing keeps the system regular.
-    diagonal = jnp.where(squares > 0, jnp.maximum(ridge, epsilon), 1)
-    gram = unit @ unit.T + jnp.diag(diagonal.astype(rows.dtype))
-    return jnp.linalg.solve(gram, unit @ target) / lengths

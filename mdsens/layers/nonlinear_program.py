@@ -11,14 +11,11 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
 from mdsens.errors import InputError
-from mdsens.implicit import custom_root
 from mdsens.implicit.arguments import floats_to_arrays
-from mdsens.implicit.closures import closes_over_tracers
 from mdsens.layers.checks import booleans, float_array, members
-from mdsens.layers.nonlinear_host import scipy_minimum
-from mdsens.layers.nonlinear_interior_point import nonlinear_interior_point
-from mdsens.layers.nonlinear_kkt import Functions, KKTSolver, as_vector, condition, residuals
-from mdsens.layers.nonlinear_outcome import NonlinearProgramState, judged, raise_unless_minimum
+from mdsens.layers.nonlinear_kkt import Functions, as_vector, residuals
+from mdsens.layers.nonlinear_outcome import NonlinearProgramState
+from mdsens.layers.nonlinear_solve import MAXITER, differentiable, primal
 from mdsens.layers.parameters import leafwise
 from mdsens.layers.program import UNSOLVED
 from mdsens.layers.program_solver import ProgramLayer, check_options
@@ -29,9 +26,6 @@ from mdsens.layers.trees import dtype_of
 __all__ = ["NonlinearProgram", "NonlinearProgramState", "NonlinearSolution"]
 
 SolverName: TypeAlias = Literal["auto", "interior-point", "slsqp", "trust-constr"]
-
-_MAXITER = {"interior-point": 200, "slsqp": 1000, "trust-constr": 5000}
-_SOLVE = KKTSolver()
 
 
 class NonlinearSolution(NamedTuple):
@@ -98,7 +92,7 @@ class NonlinearProgram(ProgramLayer):
             value = getattr(self, name)
             if not (callable(value) or (value is None and name != "fun")):
                 raise InputError(f"{name} = {value!r}: give a function")
-        check_options(self.solver, self.tol, self.maxiter, ("auto", *_MAXITER))
+        check_options(self.solver, self.tol, self.maxiter, ("auto", *MAXITER))
         booleans(self, "throw")
 
     def run(
@@ -139,13 +133,13 @@ class NonlinearProgram(ProgramLayer):
         self._check_outputs(init_params, args, kwargs)
         if self.solver in ("slsqp", "trust-constr") and any(
             isinstance(leaf, jax.core.Tracer)
-            for leaf in jax.tree.leaves(_primal((init_params, args, kwargs, bounds)))
+            for leaf in jax.tree.leaves(primal((init_params, args, kwargs, bounds)))
         ):
             raise InputError(
                 f"solver={self.solver!r} calls your functions from the host, which cannot be done "
                 "under jit or vmap; use solver='interior-point' there, or call it outside."
             )
-        (x, y), state = _differentiable(self)(init_params, bounds, args, kwargs)
+        (x, y), state = differentiable(self)(init_params, bounds, args, kwargs)
         _, unravel = ravel_pytree(init_params)
         sizes, structures = self._row_structures(init_params, args, kwargs)
         y_eq, y_ineq, y_bounds = jnp.split(y, np.cumsum(sizes))
@@ -294,160 +288,3 @@ def _like(bound: PyTree, params: PyTree, dtype: Any) -> PyTree:
             for one, leaf in zip(leafwise("a bound", bound, params), leaves, strict=True)
         ],
     )
-
-
-def _primal(tree: PyTree) -> PyTree:
-    """The numbers behind tangents of eager derivatives, of which there is no host code to call."""
-
-    def lowered(leaf: Any) -> Any:
-        while isinstance(leaf, jax.core.Tracer) and hasattr(leaf, "primal"):
-            leaf = leaf.primal
-        return leaf
-
-    return jax.tree.map(lowered, tree)
-
-
-def _differentiable(solver: NonlinearProgram) -> Callable[..., Any]:
-    if closes_over_tracers(solver):
-        explicit = custom_root(
-            lambda sol, *given: _condition(sol, solver, *given),
-            has_aux=True,
-            solve=_SOLVE,
-            symmetric=True,
-            least_squares=True,
-        )(lambda _, *given: _solve(None, solver, *given))
-        return lambda init, *given: explicit(None, jax.lax.stop_gradient(init), *given)
-    # The solver is an argument, so that what is compiled for one serves all that are equal to it.
-    return lambda init, *given: _by_arguments(None, solver, jax.lax.stop_gradient(init), *given)
-
-
-def _condition(
-    sol: tuple[Array, Array],
-    solver: NonlinearProgram,
-    init_params: PyTree,
-    bounds: Any,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> tuple[Array, Array]:
-    return condition(solver.functions(init_params, bounds, args, kwargs), *sol)
-
-
-def _solve(
-    _: None,
-    solver: NonlinearProgram,
-    init_params: PyTree,
-    bounds: Any,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> tuple[tuple[Array, Array], NonlinearProgramState]:
-    name = "interior-point" if solver.solver == "auto" else solver.solver
-    tol = solver.tol
-    if tol is None:
-        tol = float(jnp.finfo(dtype_of(init_params)).eps) ** 0.5
-    maxiter = _MAXITER[name] if solver.maxiter is None else solver.maxiter
-    given = (solver, init_params, bounds, args, kwargs)
-    if name == "interior-point":
-        x, y, state = _by_interior_point(*given, tol, maxiter)
-    else:
-        x, y, state = _finish(*given, *_by_scipy(*given, name, tol, maxiter), tol)
-    return raise_unless_minimum(x, y, state) if solver.throw else ((x, y), state)
-
-
-_by_arguments = custom_root(
-    _condition, has_aux=True, solve=_SOLVE, symmetric=True, least_squares=True
-)(_solve)
-
-
-@eqx.filter_jit
-def _by_interior_point(
-    solver: NonlinearProgram,
-    init_params: PyTree,
-    bounds: Any,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    tol: float,
-    maxiter: int,
-) -> tuple[Array, Array, NonlinearProgramState]:
-    functions = solver.functions(init_params, bounds, args, kwargs)
-    start = ravel_pytree(init_params)[0]
-    found = nonlinear_interior_point(functions, start, tol, maxiter)
-    return judged(functions, *found, tol)
-
-
-def _by_scipy(
-    solver: NonlinearProgram,
-    init_params: PyTree,
-    bounds: Any,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    name: str,
-    tol: float,
-    maxiter: int,
-) -> tuple[Array, Array, Array, Array]:
-    functions = solver.functions(init_params, bounds, args, kwargs)
-
-    def evaluate(what: str, x: np.ndarray, y: np.ndarray | None = None) -> np.ndarray:
-        return np.asarray(
-            _evaluate(what, solver, init_params, bounds, args, kwargs, x, y), np.float64
-        )
-
-    flat = ravel_pytree(init_params)[0]
-    x, y, status, count = scipy_minimum(
-        evaluate,
-        np.asarray(flat, np.float64),
-        np.asarray(functions.lower, np.float64),
-        np.asarray(functions.upper, np.float64),
-        functions.box,
-        name,
-        tol,
-        maxiter,
-    )
-    return (
-        jnp.asarray(x, flat.dtype),
-        jnp.asarray(y, flat.dtype),
-        jnp.asarray(status),
-        jnp.asarray(count),
-    )
-
-
-@eqx.filter_jit
-def _evaluate(
-    what: str,
-    solver: NonlinearProgram,
-    init_params: PyTree,
-    bounds: Any,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    x: Any,
-    y: Any,
-) -> Array:
-    functions = solver.functions(init_params, bounds, args, kwargs)
-    x = jnp.asarray(x, dtype_of(init_params))
-    if what == "value":
-        return functions.objective(x)
-    if what == "gradient":
-        return jax.grad(functions.objective)(x)
-    if what == "rows":
-        return functions.rows(x)
-    if what == "jacobian":
-        return jax.jacfwd(functions.rows)(x)
-    if what == "hessian":
-        return jax.hessian(functions.objective)(x)
-    return jax.hessian(lambda x: jnp.asarray(y, x.dtype) @ functions.rows(x))(x)
-
-
-@eqx.filter_jit
-def _finish(
-    solver: NonlinearProgram,
-    init_params: PyTree,
-    bounds: Any,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    x: Array,
-    y: Array,
-    status: Array,
-    count: Array,
-    tol: float,
-) -> tuple[Array, Array, NonlinearProgramState]:
-    functions = solver.functions(init_params, bounds, args, kwargs)
-    return judged(functions, x, y, status, count, tol)

@@ -1,5 +1,6 @@
 """A convex program with bounded rows: its normal form, its optimality, and its errors."""
 
+import itertools
 from typing import NamedTuple
 
 import jax
@@ -18,6 +19,7 @@ __all__ = [
     "UNSOLVED",
     "InfeasibleError",
     "Program",
+    "Statement",
     "UnboundedError",
     "UnsolvedError",
     "harmless",
@@ -66,6 +68,47 @@ class Program(NamedTuple):
     A: Float[Array, "m n"]
     lower: Float[Array, " m"]
     upper: Float[Array, " m"]
+
+    def statement(self) -> "Statement":
+        """The same program as it could have been given."""
+        return Statement(self.Q, self.c, (self.A,), self.lower, self.upper)
+
+
+class Statement(NamedTuple):
+    """A program as it was given, of which batches need no second copy.
+
+    Attributes:
+        Q: as in `Program`, of which the symmetric part counts, (n, n).
+        c: (n,).
+        blocks: matrices of n columns, whose rows together are A.
+        lower: (m,).
+        upper: (m,).
+    """
+
+    Q: Float[Array, "n n"]
+    c: Float[Array, " n"]
+    blocks: tuple[Array, ...]
+    lower: Float[Array, " m"]
+    upper: Float[Array, " m"]
+
+    def program(self) -> Program:
+        """Its normal form."""
+        Q = (self.Q + self.Q.T) / 2
+        return Program(Q, self.c, jnp.concatenate(self.blocks), self.lower, self.upper)
+
+    def curvature(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
+        """Q x."""
+        return (self.Q @ x + x @ self.Q) / 2
+
+    def values(self, x: Float[Array, " n"]) -> Float[Array, " m"]:
+        """A x."""
+        return jnp.concatenate([block @ x for block in self.blocks])
+
+    def pull(self, y: Float[Array, " m"]) -> Float[Array, " n"]:
+        """A' y."""
+        ends = list(itertools.accumulate(len(block) for block in self.blocks[:-1]))
+        parts = zip(jnp.split(y, ends), self.blocks, strict=True)
+        return sum((part @ block for part, block in parts), jnp.zeros_like(self.c))
 
 
 def largest(value: Float[Array, "..."]) -> Float[Array, ""]:

@@ -2,13 +2,12 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mdsens.errors import InputError
 from mdsens.implicit.conditions import KKTSolution
-from mdsens.layers.active_set import solve_on_active_set
+from mdsens.layers.active_set import find_active_set
 from mdsens.layers.checks import float_array
 from mdsens.layers.program import Program, harmless, kkt_error, rescale
 
@@ -67,8 +66,8 @@ def warm_start(
         and the multipliers of the rescaled program; and whether they are those.
     """
     scaled, rows, objective = rescale(program)
-    x, y = (jax.lax.stop_gradient(part).astype(program.c.dtype) for part in start)
-    x, y, _ = solve_on_active_set(scaled, x, y * objective / rows, attempts=1)
+    x, y = (part.astype(program.c.dtype) for part in start)
+    x, y, _ = find_active_set(scaled, rows, objective, x, y * objective / rows, attempts=1)
     # A comparison that is false where something is not a number.
     good = kkt_error(scaled, x, y) <= tol
     return harmless(program, ~good), x, y, good

@@ -14,7 +14,7 @@ def both(pair, shift):
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])
-@pytest.mark.parametrize("size", [1, 100_000, 1_000_000])
+@pytest.mark.parametrize("size", [1, 8_000, 100_000])
 def test_parts_of_a_batch_have_the_results_of_each(count, size):
     left, right = np.arange(3.0 * count).reshape(count, 3), np.array([10.0, 20.0, 30.0])
     found = jax.vmap(in_chunks(both, size), ((0, None), None))((left, right), 0.5)

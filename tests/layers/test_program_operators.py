@@ -149,7 +149,12 @@ def test_equations_without_matrices_have_the_solution_and_derivatives_of_the_fac
     factorised = EqualityConstrainedQP()
     state = by_products.run(None, given[:2], given[2:]).state
     assert state.error < 1e-11
-    assert not state.unique
+    assert state.unique
+    twice = (np.stack([A[0], A[0]]), np.stack([b[0], b[0]]))
+    assert not by_products.run(None, given[:2], twice).state.unique
+    flat = (jnp.asarray(Q).at[-1].set(0).at[:, -1].set(0), jnp.asarray(c).at[-1].set(0))
+    no_last = (jnp.asarray(A).at[:, -1].set(0), given[3])
+    assert not by_products.run(None, flat, no_last).state.unique
     slopes = [jax.jacrev(solution, (1, 2, 3, 4))(s, *given) for s in (by_products, factorised)]
     values = [solution(s, *given) for s in (by_products, factorised)]
     for got, expected in zip((values[0], *slopes[0]), (values[1], *slopes[1]), strict=True):
