@@ -1,6 +1,8 @@
 """The command `python -m benchmarks`, run from the checkout."""
 
+import datetime
 import importlib.metadata
+import os
 import platform
 import sys
 import tempfile
@@ -16,6 +18,7 @@ from benchmarks.jobs import LABELS, Runner, run_case
 from benchmarks.potentials import POTENTIALS
 from benchmarks.report import print_report, print_section, save
 from benchmarks.sections import GROUPS, SECTIONS, WORDS, Setting
+from benchmarks.setting import QUICK_STARTS, STARTS
 from benchmarks.systems import FULL, QUICK
 
 PACKAGES = (
@@ -35,6 +38,28 @@ def versions() -> dict[str, str]:
     return found
 
 
+def command(arguments: list[str]) -> str:
+    """The command line without the folder for what it writes."""
+    words = ["$ python -m benchmarks"]
+    for before, word in zip(["", *arguments], arguments, strict=False):
+        if before != "--out" and not word.startswith("--out"):
+            words.append(word)
+    return " ".join(words)
+
+
+def machine() -> str:
+    """What kind of machine this is, without its name."""
+    cores = f"{os.cpu_count() or 1} cores, {platform.machine()}, {platform.system()}"
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return cores
+    told = dict(line.split(":", 1) for line in lines if ":" in line)
+    found = {name.strip(): value.strip() for name, value in told.items()}
+    wide = ", AVX-512" if "avx512f" in found.get("flags", "") else ""
+    return f"{cores}, {found.get('model name', 'processor unknown')}{wide}"
+
+
 def chosen_of(only: str | None, million: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The words of `--only` as materials and sections; all of a kind where none of it is named."""
     words = [word.strip() for word in only.split(",")] if only else []
@@ -47,6 +72,14 @@ def chosen_of(only: str | None, million: bool) -> tuple[tuple[str, ...], tuple[s
     materials = tuple(word for word in MATERIALS if word in words) or MATERIALS
     sections = tuple(word for word in WORDS if word in words) or WORDS
     return materials, sections
+
+
+def numbers(words: str) -> tuple[int, ...]:
+    """Whole numbers with commas between them."""
+    try:
+        return tuple(int(word) for word in words.split(",") if word.strip())
+    except ValueError:
+        raise typer.BadParameter(f"{words}: give whole numbers with commas") from None
 
 
 def compare_with_peers(
@@ -88,6 +121,19 @@ def main(
     million: Annotated[
         bool, typer.Option("--million", help="Relax a million atoms too: 16 GiB.")
     ] = False,
+    sizes: Annotated[
+        str,
+        typer.Option(help="Of the sizes of the sections only these, with commas: cells, discs."),
+    ] = "",
+    seconds: Annotated[
+        float | None, typer.Option(help="For one timing of forces; 3, or 0.5 of small sizes.")
+    ] = None,
+    one_core: Annotated[
+        bool, typer.Option("--one-core", help="Leave out what runs on two cores.")
+    ] = False,
+    starts: Annotated[
+        str, typer.Option(help="Seeds of the packings' random places, with commas.")
+    ] = "",
     limit: Annotated[
         float, typer.Option(help="Seconds after which a measurement is given up.", min=1.0)
     ] = 900.0,
@@ -102,10 +148,14 @@ def main(
         raise typer.BadParameter(f"{', '.join(unknown)}: allowed are {', '.join(LABELS)}")
     materials, words = chosen_of(only, million)
     console = Console(width=None if Console().is_terminal else 200)
-    about = {"versions": versions(), "machine": platform.machine(), "cores": cores}
+    about = {
+        "versions": versions(), "machine": machine(), "cores": cores,
+        "date": datetime.date.today().isoformat(),
+        "command": command(sys.argv[1:]),
+    }  # fmt: skip
     console.print(", ".join(f"{name} {version}" for name, version in about["versions"].items()))
     console.print(f"JAX programs on {cores} core(s), LAMMPS on one, unless it says two.\n")
-    options = {"seconds": 0.5 if quick else 3.0, "cores": cores}
+    options = {"seconds": seconds or (0.5 if quick else 3.0), "cores": cores}
     peers: tuple[list[dict], list[Ratio]] = ([], [])
     measured: dict[str, dict] = {}
     written: list[Path] = []
@@ -125,7 +175,10 @@ def main(
         if "peers" in words:
             compare_with_peers(console, materials, chosen, options, quick, tell, keep)
         runner = Runner(options, limit, Path(folder), tell)
-        setting = Setting(runner, materials, tuple(chosen), quick, million)
+        setting = Setting(
+            runner, materials, tuple(chosen), quick, million, numbers(sizes),
+            numbers(starts) or (QUICK_STARTS if quick else STARTS), one_core,
+        )  # fmt: skip
         for section in SECTIONS:
             if section.word not in words:
                 continue

@@ -8,7 +8,7 @@ from benchmarks.compare import TOLERANCE_SLACK, Ratio, best, judged, refusal
 #: LAMMPS's time in units of that of mdsens, at least, by the largest force at the end.
 RELAXATION = {1e-10: 2.0, 1e-6: 1.0}
 #: The force of mdsens in units of that of LAMMPS on one core, at most.
-FORCE = 1.5
+FORCE = 1.2
 #: The same of potentials from files.
 FORCES_FROM_FILES = {"sw": 2.0, "eam": 2.0, "tersoff": 3.0, "snap": 4.0}
 #: Seconds over which no program is compiled.
@@ -18,15 +18,17 @@ COMPILATION = 10.0
 JACOBIAN_SECONDS, JACOBIAN_ATOMS, JACOBIAN_ERROR = 3.8, 127, 7e-6
 #: Calls of a calculator that a sensitivity makes, at most.
 CALLS = 150
-#: A sensitivity in units of the relaxation before it, at most.
-SENSITIVITY = 0.25
+#: A sensitivity with its certificate in units of the relaxation before it, at most.
+SENSITIVITY = 0.2
+#: Atoms from which on the goals of sensitivities hold.
+LARGE = 13_000
 #: A hundred sensitivities in units of the relaxation and of a single one, at most.
 HUNDRED_OF_RELAXATION = 4.0
 HUNDRED_OF_ONE = 20.0
 #: How much the time per atom may grow with the number of atoms, at most.
 GROWTH = 1.3
 #: Iterations of a linear solve, at most.
-ITERATIONS = 40
+ITERATIONS = 12
 #: A million atoms: seconds for everything, and GiB, at most.
 MILLION_SECONDS = 600.0
 MILLION_GIB = 16.0
@@ -78,7 +80,9 @@ def relaxation_goals(rows: list[dict], own_goal: dict[float, float] = RELAXATION
             continue
         other = best(others, fmax)
         reason = refusal(mine, other, fmax)
-        value = None if reason else other["wall_s"] / mine["wall_s"]
+        # On one core the processor's time counts, which others on the machine disturb less.
+        clock = "processor_s" if one_core else "wall_s"
+        value = None if reason else other[clock] / mine[clock]
         # The goal is that of the default method.
         goal = f"≥ {own_goal[fmax]:g}" if mine["label"].startswith("mdsens auto") else ""
         words = f"{other['label']} / {mine['label']}"
@@ -147,9 +151,15 @@ def sensitivity_goals(rows: list[dict]) -> list[Ratio]:
     for quantity, row in by_quantity.items():
         if quantity in ("one sensitivity", "with error estimate"):
             words = f"{quantity} / relaxation"
-            value = row["wall_s"] / relaxation["wall_s"]
-            goal = f"≤ {SENSITIVITY:g}"
+            # The time that counts is that of the processor: both are parts of one process.
+            value = row["processor_s"] / relaxation["processor_s"]
+            large = row["atoms"] >= LARGE
+            goal = f"≤ {SENSITIVITY:g}" if large else ""
             found.append(judged(row["case"], "sensitivity", words, value, goal, reason))
+            if large and quantity == "one sensitivity":
+                words, goal = "most iterations of a linear solve", f"≤ {ITERATIONS}"
+                steps = row.get("most_iterations")
+                found.append(judged(row["case"], "sensitivity", words, steps, goal, reason))
     return found
 
 
@@ -161,14 +171,15 @@ def hundred_goals(rows: list[dict]) -> list[Ratio]:
         return [judged(rows[0]["case"], "parameters", "mdsens", None, "", rows[0]["status"])]
     reason = _not_converged(relaxation)
     return [
-        judged(row["case"], quantity, f"all / {name}", row["wall_s"] / unit["wall_s"], goal, reason)
+        judged(row["case"], quantity, f"all / {name}", row["processor_s"] / unit["processor_s"],
+               goal if row["atoms"] >= LARGE or unit is one else "", reason)
         for quantity, row in by_quantity.items()
         if quantity.endswith("parameters")
         for name, unit, goal in (
             ("relaxation", relaxation, f"≤ {HUNDRED_OF_RELAXATION:g}"),
             ("one sensitivity", one, f"≤ {HUNDRED_OF_ONE:g}"),
         )
-    ]
+    ]  # fmt: skip
 
 
 def growth_goals(rows: list[dict]) -> list[Ratio]:

@@ -133,7 +133,7 @@ class Runner:
         self.options, self.limit, self.folder, self.tell = options, limit, folder, tell
         self._known: dict[str, dict] = {}
         self._missing: set[str] = set()
-        self._starts: dict[int, str] = {}
+        self._starts: dict[tuple[int, int], str] = {}
         self.files = 0
 
     def new_file(self) -> str:
@@ -172,13 +172,14 @@ class Runner:
         """The case with its start in a file, if it is one of discs; else the case itself."""
         if case.potential != "discs":
             return case
-        if case.repeats not in self._starts:
+        key = case.repeats, case.seed
+        if key not in self._starts:
             file = self.new_file()
             prepared = self.run("mdsens", case, "prepare", "start of the packing", start_file=file)
             if prepared["status"] != "ok":
                 raise NoStartError(prepared)
-            self._starts[case.repeats] = file
-        return dataclasses.replace(case, start=self._starts[case.repeats])
+            self._starts[key] = file
+        return dataclasses.replace(case, start=self._starts[key])
 
     def relaxations(
         self, case: Case, fmax: float, contestants: list[tuple], limit: float | None = None
@@ -201,7 +202,9 @@ class Runner:
             row["group"] = own.get("group", program)
             if row["status"] == "ok":
                 files[str(len(rows))] = file
-                row["us_per_atom"] = 1e6 * row["wall_s"] / case.atom_count
+                one_core = own.get("cores", self.options["cores"]) == 1
+                seconds = row["processor_s" if one_core else "wall_s"]
+                row["us_per_atom"] = 1e6 * seconds / case.atom_count
             rows.append(row)
         self.tell(f"{case.name}: energies and forces of all minima")
         measure_minima(case, rows, files, self.options["cores"], self.limit)

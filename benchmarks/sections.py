@@ -1,13 +1,12 @@
 """The sections of the benchmark: what each measures, in the order in which they run."""
 
 import dataclasses
-import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import goals, potentials, sweeps
+from benchmarks import goals, packings, potentials, sweeps
 from benchmarks.cold import COMMAND, import_of_jax, with_empty_cache, with_filled_cache
 from benchmarks.compare import best
 from benchmarks.jobs import NoStartError
@@ -53,10 +52,6 @@ def _case(potential: str, size: int) -> Case:
     return Case(potential, size, vacancy=potential == "lj")
 
 
-def _has_two_cores() -> bool:
-    return (os.cpu_count() or 1) > 1
-
-
 def _contestants(setting: Setting, case: Case) -> list[tuple]:
     """The relaxations of one case: program, label, options."""
     found: list[tuple] = []
@@ -65,14 +60,14 @@ def _contestants(setting: Setting, case: Case) -> list[tuple]:
             ("mdsens", f"mdsens {method}", {"method": method, "group": "mdsens"})
             for method in ("auto", "lbfgs")
         ]
-    if "mdsens" in setting.programs and _has_two_cores():
+    if "mdsens" in setting.programs and setting.two_cores:
         options = {"method": "auto", "group": "mdsens, two cores", "cores": 2}
         found.append(("mdsens", "mdsens auto, two cores", options))
     if "lammps" not in setting.programs:
         return found
     large = case.atom_count > FEW_VARIANTS
     skin = 0.1 if case.potential == "discs" else 1.0
-    for count in (1, 2) if _has_two_cores() else (1,):
+    for count in (1, 2) if setting.two_cores else (1,):
         words = "one core" if count == 1 else "two threads"
         suffixes = ("", "omp") if count == 1 else ("omp",)
         few = [(skin, suffix) for suffix in suffixes]
@@ -113,25 +108,11 @@ def relaxations(setting: Setting) -> Iterator[Part]:
                 yield _quantity(rows, f"relaxation to {fmax:g}"), goals.relaxation_goals(rows)
 
 
-def packings(setting: Setting) -> Iterator[Part]:
-    """Soft discs in two dimensions, from a start near a minimum."""
-    if "discs" not in setting.materials:
-        return
-    for size in setting.sizes("discs", smallest=1):
-        try:
-            case = setting.runner.started(_case("discs", size))
-        except NoStartError as error:
-            yield _quantity([error.row], f"relaxation to {TIGHT:g}"), []
-            continue
-        rows = setting.runner.relaxations(case, TIGHT, _contestants(setting, case))
-        yield _quantity(rows, f"relaxation to {TIGHT:g}"), goals.relaxation_goals(rows)
-
-
 def forces(setting: Setting) -> Iterator[Part]:
     """Energy and forces of perfect crystals (silicon: with a vacancy), rattled."""
     for potential in setting.crystals():
-        sizes = setting.sizes(potential)
-        if not setting.quick:
+        sizes = setting.from_a_thousand(potential)
+        if not setting.quick and setting.wants(MILLION[potential]):
             sizes = (*sizes, MILLION[potential])
         for size in sizes:
             case = Case(potential, size)
@@ -152,14 +133,15 @@ def _parts_of(whole: dict, fmax: float) -> list[dict]:
     rows = [{**whole, **part, "program": "mdsens", "fmax": fmax} for part in parts]
     for row in rows:
         if "wall_s" in row:
-            row["us_per_atom"] = 1e6 * row["wall_s"] / row["atoms"]
+            seconds = row.get("processor_s", row["wall_s"])
+            row["us_per_atom"] = 1e6 * seconds / row["atoms"]
     return rows
 
 
 def _responses(setting: Setting) -> Iterator[list[dict]]:
     """A relaxation and a sensitivity of every material in every size."""
     for potential in (name for name in setting.materials if name in MILLION):
-        sizes = setting.sizes(potential)
+        sizes = setting.from_a_thousand(potential)
         if setting.million and potential != "discs" and not setting.quick:
             sizes = (*sizes, MILLION[potential])
         for size in sizes:
@@ -176,6 +158,12 @@ def sensitivities(setting: Setting) -> Iterator[Part]:
     """Sensitivities after a relaxation: one, one with the estimate of its error, a hundred."""
     for rows in _responses(setting):
         yield rows, goals.sensitivity_goals(rows)
+    for shape in ("slab", "void"):
+        for size in setting.sizes("lj", smallest=1)[:1] if "lj" in setting.materials else ():
+            rows = _response(setting, Case("lj", size, shape=shape), "differentiate")
+            for row in rows:
+                row["label"] = f"mdsens auto, {shape}"
+            yield rows, goals.sensitivity_goals(rows)
     for potential in setting.crystals():
         sizes = setting.sizes(potential)
         for size in sizes if setting.million or setting.quick else sizes[:2]:
@@ -315,7 +303,7 @@ def sweep(setting: Setting) -> Iterator[Part]:
             "machinery": lambda: sweeps.machinery(bench, count),
             "one worker": lambda: sweeps.in_workers(bench, count, 1),
         }
-        if _has_two_cores():
+        if setting.two_cores:
             measures["two workers"] = lambda: sweeps.in_workers(bench, count, 2)
             measures["two workers, one killed"] = lambda: sweeps.in_workers(bench, count, 2, True)
         measures["killed and resumed"] = lambda: sweeps.killed_again_and_again(bench, killed, kills)
@@ -361,9 +349,9 @@ def _quantity(rows: list[dict], quantity: str) -> list[dict]:
 
 
 SECTIONS = (
-    Section("forces", "Energy and forces from 2 thousand to a million atoms", forces),
+    Section("forces", "Energy and forces from a thousand to a million atoms", forces),
     Section("relaxation", "Relaxation of crystals with a vacancy", relaxations),
-    Section("packing", "Relaxation of soft discs in two dimensions", packings),
+    Section("packing", "Relaxation of soft discs in two dimensions", packings.packings),
     Section("sensitivity", "Sensitivities after a relaxation to 1e-10", sensitivities),
     Section("growth", "Time per atom over the number of atoms, to 1e-10", growth),
     Section("derivatives", "Ways to differentiate a packing", derivatives),

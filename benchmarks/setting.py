@@ -1,6 +1,7 @@
 """What is asked of the benchmark's sections, and what they give."""
 
 import dataclasses
+import os
 
 from benchmarks.compare import Ratio, evaluation_refusal
 from benchmarks.jobs import Runner
@@ -8,9 +9,12 @@ from benchmarks.systems import Case
 
 #: Rows and what follows from them, case by case.
 Part = tuple[list[dict], list[Ratio]]
-#: Cubic cells along an edge, or numbers of discs: from 2 thousand on, and a million.
+#: Cubic cells along an edge, or numbers of discs: from 2 thousand on; of a thousand atoms.
 SIZES = {"lj": (8, 16, 32), "sw": (6, 12, 24), "discs": (2048, 8192, 65_536)}
+THOUSAND = {"lj": 7, "sw": 5}
 QUICK_SIZES = {"lj": (4, 5), "sw": (3, 4), "discs": (128, 256)}
+#: Starts of packings.
+STARTS, QUICK_STARTS = (0, 1, 2, 3, 4), (0, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +27,9 @@ class Setting:
         programs: names of programs.
         quick: whether small sizes are enough.
         million: whether to run a million atoms too.
+        only_sizes: the sizes to run, cubic cells along an edge or numbers of discs; empty: all.
+        starts: seeds of the random places that packings begin at.
+        one_core: whether to leave out what runs on two.
     """
 
     runner: Runner
@@ -30,12 +37,33 @@ class Setting:
     programs: tuple[str, ...]
     quick: bool
     million: bool
+    only_sizes: tuple[int, ...] = ()
+    starts: tuple[int, ...] = STARTS
+    one_core: bool = False
+
+    @property
+    def two_cores(self) -> bool:
+        """Whether there are two cores to run on, and they are wanted."""
+        return not self.one_core and (os.cpu_count() or 1) > 1
 
     def sizes(self, potential: str, smallest: int = 0) -> tuple[int, ...]:
         """The sizes of one potential."""
-        if self.quick:
-            return QUICK_SIZES[potential][smallest and 1 :]
-        return SIZES[potential][smallest:]
+        found = QUICK_SIZES[potential][smallest and 1 :]
+        if not self.quick:
+            found = SIZES[potential][smallest:]
+        return tuple(filter(self.wants, found))
+
+    def wants(self, size: int) -> bool:
+        """Whether a size is among those to run."""
+        return not self.only_sizes or size in self.only_sizes
+
+    def from_a_thousand(self, potential: str) -> tuple[int, ...]:
+        """The same, and before them one of a thousand atoms."""
+        sizes = self.sizes(potential)
+        small = THOUSAND.get(potential)
+        if small is None or self.quick or not self.wants(small):
+            return sizes
+        return (small, *sizes)
 
     def crystals(self) -> list[str]:
         """The crystals among the materials."""

@@ -88,12 +88,17 @@ class Case:
         repeats: cubic cells along each edge of the box; the number of discs.
         vacancy: whether an atom of another crystal is missing too.
         start: file with the positions, shape (N, D); None: rattled sites, discs at random places.
+        seed: of the random numbers.
+        shape: of a crystal: ``""`` (the whole box), ``"slab"`` (with vacuum above it, half as
+            high), ``"void"`` (without a ball of a fifth of the box across).
     """
 
     potential: str
     repeats: int
     vacancy: bool = False
     start: str | None = None
+    seed: int = 0
+    shape: str = ""
 
     @property
     def dimension(self) -> int:
@@ -105,7 +110,11 @@ class Case:
         """Number of atoms."""
         if self.potential == "discs":
             return self.repeats
-        return self._site_count - (self.vacancy or self.potential == "sw")
+        if self.shape == "void":
+            return len(self.sites())
+        return self._site_count - (
+            self.shape != "slab" and (self.vacancy or self.potential == "sw")
+        )
 
     @property
     def _site_count(self) -> int:
@@ -116,7 +125,9 @@ class Case:
     def name(self) -> str:
         """What tables call it."""
         label = "soft discs" if self.potential == "discs" else self.crystal.label
-        if self.vacancy:
+        if self.shape:
+            label += f", {self.shape}"
+        elif self.vacancy:
             label += " with a vacancy"
         return f"{label}, {self.atom_count:,} {'discs' if self.dimension == 2 else 'atoms'}"
 
@@ -132,6 +143,14 @@ class Case:
             area = math.pi / 8 * self.repeats * sum(d**2 for d in DISCS.values())
             return math.sqrt(area / PACKING_FRACTION)
         return self.crystal.lattice_constant * self.repeats
+
+    @property
+    def lengths(self) -> tuple[float, ...]:
+        """Edges of the box, D lengths."""
+        edges = [self.box] * self.dimension
+        if self.shape == "slab":
+            edges[-1] *= 1.5
+        return tuple(edges)
 
     @property
     def interaction_range(self) -> float:
@@ -171,12 +190,12 @@ class Case:
         import numpy as np
 
         if self.start is not None:
-            return np.mod(np.load(self.start), self.box)
-        random = np.random.default_rng(0)
+            return np.mod(np.load(self.start), self.lengths)
+        random = np.random.default_rng(self.seed)
         if self.potential == "discs":
             return random.random((self.repeats, 2)) * self.box
         sites = self.sites()
-        return np.mod(sites + random.normal(scale=RATTLE, size=sites.shape), self.box)
+        return np.mod(sites + random.normal(scale=RATTLE, size=sites.shape), self.lengths)
 
     def sites(self) -> Any:
         """Places of the atoms of a crystal that is not rattled, shape (N, 3), length."""
@@ -187,6 +206,9 @@ class Case:
             "".join(crystal.elements), crystal.structure, a=crystal.lattice_constant, cubic=True
         )
         atoms = cell * ((self.repeats,) * 3)
+        if self.shape == "void":
+            away = atoms.positions - self.box / 2
+            return atoms.positions[(away**2).sum(axis=1) > (self.box / 10) ** 2]
         return atoms.positions[1:] if len(atoms) > self.atom_count else atoms.positions
 
 

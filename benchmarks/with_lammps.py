@@ -80,22 +80,29 @@ def relax(case: Case, options: dict) -> dict:
     """Relax with each skin and variant; the fastest that came down to the tolerance counts.
 
     Options: ``method``; ``fmax`` (the default is that of the comparison with peers); ``threads``;
-    ``variants``, pairs of a skin and a suffix, in place of all; and ``positions_file``. The time is
-    that of the whole command, which finds the first neighbour list too.
+    ``variants``, pairs of a skin and a suffix, in place of all; ``positions_file``; and
+    ``repeats`` of the fastest, of which the median is taken. The time is that of the whole command,
+    which finds the first neighbour list too.
     """
     fmax, threads = options.get("fmax", FMAX), options.get("threads", 1)
     suffixes = suffixes_of(case) if threads == 1 else ("omp",)
-    variants = options.get("variants") or itertools.product(skins_of(case), suffixes)
+    variants = list(options.get("variants") or itertools.product(skins_of(case), suffixes))
     limit = options.get("minimisation_limit", MINIMISATION_LIMIT)
     results = [
         minimise(case, options["method"], fmax, threads, *variant, limit=limit)
         for variant in variants
     ]
     # The last digits of the force differ from program to program.
-    best = min(
-        results, key=lambda result: (result["largest_force"] > 1.01 * fmax, result["wall_s"])
-    )
-    np.save(options["positions_file"], best["positions"])
+    ranks = [(result["largest_force"] > 1.01 * fmax, result["wall_s"]) for result in results]
+    fastest = ranks.index(min(ranks))
+    best, again = results[fastest], variants[fastest]
+    runs = [best] + [
+        minimise(case, options["method"], fmax, threads, *again, limit=limit)
+        for _ in range(options.get("repeats", 1) - 1)
+    ]
+    times = ("wall_s", "processor_s")
+    best = best | {key: statistics.median(run[key] for run in runs) for key in times}
+    np.save(options["positions_file"], best.pop("positions"))
     for result in results:
         del result["positions"]
     return best | {"memory_mib": peak_memory(), "variants": results}

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mdsens.arrays import scalar_product
 from mdsens.lbfgs_history import LBFGSHistory
 from mdsens.mechanics.enthalpy import Landscape, typical_force
 from mdsens.minimisers.line_search import LineSearchMinimiser, reached, search
@@ -33,7 +34,7 @@ class LBFGS(LineSearchMinimiser):
         past: LBFGSHistory = state.memory
         fresh = past.empty
         direction = -past.inverse_hessian_product(state.gradient)
-        descends = jnp.vdot(direction, state.gradient) < 0
+        descends = scalar_product(direction, state.gradient) < 0
         direction = jnp.where(descends, direction, -state.gradient)
         first = jnp.where(
             fresh | ~descends,

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mdsens.arrays import in_numpy, on_device
+from mdsens.arrays import in_numpy, on_device, scalar_product
 from mdsens.compilation import compiled
 from mdsens.mechanics.enthalpy import Landscape, largest_force
 from mdsens.minimisers.minimiser import Minimiser, State
@@ -92,18 +92,18 @@ def search(
     direction = _limited_to(first_length * direction, max_step, count)
     # What is limited to the largest step may no longer go down.
     direction = jax.lax.cond(
-        jnp.vdot(state.gradient, direction) < 0,
+        scalar_product(state.gradient, direction) < 0,
         lambda: direction,
         lambda: _limited_to(-state.gradient, max_step, count),
     )
     longest = max_step / jnp.maximum(largest_force(direction), jnp.finfo(float).tiny)
-    slope_0 = jnp.vdot(state.gradient, direction)
+    slope_0 = scalar_product(state.gradient, direction)
     rounding = ROUNDING * (jnp.abs(state.enthalpy) + jnp.finfo(float).tiny)
 
     def trial(s: _Search) -> _Search:
         q = state.q + s.t * direction
         enthalpy, gradient = landscape.enthalpy_and_gradient(q)
-        slope = jnp.vdot(gradient, direction)
+        slope = scalar_product(gradient, direction)
         armijo = enthalpy <= state.enthalpy + DECREASE * s.t * slope_0
         level = (enthalpy <= state.enthalpy + rounding) & (slope <= (2 * DECREASE - 1) * slope_0)
         low_enough = (armijo | level) & jnp.isfinite(enthalpy)
@@ -144,10 +144,14 @@ def search(
     )
     end = jax.lax.while_loop(lambda s: ~s.accepted & (s.trials < MAX_TRIALS), trial, start)
     # A last trial that is no worse and has a smaller gradient is progress all the same.
-    better = (end.enthalpy <= state.enthalpy + rounding) & (
-        largest_force(end.gradient) < largest_force(state.gradient)
+    accepted = jax.lax.cond(
+        end.accepted,
+        lambda: end.accepted,
+        lambda: (
+            (end.enthalpy <= state.enthalpy + rounding)
+            & (largest_force(end.gradient) < largest_force(state.gradient))
+        ),
     )
-    accepted = end.accepted | better
     back = eqx.tree_at(
         lambda s: (s.q, s.enthalpy, s.gradient), end, (state.q, state.enthalpy, state.gradient)
     )

@@ -1,5 +1,6 @@
 """What is simulated: systems of particles and the edges between them."""
 
+from mdsens.particles.curve_order import curve_order
 from mdsens.particles.edge_search import EdgeSearch, find_edges
 from mdsens.particles.edges import EdgeList, Edges, edge_blocks, no_edges
 from mdsens.particles.packing import random_packing
@@ -11,6 +12,7 @@ __all__ = [
     "EdgeSearch",
     "Edges",
     "System",
+    "curve_order",
     "edge_blocks",
     "find_edges",
     "no_edges",

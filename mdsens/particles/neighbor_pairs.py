@@ -71,7 +71,7 @@ def neighbor_pairs(
         # Atoms many cells away are brought back: the search would divide the space between them,
         # and takes minutes for four atoms of a wire.
         spatial -= away @ box
-    diameter = float(np.linalg.norm(np.ptp(spatial, axis=0)))
+    diameter = float(np.linalg.norm(_extents(spatial)))
     if not periodic.any() and reach > LONG_REACH:
         # No further than there are atoms: a search over any distance would take for ever.
         reach = min(reach, max(2.0 * diameter, 1.0))
@@ -84,7 +84,7 @@ def neighbor_pairs(
     # Across the lattice the search looks as many boxes of unit length away as the cutoff is long;
     # in a box that no image reaches out of, it looks for images in the next one only, and it does
     # not visit what is empty: minutes for a few atoms far apart.
-    across = np.ptp(spatial @ np.linalg.inv(box), axis=0)[~periodic]
+    across = _extents(spatial @ np.linalg.inv(box))[~periodic]
     if wider > LONG_REACH or np.prod(1.0 + across / wider) > SPARSE * count:
         box[~periodic] *= 1.01 * (diameter + wider)
         periodic = np.ones(3, bool)
@@ -94,15 +94,23 @@ def neighbor_pairs(
     # Without copies: these arrays live as long as the search.
     pairs, shifts, lengths = search.compute(spatial, box, periodic, "PSd", copy=False)
     if wider > reach or reach_of is not None:
-        near = lengths <= (reach if reach_of is None else reach_of(pairs))
-        pairs, shifts, lengths = pairs[near], shifts[near], lengths[near]
+        near = np.flatnonzero(lengths <= (reach if reach_of is None else reach_of(pairs)))
+        pairs, shifts, lengths = (found.take(near, axis=0) for found in (pairs, shifts, lengths))
     if len(lengths) and lengths.min() == 0.0:
         first, second = pairs[np.argmin(lengths)]
         raise InputError(f"atoms {first} and {second} are at the same point: move or remove one")
     if far:
         shifts = shifts + away[pairs[:, 0]] - away[pairs[:, 1]]
-    crossing = np.flatnonzero(np.bitwise_or.reduce([shifts[:, axis] for axis in range(dimension)]))
+    crosses = shifts[:, 0]
+    for axis in range(1, dimension):
+        crosses = crosses | shifts[:, axis]
+    crossing = np.flatnonzero(crosses)
     return pairs.astype(np.int32), crossing, shifts[crossing, :dimension].astype(np.int64)
+
+
+def _extents(rows: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, " 3"]:
+    """From the least to the most of each column; along long columns in a row, 20 times as fast."""
+    return np.ptp(np.ascontiguousarray(rows.T), axis=1)
 
 
 def _reach_of_search(
@@ -118,7 +126,7 @@ def _reach_of_search(
     """
     heights = 1.0 / np.linalg.norm(np.linalg.inv(box), axis=0)
     along = spatial @ (box / np.linalg.norm(box, axis=1, keepdims=True)).T
-    extents = np.where(periodic, heights, np.ptp(along, axis=0) if len(spatial) else 0.0)
+    extents = np.where(periodic, heights, _extents(along) if len(spatial) else 0.0)
     while True:
         cells = np.maximum(np.trunc(extents / reach), 1.0)
         fewer = np.cbrt(SEARCH_CELLS / cells.prod())

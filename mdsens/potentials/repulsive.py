@@ -10,6 +10,7 @@ from mdsens.arrays import in_numpy, on_device
 from mdsens.particles.edges import Edges
 from mdsens.potentials.pair import PairPotential
 from mdsens.potentials.parameters import Parameter, parameter
+from mdsens.potentials.potential import looked_up
 from mdsens.values import choice, real
 
 #: Exponents of the overlap by the names of their laws.
@@ -71,15 +72,16 @@ class SoftSphere(PairPotential):
 
     def per_pair(self, edges: Edges) -> "SoftSphere":
         """This potential with the contact distance and epsilon of each edge."""
-        looked_up = super().per_pair(edges)
+        found = super().per_pair(edges)
         if self.diameter.ndim == 1:
-            mean = (self.diameter[edges.species][None] + self.diameter[edges.neighbor_species]) / 2
-            looked_up = eqx.tree_at(lambda potential: potential.diameter, looked_up, mean)
-        return looked_up
+            contacts = (self.diameter[:, None] + self.diameter[None]) / 2
+            mean = looked_up(contacts, edges.species[None], edges.neighbor_species)
+            found = eqx.tree_at(lambda potential: potential.diameter, found, mean)
+        return found
 
     def pair_energies(self, r: Float[Array, "..."]) -> Float[Array, "..."]:
         """(epsilon / alpha) (1 - r/diameter)^alpha where spheres overlap, in units of energy."""
-        overlap = 1.0 - r / self.diameter
+        overlap = 1.0 - r * (1.0 / self.diameter)
         # A power of a positive number in both branches: the branch not taken must have a gradient.
         touching = jnp.where(overlap > 0, overlap, 1.0)
         power = touching * touching if self.alpha == 2.0 else touching**self.alpha

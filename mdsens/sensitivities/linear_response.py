@@ -166,10 +166,14 @@ class LinearResponse:
             vector[np.asarray(self.landscape.constrained_rows(self.q)).ravel()] = 0.0
             return float(np.abs(hessian_products(self.landscape, self.q, vector)).max())
         blocks = blocks_of(self.hessian.matrix)
-        rows = np.repeat(np.arange(len(blocks.indptr) - 1), np.diff(blocks.indptr))
-        # What does not move has ones on the diagonal.
-        moving = ~self.hessian.motionless[rows]
-        return float(np.abs(blocks.data[moving]).max(initial=0.0))
+        where: Any = True
+        if self.hessian.motionless.any():
+            # What does not move has ones on the diagonal.
+            rows = np.repeat(np.arange(len(blocks.indptr) - 1), np.diff(blocks.indptr))
+            where = ~self.hessian.motionless[rows][:, None, None]
+        # Without a copy of the matrix, which takes longer than a solve.
+        largest = blocks.data.max(initial=0.0, where=where)
+        return float(max(largest, -blocks.data.min(initial=0.0, where=where)))
 
     @property
     def noise_of_differences(self) -> float:
