@@ -6,7 +6,7 @@ its sweep was interrupted, and in however many processes it was done.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ from mdsens.study.sweep import Sweep, SweptKey
 MOST_DEGREES = 600
 #: Runs below which compiling for a batch takes longer than it saves.
 FEWEST = 8
+#: Part of a batch that has to be there, so that it is filled up.
+FILLED = 0.75
 #: Names of keys of a structure or a relaxation that may differ from run to run of a batch.
 MAY_DIFFER = ("seed", "file", "amplitude", "fmax")
 #: Keys of a potential that say which it is.
@@ -59,6 +61,20 @@ def groups_of(sweep: Sweep) -> list[tuple[int, ...]]:
     return sorted(groups)
 
 
+def size_of_batches(groups: Sequence[Sequence[int]]) -> int:
+    """How many runs are computed side by side in the batches of a sweep, which are of one size.
+
+    Code is compiled for a size: one run more that nobody reads takes less than compiling again.
+
+    Arguments:
+        groups: from `groups_of`.
+
+    Returns:
+        The number of runs of the largest.
+    """
+    return max(map(len, groups))
+
+
 def _has_plain_results(file: Any) -> bool:
     """Whether a run is a relaxation and its derivatives in forward mode, and nothing more."""
     more = file.ensemble.seeds or file.energy_volume.points or file.phonon_bands.points
@@ -71,23 +87,25 @@ def _may_differ(key: SweptKey) -> bool:
     return key.parts[0] in ("structure", "structures", "relaxation") and key.parts[-1] in MAY_DIFFER
 
 
-def solved_together(studies: Sequence[Study | None]) -> list[Solved | None]:
+def solved_together(studies: Sequence[Study | None], size: int = 0) -> list[Solved | None]:
     """The structures of several runs, relaxed and differentiated side by side.
 
     Arguments:
         studies: of the runs of a group; None for one that has a mistake.
+        size: from `size_of_batches`: the last run is there again where a few are missing.
 
     Returns:
         What is known of each; None where a run has to be done by itself: what a batch cannot do,
         and what did not come to a converged, stable minimum.
     """
     found: list[Solved | None] = [None] * len(studies)
-    able = [(run, study) for run, study in enumerate(studies) if study and _is_able(study)]
+    traced: set[Hashable] = set()
+    able = [(run, study) for run, study in enumerate(studies) if study and _is_able(study, traced)]
     if len(able) < 2:
         return found
     runs, those = [run for run, _ in able], [study for _, study in able]
     try:
-        solved = _solved(those)
+        solved = _solved(those, size if len(those) >= FILLED * size else len(those))
     except MdsensError:
         # Each run says by itself what is wrong with it.
         return found
@@ -96,14 +114,14 @@ def solved_together(studies: Sequence[Study | None]) -> list[Solved | None]:
     return found
 
 
-def _is_able(study: Study) -> bool:
-    """Whether a study can be run beside others."""
+def _is_able(study: Study, traced: set[Hashable]) -> bool:
+    """Whether a study can be run beside others; ``traced`` as for its check."""
     if any(kind_of(name, study.potential) for name in study.parameters):
         return False
     if study.potential.of_structure or not all(map(_can_relax, study.structures.values())):
         return False
     try:
-        study.check()
+        study.check(traced)
     except MdsensError:
         return False
     return True
@@ -125,12 +143,13 @@ def _can_relax(structure: StudyStructure) -> bool:
     )
 
 
-def _solved(studies: list[Study]) -> list[Solved | None]:
+def _solved(studies: list[Study], size: int) -> list[Solved | None]:
     structures: list[dict[str, Sensitivity]] = [{} for _ in studies]
     steps: list[dict[str, int]] = [{} for _ in studies]
     spent = {"relax_s": 0.0, "sensitivity_s": 0.0}
     potentials = _potentials(studies)
-    left = list(range(len(studies)))
+    last = len(studies) - 1
+    left = [min(place, last) for place in range(size)]
     with CompilationClock() as compilation:
         for name in studies[0].structures:
             those = [studies[run].structures[name] for run in left]
