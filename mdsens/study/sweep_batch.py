@@ -17,6 +17,7 @@ from mdsens.potentials import Potential
 from mdsens.sensitivities import Sensitivity
 from mdsens.sensitivities.variables import kind_of
 from mdsens.study.compilation import CompilationClock
+from mdsens.study.ensemble import Ensemble, run_ensembles
 from mdsens.study.run import Solved
 from mdsens.study.study import Study, StudyStructure
 from mdsens.study.sweep import Sweep, SweptKey
@@ -46,7 +47,11 @@ def groups_of(sweep: Sweep) -> list[tuple[int, ...]]:
     # Figures need the course of each relaxation, which a batch does not keep.
     if size == 1 or sweep.options.reports or not _has_plain_results(file):
         return [(run,) for run in range(sweep.count)]
-    apart = [key for key in sweep.keys if not _may_differ(key)]
+    # Steps are only differentiated side by side in one potential.
+    apart = [
+        key for key in sweep.keys
+        if not _may_differ(key) or (file.ensemble.seeds and key.parts[0] == "potential")
+    ]  # fmt: skip
     alike: dict[str, list[int]] = {}
     for run in range(sweep.count):
         settings = sweep.settings(run)
@@ -76,9 +81,9 @@ def size_of_batches(groups: Sequence[Sequence[int]]) -> int:
 
 
 def _has_plain_results(file: Any) -> bool:
-    """Whether a run is a relaxation and its derivatives in forward mode, and nothing more."""
-    more = file.ensemble.seeds or file.energy_volume.points or file.phonon_bands.points
-    return not more and file.sensitivity.mode in ("auto", "forward")
+    """Whether a run is a relaxation and its derivatives in forward mode, with one random start."""
+    more = file.energy_volume.points or file.phonon_bands.points
+    return not more and file.ensemble.seeds <= 1 and file.sensitivity.mode in ("auto", "forward")
 
 
 def _may_differ(key: SweptKey) -> bool:
@@ -183,13 +188,29 @@ def _solved(studies: list[Study], size: int) -> list[Solved | None]:
             spent["sensitivity_s"] += time.perf_counter() - relaxed
             if not left:
                 break
+        begun = time.perf_counter()
+        ensembles = _ensembles(studies, left)
+        if ensembles:
+            spent["ensemble_s"] = time.perf_counter() - begun
     # Each has its share of what all took together.
     spent["compile_s"] = compilation.seconds
     timing = {key: seconds / len(studies) for key, seconds in spent.items()}
     return [
-        Solved(structures[run], steps[run], timing) if run in left else None
+        Solved(structures[run], steps[run], timing, ensembles.get(run)) if run in left else None
         for run in range(len(studies))
     ]
+
+
+def _ensembles(studies: list[Study], runs: list[int]) -> dict[int, Ensemble]:
+    """The random starts of runs, differentiated side by side; none where that cannot be."""
+    those = [studies[run] for run in runs]
+    if not those or not those[0].seeds:
+        return {}
+    try:
+        return dict(zip(runs, run_ensembles(those), strict=True))
+    except MdsensError:
+        # Each run says by itself what is wrong with it.
+        return {}
 
 
 def _potentials(studies: list[Study]) -> list[Potential]:
