@@ -440,6 +440,7 @@ def small_disk(tmp_path):
         subprocess.run(["umount", folder], check=True)
 
 
+@pytest.mark.slow
 def test_a_small_file_system_that_is_full_ends_a_sweep_in_a_line(swept, small_disk, command):
     folder, whole, _ = swept
     disk, make_larger = small_disk
