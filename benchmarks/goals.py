@@ -353,7 +353,7 @@ def sweep_goals(rows: list[dict]) -> list[Ratio]:
     if inside["status"] == "ok":
         most = f"≤ {MACHINERY:g}"
         found.append(judged(case, "time outside of runs", "share", inside["outside"], most))
-        found.append(judged(case, "memory after a batch", "growth", inside["growth"], most))
+        found.append(judged(case, "growth of memory", "beyond the runs", inside["growth"], most))
     if by_label["manifest"]["status"] == "ok":
         seconds = by_label["manifest"]["wall_s"]
         about = "10,000 runs", "manifest", "seconds to open"

@@ -410,7 +410,7 @@ def _loaded(study: str, settings: list[str] | None) -> "Study":
 def report(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="Folder that run has written.")],
 ) -> None:
-    """Make the figures and the report of a finished run anew."""
+    """Make the figures and the report of a finished run, or of a sweep so far, anew."""
     from mdsens.study.report import write_report
 
     for path in write_report(folder):

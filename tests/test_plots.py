@@ -5,6 +5,7 @@ import ase.build
 import cases
 import numpy as np
 import pytest
+import xarray
 from matplotlib.collections import PatchCollection
 from matplotlib.quiver import Quiver
 
@@ -236,3 +237,35 @@ def test_figures_of_several_parameters_are_those_of_each(disks, tmp_path):
 def test_a_figure_that_cannot_be_written_says_so(tmp_path):
     with pytest.raises(OSError, match="nowhere"):
         plots.write_figures([(tmp_path / "nowhere" / "a.png", plots.style.new_figure((1, 1)))])
+
+
+def swept_packings(runs):
+    """What is known of runs over a seed, as `mdsens.load` returns it."""
+    axes, units = ("structure.seed",), {"units": "reduced"}
+    numbers = np.linspace(-1.5, 2.5, runs)
+    data = {
+        "state": (axes, np.full(runs, "finished")),
+        "energy": (axes, numbers, units),
+        "error_energy": (axes, np.full(runs, 1e-9), units),
+        "d_energy": (("parameter", *axes), [numbers], {"units_epsilon": "1"}),
+        "error_d_energy": (("parameter", *axes), [np.full(runs, 1e-9)]),
+    }
+    coordinates = {"structure.seed": np.arange(runs), "parameter": ["epsilon"]}
+    return xarray.Dataset(data, coordinates)
+
+
+@pytest.mark.parametrize("runs", [5, 200])
+def test_each_seed_of_a_sweep_has_a_dot_inside_its_panel(runs):
+    found = swept_packings(runs)
+    figure = plots.sweep_figure(found, ["structure.seed"], "structure.seed")
+    figure.canvas.draw()
+    places = []
+    for axes in figure.axes:
+        (line,) = axes.get_lines()
+        assert (len(line.get_xdata()), line.get_marker()) == (runs, "o")
+        places.append(axes.get_window_extent())
+        # Numbers at the left and titles above are on the paper, and on no other panel.
+        around = axes.get_tightbbox()
+        assert figure.bbox.x0 <= around.x0
+        assert around.y1 <= figure.bbox.y1
+    assert places[0].x1 < figure.axes[1].get_tightbbox().x0

@@ -1,7 +1,6 @@
 """What an observable is, and how its name is read."""
 
 import ast
-import copy
 import dataclasses
 import difflib
 import inspect
@@ -195,11 +194,17 @@ class Observable:
         """
         if self.require is not None:
             self.require(equilibrium)
-        elif self.traceable:
-            # A copy: what an equilibrium keeps of its own must not be what was traced here.
-            jax.eval_shape(lambda: self.function(copy.copy(equilibrium)))
+        elif self.is_checked_by_tracing:
+            # Another: what an equilibrium keeps of its own must not be what was traced here. One of
+            # copy.copy would be kept by equinox for good, which takes it for unfinished.
+            jax.eval_shape(lambda: self.function(dataclasses.replace(equilibrium)))
         else:
             self.function(equilibrium)
+
+    @property
+    def is_checked_by_tracing(self) -> bool:
+        """Whether `check` finds mistakes by tracing alone, which sees shapes and no numbers."""
+        return self.require is None and self.traceable
 
     def dimension_in(self, spatial: int) -> str:
         """The physical dimension in a system of two or three dimensions.

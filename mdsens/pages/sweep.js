@@ -62,7 +62,17 @@ class Sweep {
   axis(k) {
     const column = this.columns[k];
     const names = column.kind === "text" ? [...new Set(column.values)] : null;
-    return { label: column.name, unit: column.unit, names };
+    return { label: column.name, unit: column.unit, names, log: this.isSpread(k) };
+  }
+
+  // Whether a column is read by its powers of ten: positive, over at least two of them.
+  isSpread(k) {
+    const { kind, values, name } = this.columns[k];
+    if (kind === "text" || name === "run" || name.endsWith("seed")) return false;
+    const known = values.filter((value) => value !== null);
+    const [low, high] = known.reduce(([a, b], one) => [Math.min(a, one), Math.max(b, one)],
+      [Infinity, -Infinity]);
+    return low > 0 && high >= 99 * low;
   }
 
   placed(k) {
@@ -98,10 +108,12 @@ class Sweep {
     const tell = (value) => (column.kind === "text" ? column.values[values.indexOf(value)]
       : plain(value, 4));
     this.scale.textContent = known.length ? `dark: ${tell(low)}, bright: ${tell(high)}` : "";
+    const along = this.isSpread(by) ? Math.log10 : (value) => value;
+    const [from, span] = [along(low), along(high) - along(low)];
     return values.map((value, run) => {
       if (!this.fits[run]) return DIM;
       if (value === null) return "#808080";
-      return mixed(this.data.palette, 0.92 * (high > low ? (value - low) / (high - low) : 0));
+      return mixed(this.data.palette, 0.92 * (span > 0 ? (along(value) - from) / span : 0));
     });
   }
 

@@ -20,6 +20,9 @@ from mdsens.units import pretty_unit
 
 #: Letters in a line of a panel's title.
 WIDEST_TITLE = 40
+#: Inches that a digit of an axis and a line of a title take, and what is left free: beside each
+#: panel, and below the last of them for numbers and a name.
+WIDTH_OF_DIGIT, HEIGHT_OF_LINE, ROOM_BESIDE, ROOM_BELOW = 0.09, 0.17, 0.15, 0.5
 #: Colour of bars and curves.
 BAR_COLOR = "#0072B2"
 #: Colour of curves of another quantity, with an axis of its own.
@@ -80,16 +83,17 @@ class ShownFigure(Figure):
         return file.getvalue()
 
 
-def new_figure(size: tuple[float, float]) -> Figure:
+def new_figure(size: tuple[float, float], dpi: float = 160.0) -> Figure:
     """An empty figure, which belongs to no window.
 
     Arguments:
         size: width and height, inches.
+        dpi: dots per inch; fewer are enough for many small panels.
 
     Returns:
         The Figure.
     """
-    figure = ShownFigure(figsize=size, layout="constrained", dpi=160)
+    figure = ShownFigure(figsize=size, layout="constrained", dpi=dpi)
     FigureCanvasAgg(figure)
     return figure
 
@@ -147,6 +151,46 @@ def name_above(axes: Axes, text: str) -> None:
         text: what it shows.
     """
     axes.set_title(textwrap.fill(text, WIDEST_TITLE), fontsize=9, loc="left")
+
+
+def arrange(figure: Figure, panels: np.ndarray) -> None:
+    """Place panels that have nothing but numbers, titles and labels of axes around them.
+
+    The room for numbers follows from how many characters they have: a constrained layout draws all
+    texts twice to know, which takes longer than the figure.
+
+    Arguments:
+        figure: of `new_figure`.
+        panels: its Axes in rows and columns, of which the last row has numbers and names below.
+    """
+    figure.set_layout_engine("none")
+    width, height = figure.get_size_inches()
+    rows, columns = panels.shape
+    left = [max(map(_room_for_numbers, panels[:, column])) for column in range(columns)]
+    above = [max(map(_room_for_title, row)) for row in panels]
+    wide = (width - sum(left)) / columns - ROOM_BESIDE
+    high = (height - sum(above) - ROOM_BELOW) / rows - ROOM_BESIDE
+    top = height
+    for row, room_above in zip(panels, above, strict=True):
+        top -= room_above + high
+        right = 0.0
+        for axes, room in zip(row, left, strict=True):
+            right += room
+            axes.set_position((right / width, top / height, wide / width, high / height))
+            right += wide + ROOM_BESIDE
+        top -= ROOM_BESIDE
+
+
+def _room_for_numbers(axes: Axes) -> float:
+    """What the numbers at the left of a panel take, inches."""
+    ticks = axes.yaxis.get_majorticklocs()
+    texts = axes.yaxis.get_major_formatter().format_ticks(list(ticks))
+    return ROOM_BESIDE + WIDTH_OF_DIGIT * max(map(len, texts), default=0)
+
+
+def _room_for_title(axes: Axes) -> float:
+    """What the title above a panel takes, inches."""
+    return ROOM_BESIDE + HEIGHT_OF_LINE * len(axes.get_title(loc="left").splitlines())
 
 
 def level_within_errors(axes: Axes, values: ArrayLike, errors: ArrayLike) -> None:

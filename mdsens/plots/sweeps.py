@@ -6,12 +6,13 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from mdsens.markup import for_figure
 from mdsens.plots.style import (
     BAR_COLOR,
+    arrange,
     derivative_name,
     level_within_errors,
     name_above,
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Observables, and parameters of derivatives, that a figure has room for.
 MOST_OBSERVABLES, MOST_PARAMETERS = 6, 3
+#: Of its panels, up to 24.
+DOTS_PER_INCH = 110.0
 #: Runs up to which each has a dot on its line, and lines up to which a legend names them.
 MOST_DOTS, MOST_NAMED = 60, 8
 #: Values that are texts stand side by side up to so many; more are numbered.
@@ -73,7 +76,7 @@ def sweep_figure(found: "xarray.Dataset", keys: list[str], key: str) -> Figure |
     parameters = [str(one) for one in found["parameter"].values] if "parameter" in found else []
     parameters = parameters[:MOST_PARAMETERS]
     width, height = 3.5 * (1 + len(parameters)), 2.6 * len(names) + 0.5
-    figure = new_figure((max(width, 4.8), height))
+    figure = new_figure((max(width, 4.8), height), DOTS_PER_INCH)
     panels = figure.subplots(len(names), 1 + len(parameters), squeeze=False, sharex=True)
     lines = _Lines(found, [other for other in keys if other != key], key, grid)
     for row, name in zip(panels, names, strict=True):
@@ -88,8 +91,16 @@ def sweep_figure(found: "xarray.Dataset", keys: list[str], key: str) -> Figure |
             name_above(axes, with_unit(text, slopes.attrs[f"units_{parameter}"]))
     for axes in panels[-1]:
         axes.set_xlabel(with_unit(for_figure(key), found[key].attrs.get("units", "")))
-    lines.explain(figure, panels)
+    if lines.others or lines.texts:
+        lines.explain(figure, panels)
+    else:
+        arrange(figure, panels)
     return figure
+
+
+def _is_spread(values: np.ndarray) -> bool:
+    """Whether numbers are read by their powers of ten: positive, over at least two of them."""
+    return bool(values.min() > 0.0 and values.max() >= 99.0 * values.min())
 
 
 class _Lines:
@@ -104,11 +115,13 @@ class _Lines:
         self.apart = self.texts or key.endswith("seed")
         self.x = np.arange(len(values)) if self.texts else values
         self.names = [str(value) for value in values] if self.texts else []
+        self.spread = not self.apart and _is_spread(self.x)
         self.colored = found[self.others[0]].values if self.others else np.zeros(1)
         self.numeric = self.colored.dtype.kind in "iuf"
         self.scale = Normalize(0, max(len(self.colored) - 1, 1))
         if self.numeric and self.others:
-            self.scale = Normalize(float(self.colored.min()), float(self.colored.max()))
+            scale = LogNorm if _is_spread(self.colored) else Normalize
+            self.scale = scale(float(self.colored.min()), float(self.colored.max()))
         self.unit = found[self.others[0]].attrs.get("units", "") if self.others else ""
 
     def color(self, place: int) -> Any:
@@ -130,7 +143,8 @@ class _Lines:
                 for line in group:
                     axes.plot(
                         self.x[order], line[order], color=self.color(place), linewidth=1.2,
-                        marker="o" if len(self.x) <= MOST_DOTS else "", markersize=3.5,
+                        marker="o" if self.apart or len(self.x) <= MOST_DOTS else "",
+                        markersize=3.5 if len(self.x) <= MOST_DOTS else 2.0,
                         linestyle="" if self.apart else "-",
                     )  # fmt: skip
         else:
@@ -138,13 +152,15 @@ class _Lines:
         if self.texts and len(self.names) <= MOST_TEXTS:
             axes.set_xticks(self.x, [for_figure(name) for name in self.names])
             axes.tick_params(axis="x", labelrotation=45, labelsize=8)
+        if self.spread:
+            axes.set_xscale("log")
         axes.ticklabel_format(axis="y", useOffset=False)
         axes.margins(y=0.12)
         level_within_errors(axes, numbers.values, errors.values)
         plain_frame(axes)
 
     def explain(self, figure: Figure, panels: Any) -> None:
-        """What the colours stand for."""
+        """What the colours stand for, if there are any."""
         if not self.others:
             return
         title = with_unit(for_figure(self.others[0]), self.unit)

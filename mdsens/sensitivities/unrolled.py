@@ -52,6 +52,13 @@ class UnrolledTangents:
         """L1 norm of each tangent, in the unit of d positions / d parameter."""
         return np.abs(self.tangents).sum(axis=(2, 3))
 
+    def of_starts(self, which: slice) -> "UnrolledTangents":
+        """Those of some of the starts."""
+        return UnrolledTangents(
+            self.parameter, self.steps, self.positions[:, which], self.tangents[:, which],
+            self.forces[:, which],
+        )  # fmt: skip
+
 
 def unrolled_tangents(
     systems: Sequence[System],

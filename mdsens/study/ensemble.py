@@ -2,13 +2,14 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from mdsens.errors import InputError, RelaxationError
+from mdsens.particles import System
 from mdsens.potentials import Potential
 from mdsens.relaxation import METHODS, Equilibrium, Minimiser, relax
 from mdsens.sensitivities import UnrolledTangents, sensitivity, unrolled_tangents
@@ -120,38 +121,83 @@ def run_ensemble(
         InputError: the study asks for no ensemble.
         RelaxationError: energy or forces are not finite.
     """
-    name, structure = study.ensemble_parameter, study.only
-    if name is None:
+    if study.ensemble_parameter is None:
         raise InputError("ensemble.seeds = 0: give the number of random starts")
+    chosen = study.seeds if seeds is None else tuple(seeds)
+    (ensemble,) = run_ensembles([study], minimiser, [chosen], progress)
+    return ensemble
+
+
+def run_ensembles(
+    studies: Sequence[Study],
+    minimiser: Minimiser | None = None,
+    seeds: Sequence[tuple[int, ...]] | None = None,
+    progress: bool = False,
+) -> list[Ensemble]:
+    """The ensembles of several runs, the steps of all starts side by side, see `run_ensemble`.
+
+    Arguments:
+        studies: runs that differ in nothing but structures and how far these are relaxed.
+        minimiser: a minimiser instead of theirs.
+        seeds: those of each instead of its own.
+        progress: whether to show progress bars.
+
+    Returns:
+        The Ensemble of each.
+
+    Raises:
+        InputError: starts with other numbers of atoms, species or boundaries.
+        RelaxationError: energy or forces are not finite.
+    """
+    first = studies[0]
+    name, options = first.ensemble_parameter, first.only.relaxation
+    assert name is not None
     if minimiser is None:
-        options = structure.relaxation
         minimiser = METHODS[options["method"]](max_step=options["max_step"])
-    chosen_seeds = study.seeds if seeds is None else tuple(seeds)
-    starts = study.starts(chosen_seeds)
+    chosen = [study.seeds for study in studies] if seeds is None else seeds
+    starts = [study.starts(of) for study, of in zip(studies, chosen, strict=True)]
     unrolled = unrolled_tangents(
-        starts, study.potential, name, minimiser, study.file.ensemble.steps, EVERY,
-        skin=structure.relaxation["skin"], progress=progress,
+        [start for of in starts for start in of], first.potential, name, minimiser,
+        first.file.ensemble.steps, EVERY, skin=options["skin"], progress=progress,
     )  # fmt: skip
+    found, begin = [], 0
+    bar = progress_bar("their minima:", sum(map(len, starts))) if progress else None
+    with bar if bar is not None else contextlib.nullcontext():
+        for study, of, seeds_of in zip(studies, starts, chosen, strict=True):
+            own = unrolled.of_starts(slice(begin, begin + len(of)))
+            begin += len(of)
+            found.append(_judged(study, of, seeds_of, own, minimiser, bar))
+    return found
+
+
+def _judged(
+    study: Study,
+    starts: Sequence[System],
+    seeds: tuple[int, ...],
+    unrolled: UnrolledTangents,
+    minimiser: Minimiser,
+    bar: Any,
+) -> Ensemble:
+    """Unrolled derivatives beside those at the minima that the runs lead to."""
+    structure, name = study.only, unrolled.parameter
     options = structure.relaxation | {"method": minimiser}
     minima, implicit, differences, distances = [], [], [], []
-    bar = progress_bar("their minima:", len(starts)) if progress else None
-    with bar if bar is not None else contextlib.nullcontext():
-        for index, start in enumerate(starts):
-            ended = start.with_positions(unrolled.positions[-1, index])
-            minimum = _minimum(structure, relax(ended, study.potential, **options))
-            derivative, judge = _derivatives(structure, minimum, name)
-            off = determined(unrolled.tangents[:, index], minimum) - derivative
-            size = np.abs(derivative).sum()
-            minima.append(minimum)
-            implicit.append(derivative)
-            differences.append(judge)
-            distances.append(np.abs(off).sum(axis=(1, 2)) / (size or np.nan))
-            if bar is not None:
-                bar.advance(bar.task_ids[0])
+    for index, start in enumerate(starts):
+        ended = start.with_positions(unrolled.positions[-1, index])
+        minimum = _minimum(structure, relax(ended, study.potential, **options))
+        derivative, judge = _derivatives(structure, minimum, name)
+        off = determined(unrolled.tangents[:, index], minimum) - derivative
+        size = np.abs(derivative).sum()
+        minima.append(minimum)
+        implicit.append(derivative)
+        differences.append(judge)
+        distances.append(np.abs(off).sum(axis=(1, 2)) / (size or np.nan))
+        if bar is not None:
+            bar.advance(bar.task_ids[0])
     return Ensemble(
         parameter=name,
         minimiser=type(minimiser).__name__,
-        seeds=chosen_seeds,
+        seeds=seeds,
         kinds=tuple(_kind(structure, minimum) for minimum in minima),
         unrolled=unrolled,
         minima=tuple(minima),

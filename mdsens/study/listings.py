@@ -2,8 +2,8 @@
 
 import ast
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from mdsens.errors import InputError
 from mdsens.markup import console, for_terminal
@@ -11,6 +11,10 @@ from mdsens.study.observable_table import ARGUMENTS, OBSERVABLES, ObservableEntr
 from mdsens.study.potential_table import POTENTIALS, PotentialEntry
 from mdsens.units import in_dimensions, unit_name
 from mdsens.values import nearest, shown
+
+#: Letters of an observable with its arguments, beside which there is room for what it is.
+WIDEST_CALL = 32
+_Entry = TypeVar("_Entry", PotentialEntry, ObservableEntry)
 
 
 def print_json(value: Any) -> None:
@@ -20,6 +24,21 @@ def print_json(value: Any) -> None:
         value: texts, numbers, lists and dicts by text.
     """
     print(json.dumps(value, indent=1, allow_nan=False))
+
+
+def _arguments(words: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What is after a colon, and the rest of each argument of ``"cutoff:length onset=None"``."""
+    for word in words.split():
+        name, equals, default = word.partition("=")
+        name, _, dimension = name.partition(":")
+        yield (
+            dimension,
+            {
+                "name": name,
+                "required": not equals,
+                "default": ast.literal_eval(default) if equals else None,
+            },
+        )
 
 
 def potential_arguments(entry: PotentialEntry) -> list[dict[str, Any]]:
@@ -32,18 +51,10 @@ def potential_arguments(entry: PotentialEntry) -> list[dict[str, Any]]:
         Of each its name, the physical dimension of its numbers (None where it has none), their
         unit, whether it has to be given, and its default.
     """
-    found = []
-    for word in entry.made_from.split():
-        name, equals, default = word.partition("=")
-        name, colon, dimension = name.partition(":")
-        found.append({
-            "name": name,
-            "dimension": dimension if colon else None,
-            "unit": unit_name(dimension) if colon else None,
-            "required": not equals,
-            "default": ast.literal_eval(default) if equals else None,
-        })  # fmt: skip
-    return found
+    return [
+        {**of, "dimension": dimension or None, "unit": unit_name(dimension) if dimension else None}
+        for dimension, of in _arguments(entry.made_from)
+    ]
 
 
 def described_potential(name: str, entry: PotentialEntry) -> dict[str, Any]:
@@ -76,13 +87,9 @@ def described_observable(name: str, entry: ObservableEntry) -> dict[str, Any]:
         Texts, lists and dicts.
     """
     arguments = []
-    for word in entry.takes.split():
-        argument, equals, default = word.partition("=")
-        meaning, unit = ARGUMENTS[argument]
-        arguments.append({
-            "name": argument, "meaning": meaning, "unit": unit or None, "required": not equals,
-            "default": ast.literal_eval(default) if equals else None,
-        })  # fmt: skip
+    for _, of in _arguments(entry.takes):
+        meaning, unit = ARGUMENTS[of["name"]]
+        arguments.append({**of, "meaning": meaning, "unit": unit or None})
     return {
         "name": name,
         "description": entry.description,
@@ -90,6 +97,17 @@ def described_observable(name: str, entry: ObservableEntry) -> dict[str, Any]:
         "unit": unit_name(in_dimensions(entry.dimension, 3)),
         "several": entry.several,
     }
+
+
+def _chosen(kind: str, name: str | None, table: Mapping[str, _Entry]) -> dict[str, _Entry]:
+    """One entry of a table, or all; InputError where there is none of that name."""
+    if name is None:
+        return dict(sorted(table.items())) if kind == "potential" else dict(table)
+    if name not in table:
+        raise InputError(
+            f"{kind} {shown(name)}: there is none{nearest(name, table)}; mdsens {kind}s lists all"
+        )
+    return {name: table[name]}
 
 
 def show_potentials(name: str | None = None, as_json: bool = False) -> None:
@@ -102,12 +120,7 @@ def show_potentials(name: str | None = None, as_json: bool = False) -> None:
     Raises:
         InputError: there is no such potential.
     """
-    if name is not None and name not in POTENTIALS:
-        raise InputError(
-            f"potential {shown(name)}: there is none{nearest(name, POTENTIALS)}; mdsens "
-            "potentials lists all"
-        )
-    found = {one: POTENTIALS[one] for one in (POTENTIALS if name is None else [name])}
+    found = _chosen("potential", name, POTENTIALS)
     if as_json:
         print_json([described_potential(*item) for item in found.items()])
         return
@@ -115,7 +128,7 @@ def show_potentials(name: str | None = None, as_json: bool = False) -> None:
         _show_potential(name, found[name])
         return
     rows = []
-    for one, entry in sorted(found.items()):
+    for one, entry in found.items():
         given = [
             f"{argument['name']}{_in_parentheses(argument['unit'])}"
             for argument in potential_arguments(entry) if argument["required"]
@@ -155,23 +168,22 @@ def show_observables(name: str | None = None, as_json: bool = False) -> None:
     Raises:
         InputError: there is no such observable.
     """
-    if name is not None and name not in OBSERVABLES:
-        raise InputError(
-            f"observable {shown(name)}: there is none{nearest(name, OBSERVABLES)}; mdsens "
-            "observables lists all"
-        )
-    found = {one: OBSERVABLES[one] for one in (OBSERVABLES if name is None else [name])}
+    found = _chosen("observable", name, OBSERVABLES)
     described = [described_observable(*item) for item in found.items()]
     if as_json:
         print_json(described)
         return
     rows = []
     for one in described:
+        # All that an observable may be given stands beside it where it is asked for by name.
         arguments = [
             a["name"] if a["required"] else f"{a['name']}={a['default']!r}"
-            for a in one["arguments"]
+            for a in one["arguments"] if a["required"] or name
         ]  # fmt: skip
-        call = f"{one['name']}({', '.join(arguments)})" if arguments else one["name"]
+        more = ["..."] * (len(one["arguments"]) > len(arguments))
+        call = f"{one['name']}({', '.join([*arguments, *more])})" if arguments else one["name"]
+        if name is None and len(call) > WIDEST_CALL:
+            call = f"{one['name']}(...)"
         rows.append((call, one["unit"], one["description"]))
     _print_table(("observable", "unit", "what it is"), rows)
     if name is None:
@@ -189,8 +201,9 @@ def _print_table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> No
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for place, title in enumerate(titles):
-        # The last one gives way, and names stay in a line where there is room.
-        table.add_column(title, overflow="fold", no_wrap=place == 0 and len(rows[0]) == 2)
+        # The last one gives way. Names and units stay in a line, but for one with all it takes.
+        last = place == len(titles) - 1
+        table.add_column(title, overflow="fold", no_wrap=not last and len(rows) > 1)
     for row in rows:
         table.add_row(*map(for_terminal, row))
     console().print(table)

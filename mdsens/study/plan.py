@@ -94,12 +94,14 @@ def plan_study(study: str | Path, settings: Iterable[str] = (), measure: bool = 
 def _first_group(sweep: Sweep, folder: Path) -> int:
     """Do the first run of a sweep and those beside it; how many they are."""
     from mdsens.study.sweep_attempt import attempt
-    from mdsens.study.sweep_batch import groups_of
+    from mdsens.study.sweep_batch import groups_of, size_of_batches
     from mdsens.study.sweep_workers import Task, TaskRun
 
-    group = groups_of(sweep)[0]
+    groups = groups_of(sweep)
+    group = groups[0]
     runs = tuple(TaskRun(run, sweep.table_of(run), folder / str(run), {}) for run in group)
-    for run, ended in attempt(Task(sweep.path.absolute(), runs, False, sweep.options.reports)):
+    task = Task(sweep.path.absolute(), runs, False, sweep.options.reports)
+    for run, ended in attempt(dataclasses.replace(task, size=size_of_batches(groups))):
         if ended.reason or ended.fatal:
             raise MdsensError(f"run {run}: {ended.reason or ended.fatal}")
     return len(group)

@@ -19,13 +19,14 @@ from mdsens.study.report_page import report_page
 from mdsens.study.report_structures import shown_structures
 from mdsens.study.results import ENSEMBLE_NAME, STRUCTURE_NAME, TABLE_NAME, of_structure
 from mdsens.study.results_file import read_results, structures_of
+from mdsens.study.sweep_file import SWEEP_NAME
 
 
 def write_report(folder: str | Path) -> list[Path]:
-    """Make the figures and report.html of a finished run anew.
+    """Make the figures and report.html of a finished run anew, or the overview of a sweep.
 
     Arguments:
-        folder: what `mdsens run` wrote.
+        folder: what `mdsens run` wrote; of a sweep, as far as it has come.
 
     Returns:
         The files that were written.
@@ -35,6 +36,13 @@ def write_report(folder: str | Path) -> list[Path]:
     """
     require_assertions()
     folder = path_of(folder, "folder")
+    if (folder / SWEEP_NAME).is_file():
+        # Not by each run: xarray takes long to import.
+        from mdsens.study.sweep_report import is_of_summary, write_summary
+
+        with output_folder(folder, replaces=is_of_summary) as new, writing(folder):
+            write_summary(folder, new)
+            return sorted(folder / path.name for path in new.iterdir())
     _require_as_written(folder)
     with output_folder(folder, replaces=_is_of_report) as new, writing(folder):
         return [folder / path.name for path in make_report(folder, new)]

@@ -48,11 +48,13 @@ class Solved:
         structures: the derivatives of each, by its name; empty for that of a study with only one.
         steps: steps that each relaxation took.
         timing: seconds by stage.
+        ensemble: its random starts; None where it has none, or they are not known.
     """
 
     structures: dict[str, Sensitivity]
     steps: dict[str, int]
     timing: dict[str, float]
+    ensemble: Ensemble | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,8 +167,9 @@ def run_study(
         found, steps = solved.structures, solved.steps
         derivatives = study_sensitivity(found, study.formulas)
         done, timing = time.perf_counter(), dict(solved.timing)
-        ensemble = run_ensemble(study, progress=progress) if study.seeds else None
-        if ensemble is not None:
+        ensemble = solved.ensemble
+        if study.seeds and ensemble is None:
+            ensemble = run_ensemble(study, progress=progress)
             timing["ensemble_s"] = time.perf_counter() - done
         results = collect(study, derivatives, timing, ensemble, curves, steps) | known
         with writing(target):

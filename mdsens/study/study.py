@@ -3,11 +3,12 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import ase
+import jax
 import numpy as np
 
 from mdsens.archive import is_holdable
@@ -18,7 +19,7 @@ from mdsens.particles import System
 from mdsens.particles.structure_files import read_atoms
 from mdsens.potentials import Potential
 from mdsens.relaxation import Equilibrium, check_relaxation, relax, unrelaxed
-from mdsens.relaxation.arguments import checked_cell
+from mdsens.relaxation.arguments import checked_cell, checked_options
 from mdsens.sensitivities.energy_volume import (
     FEWEST_POINTS,
     checked_uncertainty,
@@ -113,16 +114,33 @@ class StudyStructure:
         """Say which of several structures is meant by what is said of it."""
         return _naming(self.text.key) if self.name else contextlib.nullcontext()
 
-    def check(self) -> None:
+    def _naming_relaxation(self) -> contextlib.AbstractContextManager[None]:
+        return _naming(f"{self.text.key}.relaxation" if self.name else "relaxation")
+
+    def check_without_structure(self) -> None:
+        """Find mistakes that show before the structure is there, in no time.
+
+        Raises:
+            InputError: a file that is not there, or options of a relaxation that do not fit.
+        """
+        _ = self.structure_file
+        given = {name: value for name, value in self.relaxation.items() if name != "fmax"}
+        with self._naming_relaxation():
+            checked_options(**given, progress=False)
+
+    def check(self, traced: set[Hashable] | None = None) -> None:
         """Find mistakes that only show with the structure, before anything long is computed.
+
+        Arguments:
+            traced: what observables have been traced with already, in other studies; this one is
+                added.
 
         Raises:
             InputError: a species without parameters, an atom that does not exist, a volume or a
                 pressure where there is no cell, and the like.
         """
         system = self.system
-        key = f"{self.text.key}.relaxation" if self.name else "relaxation"
-        with _naming(key):
+        with self._naming_relaxation():
             check_relaxation(system, self.potential, **self.relaxation)
         if self.file.energy_volume.points:
             require_periodic(system.pbc)
@@ -130,6 +148,9 @@ class StudyStructure:
         if bands.points:
             with self._naming_structure():
                 checked_path(system, bands.path, bands.points)
+        traced, given = set() if traced is None else traced, self._traced_with
+        if given in traced and all(of.is_checked_by_tracing for of in self.observables):
+            return
         # Bonds lead to images that show with the structure.
         potential = self.potential.in_system(system)
         start = unrelaxed(system, potential, self.relaxation["cell"])
@@ -145,6 +166,20 @@ class StudyStructure:
                 alone = observable.name in self.for_formulas
                 where = "formulas" if alone else "sensitivity.observables"
                 raise InputError(f"{where}: {name}: {error}") from None
+        traced.add(given)
+
+    @property
+    def _traced_with(self) -> Hashable:
+        """All that decides what tracing the observables shows: no numbers, but what there is."""
+        system = self.system
+        return (
+            tuple(of.name for of in self.observables),
+            jax.tree.structure((system, self.potential)),
+            *(np.shape(leaf) for leaf in jax.tree.leaves((system, self.potential))),
+            np.asarray(system.species).tobytes(),
+            np.any(np.asarray(system.cell), axis=1).tobytes(),
+            str(self.relaxation["cell"]),
+        )
 
     def relax(self, progress: bool = False, checkpoint: Path | None = None) -> Equilibrium:
         """Relax the structure as the study says.
@@ -246,14 +281,17 @@ class Study:
             found.append(dataclasses.replace(self.only, text=text).system)
         return found
 
-    def check(self) -> None:
+    def check(self, traced: set[Hashable] | None = None) -> None:
         """Find mistakes that only show with the structures, see `StudyStructure.check`.
+
+        Arguments:
+            traced: as there.
 
         Raises:
             InputError: there are some.
         """
         for structure in self.structures.values():
-            structure.check()
+            structure.check(traced)
 
     def relax(self, progress: bool = False) -> Equilibrium:
         """Relax the structure of a study of one structure as the study says.

@@ -54,7 +54,7 @@ def _known(task: Task) -> tuple[list[Study | None], list[Solved | None]]:
             # Said again when the run itself is done.
             studies.append(None)
     count_calls_anew()
-    return studies, solved_together(studies)
+    return studies, solved_together(studies, task.size)
 
 
 def _attempt(

@@ -4,11 +4,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray
 from matplotlib.figure import Figure
 
 from mdsens import plots
-from mdsens.study.sweep_file import SWEEP_NAME, read_manifest
+from mdsens.study.results import ENSEMBLE_NAME
+from mdsens.study.sweep_file import SWEEP_NAME, read_manifest, run_name
 from mdsens.study.sweep_page import sweep_page
 from mdsens.study.sweep_results import (
     ARRAYS_NAMES,
@@ -19,6 +21,8 @@ from mdsens.study.sweep_results import (
 from mdsens.study.sweep_table import TABLE_NAME, table_text
 
 REPORT_NAME = "sweep.html"
+#: What the figure of an ensemble shows, and which of its axes is that of the starts.
+ALONG_STARTS = {"rattlers": 0, "unrolled_norms": 1, "distances": 1, "implicit_norms": 0}
 #: Keys over which there are figures.
 MOST_FIGURES = 6
 
@@ -56,15 +60,58 @@ def write_summary(folder: Path, goal: Path) -> None:
     (goal / TABLE_NAME).write_text(table_text(found, manifest), "utf-8")
     drawn = plots.write_figures(
         (goal / f"sweep-{number}.png", figure)
-        for number, figure in enumerate(_figures(found, manifest), 1)
+        for number, figure in enumerate(_figures(folder, found, manifest, results), 1)
     )
     (goal / REPORT_NAME).write_text(sweep_page(folder, found, manifest, drawn), "utf-8")
 
 
-def _figures(found: xarray.Dataset, manifest: Mapping[str, Any]) -> Iterator[Figure]:
+def _figures(
+    folder: Path,
+    found: xarray.Dataset,
+    manifest: Mapping[str, Any],
+    results: Mapping[int, Mapping[str, Any]],
+) -> Iterator[Figure]:
     if not (found["state"] == "finished").any():
         return
     for key in list(manifest["keys"])[:MOST_FIGURES]:
         figure = plots.sweep_figure(found, list(manifest["keys"]), key)
         if figure is not None:
             yield figure
+    ensemble = ensemble_of_all(folder, results)
+    if ensemble is not None:
+        yield ensemble
+
+
+def ensemble_of_all(folder: Path, results: Mapping[int, Mapping[str, Any]]) -> Figure | None:
+    """The random starts of all runs in one figure, as of an ensemble in one run.
+
+    Arguments:
+        folder: that of the sweep.
+        results: those of runs by their numbers.
+
+    Returns:
+        The Figure; None where there are no starts, or starts of several parameters, minimisers or
+        numbers of steps, which have no axes in common.
+    """
+    told = {run: of["ensemble"] for run, of in results.items() if of.get("ensemble")}
+    kinds = {repr([of[key] for key in ("parameter", "minimiser", "steps", "units")])
+             for of in told.values()}  # fmt: skip
+    if len(kinds) != 1:
+        return None
+    curves: dict[str, list[np.ndarray]] = {}
+    for run in told:
+        with np.load(folder / run_name(run) / ENSEMBLE_NAME, allow_pickle=False) as file:
+            for name, along in ALONG_STARTS.items():
+                curves.setdefault(name, []).append(np.moveaxis(file[name], along, 0))
+            steps = file["steps"]
+    joined = {name: np.moveaxis(_one_below_the_other(parts), 0, ALONG_STARTS[name])
+              for name, parts in curves.items()}  # fmt: skip
+    return plots.ensemble_figure({"steps": steps, **joined}, next(iter(told.values())))
+
+
+def _one_below_the_other(parts: list[np.ndarray]) -> np.ndarray:
+    """Rows of all starts; structures of other numbers of particles are filled up by nothing."""
+    longest = max(part[0].size for part in parts)
+    return np.concatenate(
+        [np.pad(part, ((0, 0), *[(0, longest - part[0].size)] * (part.ndim - 1))) for part in parts]
+    )

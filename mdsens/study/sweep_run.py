@@ -21,7 +21,7 @@ from mdsens.study.run import default_folder
 from mdsens.study.study import Study, study_of
 from mdsens.study.sweep import Sweep
 from mdsens.study.sweep_attempt import attempt, is_interrupt
-from mdsens.study.sweep_batch import groups_of
+from mdsens.study.sweep_batch import groups_of, size_of_batches
 from mdsens.study.sweep_file import (
     SWEEP_NAME,
     SWEEP_SCHEMA,
@@ -113,8 +113,8 @@ def run_sweep(
         raise InputError(NEEDS_ZARR)
     first = study_of(sweep.text_of(0))
     for study in map(study_of, sweep.each_value()):
-        # That each file is there shows when it is asked for.
-        _ = [structure.structure_file for structure in study.structures.values()]
+        for structure in study.structures.values():
+            structure.check_without_structure()
     target = default_folder(first.name) if out is None else path_of(out, "output folder")
     if (target / RESULTS_NAME).is_file() and not (target / SWEEP_NAME).is_file():
         raise InputError(
@@ -282,13 +282,14 @@ class _Work:
 
     def _tasks(self, allow_unconverged: bool) -> Iterator[Task]:
         """The groups of which a run is still to be done."""
-        pending = set(self.pending)
-        for group in groups_of(self.sweep):
+        pending, groups = set(self.pending), groups_of(self.sweep)
+        size = size_of_batches(groups)
+        for group in groups:
             if not pending.isdisjoint(group):
                 yield Task(
                     self.sweep.path.absolute(), tuple(self._one(run, pending) for run in group),
                     allow_unconverged, self.sweep.options.reports, keeps_programs(), self.resume,
-                    None if self.workers is None else self.workers.count,
+                    None if self.workers is None else self.workers.count, size,
                 )  # fmt: skip
 
     def _one(self, run: int, pending: Container[int]) -> TaskRun:

@@ -72,6 +72,7 @@ class Task:
         keep_programs: whether compiled code is kept on the disk.
         resume: as in `run_study`.
         shared_by: workers on this machine that share its cores; None: the worker has all it sees.
+        size: from `size_of_batches`.
     """
 
     path: Path
@@ -81,6 +82,7 @@ class Task:
     keep_programs: bool = False
     resume: bool = False
     shared_by: int | None = None
+    size: int = 0
 
     def one_by_one(self) -> Iterator["Task"]:
         """Each run that is to be done, as a group of its own."""

@@ -1,5 +1,7 @@
 """Each observable against what ASE or a few lines of NumPy make of the same structure."""
 
+import gc
+
 import cases
 import equinox as eqx
 import jax
@@ -337,3 +339,18 @@ def test_a_check_of_an_observable_leaves_nothing_traced_behind():
     for name in ("energy", "pressure", "stress", "volume", "distance(0,1)", "coordination(4.0)"):
         observables.parse(name).check(start)
     assert np.isfinite(float(start.energy))
+
+
+def test_a_structure_that_was_checked_can_be_let_go_of():
+    def live_arrays():
+        gc.collect()
+        return len(jax.live_arrays())
+
+    def check():
+        observables.parse("energy").check(unrelaxed(cases.vacancy_crystal(), LJ))
+
+    check()
+    before = live_arrays()
+    for _ in range(3):
+        check()
+    assert live_arrays() == before

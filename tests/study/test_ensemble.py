@@ -7,10 +7,14 @@ import pytest
 
 import mdsens
 from mdsens.errors import InputError
-from mdsens.study import load_study, read_sweep, run_study, run_sweep, write_report
-from mdsens.study.ensemble import run_ensemble, summary
+from mdsens.study import load_study, read_sweep, run_study, run_sweep, sweep_batch, write_report
+from mdsens.study.ensemble import run_ensemble, run_ensembles, summary
 from mdsens.study.results import finite
 from mdsens.study.results_file import Results
+from mdsens.study.sweep_batch import groups_of
+from mdsens.study.sweep_file import read_manifest
+from mdsens.study.sweep_report import ensemble_of_all
+from mdsens.study.sweep_results import finished_results
 
 pytestmark = pytest.mark.xdist_group("ensemble")
 
@@ -177,8 +181,16 @@ def test_a_name_of_several_parameters_is_a_mistake():
 def test_a_sweep_over_seeds_tells_what_an_ensemble_tells(finished, tmp_path):
     """One start to a run: it can be interrupted, resumed and shared out."""
     seeds = "sweep.'structure.seed'=[0, 1]"
-    sweep = read_sweep("soft-spheres-2d", [*SETTINGS, "ensemble.seeds=1", seeds])
-    run_sweep(sweep, tmp_path / "out")
+    side_by_side = ["ensemble.seeds=1", seeds, "sweep.batch_size=2"]
+    sweep = read_sweep("soft-spheres-2d", [*SETTINGS, *side_by_side])
+    assert groups_of(sweep) == [(0, 1)]
+    unrolled = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep_batch, "run_ensembles", lambda of: unrolled.append(run_ensembles(of))
+                      or unrolled[0])  # fmt: skip
+        run_sweep(sweep, tmp_path / "out")
+    # Once for both runs, and not again for each.
+    assert [len(ensembles) for ensembles in unrolled] == [2]
     starts = finished.results["ensemble"]["starts"]
     with mdsens.load(tmp_path / "out") as found:
         assert found["ensemble_distances"].dims == ("structure.seed", "start", "mark")
@@ -191,3 +203,21 @@ def test_a_sweep_over_seeds_tells_what_an_ensemble_tells(finished, tmp_path):
             np.testing.assert_allclose(told, list(start["distances"].values()), rtol=1e-6)
             norm = float(found["ensemble_implicit_norm"][run, 0])
             assert norm == pytest.approx(start["implicit_norm"], rel=1e-6)
+    # Beside the figures over the seed is that of all starts.
+    manifest = read_manifest(tmp_path / "out")
+    results = dict(finished_results(tmp_path / "out", manifest))
+    figure = ensemble_of_all(tmp_path / "out", results)
+    norms, _ = figure.axes
+    drawn = [line.get_ydata() for line in norms.lines if len(line.get_xdata()) == 12]
+    with np.load(finished.folder / "ensemble.npz") as file:
+        wanted = np.sort(file["unrolled_norms"].T, axis=0)
+    np.testing.assert_allclose(np.sort(drawn, axis=0), wanted, rtol=1e-6)
+    assert (tmp_path / "out" / "sweep-2.png").is_file()
+
+
+def test_starts_of_several_potentials_are_not_unrolled_side_by_side():
+    swept = ["ensemble.seeds=1", "sweep.batch_size=2", "sweep.'potential.epsilon'=[1.0, 2.0]"]
+    sweep = read_sweep("soft-spheres-2d", [*SETTINGS, *swept, "sweep.'structure.seed'=[0, 1]"])
+    assert groups_of(sweep) == [(0, 1), (2, 3)]
+    two = [*SETTINGS, "sweep.batch_size=2", "sweep.'structure.seed'=[0, 1]"]
+    assert groups_of(read_sweep("soft-spheres-2d", two)) == [(0,), (1,)]

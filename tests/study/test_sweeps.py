@@ -379,6 +379,28 @@ def test_two_sweeps_do_not_write_to_one_folder(trimer, tmp_path):
         run_sweep(sweep, tmp_path / "out", resume=True)
 
 
+def test_options_that_do_not_fit_are_found_before_anything_is_run(trimer, tmp_path, command):
+    path = trimer / "study.toml"
+    path.write_text(path.read_text() + '\n[sweep]\n"relaxation.pressure" = ["0 GPa", "1 GPa"]\n')
+    status, _, errors = command("run", str(trimer), "--out", str(tmp_path / "out"))
+    assert status == 2
+    assert "a pressure acts on a cell that relaxes" in errors
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_overview_of_a_sweep_is_made_anew(swept, tmp_path, command):
+    _, folder, _ = swept
+    shutil.copytree(folder, tmp_path / "copy")
+    page = (folder / "sweep.html").read_text()
+    for name in ("sweep.html", "sweep.csv"):
+        (tmp_path / "copy" / name).unlink()
+    status, out, _ = command("report", str(tmp_path / "copy"))
+    assert status == 0
+    assert str(tmp_path / "copy" / "sweep.html") in out
+    assert (tmp_path / "copy" / "sweep.html").read_text() == page
+    assert (tmp_path / "copy" / "sweep.csv").read_bytes() == (folder / "sweep.csv").read_bytes()
+
+
 @pytest.mark.slow
 def test_a_full_disk_ends_a_sweep_in_a_line_and_it_goes_on(swept, tmp_path, command):
     folder, whole, _ = swept
@@ -395,6 +417,48 @@ def test_a_full_disk_ends_a_sweep_in_a_line_and_it_goes_on(swept, tmp_path, comm
     status, *_ = command("run", folder, "--out", tmp_path / "out", "--resume")
     assert status == 0
     assert numbers(tmp_path / "out") == numbers(whole)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of its own with little room, and what gives it more."""
+    folder, program = tmp_path / "disk", shutil.which("mount")
+    folder.mkdir()
+    if program is None or not sys.platform.startswith("linux"):
+        pytest.skip("there is no mount of Linux that could make a small file system")
+
+    def mount(options, *more):
+        return subprocess.run([program, "-t", "tmpfs", "-o", options, *more, folder],
+                              capture_output=True, text=True)  # fmt: skip
+
+    made = mount("size=120k", "tmpfs")
+    if made.returncode:
+        pytest.skip(f"a small file system needs the right to mount one: {made.stderr.strip()}")
+    try:
+        yield folder, lambda: mount("remount,size=10M").check_returncode()
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.slow
+def test_a_small_file_system_that_is_full_ends_a_sweep_in_a_line(swept, small_disk, command):
+    folder, whole, _ = swept
+    disk, make_larger = small_disk
+    for _ in range(2):
+        status, _, errors = command("run", folder, "--out", disk / "out", "--resume")
+        assert status == 2
+        assert "cannot be written: No space left on device" in errors.splitlines()[-1]
+    make_larger()
+    finished = known_states(disk / "out")
+    assert 0 < len(finished) < 6
+    begun = {
+        run: (disk / f"out/runs/{run:04d}/results.json").stat().st_mtime_ns for run in finished
+    }
+    assert command("run", folder, "--out", disk / "out", "--resume")[0] == 0
+    assert numbers(disk / "out") == numbers(whole)
+    # What was finished is not done twice.
+    for run, written in begun.items():
+        assert (disk / f"out/runs/{run:04d}/results.json").stat().st_mtime_ns == written
 
 
 def test_a_plain_study_is_resumed_too(trimer, tmp_path, command):
