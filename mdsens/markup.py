@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import rich.console
+    import rich.table
     import rich.text
 
 #: Plain letters for the signs that mdsens itself prints, where the terminal has no others.
@@ -77,6 +78,22 @@ def console() -> "rich.console.Console":
     from rich.console import Console
 
     return Console(highlight=False, emoji=False)
+
+
+def print_numbers(to: "rich.console.Console", table: "rich.table.Table") -> None:
+    """Print a table of numbers, of which none is cut or parted however narrow the terminal is.
+
+    Arguments:
+        to: the terminal.
+        table: names in its first column, which gives way, and numbers and units in the others.
+    """
+    name, *others = table.columns
+    name.no_wrap, name.overflow = False, "fold"
+    for column in others:
+        texts = [column.header, *column.cells]
+        column.min_width = max(to.measure(text).maximum for text in texts)
+        column.no_wrap = True
+    to.print(table, crop=False)
 
 
 def plain_letters(error: UnicodeError) -> tuple[str, int]:

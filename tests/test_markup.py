@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rich.console import Console
+from rich.table import Table
 
-from mdsens.markup import for_figure, for_html, for_terminal, plain_letters, visible
+from mdsens.markup import for_figure, for_html, for_terminal, plain_letters, print_numbers, visible
 
 NASTY = [
     "[/]", "[bold]x[/bold]", "\\[red]", ":warning:", "a\nb", "\x1b[31m", "\u202eabc", "\x00",
@@ -41,6 +42,17 @@ def test_a_terminal_shows_the_text_itself(text):
     file = io.StringIO()
     Console(file=file, width=10_000, emoji=False).print(for_terminal(text), soft_wrap=True)
     assert file.getvalue() == visible(text) + "\n"
+
+
+@pytest.mark.parametrize("width", [20, 45, 80, 200])
+def test_no_number_is_cut_or_parted_however_narrow_the_terminal_is(width):
+    file, table = io.StringIO(), Table("observable, parameter", "value", "error", "unit", box=None)
+    table.add_row("elastic_constants(relaxed_ions=True)[0,0], lambda_[Si-Si-Si]", "-1.23456e-11",
+                  "1.9e-17", "(eV/Å³)/Å")  # fmt: skip
+    to = Console(file=file, width=width)
+    print_numbers(to, table)
+    words = file.getvalue().split()
+    assert {"-1.23456e-11", "1.9e-17", "(eV/Å³)/Å"} <= set(words)
 
 
 @given(st.text() | st.sampled_from(NASTY))

@@ -11,7 +11,7 @@ import numpy as np
 from mdsens.digits import error_text, with_digits
 from mdsens.errors import InputError
 from mdsens.files import path_of
-from mdsens.markup import console, for_terminal
+from mdsens.markup import console, for_terminal, print_numbers
 from mdsens.study.find import FILE_NAME
 from mdsens.study.reading import read_study_table
 from mdsens.study.results_file import read_results
@@ -240,7 +240,7 @@ def show_comparison(comparison: RunComparison) -> None:
         heads += [title, "error"] if place == 0 else [title, "error", f"{title} - (1)", "error"]
     for place, title in enumerate([*heads, "unit"]):
         right = 0 < place < len(heads)
-        table.add_column(title, justify="right" if right else "left", overflow="fold")
+        table.add_column(title, justify="right" if right else "left")
     for one in comparison.numbers:
         cells = [f"  {one.observable}, {one.parameter}" if one.parameter else one.observable]
         for place, (value, error) in enumerate(zip(one.values, one.errors, strict=True)):
@@ -250,6 +250,6 @@ def show_comparison(comparison: RunComparison) -> None:
                 cells += [with_digits(one.differences[place - 1], off, most=6), error_text(off)]
         table.add_row(*map(for_terminal, (*cells, one.units)))
     to.print()
-    to.print(table)
+    print_numbers(to, table)
     for line in comparison.not_comparable:
         to.print(for_terminal(f"not comparable: {line}", "yellow"), soft_wrap=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mdsens.errors import MdsensError
-from mdsens.markup import console, for_terminal
+from mdsens.markup import console, for_terminal, print_numbers
 from mdsens.study.study_file import read_study
 from mdsens.study.sweep import Sweep, read_sweep
 
@@ -139,7 +139,7 @@ def show_plan(plan: Plan) -> None:
                 ordered = sorted(values, key=lambda value: float(str(value).split()[0]))
                 row = (key, str(len(values)), _shown(ordered[0]), _shown(ordered[-1]))
             table.add_row(*map(for_terminal, row))
-        to.print(table)
+        print_numbers(to, table)
     total = plan.total
     if plan.first is None or plan.each is None or total is None:
         to.print("--measure does the first run or batch, and estimates time, memory and disk")

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mdsens.digits import UNKNOWN, error_text, with_digits
-from mdsens.markup import console, for_terminal
+from mdsens.markup import console, for_terminal, print_numbers
 from mdsens.study.pictures import elastic_observables, elastic_rows
 from mdsens.study.results_file import vanishing_observables
 from mdsens.study.run import FinishedRun
@@ -47,8 +47,7 @@ def show_run(finished: FinishedRun) -> None:
     # Each observable has a row of its own, above those of its parameters: names are long.
     for title in ("observable, parameter", f"value, {heading}", "error", "unit"):
         right = title.startswith(("value", "error"))
-        table.add_column(title, justify="right" if right else "left", no_wrap=True,
-                         overflow="fold")  # fmt: skip
+        table.add_column(title, justify="right" if right else "left")
     kind = "logarithmic_" if logarithmic else ""
     shown = results["sensitivities"] if not logarithmic else results["logarithmic_sensitivities"]
     all_errors = results[f"{kind}sensitivity_errors"]
@@ -72,7 +71,7 @@ def show_run(finished: FinishedRun) -> None:
                 for_terminal(error_text(error), "dim"), for_terminal(unit),
             )  # fmt: skip
     to.print()
-    to.print(table)
+    print_numbers(to, table)
     vanishing = vanishing_observables(results)
     if logarithmic and vanishing:
         words = f"not defined: {', '.join(vanishing)} is zero within its error"
@@ -132,7 +131,7 @@ def _show_elastic(to: Console, results: dict[str, Any], observable: str) -> None
         table.add_row(*map(for_terminal, ("", "max / min", ratio, "", "")))
     to.print()
     to.print(for_terminal(f"{observable} along all directions (Cartesian):", "bold"))
-    to.print(table)
+    print_numbers(to, table)
 
 
 def _show_ensemble(to: Console, ensemble: dict[str, Any]) -> None:
@@ -173,7 +172,7 @@ def show_verification(verification: Verification, units: str) -> None:
     for row in rows:
         pairs = [(column, row) if below else (row, column) for column in columns]
         table.add_row(for_terminal(row), *(of[pair] for pair in pairs))
-    to.print(table)
+    print_numbers(to, table)
     for reason, left in _by_reason(verification.not_judged).items():
         names = ", ".join(f"{c.observable} in {c.parameter}" for c in left)
         finest = min(c.resolution for c in left)
