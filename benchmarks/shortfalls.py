@@ -2,9 +2,9 @@
 
 SHORTFALLS: dict[str, str] = {
     "packing": (
-        "From near minima twice LAMMPS's speed is met, from random places missed (start 0 was timed "
-        "when Newton's method was tried earlier, and took 2,643 evaluations in place of 2,239; 65,536 "
-        "discs were not timed whole). From random places mdsens takes a third of the "
+        "Near minima twice LAMMPS's speed is met by both starts that were timed; from random places "
+        "it is missed (start 0 was timed while Newton's method was tried earlier, and took 2,643 "
+        "evaluations in place of 2,239), and 65,536 discs were not timed. From random places mdsens takes a third of the "
         "evaluations, and each costs more: of 1.42 s from start 1 (1,435 evaluations of 8,192 "
         "discs) 0.47 s go to finding edges anew 56 times, in all stages because a few discs move "
         "far; 0.43 s to forces, 0.30 ms each, of which gathering neighbours' places and sizes is "
