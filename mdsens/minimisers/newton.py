@@ -68,9 +68,9 @@ class Newton(LineSearchMinimiser):
         force = float(largest_force(state.gradient))
         ratio = None if memory.last_force is None else force / memory.last_force
         reused = memory.solver is not None and ratio is not None and ratio <= REUSE_RATIO
-        solver = memory.solver
-        if not reused:
-            # There is not always memory for two Hessians at a time.
+        solver = memory.solver if reused else None
+        if solver is None:
+            # There is not always memory for two Hessians at a time: nothing here holds the last.
             memory.solver = None
             solver = hessian_solver(landscape, state.q, memory.preconditioner)
         kept = _Memory(None, None, force)
