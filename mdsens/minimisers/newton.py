@@ -78,7 +78,9 @@ class Newton(LineSearchMinimiser):
         if dense and not solver.sparse.positive_definite:
             direction = _saddle_free_direction(solver.dense(), gradient)
         else:
-            found = solver.descend(gradient, self._rtol(force, ratio, reused), reach=self.max_step)
+            found = solver.descend(
+                gradient, self._rtol(force, ratio, reused), reach=float(self.max_step)
+            )
             direction = found.value
             # A hierarchy that has become a poor likeness is built anew.
             if found.steps <= SLOW_STEPS:
