@@ -18,6 +18,7 @@ from mdsens.study.output import Output, WriteError, keep_on_disk, kept_folder, w
 from mdsens.study.results import versions
 from mdsens.study.results_file import RESULTS_NAME
 from mdsens.study.run import default_folder
+from mdsens.study.run_lock import run_folder
 from mdsens.study.study import Study, study_of
 from mdsens.study.sweep import Sweep
 from mdsens.study.sweep_attempt import attempt, is_interrupt
@@ -186,6 +187,7 @@ class _Work:
         if retry_failed:
             self.states = {n: of for n, of in self.states.items() if of.state == "finished"}
         self.pending = [run for run in range(self.sweep.count) if run not in self.states]
+        self._sweep_away_what_is_left()
         known = self.counts
         if known["finished"] or known["failed"]:
             again = "" if not known["failed"] else "; --retry-failed runs those again"
@@ -194,6 +196,19 @@ class _Work:
                 f"{known['failed']} failed{again}"
             )
         self.write_manifest()
+
+    def _sweep_away_what_is_left(self) -> None:
+        """Clean up beside runs that were written down, and killed before they had done so."""
+        left = set()
+        for folder in {(self.folder / run_name(run)).parent for run in self.states}:
+            with contextlib.suppress(OSError):
+                left |= {name for name in os.listdir(folder) if name.startswith(".")}
+        for run in self.states if left else ():
+            target = self.folder / run_name(run)
+            # Of one that is there no more, or that another still writes to, nothing is touched.
+            if run_folder(target).name in left and target.is_dir():
+                with contextlib.suppress(InputError), kept_folder(target):
+                    pass
 
     def _fits(self, state: RunState) -> bool:
         return state.run < self.sweep.count and state.fingerprint == self._fingerprint(state.run)
