@@ -213,7 +213,8 @@ class HessianSolver:
             self.method,
             self.shape[1],
             self.given_preconditioner,
-            self._sites,
+            # Not a method: what holds one another is let go of late, and a Hessian is large.
+            functools.partial(_sites, self._surroundings, self.matrix, self.motionless),
             self._border,
         )
 
@@ -250,19 +251,6 @@ class HessianSolver:
             return columns
         above, below = columns[: self.atom_rows], columns[self.atom_rows :]
         return np.concatenate([above, self._strains.T @ below])
-
-    def _sites(self) -> LatticeSites | None:
-        """Where atoms that move stand on a lattice, if they do."""
-        given, blocks = self._surroundings, blocks_of(self.matrix)
-        count = len(given.constrained)
-        periodic = tuple(given.periodic.tolist())
-        sites = lattice_sites(
-            given.q[:count], given.cell, periodic, given.species, blocks.indptr, blocks.indices
-        )
-        if sites is None or not self.motionless.any():
-            return sites
-        kinds = np.where(self.motionless[:count], -1, sites.kinds)
-        return dataclasses.replace(sites, kinds=kinds)
 
     def dense(self) -> Float[np.ndarray, "RD RD"]:
         """The whole matrix, shape (R D, R D), in units of energy/length^2; symmetric."""
@@ -585,3 +573,17 @@ def _allowed_strains(landscape: Landscape) -> Float[np.ndarray, "U DD"]:
     if is_traced(allowed):
         return np.eye(size)
     return orthonormal_rows(np.asarray(allowed).reshape(size, size))
+
+
+def _sites(
+    given: Surroundings, matrix: HessianMatrix, motionless: Bool[np.ndarray, " R"]
+) -> LatticeSites | None:
+    """Where atoms that move stand on a lattice, if they do."""
+    count, blocks = len(given.constrained), blocks_of(matrix)
+    periodic = tuple(given.periodic.tolist())
+    sites = lattice_sites(
+        given.q[:count], given.cell, periodic, given.species, blocks.indptr, blocks.indices
+    )
+    if sites is None or not motionless.any():
+        return sites
+    return dataclasses.replace(sites, kinds=np.where(motionless[:count], -1, sites.kinds))

@@ -1,6 +1,8 @@
 """Solves with the assembled Hessian against the dense pseudo-inverse, and Newton's method on it."""
 
 import functools
+import gc
+import weakref
 
 import cases
 import equinox as eqx
@@ -167,6 +169,21 @@ def test_traced_derivatives_of_a_large_system_use_the_assembled_hessian(monkeypa
         found = derivative(length)(ARGON)
         assert float(found.sigma) == pytest.approx(float(reference["sigma"]), rel=1e-7)
     assert len(calls) >= 3
+
+
+@pytest.mark.parametrize("method", ["direct", "lattice"])
+def test_a_hessian_is_let_go_of_with_its_solver(method):
+    # What the collection of garbage has to find stays while the next one is assembled.
+    equilibrium = relaxed("crystal")
+    solver = HessianSolver(equilibrium.backbone, equilibrium.q, method)
+    solver.solve(np.ones((1, *equilibrium.q.shape)))
+    matrix = weakref.ref(solver.matrix)
+    gc.disable()
+    try:
+        del solver
+        assert matrix() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.slow
