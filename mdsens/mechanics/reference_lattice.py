@@ -17,6 +17,8 @@ SAME, ON_SITE = 0.15, 0.35
 FREQUENT, COVERED = 0.7, 0.85
 #: Volume between vectors that are independent, as a part of the product of their lengths.
 INDEPENDENT = 0.1
+#: Distances of nearest neighbours that are empty where a periodic direction has vacuum in it.
+VACUUM = 2.0
 #: Atoms in the primitive cell at most.
 MOST_IN_BASIS = 16
 #: Lattice vectors that the cell has in each direction, to a whole number within this.
@@ -55,6 +57,7 @@ def lattice_sites(
     if len(vectors) == 0:
         return None
     nearest = float(np.median(_shortest(vectors, owners, len(rows))))
+    positions, pbc = _opened(positions, whole, pbc, VACUUM * nearest)
     for same_species in (True, False) if len(np.unique(species)) > 1 else (False,):
         alike = species[rows[owners]] == species[others] if same_species else None
         primitive = _primitive_cell(vectors, owners, len(rows), SAME * nearest, alike)
@@ -85,6 +88,29 @@ def _vectors_between(
     vectors = fractional @ cell
     apart = others != rows[owners]
     return vectors[apart], owners[apart], others[apart]
+
+
+def _opened(
+    positions: np.ndarray, cell: np.ndarray, pbc: tuple[bool, ...], vacuum: float
+) -> tuple[np.ndarray, tuple[bool, ...]]:
+    """The images of atoms that are together, and no period where vacuum parts them from others.
+
+    Such a period is that of the vacuum, and none of the lattice.
+    """
+    inverse = np.linalg.inv(cell)
+    fractional, heights = positions @ inverse, 1.0 / np.linalg.norm(inverse, axis=0)
+    closed = list(pbc)
+    for axis in np.flatnonzero(pbc):
+        column = fractional[:, axis] % 1.0
+        ordered = np.sort(column)
+        gaps = np.diff(ordered, append=ordered[0] + 1.0)
+        widest = int(gaps.argmax())
+        if gaps[widest] * heights[axis] > vacuum:
+            closed[axis] = False
+            # From above the vacuum on.
+            begin = ordered[(widest + 1) % len(ordered)]
+            fractional[:, axis] = (column - begin) % 1.0
+    return fractional @ cell, tuple(closed)
 
 
 def _shortest(vectors: np.ndarray, owners: np.ndarray, count: int) -> np.ndarray:

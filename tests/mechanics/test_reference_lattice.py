@@ -130,6 +130,22 @@ def test_a_crystal_with_a_vacancy_is_solved_in_few_iterations(name):
     assert solver.lowest_eigenvalue == pytest.approx(lowest, rel=0.1)
 
 
+@pytest.mark.parametrize("turn", [np.eye(3), SHEAR], ids=["upright", "sheared"])
+def test_the_period_of_a_vacuum_is_none_of_the_lattice(turn):
+    atoms = ase.build.fcc111("Ar", (5, 6, 8), a=5.26, vacuum=7.3, periodic=True)
+    # Across the boundary, so that vacuum is in the middle of the cell.
+    atoms.positions[:, 2] += 0.6 * atoms.cell[2, 2]
+    atoms.wrap()
+    atoms.set_cell(atoms.cell.array @ turn, scale_atoms=True)
+    solver, found = solver_of(mdsens.System.from_ase(atoms), ARGON)
+    sites = sites_of(found.system, solver)
+    assert sites.basis == 1
+    assert (sites.kinds >= 0).all()
+    # Each atom has a place of its own, and some layers beside them are empty.
+    assert len(np.unique(np.ravel_multi_index(tuple(sites.places.T), sites.shape))) == len(atoms)
+    assert len(atoms) < np.prod(sites.shape) < 2 * len(atoms)
+
+
 def test_atoms_off_the_lattice_and_fixed_ones_are_no_sites():
     atoms = atoms_of("cubic")
     atoms.append(ase.Atom("Ar", atoms.positions[200] + [2.63, 2.63, 2.63]))
