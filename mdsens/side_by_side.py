@@ -39,11 +39,11 @@ def side_by_side(tasks: Sequence[Callable[[], Result]], processes: int) -> list[
     os.write(entry, b"".join(index.to_bytes(_CLAIM, "little") for index in range(len(tasks))))
     os.close(entry)
     work = functools.partial(_share, tasks, claims)
-    helpers = [_forked(work) for _ in range(processes - 1)]
+    others = [_forked(work) for _ in range(processes - 1)]
     shares = [work()]
     os.close(claims)
-    for helper in helpers:
-        shares.append(_told(*helper))
+    for other in others:
+        shares.append(_told(*other))
     done: dict[int, Result] = {}
     for results, heard, error in shares:
         done |= results
