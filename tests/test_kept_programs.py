@@ -1,6 +1,7 @@
 """Programs on disk: what another process may use, and what it must not."""
 
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -85,8 +86,10 @@ def test_another_structure_uses_the_same_programs(kept):
 @keeps
 @pytest.mark.slow
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
-def test_programs_that_a_task_needed_are_read_ahead(kept):
-    folder, _, derivatives = kept
+def test_programs_that_a_task_needed_are_read_ahead(kept, tmp_path):
+    filled, _, derivatives = kept
+    # What is noted down there is none of the programs that other tests count.
+    folder = shutil.copytree(filled, tmp_path / "kept")
     ahead = "import jax\nfrom mdsens import kept_programs as kept\nkept.read_ahead('argon')\n"
     program = PROGRAM.replace("SEED", "1").replace(
         "import jax\n", ahead + "begun = len(kept._ahead)\n"

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import matplotlib
 import pytest
 
 from mdsens.study import load_study, run_study
@@ -17,7 +18,10 @@ def test_another_process_draws_the_same_report(trimer, tmp_path):
     run_study(load_study(trimer), folder, report=False)
     goal.mkdir()
     with report_process() as draws:
-        here = make_report(folder, goal)
+        # Notebooks, which other tests run, draw in styles of their own.
+        with matplotlib.rc_context():
+            matplotlib.rcdefaults()
+            here = make_report(folder, goal)
         assert draws.make_report(folder)
         # What cannot be drawn there is drawn, and explained, by the run.
         assert not draws.make_report(tmp_path)
