@@ -185,9 +185,11 @@ def draw(path: Path, rows: list[dict]) -> None:
             axis.set_minor_formatter(NullFormatter())
         axes.yaxis.set_major_formatter("{x:g}")
     panels[0].set_ylabel("time per atom, µs")
+    # No wider than the panels.
     figure.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize="small"
-    )
+        handles.values(), handles.keys(), loc="outside lower center", ncols=len(materials),
+        fontsize="small",
+    )  # fmt: skip
     figure.savefig(path, dpi=110)
 
 
