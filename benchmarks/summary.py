@@ -28,8 +28,7 @@ Written by `python -m benchmarks.summary` from what `python -m benchmarks` has m
 is at the end. Ratios are of times of one run on one machine, without compilation, on the same
 structures with the same potential in double precision. Minima are the same to {same:g} of energy
 per atom, but for packings from random places. What runs on one core, or is a part of one process,
-is compared by the processor's time, for others used the machine meanwhile; forces, and packings of
-8,192 discs, were timed with nobody else on it. "mdsens" runs on one core.
+is compared by the processor's time; nothing else ran on the machine. "mdsens" runs on one core.
 """
 
 

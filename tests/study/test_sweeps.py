@@ -19,7 +19,7 @@ import mdsens
 from mdsens.errors import InputError
 from mdsens.study import load_study, read_sweep, run_study, run_sweep, sweep_attempt
 from mdsens.study.output import kept_folder
-from mdsens.study.run_lock import run_folder
+from mdsens.study.run_lock import LOCK_NAME, run_folder
 from mdsens.study.sweep_file import JOURNAL_NAME, known_states, read_manifest
 from mdsens.study.sweep_report import is_of_summary, write_summary
 
@@ -187,6 +187,17 @@ def swept(tmp_path_factory, trimer_files):
         finished = run_sweep(read_sweep(folder), folder / "out")
     assert finished.counts == {"finished": 6, "failed": 0, "pending": 0}
     return folder, folder / "out", counts
+
+
+def test_what_a_run_left_that_was_killed_once_it_was_written_down_is_swept_away(swept):
+    folder, out, _ = swept
+    before = numbers(out)
+    left = run_folder(out / "runs/0003")
+    left.mkdir()
+    (left / LOCK_NAME).touch()
+    assert run_sweep(read_sweep(folder), out, resume=True).counts["finished"] == 6
+    assert sorted(os.listdir(out / "runs")) == [f"{run:04d}" for run in range(6)]
+    assert numbers(out) == before
 
 
 def test_only_the_first_run_of_a_sweep_over_parameters_compiles(swept):
