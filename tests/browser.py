@@ -11,7 +11,7 @@ import time
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 #: Seconds after which Chromium is not waited for any longer.
-PATIENCE = 30.0
+PATIENCE = 120.0
 SKIPPED = "there is no Chromium: apt-get install chromium, and the pages of reports are looked at"
 
 
@@ -53,10 +53,15 @@ class Browser:
 
     def close(self):
         self._process.terminate()
-        self._process.wait(PATIENCE)
-        os.close(self._in)
-        os.close(self._out)
-        self.folder.cleanup()
+        try:
+            self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        finally:
+            os.close(self._in)
+            os.close(self._out)
+            self.folder.cleanup()
 
     def open(self, path):
         """Load a file; returns the seconds until it was drawn."""

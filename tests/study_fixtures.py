@@ -1,5 +1,6 @@
 """A study small enough to be run many times."""
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -71,14 +72,27 @@ main()
 """
 
 
+def ended(process: subprocess.Popen) -> None:
+    """End a process, and leave neither it nor its pipes behind, however its test went."""
+    if process.poll() is None:
+        process.kill()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
+    process.wait()
+
+
 @pytest.fixture
 def program(tmp_path):
-    """Start the installed command as a process of its own."""
+    """Start the installed command as a process of its own, which does not outlive the test."""
+    with contextlib.ExitStack() as started:
 
-    def start(*arguments: object) -> subprocess.Popen:
-        return subprocess.Popen(
-            [sys.executable, "-c", COMMAND, *map(str, arguments)],
-            cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        def start(*arguments: object) -> subprocess.Popen:
+            process = subprocess.Popen(
+                [sys.executable, "-c", COMMAND, *map(str, arguments)],
+                cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            )  # fmt: skip
+            started.callback(ended, process)
+            return process
 
-    return start
+        yield start

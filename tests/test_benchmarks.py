@@ -23,7 +23,7 @@ def worker(task, program="mdsens", case=("lj", 3), **options):
     }  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.worker", json.dumps(request)],
-        cwd=ROOT, capture_output=True, text=True, check=True, timeout=120,
+        cwd=ROOT, capture_output=True, text=True, check=True, timeout=600,
     )  # fmt: skip
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -1,9 +1,9 @@
 """The package as a whole: fast to import, in the right precision, with arrows that go one way."""
 
 import ast
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import jax
@@ -46,9 +46,14 @@ def test_importing_mdsens_imports_no_jax():
 
 
 def test_importing_mdsens_is_fast():
-    start = time.perf_counter()
+    def taken():
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    # Processor time, which other work on the machine does not lengthen.
+    start = taken()
     python("import mdsens")
-    assert time.perf_counter() - start < 2.0
+    assert taken() - start < 2.0
 
 
 @pytest.mark.slow

@@ -35,10 +35,12 @@ def cores(monkeypatch):
 
 def test_results_come_in_the_order_of_the_items_from_several_threads(cores):
     cores(3)
-    seen = set()
+    seen, together = set(), threading.Barrier(3)
 
     def slow_square(number):
         seen.add(threading.get_ident())
+        # Each thread takes its share, however late it comes.
+        together.wait(300)
         time.sleep(0.01 if number % 2 else 0.03)
         return number**2
 

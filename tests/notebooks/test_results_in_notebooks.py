@@ -24,7 +24,7 @@ relaxed = mdsens.relax(system, potential, progress=True)
 def outputs():
     """What each cell shows."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(one) for one in CELLS])
-    nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
     return [cell.outputs for cell in notebook.cells]
 
 

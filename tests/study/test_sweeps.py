@@ -512,7 +512,7 @@ def test_a_sweep_that_is_killed_again_and_again_ends_with_the_same_bits(trimer, 
             time.sleep(0.01)
         time.sleep(chosen.uniform(0.0, 0.3))
         process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process.communicate(timeout=600)
         kills += process.returncode == -signal.SIGKILL
     assert kills >= 2
     process = program("run", trimer, "--out", out, "--resume")
@@ -520,12 +520,12 @@ def test_a_sweep_that_is_killed_again_and_again_ends_with_the_same_bits(trimer, 
     while process.poll() is None and len(known_states(out)) <= begun:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate()
+    _, errors = process.communicate(timeout=600)
     assert process.returncode in (0, 130)
     if process.returncode:
         assert "of 120 runs are finished; give --resume to go on" in errors.splitlines()[-1]
     process = program("run", trimer, "--out", out, "--resume")
-    _, errors = process.communicate()
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
     assert numbers(out) == numbers(tmp_path / "whole")
     assert not list(os.scandir(out / "runs"))[120:]
