@@ -3,6 +3,7 @@
 import re
 
 import ase.build
+import cases
 import numerical
 import numpy as np
 import pytest
@@ -136,6 +137,7 @@ def test_tables_in_other_units_are_those_in_metal_ones(potential, tmp_path):
 
 
 @pytest.mark.slow
+@cases.thorough("the checks below, and tables of copper relaxed again by LAMMPS")
 def test_sensitivities_are_those_of_relaxing_again(potential):
     atoms = ase.build.bulk("CuAg", "rocksalt", 4.4)
     options = {"cell": "isotropic", "fmax": 1e-11, "method": "lbfgs"}

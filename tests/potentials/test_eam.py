@@ -92,6 +92,7 @@ def test_the_energy_is_the_closed_form(potential):
     assert energy_of(potential.with_parameters(scales), atoms) == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_the_checks_of_a_potential_pass(potential):
     check_potential(potential, alloy()).require()
 

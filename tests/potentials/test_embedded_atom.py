@@ -166,7 +166,7 @@ def test_the_parts_take_a_fraction_of_the_memory_of_the_whole():
 
 @pytest.mark.slow
 def test_a_relaxed_vacancy_changes_as_if_relaxed_again(monkeypatch):
-    atoms = ase.build.bulk("Cu", "fcc", a=3.61, cubic=True) * (3, 3, 3)
+    atoms = ase.build.bulk("Cu", "fcc", a=3.61, cubic=True) * (2, 2, 3)
     del atoms[0]
     atoms.rattle(0.02, seed=1)
     potential = SuttonChen(**COPPER, cutoff=4.8)

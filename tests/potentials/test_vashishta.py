@@ -4,6 +4,7 @@ import itertools
 
 import ase
 import ase.build
+import cases
 import numpy as np
 import pytest
 from ase.calculators.lammps import convert
@@ -127,6 +128,7 @@ def test_the_force_of_a_pair_goes_to_zero_at_the_range():
 
 
 @pytest.mark.slow
+@cases.thorough("the checks below, and the same test of EDIP")
 def test_sensitivities_are_those_of_relaxing_again():
     potential = mixture()
     system = System.from_ase(ase.build.bulk("SiO", "zincblende", 3.9))

@@ -13,6 +13,7 @@ import ase.io
 import numpy as np
 import pandas
 import pytest
+import study_fixtures
 
 import mdsens
 from mdsens.errors import InputError, UnreliableDerivativeError
@@ -317,6 +318,16 @@ def test_a_signal_leaves_nothing_behind(trimer, tmp_path, program, number, statu
     assert ("interrupted" in errors.splitlines()[-1]) == (number == signal.SIGINT)
     assert "Traceback" not in errors
     assert sorted(path.name for path in tmp_path.iterdir()) == ["trimer"]
+
+
+def test_a_process_is_ended_with_its_pipes():
+    """As the processes of a test are that has failed before it read what they said."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(600)"], stdout=subprocess.PIPE
+    )
+    study_fixtures.ended(process)
+    assert process.returncode == -signal.SIGKILL
+    assert process.stdout.closed
 
 
 #: A command that goes on for a while after a signal has come inside a callback of the collector.
