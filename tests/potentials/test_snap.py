@@ -128,9 +128,10 @@ def test_the_bispectrum_is_that_of_wigners_matrices():
 
 def test_nodes_integrate_products_of_three_characters_exactly():
     table = quadrature(6)
+    characters = [table.interpolation[j] @ _characters(table, j) for j in range(7)]
     for j1, j2, j3 in itertools.product(range(7), repeat=3):
         if (j1 + j2 + j3) % 2 == 0:
-            values = [table.interpolation[j] @ _characters(table, j) for j in (j1, j2, j3)]
+            values = [characters[j] for j in (j1, j2, j3)]
             expected = float(abs(j1 - j2) <= j3 <= j1 + j2)
             assert table.weights @ math.prod(values) == pytest.approx(expected, abs=1e-12)
 
