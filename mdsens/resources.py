@@ -36,17 +36,20 @@ def available_cores() -> int:
     Raises:
         InputError: that variable is no whole number above zero.
     """
-    there = os.cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):
-        there = len(os.sched_getaffinity(0))
     wanted = os.environ.get(CORES_VARIABLE)
     if not wanted:
-        return there
+        return _allowed_cores()
     if not (wanted.isascii() and wanted.isdigit() and int(wanted) > 0):
         raise InputError(
             f"{CORES_VARIABLE} = {wanted!r}: give a whole number of cores, at least 1, or unset it"
         )
-    return min(there, int(wanted))
+    return min(_allowed_cores(), int(wanted))
+
+
+def _allowed_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @contextlib.contextmanager
@@ -57,7 +60,7 @@ def products_on_one_core() -> Iterator[None]:
     for milliseconds they hold a core that others could compute with (argon with 16 thousand atoms
     relaxed as slowly on two cores as on one, for 1.4 times the processor time).
     """
-    if available_cores() < 2:
+    if _allowed_cores() < 2:
         yield
         return
     with _libraries().limit(limits=1, user_api="blas"):

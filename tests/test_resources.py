@@ -155,13 +155,12 @@ def test_a_number_of_cores_that_is_none_is_refused(monkeypatch, wrong):
         resources.available_cores()
 
 
-def test_libraries_start_no_threads_where_work_is_shared_and_do_again_after(cores):
+def test_libraries_start_no_threads_where_work_is_shared_and_do_again_after():
     from threadpoolctl import threadpool_info
 
     def threads():
         return [entry["num_threads"] for entry in threadpool_info() if entry["user_api"] == "blas"]
 
-    cores(2)
     before = threads()
     with resources.products_on_one_core():
         assert set(threads()) == {1}
@@ -181,3 +180,17 @@ def test_entries_are_summed_at_their_places_by_all_cores_as_by_one(cores, monkey
         found = sparse_hessian._summed(entries, rows, columns, 9)
         assert found.has_sorted_indices
         np.testing.assert_array_equal(found.toarray(), dense.reshape(18, 18))
+
+
+def test_a_relaxation_is_the_same_on_one_core_and_on_two(monkeypatch):
+    monkeypatch.setattr(sparse_plus_low_rank, "SHARED_BYTES", 0)
+    system = crystal(repeats=6)
+    potential = mdsens.potentials.LennardJones(0.0104, 3.405, 5.5, truncation="force-shifted")
+    found = []
+    for count in ("1", "2"):
+        monkeypatch.setenv("MDSENS_CORES", count)
+        found.append(mdsens.relax(system, potential, fmax=1e-6))
+    one, two = found
+    assert one.history.methods[-1][0] == "Newton"
+    np.testing.assert_array_equal(one.positions, two.positions)
+    np.testing.assert_array_equal(one.history.enthalpies, two.history.enthalpies)
