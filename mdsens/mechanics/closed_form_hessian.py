@@ -131,7 +131,7 @@ class _Rows:
             # Row by row, of which a few fit the cache with all their entries: half the time of a
             # mask, and as much memory as these take.
             which = np.flatnonzero(kept)
-            entries = np.asarray(row.entries)[: len(kept)].reshape(kept.size, -1)
+            entries = np.asarray(row.entries).reshape(-1, row.entries.shape[-1])
             np.take(np.asarray(row.columns), which, out=self.columns[places], mode="clip")
             data = self.data[places]
             for start in range(0, len(which), TAKEN):

@@ -72,3 +72,18 @@ def test_pieces_that_do_not_divide_a_block_give_the_derivative_of_the_forces(nam
     dense[rows, rows] = 1.0
     difference = np.abs(found[0].toarray() - dense).max()
     assert difference < 1e-13 * max(1.0, np.abs(dense).max())
+
+
+@pytest.mark.parametrize("kind", ["pairs", "sites"])
+def test_a_block_without_any_atom_adds_nothing(kind):
+    atom = bulk("Ar", "fcc", a=5.26)
+    system, potential = mdsens.System.from_ase(atom), POTENTIAL
+    if kind == "sites":
+        numbers = 2.17, 2.0951, 1.8, 21.0, 1.2, -1.0 / 3.0, 7.05, 0.602, 4.0, 0.0
+        potential = mdsens.potentials.StillingerWeber(*numbers)
+    edges = find_edges(np.asarray(system.positions), np.asarray(system.cell), system.pbc, 4.5)
+    assert edges.neighbors.shape[::2] == (2, 1)
+    matrix = hessian_in_parts(system, potential, edges)
+    assert matrix.shape == (3, 3)
+    # Against its own images an atom does not move.
+    np.testing.assert_allclose(matrix.toarray(), 0.0, atol=1e-15)
