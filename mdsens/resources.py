@@ -5,13 +5,18 @@ import concurrent.futures
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from mdsens.errors import InputError
 
 #: Unknowns up to which a dense matrix is factorised, and up to which it is diagonalised: each takes
 #: about 0.15 s there on one core.
 DENSE_LIMIT, EIGENVECTOR_LIMIT = 2000, 1000
+
+#: Environment variable with the number of cores that a process takes at most.
+CORES_VARIABLE = "MDSENS_CORES"
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -26,10 +31,48 @@ def available_memory() -> int:
 
 
 def available_cores() -> int:
-    """Number of cores that this process may use."""
+    """Number of cores that this process may use, and is to use where MDSENS_CORES says fewer.
+
+    Raises:
+        InputError: that variable is no whole number above zero.
+    """
+    wanted = os.environ.get(CORES_VARIABLE)
+    if not wanted:
+        return _allowed_cores()
+    if not (wanted.isascii() and wanted.isdigit() and int(wanted) > 0):
+        raise InputError(
+            f"{CORES_VARIABLE} = {wanted!r}: give a whole number of cores, at least 1, or unset it"
+        )
+    return min(_allowed_cores(), int(wanted))
+
+
+def _allowed_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def products_on_one_core() -> Iterator[None]:
+    """Keep NumPy's and SciPy's products and norms from starting threads, for work that has its own.
+
+    The threads of these libraries share even what takes 10 us, and then wait for more in a loop:
+    for milliseconds they hold a core that others could compute with (argon with 16 thousand atoms
+    relaxed as slowly on two cores as on one, for 1.4 times the processor time).
+    """
+    if _allowed_cores() < 2:
+        yield
+        return
+    with _libraries().limit(limits=1, user_api="blas"):
+        yield
+
+
+@functools.cache
+def _libraries() -> Any:
+    """What sets the threads of the libraries that are loaded, which takes 3 ms to find out."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def on_all_cores(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:

@@ -17,6 +17,8 @@ from mdsens.mechanics import hessian_in_parts
 from mdsens.particles import find_edges
 from mdsens.resources import available_memory, on_all_cores
 
+sparse_hessian = importlib.import_module("mdsens.mechanics.sparse_hessian")
+
 
 @pytest.fixture
 def cores(monkeypatch):
@@ -89,19 +91,24 @@ def test_slices_of_rows_multiply_as_the_whole_matrix(cores, blocks, slices):
         np.testing.assert_array_equal(cut @ vectors, matrix @ vectors)
 
 
-def crystal():
-    """More than two blocks of atoms, so that there is something to share."""
-    atoms = bulk("Ar", "fcc", a=5.26, cubic=True) * (14, 14, 14)
+def crystal(element="Ar", structure="fcc", constant=5.26, repeats=14):
+    """More than one block of atoms, so that there is something to share."""
+    atoms = bulk(element, structure, a=constant, cubic=True) * ((repeats,) * 3)
     atoms.rattle(0.05, seed=3)
     return mdsens.System.from_ase(atoms)
 
 
-@pytest.mark.parametrize("kind", ["pairs", "embedded atoms"])
+@pytest.mark.parametrize("kind", ["pairs", "embedded atoms", "sites"])
 def test_edges_and_hessian_are_the_same_on_one_core_and_on_two(cores, kind):
     system = crystal()
     potential = mdsens.potentials.LennardJones(0.0104, 3.405, 5.5)
     if kind == "embedded atoms":
         potential = mdsens.potentials.SuttonChen(0.0104, 5.26, 30.0, 9.0, 6.0, 5.5)
+    if kind == "sites":
+        system = crystal("Si", "diamond", 5.431, repeats=6)
+        potential = mdsens.potentials.StillingerWeber(
+            2.17, 2.0951, 1.8, 21.0, 1.2, -1.0 / 3.0, 7.05, 0.602, 4.0, 0.0
+        )
     found = []
     for count in (1, 2):
         cores(count)
@@ -131,3 +138,59 @@ def test_a_multigrid_cycle_is_the_same_on_one_core_and_on_two(cores, monkeypatch
         cycles.append((multigrid(vectors), multigrid(vectors[:, 0])))
     for one, two in zip(*cycles, strict=True):
         np.testing.assert_allclose(two, one, rtol=0, atol=1e-14 * np.abs(one).max())
+
+
+def test_a_variable_takes_fewer_cores_than_there_are_and_no_more(monkeypatch):
+    there = resources.available_cores()
+    monkeypatch.setenv("MDSENS_CORES", "1")
+    assert resources.available_cores() == 1
+    monkeypatch.setenv("MDSENS_CORES", str(there + 5))
+    assert resources.available_cores() == there
+
+
+@pytest.mark.parametrize("wrong", ["0", "two", "-1", "1.5"])
+def test_a_number_of_cores_that_is_none_is_refused(monkeypatch, wrong):
+    monkeypatch.setenv("MDSENS_CORES", wrong)
+    with pytest.raises(mdsens.errors.InputError, match=f"MDSENS_CORES = '{wrong}': give a whole"):
+        resources.available_cores()
+
+
+def test_libraries_start_no_threads_where_work_is_shared_and_do_again_after():
+    from threadpoolctl import threadpool_info
+
+    def threads():
+        return [entry["num_threads"] for entry in threadpool_info() if entry["user_api"] == "blas"]
+
+    before = threads()
+    with resources.products_on_one_core():
+        assert set(threads()) == {1}
+    assert threads() == before
+
+
+def test_entries_are_summed_at_their_places_by_all_cores_as_by_one(cores, monkeypatch):
+    monkeypatch.setattr(sparse_plus_low_rank, "SHARED_BYTES", 0)
+    generator = np.random.default_rng(5)
+    rows, columns = generator.integers(0, 9, (2, 300))
+    entries = generator.normal(size=(300, 2, 2))
+    dense = np.zeros((9, 2, 9, 2))
+    for entry, row, column in zip(entries, rows, columns, strict=True):
+        dense[row, :, column] += entry
+    for count in (1, 2):
+        cores(count)
+        found = sparse_hessian._summed(entries, rows, columns, 9)
+        assert found.has_sorted_indices
+        np.testing.assert_array_equal(found.toarray(), dense.reshape(18, 18))
+
+
+def test_a_relaxation_is_the_same_on_one_core_and_on_two(monkeypatch):
+    monkeypatch.setattr(sparse_plus_low_rank, "SHARED_BYTES", 0)
+    system = crystal(repeats=6)
+    potential = mdsens.potentials.LennardJones(0.0104, 3.405, 5.5, truncation="force-shifted")
+    found = []
+    for count in ("1", "2"):
+        monkeypatch.setenv("MDSENS_CORES", count)
+        found.append(mdsens.relax(system, potential, fmax=1e-6))
+    one, two = found
+    assert one.history.methods[-1][0] == "Newton"
+    np.testing.assert_array_equal(one.positions, two.positions)
+    np.testing.assert_array_equal(one.history.enthalpies, two.history.enthalpies)

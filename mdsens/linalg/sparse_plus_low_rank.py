@@ -13,6 +13,8 @@ from mdsens.resources import available_cores, on_all_cores
 
 #: Bytes from which on a matrix is worth more than one core.
 SHARED_BYTES = 2**22
+#: Bytes of a large array that are looked at together.
+PIECE_BYTES = 2**20
 
 
 class RowSlices:
@@ -134,4 +136,9 @@ def is_finite(matrix: scipy.sparse.bsr_array | SparsePlusLowRank) -> bool:
     parts = [blocks_of(matrix).data]
     if isinstance(matrix, SparsePlusLowRank):
         parts += [matrix.gradients.data, matrix.weights]
-    return all(bool(np.isfinite(part).all()) for part in parts)
+    pieces = [
+        piece
+        for part in parts
+        for piece in np.array_split(part.reshape(-1), 1 + part.nbytes // PIECE_BYTES)
+    ]
+    return all(on_all_cores(lambda piece: bool(np.isfinite(piece).all()), pieces))

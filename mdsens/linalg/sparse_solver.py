@@ -41,7 +41,7 @@ from mdsens.linalg.sparse_plus_low_rank import (
     shared_by_cores,
     to_bsr,
 )
-from mdsens.resources import available_memory
+from mdsens.resources import available_memory, products_on_one_core
 
 #: Where each way that failed is told of, at level DEBUG.
 LOGGER = logging.getLogger("mdsens.linalg")
@@ -251,6 +251,16 @@ class SparseSolver:
         max_steps: int,
     ) -> Iterations:
         """Conjugate gradients; by multigrid where a lattice that is on trial does not serve."""
+        with products_on_one_core():
+            return self._iterated(b, preconditioner, rtol, max_steps)
+
+    def _iterated(
+        self,
+        b: Float[np.ndarray, " n"],
+        preconditioner: HostPreconditioner,
+        rtol: float,
+        max_steps: int,
+    ) -> Iterations:
         if not self._on_trial or preconditioner is not self.preconditioner:
             whole = self._whole(preconditioner)
             return conjugate_gradients(self._operator, b, whole, self.project, rtol, max_steps)
@@ -258,7 +268,7 @@ class SparseSolver:
         if first.negative_curvature or first.residual <= rtol or self._on_trial:
             return first
         if preconditioner is not self.preconditioner:
-            return self._conjugate_gradients(b, self.preconditioner, rtol, max_steps)
+            return self._iterated(b, self.preconditioner, rtol, max_steps)
         left = self.project(b - self._operator @ first.value)
         part = float(np.linalg.norm(left) / np.linalg.norm(b))
         rest = conjugate_gradients(

@@ -15,6 +15,7 @@ from mdsens.linalg.sparse_plus_low_rank import SparsePlusLowRank
 from mdsens.mechanics.edge_ends import EdgeEnds, atoms_of_block, edge_ends
 from mdsens.particles.edges import (
     EdgeList,
+    Sites,
     edge_blocks,
     edges_between,
 )
@@ -22,6 +23,12 @@ from mdsens.particles.system import System
 from mdsens.potentials.pair import radial_hessian
 from mdsens.potentials.potential import Potential
 from mdsens.resources import available_cores, on_all_cores
+
+#: Places for edges of the atoms that are taken together, and fewest of them: what is computed of
+#: them stays in a core's cache until it is copied.
+PIECE_PLACES, SMALLEST_PIECE = 80_000, 128
+#: Blocks that are copied together.
+TAKEN = 4096
 
 # Pair potentials: a block per edge ---------------------------------------------------------------
 
@@ -45,19 +52,52 @@ def pair_hessian_matrix(
     edges = edge_list.edge_count
     rows = _block_rows(system.atom_count, edges, system.dimension)
 
-    def of_block(block: int) -> _Row:
-        return _edge_block(potential, geometry, edge_list.neighbors, on_device(block))
+    def of_piece(piece: _Piece) -> _Row:
+        given = potential, geometry, edge_list.neighbors, *piece.place, piece.size
+        return piece.new_rows(_edge_block(*given))
 
-    for blocks in _some_at_a_time(edge_list):
-        rows.extend(on_all_cores(of_block, blocks))
+    for pieces in _some_at_a_time(edge_list):
+        rows.extend(on_all_cores(of_piece, pieces))
     return rows.matrix()
 
 
-def _some_at_a_time(edge_list: EdgeList) -> Iterator[range]:
-    """Blocks of atoms, as many at a time as keep all cores busy and take little memory."""
-    count, some = len(edge_list.neighbors), 4 * available_cores()
-    for start in range(0, count, some):
-        yield range(start, min(start + some, count))
+class _Piece(NamedTuple):
+    """Some atoms of a block, one after another: where they begin, and how many are known."""
+
+    block: int
+    start: int
+    size: int
+    known: int
+
+    @property
+    def place(self) -> tuple[Array, Array]:
+        """The block, and where the atoms begin in it."""
+        return on_device(np.asarray(self.block, np.int32)), on_device(
+            np.asarray(self.start, np.int32)
+        )
+
+    def new_rows(self, found: Any) -> Any:
+        """Rows of these atoms as NumPy's arrays, without those that an earlier piece has.
+
+        Who asks for them waits: left to itself, JAX computes what one thread has called in turn.
+        """
+        return jax.tree.map(lambda array: np.asarray(array)[self.known :], found)
+
+
+def _some_at_a_time(edge_list: EdgeList) -> Iterator[list[_Piece]]:
+    """All atoms in pieces, as many at a time as keep all cores busy and stay in the cache."""
+    blocks, slots, size = edge_list.neighbors.shape
+    # Pieces of one size, so that there is one program; the last of a block reaches back.
+    length = min(size, max(SMALLEST_PIECE, PIECE_PLACES // (slots + 1)))
+    starts = range(0, size, length)
+    pieces = [
+        _Piece(block, min(start, size - length), length, start - min(start, size - length))
+        for block in range(blocks)
+        for start in starts
+    ]
+    some = 4 * available_cores()
+    for first in range(0, len(pieces), some):
+        yield pieces[first : first + some]
 
 
 class _Rows:
@@ -88,9 +128,16 @@ class _Rows:
 
         def copy(job: tuple[Any, ...]) -> None:
             row, kept, places = job
-            entries = np.asarray(row.entries)[: len(kept)][kept]
-            np.take(entries, self.expand, axis=1, out=self.data[places], mode="clip")
-            self.columns[places] = np.asarray(row.columns)[: len(kept)][kept]
+            # Row by row, of which a few fit the cache with all their entries: half the time of a
+            # mask, and as much memory as these take.
+            which = np.flatnonzero(kept)
+            entries = np.asarray(row.entries).reshape(-1, row.entries.shape[-1])
+            np.take(np.asarray(row.columns), which, out=self.columns[places], mode="clip")
+            data = self.data[places]
+            for start in range(0, len(which), TAKEN):
+                some = slice(start, start + TAKEN)
+                taken = entries.take(which[some], axis=0)
+                np.take(taken, self.expand, axis=1, out=data[some], mode="clip")
 
         on_all_cores(copy, jobs)
 
@@ -133,15 +180,15 @@ def _edge_block(
     geometry: EdgeEnds,
     neighbors: Int[Array, "B K C"],
     block: Int[Array, ""],
+    start: Int[Array, ""],
+    length: int,
 ) -> _Row:
-    """Blocks of one block of atoms, that of the atom itself first, their columns, and which count.
+    """Blocks of some atoms of a block, that of each itself first, their columns, and which count.
 
     Only the U = D (D + 1) / 2 components of the upper triangle are computed. Slots are taken one
     by one, which XLA fuses well: seven times faster than all at once.
     """
-    ends = neighbors[block]
-    sites = jax.tree.map(lambda array: array[block], geometry.sites)
-    own, moves = atoms_of_block(geometry, block, ends.shape[1])
+    ends, sites, own, moves = _piece_of_block(geometry, neighbors, block, start, length)
 
     def one_slot(end: Int[Array, " C"]) -> tuple[Float[Array, "U C"], Bool[Array, " C"]]:
         components = _upper(
@@ -155,6 +202,23 @@ def _edge_block(
         moves, jnp.sum(components, axis=0), _identity(len(geometry.extended.positions))
     )
     return _row_of(diagonal, -components, stored, own, geometry.owners[ends])
+
+
+def _piece_of_block(
+    geometry: EdgeEnds,
+    neighbors: Int[Array, "B K C"],
+    block: Int[Array, ""],
+    start: Int[Array, ""],
+    length: int,
+) -> tuple[Int[Array, "K c"], Sites, Int[Array, " c"], Bool[Array, " c"]]:
+    """Ends, sites, indices, and whether they may move, of some atoms of a block."""
+
+    def part(array: Array) -> Array:
+        return jax.lax.dynamic_slice_in_dim(array, start, length, axis=-1)
+
+    sites = jax.tree.map(lambda array: part(array[block]), geometry.sites)
+    own, moves = atoms_of_block(geometry, block, neighbors.shape[2])
+    return part(neighbors[block]), sites, part(own), part(moves)
 
 
 def _upper(rows: list[list[Float[Array, "1 C"]]]) -> Float[Array, "U C"]:
@@ -211,11 +275,13 @@ def embedded_atom_hessian(
     blocks = _block_rows(system.atom_count, edges, system.dimension)
     gradients = _gradient_rows(system.atom_count, edges, system.dimension)
 
-    def of_block(block: int) -> tuple[_Row, _Row]:
-        return _embedded_block(potential, geometry, extended, edge_list.neighbors, on_device(block))
+    def of_piece(piece: _Piece) -> tuple[_Row, _Row]:
+        given = potential, geometry, extended, edge_list.neighbors, *piece.place, piece.size
+        found: tuple[_Row, _Row] = piece.new_rows(_embedded_block(*given))
+        return found
 
     for some in _some_at_a_time(edge_list):
-        of_blocks, of_gradients = zip(*on_all_cores(of_block, some), strict=True)
+        of_blocks, of_gradients = zip(*on_all_cores(of_piece, some), strict=True)
         blocks.extend(of_blocks)
         gradients.extend(of_gradients)
     return SparsePlusLowRank(blocks.matrix(), gradients.matrix(), np.asarray(weights))
@@ -241,11 +307,11 @@ def _embedded_block(
     slopes: Float[Array, " E"],
     neighbors: Int[Array, "B K C"],
     block: Int[Array, ""],
+    start: Int[Array, ""],
+    length: int,
 ) -> tuple[_Row, _Row]:
-    """Rows of the sparse part, and gradients of the density, of one block of atoms."""
-    ends = neighbors[block]
-    sites = jax.tree.map(lambda array: array[block], geometry.sites)
-    own, moves = atoms_of_block(geometry, block, ends.shape[1])
+    """Rows of the sparse part, and gradients of the density, of some atoms of a block."""
+    ends, sites, own, moves = _piece_of_block(geometry, neighbors, block, start, length)
     own_slopes = slopes[own]
 
     def one_slot(end: Int[Array, " C"]) -> tuple[Array, Array, Array, Array]:
@@ -294,9 +360,10 @@ def traced_pair_rows(
     Returns:
         Entries, columns and which count, for `matrix_of_pair_rows`.
     """
-    geometry = edge_ends(system, potential, edge_list, free)
+    geometry, size = edge_ends(system, potential, edge_list, free), edge_list.neighbors.shape[2]
+    origin = jnp.zeros((), jnp.int32)
     return jax.lax.map(
-        lambda block: _edge_block(potential, geometry, edge_list.neighbors, block),
+        lambda block: _edge_block(potential, geometry, edge_list.neighbors, block, origin, size),
         jnp.arange(len(edge_list.neighbors)),
     )
 
@@ -316,11 +383,14 @@ def traced_embedded_rows(
         Rows of the sparse part and of the gradients, and the weights, for
         `matrix_of_embedded_rows`.
     """
-    geometry = edge_ends(system, potential, edge_list, free)
+    geometry, size = edge_ends(system, potential, edge_list, free), edge_list.neighbors.shape[2]
+    origin = jnp.zeros((), jnp.int32)
     slopes, weights = _embedding(system, potential, edge_list)
     extended = jnp.concatenate([slopes, slopes[edge_list.ghost_owners], jnp.zeros(1)])
     blocks, gradients = jax.lax.map(
-        lambda block: _embedded_block(potential, geometry, extended, edge_list.neighbors, block),
+        lambda block: _embedded_block(
+            potential, geometry, extended, edge_list.neighbors, block, origin, size
+        ),
         jnp.arange(len(edge_list.neighbors)),
     )
     return blocks, gradients, weights

@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mdsens.arrays import on_device
 from mdsens.compilation import compiled
-from mdsens.linalg.sparse_plus_low_rank import SparsePlusLowRank
+from mdsens.linalg.sparse_plus_low_rank import SparsePlusLowRank, shared_by_cores
 from mdsens.mechanics.closed_form_hessian import (
     embedded_atom_hessian,
     matrix_of_embedded_rows,
@@ -40,6 +40,7 @@ from mdsens.particles.edges import (
 from mdsens.particles.lattice import heights
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
+from mdsens.resources import on_all_cores
 from mdsens.values import is_traced
 
 #: Slots in a list of edges up to which a program takes longer to compile than to run.
@@ -48,6 +49,8 @@ MOST_SLOTS = 100_000
 SPRINGS = 80
 #: A Hessian on the host: its blocks, or blocks and a part of low rank.
 HessianMatrix: TypeAlias = scipy.sparse.bsr_array | SparsePlusLowRank
+#: Entries of a sparse matrix in D x D blocks, with the row and the column of each.
+_Entries: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 _compiled_dense_hessian = compiled(heavy=True)(dense_hessian)
 
@@ -329,38 +332,52 @@ def _from_sites(
     if edge_list.neighbors.size <= MOST_SLOTS:
         # Where another neighbour costs less than another program, there is room for some.
         width = min(4 * -(-width // 4), edge_list.capacity[0])
-    found = (
-        _site_block(potential, geometry, edge_list.neighbors, on_device(block), width)
-        for block in range(len(edge_list.neighbors))
+
+    def of_block(block: int) -> _Entries:
+        found = _site_block(potential, geometry, edge_list.neighbors, on_device(block), width)
+        # JAX computes what one thread has called in turn: who asks for it waits.
+        return _entries_of_sites(block, map(np.asarray, found), free)
+
+    return _summed_entries(
+        on_all_cores(of_block, range(len(edge_list.neighbors))), free, system.dimension
     )
-    return _matrix_of_sites(found, free, system.dimension)
 
 
 def _matrix_of_sites(
     found: Iterable[tuple[Any, Any]], free: Bool[np.ndarray, " N"], dimension: int
 ) -> scipy.sparse.bsr_array:
     """The sum of the Hessians of site energies, given for one block of atoms after another."""
-    count, done = len(free), 0
-    moves = np.append(free, False)
-    entries, rows, columns = [], [], []
-    for block in found:
-        values, members = (np.asarray(array)[: count - done] for array in block)
-        done += len(values)
-        sites = members.shape[1]
-        first = np.repeat(members[:, :, None], sites, axis=2)
-        second = np.repeat(members[:, None, :], sites, axis=1)
-        # An atom that is constrained shares no block with any other.
-        kept = (first < count) & (second < count) & moves[first] & moves[second]
-        entries.append(values[kept])
-        rows.append(first[kept])
-        columns.append(second[kept])
-    constrained = np.flatnonzero(~free)
-    identity = np.broadcast_to(np.eye(dimension), (len(constrained), dimension, dimension))
+    entries = [_entries_of_sites(number, block, free) for number, block in enumerate(found)]
+    return _summed_entries(entries, free, dimension)
+
+
+def _entries_of_sites(
+    number: int, block: Iterable[Any], free: Bool[np.ndarray, " N"]
+) -> "_Entries":
+    """What the site energies of a block of atoms add to the Hessian: entries, rows, columns."""
+    values, members = map(np.asarray, block)
+    count, moves = len(free), np.append(free, False)
+    there = max(count - number * len(values), 0)
+    values, members = values[:there], members[:there]
+    sites = members.shape[1]
+    # An atom that is constrained shares no block with any other.
+    inside = (members < count) & moves[members]
+    which = np.flatnonzero(inside[:, :, None] & inside[:, None, :])
+    rows = np.repeat(members[:, :, None], sites, axis=2).reshape(-1)
+    columns = np.repeat(members[:, None, :], sites, axis=1).reshape(-1)
+    entries = values.reshape(-1, *values.shape[-2:]).take(which, axis=0)
+    return entries, rows.take(which), columns.take(which)
+
+
+def _summed_entries(
+    found: "list[_Entries]", free: Bool[np.ndarray, " N"], dimension: int
+) -> scipy.sparse.bsr_array:
+    """The matrix of what all blocks of atoms add to it, and the identity of those that are held."""
+    held = np.flatnonzero(~free).astype(np.int32)
+    identity = np.broadcast_to(np.eye(dimension), (len(held), dimension, dimension))
+    entries, rows, columns = zip(*found, (identity, held, held), strict=True)
     return _summed(
-        np.concatenate([*entries, identity]),
-        np.concatenate([*rows, constrained]),
-        np.concatenate([*columns, constrained]),
-        count,
+        np.concatenate(entries), np.concatenate(rows), np.concatenate(columns), len(free)
     )
 
 
@@ -371,17 +388,34 @@ def _summed(
     count: int,
 ) -> scipy.sparse.bsr_array:
     """The matrix with the sum of all entries at each place."""
-    dimension = entries.shape[1]
-    keys, inverse = np.unique(rows.astype(np.int64) * count + columns, return_inverse=True)
-    ones = np.ones(len(inverse))
-    addition = scipy.sparse.csr_array(
-        scipy.sparse.coo_array((ones, (inverse, np.arange(len(inverse)))))
-    )
-    data = (addition @ entries.reshape(len(entries), -1)).reshape(-1, dimension, dimension)
-    starts = np.searchsorted(keys, np.arange(count + 1, dtype=np.int64) * count).astype(np.int32)
+    dimension, total = entries.shape[1], len(rows)
+    order = _sorted_by(columns, np.arange(total, dtype=np.int32), count)
+    order = _sorted_by(rows[order], order, count)
+    rows, columns = rows[order], columns[order]
+    new = np.ones(total, bool)
+    new[1:] = (rows[1:] != rows[:-1]) | (columns[1:] != columns[:-1])
+    first = np.flatnonzero(new)
+    # What is at one place is added up in the order in which it was given.
+    starts = np.append(first, total)
+    addition = scipy.sparse.csr_array((np.ones(total), order, starts), shape=(len(first), total))
+    data = shared_by_cores(addition) @ entries.reshape(total, -1)
+    data = data.reshape(-1, dimension, dimension)
+    pointers = np.searchsorted(rows[first], np.arange(count + 1)).astype(np.int32)
     shape = (count * dimension, count * dimension)
-    indices = (keys % count).astype(np.int32)
-    return scipy.sparse.bsr_array((data, indices, starts), shape=shape)
+    return scipy.sparse.bsr_array((data, columns[first].astype(np.int32), pointers), shape=shape)
+
+
+def _sorted_by(
+    keys: Int[np.ndarray, " T"], values: Int[np.ndarray, " T"], count: int
+) -> Int[np.ndarray, " T"]:
+    """Values in the order of their keys below a count, those of one key as they come.
+
+    The transposition of a sparse matrix is such a sort, in a time linear in their number.
+    """
+    pointers = np.arange(len(keys) + 1)
+    by_key = scipy.sparse.csr_array((values, keys, pointers), shape=(len(keys), count)).tocsc()
+    found: np.ndarray = by_key.data
+    return found
 
 
 def _each_place_once(matrix: scipy.sparse.bsr_array) -> scipy.sparse.bsr_array:

@@ -40,6 +40,7 @@ from mdsens.relaxation.driver import Callback, Descent, History
 from mdsens.relaxation.equilibrium import Equilibrium
 from mdsens.relaxation.switched_shells import warn_of_switched_shells
 from mdsens.relaxation.traced import Found, TracedOptions, relax_traced
+from mdsens.resources import DENSE_LIMIT, products_on_one_core
 from mdsens.values import boolean, is_traced, real
 
 #: Slots per atom that a traced relaxation has room for where the range is traced too.
@@ -245,7 +246,11 @@ def relax_further(
 
 def _descend(descent: Descent, method: str | Minimiser, max_step: float) -> None:
     """Let a minimiser, or the policy "auto", take a relaxation down on the host."""
-    with descent.bar if descent.bar is not None else contextlib.nullcontext():
+    with contextlib.ExitStack() as stack:
+        if descent.bar is not None:
+            stack.enter_context(descent.bar)
+        if descent.q.size > DENSE_LIMIT:
+            stack.enter_context(products_on_one_core())
         if method == "auto":
             descend_automatically(descent, max_step)
             return
