@@ -126,8 +126,10 @@ def _along_edges(
     count, filling = system.atom_count, blocks * size - system.atom_count
     response = _response(system, potential, edge_list)
     changes = dimension * neighbors.shape[1]
-    if not potential.pairwise and 2 * len(waves) > changes and (
-        changes * dimension * neighbors.size <= AT_A_TIME
+    if (
+        not potential.pairwise
+        and 2 * len(waves) > changes
+        and (changes * dimension * neighbors.size <= AT_A_TIME)
     ):
         response = _by_blocks(response, dimension, neighbors.shape)
 
