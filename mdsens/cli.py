@@ -4,8 +4,6 @@ import contextlib
 import gc
 import os
 import sys
-import tempfile
-import traceback
 import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +12,8 @@ import typer
 
 from mdsens import __version__
 from mdsens.compilation_cache import announce, clear_cache, keep_compiled_code, kept_code
-from mdsens.errors import InputError, MdsensError, MdsensWarning
+from mdsens.complaints import complain, unexpected, warn_in_a_line
+from mdsens.errors import InputError, MdsensError
 from mdsens.markup import console, for_terminal, visible
 from mdsens.signals import INTERRUPTED, TERMINATED, hear_requests_to_end
 from mdsens.streams import OutputError, flush_output, prepare_streams
@@ -281,7 +280,7 @@ def run(
             if not stopped or not has_checkpoint(Path(out or default_folder(loaded.name))):
                 raise
             line = "interrupted: the relaxation has a checkpoint; give --resume to go on from it"
-            raise SystemExit(_complain(line, INTERRUPTED)) from None
+            raise SystemExit(complain(line, INTERRUPTED)) from None
     if as_json:
         _print_summary(str(finished.folder), finished.results)
     else:
@@ -321,7 +320,7 @@ def _run_sweep(
         )
     except KeyboardInterrupt as error:
         # Typer would lose what it says.
-        raise SystemExit(_complain(error, INTERRUPTED)) from None
+        raise SystemExit(complain(error, INTERRUPTED)) from None
     if as_json:
         from mdsens.study.listings import print_json
 
@@ -449,20 +448,15 @@ def main() -> None:
     try:
         flush_output()
     except OutputError as error:
-        status = status or _complain(error, 1)
+        status = status or complain(error, 1)
+    kept = sys.modules.get("mdsens.kept_programs")
+    if status and kept is not None:
+        kept.stop_reading_ahead()
     if status in (INTERRUPTED, TERMINATED):
         # Compiled code may still be running in threads of its own, and crashes if the interpreter
         # is taken down under it.
         os._exit(status)
     sys.exit(status)
-
-
-def warn_in_a_line(
-    message: Warning | str, category: type[Warning], *_: object, **__: object
-) -> None:
-    """Say a warning as the command says all else: without the line of code that it came from."""
-    kind = "" if issubclass(category, MdsensWarning) else f"{category.__name__}: "
-    announce(f"mdsens: warning: {visible(' '.join(f'{kind}{message}'.split()))}")
 
 
 def exit_status(arguments: list[str]) -> int:
@@ -474,44 +468,18 @@ def exit_status(arguments: list[str]) -> int:
             raise KeyboardInterrupt
         return status if isinstance(status, int) else 0
     except InputError as error:
-        return _complain(error, 2)
+        return complain(error, 2)
     except MdsensError as error:
-        return _complain(error, 1)
+        return complain(error, 1)
     except (KeyboardInterrupt, typer.Abort):
-        return _complain("interrupted: nothing was written", INTERRUPTED)
+        return complain("interrupted: nothing was written", INTERRUPTED)
     except Exception as error:
         # A wrong option or command: the base class of these has moved between releases of typer.
         if hasattr(error, "format_message"):
-            return _complain(f"{error.format_message()} See mdsens --help.", 2)
+            return complain(f"{error.format_message()} See mdsens --help.", 2)
         # By name: the class comes with JAX, and compiled code wraps it in errors of its own.
         if "LinearSolveError" in (type(error).__name__, *str(error).split(":")):
-            return _complain(error, 1)
+            return complain(error, 1)
         if "KeyboardInterrupt" in str(error):
-            return _complain("interrupted: nothing was written", INTERRUPTED)
-        return _complain(_unexpected(error), 1)
-
-
-def _unexpected(error: Exception) -> str:
-    """A line about an error that nobody foresaw; its traceback goes to a file."""
-    text = " ".join(str(error).split())
-    what = type(error).__name__ + (f" ({text[:200]})" if text else "")
-    advice = "please report it with that file and your study"
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", prefix="mdsens-traceback-", suffix=".txt", encoding="utf-8",
-            errors="backslashreplace", delete=False,
-        ) as file:  # fmt: skip
-            traceback.print_exception(error, file=file)
-    except OSError as trouble:
-        traceback.print_exception(error)
-        return f"unexpected {what}: no file can be written for the traceback above: {trouble}"
-    return f"unexpected {what}: the traceback is in {file.name}; {advice}"
-
-
-def _complain(error: object, status: int) -> int:
-    text = " ".join(str(error).split())
-    text = text.replace("pass allow_unconverged=True", "give --allow-unconverged")
-    # The stream may be closed, and there is nobody left to tell.
-    with contextlib.suppress(OSError):
-        print(f"mdsens: {visible(text)}", file=sys.stderr, flush=True)
-    return status
+            return complain("interrupted: nothing was written", INTERRUPTED)
+        return complain(unexpected(error), 1)

@@ -170,6 +170,16 @@ def read_ahead(task: str) -> None:
     pool.shutdown(wait=False)
 
 
+def stop_reading_ahead() -> None:
+    """Read nothing more ahead, and note nothing: what this was done for has failed.
+
+    Otherwise the process would end only when all is read.
+    """
+    atexit.unregister(_note)
+    for reading in _ahead.values():
+        reading.cancel()
+
+
 def _note(path: Path) -> None:
     """Write down which programs this process has needed."""
     text = "\n".join(_used)

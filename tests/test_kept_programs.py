@@ -1,9 +1,11 @@
 """Programs on disk: what another process may use, and what it must not."""
 
+import concurrent.futures
 import os
 import shutil
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -102,6 +104,26 @@ def test_programs_that_a_task_needed_are_read_ahead(kept, tmp_path):
     # All that was read was needed.
     assert int(begun) > 2
     assert int(left) == 0
+
+
+def test_a_run_that_fails_waits_for_nothing_to_be_read(folder, monkeypatch):
+    names = [digit * 64 for digit in "abc"]
+    for name in names:
+        (folder / f"{name}-cache").write_bytes(bytes(kept_programs.READ_AHEAD + 1))
+    begun, goes_on, notes = [], threading.Event(), []
+    monkeypatch.setattr(kept_programs, "_read", lambda path: (begun.append(path), goes_on.wait()))
+    monkeypatch.setattr(kept_programs, "_ahead", {})
+    monkeypatch.setattr(kept_programs, "available_cores", lambda: 2)
+    monkeypatch.setattr(kept_programs.atexit, "register", lambda _, path: notes.append(path))
+    kept_programs.read_ahead("argon")
+    notes[0].write_text("\n".join(names))
+    kept_programs.read_ahead("argon")
+    reading = list(kept_programs._ahead.values())
+    kept_programs.stop_reading_ahead()
+    goes_on.set()
+    concurrent.futures.wait(reading, 10)
+    assert len(reading) == len(names)
+    assert len(begun) <= 1
 
 
 @keeps

@@ -12,6 +12,7 @@ positions s, the amplitudes u_j differ by the phases exp(2 pi i q.s_j), and freq
 same. These phases depend on no position: derivatives of H(q) are those of the energy alone.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -124,6 +125,13 @@ def _along_edges(
     (blocks, _, size), dimension = neighbors.shape, system.dimension
     count, filling = system.atom_count, blocks * size - system.atom_count
     response = _response(system, potential, edge_list)
+    changes = dimension * neighbors.shape[1]
+    if (
+        not potential.pairwise
+        and 2 * len(waves) > changes
+        and (changes * dimension * neighbors.size <= AT_A_TIME)
+    ):
+        response = _by_blocks(response, dimension, neighbors.shape)
 
     def one_wave(wave: tuple[Array, Array]) -> Complex[Array, "N D"]:
         wave_vector, displacements = wave
@@ -254,6 +262,34 @@ def _response(
             change_of_gradients, edge_list.neighbors, sites, jnp.swapaxes(changes, 0, 1)
         ), 0, 1,
     )  # fmt: skip
+
+
+def _by_blocks(
+    response: Callable[[Float[Array, "D B K C"]], Float[Array, "D B K C"]],
+    dimension: int,
+    shape: tuple[int, ...],
+) -> Callable[[Float[Array, "D B K C"]], Float[Array, "D B K C"]]:
+    """The same from the matrix of each site, which a change of each edge alone tells.
+
+    Worth it where there are more changes than a site has edges and components: all others are
+    products of matrices, and derivatives are of the matrices alone.
+    """
+    blocks, slots, size = shape
+    units = jnp.eye(dimension * slots).reshape(-1, dimension, 1, slots, 1)
+
+    def column(unit: tuple[Array]) -> Float[Array, "D B K C"]:
+        return response(jnp.broadcast_to(unit[0], (dimension, *shape)))
+
+    some = max(1, AT_A_TIME // (dimension * math.prod(shape) * slots))
+    columns = _some_at_a_time(column, (units,), some)
+    matrices = columns.transpose(2, 4, 1, 3, 0).reshape(blocks, size, *2 * (dimension * slots,))
+
+    def product(changes: Float[Array, "D B K C"]) -> Float[Array, "D B K C"]:
+        flat = changes.transpose(1, 3, 0, 2).reshape(blocks, size, -1)
+        found = jnp.einsum("bcij,bcj->bci", matrices, flat)
+        return found.reshape(blocks, size, dimension, slots).transpose(2, 0, 3, 1)
+
+    return product
 
 
 def _at(values: Array, places: Array) -> Array:

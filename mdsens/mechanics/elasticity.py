@@ -92,8 +92,8 @@ def condition_in_strain(
 def curvature_in_strain(
     landscape: Landscape,
     q: Float[Array, "N D"],
-    displacements: Float[Array, "V N D"],
-) -> Float[Array, "V V"]:
+    displacements: Float[Array, "*M V N D"],
+) -> Float[Array, "*M V V"]:
     """Second derivatives of the energy in the Voigt components of a strain.
 
     Stationary in displacements that leave no force, so that its first derivatives need none of
@@ -103,22 +103,30 @@ def curvature_in_strain(
         landscape: the landscape, of a cell that does not relax.
         q: the positions, shape (N, D), length.
         displacements: of the atoms for each component beyond what the strain does, shape (V, N, D),
-            length; zeros for ions that are clamped.
+            length; zeros for ions that are clamped. Several such are shape (M, V, N, D).
 
     Returns:
-        Shape (V, V), energy.
+        Shape (V, V), energy; of several (M, V, V).
     """
     strains = jnp.asarray(unit_strains(q.shape[1]))
+    several = displacements.reshape(-1, *strains.shape[:1], *q.shape)
 
-    def along(direction: tuple[Array, Array]) -> Array:
+    def along(direction: tuple[Array, Array, Array]) -> Array:
+        index, move, strain = direction
         by_q, by_strain = jax.jvp(
             lambda q, strain: gradients_in_strain(landscape, q, strain),
             (q, jnp.zeros_like(strains[0])),
-            direction,
+            (move, strain),
         )[1]
-        return jnp.tensordot(displacements, by_q, 2) + jnp.tensordot(strains, by_strain, 2)
+        found = jnp.tensordot(several[index], by_q, 2)
+        return found + jnp.tensordot(strains, by_strain, 2)
 
-    return jax.lax.map(along, (displacements, strains))
+    # One loop over all, which is compiled once.
+    count, size = several.shape[:2]
+    which = jnp.repeat(jnp.arange(count), size)
+    directions = which, several.reshape(-1, *q.shape), jnp.tile(strains, (count, 1, 1))
+    found = jax.lax.map(along, directions)
+    return found.reshape(*displacements.shape[:-2], size)
 
 
 def forces_in_strains(found: StrainDerivatives) -> Float[np.ndarray, "V N D"]:

@@ -155,8 +155,8 @@ def sparse_hessian_bytes(
     edges = edge_list.neighbors.size
     if counted and not is_traced((system, potential, edge_list.neighbors)):
         free = on_device(np.ones(system.atom_count, bool))
-        geometry = edge_ends(system, potential, edge_list, free)
-        edges = int(np.asarray(_degrees(potential, geometry, edge_list.neighbors)).sum())
+        _, degrees = _ends_and_degrees(system, potential, edge_list, free)
+        edges = int(np.asarray(degrees).sum())
     block = 8 * system.dimension**2 + 4
     if potential.embedded:
         # The gradients of the densities, and their transposition.
@@ -327,8 +327,8 @@ def _matrix_along_edges(
 def _from_sites(
     system: System, potential: Potential, edge_list: EdgeList, free: np.ndarray
 ) -> scipy.sparse.bsr_array:
-    geometry = edge_ends(system, potential, edge_list, on_device(free))
-    width = max(1, int(np.asarray(_degrees(potential, geometry, edge_list.neighbors)).max()))
+    geometry, degrees = _ends_and_degrees(system, potential, edge_list, on_device(free))
+    width = max(1, int(np.asarray(degrees).max()))
     if edge_list.neighbors.size <= MOST_SLOTS:
         # Where another neighbour costs less than another program, there is room for some.
         width = min(4 * -(-width // 4), edge_list.capacity[0])
@@ -426,17 +426,17 @@ def _each_place_once(matrix: scipy.sparse.bsr_array) -> scipy.sparse.bsr_array:
 
 
 @compiled
-def _degrees(
-    potential: Potential, geometry: EdgeEnds, neighbors: Int[Array, "B K C"]
-) -> Int[Array, "B C"]:
-    """How many edges each atom has within the potential's range."""
-    reach = potential.interaction_range
+def _ends_and_degrees(
+    system: System, potential: Potential, edge_list: EdgeList, free: Bool[Array, " N"]
+) -> tuple[EdgeEnds, Int[Array, "B C"]]:
+    """The ends of a list's edges, and how many of each atom are within the potential's range."""
+    geometry, reach = edge_ends(system, potential, edge_list, free), potential.interaction_range
 
     def within(block: tuple[Any, ...]) -> Array:
         edges = edges_between(geometry.extended, *block)
         return jnp.sum(edges.mask & (edges.distances < reach), axis=0)
 
-    return jax.lax.map(within, (neighbors, geometry.sites))
+    return geometry, jax.lax.map(within, (edge_list.neighbors, geometry.sites))
 
 
 @compiled(heavy=True)

@@ -1,5 +1,6 @@
 """Elastic constants, and the moduli that follow from them."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, SupportsIndex
@@ -274,6 +275,21 @@ def named(kind: str, relaxed: bool, *options: str) -> str:
     return f"{kind}({','.join(given)})" if given else kind
 
 
+@dataclasses.dataclass(frozen=True)
+class OfClampedIons:
+    """The function of an observable of elastic constants with clamped ions.
+
+    Arguments:
+        value: a function of an equilibrium and of displacements, or None.
+    """
+
+    value: Callable[[Equilibrium, Any], Float[Array, "..."]]
+
+    def __call__(self, equilibrium: Equilibrium) -> Float[Array, "..."]:
+        """The value where no ion moves."""
+        return self.value(equilibrium, None)
+
+
 def _observable(
     name: str,
     dimension: str,
@@ -286,9 +302,6 @@ def _observable(
 
     Of their components there must be one of the number `last`.
     """
-
-    def clamped_value(equilibrium: Equilibrium) -> Float[Array, "..."]:
-        return value(equilibrium, None)
 
     def value(equilibrium: Equilibrium, displacements: Any) -> Float[Array, "..."]:
         return on_device(of_constants(_constants(equilibrium, displacements)))
@@ -304,7 +317,8 @@ def _observable(
             name, dimension, value, stationary=displacements_of_ions, require=require,
             nearly=nearly_displacements_of_ions, examine=examine,
         )  # fmt: skip
-    return Observable(name, dimension, clamped_value, require=require, examine=examine)
+    clamped = OfClampedIons(value)
+    return Observable(name, dimension, clamped, require=require, examine=examine)
 
 
 def _require_bulk(name: str, equilibrium: Equilibrium) -> None:

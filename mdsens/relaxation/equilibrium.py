@@ -8,6 +8,7 @@ from typing import Any
 import ase
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ase.calculators.singlepoint import SinglePointCalculator
 from jaxtyping import Array, Float
@@ -42,6 +43,10 @@ from mdsens.resources import EIGENVECTOR_LIMIT
 from mdsens.summary import Summarised, Summary
 from mdsens.units import in_dimensions, unit_name
 from mdsens.values import is_traced
+
+#: What an equilibrium keeps under these: whether ions are clamped, too, where the curvature in
+#: strain is asked for, and that curvature.
+_CLAMPED_IONS_TOO, _OF_CLAMPED_IONS = "clamped_ions_too", "curvature_of_clamped_ions"
 
 
 class Equilibrium(Summarised, Archived, PicturedWithMotion, eqx.Module):
@@ -248,6 +253,8 @@ class Equilibrium(Summarised, Archived, PicturedWithMotion, eqx.Module):
             Shape (V, V).
         """
         held, moves = self.at_fixed_cell, displacements
+        if moves is None and _OF_CLAMPED_IONS in vars(self):
+            return vars(self)[_OF_CLAMPED_IONS]
         traced = is_traced((self.q, self.landscape, moves))
         if moves is not None and not traced and "nearby" not in vars(self):
             hessian = held.hessian_solver
@@ -255,7 +262,21 @@ class Equilibrium(Summarised, Archived, PicturedWithMotion, eqx.Module):
                 return curvature_of_blocks(hessian.in_strain, hessian.matrix, np.asarray(moves))
         if moves is None:
             moves = np.zeros((len(unit_strains(held.q.shape[1])), *held.q.shape))
+        elif traced and _CLAMPED_IONS_TOO in vars(self):
+            both = jnp.stack([on_device(moves), jnp.zeros_like(moves)])
+            found, clamped = curvature_in_strain(held.landscape, held.q, both)
+            vars(self)[_OF_CLAMPED_IONS] = clamped
+            return found
         return curvature_in_strain(held.landscape, held.q, on_device(moves))
+
+    def with_clamped_ions_too(self) -> "Equilibrium":
+        """This equilibrium, whose curvature in strain is asked for with clamped ions, too.
+
+        Where it is traced, both are then computed in one loop, which takes half as long to compile.
+        """
+        found = dataclasses.replace(self)
+        vars(found).update(vars(self), **{_CLAMPED_IONS_TOO: True})
+        return found
 
     def elastic_constants(
         self, displacements: Float[Any, "V N D"] | None = None

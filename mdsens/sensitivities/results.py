@@ -6,12 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import jax
 import numpy as np
 from jaxtyping import Array, Float
 
 from mdsens.archive import SUFFIX, Archived
-from mdsens.compilation import compiled
 from mdsens.digits import error_text, is_zero, with_digits
 from mdsens.errors import InputError
 from mdsens.files import csv_text, path_of, replacing
@@ -21,7 +19,7 @@ from mdsens.particles import System
 from mdsens.pictured import PicturedWithMotion
 from mdsens.potentials import Potential
 from mdsens.relaxation import Certificate, Equilibrium
-from mdsens.sensitivities.variables import Variables
+from mdsens.sensitivities.variables import Variables, motion_of
 from mdsens.summary import Summarised, Summary
 from mdsens.units import powers, quotient_unit_name
 from mdsens.values import shown
@@ -336,8 +334,8 @@ class Sensitivity(Summarised, PicturedWithMotion, DerivativesByName[Float[Array,
         return {name: self._moved(name, change)[1] for name, change in self.tangents.q.items()}
 
     def _moved(self, name: str, change: Float[Array, "R D"]) -> tuple[Array, Array]:
-        equilibrium = self.equilibrium.for_compiled_code()
-        return _moved(equilibrium, self.variables, change, self.variables.direction(name))
+        along = self.variables.direction(name)
+        return motion_of(self.equilibrium, self.variables, change, along)
 
     def parameter_dimension(self, parameter: str) -> str:
         """Physical dimension of what is differentiated by, e.g. ``"energy"``."""
@@ -489,16 +487,3 @@ def _labels(observable: Observable, shape: tuple[int, ...]) -> dict[str, list[st
     if observable.name == "stress" and shape == (3,):
         return {"labels": list(COMPONENTS[2])}
     return {"labels": list(observable.labels[: shape[0]])}
-
-
-@compiled
-def _moved(
-    equilibrium: Equilibrium, variables: Variables, change: Float[Array, "R D"], along: Variables
-) -> tuple[Array, Array]:
-    """How positions and cell follow a change of the degrees of freedom and of the variables."""
-
-    def at(q: Float[Array, "R D"], variables: Variables) -> tuple[Array, Array]:
-        system = variables.at(equilibrium, q).system
-        return system.positions, system.cell
-
-    return jax.jvp(at, (equilibrium.q, variables), (change, along))[1]

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mdsens.arrays import in_numpy, on_device
+from mdsens.compilation import compiled
 from mdsens.errors import InputError
 from mdsens.mechanics.elasticity import condition_in_strain, unit_strains
 from mdsens.mechanics.enthalpy import Landscape
@@ -24,7 +25,7 @@ from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation import Equilibrium
 from mdsens.units import in_dimensions, unit_name
-from mdsens.values import distinct_names, shown
+from mdsens.values import distinct_names, is_traced, shown
 
 #: The conditions by name, with their physical dimensions.
 CONDITIONS = {
@@ -338,3 +339,39 @@ def _parsed(name: str, dimension: int) -> tuple[str, Any]:
 
 def _replaced(variables: Variables, field: str, value: Any) -> Variables:
     return eqx.tree_at(lambda v: getattr(v, field), variables, value)
+
+
+def motion_of(
+    equilibrium: Equilibrium, variables: Variables, change: Float[Any, "R D"], along: Variables
+) -> tuple[Array, Array]:
+    """How positions and cell follow a change of the degrees of freedom and of the variables.
+
+    Arguments:
+        equilibrium: a relaxed structure.
+        variables: what it depends on.
+        change: of its degrees of freedom, shape (R, D).
+        along: the change of the variables.
+
+    Returns:
+        Changes of positions, shape (N, D), and of the cell, shape (D, D).
+    """
+    landscape, count = equilibrium.landscape, equilibrium.system.atom_count
+    conditions = variables.load, variables.strain, variables.fixed_positions
+    others = landscape.motion, landscape.cell_mode, *conditions
+    if is_traced((equilibrium.q, change)) or any(one is not None for one in others):
+        return _motion(equilibrium.for_compiled_code(), variables, change, along)
+    # Atoms are where their degrees of freedom are, and no cell moves: not worth a program.
+    constrained = np.asarray(landscape.constrained_rows(equilibrium.q))[:count]
+    moved = np.where(constrained, 0.0, np.asarray(change)[:count])
+    return on_device(moved), on_device(np.zeros(equilibrium.system.cell.shape))
+
+
+@compiled
+def _motion(
+    equilibrium: Equilibrium, variables: Variables, change: Float[Array, "R D"], along: Variables
+) -> tuple[Array, Array]:
+    def at(q: Float[Array, "R D"], variables: Variables) -> tuple[Array, Array]:
+        system = variables.at(equilibrium, q).system
+        return system.positions, system.cell
+
+    return jax.jvp(at, (equilibrium.q, variables), (change, along))[1]
