@@ -112,9 +112,7 @@ def curve_fit(variant):
 def fixed_point(variant):
     linear = functools.partial(solve_normal_cg, tol=1e-12) if variant else None
     kind = FixedPointIteration if variant == "by iteration" else AndersonAcceleration
-    solver = kind(
-        objectives.layer, maxiter=STEPS, tol=TOLERANCE, implicit_diff_solve=linear
-    )
+    solver = kind(objectives.layer, maxiter=STEPS, tol=TOLERANCE, implicit_diff_solve=linear)
 
     def solution(theta, data):
         return solver.run(jnp.zeros((len(data["x"]), len(theta))), theta, data).params
