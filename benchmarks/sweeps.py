@@ -32,10 +32,10 @@ STUDY = "soft-spheres-2d"
 SETTINGS = ("relaxation.method=auto", "structure.count=128")
 #: Runs of a loop of single runs that are timed; the time is scaled to all.
 SINGLE_RUNS = 4
-#: A sweep of one batch and then the whole one, in one process: seconds and peak memory of both.
-#: Of the runs alone, the same batches without a study's files are relaxed and differentiated.
+#: A sweep in a process of its own: seconds and peak memory in MiB. Of the runs alone, the same
+#: batches without a study's files are relaxed and differentiated.
 SCRIPT = """
-import json, shutil, sys, time
+import json, sys, time
 from benchmarks.timing import peak_memory
 from mdsens.compilation_cache import keep_compiled_code
 keep_compiled_code()
@@ -43,29 +43,25 @@ from mdsens.batches import relax_batch, sensitivity_batch
 from mdsens.study import read_sweep, run_sweep
 from mdsens.study.study import study_of
 from mdsens.study.sweep_batch import groups_of, size_of_batches
-what, study, out, few, many, *settings = sys.argv[1:]
-found = []
-for count in map(int, (few, many)):
-    shutil.rmtree(out, ignore_errors=True)
-    seeds = f"{{from = 0, to = {count - 1}, count = {count}}}"
-    sweep = read_sweep(study, [*settings, f"sweep.'structure.seed'={seeds}"])
-    begun = time.perf_counter()
-    if what == "sweep":
-        run_sweep(sweep, out)
-    else:
-        groups = groups_of(sweep)
-        for group in groups:
-            of = [study_of(sweep.text_of(run)).only for run in group]
-            of += [of[-1]] * (size_of_batches(groups) - len(of))
-            systems = [one.system for one in of]
-            batch = relax_batch(systems, of[0].potential, **of[0].relaxation)
-            found_there = sensitivity_batch(batch, of[0].observables, allow_unconverged=True)
-            _ = [str(found_there.at(place)) for place in range(len(group))]
-    found.append((time.perf_counter() - begun, peak_memory()))
-print(json.dumps(found))
+what, study, out, count, *settings = sys.argv[1:]
+seeds = f"{{from = 0, to = {int(count) - 1}, count = {count}}}"
+sweep = read_sweep(study, [*settings, f"sweep.'structure.seed'={seeds}"])
+begun = time.perf_counter()
+if what == "sweep":
+    run_sweep(sweep, out)
+else:
+    groups = groups_of(sweep)
+    for group in groups:
+        of = [study_of(sweep.text_of(run)).only for run in group]
+        of += [of[-1]] * (size_of_batches(groups) - len(of))
+        systems = [one.system for one in of]
+        batch = relax_batch(systems, of[0].potential, **of[0].relaxation)
+        found = sensitivity_batch(batch, of[0].observables, allow_unconverged=True)
+        _ = [str(found.at(place)) for place in range(len(group))]
+print(json.dumps([time.perf_counter() - begun, peak_memory()]))
 """
-#: Runs of one batch.
-BATCH = 16
+#: Runs of one batch, and batches after which all code is loaded and all buffers are there.
+BATCH, SETTLED = 16, 4
 #: Seconds between looks at what is done.
 INTERVAL = 0.01
 
@@ -140,18 +136,24 @@ def together(bench: Bench, count: int) -> dict:
 
 def machinery(bench: Bench, count: int) -> dict:
     """What a sweep takes that its runs do not: time beside them, and memory beyond theirs."""
-    given = (STUDY, "inside", str(BATCH), str(count), *SETTINGS)
-    alone = json.loads(bench.finish(bench.start("runs", *given, python=("-c", SCRIPT))))
-    said = bench.finish(bench.start("sweep", *given, python=("-c", SCRIPT)))
-    (_, few), (wall, many) = json.loads(said.splitlines()[-1])
-    runs = read_manifest(bench.folder / "inside")["runs"]
-    inside = sum(run["seconds"] for run in runs)
-    grown, grown_alone = many - few, alone[1][1] - alone[0][1]
+    found: dict[tuple[str, int], list[float]] = {}
+    for runs in (min(SETTLED * BATCH, count // 2), count):
+        for what in ("runs", "sweep"):
+            shutil.rmtree(bench.folder / "inside", ignore_errors=True)
+            given = (what, STUDY, "inside", str(runs), *SETTINGS)
+            said = bench.finish(bench.start(*given, python=("-c", SCRIPT)))
+            found[what, runs] = json.loads(said.splitlines()[-1])
+    few, _ = sorted({runs for _, runs in found})
+    wall, memory = found["sweep", count]
+    inside = sum(run["seconds"] for run in read_manifest(bench.folder / "inside")["runs"])
+    grown = memory - found["sweep", few][1]
+    grown_alone = found["runs", count][1] - found["runs", few][1]
     return {
-        "wall_s": wall, "memory_mib": many, "outside": 1.0 - inside / wall,
-        "growth": (grown - grown_alone) / alone[1][1],
-        "note": f"{inside:.2f} s in runs; from one batch to all {grown:.0f} MiB more, "
-        f"{grown_alone:.0f} of them in the same batches without a study",
+        "wall_s": wall, "memory_mib": memory, "outside": 1.0 - inside / wall,
+        "growth": (grown - grown_alone) / memory,
+        "note": f"{inside:.2f} s in runs; from {few} to {count} runs {grown:.0f} MiB more, "
+        f"{grown_alone:.0f} in the same batches without a study, which take "
+        f"{found['runs', count][1]:.0f} MiB",
     }  # fmt: skip
 
 

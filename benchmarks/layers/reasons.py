@@ -8,10 +8,13 @@ _DESCENT = (
 #: (problem, program): a sentence.
 REASONS: dict[tuple[str, str], str] = {
     ("ridge", "optimistix"): (
-        "it differentiates the linear solve and uses its factorisation again; here, as in JAXopt, "
-        'the solver is a black box, and the derivative knows its condition alone. The line "by '
-        'factors" is `mdsens.implicit.linear_solve.solve_cholesky`, which has the factors too, but '
-        "forms the matrix from products."
+        "it differentiates the linear solve and uses its Cholesky factors again; here, as in "
+        "JAXopt, the solver is a black box, and the derivative knows its condition alone. Beyond "
+        "the solution mdsens forms the 20 Hessians from shared products (1 ms), factorises "
+        "them with pivots (5 ms), looks whether any is singular (2 ms), and moves them between "
+        "orders of rows and of columns as LAPACK wants (5 ms, also with Cholesky, which gains "
+        'nothing here). The line "by factors" is `mdsens.implicit.linear_solve.solve_cholesky` as '
+        "the solver, which has its factors too, but forms the matrix from products of its own."
     ),
     ("lasso", "SciPy, scikit-learn"): _DESCENT,
     ("sparse-coding", "SciPy, scikit-learn"): _DESCENT,
@@ -37,11 +40,12 @@ REASONS: dict[tuple[str, str], str] = {
     ),
     ("fixed-point", "optimistix"): (
         "the map contracts so fast that plain iteration, which is what optimistix has, needs no "
-        "acceleration; `layers.FixedPointIteration` is the same."
+        'acceleration; the line "by iteration" is `layers.FixedPointIteration`, which takes two '
+        "thirds of optimistix's time, and half of it with the gradient."
     ),
     ("lp", "SciPy, scikit-learn"): "HiGHS, a simplex method in compiled code; no derivatives.",
     ("conic", "cvxpylayers"): (
-        "it builds sparse matrices for the solver; the solution alone takes as long with either "
-        "to a few per cent."
+        "both call Clarabel, cvxpylayers for all programs in one call; mdsens adds Newton steps on "
+        "the condition, which take the error from 1e-5 to 1e-15. At equal accuracy it is ahead."
     ),
 }

@@ -14,6 +14,7 @@ from mdsens.layers import (
     AndersonAcceleration,
     Cones,
     ConicProgram,
+    FixedPointIteration,
     LevenbergMarquardt,
     LinearProgram,
     NonlinearProgram,
@@ -26,7 +27,7 @@ from mdsens.layers import (
 )
 from mdsens.layers.isotonic import isotonic_l2_pav
 
-VARIANTS = ("", "as JAXopt", "by factors", "on the host")
+VARIANTS = ("", "as JAXopt", "by factors", "by iteration", "on the host")
 
 
 def _with(*variants):
@@ -107,12 +108,11 @@ def curve_fit(variant):
     return solution
 
 
-@_with("as JAXopt")
+@_with("as JAXopt", "by iteration")
 def fixed_point(variant):
-    linear = functools.partial(solve_normal_cg, tol=1e-12) if variant == "as JAXopt" else None
-    solver = AndersonAcceleration(
-        objectives.layer, maxiter=STEPS, tol=TOLERANCE, implicit_diff_solve=linear
-    )
+    linear = functools.partial(solve_normal_cg, tol=1e-12) if variant else None
+    kind = FixedPointIteration if variant == "by iteration" else AndersonAcceleration
+    solver = kind(objectives.layer, maxiter=STEPS, tol=TOLERANCE, implicit_diff_solve=linear)
 
     def solution(theta, data):
         return solver.run(jnp.zeros((len(data["x"]), len(theta))), theta, data).params

@@ -135,7 +135,8 @@ class LevenbergMarquardt(_LeastSquaresSolver):
         materialize_jac: without effect: there is a J for solvers by name, and none for functions.
         has_aux: it returns `(residuals, aux)`.
         maxiter, tol, throw, derivative, implicit_diff_solve, implicit_diff, verbose, jit, unroll:
-            as in `IterativeSolver`; the error is |J' r|.
+            as in `IterativeSolver`; the error is |J' r|, and what rounding of x and r makes of it
+            is no error.
 
     Use `run(init_params, *args, **kwargs)`.
 
@@ -218,10 +219,11 @@ class LevenbergMarquardt(_LeastSquaresSolver):
         # The difference of the squares, without that of two large numbers.
         gain = 0.5 * jnp.vdot(state.residual - new_residual, state.residual + new_residual)
         predicted = 0.5 * jnp.vdot(step, damping * step + state.gradient)
-        ratio = gain / jnp.where(predicted == 0, 1, predicted)
-        # Where both drown in rounding the gradient alone tells of progress.
+        # Where both drown in rounding, slopes at both ends still tell of the gain.
         drowned = jnp.abs(predicted) <= 10 * jnp.finfo(x.dtype).eps * state.value
-        ratio = jnp.where(drowned, jnp.sign(state.error - norm(new_gradient)), ratio)
+        by_slopes = 0.5 * jnp.vdot(step, state.gradient + new_gradient)
+        gain = jnp.where(drowned, by_slopes, gain)
+        ratio = gain / jnp.where(predicted == 0, 1, predicted)
         accepted = (ratio > 0) & straight_enough & jnp.isfinite(gain)
         shrunk = damping * jnp.maximum(1 / 3, 1 - (2 * ratio - 1) ** 3)
         largest = jnp.asarray(2.0**32, x.dtype)
@@ -259,7 +261,7 @@ class LevenbergMarquardt(_LeastSquaresSolver):
     ) -> Bool[Array, ""]:
         """Whether a state is a solution's, by `stop_criterion`."""
         if self.stop_criterion == "grad-l2-norm":
-            return super().converged(params, state, tol)
+            return state.error <= jnp.maximum(tol, _rounding_of_gradient(params, state))
         precision = float(jnp.finfo(dtype_of(params)).eps) ** 0.5
         gtol, xtol = (precision if t is None else t for t in (self.gtol, self.xtol))
         flat = jnp.max(jnp.abs(state.gradient)) <= gtol
@@ -328,3 +330,14 @@ def _second_derivative(function: Callable[[Array], Array], x: Array, v: Array) -
         return jax.jvp(function, (point,), (v,))[1]
 
     return jax.jvp(along, (x,), (v,))[1]
+
+
+def _rounding_of_gradient(
+    params: PyTree, state: LevenbergMarquardtState
+) -> Float[Array, ""] | float:
+    """What the last digits of x and of the residuals change in J' r, without a J nothing."""
+    if state.jac is None:
+        return 0.0
+    jac, x = jnp.abs(state.jac), jnp.abs(ravel_pytree(params)[0])
+    # (J'J) x by way of J x, and r, each rounded to half of its last digit.
+    return norm((jac @ x + jnp.abs(state.residual)) @ jac) * jnp.finfo(x.dtype).eps / 2

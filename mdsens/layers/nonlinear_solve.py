@@ -1,7 +1,7 @@
 """How nonlinear programs are solved, in JAX or on the host, and how solutions have derivatives."""
 
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -17,6 +17,10 @@ from mdsens.layers.nonlinear_interior_point import nonlinear_interior_point
 from mdsens.layers.nonlinear_kkt import Functions, KKTSolver, condition
 from mdsens.layers.nonlinear_outcome import NonlinearProgramState, judged, raise_unless_minimum
 from mdsens.layers.trees import dtype_of
+
+Given: TypeAlias = tuple[
+    PyTree, tuple[PyTree, PyTree] | None, tuple[Any, ...], dict[str, Any]
+]  # initial parameters, bounds, args and kwargs
 
 __all__ = ["MAXITER", "Problem", "differentiable", "primal"]
 
@@ -69,35 +73,23 @@ def differentiable(solver: Problem) -> Callable[..., Any]:
     return lambda init, *given: _by_arguments(None, solver, jax.lax.stop_gradient(init), *given)
 
 
-def _condition(
-    sol: tuple[Array, Array],
-    solver: Problem,
-    init_params: PyTree,
-    bounds: Any,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> tuple[Array, Array]:
-    return condition(solver.functions(init_params, bounds, args, kwargs), *sol)
+def _condition(sol: tuple[Array, Array], solver: Problem, *given: Any) -> tuple[Array, Array]:
+    return condition(solver.functions(*given), *sol)
 
 
 def _solve(
-    _: None,
-    solver: Problem,
-    init_params: PyTree,
-    bounds: Any,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
+    _: None, solver: Problem, *given: Any
 ) -> tuple[tuple[Array, Array], NonlinearProgramState]:
     name = "interior-point" if solver.solver == "auto" else solver.solver
     tol = solver.tol
     if tol is None:
-        tol = float(jnp.finfo(dtype_of(init_params)).eps) ** 0.5
+        tol = float(jnp.finfo(dtype_of(given[0])).eps) ** 0.5
     maxiter = MAXITER[name] if solver.maxiter is None else solver.maxiter
-    given = (solver, init_params, bounds, args, kwargs)
     if name == "interior-point":
-        x, y, state = _by_interior_point(*given, tol, maxiter)
+        x, y, state = _by_interior_point(solver, given, tol, maxiter)
     else:
-        x, y, state = _finish(*given, *_by_scipy(*given, name, tol, maxiter), tol)
+        found = _by_scipy(solver, given, name, tol, maxiter)
+        x, y, state = _finish(solver, given, *found, tol)
     return raise_unless_minimum(x, y, state) if solver.throw else ((x, y), state)
 
 
@@ -109,37 +101,29 @@ _by_arguments = custom_root(
 @eqx.filter_jit
 def _by_interior_point(
     solver: Problem,
-    init_params: PyTree,
-    bounds: Any,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
+    given: Given,
     tol: float,
     maxiter: int,
 ) -> tuple[Array, Array, NonlinearProgramState]:
-    functions = solver.functions(init_params, bounds, args, kwargs)
-    start = ravel_pytree(init_params)[0]
+    functions = solver.functions(*given)
+    start = ravel_pytree(given[0])[0]
     found = nonlinear_interior_point(functions, start, tol, maxiter)
     return judged(functions, *found, tol)
 
 
 def _by_scipy(
     solver: Problem,
-    init_params: PyTree,
-    bounds: Any,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
+    given: Given,
     name: str,
     tol: float,
     maxiter: int,
 ) -> tuple[Array, Array, Array, Array]:
-    functions = solver.functions(init_params, bounds, args, kwargs)
+    functions = solver.functions(*given)
 
     def evaluate(what: str, x: np.ndarray, y: np.ndarray | None = None) -> np.ndarray:
-        return np.asarray(
-            _evaluate(what, solver, init_params, bounds, args, kwargs, x, y), np.float64
-        )
+        return np.asarray(_evaluate(what, solver, given, x, y), np.float64)
 
-    flat = ravel_pytree(init_params)[0]
+    flat = ravel_pytree(given[0])[0]
     x, y, status, count = scipy_minimum(
         evaluate,
         np.asarray(flat, np.float64),
@@ -162,15 +146,12 @@ def _by_scipy(
 def _evaluate(
     what: str,
     solver: Problem,
-    init_params: PyTree,
-    bounds: Any,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
+    given: Given,
     x: Any,
     y: Any,
 ) -> Array:
-    functions = solver.functions(init_params, bounds, args, kwargs)
-    x = jnp.asarray(x, dtype_of(init_params))
+    functions = solver.functions(*given)
+    x = jnp.asarray(x, dtype_of(given[0]))
     if what == "value":
         return functions.objective(x)
     if what == "gradient":
@@ -187,15 +168,12 @@ def _evaluate(
 @eqx.filter_jit
 def _finish(
     solver: Problem,
-    init_params: PyTree,
-    bounds: Any,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
+    given: Given,
     x: Array,
     y: Array,
     status: Array,
     count: Array,
     tol: float,
 ) -> tuple[Array, Array, NonlinearProgramState]:
-    functions = solver.functions(init_params, bounds, args, kwargs)
+    functions = solver.functions(*given)
     return judged(functions, x, y, status, count, tol)

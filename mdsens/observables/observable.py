@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import difflib
 import inspect
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -356,10 +357,7 @@ def parse(name: str) -> Observable:
         if call and len(options) < len(call.keywords):
             raise ValueError
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
-        raise InputError(
-            f"observable {given} cannot be read: write a name, or a name with numbers as in "
-            "distance(0,1)"
-        ) from None
+        raise InputError(f"observable {given} cannot be read: {_how_to_write(name)}") from None
     if target.id not in BY_NAME:
         near = difflib.get_close_matches(target.id, BY_NAME, 1, 0.0)[0]
         raise InputError(
@@ -374,6 +372,20 @@ def parse(name: str) -> Observable:
             f"observable {given}: {error}; write {target.id}{_arguments(factory)}"
         ) from None
     return factory(*arguments, **options)
+
+
+#: Words of TOML, JSON and Fortran, and what they are in an observable.
+_PYTHON = {"true": "True", "false": "False", ".true.": "True", ".false.": "False", "null": "None"}
+
+
+def _how_to_write(name: str) -> str:
+    """What to write in place of text that is no observable."""
+    bare = re.sub(r"'[^']*'|\"[^\"]*\"", "", name)
+    for word in re.findall(r"\.?\b[a-z]+\b\.?", bare, re.IGNORECASE):
+        python = _PYTHON.get(word.lower())
+        if python and word != python:
+            return f"arguments are those of Python: write {python} for {word}"
+    return "write a name, or a name with numbers as in distance(0,1)"
 
 
 def _arguments(factory: Callable[..., Observable]) -> str:

@@ -170,6 +170,39 @@ def test_large_residuals_do_not_stop_levenberg_and_marquardt_short():
     )
 
 
+def freudenstein_and_roth(p):
+    x, y = p
+    return jnp.stack([x - 13 + ((5 - y) * y - 2) * y, x - 29 + ((y + 1) * y - 14) * y])
+
+
+def meyer(p):
+    t = 45 + 5 * jnp.arange(1.0, 17.0)
+    y = [34780, 28610, 23650, 19630, 16370, 13720, 11540, 9744]
+    y += [8261, 7030, 6005, 5147, 4427, 3820, 3307, 2872]
+    return p[0] * jnp.exp(p[1] / (t + p[2])) - jnp.asarray(y, float)
+
+
+@pytest.mark.parametrize(
+    ("residuals", "start", "squares", "error"),
+    [
+        # The minimum where J has rank one; with the gradient at rounding.
+        (freudenstein_and_roth, [0.5, -2.0], 48.9842, 1e-12),
+        # The gradient changes by 4e-3 with the last digits of x.
+        (meyer, [0.02, 4000.0, 250.0], 87.9458, 4e-3),
+        (brown_and_dennis, [25.0, 5.0, -5.0, -1.0], 85822.2, 1e-9),
+    ],
+)
+def test_levenberg_and_marquardt_end_where_rounding_leaves_nothing(
+    residuals, start, squares, error
+):
+    """Sums of squares as in J. J. More et al. 1981, problems 2, 10 and 16."""
+    params, state = layers.LevenbergMarquardt(residuals, tol=1e-13, maxiter=200).run(
+        jnp.asarray(start)
+    )
+    np.testing.assert_allclose(2 * state.value, squares, rtol=2e-6)
+    assert np.linalg.norm(jax.jacfwd(residuals)(params).T @ residuals(params)) < error
+
+
 def test_the_criterion_of_madsen_and_nielsen_looks_at_the_gradient_or_the_step():
     def iterations(**options):
         solver = layers.LevenbergMarquardt(

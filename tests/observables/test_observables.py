@@ -141,6 +141,7 @@ def test_derivatives_of_observables_in_the_structure(crystal, text):
     [
         ("volum", "did you mean 'volume'"),
         ("distance(0", "cannot be read"),
+        ("elastic_constants(relaxed_ions=false)", "write False for false"),
         ("distance(0)", "missing a required argument"),
         ("distance(x, 1)", "cannot be read"),
         ("distance(1, 1)", "different atoms"),
