@@ -119,7 +119,7 @@ def phonon_density_figure(
         InputError: arrays whose shapes do not agree, or frequencies that do not increase.
     """
     density = checked_density(frequencies, densities, derivatives)
-    at, count, slopes = density
+    at, count, _ = density
     figure = new_figure((6.4, 3.4))
     axes = figure.subplots()
     scale = draw_density(axes, density)
@@ -212,8 +212,6 @@ def density_colors(
         parameter: name of the parameter.
         derivative_unit: unit of the derivatives.
     """
-    bar = figure.colorbar(
-        ScalarMappable(scale, DERIVATIVE_COLORS), ax=axes, aspect=28, pad=0.02
-    )
+    bar = figure.colorbar(ScalarMappable(scale, DERIVATIVE_COLORS), ax=axes, aspect=28, pad=0.02)
     bar.set_label(with_unit(derivative_name("g", parameter), derivative_unit), fontsize=9)
     bar.ax.tick_params(labelsize=8)

@@ -344,7 +344,7 @@ class JaxMDStructure(JaxMDPotential, StructurePotential):
                     "its parameters, or the structure"
                 )
             # Of two periodic directions and more nothing turns.
-            if not is_traced((still, where.positions)) and sum(potential.pbc) < 2:
+            if not is_traced((still, where.positions)) and sum(system.pbc) < 2:
                 change = is_invariant(still, where, turned_alone=True)
                 potential = potential._with(same_turned=change is None)
         return potential

@@ -61,7 +61,9 @@ def figure_sets(
             bands = PhononBands.from_dict(of["phonon_bands"])
             for parameter in bands.derivatives or [""]:
                 add(_bands, bands, name, parameter)
-        for observable, kind in zip(density_observables(results, name), PHONON_DENSITIES):
+        for observable, kind in zip(
+            density_observables(results, name), PHONON_DENSITIES, strict=False
+        ):
             add(_densities, results, observable, kind, name)
         moved = [motion for motion in shown[name].motions if motion.moves]
         share = -(-len(moved) // parts) or 1
@@ -110,19 +112,20 @@ def _bands(bands: PhononBands, name: str, parameter: str) -> NamedFigures:
         yield of_structure(PHONON_BANDS, name), plots.phonon_bands(bands)
 
 
-def _densities(
-    results: dict[str, Any], observable: str, kind: str, name: str
-) -> NamedFigures:
+def _densities(results: dict[str, Any], observable: str, kind: str, name: str) -> NamedFigures:
     given, units = results["observables"][observable], results["units"]
     for parameter, slopes in results["sensitivities"][observable].items():
-        yield figure_of(kind, name, parameter), plots.phonon_density_figure(
-            plots.bin_centres(given["labels"]),
-            np.array(given["value"], float),
-            np.array(slopes, float),
-            parameter,
-            units["sensitivities"][observable][parameter],
-            "reduced" if given["units"] == "reduced" else "THz",
-            given["units"],
+        yield (
+            figure_of(kind, name, parameter),
+            plots.phonon_density_figure(
+                plots.bin_centres(given["labels"]),
+                np.array(given["value"], float),
+                np.array(slopes, float),
+                parameter,
+                units["sensitivities"][observable][parameter],
+                "reduced" if given["units"] == "reduced" else "THz",
+                given["units"],
+            ),
         )
 
 
