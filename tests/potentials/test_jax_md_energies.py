@@ -225,6 +225,7 @@ def test_a_gradient_in_all_weights_of_a_network_is_one_solve():
 
 
 @pytest.mark.slow
+@cases.thorough("test_energy_function.py, on a network of its own")
 def test_a_gradient_in_all_weights_of_a_network_of_graphs_is_one_solve():
     # Where three atoms are fixed nothing turns: its energy is not the same in every direction.
     places = ase.cluster.Icosahedron("Si", 2, 2.36 * 2**0.5).positions
