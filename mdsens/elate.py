@@ -18,6 +18,8 @@ from mdsens.values import real_array, shown
 
 #: The most bytes that a file of elastic constants may have.
 LARGEST_FILE = 100_000
+#: Relative difference of the two halves of a matrix that is not rounding.
+ASYMMETRIC = 1e-3
 
 
 class Tables(NamedTuple):
@@ -125,4 +127,11 @@ def read_constants(path: str | Path) -> Float[np.ndarray, "6 6"]:
 
 def _symmetric(constants: Any) -> Float[np.ndarray, "6 6"]:
     matrix = real_array(constants, "constants", (6, 6))
+    apart = np.abs(matrix - matrix.T)
+    if apart.max() > ASYMMETRIC * np.abs(matrix).max():
+        i, j = np.unravel_index(apart.argmax(), apart.shape)
+        raise InputError(
+            f"constants are not symmetric: {matrix[i, j]:.6g} and {matrix[j, i]:.6g} in rows {i} "
+            f"and {j}; give both halves"
+        )
     return np.asarray((matrix + matrix.T) / 2)

@@ -44,17 +44,18 @@ def shown(value: Any, limit: int = 80) -> str:
     return text if len(text) <= limit else f"{text[: limit - end - 3]}...{text[-end:]}"
 
 
-def nearest(name: Any, allowed: Iterable[str]) -> str:
+def nearest(name: Any, allowed: Iterable[str], likeness: float = 0.5) -> str:
     """A question that names the nearest match, or nothing if there is none near.
 
     Arguments:
         name: what was given.
         allowed: what there is.
+        likeness: from 0 to 1, the least that counts as near.
 
     Returns:
         E.g. ``"; did you mean 'sigma'?"``, or an empty string.
     """
-    near = difflib.get_close_matches(str(name), list(allowed), 1, 0.5)
+    near = difflib.get_close_matches(str(name), list(allowed), 1, likeness)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 

@@ -479,6 +479,30 @@ TABLE = {
         ("sensitivity_batch([start], ['energy'])", "equilibria", "relax_batch"),
     )
     + _python(("observables.coordination(1e6)(start)", "edges", "memory"), varies=True),
+    "Exchange with phonopy, ASE's Phonons and ELATE": [
+        *_python(
+            ("phonopy.write_phonopy_yaml('a.yaml', slab_at_start, 2)", "periodic in three"),
+            ("phonopy.write_phonopy_yaml('a.yaml', start, supercell=0)", "supercell", "at least 1"),
+            ("phonopy.write_phonopy_yaml('a.yaml', start, [1.5, 2, 2])", "supercell", "whole"),
+            ("phonopy.write_phonopy_yaml('a.yaml', start, 99)", "smaller supercell"),
+            ("phonopy.write_phonopy_yaml('a.yaml', unnamed, 2)", "'A'", "elements"),
+            ("phonopy.write_phonopy_yaml('a.yaml', start, 2, {'Kr': 84})", "'Kr'", "Ar"),
+            ("phonopy.write_phonopy_yaml('/nowhere/a.yaml', start, 2)", "/nowhere/a.yaml"),
+            ("phonopy.read_phonopy_yaml('gone.yaml')", "gone.yaml", "cannot be read"),
+            ("phonopy.read_force_constants('gone')", "gone", "cannot be read"),
+            ("phonopy.read_phonopy_yaml('argon.xyz')", "no phonopy.yaml", "unit_cell"),
+            ("phonopy.read_force_constants('argon.xyz')", "no file of force constants"),
+            ("ase_phonons(start, (2, 2))", "supercell", "three"),
+            ("ase_phonons(start, 'all')", "supercell", "'all'"),
+            ("ase_phonons(system, 2)", "a System", "mdsens.relax"),
+            ("elate.read_constants('argon.xyz')", "argon.xyz", "six lines of six numbers"),
+            ("elate.read_constants('gone.dat')", "gone.dat", "cannot be read"),
+            ("elate.tables(np.eye(3))", "(3, 3)", "(6, 6)"),
+            ("elate.tables(np.full((6, 6), np.nan))", "finite"),
+            ("elate.tables(np.triu(np.ones((6, 6))))", "symmetric"),
+            ("elate.tables(-np.eye(6))", "lowers the energy"),
+        ),
+    ],
     "Study files": _study(
         ("potential.type = []", "potential.type", "[]"),
         ("potential.type = 'eam'", "potential.epsilon", "embedding_scale"),
@@ -784,6 +808,9 @@ def _names() -> dict:
         "silicon": lambda **changes: potentials.StillingerWeber(**(stillinger_weber | changes)),
         "observables": observables, "parse": observables.parse, "unrelaxed": unrelaxed,
         "start": unrelaxed(system, potential),
+        "slab_at_start": unrelaxed(mdsens.System(places, cube, ("Ar",), pbc=(True, True, False)),
+                                   potential),
+        "phonopy": mdsens.phonopy, "elate": mdsens.elate,
     }  # fmt: skip
 
 

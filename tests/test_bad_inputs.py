@@ -1,5 +1,7 @@
 """Every kind of bad input gives one line, which holds the words that matter."""
 
+import re
+
 import bad_inputs
 import pytest
 from one_line import LONGEST_LINE
@@ -20,6 +22,7 @@ def test_a_bad_input_gives_one_line_with_the_words_that_matter(bad):
     assert len(line) <= LONGEST_LINE
     for word in bad.words:
         assert word in line
+    assert not re.search(r"(?<!\S)(\S+): \1: ", line)
 
 
 def test_there_are_many_kinds_and_none_is_there_twice():

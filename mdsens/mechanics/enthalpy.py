@@ -442,10 +442,10 @@ class Landscape(eqx.Module):
 
         Of all where nothing is periodic. Of three directions one may be, and the system then turns
         about its lattice vector, wherever that points; with two there is no rotation left, nor
-        where the energy is not invariant.
+        where the energy changes as the system moves or turns.
         """
         dimension = self.system.dimension
-        if not self.potential.invariant:
+        if not (self.potential.invariant and self.potential.isotropic):
             return jnp.zeros((0, dimension, dimension))
         planes = [(i, j) for i in range(dimension) for j in range(i + 1, dimension)]
         generators = np.zeros((len(planes), dimension, dimension))

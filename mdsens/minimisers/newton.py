@@ -21,6 +21,8 @@ from mdsens.resources import EIGENVECTOR_LIMIT
 FIRST_RTOL, LARGEST_RTOL, SMALLEST_RTOL = 0.03, 0.1, 1e-6
 #: A Hessian serves for another step if the last one left at most this part of the force.
 REUSE_RATIO = 0.1
+#: The same where another Hessian takes as long as tens of evaluations of the forces.
+DEAR_REUSE_RATIO = 0.5
 #: Iterations of a linear solve above which its preconditioner is built anew for the next.
 SLOW_STEPS = 40
 
@@ -67,7 +69,8 @@ class Newton(LineSearchMinimiser):
         gradient, memory = np.asarray(state.gradient), state.memory
         force = float(largest_force(state.gradient))
         ratio = None if memory.last_force is None else force / memory.last_force
-        reused = memory.solver is not None and ratio is not None and ratio <= REUSE_RATIO
+        enough = DEAR_REUSE_RATIO if landscape.potential.dear_hessian else REUSE_RATIO
+        reused = memory.solver is not None and ratio is not None and ratio <= enough
         solver = memory.solver if reused else None
         if solver is None:
             # There is not always memory for two Hessians at a time: nothing here holds the last.

@@ -72,7 +72,8 @@ def force_constants_of_supercell(
         InputError: no crystal, no numbers of cells, too many of them, or an energy of the whole
             structure, which has no waves.
     """
-    what = "force_constants_of_supercell"
+    # Called by other functions, too, whose users do not know its name.
+    what = "force constants of a supercell"
     instance(equilibrium, "equilibrium", Equilibrium, "what mdsens.relax returns")
     system, given = equilibrium.system, checked_counts(what, "supercell", supercell)
     if system.dimension != 3 or not all(system.pbc):

@@ -8,6 +8,11 @@ from mdsens.plots.energy_volume import energy_volume, energy_volume_figure
 from mdsens.plots.ensembles import RATTLER_COLOR, draw_ensemble, ensemble_figure
 from mdsens.plots.histories import convergence, convergence_figure
 from mdsens.plots.moduli import youngs_modulus, youngs_modulus_figure
+from mdsens.plots.phonon_density import (
+    bin_centres,
+    phonon_density_figure,
+    phonon_density_of_states,
+)
 from mdsens.plots.phonons import phonon_bands, phonon_bands_figure
 from mdsens.plots.scenes import (
     MOST_ATOMS,
@@ -53,6 +58,7 @@ __all__ = [
     "batch_figure",
     "batch_sensitivity_figure",
     "batch_view",
+    "bin_centres",
     "convergence",
     "convergence_figure",
     "diameters_of",
@@ -66,6 +72,8 @@ __all__ = [
     "non_affine",
     "phonon_bands",
     "phonon_bands_figure",
+    "phonon_density_figure",
+    "phonon_density_of_states",
     "plot",
     "position_error",
     "pretty_unit",

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from mdsens.errors import InputError
 from mdsens.markup import for_figure
+from mdsens.plots.phonon_density import checked_density, density_colors, draw_density
 from mdsens.plots.style import (
     BAR_COLOR,
     DERIVATIVE_COLORS,
@@ -53,7 +54,8 @@ def phonon_bands(
     parameter: str | None = None,
     derivative_unit: str | None = None,
     unit: str | None = None,
-    density: tuple[Float[Any, " F"], Float[Any, " F"]] | None = None,
+    density: Sequence[Float[Any, " F"]] | None = None,
+    density_derivative_unit: str = "",
 ) -> Figure:
     """Phonon frequencies along a path, in colours of their derivative; see `phonon_bands_figure`.
 
@@ -63,7 +65,9 @@ def phonon_bands(
         parameter: what the colours are the derivative by; None: lines of one colour.
         derivative_unit: unit of that derivative; None: what the bands say of it, if anything.
         unit: unit of the frequencies; None: what the bands say, or THz.
-        density: frequencies and the density of states at each of them, drawn at the right.
+        density: frequencies and the density of states at each of them, drawn at the right; and its
+            derivatives by the parameter, which are its colours then.
+        density_derivative_unit: unit of these.
 
     Returns:
         The Figure.
@@ -86,6 +90,7 @@ def phonon_bands(
     return phonon_bands_figure(
         bands.distances, bands.frequencies, bands.labels, slopes, parameter or "",
         derivative_unit, unit, density, "reduced" if unit == "reduced" else f"1/{unit}",
+        density_derivative_unit,
     )  # fmt: skip
 
 
@@ -97,8 +102,9 @@ def phonon_bands_figure(
     parameter: str = "",
     derivative_unit: str = "",
     unit: str = "THz",
-    density: tuple[Float[Any, " F"], Float[Any, " F"]] | None = None,
+    density: Sequence[Float[Any, " F"]] | None = None,
     density_unit: str = "1/THz",
+    density_derivative_unit: str = "",
 ) -> Figure:
     """Phonon frequencies along a path, in colours of their derivative; their density at the right.
 
@@ -114,8 +120,10 @@ def phonon_bands_figure(
         parameter: name of the parameter theta.
         derivative_unit: unit of the derivatives.
         unit: unit of the frequencies.
-        density: frequencies and the density of states at each of them.
+        density: frequencies, the density of states at each of them and, for colours, its
+            derivatives dg/dtheta.
         density_unit: unit of the density.
+        density_derivative_unit: unit of these derivatives.
 
     Returns:
         The Figure.
@@ -126,13 +134,14 @@ def phonon_bands_figure(
     along, bands, slopes = _checked(distances, frequencies, derivatives)
     points = _labelled(along, labels)
     colored, counted = slopes is not None, density is not None
-    figure = new_figure((6.4 + 1.5 * counted + 0.9 * colored, 4.2))
+    twice = density is not None and len(density) > 2
+    figure = new_figure((6.4 + 1.5 * counted + 0.9 * colored + 0.9 * twice, 4.2))
     panels: list[Axes] = list(
         figure.subplots(
             1, 1 + counted, sharey=True, squeeze=False, width_ratios=[4.2, 1][: 1 + counted]
         )[0]
     )
-    axes = panels[0]
+    axes, colors_of_density = panels[0], None
     segments, values = _segments(along, bands, slopes)
     lines = LineCollection(segments, linewidths=1.6 if colored else 1.3, capstyle="round", zorder=3)
     scale = Normalize(-1.0, 1.0)
@@ -148,17 +157,15 @@ def phonon_bands_figure(
     _draw_range(panels, bands)
     axes.set_ylabel(with_unit("frequency", unit))
     if density is not None:
-        at, count = (np.asarray(one, float) for one in density)
-        if at.ndim != 1 or at.shape != count.shape:
-            raise InputError(
-                f"density: {at.shape} frequencies and {count.shape} values; give as many of both"
-            )
-        panels[1].fill_betweenx(at, 0.0, count, color=BAR_COLOR, alpha=0.25, linewidth=0.0)
-        panels[1].plot(count, at, color=BAR_COLOR, linewidth=1.1)
+        states = checked_density(*density)
+        colors_of_density = draw_density(panels[1], states, upright=True)
         panels[1].set_xlabel(with_unit("density", density_unit))
-        panels[1].set_xlim(0.0, 1.08 * max(float(count.max()), 1e-300))
+        panels[1].set_xlim(0.0, 1.08 * max(float(states[1].max()), 1e-300))
         panels[1].locator_params(axis="x", nbins=3)
         panels[1].tick_params(axis="y", left=False)
+    # The first one stands outermost.
+    if colors_of_density is not None:
+        density_colors(figure, panels, colors_of_density, parameter, density_derivative_unit)
     if colored:
         bar = figure.colorbar(ScalarMappable(scale, DERIVATIVE_COLORS), ax=panels, aspect=28,
                               pad=0.02)  # fmt: skip

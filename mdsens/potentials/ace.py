@@ -93,6 +93,7 @@ class ACE(Potential):
     """
 
     compiler_options: ClassVar[Mapping[str, Any]] = LONG_FORMULAS
+    dear_hessian: ClassVar[bool] = True
 
     E0: Parameter = parameter("energy", per="species")
     core_strength: Parameter = parameter("energy*length", per="bond")

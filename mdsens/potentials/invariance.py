@@ -41,7 +41,7 @@ def energy_at_rest(potential: Potential, system: System) -> float:
     return float(_energy(potential, system.positions, system.cell, species))
 
 
-def is_invariant(potential: Potential, system: System) -> str | None:
+def is_invariant(potential: Potential, system: System, turned_alone: bool = False) -> str | None:
     """How an energy changes as the structure moves or turns.
 
     Each atom is displaced a little before, so that no symmetry hides a change; the energy of that
@@ -50,6 +50,7 @@ def is_invariant(potential: Potential, system: System) -> str | None:
     Arguments:
         potential: the potential, one that is `of_structure`.
         system: N atoms, which JAX does not trace.
+        turned_alone: whether moves do not count.
 
     Returns:
         None where the energy stays the same; else in words what it does.
@@ -68,7 +69,8 @@ def is_invariant(potential: Potential, system: System) -> str | None:
     moved = at(here + shaken + length * np.asarray(MOVED[:dimension]), cell)
     turned = at((here + shaken) @ turn, cell @ turn)
     allowed = ROUNDING * (abs(start) + abs(still) + abs(start - still))
-    for value, what in ((moved, "moved"), (turned, "turned with its cell")):
+    changes = ((moved, "moved"), (turned, "turned with its cell"))
+    for value, what in changes[turned_alone:]:
         if not abs(value - start) <= allowed:
             return (
                 f"the energy of the structure goes from {start:.10g} to {value:.10g} as the whole "

@@ -292,10 +292,18 @@ class JaxMDStructure(JaxMDPotential, StructurePotential):
     Attributes:
         pbc: whether each direction is periodic; None until a system is known.
         copies: of the cell in each direction.
+        same_turned: whether the energy is known to be the same however the structure is turned;
+            that of a network of graphs is not, for it sees components of vectors.
     """
 
     pbc: tuple[bool, ...] | None = eqx.field(static=True, default=None)
     copies: tuple[int, ...] = eqx.field(static=True, default=())
+    same_turned: bool = eqx.field(static=True, default=True)
+
+    @property
+    def isotropic(self) -> bool:  # type: ignore[override]
+        """Whether the energy is the same however the structure is turned."""
+        return self.same_turned and (self.function is not None or self.name != "graph_network")
 
     def in_system(self, system: System) -> Self:
         """The same, with the boundaries of a system, and copies of its cell.
@@ -325,7 +333,7 @@ class JaxMDStructure(JaxMDPotential, StructurePotential):
             copies = self._copies(system)
         potential = self._with(pbc=tuple(map(bool, system.pbc)), copies=tuple(copies))
         if self.function is not None:
-            from mdsens.potentials.invariance import energy_at_rest
+            from mdsens.potentials.invariance import energy_at_rest, is_invariant
 
             still, where = jax.lax.stop_gradient((potential, system))
             if not is_traced((still, where.positions)) and not np.isfinite(
@@ -335,6 +343,10 @@ class JaxMDStructure(JaxMDPotential, StructurePotential):
                     f"{self._title}: the energy of the structure is {found}: correct the function, "
                     "its parameters, or the structure"
                 )
+            # Of two periodic directions and more nothing turns.
+            if not is_traced((still, where.positions)) and sum(system.pbc) < 2:
+                change = is_invariant(still, where, turned_alone=True)
+                potential = potential._with(same_turned=change is None)
         return potential
 
     def _copies(self, system: System) -> list[int]:

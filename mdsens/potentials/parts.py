@@ -73,6 +73,16 @@ class CombinedPotential(Potential):
         return all(part.invariant for part in self.parts)
 
     @property
+    def isotropic(self) -> bool:  # type: ignore[override]
+        """Whether all parts' energies are the same however the system is turned."""
+        return all(part.isotropic for part in self.parts)
+
+    @property
+    def dear_hessian(self) -> bool:  # type: ignore[override]
+        """Whether the Hessian of some part takes long beside its forces."""
+        return any(part.dear_hessian for part in self.parts)
+
+    @property
     def made_by_calls(self) -> bool:  # type: ignore[override]
         """Whether products with the Hessian of some part call something slow."""
         return any(part.made_by_calls for part in self.parts)

@@ -70,8 +70,12 @@ class Potential(NamedParameters):
     in_groups: ClassVar[bool] = False
     #: Whether the energy is the same wherever the whole system is, and however it is turned.
     invariant: ClassVar[bool] = True
+    #: Whether it is at least the same however the system is turned, where it is the same elsewhere.
+    isotropic: ClassVar[bool] = True
     #: Whether each product with the Hessian calls something slow, of which few calls are wanted.
     made_by_calls: ClassVar[bool] = False
+    #: Whether the Hessian takes as long as tens of evaluations of the forces.
+    dear_hessian: ClassVar[bool] = False
 
     #: Options that XLA compiles programs of this potential with, beside those of all.
     compiler_options: ClassVar[Mapping[str, Any]] = {}

@@ -82,6 +82,7 @@ class SNAP(SnapInFiles):
     """
 
     compiler_options: ClassVar[Mapping[str, Any]] = LONG_FORMULAS
+    dear_hessian: ClassVar[bool] = True
 
     beta: Parameter = parameter("energy", per="coefficient")
     species: tuple[str, ...] = eqx.field(static=True, kw_only=True)

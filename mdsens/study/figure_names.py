@@ -14,6 +14,8 @@ LONGEST_NAME = 100
 ENERGY_VOLUME = "energy-volume"
 #: Names of figures of phonon bands begin with this.
 PHONON_BANDS = "phonon-bands"
+#: Of densities of states of phonons, of which a study may have several.
+PHONON_DENSITIES = ("phonon-density", *(f"phonon-density-{one}" for one in range(2, 10)))
 
 
 def figure_of(kind: str, structure: str, parameter: str) -> str:
@@ -47,6 +49,6 @@ def possible_figures(structures: Iterable[str], parameters: Iterable[str]) -> li
     for structure in structures:
         whole = ("convergence", ENERGY_VOLUME, PHONON_BANDS, *FIGURES.values())
         figures += [of_structure(name, structure) for name in whole]
-        for kind in ("structure", PHONON_BANDS):
+        for kind in ("structure", PHONON_BANDS, *PHONON_DENSITIES):
             figures += [figure_of(kind, structure, parameter) for parameter in moving]
     return [REPORT_NAME, *(f"{name}.png" for name in figures)]

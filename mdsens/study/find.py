@@ -64,9 +64,14 @@ def find_study(study: str | Path) -> Path:
     if given.is_dir():
         raise InputError(f"study {str(study)!r}: the folder holds no {FILE_NAME}; write one there")
     names = _ready_names()
+    meant = ""
+    if len(given.parts) == 1:
+        # Names of several words are a little like anything.
+        whole_words = [name for name in names if str(given) in name.split("-")]
+        meant = nearest(given, whole_words or names, 0.0 if whole_words else 0.7)
     raise InputError(
         f"study {shown(str(study))}: no such folder or file; give one, or the name of a ready "
-        f"study: {', '.join(names) or 'none is installed'}{nearest(str(study), names)}"
+        f"study: {', '.join(names) or 'none is installed'}{meant}"
     )
 
 

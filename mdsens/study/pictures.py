@@ -52,6 +52,22 @@ def elastic_observables(results: Mapping[str, Any]) -> Iterator[tuple[str, str, 
                 yield name, structure, FIGURES[bare]
 
 
+def density_observables(results: Mapping[str, Any], structure: str = "") -> Iterator[str]:
+    """Observables of a structure that are densities of states of phonons.
+
+    Arguments:
+        results: what results.json holds.
+        structure: its name; empty where there is one.
+
+    Yields:
+        Names of observables.
+    """
+    stem = "phonon_density_of_states("
+    for name in results["observables"]:
+        if name.startswith(f"{structure}.{stem}" if structure else stem):
+            yield name
+
+
 def elastic_figure(results: Mapping[str, Any], observable: str) -> "Figure | None":
     """Young's modulus along every direction, of elastic constants of a run.
 

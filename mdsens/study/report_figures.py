@@ -11,8 +11,13 @@ from matplotlib.figure import Figure
 from mdsens import plots
 from mdsens.plots import Motion
 from mdsens.sensitivities import EnergyVolume, PhononBands
-from mdsens.study.figure_names import ENERGY_VOLUME, PHONON_BANDS, figure_of
-from mdsens.study.pictures import elastic_figure, elastic_observables
+from mdsens.study.figure_names import (
+    ENERGY_VOLUME,
+    PHONON_BANDS,
+    PHONON_DENSITIES,
+    figure_of,
+)
+from mdsens.study.pictures import density_observables, elastic_figure, elastic_observables
 from mdsens.study.report_structures import Shown, read_history
 from mdsens.study.results import ENSEMBLE_NAME, of_structure
 from mdsens.study.results_file import structures_of
@@ -56,6 +61,10 @@ def figure_sets(
             bands = PhononBands.from_dict(of["phonon_bands"])
             for parameter in bands.derivatives or [""]:
                 add(_bands, bands, name, parameter)
+        for observable, kind in zip(
+            density_observables(results, name), PHONON_DENSITIES, strict=False
+        ):
+            add(_densities, results, observable, kind, name)
         moved = [motion for motion in shown[name].motions if motion.moves]
         share = -(-len(moved) // parts) or 1
         for begin in range(0, len(moved), share):
@@ -101,6 +110,23 @@ def _bands(bands: PhononBands, name: str, parameter: str) -> NamedFigures:
         yield figure_of(PHONON_BANDS, name, parameter), plots.phonon_bands(bands, parameter)
     else:
         yield of_structure(PHONON_BANDS, name), plots.phonon_bands(bands)
+
+
+def _densities(results: dict[str, Any], observable: str, kind: str, name: str) -> NamedFigures:
+    given, units = results["observables"][observable], results["units"]
+    for parameter, slopes in results["sensitivities"][observable].items():
+        yield (
+            figure_of(kind, name, parameter),
+            plots.phonon_density_figure(
+                plots.bin_centres(given["labels"]),
+                np.array(given["value"], float),
+                np.array(slopes, float),
+                parameter,
+                units["sensitivities"][observable][parameter],
+                "reduced" if given["units"] == "reduced" else "THz",
+                given["units"],
+            ),
+        )
 
 
 def _motions(

@@ -12,7 +12,12 @@ from mdsens.files import read_csv
 from mdsens.markup import for_html
 from mdsens.pages import chart, html_image, html_table, page, structure_view
 from mdsens.study.ensemble import ARRIVED
-from mdsens.study.figure_names import ENERGY_VOLUME, PHONON_BANDS, figure_of
+from mdsens.study.figure_names import (
+    ENERGY_VOLUME,
+    PHONON_BANDS,
+    PHONON_DENSITIES,
+    figure_of,
+)
 from mdsens.study.find import FILE_NAME
 from mdsens.study.pictures import HEAD, elastic_observables, elastic_rows
 from mdsens.study.report_charts import (
@@ -280,7 +285,11 @@ def _structure_images(
     ]
     figures = [
         *(of_structure(one, name) for one in ("convergence", ENERGY_VOLUME, PHONON_BANDS)),
-        *(figure_of(PHONON_BANDS, name, parameter) for parameter in motions),
+        *(
+            figure_of(kind, name, parameter)
+            for kind in (PHONON_BANDS, *PHONON_DENSITIES)
+            for parameter in motions
+        ),
         *motions.values(),
     ]
     parts += [

@@ -165,7 +165,9 @@ class StudyStructure:
             except InputError as error:
                 alone = observable.name in self.for_formulas
                 where = "formulas" if alone else "sensitivity.observables"
-                raise InputError(f"{where}: {name}: {error}") from None
+                said = str(error)
+                known = said.startswith(f"{name}: ")
+                raise InputError(f"{where}: {said if known else f'{name}: {said}'}") from None
         traced.add(given)
 
     @property

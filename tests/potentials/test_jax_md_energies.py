@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import ase.build
+import ase.cluster
 import cases
 import jax
 import jax.numpy as jnp
@@ -221,6 +222,52 @@ def test_a_gradient_in_all_weights_of_a_network_is_one_solve():
         numeric = (sides[0] - sides[1]) / (2.0 * step)
         found = float(network.derivative(gradient, parameter))
         assert found == pytest.approx(numeric, rel=1e-4, abs=1e-10)
+
+
+@pytest.mark.slow
+@cases.thorough("test_energy_function.py, on a network of its own")
+def test_a_gradient_in_all_weights_of_a_network_of_graphs_is_one_solve():
+    # Where three atoms are fixed nothing turns: its energy is not the same in every direction.
+    places = ase.cluster.Icosahedron("Si", 2, 2.36 * 2**0.5).positions
+    held, fixed = LennardJones(0.3, 2.1, 9.0), np.arange(13) < 3
+    start = mdsens.System(places, None, ("Si",), None, False, fixed=fixed)
+    network = JaxMD("graph_network", mlp_sizes=(6, 6), r_cutoff=7.0)
+
+    def side(network):
+        positions = mdsens.relax(start, held + 0.1 * network, **RELAXED).positions
+        return jnp.linalg.norm(positions[3] - positions[12])
+
+    gradient = jax.grad(side)(network)
+    assert len(network.parameter_names) > 1800
+    step = 1e-3
+    for parameter in (network.parameter_names[-1], network.parameter_names[40]):
+        value = network.parameters[parameter]
+        sides = [
+            float(side(network.with_parameters({parameter: value + h}))) for h in (step, -step)
+        ]
+        numeric = (sides[0] - sides[1]) / (2.0 * step)
+        found = float(network.derivative(gradient, parameter))
+        assert found == pytest.approx(numeric, rel=1e-5, abs=1e-12)
+
+
+def pair_in_a_field(displacement, k, field):
+    def energy(R):
+        along = displacement(R[0], R[1])
+        return k * (jnp.linalg.norm(along) - 1.0) ** 2 + field * along[0] ** 2
+
+    return energy
+
+
+@pytest.mark.parametrize(("field", "rotations"), [(0.0, 2), (1.0, 0)])
+def test_no_rotation_is_free_where_directions_differ(field, rotations):
+    start = mdsens.System([[0.0, 0.0, 0.0], [0.9, 0.3, 0.2]], None, ("Si",), None, False)
+    relaxed = mdsens.relax(start, JaxMD(pair_in_a_field, k=1.0, field=field), fmax=1e-9)
+    assert relaxed.certificate.null_modes["rotations"] == rotations
+
+
+def test_a_network_of_graphs_does_not_turn_freely():
+    network = JaxMD("graph_network", mlp_sizes=(6, 6), r_cutoff=4.0)
+    assert not (LennardJones(0.3, 2.1, 9.0) + network).isotropic
 
 
 @pytest.mark.slow

@@ -109,6 +109,53 @@ def test_bands_are_drawn_in_the_colours_of_a_derivative(bands):
     assert any("THz/" in axes.get_ylabel() for axes in figure.axes)
 
 
+@pytest.mark.slow
+def test_a_density_of_states_has_the_colours_of_its_derivative(crystal):
+    observable = "phonon_density_of_states(2.2, mesh=2, bins=11)"
+    states = mdsens.sensitivity(crystal, observable, wrt="sigma")
+    figure = mdsens.plots.phonon_density_of_states(states)
+    (strips,) = figure.axes[0].collections
+    # At the middle of a bin both are those of the sensitivity; what goes up is red.
+    (name,) = states.observables
+    slopes, shown = np.asarray(states[name]["sigma"]), np.asarray(strips.get_array())
+    assert len(shown) % (len(slopes) - 1) == 0
+    per_bin = len(shown) // (len(slopes) - 1)
+    begins, ends = shown.reshape(-1, per_bin)[:, 0], shown.reshape(-1, per_bin)[:, -1]
+    step = np.diff(slopes) / per_bin
+    np.testing.assert_allclose(begins, slopes[:-1] + step / 2, atol=1e-9 * abs(slopes).max())
+    np.testing.assert_allclose(ends, slopes[1:] - step / 2, atol=1e-9 * abs(slopes).max())
+    assert strips.get_cmap()(strips.norm(abs(slopes).max()))[0] > 0.6
+    assert "THz/Å" not in figure.axes[0].get_ylabel()
+    assert figure.axes[1].get_ylabel() == "dg / d sigma ((1/THz)/Å)"
+    with pytest.raises(mdsens.InputError, match="no derivative by it; give one of sigma"):
+        mdsens.plots.phonon_density_of_states(states, "epsilon")
+    with pytest.raises(mdsens.InputError, match="it is of volume; give one of 'phonon_density"):
+        mdsens.plots.phonon_density_of_states(mdsens.sensitivity(crystal, "volume", wrt="sigma"))
+
+
+def test_a_density_is_drawn_upright_beside_bands_in_its_own_colours(bands):
+    at = np.linspace(0.1, 2.0, 5)
+    figure = mdsens.plots.phonon_bands(
+        bands, "sigma", density=(at, at**2, 1.0 - at), density_derivative_unit="1/Ang"
+    )
+    labels = [axes.get_ylabel() for axes in figure.axes]
+    assert labels[0].startswith("frequency")
+    assert any(one.startswith("dg / d sigma") for one in labels)
+    assert any(one.startswith("df / d sigma") for one in labels)
+    outline = figure.axes[1].lines[0].get_xydata()
+    np.testing.assert_allclose(outline, np.column_stack([at**2, at]))
+
+
+@pytest.mark.parametrize(("density", "wrong"), [
+    (([0.1, 0.2], [1.0, 2.0, 3.0]), "2, 3 frequencies, values and derivatives; give as many"),
+    (([0.2, 0.1], [1.0, 2.0]), "frequencies do not increase: sort them"),
+    (([0.1, 0.2],), "give frequencies, as many densities"),
+])  # fmt: skip
+def test_what_is_no_density_is_refused(bands, density, wrong):
+    with pytest.raises(mdsens.InputError, match=wrong):
+        mdsens.plots.phonon_bands(bands, density=density)
+
+
 @pytest.mark.parametrize(("path", "points", "wrong"), [
     ("GQ", 10, "the lattice has no point 'Q'; give some of G"),
     ("G", 10, "two or more points in a row"),
