@@ -83,13 +83,18 @@ energy_and_forces = compiled(heavy=True)(mechanics.energy_and_forces)
 def counted_iterations() -> Iterator[list[int]]:
     """The iterations of every solve by conjugate gradients, of one column or of a block of them."""
     counts: list[int] = []
-    names = ("conjugate_gradients", "block_conjugate_gradients")
+    names = (
+        "conjugate_gradients",
+        "conjugate_gradients_side_by_side",
+        "block_conjugate_gradients",
+    )
     inner = {name: getattr(sparse_solver, name) for name in names}
 
     def counting(function: Callable) -> Callable:
         def counted(*arguments: Any, **options: Any) -> Any:
             result = function(*arguments, **options)
-            counts.append(int(result[2] if isinstance(result, tuple) else result.steps))
+            steps = result[2] if isinstance(result, tuple) else result.steps
+            counts.extend(np.atleast_1d(steps).astype(int).tolist())
             return result
 
         return counted

@@ -20,8 +20,10 @@ from mdsens.linalg.border import Border, Bordered, BorderedPreconditioner
 from mdsens.linalg.conjugate_gradients import (
     Iterations,
     Operator,
+    Trial,
     block_conjugate_gradients,
     conjugate_gradients,
+    conjugate_gradients_side_by_side,
 )
 from mdsens.linalg.factorisation import Factorisation, has_cholmod
 from mdsens.linalg.lattice_preconditioner import LatticePreconditioner, LatticeSites
@@ -71,6 +73,8 @@ MULTIGRID_STEPS = 300
 #: above which multigrid takes its place: nearly perfect crystals are at 1e-8 by then, and each of
 #: multigrid's iterations takes about twice as long.
 TRIAL_STEPS, PROMISING = 15, 1e-3
+#: Right-hand sides from which on a second copy of the matrix, made for many, is worth its making.
+WIDE_COLUMNS = 16
 #: Where a matrix has negative curvature: the relative residual and the iterations that are worth it
 #: for the direction that its positive semidefinite projection takes, and the fraction of the reach
 #: below which that leads almost nowhere.
@@ -251,41 +255,24 @@ class SparseSolver:
         max_steps: int,
     ) -> Iterations:
         """Conjugate gradients; by multigrid where a lattice that is on trial does not serve."""
-        if not self._on_trial or preconditioner is not self.preconditioner:
-            whole = self._whole(preconditioner)
-            return conjugate_gradients(self._operator, b, whole, self.project, rtol, max_steps)
-        first = self._trial(b, rtol, max_steps)
-        if first.negative_curvature or first.residual <= rtol or self._on_trial:
-            return first
-        if preconditioner is not self.preconditioner:
-            return self._conjugate_gradients(b, self.preconditioner, rtol, max_steps)
-        left = self.project(b - self._operator @ first.value)
-        part = float(np.linalg.norm(left) / np.linalg.norm(b))
-        rest = conjugate_gradients(
-            self._operator, left, self._whole(preconditioner), self.project, rtol / part,
-            max_steps - first.steps,
-        )  # fmt: skip
-        # A direction that curves down is met at once, or ends the solution so far.
-        alone = rest.negative_curvature and rest.steps == 1
-        return dataclasses.replace(
-            rest,
-            value=rest.value if alone else first.value + rest.value,
-            residual=part * rest.residual,
-            steps=first.steps + rest.steps,
-        )
+        trial = None
+        if self._on_trial and preconditioner is self.preconditioner:
+            trial = Trial(TRIAL_STEPS, max(rtol, PROMISING))
+        whole = self._whole(preconditioner)
+        found = conjugate_gradients(self._operator, b, whole, self.project, rtol, max_steps, trial)
+        if trial is None or found.negative_curvature or found.steps < trial.steps:
+            return found
+        self._on_trial = False
+        if not trial.ends(found.steps, found.residual):
+            return found
+        self._take_multigrid(found.residual)
+        rest = self._conjugate_gradients(b, self.preconditioner, rtol, max_steps)
+        return dataclasses.replace(rest, steps=found.steps + rest.steps)
 
-    def _trial(self, b: Float[np.ndarray, " n"], rtol: float, max_steps: int) -> Iterations:
-        """The first iterations with a lattice; where they promise little multigrid takes over."""
-        found = conjugate_gradients(
-            self._operator, b, self._whole(self.preconditioner), self.project, rtol,
-            min(max_steps, TRIAL_STEPS),
-        )  # fmt: skip
-        if found.steps == TRIAL_STEPS:
-            self._on_trial = False
-            if found.residual > max(rtol, PROMISING):
-                self._failed(f"lattice: at {found.residual:.1e} after {found.steps} iterations")
-                self._set_up("multigrid")
-        return found
+    def _take_multigrid(self, residual: float) -> None:
+        """In place of a lattice whose trial has ended with a relative residual."""
+        self._failed(f"lattice: at {residual:.1e} after {TRIAL_STEPS} iterations")
+        self._set_up("multigrid")
 
     def _failed(self, how: str) -> None:
         """Remember a way that failed, and that another is taken."""
@@ -479,15 +466,19 @@ class SparseSolver:
         self, b: Float[np.ndarray, "n P"], rtol: float | Float[np.ndarray, " P"]
     ) -> tuple[Float[np.ndarray, "n P"], Float[np.ndarray, " P"], Int[np.ndarray, " P"]]:
         """Conjugate gradients for one right-hand side, or for a block of several."""
-        given, rtols = np.any(b, axis=0), np.broadcast_to(rtol, b.shape[1])
-        x, residuals = np.zeros_like(b), given.astype(float)
+        rtols = np.broadcast_to(rtol, b.shape[1])
+        x, residuals = np.zeros_like(b), np.any(b, axis=0).astype(float)
         steps = np.zeros(b.shape[1], int)
         # With a lattice they are so few for each that a block, which takes longer, saves nothing.
-        if given.sum() > 1 and self.method != "lattice" and np.ptp(rtols[given]) == 0.0:
-            whole, one = self._whole(self.preconditioner), float(rtols[given][0])
-            x, residuals, steps[given] = block_conjugate_gradients(
-                self._wide_operator, b, whole, self.project, one, MULTIGRID_STEPS
+        if np.count_nonzero(residuals) > 1 and self.method == "lattice":
+            x, residuals, steps = self._side_by_side(b, rtols)
+        left = np.flatnonzero(~(residuals <= rtols))
+        if len(left) > 1 and self.method != "lattice" and np.ptp(rtols[left]) == 0.0:
+            whole, one = self._whole(self.preconditioner), float(rtols[left][0])
+            x[:, left], residuals[left], more = block_conjugate_gradients(
+                self._wide_operator, b[:, left], whole, self.project, one, MULTIGRID_STEPS
             )
+            steps[left] += more
         # What ends a block, such as negative curvature, need not concern each of its columns.
         for column in np.flatnonzero(~(residuals <= rtols)):
             given_column = b[:, int(column)]
@@ -497,6 +488,22 @@ class SparseSolver:
             if result.residual < residuals[column]:
                 x[:, column], residuals[column] = result.value, result.residual
             steps[column] += result.steps
+        return x, residuals, steps
+
+    def _side_by_side(
+        self, b: Float[np.ndarray, "n P"], rtols: Float[np.ndarray, " P"]
+    ) -> tuple[Float[np.ndarray, "n P"], Float[np.ndarray, " P"], Int[np.ndarray, " P"]]:
+        """Conjugate gradients of all columns with a lattice, as far as it serves."""
+        trial = Trial(TRIAL_STEPS, PROMISING) if self._on_trial else None
+        operator = self._wide_operator if b.shape[1] >= WIDE_COLUMNS else self._operator
+        x, residuals, steps = conjugate_gradients_side_by_side(
+            operator, b, self._whole(self.preconditioner), self.project, rtols, MULTIGRID_STEPS, trial
+        )  # fmt: skip
+        if trial is not None and steps.max() >= trial.steps:
+            self._on_trial = False
+            ended = (steps == trial.steps) & (residuals > np.maximum(rtols, trial.residual))
+            if ended.any():
+                self._take_multigrid(float(residuals.max()))
         return x, residuals, steps
 
     def _iterate_beyond_border(
