@@ -164,7 +164,7 @@ def conjugate_gradients_side_by_side(
         images = np.ascontiguousarray((matrix @ np.ascontiguousarray(p.T)).T)
         steps[going] += 1
         ended = np.zeros(len(going), bool)
-        for row, column in enumerate(going):
+        for row, column in enumerate(going.tolist()):
             image = project(images[row])
             curvature = p[row] @ image
             if not curvature > 0.0 or not squares[row] > 0.0:
@@ -179,9 +179,10 @@ def conjugate_gradients_side_by_side(
         if step == max_steps - 1:
             ended[:] = True
         if ended.any():
-            for row in np.flatnonzero(ended):
+            for row in np.flatnonzero(ended).tolist():
                 solutions[:, going[row]] = project(x[row])
-            going, squares, r, x, p = (array[~ended] for array in (going, squares, r, x, p))
+            going, squares = going[~ended], squares[~ended]
+            r, x, p = r[~ended], x[~ended], p[~ended]
         if len(going) == 0:
             break
     return solutions, residuals, steps
