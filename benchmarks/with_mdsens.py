@@ -30,7 +30,7 @@ from benchmarks.timing import (
 )
 from mdsens import mechanics
 from mdsens.compilation import compiled, hurried_while
-from mdsens.linalg import sparse_solver
+from mdsens.linalg import quadratic_model, sparse_solver
 from mdsens.particles import EdgeList
 from mdsens.potentials import PotentialSum
 from mdsens.potentials.pair_laws import COULOMB
@@ -88,6 +88,7 @@ def counted_iterations() -> Iterator[list[int]]:
         "conjugate_gradients_side_by_side",
         "block_conjugate_gradients",
     )
+    modules = (sparse_solver, quadratic_model)
     inner = {name: getattr(sparse_solver, name) for name in names}
 
     def counting(function: Callable) -> Callable:
@@ -99,13 +100,14 @@ def counted_iterations() -> Iterator[list[int]]:
 
         return counted
 
-    for name in names:
-        setattr(sparse_solver, name, counting(inner[name]))
+    used = [(module, name) for module in modules for name in names if hasattr(module, name)]
+    for module, name in used:
+        setattr(module, name, counting(inner[name]))
     try:
         yield counts
     finally:
-        for name in names:
-            setattr(sparse_solver, name, inner[name])
+        for module, name in used:
+            setattr(module, name, inner[name])
 
 
 def evaluate(case: Case, options: dict) -> dict:
