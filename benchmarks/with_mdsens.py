@@ -30,7 +30,7 @@ from benchmarks.timing import (
 )
 from mdsens import mechanics
 from mdsens.compilation import compiled, hurried_while
-from mdsens.linalg import sparse_solver
+from mdsens.linalg import quadratic_model, sparse_solver
 from mdsens.particles import EdgeList
 from mdsens.potentials import PotentialSum
 from mdsens.potentials.pair_laws import COULOMB
@@ -83,24 +83,31 @@ energy_and_forces = compiled(heavy=True)(mechanics.energy_and_forces)
 def counted_iterations() -> Iterator[list[int]]:
     """The iterations of every solve by conjugate gradients, of one column or of a block of them."""
     counts: list[int] = []
-    names = ("conjugate_gradients", "block_conjugate_gradients")
+    names = (
+        "conjugate_gradients",
+        "conjugate_gradients_side_by_side",
+        "block_conjugate_gradients",
+    )
+    modules = (sparse_solver, quadratic_model)
     inner = {name: getattr(sparse_solver, name) for name in names}
 
     def counting(function: Callable) -> Callable:
         def counted(*arguments: Any, **options: Any) -> Any:
             result = function(*arguments, **options)
-            counts.append(int(result[2] if isinstance(result, tuple) else result.steps))
+            steps = result[2] if isinstance(result, tuple) else result.steps
+            counts.extend(np.atleast_1d(steps).astype(int).tolist())
             return result
 
         return counted
 
-    for name in names:
-        setattr(sparse_solver, name, counting(inner[name]))
+    used = [(module, name) for module in modules for name in names if hasattr(module, name)]
+    for module, name in used:
+        setattr(module, name, counting(inner[name]))
     try:
         yield counts
     finally:
-        for name in names:
-            setattr(sparse_solver, name, inner[name])
+        for module, name in used:
+            setattr(module, name, inner[name])
 
 
 def evaluate(case: Case, options: dict) -> dict:

@@ -308,6 +308,8 @@ def jvp_solution(
     args: tuple[Any, ...],
     tangents: tuple[Any, ...],
     solve: Solver | SolverAt | SolveOptions | BlockSolver | None = None,
+    *,
+    change: PyTree = None,
     **options: Any,
 ) -> LinearSolution:
     """The linear solution behind `root_jvp`: the tangent, and how well its system was solved.
@@ -318,6 +320,8 @@ def jvp_solution(
         args: the other arguments of F.
         tangents: one direction per argument, or several.
         solve: how to solve the linear system.
+        change: dF/dtheta along the tangents where it is known, and `solve` is a `BlockSolver`;
+            `None`: it is computed.
         **options: the other `SolveOptions`.
 
     Returns:
@@ -332,7 +336,9 @@ def jvp_solution(
         return LinearSolution(zero_tangents(sol), nothing, nothing, jnp.asarray(0))
     several = stacked_count(jax.tree.leaves(tuple(args)), directions) is not None
     if isinstance(solve, BlockSolver):
-        change = compiled_change(optimality_fun, sol, args, tangents, one_by_one=solve.one_by_one)
+        if change is None:
+            apart = solve.one_by_one
+            change = compiled_change(optimality_fun, sol, args, tangents, one_by_one=apart)
         return solve_block(solve.solve, jax.tree.map(lambda c: -c, change), several)
     matvec = linearise(optimality_fun, sol, args)
     change = directional_change(optimality_fun, sol, args, tangents)

@@ -62,6 +62,7 @@ def jacobian_error_estimate(
     solve: Solver | SolverAt | SolveOptions | BlockSolver | None = None,
     *,
     improved: PyTree = None,
+    change: PyTree = None,
     **options: Any,
 ) -> JacobianError:
     """Estimate the error of the implicit derivative at a point that solves F = 0 only nearly.
@@ -81,6 +82,7 @@ def jacobian_error_estimate(
         tangents: one direction for each, or K, as in `root_jvp`.
         solve: how to solve the linear systems, as in `root_jvp`.
         improved: the point after the Newton step, where it is known; `None`: it is computed.
+        change: as in `jvp_solution`.
         **options: the other `SolveOptions`.
 
     Returns:
@@ -95,7 +97,7 @@ def jacobian_error_estimate(
     roughly = solve.roughly()
     if improved is None:
         improved = newton_step(optimality_fun, sol, args, roughly)
-    found = jvp_solution(optimality_fun, sol, args, tangents, solve)
+    found = jvp_solution(optimality_fun, sol, args, tangents, solve, change=change)
     corrected = refined_jvp(optimality_fun, improved, args, tangents, found.value, roughly)
     sol, improved, derivative = in_numpy((sol, improved, found.value))
     several = stacked_count(jax.tree.leaves(sol), jax.tree.leaves(derivative)) is not None

@@ -1,4 +1,4 @@
-"""Preconditioned conjugate gradients on the host, for one right-hand side and for a block."""
+"""Preconditioned conjugate gradients on the host: of one right-hand side, of many, of a block."""
 
 import dataclasses
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import numpy as np
 import scipy.sparse
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from mdsens.linalg.border import Bordered
 from mdsens.linalg.multigrid import HostPreconditioner
@@ -55,6 +55,23 @@ class Iterations:
     direction: Float[np.ndarray, " n"]
 
 
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """When iterations are looked at, and where they have to be for more of them to be taken.
+
+    Attributes:
+        steps: iterations after which.
+        residual: the relative residual above which there are no more.
+    """
+
+    steps: int
+    residual: float
+
+    def ends(self, steps: int, residual: float) -> bool:
+        """Whether iterations that are so far end here."""
+        return steps == self.steps and residual > self.residual
+
+
 def conjugate_gradients(
     matrix: Operator,
     b: Float[np.ndarray, " n"],
@@ -62,6 +79,7 @@ def conjugate_gradients(
     project: Callable[[np.ndarray], np.ndarray],
     rtol: float,
     max_steps: int,
+    trial: Trial | None = None,
 ) -> Iterations:
     """Preconditioned conjugate gradients that end at a direction of negative curvature.
 
@@ -75,6 +93,7 @@ def conjugate_gradients(
         project: onto the complement of the null space.
         rtol: relative residual at which to stop.
         max_steps: steps to take at most.
+        trial: where they end early; None: nowhere.
 
     Returns:
         The `Iterations`.
@@ -93,13 +112,80 @@ def conjugate_gradients(
         x += length * p
         r -= length * image
         residual = float(np.linalg.norm(r)) / norm
-        if residual <= rtol:
+        if residual <= rtol or (trial is not None and trial.ends(steps, residual)):
             break
         z = project(preconditioner(r))
         before, square = square, float(r @ z)
         p = z + (square / before) * p
     x = project(x)
     return Iterations(x, residual, steps, False, p)
+
+
+def conjugate_gradients_side_by_side(
+    matrix: Operator,
+    b: Float[np.ndarray, "n P"],
+    preconditioner: HostPreconditioner,
+    project: Callable[[np.ndarray], np.ndarray],
+    rtol: Float[np.ndarray, " P"],
+    max_steps: int,
+    trial: Trial | None = None,
+) -> tuple[Float[np.ndarray, "n P"], Float[np.ndarray, " P"], Int[np.ndarray, " P"]]:
+    """The iterations of `conjugate_gradients` for many right-hand sides, which share products.
+
+    One reading of the matrix serves them all; nothing else is shared, so that all the rest, whose
+    vectors are then contiguous, takes no longer than it does for each by itself. A column that
+    meets negative curvature is left where it is.
+
+    Arguments:
+        matrix: shape (n, n), symmetric; in a format that is fast for many columns.
+        b: shape (n, P), outside the null space; columns may be zero.
+        preconditioner: r -> approximately A^-1 r.
+        project: onto the complement of the null space.
+        rtol: shape (P,), relative residuals at which to stop.
+        max_steps: steps to take at most.
+        trial: where those of a column end early; None: nowhere.
+
+    Returns:
+        Solutions, shape (n, P); relative residuals, shape (P,); steps of each, shape (P,).
+    """
+    norms = np.linalg.norm(b, axis=0)
+    residuals, steps = (norms > 0.0).astype(float), np.zeros(len(norms), int)
+    solutions = np.zeros_like(b)
+    # The columns that go on: which they are, and a row of each array for each of them.
+    going = np.flatnonzero(residuals > rtol)
+    r = np.ascontiguousarray(b.T[going])
+    x, p, squares = np.zeros_like(r), np.zeros_like(r), np.zeros(len(going))
+    for step in range(max_steps):
+        for row in range(len(going)):
+            z = project(preconditioner(r[row]))
+            before, squares[row] = squares[row], r[row] @ z
+            p[row] *= squares[row] / before if step else 0.0
+            p[row] += z
+        images = np.ascontiguousarray((matrix @ np.ascontiguousarray(p.T)).T)
+        steps[going] += 1
+        ended = np.zeros(len(going), bool)
+        for row, column in enumerate(going.tolist()):
+            image = project(images[row])
+            curvature = p[row] @ image
+            if not curvature > 0.0 or not squares[row] > 0.0:
+                ended[row] = True
+                continue
+            length = squares[row] / curvature
+            x[row] += length * p[row]
+            r[row] -= length * image
+            residuals[column] = np.linalg.norm(r[row]) / norms[column]
+            unpromising = trial is not None and trial.ends(step + 1, float(residuals[column]))
+            ended[row] = unpromising or residuals[column] <= rtol[column]
+        if step == max_steps - 1:
+            ended[:] = True
+        if ended.any():
+            for row in np.flatnonzero(ended).tolist():
+                solutions[:, going[row]] = project(x[row])
+            going, squares = going[~ended], squares[~ended]
+            r, x, p = r[~ended], x[~ended], p[~ended]
+        if len(going) == 0:
+            break
+    return solutions, residuals, steps
 
 
 def block_conjugate_gradients(

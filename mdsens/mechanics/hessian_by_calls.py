@@ -16,9 +16,11 @@ from mdsens.linalg.conjugate_gradients import (
 )
 from mdsens.linalg.lowest_eigenvalue import lowest_eigenvalue
 from mdsens.linalg.multigrid import HostPreconditioner
-from mdsens.linalg.sparse_solver import MULTIGRID_STEPS, DescentDirection, SparseSolution
+from mdsens.linalg.quadratic_model import MULTIGRID_STEPS, DescentDirection
+from mdsens.linalg.sparse_solver import SparseSolution
 from mdsens.mechanics.enthalpy import Landscape, hessian_products
-from mdsens.mechanics.hessian_solver import HessianSolver, hessian_surroundings
+from mdsens.mechanics.hessian_solver import HessianSolver
+from mdsens.mechanics.hessian_surroundings import hessian_surroundings
 from mdsens.mechanics.sparse_hessian import host_products
 from mdsens.mechanics.springs import FACTORISED, matrix_of_products, noise_of_products
 

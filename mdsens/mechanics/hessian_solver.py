@@ -4,30 +4,28 @@ import copy
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Bool, Float
 
-from mdsens.arrays import on_device
-from mdsens.compilation import compiled
 from mdsens.errors import warn
 from mdsens.linalg.border import INSIDE, Border
 from mdsens.linalg.lattice_preconditioner import LatticeSites
 from mdsens.linalg.multigrid import HostPreconditioner
 from mdsens.linalg.null_space import orthonormal_rows
+from mdsens.linalg.quadratic_model import MULTIGRID_STEPS, DescentDirection
 from mdsens.linalg.sparse_plus_low_rank import SparsePlusLowRank, blocks_of
-from mdsens.linalg.sparse_solver import (
-    MULTIGRID_STEPS,
-    DescentDirection,
-    SparseSolution,
-    SparseSolver,
-)
+from mdsens.linalg.sparse_solver import SparseSolution, SparseSolver
 from mdsens.mechanics.energy import compiled_energy_forces_virial
 from mdsens.mechanics.enthalpy import Landscape, hessian_products
+from mdsens.mechanics.hessian_surroundings import (
+    Surroundings,
+    cell_columns,
+    cell_columns_of_strains,
+    surroundings_of,
+)
 from mdsens.mechanics.reference_lattice import lattice_sites
 from mdsens.mechanics.sparse_hessian import (
     HessianMatrix,
@@ -40,7 +38,6 @@ from mdsens.mechanics.strain_of_hessian import (
     strain_derivatives,
 )
 from mdsens.resources import DENSE_LIMIT, available_memory
-from mdsens.values import is_traced
 
 #: Part of the free memory that a Hessian may take, with what is computed from it.
 MEMORY_FRACTION = 0.5
@@ -111,7 +108,7 @@ class HessianSolver:
         if landscape.motion is not None and landscape.motion.coupled:
             self._set_up(*_coupled(landscape, q), method, preconditioner)
             return
-        surroundings = jax.tree.map(np.asarray, _surroundings(landscape, q))
+        surroundings = jax.tree.map(np.asarray, surroundings_of(landscape, q))
         system, edge_list = landscape.system_at(q), landscape.edge_list
         matrix = hessian_in_parts(system, landscape.potential, edge_list, surroundings.constrained)
         self._tells_strains = (
@@ -126,16 +123,16 @@ class HessianSolver:
             lattice = np.asarray(system.positions), np.asarray(system.cell), system.pbc
             _, forces, virial = map(np.asarray, self._mechanics())
             found = strain_derivatives(matrix, *lattice, forces, virial)
-            columns = _cell_columns_of_strains(landscape, q, found)
+            columns = cell_columns_of_strains(landscape, q, found)
             surroundings = surroundings._replace(cell_columns=columns)
         elif landscape.cell_mode is not None:
-            columns = np.asarray(_cell_columns(landscape, q))
+            columns = np.asarray(cell_columns(landscape, q))
             surroundings = surroundings._replace(cell_columns=columns)
         self._set_up(matrix, surroundings, method, preconditioner)
 
     @classmethod
     def of_arrays(
-        cls, matrix: HessianMatrix, surroundings: "Surroundings", method: str = "auto"
+        cls, matrix: HessianMatrix, surroundings: Surroundings, method: str = "auto"
     ) -> "HessianSolver":
         """The same of a matrix that is there, by NumPy and SciPy alone.
 
@@ -154,7 +151,7 @@ class HessianSolver:
     def _set_up(
         self,
         matrix: HessianMatrix,
-        surroundings: "Surroundings",
+        surroundings: Surroundings,
         method: str,
         preconditioner: HostPreconditioner | None,
     ) -> None:
@@ -360,7 +357,7 @@ class HessianSolver:
 
 
 def _refer_to_coordinates(
-    matrix: HessianMatrix, surroundings: "Surroundings", constrained: np.ndarray
+    matrix: HessianMatrix, surroundings: Surroundings, constrained: np.ndarray
 ) -> None:
     """Refer the blocks to q: where positions follow it as dx = dq T, K_ij becomes T_i K_ij T_j^T.
 
@@ -393,14 +390,14 @@ def _refer_to_coordinates(
     blocks.data[own] += (stiffest or 1.0) * held
 
 
-def _coupled(landscape: Landscape, q: Float[Array, "R D"]) -> tuple[HessianMatrix, "Surroundings"]:
+def _coupled(landscape: Landscape, q: Float[Array, "R D"]) -> tuple[HessianMatrix, Surroundings]:
     """The Hessian in q where constraints couple atoms, from products: no block is zero."""
     units = np.eye(q.size).reshape(q.size, *q.shape)
     whole = np.asarray(hessian_products(landscape, q, units)).reshape(q.size, q.size)
     whole = (whole + whole.T) / 2
     count, dimension = landscape.system.positions.shape
     size = count * dimension
-    surroundings = jax.tree.map(np.asarray, _surroundings(landscape, q))
+    surroundings = jax.tree.map(np.asarray, surroundings_of(landscape, q))
     columns = None if landscape.cell_mode is None else whole[:, size:]
     surroundings = surroundings._replace(cell_columns=columns, follows=None)
     assert landscape.motion is not None
@@ -428,7 +425,7 @@ def _without_stiffness(matrix: scipy.sparse.bsr_array, dimension: int) -> Bool[n
 
 
 def _rigid_motions(
-    surroundings: "Surroundings", motionless: Bool[np.ndarray, " R"]
+    surroundings: Surroundings, motionless: Bool[np.ndarray, " R"]
 ) -> Float[np.ndarray, "ND k"]:
     """Translations, and rotations where the boundaries allow them, of the atoms that move."""
     count, dimension = len(surroundings.constrained), surroundings.q.shape[1]
@@ -442,137 +439,6 @@ def _rigid_motions(
     motions += [centred @ generator for generator in surroundings.rotations]
     stacked = np.where(motionless[None, :count, None], 0.0, np.stack(motions))
     return stacked.reshape(len(motions), -1).T
-
-
-class Surroundings(NamedTuple):
-    """What linear solves need beside the Hessian of the positions, in JAX or as NumPy arrays.
-
-    Attributes:
-        q: degrees of freedom, shape (R, D).
-        constrained: shape (N,), atoms that are fixed or rattlers.
-        null_vectors: shape (M, R, D), those of `Landscape.null_vectors`.
-        cell: shape (D, D), lattice vectors that q refers to, as rows.
-        periodic: shape (D,), whether each direction is.
-        species: shape (N,), index of each atom's species.
-        rotations: shape (k, D, D), generators of the rotations that the boundaries allow.
-        cell_columns: shape (R D, D^2), the columns that belong to the cell; None if it is fixed.
-        strains: shape (D^2, D^2), the projection onto the strains that are allowed, or None.
-        follows: T, shape (D, D), or (N, D, D), one for each atom: positions follow q as dx = dq T;
-            None where they are q.
-        motions: shape (N, D, D), the projection onto what constraints let each atom do, or
-            (N D, N D), onto what they let all do together; None where there are none.
-    """
-
-    q: Any
-    constrained: Any
-    null_vectors: Any
-    cell: Any
-    periodic: Any
-    species: Any
-    rotations: Any
-    cell_columns: Any
-    strains: Any
-    follows: Any
-    motions: Any
-
-
-def hessian_surroundings(landscape: Landscape, q: Float[Array, "R D"]) -> Surroundings:
-    """What linear solves with a landscape's Hessian need beside that of the positions.
-
-    Arguments:
-        landscape: the function; rattlers without their edges.
-        q: degrees of freedom, shape (R, D).
-
-    Returns:
-        The Surroundings; q may be traced.
-    """
-    columns = None if landscape.cell_mode is None else _cell_columns(landscape, q)
-    return _surroundings(landscape, q)._replace(cell_columns=columns)
-
-
-@compiled
-def _surroundings(landscape: Landscape, q: Float[Array, "R D"]) -> Surroundings:
-    count, follows, motions = landscape.system.atom_count, None, None
-    cell = landscape.relaxing_cell
-    if landscape.cell_mode is not None:
-        follows = landscape.deformation(q)
-    if landscape.motion is not None:
-        motions = landscape.motion.motions
-        follows = motions if follows is None else motions @ follows
-    return Surroundings(
-        q,
-        landscape.constrained_rows(q)[:count, 0],
-        landscape.null_vectors(q),
-        landscape.system.cell,
-        jnp.asarray(landscape.system.pbc),
-        landscape.system.species,
-        landscape.rotations(),
-        None,
-        None if cell is None else cell.strains.reshape(2 * (cell.strains.shape[0] ** 2,)),
-        follows,
-        motions,
-    )
-
-
-def _cell_columns(landscape: Landscape, q: Float[Array, "R D"]) -> Float[Any, "RD U"]:
-    """The columns of the condition's derivative that belong to the cell, from products."""
-    count, dimension = landscape.system.positions.shape
-    strains = _allowed_strains(landscape)
-    units = np.zeros((len(strains), q.size))
-    units[:, count * dimension :] = strains
-    columns = hessian_products(landscape, q, units.reshape(-1, *q.shape))
-    return columns.reshape(len(strains), q.size).T @ strains
-
-
-def _cell_columns_of_strains(
-    landscape: Landscape, q: Float[Array, "R D"], found: StrainDerivatives
-) -> Float[np.ndarray, "RD U"]:
-    """The same from what any strain does."""
-    strains, dimension = _allowed_strains(landscape), q.shape[1]
-    directions = on_device(strains.reshape(-1, dimension, dimension))
-    columns = np.asarray(_columns_of_strains(landscape, q, directions, found))
-    return columns.reshape(len(strains), q.size).T @ strains
-
-
-@compiled
-def _columns_of_strains(
-    landscape: Landscape,
-    q: Float[Array, "R D"],
-    directions: Float[Array, "U D D"],
-    found: StrainDerivatives,
-) -> Float[Array, "U R D"]:
-    """Changes of the condition along coordinates of the cell, from those in strains."""
-    count, deformation = landscape.system.atom_count, landscape.deformation(q)
-    # The virial V_ab is what a strain does to the strained: it follows the longer edges, too.
-    longer = jnp.einsum("ad,cb->abcd", jnp.eye(len(found.virial)), found.virial)
-
-    def gradient(eta: Any, forces: Any, virial: Any) -> Float[Array, "R D"]:
-        moved = jnp.concatenate([q[:count], eta])
-        here = landscape.system_at(moved)
-        return landscape.gradient_of_mechanics(moved, here, forces, virial)
-
-    def along(direction: Float[Array, "D D"]) -> Float[Array, "R D"]:
-        change: Callable[..., Any] = landscape.relaxing_cell.deformation  # type: ignore[union-attr]
-        stretch = jax.jvp(change, (q[count:],), (direction,))[1]
-        strain = jnp.linalg.solve(deformation, stretch)
-        tangents = (
-            direction,
-            -jnp.tensordot(found.of_positions, strain, 2),
-            jnp.tensordot(found.of_strain + longer, strain, 2),
-        )
-        return jax.jvp(gradient, (q[count:], found.forces, found.virial), tangents)[1]
-
-    return jax.vmap(along)(directions)
-
-
-def _allowed_strains(landscape: Landscape) -> Float[np.ndarray, "U DD"]:
-    """Directions among all D^2 of eta outside of which nothing changes."""
-    assert landscape.relaxing_cell is not None
-    allowed = landscape.relaxing_cell.strains
-    size = len(allowed) ** 2
-    if is_traced(allowed):
-        return np.eye(size)
-    return orthonormal_rows(np.asarray(allowed).reshape(size, size))
 
 
 def _sites(

@@ -23,7 +23,8 @@ from mdsens.mechanics.hessian_by_calls import (
     SMALLEST_RTOL,
     STAND_IN_RTOL,
 )
-from mdsens.mechanics.hessian_solver import HessianSolver, hessian_fits, hessian_surroundings
+from mdsens.mechanics.hessian_solver import HessianSolver, hessian_fits
+from mdsens.mechanics.hessian_surroundings import hessian_surroundings
 from mdsens.mechanics.sparse_hessian import matrix_of_entries, traced_hessian_entries
 from mdsens.mechanics.springs import FACTORISED, FEW, noise_of_products
 from mdsens.potentials.potential import Potential

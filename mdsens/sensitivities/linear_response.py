@@ -17,6 +17,7 @@ from mdsens.mechanics.assembled_solver import response_solver
 from mdsens.mechanics.enthalpy import Landscape, hessian_products
 from mdsens.mechanics.hessian_solver import HessianSolver
 from mdsens.progress import tracked
+from mdsens.sensitivities.parted_changes import apart, parted_changes, species_acted_on
 from mdsens.sensitivities.results import Found
 from mdsens.sensitivities.variables import Variables, condition_at
 
@@ -80,37 +81,61 @@ class LinearResponse:
         Raises:
             LinearSolveError: a solve did not converge.
         """
-        condition, arguments, variables = self._condition, self._arguments, self.variables
+        condition, arguments = self._condition, self._arguments
         here: dict[str, Any] = {}
         ahead: dict[str, Any] = {}
-        residuals: list[float] = []
-        absolute: list[float] = []
-        groups = [names[group] for group in column_groups(len(names), self.q.size)]
+        residuals: dict[str, float] = {}
+        absolute: dict[str, Any] = {}
+        species, ordered = species_acted_on(self.landscape, names), names
+        if species is not None:
+            # Those that one pass over the edges serves one after the other.
+            parts = apart([species[name] for name in names])
+            ordered = [names[place] for part in parts for place in part]
+        groups = [ordered[group] for group in column_groups(len(names), self.q.size)]
         description = "solving for derivatives"
         for group in tracked(groups, description, disable=not self.progress):
-            directions = jax.tree.map(
-                lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]),
-                *[variables.direction(name) for name in group],
-            )
+            directions = self._directions(group)
+            change = None if species is None else self._changes(group, species)
             given = condition, self.q, arguments, (directions,), self._solver
             if not estimate:
-                solution = jvp_solution(*given)
+                solution = jvp_solution(*given, change=change)
                 found, residual = solution.value, solution.residual
             else:
-                estimated = jacobian_error_estimate(*given, improved=self.ahead)
+                estimated = jacobian_error_estimate(*given, improved=self.ahead, change=change)
                 found, residual = estimated.derivative, estimated.residual
                 ahead |= dict(zip(group, estimated.corrected, strict=True))
-                absolute += list(estimated.absolute)
+                absolute |= dict(zip(group, estimated.absolute, strict=True))
             here |= dict(zip(group, found, strict=True))
-            residuals += [float(one) for one in residual]
+            residuals |= {name: float(one) for name, one in zip(group, residual, strict=True)}
+        # As they were asked for.
+        here, ahead, residuals, absolute = (
+            {name: of[name] for name in names if name in of}
+            for of in (here, ahead, residuals, absolute)
+        )
         reach = self._range
         errors = []
         if estimate:
-            errors = relative_to_largest(variables.values(names), reach, here, absolute)
+            errors = relative_to_largest(
+                self.variables.values(names), reach, here, absolute.values()
+            )
         named, named_ahead = (
             {name: on_device(tangent) for name, tangent in found.items()} for found in (here, ahead)
         )
-        return Found(named, residuals, errors, named_ahead)
+        return Found(named, list(residuals.values()), errors, named_ahead)
+
+    def _directions(self, names: list[str]) -> Variables:
+        return jax.tree.map(
+            lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]),
+            *[self.variables.direction(name) for name in names],
+        )
+
+    def _changes(
+        self, names: list[str], species: dict[str, frozenset[int]]
+    ) -> Float[np.ndarray, "K R D"]:
+        """Changes of the condition along parameters that act on few species."""
+        index = np.asarray(self.landscape.potential.species_index(self.landscape.system))
+        given = self._condition, self.q, self.variables, self._directions(names)
+        return parted_changes(*given, [species[name] for name in names], index)
 
     def cotangents(
         self, cotangents: Float[np.ndarray, "M R D"]
