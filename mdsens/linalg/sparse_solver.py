@@ -398,10 +398,9 @@ class SparseSolver(QuadraticModel):
     ) -> tuple[Float[np.ndarray, "n P"], Float[np.ndarray, " P"], Int[np.ndarray, " P"]]:
         """Conjugate gradients of all columns with a lattice, as far as it serves."""
         trial = Trial(TRIAL_STEPS, PROMISING) if self._on_trial else None
-        x, residuals, steps = conjugate_gradients_side_by_side(
-            self._wide_operator, b, self._whole(self.preconditioner), self.project, rtols,
-            MULTIGRID_STEPS, trial,
-        )  # fmt: skip
+        given = self._whole(self.preconditioner), self.project, rtols, MULTIGRID_STEPS, trial
+        with products_on_one_core():
+            x, residuals, steps = conjugate_gradients_side_by_side(self._wide_operator, b, *given)
         if trial is not None and steps.max() >= trial.steps:
             self._on_trial = False
             ended = (steps == trial.steps) & (residuals > np.maximum(rtols, trial.residual))
