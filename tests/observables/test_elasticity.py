@@ -130,6 +130,17 @@ def test_constants_do_not_depend_on_the_cell_that_stands_for_the_crystal():
     np.testing.assert_allclose(*found, rtol=0, atol=1e-9 * 150)
 
 
+def test_clamped_and_relaxed_ions_may_be_asked_for_together():
+    asked = [elastic_constant(4, 4, relaxed_ions=relaxed) for relaxed in (False, True)]
+    sens = mdsens.sensitivity(silicon(), asked, wrt="epsilon")
+    for observable in asked:
+        # The blocks of the Hessian tell it without a program; all energies scale with epsilon.
+        alone = float(observable(silicon()))
+        assert float(sens.observed[observable.name]) == pytest.approx(alone, rel=1e-9)
+        slope = 2.1683 * float(sens[observable.name]["epsilon"])
+        assert slope == pytest.approx(alone, rel=1e-9)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["alloy under stress", "packing"])
 def test_derivatives_are_those_of_relaxations_again(name):

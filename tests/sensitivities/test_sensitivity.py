@@ -402,3 +402,17 @@ def test_a_natural_size_is_in_the_unit_that_its_quantity_is_shown_in():
     assert natural_size("planar modulus", 1.0, 2.0, "ase") == pytest.approx(4.0054416, rel=1e-6)
     assert natural_size("modulus", 2.0, 1.0, "reduced") == 2.0
     assert natural_size("energy/length^3", 2.0, 1.0, "ase") == 2.0
+
+
+@pytest.mark.parametrize("fixed", [[], [0]])
+def test_positions_move_as_a_distance_does(fixed):
+    positions = np.array([[0.0, 0.0, 0.0], [3.0, 2.0, 1.0]])
+    system = mdsens.System(positions, symbols="Ar", fixed=fixed or None)
+    potential = mdsens.potentials.LennardJones(0.0104, 3.4, cutoff=8.5)
+    sens = mdsens.sensitivity(
+        mdsens.relax(system, potential, fmax=1e-12), "distance(0,1)", wrt="sigma"
+    )
+    move, along = np.asarray(sens.positions["sigma"]), positions[1] / np.linalg.norm(positions[1])
+    assert (move[1] - move[0]) @ along == pytest.approx(float(sens["distance(0,1)"]["sigma"]))
+    assert not np.any(move[fixed])
+    assert not np.any(np.asarray(sens.cell["sigma"]))
