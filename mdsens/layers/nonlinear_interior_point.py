@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mdsens.layers.nonlinear_kkt import Functions, Local, linearised, violation
 from mdsens.layers.program import INFINITE, SOLVED, UNBOUNDED, UNSOLVED, largest
+from mdsens.layers.slacks import Point, Sides, moved, multipliers, share_to_boundary
 
 __all__ = ["nonlinear_interior_point"]
 
@@ -25,19 +26,8 @@ _FAILURES = 8
 _SHIFTS = 60
 
 
-class _Point(NamedTuple):
-    """What a step changes; where a bound is absent the slack is 1 and the multiplier 0."""
-
-    x: Float[Array, " n"]
-    y: Float[Array, " m"]  # of equations
-    slack_lower: Float[Array, " m"]
-    slack_upper: Float[Array, " m"]
-    y_lower: Float[Array, " m"]
-    y_upper: Float[Array, " m"]
-
-
 class _State(NamedTuple):
-    point: _Point
+    point: Point
     local: Local  # the functions there: one copy of them to compile
     barrier: Float[Array, ""]
     penalty: Float[Array, ""]
@@ -65,28 +55,16 @@ def nonlinear_interior_point(
     """
     x = _inside(functions, x)
     scaled, objective_scale, row_scale = _rescaled(functions, x)
-    lower, upper, dtype = scaled.lower, scaled.upper, x.dtype
+    dtype = x.dtype
     epsilon = float(jnp.finfo(dtype).eps)
     proximal = epsilon**0.5
-    equal = lower == upper
-    has_lower, has_upper = jnp.isfinite(lower) & ~equal, jnp.isfinite(upper) & ~equal
-    target = jnp.where(equal, lower, 0)
-    lower, upper = jnp.where(has_lower, lower, 0), jnp.where(has_upper, upper, 0)
+    bounds = Sides.between(scaled.lower, scaled.upper)
+    _, has_lower, has_upper, _, lower, upper = bounds
 
-    def multipliers(point: _Point) -> Array:
-        return point.y + point.y_upper - point.y_lower
-
-    def residuals(point: _Point, r: Array) -> tuple[Array, Array, Array]:
-        return (
-            jnp.where(equal, r - target, 0),
-            jnp.where(has_lower, r - lower - point.slack_lower, 0),
-            jnp.where(has_upper, upper - r - point.slack_upper, 0),
-        )
-
-    def error(point: _Point, slope: Array, r: Array, barrier: Array | float) -> Array:
+    def error(point: Point, slope: Array, r: Array, barrier: Array | float) -> Array:
         y = multipliers(point)
         weight = jnp.maximum(100, jnp.mean(jnp.abs(y))) / 100 if y.size else 1.0
-        missed = largest(jnp.concatenate(residuals(point, r)))
+        missed = largest(jnp.concatenate(bounds.residuals(point, r)))
         gaps = [
             largest(jnp.where(has_lower, point.slack_lower * point.y_lower - barrier, 0)),
             largest(jnp.where(has_upper, point.slack_upper * point.y_upper - barrier, 0)),
@@ -94,10 +72,10 @@ def nonlinear_interior_point(
         complementarity = jnp.maximum(*gaps) / weight
         return jnp.maximum(jnp.maximum(largest(slope) / weight, missed), complementarity)
 
-    def merit(point: _Point, barrier: Array, penalty: Array) -> tuple[Array, Array, Any]:
+    def merit(point: Point, barrier: Array, penalty: Array) -> tuple[Array, Array, Any]:
         value, r = scaled.objective(point.x), scaled.rows(point.x)
         inside = jnp.sum(jnp.log(point.slack_lower)) + jnp.sum(jnp.log(point.slack_upper))
-        left = residuals(point, r)
+        left = bounds.residuals(point, r)
         missed = sum((jnp.sum(jnp.abs(part)) for part in left), jnp.zeros((), dtype))
         return value - barrier * inside + penalty * missed, missed, (r, left)
 
@@ -124,12 +102,7 @@ def nonlinear_interior_point(
         return factor, shift
 
     def longest(values: tuple[Array, ...], changes: tuple[Array, ...], keep: Array) -> Array:
-        value, change = jnp.concatenate(values), jnp.concatenate(changes)
-        ratios = jnp.where(change < 0, -value / jnp.where(change < 0, change, 1), jnp.inf)
-        return jnp.minimum(1, keep * jnp.min(ratios, initial=jnp.inf)).astype(dtype)
-
-    def moved(point: _Point, step: _Point, length: Array) -> _Point:
-        return _Point(*(v + length * d for v, d in zip(point, step, strict=True)))
+        return jnp.minimum(1, keep * share_to_boundary(values, changes)).astype(dtype)
 
     def iterate(state: _State) -> _State:
         point, barrier = state.point, state.barrier
@@ -140,29 +113,20 @@ def nonlinear_interior_point(
         barrier = jnp.where(done, smaller, barrier)
         penalty = jnp.where(done, 1.0, state.penalty).astype(dtype)
 
-        weights = point.y_lower / point.slack_lower + point.y_upper / point.slack_upper
-        weights = weights + jnp.where(equal, 1 / proximal, 0)
+        weights = bounds.weights(point, proximal)
         curvature = hessian + jacobian.T @ (weights[:, None] * jacobian)
         factor, shift = factorised(curvature, state)
 
-        def direction(equation: Array, below: Array, above: Array) -> _Point:
-            push_lower = (barrier - point.y_lower * below) / point.slack_lower - point.y_lower
-            push_upper = (barrier - point.y_upper * above) / point.slack_upper - point.y_upper
-            push_lower = jnp.where(has_lower, push_lower, 0)
-            push_upper = jnp.where(has_upper, push_upper, 0)
-            push = equation / proximal + push_upper - push_lower
+        def pushed(push: Array) -> tuple[Array, Array]:
             dx = jax.scipy.linalg.cho_solve((factor, True), -slope - push @ jacobian)
-            dr = jacobian @ dx
-            return _Point(
-                dx,
-                jnp.where(equal, (dr + equation) / proximal, 0),
-                jnp.where(has_lower, below + dr, 0),
-                jnp.where(has_upper, above - dr, 0),
-                jnp.where(has_lower, push_lower - point.y_lower * dr / point.slack_lower, 0),
-                jnp.where(has_upper, push_upper + point.y_upper * dr / point.slack_upper, 0),
-            )
+            return dx, jacobian @ dx
 
-        left = residuals(point, r)
+        def direction(*left: Array) -> Point:
+            equation, below, above = left
+            rows = (equation, below, above)
+            return bounds.direction(point, rows, barrier, barrier, proximal, pushed)
+
+        left = bounds.residuals(point, r)
         step = direction(*left)
         gradient = slope - multipliers(point) @ jacobian
         fall = gradient @ step.x - barrier * (
@@ -257,7 +221,7 @@ def nonlinear_interior_point(
         own = jnp.arange(len(r)) >= len(r) - len(x)
         slack_lower = jnp.where(own & has_lower, r - lower, slack_lower)
         slack_upper = jnp.where(own & has_upper, upper - r, slack_upper)
-    point = _Point(
+    point = Point(
         x,
         jnp.zeros_like(r),
         slack_lower,
