@@ -10,7 +10,7 @@ from benchmarks import goals, packings, potentials, sweeps
 from benchmarks.cold import COMMAND, import_of_jax, with_empty_cache, with_filled_cache
 from benchmarks.compare import best
 from benchmarks.jobs import NoStartError
-from benchmarks.setting import QUICK_SIZES, Part, Setting, evaluations
+from benchmarks.setting import BETWEEN, QUICK_SIZES, Part, Setting, evaluations
 from benchmarks.systems import Case
 from mdsens.study.find import ready_folder
 
@@ -112,8 +112,9 @@ def forces(setting: Setting) -> Iterator[Part]:
     """Energy and forces of perfect crystals (silicon: with a vacancy), rattled."""
     for potential in setting.crystals():
         sizes = setting.from_a_thousand(potential)
-        if not setting.quick and setting.wants(MILLION[potential]):
-            sizes = (*sizes, MILLION[potential])
+        if not setting.quick:
+            more = filter(setting.wants, (*BETWEEN[potential], MILLION[potential]))
+            sizes = tuple(sorted((*sizes, *more)))
         for size in sizes:
             case = Case(potential, size)
             rows, reason = evaluations(setting, case, MILLION_LIMIT)

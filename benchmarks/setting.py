@@ -12,6 +12,8 @@ Part = tuple[list[dict], list[Ratio]]
 #: Cubic cells along an edge, or numbers of discs: from 2 thousand on; of a thousand atoms.
 SIZES = {"lj": (8, 16, 32), "sw": (6, 12, 24), "discs": (2048, 8192, 65_536)}
 THOUSAND = {"lj": 7, "sw": 5}
+#: Between these, up to a million atoms, for times of forces over the number of atoms.
+BETWEEN = {"lj": (12, 23, 46), "sw": (8, 17, 35)}
 QUICK_SIZES = {"lj": (4, 5), "sw": (3, 4), "discs": (128, 256)}
 #: Starts of packings.
 STARTS, QUICK_STARTS = (0, 1, 2, 3, 4), (0, 1)

@@ -13,16 +13,17 @@ from mdsens.compilation import compiled
 class LBFGSHistory(eqx.Module):
     """Past steps s and gradient changes y in a ring, with 1/(s.y); where that is 0 there is none.
 
-    The inverse Hessian that they model is applied by the two-loop recursion (algorithm 7.4 of J.
+    The inverse Hessian that they model is that of the two-loop recursion (algorithm 7.4 of J.
     Nocedal, S. J. Wright, Numerical Optimization, 2nd ed.): `backward`, then any model of the
-    inverse Hessian without them, then `forward`. Both loops are over numbers, the products s.y of
-    all pairs, so that long vectors are read twice, and not twice for each step (as in R. H. Byrd,
-    J. Nocedal, R. B. Schnabel, Math. Program. 63, 129 (1994), section 3).
+    inverse Hessian without them, then `forward`. Neither is a loop, but a product with the inverse
+    of the triangle R_ij = s_i.y_j, i not after j, which grows by a column with each step (R. H.
+    Byrd, J. Nocedal, R. B. Schnabel, Math. Program. 63, 129 (1994), theorem 2.2): long vectors are
+    read twice, and not twice for each step, and what is small takes no time.
     """
 
     steps: Float[Array, "M *shape"]
     changes: Float[Array, "M *shape"]
-    products: Float[Array, "M M"]
+    triangle: Float[Array, "M M"]
     inverses: Float[Array, " M"]
     newest: Int[Array, ""]
 
@@ -44,31 +45,31 @@ class LBFGSHistory(eqx.Module):
 
     def forgotten(self, wanted: Bool[Array, ""]) -> "LBFGSHistory":
         """None of them where that is wanted."""
-        inverses = _unless(wanted, self.inverses)
-        return LBFGSHistory(self.steps, self.changes, self.products, inverses, self.newest)
+        triangle, inverses = _unless(wanted, self.triangle, self.inverses)
+        return LBFGSHistory(self.steps, self.changes, triangle, inverses, self.newest)
 
     @compiled
     def with_step(
         self, s: Float[Array, "*shape"], y: Float[Array, "*shape"], accepted: Bool[Array, ""]
     ) -> "LBFGSHistory":
         """One step more, in the place of the oldest, if it was accepted and tells of curvature."""
-        sy = scalar_product(s, y)
-        across, down = _products(self.changes, s), _products(self.steps, y)
+        sy, along = scalar_product(s, y), _products(self.steps, y)
         useful = accepted & (sy > jnp.finfo(s.dtype).eps * scalar_product(y, y))
         # Always so; but what is written must depend on what is read, or the rings would be copied.
-        useful &= jnp.all(jnp.isfinite(across) & jnp.isfinite(down))
+        useful &= jnp.all(jnp.isfinite(along))
         place = jnp.where(useful, (self.newest + 1) % len(self.inverses), self.newest)
 
         def with_new(old: Array, new: Array) -> Array:
             # Only this place is written to: the rest of a long ring stays where it is.
             return old.at[place].set(jnp.where(useful, new, old[place]))
 
+        inverse = 1.0 / jnp.where(useful, sy, 1.0)
+        triangle = _with_column(self.triangle, along, inverse, place)
         return LBFGSHistory(
             with_new(self.steps, s),
             with_new(self.changes, y),
-            # The product of a step with its own change is in the inverses, and not read from here.
-            with_new(with_new(self.products, across).T, down).T,
-            with_new(self.inverses, 1.0 / jnp.where(useful, sy, 1.0)),
+            jnp.where(useful, triangle, self.triangle),
+            with_new(self.inverses, inverse),
             place,
         )
 
@@ -82,27 +83,14 @@ class LBFGSHistory(eqx.Module):
     @compiled
     def backward(self, vector: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Array]:
         """The first loop: what is left of a vector, and the weights for the second."""
-        along = _products(self.steps, vector)
-
-        def one(weights: Array, place: Array) -> tuple[Array, None]:
-            # Those of older steps are still zero.
-            left = along[place] - jnp.vdot(self.products[place], weights)
-            return weights.at[place].set(self.inverses[place] * left), None
-
-        weights = jax.lax.scan(one, jnp.zeros_like(along), self._order, reverse=True)[0]
+        weights = self.triangle @ _products(self.steps, vector)
         return vector - _combination(self.changes, weights), weights
 
     @compiled
     def forward(self, vector: Float[Array, "*shape"], weights: Array) -> Float[Array, "*shape"]:
         """The second loop, with the weights of the first."""
-        along = _products(self.changes, vector)
-
-        def one(added: Array, place: Array) -> tuple[Array, None]:
-            # What newer steps add is still zero.
-            now = along[place] + jnp.vdot(self.products[:, place], added)
-            return added.at[place].set(weights[place] - self.inverses[place] * now), None
-
-        added = jax.lax.scan(one, jnp.zeros_like(along), self._order)[0]
+        own = jnp.where(self.inverses > 0, 1.0 / jnp.where(self.inverses > 0, self.inverses, 1), 0)
+        added = (own * weights - _products(self.changes, vector)) @ self.triangle
         return vector + _combination(self.steps, added)
 
     def inverse_hessian_product(
@@ -115,15 +103,23 @@ class LBFGSHistory(eqx.Module):
     def restricted(self, free: Bool[Array, "*shape"]) -> "LBFGSHistory":
         """The same curvature in the subspace of the free variables."""
         steps, changes = (jnp.where(free, ring, 0) for ring in (self.steps, self.changes))
+        # Of each step in a row with all changes.
         products = jax.vmap(lambda step: _products(changes, step))(steps)
         own = jnp.diag(products)
         floor = jnp.finfo(own.dtype).eps * jnp.sum(changes**2, axis=tuple(range(1, changes.ndim)))
         useful = (self.inverses > 0) & (own > floor)
         inverses = jnp.where(useful, 1 / jnp.where(useful, own, 1), 0)
-        # The newest that tells of any curvature here gives the scale.
         order = self._order
+
+        def one(triangle: Array, place: Array) -> tuple[Array, None]:
+            column = jnp.where(useful, products[:, place], 0)
+            new = _with_column(triangle, column, inverses[place], place)
+            return jnp.where(useful[place], new, triangle), None
+
+        triangle = jax.lax.scan(one, jnp.zeros_like(products), order)[0]
+        # The newest that tells of any curvature here gives the scale.
         newest = order[jnp.max(jnp.where(inverses[order] > 0, jnp.arange(len(order)), 0))]
-        return LBFGSHistory(steps, changes, products, inverses, newest)
+        return LBFGSHistory(steps, changes, triangle, inverses, newest)
 
     @property
     def _order(self) -> Int[Array, " M"]:
@@ -132,9 +128,33 @@ class LBFGSHistory(eqx.Module):
 
 
 @compiled
-def _unless(wanted: Bool[Array, ""], inverses: Float[Array, " M"]) -> Float[Array, " M"]:
+def _unless(
+    wanted: Bool[Array, ""], triangle: Float[Array, "M M"], inverses: Float[Array, " M"]
+) -> tuple[Float[Array, "M M"], Float[Array, " M"]]:
     """Zeros where that is wanted."""
-    return jnp.where(wanted, 0.0, inverses)
+    return jnp.where(wanted, 0.0, triangle), jnp.where(wanted, 0.0, inverses)
+
+
+def _with_column(
+    triangle: Float[Array, "M M"],
+    along: Float[Array, " M"],
+    inverse: Float[Array, ""],
+    place: Int[Array, ""],
+) -> Float[Array, "M M"]:
+    """The inverse of a triangle with another last column, in the place of the first of all.
+
+    Without its first row and column the inverse is that of the rest.
+
+    Arguments:
+        triangle: inverse of the triangle so far, zero where there are no steps.
+        along: products of its steps with the new change.
+        inverse: 1 over the product of the new step with it.
+        place: where it goes.
+    """
+    here = jnp.arange(len(along)) == place
+    rest = jnp.where(here[:, None] | here[None], 0.0, triangle)
+    column = jnp.where(here, inverse, -inverse * (rest @ along))
+    return jnp.where(here, column[:, None], rest)
 
 
 def _products(ring: Float[Array, "M *shape"], vector: Float[Array, "*shape"]) -> Float[Array, " M"]:

@@ -167,9 +167,11 @@ class Descent:
             if seen.outcome != Outcome.GOING:
                 break
             if seen.outdated:
+                known = self._reaches_here and not self.landscape.holds_bonds
                 self._refresh_edges()
-                state = refresh(self.landscape, eqx.tree_at(lambda s: s.q, state, self.q))
-                self._check(state)
+                if not known:
+                    state = refresh(self.landscape, eqx.tree_at(lambda s: s.q, state, self.q))
+                    self._check(state)
         self.evaluations += int(state.evaluations)
         self.methods.append((type(minimiser).__name__, taken))
         self.last = (minimiser, eqx.tree_at(lambda s: s.evaluations, state, on_device(0)))
@@ -238,10 +240,15 @@ class Descent:
 
     def valid_edges(self) -> EdgeList:
         """Edges that hold at q: those of the last steps, or new ones where they reach too short."""
-        moved = self.landscape.displacement_bound(self.q, self.reference)
-        if not float(moved) < self.skin:
+        if not self._reaches_here:
             self._refresh_edges()
         return self.landscape.edge_list.without_slots_counted()
+
+    @property
+    def _reaches_here(self) -> bool:
+        """Whether the edges miss no pair at q: energy and forces are those of new edges."""
+        moved = self.landscape.displacement_bound(self.q, self.reference)
+        return bool(float(moved) < self.skin)
 
     def _find_edges(self, capacity: tuple[int, int] = (1, 0), *, potential: Potential) -> EdgeList:
         """All edges where they are wanted now."""
