@@ -41,7 +41,7 @@ REASONS: dict[tuple[str, str], str] = {
     ("fixed-point", "optimistix"): (
         "the map contracts so fast that plain iteration, which is what optimistix has, needs no "
         'acceleration; the line "by iteration" is `layers.FixedPointIteration`, which takes two '
-        "thirds of optimistix's time, and half of it with the gradient."
+        "thirds of optimistix's time, and less than half with the gradient."
     ),
     ("lp", "SciPy, scikit-learn"): "HiGHS, a simplex method in compiled code; no derivatives.",
     ("conic", "cvxpylayers"): (
