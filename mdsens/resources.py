@@ -5,6 +5,7 @@ import concurrent.futures
 import contextlib
 import functools
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -63,8 +64,33 @@ def products_on_one_core() -> Iterator[None]:
     if _allowed_cores() < 2:
         yield
         return
-    with _libraries().limit(limits=1, user_api="blas"):
+    _one_core.enter()
+    try:
         yield
+    finally:
+        _one_core.leave()
+
+
+class _OneCore:
+    """Threads of the libraries, kept to one while anybody wants that: threads may relax at once."""
+
+    def __init__(self) -> None:
+        self._lock, self._users, self._limit = threading.Lock(), 0, contextlib.ExitStack()
+
+    def enter(self) -> None:
+        with self._lock:
+            if self._users == 0:
+                self._limit.enter_context(_libraries().limit(limits=1, user_api="blas"))
+            self._users += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0:
+                self._limit.close()
+
+
+_one_core = _OneCore()
 
 
 @functools.cache

@@ -165,6 +165,14 @@ def test_libraries_start_no_threads_where_work_is_shared_and_do_again_after():
     with resources.products_on_one_core():
         assert set(threads()) == {1}
     assert threads() == before
+    # Two relaxations in threads, of which the first ends first.
+    first, second = resources.products_on_one_core(), resources.products_on_one_core()
+    for one in (first, second):
+        one.__enter__()
+    first.__exit__(None, None, None)
+    assert set(threads()) == {1}
+    second.__exit__(None, None, None)
+    assert threads() == before
 
 
 def test_entries_are_summed_at_their_places_by_all_cores_as_by_one(cores, monkeypatch):

@@ -201,6 +201,18 @@ def test_tables_of_species_are_named_and_symmetric():
     assert changed[0, 1] == changed[1, 0] == 2.2
 
 
+def hold_to_differences(function, network, **tolerances):
+    """Two weights' derivatives of a function beside differences of it."""
+    gradient, step = jax.grad(function)(network), 1e-3
+    for parameter in (network.parameter_names[-1], network.parameter_names[40]):
+        value = network.parameters[parameter]
+        high, low = (
+            float(function(network.with_parameters({parameter: value + h}))) for h in (step, -step)
+        )
+        found = float(network.derivative(gradient, parameter))
+        assert found == pytest.approx((high - low) / (2.0 * step), **tolerances)
+
+
 @pytest.mark.slow
 @cases.thorough("test_energy_function.py, on a network of its own")
 def test_a_gradient_in_all_weights_of_a_network_is_one_solve():
@@ -211,17 +223,8 @@ def test_a_gradient_in_all_weights_of_a_network_is_one_solve():
         positions = mdsens.relax(start, held + 0.002 * network, **RELAXED).positions
         return jnp.linalg.norm(positions[0] - positions[4])
 
-    gradient = jax.grad(side)(network)
     assert len(network.parameter_names) > 200
-    step = 1e-3
-    for parameter in (network.parameter_names[-1], network.parameter_names[40]):
-        value = network.parameters[parameter]
-        sides = [
-            float(side(network.with_parameters({parameter: value + h}))) for h in (step, -step)
-        ]
-        numeric = (sides[0] - sides[1]) / (2.0 * step)
-        found = float(network.derivative(gradient, parameter))
-        assert found == pytest.approx(numeric, rel=1e-4, abs=1e-10)
+    hold_to_differences(side, network, rel=1e-4, abs=1e-10)
 
 
 @pytest.mark.slow
@@ -237,17 +240,8 @@ def test_a_gradient_in_all_weights_of_a_network_of_graphs_is_one_solve():
         positions = mdsens.relax(start, held + 0.1 * network, **RELAXED).positions
         return jnp.linalg.norm(positions[3] - positions[12])
 
-    gradient = jax.grad(side)(network)
     assert len(network.parameter_names) > 1800
-    step = 1e-3
-    for parameter in (network.parameter_names[-1], network.parameter_names[40]):
-        value = network.parameters[parameter]
-        sides = [
-            float(side(network.with_parameters({parameter: value + h}))) for h in (step, -step)
-        ]
-        numeric = (sides[0] - sides[1]) / (2.0 * step)
-        found = float(network.derivative(gradient, parameter))
-        assert found == pytest.approx(numeric, rel=1e-5, abs=1e-12)
+    hold_to_differences(side, network, rel=1e-5, abs=1e-12)
 
 
 def pair_in_a_field(displacement, k, field):
