@@ -27,19 +27,21 @@ from mdsens.observables.observable import Observable
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation.certificate import EIGENVALUE_COUNT
 from mdsens.relaxation.equilibrium import Equilibrium
-from mdsens.sensitivities.linear_response import part_taken
+from mdsens.sensitivities.linear_response import LONGEST, STRAIGHT, part_left, part_taken, reach_of
 
 
 class Response(eqx.Module):
     """How P parameters move each structure, and what its Hessian is like.
 
-    `step` leads to where the structure's error is of second order, and `ahead` are the tangents
-    there; `None` where no errors are estimated.
+    `step` leads to where the structure's error is of second order, `left` is the part of the
+    way that it leaves, and `ahead` are the tangents there; `None` where no errors are
+    estimated.
     """
 
     tangents: Float[Array, "*W P R D"]
     residuals: Float[Array | np.ndarray, "*W P"]
     step: Float[Array, "*W R D"] | None
+    left: Float[Array | np.ndarray, "*W"] | None
     ahead: Float[Array, "*W P R D"] | None
     errors: Float[Array | np.ndarray, "*W P"] | None
     positions: Float[Array, "*W P N D"]
@@ -92,11 +94,15 @@ def _response(
     modes = _Modes(landscape, q)
     condition = jax.tree_util.Partial(condition_in, landscape)
     given = condition, q, (potential,), (directions,), modes
-    step = ahead = errors = None
+    step = left = ahead = errors = None
     if estimate:
         step = newton_step(condition, q, (potential,), modes) - q
+        reach = reach_of(step, potential.interaction_range)
         step = part_taken(step, potential.interaction_range) * step
-        estimated = jacobian_error_estimate(*given, improved=q + step)
+        ahead = q + step
+        of_step = part_left(step, newton_step(condition, ahead, (potential,), modes) - ahead)
+        left = jnp.where(reach > LONGEST, 1.0, jnp.where(reach > STRAIGHT, of_step, 0.0))
+        estimated = jacobian_error_estimate(*given, improved=ahead)
         tangents, residuals = estimated.derivative, estimated.residual
         ahead, errors = estimated.corrected, estimated.absolute
     else:
@@ -109,7 +115,7 @@ def _response(
 
     positions, cells = jax.vmap(lambda tangent: jax.jvp(moved, (q,), (tangent,))[1])(tangents)
     return Response(
-        tangents, residuals, step, ahead, errors, positions, cells,
+        tangents, residuals, step, left, ahead, errors, positions, cells,
         modes.stiffness, modes.lowest, modes.null_rank, modes.floppy, rattlers,
     )  # fmt: skip
 

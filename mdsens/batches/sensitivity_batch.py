@@ -116,6 +116,7 @@ class _Job:
         self.residuals = np.zeros((count, len(names)))
         self.relative_errors = np.full((count, len(names)), np.nan)
         self.steps: list[np.ndarray] = [np.zeros(0)] * count
+        self.left = np.zeros(count)
         self.ahead: list[np.ndarray] = [np.zeros(0)] * count
         self.stiffness = np.zeros(count)
         self.eigenvalues = np.full((count, EIGENVALUE_COUNT), np.inf)
@@ -198,6 +199,7 @@ class _Job:
             self.stiffness[index] = response.stiffness[slot]
             if self.estimate:
                 self.steps[index] = np.asarray(response.step[slot, rows])
+                self.left[index] = response.left[slot]
                 self.ahead[index] = np.asarray(response.ahead[slot][:, rows])
                 here = {name: self.degrees[name][index] for name in self.names}
                 potential = batch.potentials[index]
@@ -262,7 +264,7 @@ class _Job:
         return noise_of(
             batch.potentials[index], self.relaxed[index], batch.cells[index],
             float(self.eigenvalues[index, 0]), float(self.stiffness[index]),
-            batch.systems[index].units,
+            batch.systems[index].units, left=float(self.left[index]),
         )  # fmt: skip
 
     def _errors(self) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]]]:

@@ -6,10 +6,13 @@ from jaxtyping import Array, Bool, Float
 from mdsens.compilation import compiled
 from mdsens.particles.edges import EdgeList, Edges, edge_blocks
 from mdsens.particles.system import System
-from mdsens.potentials.potential import Potential
+from mdsens.potentials.potential import Potential, looked_up
 
 #: A contact is loaded if it pushes harder than this many times the force that is left over.
 LOAD_FACTOR = 10.0
+#: Overlaps, as parts of the distance at which a pair touches, beyond which a packing has a load of
+#: its own, and the part of the largest load that is one too, however much force is left over.
+OVERLAP, PART_OF_LARGEST = 1e-3, 0.01
 
 
 @compiled
@@ -21,7 +24,8 @@ def find_rattlers(
     An atom all of whose edges have no energy and no slope is a rattler. Where particles only push
     (`Potential.contact`), so is one that nothing pushes harder than the force that is left over:
     in equilibrium a contact with a load needs another one to balance it, so this is a rattler (C.
-    S. O'Hern et al., Phys. Rev. E 68, 011306 (2003), section II C).
+    S. O'Hern et al., Phys. Rev. E 68, 011306 (2003), section II C). Where as much is left over as
+    contacts push, that tells nothing, and all that carry a load in a packing are counted in.
 
     Arguments:
         system: the relaxed atoms.
@@ -36,18 +40,30 @@ def find_rattlers(
     if potential.of_structure:
         return jnp.zeros(system.atom_count, bool)
     if potential.contact:
-        loaded = _largest_load(system, potential, edge_list) > LOAD_FACTOR * fmax
+        loads, overlaps = _largest_loads(system, potential, edge_list)
+        small = LOAD_FACTOR * fmax
+        of_packing = jnp.minimum(small, PART_OF_LARGEST * jnp.max(loads))
+        loaded = loads > jnp.where(jnp.max(overlaps) > OVERLAP, of_packing, small)
     else:
         loaded = _interacting(system, potential, edge_list)
     return ~loaded.reshape(-1)[: system.atom_count] & ~system.fixed
 
 
-def _largest_load(system: System, potential: Potential, edge_list: EdgeList) -> Float[Array, "B C"]:
-    def load(edges: Edges) -> Float[Array, " C"]:
+def _largest_loads(
+    system: System, potential: Potential, edge_list: EdgeList
+) -> tuple[Float[Array, "B C"], Float[Array, "B C"]]:
+    """How hard each atom is pushed at most, and the largest of its relative overlaps."""
+    ranges = potential.pair_ranges
+
+    def load(edges: Edges) -> tuple[Float[Array, " C"], Float[Array, " C"]]:
         gradients = potential.site_energies_and_gradients(edges)[1]
         squares = sum((g * g for g in gradients), start=jnp.zeros(edges.mask.shape))
+        touching = jnp.asarray(potential.interaction_range)
+        if ranges is not None:
+            touching = looked_up(ranges, edges.species[None], edges.neighbor_species)
+        overlaps = jnp.where(edges.mask, 1.0 - edges.distances / touching, 0.0)
         # Half of a pair's energy is the atom's own.
-        return 2.0 * jnp.sqrt(jnp.max(squares, axis=0))
+        return 2.0 * jnp.sqrt(jnp.max(squares, axis=0)), jnp.max(overlaps, axis=0)
 
     return edge_blocks(
         load, system.positions, system.cell, potential.species_index(system), edge_list

@@ -81,9 +81,10 @@ def _area(i: int, j: int) -> Observable:
         pbc = equilibrium.system.pbc
         for axis in (i, j):
             if axis >= len(pbc) or not pbc[axis]:
+                others = [str(vector) for vector, repeats in enumerate(pbc) if repeats]
+                give = f"give area({','.join(others)})" if len(others) == 2 else "leave it out"
                 raise InputError(
-                    f"{name}: the structure does not repeat along vector {axis} of its cell; give "
-                    "two along which it does, as in area(0,1)"
+                    f"{name}: the structure does not repeat along vector {axis} of its cell; {give}"
                 )
         first, second = equilibrium.cell[i], equilibrium.cell[j]
         # Lagrange's identity, for vectors of two components and of three.

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from mdsens.arrays import on_device
+from mdsens.arrays import array_module, on_device
 from mdsens.implicit import jacobian_error_estimate, jvp_solution, vjp_solution
 from mdsens.implicit.refinement import refined_vjp
 from mdsens.linalg.sparse_plus_low_rank import blocks_of
@@ -21,7 +21,7 @@ from mdsens.sensitivities.parted_changes import apart, parted_changes, species_a
 from mdsens.sensitivities.results import Found
 from mdsens.sensitivities.variables import Variables, condition_at
 
-#: An estimate of errors is rough where a Newton step leaves more than this part of the gradient;
+#: An estimate of errors is rough where a Newton step leaves more than this part of the way;
 #: one shorter than the second number, as a part of the potential's range, is as good as straight,
 #: and one longer than the third is cut off there.
 ROUGH, STRAIGHT, LONGEST = 0.1, 1e-6, 0.05
@@ -177,7 +177,11 @@ class LinearResponse:
     @functools.cached_property
     def newton_step(self) -> Float[np.ndarray, "R D"]:
         """One Newton step from q, length."""
-        gradient = np.asarray(self.landscape.evaluate(self.q)[1])[None]
+        return self._newton_step_at(self.q)
+
+    def _newton_step_at(self, q: Float[Array, "R D"]) -> Float[np.ndarray, "R D"]:
+        """A step with the gradient there and the Hessian at the minimum."""
+        gradient = np.asarray(self.landscape.evaluate(q)[1])[None]
         return -np.asarray(self._solver.roughly().solve(gradient).value[0])
 
     @functools.cached_property
@@ -213,16 +217,20 @@ class LinearResponse:
         return on_device(np.asarray(self.q) + step)
 
     @functools.cached_property
+    def left(self) -> float:
+        """The part of the way to the minimum that the Newton step leaves, at most 1."""
+        if not STRAIGHT < self._reach <= LONGEST:
+            return float(self._reach > LONGEST)
+        return float(part_left(self.newton_step, self._newton_step_at(self.ahead)))
+
+    @property
     def rough(self) -> bool:
         """Whether the Newton step is so long that its second order matters to the estimates."""
-        if not STRAIGHT < self._reach <= LONGEST:
-            return self._reach > LONGEST
-        here, there = (np.asarray(self.landscape.evaluate(q)[1]) for q in (self.q, self.ahead))
-        return not np.linalg.norm(there) <= ROUGH * np.linalg.norm(here)
+        return self.left > ROUGH
 
     @property
     def _reach(self) -> float:
-        return float(_reach(self.newton_step, self._range))
+        return float(reach_of(self.newton_step, self._range))
 
     @property
     def _range(self) -> float:
@@ -247,10 +255,28 @@ def part_taken(
         1, or less, so that no coordinate changes by more than `LONGEST` L.
     """
     # A step that is none reaches nowhere.
-    return 1.0 / (_reach(newton_step, interaction_range) / LONGEST).clip(1.0)
+    return 1.0 / (reach_of(newton_step, interaction_range) / LONGEST).clip(1.0)
 
 
-def _reach(newton_step: Any, interaction_range: ArrayLike) -> Any:
+def part_left(
+    here: Float[Array | np.ndarray, "R D"], there: Float[Array | np.ndarray, "R D"]
+) -> Float[Any, ""]:
+    """The part of the way to the minimum that a Newton step leaves.
+
+    Arguments:
+        here: the step, length.
+        there: the one that follows it.
+
+    Returns:
+        The ratio of their norms, at most 1.
+    """
+    xp = array_module((here, there))
+    here, there = xp.linalg.norm(here), xp.linalg.norm(there)
+    # No number is more than all numbers here.
+    return xp.where(there < here, there / xp.where(here > 0.0, here, 1.0), 1.0)
+
+
+def reach_of(newton_step: Any, interaction_range: ArrayLike) -> Any:
     """Length of the Newton step as a part of the potential's range."""
     return abs(newton_step).max(initial=0.0) / interaction_range
 

@@ -41,6 +41,9 @@ class Noise:
         units: ``"ase"`` or ``"reduced"``.
         differences: relative error of derivatives beside that of the positions, where they come
             from differences.
+        left: part of the way to the minimum that a Newton step leaves. Estimates are of first
+            order; where that nearly cancels for one number of an array, this part of the largest
+            change among all of them counts too.
     """
 
     relative: float
@@ -49,6 +52,7 @@ class Noise:
     dimension: int = 3
     units: str = "ase"
     differences: float = 0.0
+    left: float = 0.0
 
     def size(self, observable: Observable, value: ArrayLike) -> float:
         """Size of the terms that an observable is computed from, in its unit."""
@@ -103,7 +107,7 @@ def value_errors(
         The errors, shaped like the values.
     """
     return {
-        name: _error(here[name], ahead[name], noise.of_value(observable, here[name]))
+        name: _error(noise, here[name], ahead[name], noise.of_value(observable, here[name]))
         for name, observable in observables.items()
     }
 
@@ -134,6 +138,7 @@ def derivative_errors(
     return {
         name: {
             p: _error(
+                noise,
                 here[name][p],
                 ahead[name][p],
                 noise.of_derivative(observable, values[name], theta, motion.get(p, 0.0)),
@@ -144,9 +149,12 @@ def derivative_errors(
     }
 
 
-def _error(here: ArrayLike, ahead: ArrayLike, rounding: float) -> Float[np.ndarray, "..."]:
+def _error(
+    noise: Noise, here: ArrayLike, ahead: ArrayLike, rounding: float
+) -> Float[np.ndarray, "..."]:
     # In NumPy, of which nothing has to be compiled.
-    return np.asarray(MARGIN * np.abs(np.asarray(ahead) - np.asarray(here)) + rounding)
+    change = np.abs(np.asarray(ahead) - np.asarray(here))
+    return np.asarray(MARGIN * (change + noise.left * change.max(initial=0.0)) + rounding)
 
 
 def noise_of(
@@ -157,6 +165,7 @@ def noise_of(
     stiffness: float,
     units: str,
     differences: float = 0.0,
+    left: float = 0.0,
 ) -> Noise:
     """The noise of a relaxed structure.
 
@@ -169,6 +178,7 @@ def noise_of(
         units: ``"ase"`` or ``"reduced"``.
         differences: relative error of products with the Hessian, and of forces' derivatives in
             parameters, where these come from differences.
+        left: part of the way to the minimum that a Newton step leaves.
 
     Returns:
         The Noise.
@@ -193,6 +203,7 @@ def noise_of(
         dimension,
         units,
         differences * amplified,
+        left,
     )
 
 

@@ -147,7 +147,7 @@ def sensitivity(
         return _counted(found, calls)
     noise = noise_of(
         potential, equilibrium.positions, equilibrium.cell, certificate.lowest_eigenvalue,
-        response.stiffness, equilibrium.system.units, response.noise_of_differences,
+        response.stiffness, equilibrium.system.units, response.noise_of_differences, response.left,
     )  # fmt: skip
     solved = tangents.q if mode == "forward" else {}
     motion = {name: float(np.abs(np.asarray(t)).max(initial=0.0)) for name, t in solved.items()}

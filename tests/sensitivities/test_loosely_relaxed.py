@@ -1,0 +1,59 @@
+"""Derivatives of structures that are barely relaxed: as wrong as they say, or refused.
+
+The oracle is the derivative of the same minimum, relaxed on to where no force is left.
+"""
+
+import ase.build
+import numpy as np
+import pytest
+
+import mdsens
+from mdsens.potentials import LennardJones, SoftSphere
+
+pytestmark = pytest.mark.xdist_group("loosely-relaxed")
+
+
+def errors_over_stated(loose, tight, observables):
+    """True errors of values and derivatives as multiples of those that are stated."""
+    found, truth = (mdsens.sensitivity(one, observables) for one in (loose, tight))
+    ratios = {}
+    for name in found:
+        off = found.observed[name] - truth.observed[name]
+        ratios[name] = np.max(np.abs(off) / found.value_errors[name])
+        for parameter, derivative in found[name].items():
+            off = np.abs(derivative - truth[name][parameter])
+            ratios[name, parameter] = np.max(off / found.errors[name][parameter])
+    return ratios
+
+
+def test_discs_that_push_as_hard_as_forces_are_left_over_are_no_rattlers():
+    # Twelve discs of two sizes at a packing fraction of 0.95; contacts push by some 0.02.
+    size = np.arange(12) % 2
+    diameters = np.array([1.0, 1.4])
+    length = np.sqrt(np.pi / 4 * (diameters[size] ** 2).sum() / 0.95)
+    positions = np.random.default_rng(0).uniform(0.0, length, size=(12, 2))
+    system = mdsens.System(positions, length * np.eye(2), ("small", "large"), size, units="reduced")
+    potential = SoftSphere(diameters, 1.0, alpha="hertzian", species=("small", "large"))
+    start = mdsens.relax(system, potential, fmax=1e-11)
+    displaced = np.random.default_rng(1).normal(scale=0.003, size=positions.shape)
+    loose = mdsens.relax(
+        system.with_positions(start.positions + displaced), potential, "fire", fmax=3e-3
+    )
+    tight = mdsens.relax(system.with_positions(loose.positions), potential, fmax=1e-11)
+    assert not np.any(tight.landscape.rattlers)
+    assert not np.any(loose.landscape.rattlers)
+    for name, ratio in errors_over_stated(loose, tight, ["energy", "pressure"]).items():
+        assert ratio < 3.0, name
+
+
+@pytest.mark.slow
+def test_a_length_whose_first_change_is_small_has_the_error_of_the_others():
+    atoms = ase.build.bulk("Ar", "fcc", 1.55, cubic=True).repeat(2)
+    del atoms[0]
+    atoms.positions += np.random.default_rng(1).normal(scale=0.03, size=atoms.positions.shape)
+    system = mdsens.System(atoms.positions, atoms.cell[:], units="reduced")
+    potential = LennardJones(1.0, 1.0, 2.5)
+    loose = mdsens.relax(system, potential, "fire", fmax=0.1, cell="full")
+    tight = mdsens.relax(system, potential, fmax=1e-11, cell="full")
+    for name, ratio in errors_over_stated(loose, tight, "lattice_constants").items():
+        assert ratio < 3.0, name
