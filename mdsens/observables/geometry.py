@@ -26,6 +26,9 @@ IN_LINE = 1e-7
 def distance(i: SupportsIndex, j: SupportsIndex) -> Observable:
     """Distance between two atoms, to the nearest image.
 
+    Where several images are equally near, as in a cell of two neighbours, the distance to one of
+    them is followed: they part where their symmetry ends, as in a shear. A larger cell tells them.
+
     Arguments:
         i: index of one atom; a negative one counts from the last.
         j: index of the other.
