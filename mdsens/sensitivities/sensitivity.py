@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from mdsens.arrays import on_device
 from mdsens.compilation import compiled
 from mdsens.errors import UnreliableDerivativeError
+from mdsens.linalg.null_space import NULL_FRACTION
 from mdsens.linalg.sparse_solver import column_groups
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.observables.elasticity import OfClampedIons
@@ -21,6 +22,7 @@ from mdsens.observables.observable import Observable
 from mdsens.particles.precision import require_double_precision
 from mdsens.progress import tracked
 from mdsens.relaxation import Equilibrium
+from mdsens.resources import EIGENVECTOR_LIMIT
 from mdsens.sensitivities.arguments import asked_observables, asked_parameters
 from mdsens.sensitivities.linear_response import LinearResponse
 from mdsens.sensitivities.noise import derivative_errors, noise_of, value_errors
@@ -196,7 +198,8 @@ def require_reliable(equilibrium: Equilibrium) -> None:
 
     Raises:
         UnreliableDerivativeError: the structure is unconverged or a saddle, or its lowest
-            eigenvalue is below zero by no more than what the forces that are left explain.
+            eigenvalue is below zero by no more than what the forces that are left explain, or is
+            none in a structure of which null modes are not looked for.
     """
     certificate = equilibrium.certificate
     override = "or pass allow_unconverged=True"
@@ -208,6 +211,16 @@ def require_reliable(equilibrium: Equilibrium) -> None:
         )
     if certificate.stable:
         return
+    if certificate.estimated:
+        # Of structures that are not small, null modes that no symmetry explains are not looked for.
+        stiffness = linear_response(equilibrium).stiffness
+        if abs(certificate.lowest_eigenvalue) <= NULL_FRACTION * stiffness:
+            raise UnreliableDerivativeError(
+                f"a lowest eigenvalue of {certificate.lowest_eigenvalue:.1g} is none beside a "
+                f"stiffness of {stiffness:.3g}: something moves freely, as a part that touches "
+                "nothing does; fix or remove it (up to "
+                f"{EIGENVECTOR_LIMIT:,} degrees of freedom, all of that is projected out)"
+            )
     # A force that is left over an edge of length r bends what is floppy by F / r, of either sign.
     interaction_range = float(equilibrium.potential.interaction_range)
     left = 10.0 * certificate.largest_force / interaction_range

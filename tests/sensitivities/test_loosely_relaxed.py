@@ -3,11 +3,15 @@
 The oracle is the derivative of the same minimum, relaxed on to where no force is left.
 """
 
+import dataclasses
+
 import ase.build
+import cases
 import numpy as np
 import pytest
 
 import mdsens
+from mdsens.errors import UnreliableDerivativeError
 from mdsens.potentials import LennardJones, SoftSphere
 
 pytestmark = pytest.mark.xdist_group("loosely-relaxed")
@@ -57,3 +61,14 @@ def test_a_length_whose_first_change_is_small_has_the_error_of_the_others():
     tight = mdsens.relax(system, potential, fmax=1e-11, cell="full")
     for name, ratio in errors_over_stated(loose, tight, "lattice_constants").items():
         assert ratio < 3.0, name
+
+
+def test_what_moves_freely_in_a_large_structure_is_not_sent_to_a_smaller_fmax():
+    equilibrium = mdsens.relax(cases.dimer(), LennardJones(1.0, 1.0, 2.5), fmax=1e-10)
+    # As of a crystal of dimers that do not touch, found by iterations to be -1e-14.
+    known = dataclasses.replace(
+        equilibrium.certificate, lowest_eigenvalues=(-1e-14,), estimated=True
+    )
+    vars(equilibrium)["certificate"] = known
+    with pytest.raises(UnreliableDerivativeError, match="something moves freely"):
+        mdsens.sensitivity(equilibrium, "energy")
