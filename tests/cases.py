@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import os
 
 import ase.build
 import jax
@@ -10,6 +9,9 @@ import jax.numpy as jnp
 import numerical
 import numpy as np
 import pytest
+from thorough_runs import EVERY
+from thorough_runs import thorough as thorough
+from thorough_runs import with_others as with_others
 
 from mdsens import System
 from mdsens.mechanics import energy_forces_virial
@@ -185,26 +187,10 @@ PAIRS = [
     *((name, "triclinic") for name in ("lj-binary", "sw-binary", "sutton-chen-binary")),
     ("harmonic", "flat"),
 ]  # fmt: skip
-EVERY = bool(os.environ.get("MDSENS_EVERY_GEOMETRY"))
 if EVERY:
     both = [(name, cell) for name in POTENTIALS for cell in ("cluster", "triclinic")]
     triplets = [("sw", cell) for cell in ("small", "slab", "wire")]
     PAIRS = list(dict.fromkeys([*PAIRS, *triplets, *both]))
-
-
-def with_others(some, others):
-    """What is tried, and where MDSENS_EVERY_GEOMETRY is set, what others between them cover."""
-    return [*some, *(others if EVERY else ())]
-
-
-def thorough(elsewhere):
-    """Mark a test that runs where MDSENS_EVERY_GEOMETRY is set, since others try the same.
-
-    Arguments:
-        elsewhere: what tries each mechanism of it in every run.
-    """
-    reason = f"each mechanism is tried by {elsewhere}; MDSENS_EVERY_GEOMETRY=1 runs this one too"
-    return pytest.mark.skipif(not EVERY, reason=reason)
 
 
 def every(pairs=PAIRS):

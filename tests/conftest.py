@@ -30,11 +30,12 @@ os.environ.setdefault("MDSENS_CACHE", "off")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 # What one test process has compiled the other need not compile again, nor the next run: a fifth of
-# the time of a first run, two thirds of that of a second.
+# the time of a first run, two thirds of that of a second. Two of three programs are of an operation
+# or a few, and compiled again in the time that it takes to write or to read them.
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache/d/compiled")
 )
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.03")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 # Nobody reads from which line of Python an operation of a program came.
@@ -44,13 +45,14 @@ import jax
 import pytest
 import type_checks
 from jax._src.interpreters import mlir
+from thorough_runs import THOROUGH, thorough
 
 # Fixtures of folders. pytest 9.1 loses those of a conftest in a folder whose files are given on one
 # command line with others of this folder between them.
 pytest_plugins = ["lammps_library", "study_fixtures"]
 
-# Tracing makes much that lives on, and is looked through for garbage in vain.
-gc.set_threshold(100_000, 50, 50)
+# What is imported lives on, and would be looked through for garbage again and again.
+gc.disable()
 
 # Likewise the processes that test.
 sys.dont_write_bytecode = False
@@ -107,6 +109,13 @@ def pytest_configure(config):
     config.option.loadscopereorder = False
 
 
+def pytest_collection_finish():
+    """Garbage is looked for among what tests make; tracing makes much that lives on, too."""
+    gc.freeze()
+    gc.set_threshold(200_000, 50, 50)
+    gc.enable()
+
+
 def group_of(item):
     """The name of the group whose tests one process runs."""
     marker = item.get_closest_marker("xdist_group")
@@ -117,6 +126,10 @@ def group_of(item):
 def pytest_collection_modifyitems(items):
     """The tests of a file share what they compute and trace: one process runs them all."""
     for item in items:
+        name = item.name.split("@")[0]
+        for key in (name, name.split("[")[0]):
+            if elsewhere := THOROUGH.get(f"{item.path.name}::{key}"):
+                item.add_marker(thorough(elsewhere))
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
     rank = {name: number for number, name in enumerate(LONGEST)}

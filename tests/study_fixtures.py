@@ -1,8 +1,10 @@
 """A study small enough to be run many times."""
 
+import base64
 import contextlib
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,36 @@ fmax = 1e-9
 observables = ["energy", "distance(0,1)"]
 """
 TRIMER = "3\ntrimer\nAr 0.0 0.0 0.0\nAr 3.7 0.1 0.0\nAr 1.9 3.2 0.1\n"
+
+
+#: Tests of studies that look at what figures show. Those of the others are made and not drawn: it
+#: takes as long as all else that a run of a few atoms does.
+DRAWN = (
+    "test_column_names", "test_pages_in_a_browser", "test_ready_studies", "test_report_of_crystals",
+    "test_report_process", "test_run",
+)  # fmt: skip
+#: A picture of one point.
+POINT = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg=="
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _figures_are_made_and_not_drawn(request):
+    if request.path.parent.name != "study" or request.path.stem in DRAWN:
+        yield
+        return
+    import mdsens.plots
+
+    def written(figures: Iterable) -> list[Path]:
+        paths = [path for path, _ in figures]
+        for path in paths:
+            path.write_bytes(POINT)
+        return paths
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mdsens.plots, "write_figures", written)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -74,7 +74,7 @@ def in_field(depth, sigma):
     return LennardJones(0.0104, sigma, 7.5, onset=6.5) + Waves(depth)
 
 
-@pytest.mark.parametrize("cell", [None, "full"])
+@pytest.mark.parametrize("cell", [None, pytest.param("full", marks=pytest.mark.slow)])
 def test_a_sum_with_edges_relaxes_in_a_field_that_holds_it(cell):
     relaxed = mdsens.relax(crystal(), in_field(0.02, 3.4), cell=cell, **RELAXED)
     if cell is None:

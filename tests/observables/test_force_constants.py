@@ -26,8 +26,11 @@ def crystal(potential):
 
 @pytest.mark.parametrize(
     ("potential", "image"),
-    [(ARGON, (0, 0, 1)), (ARGON, (1, -1, 0)), (SILICON, (0, 0, 0)), (SILICON, (0, 0, -1))],
-)
+    [
+        pytest.param(ARGON, (0, 0, 1), marks=pytest.mark.slow), (ARGON, (1, -1, 0)),
+        pytest.param(SILICON, (0, 0, 0), marks=pytest.mark.slow), (SILICON, (0, 0, -1)),
+    ],
+)  # fmt: skip
 def test_those_of_an_image_are_differences_of_forces(potential, image):
     relaxed, repeats, step = crystal(potential), 6, 1e-4
     atoms = relaxed.to_ase()

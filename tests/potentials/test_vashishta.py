@@ -87,6 +87,13 @@ def site_energies(potential, positions, kinds, atoms):
     return found
 
 
+#: Five atoms in whose bonds and triplets all parameters take part.
+KINDS = [0, 1, 0, 1, 1]
+CLUSTER = np.array(
+    [[0, 0, 0], [1.7, 0.1, 0], [0.3, 3.1, 0.2], [-0.7, -0.5, 1.5], [0.9, 1.6, 0.6]]
+)  # fmt: skip
+
+
 def edges_of(system, potential):
     return find_edges(
         np.asarray(system.positions), np.asarray(system.cell), system.pbc,
@@ -97,10 +104,7 @@ def edges_of(system, potential):
 @pytest.mark.parametrize("crowded", [False, True])
 def test_energies_of_atoms_are_the_sums_over_pairs_and_triplets(crowded):
     """Of a few atoms, and of so many within reach that room is made for their bonds."""
-    potential, kinds = mixture(), [0, 1, 0, 1, 1]
-    positions = np.array(
-        [[0, 0, 0], [1.7, 0.1, 0], [0.3, 3.1, 0.2], [-0.7, -0.5, 1.5], [0.9, 1.6, 0.6]]
-    )
+    potential, kinds, positions = mixture(), KINDS, CLUSTER
     if crowded:
         crystal = ase.build.bulk("Ar", "fcc", 2.6, cubic=True) * (3, 3, 3)
         positions, kinds = crystal.positions, np.resize(kinds, len(crystal))
@@ -178,7 +182,7 @@ def test_a_file_in_other_units_is_converted(tmp_path):
 @pytest.mark.slow
 def test_the_checks_of_a_potential_pass():
     """The second derivative jumps where pairs begin to interact, as the shift has it."""
-    crystal = ase.build.bulk("SiO", "zincblende", 3.9)
     # At zero it stands for no screening at all, and has no derivative.
     screened = mixture().with_parameters({"lambda1[O-O]": 4.2})
-    check_potential(screened, crystal, smoothness=1).require()
+    atoms = ase.Atoms([NAMES[kind] for kind in KINDS], CLUSTER)
+    check_potential(screened, atoms, smoothness=1).require()
