@@ -197,9 +197,10 @@ class _Structure:
         skin: float | None,
     ) -> None:
         self.atoms, self.dimension = atoms, dimension
-        # Constraints are ASE's to keep.
+        # Constraints and masses are ASE's to keep.
         free = atoms.copy()
         free.set_constraint()
+        free.set_array("masses", None)
         given = System.from_ase(free, dimension, units)
         species = potential.species_index(given)
         self.potential = potential.in_system(given)

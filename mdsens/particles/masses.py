@@ -4,11 +4,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import ase.data
 import numpy as np
 from jaxtyping import Float
 
 from mdsens.errors import InputError
+from mdsens.particles.standard_masses import standard_mass
 from mdsens.particles.system import System
 from mdsens.values import listing, real, real_array, shown, text
 
@@ -77,7 +77,7 @@ class Masses:
                     f"atom; give them for {listing(system.symbols)}"
                 )
         for species in system.symbols:
-            if species not in known and not _standard(species, system.units):
+            if species not in known and not standard_mass(species, system.units):
                 raise InputError(
                     f"{name}: the species {shown(species)} is no chemical element and has no mass: "
                     f"give it one, as in masses={{{species!r}: 40.0}}"
@@ -96,13 +96,5 @@ class Masses:
             return np.array(self.by_atom)
         known = dict(self.by_species)
         return np.array(
-            [known.get(name) or _standard(name, system.units) for name in system.symbols]
+            [known.get(name) or standard_mass(name, system.units) for name in system.symbols]
         )
-
-
-def _standard(species: str, units: str) -> float:
-    """That of an element in u, 0 of what is none; 1 in reduced units."""
-    if units == "reduced":
-        return 1.0
-    number = ase.data.atomic_numbers.get(species, 0)
-    return float(ase.data.atomic_masses[number]) if number else 0.0

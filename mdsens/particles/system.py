@@ -22,6 +22,7 @@ from mdsens.particles.constraints import (
 from mdsens.particles.lattice import completed_cell
 from mdsens.particles.precision import require_double_precision
 from mdsens.particles.species_names import keep_species_names, species_names
+from mdsens.particles.standard_masses import warn_of_own_masses
 from mdsens.pictured import Pictured
 from mdsens.summary import Summarised, Summary
 from mdsens.units import check_unit_system, in_dimensions, unit_name
@@ -282,6 +283,9 @@ class System(Summarised, Pictured, eqx.Module):
         Raises:
             InputError: a constraint that is not supported, sites that several species share, or a
                 structure that is not flat.
+
+        Warns:
+            MdsensWarning: atoms have masses of their own, which are not kept.
         """
         instance(atoms, "atoms", ase.Atoms, "an ase.Atoms")
         integer(dimension, "dimension", at_least=2, at_most=3)
@@ -289,6 +293,7 @@ class System(Summarised, Pictured, eqx.Module):
             raise InputError("the structure is empty: give at least one atom")
         _require_whole_atoms(atoms)
         names = species_names(atoms)
+        warn_of_own_masses(atoms, names, units)
         symbols = tuple(dict.fromkeys(names))
         order = {name: index for index, name in enumerate(symbols)}
         fixed, constraints = constraints_of(atoms.constraints, atoms, dimension)

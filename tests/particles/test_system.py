@@ -1,5 +1,7 @@
 """Systems: what is refused, and the way from ASE and back."""
 
+import warnings
+
 import ase
 import ase.build
 import ase.io
@@ -11,7 +13,7 @@ from ase.constraints import FixAtoms, FixedLine, Hookean
 
 import mdsens
 from mdsens import System
-from mdsens.errors import InputError
+from mdsens.errors import InputError, MdsensWarning
 
 pytestmark = pytest.mark.xdist_group("particles")
 
@@ -422,3 +424,18 @@ def test_positions_scale_with_a_flat_cell_that_lacks_a_vector():
     strip = System([[0.3, 0.7], [1.1, -0.2]], [[2.0, 0.0], [0.0, 0.0]], pbc=(True, False))
     wider = strip.with_cell([[2.2, 0.0], [0.0, 0.0]], scale_positions=True)
     np.testing.assert_allclose(wider.positions, [[0.33, 0.7], [1.21, -0.2]], atol=1e-12)
+
+
+def test_masses_of_isotopes_are_not_lost_without_a_word():
+    atoms = ase.Atoms("H2O", [[0.0, 0.0, 0.0], [1.5, 0.0, 0.0], [0.8, 0.6, 0.0]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        System.from_ase(atoms)
+        atoms.set_masses([1.0078, 1.0078, 15.999])  # of another table
+        System.from_ase(atoms)
+    atoms.set_masses([2.014, 2.014, 15.999])
+    with pytest.warns(MdsensWarning, match=r"atom 0, H, .* masses=\{'H': 2.014, 'O': 15.999\}"):
+        System.from_ase(atoms)
+    atoms.set_masses([2.014, 1.008, 15.999])
+    with pytest.warns(MdsensWarning, match="one for each atom"):
+        System.from_ase(atoms)
