@@ -63,6 +63,7 @@ DEBUGGING = ("jax_disable_jit", "jax_debug_nans", "jax_debug_infs")
 with ThreadPoolExecutor(1) as _thread:
     _OUTSIDE = _thread.submit(get_opaque_trace_state).result()
 
+_rehearsal: ContextVar[Callable[[], bool] | None] = ContextVar("_rehearsal", default=None)
 _decides: ContextVar[Callable[[], bool] | None] = ContextVar("_decides", default=None)
 _functions: "weakref.WeakSet[CompiledFunction]" = weakref.WeakSet()
 
@@ -132,13 +133,15 @@ class CompiledFunction:
         call = Call(args, kwargs, self.donates)
         call.kind, call.said = self._known.get(call.kind) or self._learnt(call)
         program = self._programs.get(call.kind) or self._made(call)
-        decides = _decides.get()
+        decides, ended = _decides.get(), _rehearsal.get()
+        if ended is not None and ended():
+            raise RehearsalEndedError
         if decides is not None:
             program = self._decided(call, program, decides())
-        elif program.calls_left <= 0:
+        elif program.calls_left <= 0 and ended is None:
             program = self._made(call, often=True)
         # Threads that count at the same time may count once; none is ever counted out.
-        program.calls_left -= 1
+        program.calls_left -= ended is None
         if program.code is None:
             hurried = call.size < SMALL and nobody_decided() and accepted()
             with raised_plainly():
@@ -368,6 +371,26 @@ def count_calls_anew() -> None:
     """
     for function in tuple(_functions):
         function.count_anew()
+
+
+class RehearsalEndedError(Exception):
+    """Nobody waits any more for what a rehearsal computes."""
+
+
+@contextlib.contextmanager
+def rehearsing(ended: Callable[[], bool]) -> Iterator[None]:
+    """Have calls in this thread make programs, and not be counted among those of the process.
+
+    Which code the others get, and so how their results round, is then the same as without.
+
+    Arguments:
+        ended: says whether it is over: the next call then raises RehearsalEndedError.
+    """
+    token = _rehearsal.set(ended)
+    try:
+        yield
+    finally:
+        _rehearsal.reset(token)
 
 
 @contextlib.contextmanager

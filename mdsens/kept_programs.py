@@ -39,6 +39,7 @@ READ_AHEAD = 200_000
 _NAME = re.compile("[0-9a-f]{64}")
 #: Names of the programs that this process has needed, and programs that are being read for it.
 _used: dict[str, None] = {}
+_known_task = False
 _ahead: dict[str, Future[tuple[Any, Any] | None]] = {}
 
 #: How writing down fails.
@@ -159,8 +160,10 @@ def read_ahead(task: str) -> None:
     note = _path(folder, hashlib.sha256(written).hexdigest())
     atexit.register(_note, note)
     sizes = {}
+    global _known_task
     with contextlib.suppress(OSError):
         for name in filter(_NAME.fullmatch, note.read_text().split()):
+            _known_task = True
             with contextlib.suppress(OSError):
                 sizes[name] = _path(folder, name).stat().st_size
     pool = ThreadPoolExecutor(1)
@@ -168,6 +171,11 @@ def read_ahead(task: str) -> None:
         if sizes[name] > READ_AHEAD:
             _ahead[name] = pool.submit(_read, _path(folder, name))
     pool.shutdown(wait=False)
+
+
+def knows_task() -> bool:
+    """Whether an earlier process has noted which programs the task of `read_ahead` needs."""
+    return _known_task
 
 
 def stop_reading_ahead() -> None:
