@@ -44,11 +44,13 @@ MUCH = 200_000_000
 #: Calls of a program, and of one that computes much, after which its code is worth being fast.
 OFTEN, OFTEN_IF_HEAVY = 500, 50
 #: What XLA does in a hurry: nothing beyond what makes code, by the emitters that take less time, in
-#: one part, since those for several cores take longer together.
+#: one part, since those for several cores take longer together, and without two passes that go
+#: round and round over long programs.
 HURRIED = {
     "xla_backend_optimization_level": 0,
     "xla_cpu_use_fusion_emitters": False,
     "xla_cpu_parallel_codegen_split_count": 1,
+    "xla_disable_hlo_passes": "reshape-mover,while-loop-invariant-code-motion",
 }
 #: What XLA does otherwise: computes with vectors as wide as the processor has, where it would halve
 #: them by itself (forces with AVX-512: three quarters of the time for Lennard-Jones, nine tenths
