@@ -39,8 +39,9 @@ READ_AHEAD = 200_000
 _NAME = re.compile("[0-9a-f]{64}")
 #: Names of the programs that this process has needed, and programs that are being read for it.
 _used: dict[str, None] = {}
-_known_task = False
 _ahead: dict[str, Future[tuple[Any, Any] | None]] = {}
+
+_known_task = False
 
 #: How writing down fails.
 _NOT_WRITTEN = (pickle.PicklingError, AttributeError, TypeError, ValueError, RecursionError)
@@ -153,6 +154,7 @@ def read_ahead(task: str) -> None:
     Arguments:
         task: what it is, with all that decides which programs it needs.
     """
+    global _known_task
     folder = folder_of_programs()
     if folder is None or jax_keeps() or available_cores() < 2 or jax.default_backend() != "cpu":
         return
@@ -160,7 +162,6 @@ def read_ahead(task: str) -> None:
     note = _path(folder, hashlib.sha256(written).hexdigest())
     atexit.register(_note, note)
     sizes = {}
-    global _known_task
     with contextlib.suppress(OSError):
         for name in filter(_NAME.fullmatch, note.read_text().split()):
             _known_task = True

@@ -12,6 +12,13 @@ from mdsens.compilation import RehearsalEndedError, compiled, forget_programs, r
 from mdsens.study import load_study, rehearsal, run_study
 
 
+@pytest.fixture(autouse=True)
+def two_cores(monkeypatch):
+    """Two cores, and no earlier run of the study."""
+    monkeypatch.setattr(rehearsal, "available_cores", lambda: 2)
+    monkeypatch.setattr(rehearsal, "knows_task", lambda: False)
+
+
 @pytest.fixture
 def made():
     """Names of the threads in which each program is made, by its name."""
@@ -27,8 +34,7 @@ def made():
     jax.monitoring.unregister_event_duration_listener(heard)
 
 
-def test_a_rehearsal_makes_what_comes_after_the_relaxation(trimer, made, monkeypatch):
-    monkeypatch.setattr(rehearsal, "available_cores", lambda: 2)
+def test_a_rehearsal_makes_what_comes_after_the_relaxation(trimer, made):
     study = load_study(trimer)
     with rehearsal.rehearsal(study):
         (thread,) = (one for one in rehearsal._threads if one.is_alive())
@@ -59,8 +65,6 @@ def test_results_are_the_same_with_and_without(cores, trimer, tmp_path, monkeypa
 
 
 def test_a_mistake_is_said_by_the_run_alone(trimer, monkeypatch, recwarn):
-    monkeypatch.setattr(rehearsal, "available_cores", lambda: 2)
-
     def fails(*_):
         mdsens.errors.warn("never heard")
         raise mdsens.errors.InputError("never seen")
