@@ -25,18 +25,19 @@ def import_of_jax(limit: float) -> dict:
     return _median([_fresh_process(("-c", "import jax"), "off", limit) for _ in range(REPEATS)])
 
 
-def with_empty_cache(command: Sequence[str], limit: float) -> dict:
+def with_empty_cache(command: Sequence[str], limit: float, repeats: int = REPEATS) -> dict:
     """The median of fresh processes that find nothing compiled on disk.
 
     Arguments:
         command: arguments of Python; ``{out}`` among them stands for a new folder.
         limit: seconds after which one is given up.
+        repeats: how many processes.
 
     Returns:
         A row: ``wall_s`` from the start to the end of the process, and what was compiled.
     """
     rows = []
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         with tempfile.TemporaryDirectory() as cache:
             rows.append(_fresh_process(command, cache, limit))
     return _median(rows)
@@ -93,5 +94,11 @@ def _reported(output: str) -> dict:
     if not lines:
         return {"note": ""}
     reported = json.loads(lines[-1])
-    stages = [f"{name[:-2]} {reported[name]:.1f} s" for name in reported if name[-2:] == "_s"]
-    return {"note": ", ".join(stages), "largest_force": reported["largest_force"]}
+    seconds = {name[:-2]: of for name, of in reported.items() if name[-2:] == "_s"}
+    note = ", ".join(f"{name.replace('_', ' ')} {_time(of)}" for name, of in seconds.items())
+    others = {name: reported[name] for name in reported if name[-2:] != "_s"}
+    return {"note": note, "stages": seconds, **others}
+
+
+def _time(seconds: float) -> str:
+    return f"{1e3 * seconds:.0f} ms" if seconds < 0.5 else f"{seconds:.1f} s"

@@ -40,6 +40,10 @@ COLD_SECONDS = {
     ("mdsens run", "filled"): 2.5,
     ("import, relax, sensitivity", "empty"): 6.0,
 }
+#: Milliseconds that 64 atoms take once all is compiled.
+SECOND_MILLISECONDS = {
+    "relax_and_differentiate": 50.0, "sensitivity_again": 20.0, "fit_step": 20.0
+}  # fmt: skip
 #: Programs that a run of a study compiles, at most.
 PROGRAMS = 24
 #: ASE's time for all cells in units of that of a batch, at least.
@@ -270,6 +274,21 @@ def cold_goals(rows: list[dict]) -> list[Ratio]:
             found.append(
                 judged(row["case"], quantity, words, row.get("programs"), most_programs, reason)
             )
+    return found
+
+
+def second_goals(rows: list[dict]) -> list[Ratio]:
+    """Milliseconds of what is compiled already, and programs that other structures compile."""
+    found = []
+    for row in (row for row in rows if row["label"] == "once all is compiled"):
+        reason, stages = "" if row["status"] == "ok" else row["status"], row.get("stages", {})
+        about = row["case"], row["label"]
+        for stage, most in SECOND_MILLISECONDS.items():
+            value = 1e3 * stages[stage] if stage in stages else None
+            words = f"{stage.replace('_', ' ')}, ms"
+            found.append(judged(*about, words, value, f"≤ {most:g}", reason))
+        words = "programs of other structures"
+        found.append(judged(*about, words, row.get("programs_again"), "≤ 0", reason))
     return found
 
 

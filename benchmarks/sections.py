@@ -260,7 +260,11 @@ def cold(setting: Setting) -> Iterator[Part]:
                 row |= measure(command, limit)
                 row["note"] = f"cache {cache}; {row.get('note', '')}"
                 rows.append(row)
-    yield rows, goals.cold_goals(rows)
+    if "lj" in setting.materials:
+        tell("64 atoms of argon once all is compiled")
+        row = {**about, "case": "64 LJ atoms", "label": "once all is compiled"}
+        rows.append(row | with_empty_cache(("-m", "benchmarks.second_result"), limit, repeats=1))
+    yield rows, goals.cold_goals(rows) + goals.second_goals(rows)
 
 
 def _write_structure(case: Case, folder: Path) -> Path:

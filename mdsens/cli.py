@@ -272,8 +272,9 @@ def run(
         progress = sys.stdout.isatty() and not as_json
         try:
             finished = run_study(
-                loaded, out, allow_unconverged, progress=progress, resume=resume, draws=draws
-            )
+                loaded, out, allow_unconverged, progress=progress, resume=resume, draws=draws,
+                rehearsed=True,
+            )  # fmt: skip
         except BaseException as error:
             # Compiled code wraps Ctrl-C in errors of its own.
             stopped = isinstance(error, KeyboardInterrupt) or "KeyboardInterrupt" in str(error)
@@ -452,7 +453,8 @@ def main() -> None:
     kept = sys.modules.get("mdsens.kept_programs")
     if status and kept is not None:
         kept.stop_reading_ahead()
-    if status in (INTERRUPTED, TERMINATED):
+    rehearsals = sys.modules.get("mdsens.study.rehearsal")
+    if status in (INTERRUPTED, TERMINATED) or (rehearsals and rehearsals.under_way()):
         # Compiled code may still be running in threads of its own, and crashes if the interpreter
         # is taken down under it.
         os._exit(status)

@@ -44,11 +44,13 @@ MUCH = 200_000_000
 #: Calls of a program, and of one that computes much, after which its code is worth being fast.
 OFTEN, OFTEN_IF_HEAVY = 500, 50
 #: What XLA does in a hurry: nothing beyond what makes code, by the emitters that take less time, in
-#: one part, since those for several cores take longer together.
+#: one part, since those for several cores take longer together, and without two passes that go
+#: round and round over long programs.
 HURRIED = {
     "xla_backend_optimization_level": 0,
     "xla_cpu_use_fusion_emitters": False,
     "xla_cpu_parallel_codegen_split_count": 1,
+    "xla_disable_hlo_passes": "reshape-mover,while-loop-invariant-code-motion",
 }
 #: What XLA does otherwise: computes with vectors as wide as the processor has, where it would halve
 #: them by itself (forces with AVX-512: three quarters of the time for Lennard-Jones, nine tenths
@@ -63,6 +65,7 @@ DEBUGGING = ("jax_disable_jit", "jax_debug_nans", "jax_debug_infs")
 with ThreadPoolExecutor(1) as _thread:
     _OUTSIDE = _thread.submit(get_opaque_trace_state).result()
 
+_rehearsal: ContextVar[Callable[[], bool] | None] = ContextVar("_rehearsal", default=None)
 _decides: ContextVar[Callable[[], bool] | None] = ContextVar("_decides", default=None)
 _functions: "weakref.WeakSet[CompiledFunction]" = weakref.WeakSet()
 
@@ -132,13 +135,15 @@ class CompiledFunction:
         call = Call(args, kwargs, self.donates)
         call.kind, call.said = self._known.get(call.kind) or self._learnt(call)
         program = self._programs.get(call.kind) or self._made(call)
-        decides = _decides.get()
+        decides, ended = _decides.get(), _rehearsal.get()
+        if ended is not None and ended():
+            raise RehearsalEndedError
         if decides is not None:
             program = self._decided(call, program, decides())
-        elif program.calls_left <= 0:
+        elif program.calls_left <= 0 and ended is None:
             program = self._made(call, often=True)
         # Threads that count at the same time may count once; none is ever counted out.
-        program.calls_left -= 1
+        program.calls_left -= ended is None
         if program.code is None:
             hurried = call.size < SMALL and nobody_decided() and accepted()
             with raised_plainly():
@@ -368,6 +373,26 @@ def count_calls_anew() -> None:
     """
     for function in tuple(_functions):
         function.count_anew()
+
+
+class RehearsalEndedError(Exception):
+    """Nobody waits any more for what a rehearsal computes."""
+
+
+@contextlib.contextmanager
+def rehearsing(ended: Callable[[], bool]) -> Iterator[None]:
+    """Have calls in this thread make programs, and not be counted among those of the process.
+
+    Which code the others get, and so how their results round, is then the same as without.
+
+    Arguments:
+        ended: says whether it is over: the next call then raises RehearsalEndedError.
+    """
+    token = _rehearsal.set(ended)
+    try:
+        yield
+    finally:
+        _rehearsal.reset(token)
 
 
 @contextlib.contextmanager

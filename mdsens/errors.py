@@ -1,7 +1,10 @@
 """The errors and warnings that a user can meet, each with one line that says what to do."""
 
+import contextlib
 import sys
 import warnings
+from collections.abc import Iterator
+from contextvars import ContextVar
 
 #: Longest line that an error says; what a message quotes may have any length.
 LONGEST_LINE = 400
@@ -63,8 +66,23 @@ class MdsensWarning(UserWarning):
     """What was asked for is done, but may not be what was meant; the message says what to do."""
 
 
+_silent: ContextVar[bool] = ContextVar("_silent", default=False)
+
+
+@contextlib.contextmanager
+def without_warnings() -> Iterator[None]:
+    """Warn of nothing in this thread, in which nothing is computed that anybody sees."""
+    token = _silent.set(True)
+    try:
+        yield
+    finally:
+        _silent.reset(token)
+
+
 def warn(message: str) -> None:
     """Warn, and name the line that called mdsens as the place."""
+    if _silent.get():
+        return
     frame, level, outermost = sys._getframe(1), 2, 2
     while frame.f_back is not None:
         if str(frame.f_globals.get("__name__")).split(".")[0] == "mdsens":

@@ -41,6 +41,8 @@ _NAME = re.compile("[0-9a-f]{64}")
 _used: dict[str, None] = {}
 _ahead: dict[str, Future[tuple[Any, Any] | None]] = {}
 
+_known_task = False
+
 #: How writing down fails.
 _NOT_WRITTEN = (pickle.PicklingError, AttributeError, TypeError, ValueError, RecursionError)
 
@@ -152,6 +154,7 @@ def read_ahead(task: str) -> None:
     Arguments:
         task: what it is, with all that decides which programs it needs.
     """
+    global _known_task
     folder = folder_of_programs()
     if folder is None or jax_keeps() or available_cores() < 2 or jax.default_backend() != "cpu":
         return
@@ -161,6 +164,7 @@ def read_ahead(task: str) -> None:
     sizes = {}
     with contextlib.suppress(OSError):
         for name in filter(_NAME.fullmatch, note.read_text().split()):
+            _known_task = True
             with contextlib.suppress(OSError):
                 sizes[name] = _path(folder, name).stat().st_size
     pool = ThreadPoolExecutor(1)
@@ -168,6 +172,11 @@ def read_ahead(task: str) -> None:
         if sizes[name] > READ_AHEAD:
             _ahead[name] = pool.submit(_read, _path(folder, name))
     pool.shutdown(wait=False)
+
+
+def knows_task() -> bool:
+    """Whether an earlier process has noted which programs the task of `read_ahead` needs."""
+    return _known_task
 
 
 def stop_reading_ahead() -> None:

@@ -6,6 +6,10 @@ from typing import Any
 
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
+#: Terms in the entries of products of matrices that take as long as a number that is computed by
+#: itself: what multiplies matrices is fast in code that was compiled in a hurry, too.
+TERMS = 16
+
 
 def calls_host(program: Jaxpr) -> bool:
     """Whether any step of a program is a call of the host, those within steps included."""
@@ -27,7 +31,7 @@ def calls_host(program: Jaxpr) -> bool:
 def numbers_computed(program: Jaxpr) -> int:
     """About how many numbers a program computes on its way.
 
-    Each entry of a product of matrices counts as many times as it has terms, what a loop does as
+    Each entry of a product of matrices counts as many times as it has `TERMS`, what a loop does as
     often as it is known to be done: once where that depends on numbers.
     """
     known: dict[int, int] = {}
@@ -50,11 +54,11 @@ def numbers_computed(program: Jaxpr) -> int:
 
 
 def _terms(equation: Any) -> int:
-    """How many terms each number has that a step computes, of those for which that matters."""
+    """How many `TERMS` each number has that a step computes, of those for which that matters."""
     if equation.primitive.name != "dot_general":
         return 1
     (summed, _), _ = equation.params["dimension_numbers"]
-    return math.prod(equation.invars[0].aval.shape[axis] for axis in summed)
+    return -(-math.prod(equation.invars[0].aval.shape[axis] for axis in summed) // TERMS)
 
 
 def _inner_programs(given: Iterable[Any]) -> Iterator[Jaxpr]:

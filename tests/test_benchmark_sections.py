@@ -290,7 +290,7 @@ filled = (cache / "code").exists()
 time.sleep(0.1 if filled else 0.5)
 (cache / "code").touch()
 print("" if filled else "Finished XLA compilation of f in 1.0 s" * 2, file=sys.stderr)
-print(json.dumps({"relax_s": 1.25, "largest_force": 1e-12}))
+print(json.dumps({"relax_s": 1.25, "again_s": 0.012, "largest_force": 1e-12}))
 """
     first = cold.with_empty_cache(("-c", script), 60.0)
     again = cold.with_filled_cache(("-c", script), 60.0)
@@ -298,12 +298,21 @@ print(json.dumps({"relax_s": 1.25, "largest_force": 1e-12}))
     assert first["wall_s"] > 0.5
     assert again["wall_s"] > 0.1
     assert (first["programs"], again["programs"]) == (2, 0)
-    assert first["note"] == "relax 1.2 s"
+    assert first["note"] == "relax 1.2 s, again 12 ms"
     about = {"case": "crystal", "label": "mdsens run"}
     seconds, programs, filled = goals.cold_goals(
         [{**about, "cache": "empty", **first}, {**about, "cache": "filled", **again}]
     )
     assert (seconds.met, programs.value, programs.met, filled.met) == (True, 2, True, True)
+
+
+def test_what_is_compiled_already_is_held_to_milliseconds_and_compiles_nothing():
+    about = {"case": "64 LJ atoms", "label": "once all is compiled", "status": "ok"}
+    stages = {"relax_and_differentiate": 0.04, "sensitivity_again": 0.03, "fit_step": 0.01}
+    found = goals.second_goals([{**about, "stages": stages, "programs_again": 1}])
+    assert [(one.value, one.met) for one in found] == [
+        (40.0, True), (30.0, False), (10.0, True), (1, False),
+    ]  # fmt: skip
 
 
 def test_results_are_written_with_a_figure_over_the_number_of_atoms(tmp_path):

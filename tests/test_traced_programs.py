@@ -7,7 +7,7 @@ import pytest
 
 from mdsens import compilation
 from mdsens.compilation import HURRIED, UNHURRIED, compiled
-from mdsens.traced_programs import calls_host, numbers_computed
+from mdsens.traced_programs import TERMS, calls_host, numbers_computed
 
 
 def loop(x):
@@ -19,8 +19,9 @@ def loop(x):
     [
         (lambda x: x + 1.0, 5),
         (lambda x: jnp.sum(x * x), 5 + 1),
-        # 5 by 5 numbers, each of one product; and one number of five.
-        (lambda x: jnp.outer(x, x) @ x, 25 + 25),
+        # 5 by 5 numbers, each of one product; and five numbers of five terms, which are a few.
+        (lambda x: jnp.outer(x, x) @ x, 25 + 5),
+        (lambda x: jnp.tile(x, 13) @ jnp.ones(65), 65 + 65 + -(-65 // TERMS)),
         (loop, 7 + 7 * 10),
         (jax.jit(lambda x: x * x), 5),
         (lambda x: jax.lax.cond(x[0] > 0, lambda x: x * x * x, lambda x: x + 1.0, x), 10),
@@ -44,8 +45,8 @@ def test_what_computes_much_is_compiled_without_hurry_at_once(monkeypatch):
 
     monkeypatch.setattr(jax.stages.Lowered, "compile", watched)
     squares = compiled(lambda matrix: matrix @ matrix)
-    # 9 numbers of 3 terms, and 100 of 10.
-    for size in (3, 10):
+    # 9 numbers of 3 terms, and 900 of 30.
+    for size in (3, 30):
         matrix = np.eye(size)
         assert (np.asarray(squares(matrix)) == matrix).all()
     assert options == [HURRIED, UNHURRIED]

@@ -264,10 +264,13 @@ def _dense_modes(
 ) -> tuple[np.ndarray, np.ndarray]:
     """All eigenvalues outside the null space, and the further null vectors that were found."""
     hessian = jacobian[np.ix_(free, free)]
-    across = np.eye(len(hessian)) - basis.T @ basis
     largest = max(np.abs(hessian).sum(axis=1).max(initial=0.0), 1e-300)
-    # Known null modes are moved above all others, where they are not looked at.
-    matrix = across @ hessian @ across + 2.0 * largest * basis.T @ basis
+    # Known null modes are moved above all others, where they are not looked at: they are few, and
+    # products of whole matrices with the projection across them take longer than eigenvalues.
+    rows = basis @ hessian
+    within = rows @ basis.T + 2.0 * largest * np.eye(len(basis))
+    mixed = basis.T @ (rows - 0.5 * within @ basis)
+    matrix = hessian - mixed - mixed.T
     values = np.linalg.eigvalsh(matrix)[: len(matrix) - len(basis)]
     null = is_null(values, largest)
     floppy = np.zeros((null.sum(), len(free)))

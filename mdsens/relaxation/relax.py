@@ -311,6 +311,47 @@ def unrelaxed(system: System, potential: Potential, cell: CellMode = None) -> Eq
     )
 
 
+def at_start(
+    system: System,
+    potential: Potential,
+    fmax: float = 1e-8,
+    cell: Any = None,
+    pressure: Any = 0.0,
+    skin: float | None = None,
+    stress: Any = None,
+    smax: float | None = None,
+    **_: Any,
+) -> Equilibrium:
+    """A structure as it is, in the form that `relax` will return it in.
+
+    Arguments:
+        system: as in `relax`, as are all others.
+        potential: likewise.
+        fmax: likewise.
+        cell: likewise.
+        pressure: likewise.
+        skin: likewise.
+        stress: likewise.
+        smax: likewise.
+        _: what does not change the form.
+
+    Returns:
+        The Equilibrium, which is none.
+    """
+    system, potential = of_one_type((system, potential.in_system(system)))
+    relaxing = of_one_type(
+        RelaxingCell.of(system, cell, pressure, stress, None if smax is None else fmax / smax)
+    )
+    descent = Descent(system, potential, relaxing, fmax, 0, skin)
+    edge_list, blank = descent.valid_edges(), on_device(np.zeros(system.atom_count, bool))
+    landscape = Landscape.in_cell(system, potential, edge_list, relaxing, blank)
+    landscape = landscape.with_rattlers_at(descent.q).touching(descent.q)
+    left = None if relaxing is None else on_device(0.0)
+    return Equilibrium(
+        landscape, descent.q, system.positions, on_device(0.0), fmax, None, None, left, smax
+    )
+
+
 def _condition(q: Float[Array, "R D"], landscape: Landscape) -> Float[Array, "R D"]:
     return landscape.condition(q)
 

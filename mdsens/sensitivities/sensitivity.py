@@ -342,6 +342,28 @@ def _push_forward(
     return derivatives
 
 
+def rehearse(
+    equilibrium: Equilibrium, observables: Iterable[Observable | str], wrt: Iterable[str]
+) -> None:
+    """Have the programs that `sensitivity` needs in forward mode, that of changes of observables
+    first: it takes longest to compile.
+
+    Arguments:
+        equilibrium: of the form that `sensitivity` will be given, relaxed or not.
+        observables: as in `sensitivity`.
+        wrt: likewise.
+    """
+    asked, landscape = asked_observables(observables), equilibrium.landscape
+    given = asked_parameters(wrt), equilibrium.potential, landscape.system, landscape.cell_mode
+    names = expanded_names(*given)
+    variables, held = Variables.of(landscape, names), _held(asked, equilibrium)
+    for name in names[:1]:
+        still = on_device(np.zeros(equilibrium.q.shape))
+        _push_forward(equilibrium, asked, variables, held, {name: still})
+    linear_response(equilibrium, False, variables).tangents(names, True)
+    _values(asked, equilibrium, held)
+
+
 def _changes(
     observables: tuple[Observable, ...],
     equilibrium: Equilibrium,

@@ -1,5 +1,6 @@
 """Run a study: relax, differentiate, and put the results on disk."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
@@ -27,6 +28,7 @@ from mdsens.study.figure_names import possible_figures
 from mdsens.study.find import FILE_NAME
 from mdsens.study.fingerprint import fingerprint
 from mdsens.study.output import kept_folder, writing
+from mdsens.study.rehearsal import rehearsal
 from mdsens.study.report_process import ReportProcess
 from mdsens.study.results import collect, copy_inputs, possible_files, write_files
 from mdsens.study.results_file import RESULTS_NAME, read_results
@@ -100,6 +102,7 @@ def run_study(
     resume: bool = False,
     solved: Solved | None = None,
     draws: ReportProcess | None = None,
+    rehearsed: bool = False,
 ) -> FinishedRun:
     """Run a study and write its results; all of them, or nothing.
 
@@ -126,6 +129,7 @@ def run_study(
             ended; each leaves a checkpoint every minute.
         solved: its relaxed structures, where they are known; then only files are written.
         draws: a process that draws the report; None: this one does.
+        rehearsed: whether another thread compiles ahead, see `rehearsal`.
 
     Returns:
         The FinishedRun.
@@ -163,7 +167,8 @@ def run_study(
         if solved is None:
             # Of a study that was changed meanwhile they have other names, and are not gone on from.
             start = str(checkpoints / known["fingerprint"][:16])
-            solved, curves = _solved(study, start, allow_unconverged, progress, compilation)
+            with rehearsal(study) if rehearsed else contextlib.nullcontext():
+                solved, curves = _solved(study, start, allow_unconverged, progress, compilation)
         found, steps = solved.structures, solved.steps
         derivatives = study_sensitivity(found, study.formulas)
         done, timing = time.perf_counter(), dict(solved.timing)
@@ -219,7 +224,9 @@ def _solved(
             curves[name][key] = curve()
             compiling_curves += compilation.seconds - before
             spent[f"{key}_s"] = spent.get(f"{key}_s", 0.0) + time.perf_counter() - begun
-    timing = {**spent, "compile_s": compilation.seconds - compiling_curves}
+    # Another thread may have compiled for longer than this one has waited.
+    compiling = min(compilation.seconds - compiling_curves, sum(spent.values()))
+    timing = {**spent, "compile_s": compiling}
     return Solved(found, steps, timing), curves
 
 

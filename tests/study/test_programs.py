@@ -42,3 +42,23 @@ def test_other_positions_and_parameters_compile_nothing(cell):
     others = [differentiated(seed, cell) for seed in (1, 2, 3)]
     assert compiled[before:] == []
     assert all(other.observed["energy"] != first.observed["energy"] for other in others)
+
+
+def test_a_hundred_relaxations_compile_as_often_as_one():
+    atoms = bulk("Ar", "fcc", 5.3, cubic=True)
+
+    def relaxed(seed):
+        moved = atoms.copy()
+        moved.positions += np.random.default_rng(seed).normal(0.0, 0.1, atoms.positions.shape)
+        potential = LennardJones(0.0104, 3.4 * (1.0 + 1e-4 * seed), cutoff=8.0)
+        return mdsens.relax(mdsens.System.from_ase(moved), potential, method="lbfgs", fmax=1e-6)
+
+    def slope(seed):
+        equilibrium = relaxed(seed)
+        return mdsens.sensitivity(equilibrium, ["energy"], wrt=["sigma"])["energy"]["sigma"]
+
+    slope(0)
+    before = len(compiled)
+    assert len({float(relaxed(seed).energy) for seed in range(1, 99)}) == 98
+    assert np.isfinite(slope(99))
+    assert compiled[before:] == []
