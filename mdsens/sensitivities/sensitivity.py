@@ -23,7 +23,7 @@ from mdsens.progress import tracked
 from mdsens.relaxation import Equilibrium
 from mdsens.resources import EIGENVECTOR_LIMIT
 from mdsens.sensitivities.arguments import asked_observables, asked_parameters
-from mdsens.sensitivities.linear_response import LinearResponse
+from mdsens.sensitivities.linear_response import LinearResponse, weights
 from mdsens.sensitivities.noise import derivative_errors, noise_of, value_errors
 from mdsens.sensitivities.results import Sensitivity, Tangents
 from mdsens.sensitivities.variables import Variables, expanded_names
@@ -175,12 +175,12 @@ def _counted(found: Sensitivity, before: int) -> Sensitivity:
 
 def _relative(found: Sensitivity, errors: dict[str, dict[str, np.ndarray]]) -> list[float]:
     """Errors of theta dO/dtheta relative to the largest of these; none where all are zero."""
-    relative = []
+    relative, sizes = [], weights(found.parameters)
     for name, by_parameter in found.derivatives.items():
         leading, off = (
             max(
-                abs(theta) * float(np.linalg.norm(np.asarray(of[parameter])))
-                for parameter, theta in found.parameters.items()
+                size * float(np.linalg.norm(np.asarray(of[parameter])))
+                for parameter, size in zip(found.parameters, sizes, strict=True)
             )
             for of in (by_parameter, errors[name])
         )
