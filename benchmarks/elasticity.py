@@ -16,7 +16,9 @@ import ase.phonons
 import ase.units
 import jax
 import numpy as np
+import phonopy
 from ase.optimize import LBFGS
+from phonopy.structure.atoms import PhonopyAtoms
 
 import mdsens
 from benchmarks.response import PARAMETER_COUNT, SPECIES
@@ -121,8 +123,8 @@ def constants_with_ase(case: Case, options: dict) -> dict:
     return {"parts": [mine, _beside(peer, "ASE stresses of strained cells", expected, found)]}
 
 
-def phonons_with_ase(case: Case, options: dict) -> dict:
-    """Frequencies at one wave vector, and the same of a supercell whose atoms ASE displaces."""
+def phonons_by_displacements(case: Case, options: dict) -> dict:
+    """Frequencies at one wave vector, and the same of a supercell whose atoms others displace."""
     potential, wave = potential_of(case, "smooth"), [0.5, 0.0, 0.5]
     relaxed = [_relax(_system(case, positions), potential) for positions in _starts(case)]
     calculator = mdsens.Calculator(potential)
@@ -142,13 +144,33 @@ def phonons_with_ase(case: Case, options: dict) -> dict:
             energies = phonons.band_structure(np.array([wave]), verbose=False)[0]
         return np.real(energies) / terahertz
 
+    def by_phonopy(at: mdsens.Equilibrium) -> np.ndarray:
+        atoms = at.to_ase()
+        cell = PhonopyAtoms(atoms.get_chemical_symbols(), cell=atoms.cell[:],
+                            scaled_positions=atoms.get_scaled_positions())  # fmt: skip
+        phonon = phonopy.Phonopy(cell, repeats * np.eye(3, dtype=int), np.eye(3), log_level=0)
+        phonon.generate_displacements(distance=DISPLACEMENT, is_plusminus=True)
+        forces = []
+        for moved in phonon.supercells_with_displacements:
+            given = ase.Atoms(moved.symbols, moved.positions, cell=moved.cell, pbc=True)
+            given.calc = calculator
+            forces.append(given.get_forces())
+        phonon.forces = np.array(forces)
+        phonon.produce_force_constants()
+        phonon.symmetrize_force_constants()
+        phonon.run_qpoints([wave])
+        return phonon.qpoints.frequencies[0]
+
     def frequencies(at: mdsens.Equilibrium) -> np.ndarray:
         return np.asarray(phonon_frequencies(wave)(dataclasses.replace(at)))
 
     mine, found = _timed("frequencies at a wave vector", frequencies, relaxed, keep=True)
-    peer, expected = _timed(mine["quantity"], by_displacements, relaxed, keep=True)
-    words = f"ASE Phonons, {repeats}x{repeats}x{repeats} cells"
-    return {"parts": [mine, _beside(peer, words, expected, found)]}
+    parts = [mine]
+    for program, function in (("ASE Phonons", by_displacements), ("phonopy", by_phonopy)):
+        peer, expected = _timed(mine["quantity"], function, relaxed, keep=True)
+        words = f"{program}, {repeats}x{repeats}x{repeats} cells"
+        parts.append(_beside(peer, words, expected, found))
+    return {"parts": parts}
 
 
 def _starts(case: Case) -> Iterator[np.ndarray]:

@@ -333,7 +333,7 @@ ELASTICITY = (
     ("constants", "lj", 16, 4),
     ("constants_derivatives", "sw", 6, 2),
     ("constants_with_ase", "lj", 4, 2),
-    ("phonons_with_ase", "lj", 2, 1),
+    ("phonons_by_displacements", "lj", 2, 1),
 )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import ase.phonons
 import numpy as np
 
+from mdsens.observables.supercells import warn_of_small_supercell
 from mdsens.phonopy.force_constants import force_constants_of_supercell
 from mdsens.relaxation import Equilibrium
 
@@ -14,7 +15,8 @@ def ase_phonons(equilibrium: Equilibrium, supercell: Any) -> ase.phonons.Phonons
 
     Its `get_force_constant`, `band_structure`, `get_band_structure`, `get_dos` and `write_modes`
     work at once; there is nothing to `run` or to `read`. The force constants C_N are those of the
-    infinite crystal, of images that the supercell has alike the sum, in ASE's order of cells.
+    infinite crystal, of images that the supercell has alike the sum, in ASE's order of cells. A
+    supercell in which atoms feel several images of another is warned of, with the size needed.
 
     Arguments:
         equilibrium: the relaxed crystal, in three dimensions.
@@ -28,6 +30,7 @@ def ase_phonons(equilibrium: Equilibrium, supercell: Any) -> ase.phonons.Phonons
     """
     constants = force_constants_of_supercell(equilibrium, supercell)
     counts, count = constants.shape[:3], constants.shape[3]
+    warn_of_small_supercell("ase_phonons", equilibrium, counts)
     phonons = ase.phonons.Phonons(equilibrium.to_ase(), None, counts)
     cells = phonons.compute_lattice_vectors() % np.array(counts)[:, None]
     ordered = constants[tuple(cells)].transpose(0, 1, 3, 2, 4)

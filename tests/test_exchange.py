@@ -9,7 +9,7 @@ import pytest
 
 import mdsens
 from mdsens import elate
-from mdsens.errors import InputError
+from mdsens.errors import InputError, MdsensWarning
 from mdsens.observables import elastic_constants, phonon_frequencies
 from mdsens.phonopy import read_phonopy_yaml, write_phonopy_yaml
 from mdsens.potentials import LennardJones
@@ -48,7 +48,8 @@ def test_phonopy_goes_on_from_the_file(crystal, tmp_path):
 
 
 def test_files_that_phonopy_writes_are_read(crystal, tmp_path):
-    write_phonopy_yaml(tmp_path / "phonopy.yaml", crystal, 2)
+    with pytest.warns(MdsensWarning, match=r"give supercell=\(4, 4, 2\) for all others"):
+        write_phonopy_yaml(tmp_path / "phonopy.yaml", crystal, 2)
     loaded = phonopy.load(tmp_path / "phonopy.yaml", log_level=0)
     loaded.save(tmp_path / "theirs.yaml", settings={"force_constants": True})
     theirs, mine = (read_phonopy_yaml(tmp_path / name) for name in ("theirs.yaml", "phonopy.yaml"))
@@ -58,7 +59,8 @@ def test_files_that_phonopy_writes_are_read(crystal, tmp_path):
 
 
 def test_phonons_of_ase_have_the_frequencies(crystal):
-    phonons = mdsens.ase_phonons(crystal, (4, 3, 4))
+    with pytest.warns(MdsensWarning, match=r"ase_phonons: .*give supercell=\(4, 4, 4\)"):
+        phonons = mdsens.ase_phonons(crystal, (4, 3, 4))
     energies = phonons.band_structure(np.array([[0.5, 1 / 3, 0.25]]), verbose=False)[0]
     terahertz = ase.units._hplanck * ase.units.J * 1e12
     expected = phonon_frequencies([0.5, 1 / 3, 0.25])(crystal)
@@ -68,7 +70,8 @@ def test_phonons_of_ase_have_the_frequencies(crystal):
 @pytest.mark.peer
 def test_force_constants_are_those_that_ase_gets_by_displacements(crystal, tmp_path):
     """In a supercell of two cells, in which atoms feel many images of another."""
-    mine = mdsens.ase_phonons(crystal, (2, 2, 3))
+    with pytest.warns(MdsensWarning, match="two images of another"):
+        mine = mdsens.ase_phonons(crystal, (2, 2, 3))
     calculator = mdsens.Calculator(crystal.potential)
     theirs = ase.phonons.Phonons(
         crystal.to_ase(), calculator, (2, 2, 3), name=str(tmp_path / "phonon"), delta=1e-3

@@ -5,6 +5,7 @@ by the average over a lattice, where the rows stand on one, by multigrid, or by 
 Where one fails the next is taken; what no way solves is an error.
 """
 
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -299,8 +300,11 @@ class SparseSolver(QuadraticModel):
             raise LinearSolveError("the right-hand side of the linear system is not finite.")
         value = np.zeros_like(b)
         residuals, steps = np.zeros(b.shape[1]), np.zeros(b.shape[1], int)
+        direct = self._factor is not None
         for group in column_groups(b.shape[1], len(b)):
-            value[:, group], residuals[group], steps[group] = self._solve_columns(b[:, group], rtol)
+            with contextlib.nullcontext() if direct else products_on_one_core():
+                found = self._solve_columns(b[:, group], rtol)
+            value[:, group], residuals[group], steps[group] = found
             for column in range(group.start, group.stop):
                 if not residuals[column] <= tolerance:
                     value[:, column], residuals[column], steps[column] = self._try_harder(
@@ -515,15 +519,16 @@ class SparseSolver(QuadraticModel):
         if len(self.null_space) >= self.size:
             return float("inf")
         self._complete_factor()
-        return lowest_eigenvalue(
-            self._operator,
-            self.size,
-            lambda b, rtol, most: self._conjugate_gradients(b, self.preconditioner, rtol, most),
-            lambda residual: self._whole(self.preconditioner)(residual),
-            self.project,
-            steps,
-            tolerance,
-        )
+        with products_on_one_core():
+            return lowest_eigenvalue(
+                self._operator,
+                self.size,
+                lambda b, rtol, most: self._conjugate_gradients(b, self.preconditioner, rtol, most),
+                lambda residual: self._whole(self.preconditioner)(residual),
+                self.project,
+                steps,
+                tolerance,
+            )
 
     def __str__(self) -> str:
         described = (

@@ -91,7 +91,8 @@ def strain_derivatives(
         The StrainDerivatives.
     """
     count, dimension = positions.shape
-    given = positions, cell, np.linalg.inv(completed_cell(cell, pbc)), np.array(pbc, float)
+    whole = completed_cell(cell, pbc)
+    given = positions @ np.linalg.inv(whole), whole, np.array(pbc, float)
     mixed = np.empty((count, dimension**2, dimension))
     # Of a and c, which are alike, only the pairs that differ are summed.
     first, second = np.triu_indices(dimension)
@@ -137,20 +138,20 @@ class _Rows(NamedTuple):
 
 def _some_rows(
     blocks: scipy.sparse.bsr_array,
-    positions: Float[np.ndarray, "N D"],
+    fractional: Float[np.ndarray, "N D"],
     cell: Float[np.ndarray, "D D"],
-    inverse: Float[np.ndarray, "D D"],
     periodic: Float[np.ndarray, " D"],
 ) -> Iterator[_Rows]:
     """All rows of blocks, some at a time."""
     for first in range(0, len(blocks.indptr) - 1, TOGETHER):
         starts = blocks.indptr[first : first + TOGETHER + 1]
         rows = slice(first, first + len(starts) - 1)
-        own = np.repeat(positions[rows], np.diff(starts), axis=0)
-        moved = positions[blocks.indices[starts[0] : starts[-1]]] - own
-        images = np.rint(moved @ inverse) * periodic
-        if images.any():
-            moved -= images @ cell
+        moved = fractional.take(blocks.indices[starts[0] : starts[-1]], axis=0)
+        moved -= np.repeat(fractional[rows], np.diff(starts), axis=0)
+        images = np.rint(moved)
+        images *= periodic
+        moved -= images
+        moved = moved @ cell
         entries = blocks.data[starts[0] : starts[-1]].reshape(len(moved), -1)
         yield _Rows(rows, *_filled_up(np.diff(starts), entries, moved))
 

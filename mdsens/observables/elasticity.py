@@ -1,6 +1,5 @@
 """Elastic constants, and the moduli that follow from them."""
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, SupportsIndex
@@ -178,7 +177,10 @@ def _born_stability(relaxed: bool) -> Observable:
     def require(equilibrium: Equilibrium) -> None:
         _require_bulk(name, equilibrium)
 
-    return Observable(name, "modulus", value, stationary=held, require=require)
+    return Observable(
+        name, "modulus", value, stationary=held, require=require,
+        asks=lambda found: asked_of_strains(found[0]),
+    )  # fmt: skip
 
 
 def _as_tensor(constants: Float[Any, "V V"]) -> Float[Any, "V V"]:
@@ -275,21 +277,6 @@ def named(kind: str, relaxed: bool, *options: str) -> str:
     return f"{kind}({','.join(given)})" if given else kind
 
 
-@dataclasses.dataclass(frozen=True)
-class OfClampedIons:
-    """The function of an observable of elastic constants with clamped ions.
-
-    Arguments:
-        value: a function of an equilibrium and of displacements, or None.
-    """
-
-    value: Callable[[Equilibrium, Any], Float[Array, "..."]]
-
-    def __call__(self, equilibrium: Equilibrium) -> Float[Array, "..."]:
-        """The value where no ion moves."""
-        return self.value(equilibrium, None)
-
-
 def _observable(
     name: str,
     dimension: str,
@@ -303,7 +290,7 @@ def _observable(
     Of their components there must be one of the number `last`.
     """
 
-    def value(equilibrium: Equilibrium, displacements: Any) -> Float[Array, "..."]:
+    def value(equilibrium: Equilibrium, displacements: Any = None) -> Float[Array, "..."]:
         return on_device(of_constants(_constants(equilibrium, displacements)))
 
     def require(equilibrium: Equilibrium) -> None:
@@ -312,13 +299,19 @@ def _observable(
         if last > spatial * (spatial + 1) // 2:
             raise InputError(f"{name}: in two dimensions there are components 1, 2 and 3 alone")
 
-    if relaxed:
+    if not relaxed:
         return Observable(
-            name, dimension, value, stationary=displacements_of_ions, require=require,
-            nearly=nearly_displacements_of_ions, examine=examine,
-        )  # fmt: skip
-    clamped = OfClampedIons(value)
-    return Observable(name, dimension, clamped, require=require, examine=examine)
+            name, dimension, value, require=require, examine=examine, asks=asked_of_strains
+        )
+    return Observable(
+        name, dimension, value, stationary=displacements_of_ions, require=require,
+        nearly=nearly_displacements_of_ions, examine=examine, asks=asked_of_strains,
+    )  # fmt: skip
+
+
+def asked_of_strains(displacements: Float[Any, "V N D"] | None) -> tuple[str, Any]:
+    """What an observable of elastic constants asks an Equilibrium for."""
+    return "curvature_in_strain", displacements
 
 
 def _require_bulk(name: str, equilibrium: Equilibrium) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 #: What of an observable no file holds.
-_FUNCTIONS = ("function", "stationary", "require", "nearly", "examine")
+_FUNCTIONS = ("function", "stationary", "require", "nearly", "examine", "asks")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +54,9 @@ class Observable:
             value, whose error is their square. None: `stationary`.
         examine: takes a value, numbers, and warns where it is not what it seems; None: nothing is
             said.
+        asks: takes what `stationary` returns (None where there is none), returns what the function
+            will ask the Equilibrium for: name and argument of a method that computes what several
+            observables ask for together, as `Equilibrium.curvature_in_strain` does.
 
     Raises:
         InputError: no name, no physical dimension, or no function.
@@ -70,6 +73,7 @@ class Observable:
     examine: Callable[[Float[np.ndarray, "..."]], None] | None = dataclasses.field(
         default=None, compare=False
     )
+    asks: Callable[[Any], tuple[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         text(self.name, "the name of an observable")

@@ -11,6 +11,7 @@ from mdsens.errors import InputError
 from mdsens.mechanics.elasticity import stress_strain_coefficients
 from mdsens.mechanics.stress import VOIGT_INDICES
 from mdsens.observables.elasticity import (
+    asked_of_strains,
     displacements_of_ions,
     named,
     nearly_displacements_of_ions,
@@ -72,10 +73,10 @@ def _slab_constants(relaxed: bool) -> Observable:
         _require_slab(name, equilibrium)
 
     if not relaxed:
-        return Observable(name, "planar modulus", value, require=require)
+        return Observable(name, "planar modulus", value, require=require, asks=asked_of_strains)
     return Observable(
         name, "planar modulus", value, stationary=displacements_of_ions, require=require,
-        nearly=nearly_displacements_of_ions,
+        nearly=nearly_displacements_of_ions, asks=asked_of_strains,
     )  # fmt: skip
 
 

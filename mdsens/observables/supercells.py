@@ -3,9 +3,9 @@
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
-from mdsens.errors import InputError
+from mdsens.errors import InputError, warn
 from mdsens.particles.lattice import heights
 from mdsens.relaxation import Equilibrium
 from mdsens.values import integer, is_traced, items
@@ -53,7 +53,7 @@ def require_large_supercell(
         wave_vector: in the basis of the reciprocal lattice, shape (D,).
         supercell: numbers of cells.
     """
-    system, potential = equilibrium.system, equilibrium.potential
+    system = equilibrium.system
     if isinstance(supercell, tuple) and len(supercell) != system.dimension:
         raise InputError(
             f"{name}: supercell has {len(supercell)} numbers: give {system.dimension}, or one"
@@ -62,11 +62,7 @@ def require_large_supercell(
     repeated = wave_vector * counts
     if (np.abs(repeated - np.round(repeated)) <= FITS).all() or is_traced(system.cell):
         return
-    # Of atoms with a common neighbour too, where energies are not those of pairs.
-    reach = float(potential.interaction_range) * (1.0 if potential.pairwise else 2.0)
-    between_planes = heights(np.asarray(system.cell), system.pbc)
-    needed = np.ones(system.dimension, int)
-    needed[list(system.pbc)] = np.floor(2.0 * reach / between_planes).astype(int) + 1
+    reach, needed = _needed(equilibrium)
     if (counts < needed).any():
         enough = ", ".join(str(number) for number in np.maximum(needed, counts))
         raise InputError(
@@ -74,3 +70,32 @@ def require_large_supercell(
             f"atoms feel two images of another; give supercell=({enough}), one that the wave fits "
             "into, or none, as frequencies are those of the infinite crystal without one"
         )
+
+
+def warn_of_small_supercell(name: str, equilibrium: Equilibrium, counts: tuple[int, ...]) -> None:
+    """Warn where the force constants of a supercell are not those of the crystal, with the size.
+
+    Arguments:
+        name: of what is made of them.
+        equilibrium: the relaxed structure of the cell.
+        counts: numbers of cells.
+    """
+    reach, needed = _needed(equilibrium)
+    if (np.array(counts) < needed).any():
+        enough = ", ".join(str(number) for number in np.maximum(needed, counts))
+        warn(
+            f"{name}: forces reach {reach:.6g}, and in a supercell of {counts} some atoms feel two "
+            "images of another: frequencies are those of the crystal only at waves that fit into "
+            f"it; give supercell=({enough}) for all others too"
+        )
+
+
+def _needed(equilibrium: Equilibrium) -> tuple[float, Int[np.ndarray, " D"]]:
+    """How far forces reach, and the numbers of cells with which no atom feels two images."""
+    system, potential = equilibrium.system, equilibrium.potential
+    # Of atoms with a common neighbour too, where energies are not those of pairs.
+    reach = float(potential.interaction_range) * (1.0 if potential.pairwise else 2.0)
+    needed = np.ones(system.dimension, int)
+    between_planes = heights(np.asarray(system.cell), system.pbc)
+    needed[list(system.pbc)] = np.floor(2.0 * reach / between_planes).astype(int) + 1
+    return reach, needed

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 
 from mdsens.errors import InputError
 from mdsens.files import path_of, read_bytes, replacing
+from mdsens.observables.supercells import warn_of_small_supercell
 from mdsens.particles import System
 from mdsens.particles.masses import Masses
 from mdsens.phonopy.force_constants import LARGEST_FILE, force_constants_of_supercell
@@ -49,7 +50,7 @@ def write_phonopy_yaml(
     `phonopy.load(path)` and the command `phonopy-load` go on from there: bands, densities of
     states, thermal properties. Frequencies are those of the infinite crystal at wave vectors that
     fit into the supercell, and at all others where it is so large that no atom feels two images of
-    another.
+    another: a smaller one is warned of, with the size that is needed.
 
     Arguments:
         path: the file; one that is there is replaced.
@@ -74,6 +75,7 @@ def write_phonopy_yaml(
     with replacing(path_of(path, "path")) as file:
         for line in lines:
             file.write(f"{line}\n".encode())
+    warn_of_small_supercell("write_phonopy_yaml", equilibrium, constants.shape[:3])
 
 
 def _lines(system: System, masses: Masses, constants: np.ndarray) -> Iterator[str]:

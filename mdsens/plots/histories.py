@@ -79,6 +79,7 @@ def convergence_figure(
     axes.annotate("asked for", (0.0, fmax), xycoords=("axes fraction", "data"),
                   xytext=(6, 4), textcoords="offset points", ha="left", fontsize=9)  # fmt: skip
     axes.set_xlabel("step")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_ylabel(f"largest force ({pretty_unit(unit)})")
     axes.set_xlim(0, max(max(steps, default=1), 1))
     plain_frame(axes)

@@ -100,6 +100,7 @@ def phonon_density_figure(
     derivative_unit: str = "",
     unit: str = "THz",
     density_unit: str = "1/THz",
+    title: str = "",
 ) -> Figure:
     """A density of states against frequency, filled in colours of its derivative.
 
@@ -111,6 +112,7 @@ def phonon_density_figure(
         derivative_unit: unit of the derivatives.
         unit: unit of the frequencies.
         density_unit: unit of the density.
+        title: what tells it from others; empty: there is none.
 
     Returns:
         The Figure.
@@ -127,6 +129,8 @@ def phonon_density_figure(
     axes.set_ylim(0.0, 1.08 * max(float(count.max()), 1e-300))
     axes.set_xlabel(with_unit("frequency", unit))
     axes.set_ylabel(with_unit("density of states", density_unit))
+    if title:
+        axes.set_title(title, fontsize=9)
     plain_frame(axes)
     if scale is not None:
         density_colors(figure, axes, scale, parameter, derivative_unit)

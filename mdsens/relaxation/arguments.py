@@ -13,7 +13,7 @@ from mdsens.mechanics.relaxing_cell import (
     span_of,
     strain_projection,
 )
-from mdsens.mechanics.stress import COMPONENTS, tensor_of
+from mdsens.mechanics.stress import COMPONENTS, VOIGT_INDICES, tensor_of
 from mdsens.minimisers.conjugate_gradient import ConjugateGradient
 from mdsens.minimisers.fire import FIRE
 from mdsens.minimisers.gradient_descent import GradientDescent
@@ -149,7 +149,8 @@ def checked_cell(cell: Any) -> CellMode:
     """What of the cell relaxes, as a value that can be told from others.
 
     Arguments:
-        cell: one of CELL_MODES, or a mask of strain components: booleans, or 0 and 1.
+        cell: one of CELL_MODES, or a mask of strain components: booleans, or 0 and 1; those of a
+            symmetric matrix too, as ASE's filters take them.
 
     Returns:
         The name, or booleans in a tuple.
@@ -162,13 +163,14 @@ def checked_cell(cell: Any) -> CellMode:
     if mask is None:
         with contextlib.suppress(InputError):
             return cast(CellMode, choice(cell, "cell", CELL_MODES))
+    mask = _components_of_matrix(mask)
     flags = [bool(one) for one in mask or [] if np.ndim(one) == 0 and one in (False, True)]
     if mask is None or len(flags) != len(mask) or len(mask) not in map(len, COMPONENTS.values()):
         near = nearest(cell, filter(None, CELL_MODES)) if isinstance(cell, str) else ""
         masks = [f"{len(names)} booleans for {' '.join(names)}" for names in COMPONENTS.values()]
         raise InputError(
             f"cell = {shown(cell)}: allowed are {', '.join(map(str, CELL_MODES))}, or a mask of "
-            f"{' or '.join(masks)}{near}"
+            f"{' or '.join(masks)}, or a symmetric matrix of them{near}"
         )
     if not any(flags):
         raise InputError(
@@ -176,6 +178,17 @@ def checked_cell(cell: Any) -> CellMode:
             "cell=None"
         )
     return tuple(flags)
+
+
+def _components_of_matrix(mask: Any) -> Any:
+    """The Voigt components of a mask that is a symmetric matrix; anything else as it is."""
+    size = len(mask or [])
+    rows = [items(row) or [] for row in mask or []]
+    if size not in COMPONENTS or any(len(row) != size for row in rows):
+        return mask
+    if any(rows[i][j] != rows[j][i] for i in range(size) for j in range(i)):
+        return mask
+    return [rows[i][j] for i, j in zip(*VOIGT_INDICES[size], strict=True)]
 
 
 def check_structure(system: Any, potential: Any, given: Options) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import ase
@@ -44,9 +44,8 @@ from mdsens.summary import Summarised, Summary
 from mdsens.units import in_dimensions, unit_name
 from mdsens.values import is_traced
 
-#: What an equilibrium keeps under these: whether ions are clamped, too, where the curvature in
-#: strain is asked for, and that curvature.
-_CLAMPED_IONS_TOO, _OF_CLAMPED_IONS = "clamped_ions_too", "curvature_of_clamped_ions"
+#: What an equilibrium keeps what it will be asked for under.
+_ASKED = "asked"
 
 
 class Equilibrium(Summarised, Archived, PicturedWithMotion, eqx.Module):
@@ -253,30 +252,56 @@ class Equilibrium(Summarised, Archived, PicturedWithMotion, eqx.Module):
             Shape (V, V).
         """
         held, moves = self.at_fixed_cell, displacements
-        if moves is None and _OF_CLAMPED_IONS in vars(self):
-            return vars(self)[_OF_CLAMPED_IONS]
         traced = is_traced((self.q, self.landscape, moves))
         if moves is not None and not traced and "nearby" not in vars(self):
             hessian = held.hessian_solver
             if hessian is not None and hessian.in_strain is not None:
                 return curvature_of_blocks(hessian.in_strain, hessian.matrix, np.asarray(moves))
-        if moves is None:
-            moves = np.zeros((len(unit_strains(held.q.shape[1])), *held.q.shape))
-        elif traced and _CLAMPED_IONS_TOO in vars(self):
-            both = jnp.stack([on_device(moves), jnp.zeros_like(moves)])
-            found, clamped = curvature_in_strain(held.landscape, held.q, both)
-            vars(self)[_OF_CLAMPED_IONS] = clamped
-            return found
-        return curvature_in_strain(held.landscape, held.q, on_device(moves))
 
-    def with_clamped_ions_too(self) -> "Equilibrium":
-        """This equilibrium, whose curvature in strain is asked for with clamped ions, too.
+        def compute(several: list[Any]) -> list[Array]:
+            none = np.zeros((len(unit_strains(held.q.shape[1])), *held.q.shape))
+            moves = [on_device(none if one is None else one) for one in several]
+            if len(moves) == 1:
+                return [curvature_in_strain(held.landscape, held.q, moves[0])]
+            return list(curvature_in_strain(held.landscape, held.q, jnp.stack(moves)))
 
-        Where it is traced, both are then computed in one loop, which takes half as long to compile.
+        return self.together("curvature_in_strain", moves, compute)
+
+    def asked_for(self, asked: Iterable[tuple[str, Any]]) -> "Equilibrium":
+        """This equilibrium, which knows what it will be asked for.
+
+        Where it is traced, what is of one name is then computed in one loop, which takes no longer
+        to compile than one of them.
+
+        Arguments:
+            asked: names of methods that compute `together`, each with what it will be given.
+
+        Returns:
+            The Equilibrium; this one where nothing is traced.
         """
+        asked = list(asked)
+        if not asked or not is_traced((self.q, self.landscape, asked)):
+            return self
         found = dataclasses.replace(self)
-        vars(found).update(vars(self), **{_CLAMPED_IONS_TOO: True})
+        vars(found).update(vars(self), **{_ASKED: asked})
         return found
+
+    def together(self, name: str, given: Any, compute: Callable[[list[Any]], list[Any]]) -> Any:
+        """What is asked for, computed along with all else of its name that is known to be.
+
+        Arguments:
+            name: of what is computed.
+            given: what it is computed from beside this equilibrium, told from others by identity.
+            compute: computes it for each of several that are given.
+
+        Returns:
+            What that returns for this one.
+        """
+        asked = {id(one): one for of, one in vars(self).get(_ASKED, []) if of == name}
+        if id(given) not in asked:
+            return compute([given])[0]
+        found = self.once(f"{name}_together", None, lambda: compute(list(asked.values())))
+        return found[list(asked).index(id(given))]
 
     def elastic_constants(
         self, displacements: Float[Any, "V N D"] | None = None

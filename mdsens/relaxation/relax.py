@@ -106,7 +106,8 @@ def relax(
         max_steps: steps to take at most; a relaxation that ends here is not converged.
         cell: what of the cell relaxes: None, ``"isotropic"``, ``"diagonal"``, ``"full"``,
             ``"shape"``, or a mask of the strain components, six booleans (or 0 and 1) in Voigt
-            order, xx yy zz yz xz xy, or three in two dimensions, xx yy xy.
+            order, xx yy zz yz xz xy, or three in two dimensions, xx yy xy; or the symmetric matrix
+            of them.
         pressure: external pressure against which the cell relaxes, energy/length^D; only where
             a cell relaxes, and is periodic in every direction.
         fixed: mask (N,) or indices of atoms to hold, instead of the system's own.

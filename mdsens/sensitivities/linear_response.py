@@ -289,6 +289,8 @@ def relative_to_largest(
 ) -> list[float]:
     """Errors of theta dq/dtheta, relative to the largest of these among the parameters.
 
+    Where all parameters are zero, as loads of a crystal at rest may be, of dq/dtheta.
+
     Arguments:
         values: parameters theta by name.
         interaction_range: of the potential, length.
@@ -301,11 +303,21 @@ def relative_to_largest(
     if not tangents:
         return []
     reach = interaction_range
-    sizes = np.array([abs(values[name]) for name in tangents])
+    sizes = weights({name: values[name] for name in tangents})
     found = np.stack([np.asarray(tangent) for tangent in tangents.values()])
     # A change of every position by a millionth of the range is as good as none.
     largest = max((sizes * _norms(found)).max(), 1e-6 * reach * np.sqrt(found[0].size))
     return [float(error) for error in sizes * np.asarray(list(errors)) / largest]
+
+
+def weights(values: Mapping[str, float]) -> Float[np.ndarray, " P"]:
+    """What errors of derivatives are weighed by: the sizes of parameters, or 1 if all are zero.
+
+    Arguments:
+        values: parameters by name.
+    """
+    sizes = np.abs(list(values.values()))
+    return sizes if sizes.any() else np.ones(len(sizes))
 
 
 def _norms(arrays: Float[np.ndarray, "P R D"]) -> Float[np.ndarray, " P"]:

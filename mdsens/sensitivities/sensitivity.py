@@ -17,18 +17,17 @@ from mdsens.errors import UnreliableDerivativeError
 from mdsens.linalg.null_space import NULL_FRACTION
 from mdsens.linalg.sparse_solver import column_groups
 from mdsens.mechanics.enthalpy import Landscape
-from mdsens.observables.elasticity import OfClampedIons
 from mdsens.observables.observable import Observable
 from mdsens.particles.precision import require_double_precision
 from mdsens.progress import tracked
 from mdsens.relaxation import Equilibrium
 from mdsens.resources import EIGENVECTOR_LIMIT
 from mdsens.sensitivities.arguments import asked_observables, asked_parameters
-from mdsens.sensitivities.linear_response import LinearResponse
+from mdsens.sensitivities.linear_response import LinearResponse, weights
 from mdsens.sensitivities.noise import derivative_errors, noise_of, value_errors
 from mdsens.sensitivities.results import Sensitivity, Tangents
 from mdsens.sensitivities.variables import Variables, expanded_names
-from mdsens.values import boolean, choice, instance, is_traced
+from mdsens.values import boolean, choice, instance
 
 #: Derivatives by the names of observable and parameter.
 Derivatives: TypeAlias = dict[str, dict[str, Array]]
@@ -176,12 +175,12 @@ def _counted(found: Sensitivity, before: int) -> Sensitivity:
 
 def _relative(found: Sensitivity, errors: dict[str, dict[str, np.ndarray]]) -> list[float]:
     """Errors of theta dO/dtheta relative to the largest of these; none where all are zero."""
-    relative = []
+    relative, sizes = [], weights(found.parameters)
     for name, by_parameter in found.derivatives.items():
         leading, off = (
             max(
-                abs(theta) * float(np.linalg.norm(np.asarray(of[parameter])))
-                for parameter, theta in found.parameters.items()
+                size * float(np.linalg.norm(np.asarray(of[parameter])))
+                for parameter, size in zip(found.parameters, sizes, strict=True)
             )
             for of in (by_parameter, errors[name])
         )
@@ -275,12 +274,10 @@ def _observed(
 ) -> dict[str, Float[Array, "..."]]:
     """Observables at one equilibrium, which keeps what several of them ask for."""
     known = dict(zip(_stationary(observables), held, strict=True))
-    clamped = any(isinstance(o.function, OfClampedIons) for o in observables)
-    if clamped and is_traced(equilibrium.q):
-        equilibrium = equilibrium.with_clamped_ions_too()
-    # Those of relaxed ions first, which tell the others.
-    ordered = sorted(observables, key=lambda o: isinstance(o.function, OfClampedIons))
-    return {o.name: jnp.asarray(o(equilibrium, known.get(o.stationary))) for o in ordered}
+    given = {o.name: known.get(o.stationary) for o in observables}
+    asked = [o.asks(given[o.name]) for o in observables if o.asks is not None]
+    knowing = equilibrium.asked_for(asked)
+    return {o.name: jnp.asarray(o(knowing, given[o.name])) for o in observables}
 
 
 def _values(

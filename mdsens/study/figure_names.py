@@ -1,10 +1,10 @@
 """Names of the files of a report."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from mdsens.study.column_names import name_in_files
-from mdsens.study.pictures import FIGURES
+from mdsens.study.pictures import FIGURES, densities_among
 from mdsens.study.results import of_structure
 
 REPORT_NAME = "report.html"
@@ -14,8 +14,8 @@ LONGEST_NAME = 100
 ENERGY_VOLUME = "energy-volume"
 #: Names of figures of phonon bands begin with this.
 PHONON_BANDS = "phonon-bands"
-#: Of densities of states of phonons, of which a study may have several.
-PHONON_DENSITIES = ("phonon-density", *(f"phonon-density-{one}" for one in range(2, 10)))
+#: Of densities of states of phonons; those of the second and further ones are numbered.
+PHONON_DENSITY = "phonon-density"
 
 
 def figure_of(kind: str, structure: str, parameter: str) -> str:
@@ -35,20 +35,29 @@ def figure_of(kind: str, structure: str, parameter: str) -> str:
     return f"{of_structure(kind, structure)}-{column}"
 
 
-def possible_figures(structures: Iterable[str], parameters: Iterable[str]) -> list[str]:
+def density_figures(count: int) -> list[str]:
+    """What names of figures of so many densities of states of phonons begin with."""
+    return [f"{PHONON_DENSITY}-{one}" if one > 1 else PHONON_DENSITY for one in range(1, count + 1)]
+
+
+def possible_figures(
+    structures: Mapping[str, Iterable[str]], parameters: Iterable[str]
+) -> list[str]:
     """Every file of a report.
 
     Arguments:
-        structures: names of the structures; a single empty one in a study of one structure.
+        structures: the names of each structure's observables, by its name; a single empty one in a
+            study of one structure.
         parameters: names of the parameters that the run differentiates in.
 
     Returns:
         Names of files.
     """
     figures, moving = ["formulas", "sensitivities", "ensemble"], list(parameters)
-    for structure in structures:
+    for structure, observables in structures.items():
+        densities = density_figures(len(list(densities_among(observables))))
         whole = ("convergence", ENERGY_VOLUME, PHONON_BANDS, *FIGURES.values())
         figures += [of_structure(name, structure) for name in whole]
-        for kind in ("structure", PHONON_BANDS, *PHONON_DENSITIES):
+        for kind in ("structure", PHONON_BANDS, *densities):
             figures += [figure_of(kind, structure, parameter) for parameter in moving]
     return [REPORT_NAME, *(f"{name}.png" for name in figures)]

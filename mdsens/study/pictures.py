@@ -1,6 +1,6 @@
 """What a report shows of elastic constants: a figure, and moduli along directions as a table."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,18 +52,18 @@ def elastic_observables(results: Mapping[str, Any]) -> Iterator[tuple[str, str, 
                 yield name, structure, FIGURES[bare]
 
 
-def density_observables(results: Mapping[str, Any], structure: str = "") -> Iterator[str]:
+def densities_among(observables: Iterable[str], structure: str = "") -> Iterator[str]:
     """Observables of a structure that are densities of states of phonons.
 
     Arguments:
-        results: what results.json holds.
-        structure: its name; empty where there is one.
+        observables: names of observables.
+        structure: its name, which those of several begin with; empty where there is one.
 
     Yields:
         Names of observables.
     """
     stem = "phonon_density_of_states("
-    for name in results["observables"]:
+    for name in observables:
         if name.startswith(f"{structure}.{stem}" if structure else stem):
             yield name
 

@@ -14,10 +14,10 @@ from mdsens.sensitivities import EnergyVolume, PhononBands
 from mdsens.study.figure_names import (
     ENERGY_VOLUME,
     PHONON_BANDS,
-    PHONON_DENSITIES,
+    density_figures,
     figure_of,
 )
-from mdsens.study.pictures import density_observables, elastic_figure, elastic_observables
+from mdsens.study.pictures import densities_among, elastic_figure, elastic_observables
 from mdsens.study.report_structures import Shown, read_history
 from mdsens.study.results import ENSEMBLE_NAME, of_structure
 from mdsens.study.results_file import structures_of
@@ -61,10 +61,9 @@ def figure_sets(
             bands = PhononBands.from_dict(of["phonon_bands"])
             for parameter in bands.derivatives or [""]:
                 add(_bands, bands, name, parameter)
-        for observable, kind in zip(
-            density_observables(results, name), PHONON_DENSITIES, strict=False
-        ):
-            add(_densities, results, observable, kind, name)
+        densities = list(densities_among(results["observables"], name))
+        for observable, kind in zip(densities, density_figures(len(densities)), strict=True):
+            add(_densities, results, observable, kind, name, len(densities) > 1)
         moved = [motion for motion in shown[name].motions if motion.moves]
         share = -(-len(moved) // parts) or 1
         for begin in range(0, len(moved), share):
@@ -112,7 +111,9 @@ def _bands(bands: PhononBands, name: str, parameter: str) -> NamedFigures:
         yield of_structure(PHONON_BANDS, name), plots.phonon_bands(bands)
 
 
-def _densities(results: dict[str, Any], observable: str, kind: str, name: str) -> NamedFigures:
+def _densities(
+    results: dict[str, Any], observable: str, kind: str, name: str, several: bool
+) -> NamedFigures:
     given, units = results["observables"][observable], results["units"]
     for parameter, slopes in results["sensitivities"][observable].items():
         yield (
@@ -125,6 +126,7 @@ def _densities(results: dict[str, Any], observable: str, kind: str, name: str) -
                 units["sensitivities"][observable][parameter],
                 "reduced" if given["units"] == "reduced" else "THz",
                 given["units"],
+                observable if several else "",
             ),
         )
 

@@ -15,11 +15,11 @@ from mdsens.study.ensemble import ARRIVED
 from mdsens.study.figure_names import (
     ENERGY_VOLUME,
     PHONON_BANDS,
-    PHONON_DENSITIES,
+    density_figures,
     figure_of,
 )
 from mdsens.study.find import FILE_NAME
-from mdsens.study.pictures import HEAD, elastic_observables, elastic_rows
+from mdsens.study.pictures import HEAD, densities_among, elastic_observables, elastic_rows
 from mdsens.study.report_charts import (
     convergence_chart,
     energy_volume_chart,
@@ -278,6 +278,7 @@ def _structure_images(
         parts.append(chart(f"{ENERGY_VOLUME}-{name}", curve))
     if "phonon_bands" in results:
         parts.append(chart(f"{PHONON_BANDS}-{name}", phonon_bands_chart(results["phonon_bands"])))
+    densities = density_figures(len(list(densities_among(results["observables"], name))))
     motions = {one: figure_of("structure", name, one) for one in results["vectors"]}
     stills = [
         of_structure("convergence", name),
@@ -287,7 +288,7 @@ def _structure_images(
         *(of_structure(one, name) for one in ("convergence", ENERGY_VOLUME, PHONON_BANDS)),
         *(
             figure_of(kind, name, parameter)
-            for kind in (PHONON_BANDS, *PHONON_DENSITIES)
+            for kind in (PHONON_BANDS, *densities)
             for parameter in motions
         ),
         *motions.values(),

@@ -149,7 +149,11 @@ def run_study(
             f"output folder {str(target)!r} holds a sweep: give another for the results of one run"
         )
     allow_unconverged = allow_unconverged or study.file.sensitivity.allow_unconverged
-    names = [*possible_files(study), *possible_figures(study.structures, study.parameters)]
+    asked = {
+        name: [of.name for of in structure.observables]
+        for name, structure in study.structures.items()
+    }
+    names = [*possible_files(study), *possible_figures(asked, study.parameters)]
     inputs = [study.folder / FILE_NAME]
     read = [structure.structure_file for structure in study.structures.values()]
     inputs += [path for path in (*read, *study.potential_files.values()) if path is not None]

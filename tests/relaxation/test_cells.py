@@ -18,6 +18,7 @@ import numerical
 import numpy as np
 import pytest
 import scipy.spatial.transform
+from ase.stress import voigt_6_to_full_3x3_stress
 
 import mdsens
 from mdsens import observables
@@ -518,6 +519,15 @@ def test_what_a_cell_cannot_do_is_said_in_a_line(system, options, message):
     with pytest.raises(InputError, match=message) as caught:
         mdsens.relax(system, LJ, **options)
     assert "\n" not in str(caught.value)
+
+
+def test_a_mask_may_be_the_matrix_that_ase_s_filters_make_of_it():
+    for mask, dimension in (([1, 0, 1, 0, 1, 0], 3), ([0, 1, 1], 2)):
+        components = np.array(mask, bool)
+        matrix = voigt_6_to_full_3x3_stress(components) if dimension == 3 else [[0, 1], [1, 1]]
+        assert checked_cell(matrix) == checked_cell(components) == tuple(components.tolist())
+    with pytest.raises(InputError, match="or a symmetric matrix of them"):
+        checked_cell([[1, 1, 0], [0, 1, 0], [0, 0, 1]])
 
 
 @pytest.mark.parametrize("options", [{"stress": STRESS}, {"smax": 1e-6}])

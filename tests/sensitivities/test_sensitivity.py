@@ -348,6 +348,9 @@ def test_errors_of_tangents_count_as_what_their_parameters_change_at_most():
     nothing = 6e-6 * np.sqrt(3)
     found = relative_to_largest(potential.parameters, 6.0, still, [3e-9])
     assert found == [pytest.approx(6e-9 / nothing)]
+    # At a load of zero, against what the load itself moves.
+    found = relative_to_largest({"pressure": 0.0}, 6.0, {"pressure": tangents["sigma"]}, [0.01])
+    assert found == [pytest.approx(0.01 / (0.4 * np.sqrt(3)))]
 
 
 #: What is zero by symmetry or by definition, and so is noise however well it was relaxed.

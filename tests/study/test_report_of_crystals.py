@@ -7,7 +7,10 @@ import pytest
 
 from mdsens.errors import InputError
 from mdsens.study import load_study, run_study
+from mdsens.study.figure_names import possible_figures
 from mdsens.study.report import write_report
+from mdsens.study.report_figures import figure_sets
+from mdsens.study.report_structures import Shown
 from mdsens.study.results_file import read_results
 
 STUDY = """
@@ -64,6 +67,27 @@ def test_a_run_draws_moduli_and_the_curve_that_is_asked_for(folder, capsys):
     assert "[1 1 1]" in capsys.readouterr().out
     # From the files alone it is drawn again.
     assert folder / "out" / "energy-volume.png" in write_report(folder / "out")
+
+
+def test_every_density_of_states_that_is_asked_for_has_its_figure(tmp_path):
+    names = [f"phonon_density_of_states(2.5,{mesh},3)" for mesh in range(2, 14)]
+    numbers = {"value": [0.0, 1.0, 0.5], "units": "1/THz", "labels": ["f=0.5", "f=1.5", "f=2.5"]}
+    results = {
+        "observables": dict.fromkeys(names, numbers),
+        "sensitivities": {name: {"sigma": [0.1, 0.0, -0.1]} for name in names},
+        "units": {"sensitivities": {name: {"sigma": "(1/THz)/Ang"} for name in names}},
+        "vectors": ["dsigma"],
+    }
+    shown = {"": Shown(ase.Atoms("Ar"), [], 0)}
+    sets = figure_sets(tmp_path, results, shown)
+    densities = [draw for draw in sets if names[0] in draw.args or names[-1] in draw.args]
+    drawn = {file: figure for draw in densities for file, figure in draw()}
+    assert list(drawn) == ["phonon-density-dsigma", "phonon-density-12-dsigma"]
+    # Each says which it is.
+    assert [figure.axes[0].get_title() for figure in drawn.values()] == [names[0], names[-1]]
+    possible = possible_figures({"": names}, ["sigma"])
+    assert {f"{file}.png" for file in drawn} <= set(possible)
+    assert len(set(possible)) == len(possible)
 
 
 @pytest.mark.parametrize(
