@@ -13,7 +13,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from mdsens.errors import InputError
 from mdsens.layers.checks import float_array, known_real
-from mdsens.layers.projections import projection_simplex
+from mdsens.layers.closed_form_projections import simplex
 from mdsens.values import is_traced, shown
 
 __all__ = [
@@ -187,8 +187,11 @@ def multiclass_sparsemax_loss(
     Martins & Astudillo 2016, arXiv 1602.02068, equation 24.
     """
     relative, _ = _relative_to_label(label, scores)
-    p = jnp.vectorize(projection_simplex, signature="(n)->(n)")(relative)
-    return jnp.sum(p * relative, axis=-1) + 0.5 * (1 - jnp.sum(p**2, axis=-1))
+    scores = jnp.broadcast_to(float_array("scores", scores), relative.shape)
+    p = jnp.vectorize(lambda s: simplex(s, jnp.ones((), s.dtype)), signature="(n)->(n)")(scores)
+    # Classes with a score of -inf have no part in it.
+    known = jnp.where(p == 0, 0, relative)
+    return jnp.sum(p * known, axis=-1) + 0.5 * (1 - jnp.sum(p**2, axis=-1))
 
 
 def multiclass_hinge_loss(
@@ -289,4 +292,5 @@ def _relative_to_label(label: ArrayLike, scores: ArrayLike) -> tuple[Array, Arra
     # A class that is none, which only compiled code can be given, has no score.
     chosen = jnp.sum(jnp.where(right, scores, 0), axis=-1, keepdims=True)
     chosen = jnp.where(jnp.any(right, axis=-1, keepdims=True), chosen, jnp.nan)
-    return scores - chosen, right
+    # Zero for the class itself, also where its score is -inf; not a number where that is none.
+    return jnp.where(right & ~jnp.isnan(chosen), 0, scores - chosen), right

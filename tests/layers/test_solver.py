@@ -11,9 +11,9 @@ from sklearn.datasets import load_diabetes
 from mdsens.errors import ConvergenceError, InputError
 from mdsens.layers.gradient_descent import GradientDescent
 from mdsens.layers.lbfgs import LBFGS
-from mdsens.layers.losses import ridge_regression
 from mdsens.layers.newton import Newton
 from mdsens.layers.nonlinear_cg import NonlinearCG
+from mdsens.layers.objective import ridge_regression
 from mdsens.layers.proximal_gradient import ProximalGradient
 
 X, y = load_diabetes(return_X_y=True)
