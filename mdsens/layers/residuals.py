@@ -82,7 +82,8 @@ def shortest_solution(
     """The least-squares solution, the shortest of several; of any rank only where that is said."""
     operator = lineax.MatrixLinearOperator(matrix)
     solver = lineax.AutoLinearSolver(well_posed=None)
-    state = solver.init(operator, {})
+    # One factorisation for two right-hand sides; its derivatives are those of the matrix.
+    state = solver.init(lineax.MatrixLinearOperator(jax.lax.stop_gradient(matrix)), {})
 
     def factorised(right: Array) -> Array:
         solution = lineax.linear_solve(operator, right, solver, state=state, throw=False)

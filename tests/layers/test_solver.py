@@ -246,7 +246,10 @@ def test_numbers_that_are_not_finite_are_named(solver):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: LBFGS(ridge_regression).run(jnp.arange(10), 0.1, DATA), "init_params holds int"),
+        (
+            lambda: LBFGS(ridge_regression).run(jnp.ones(10, bool), 0.1, DATA),
+            "init_params holds bool",
+        ),
         (lambda: LBFGS(lambda w: w).run(START), r"a value of shape \(10,\); allowed is a scalar"),
         (lambda: LBFGS(ridge_regression, derivative="exact"), "allowed are implicit"),
         (lambda: LBFGS(ridge_regression, maxiter=0), "maxiter = 0: give a whole number"),
