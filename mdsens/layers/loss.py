@@ -80,15 +80,10 @@ def binary_sparsemax_loss(
 ) -> Float[Array, "..."]:
     """The Fenchel-Young loss of the sparse sigmoid.
 
-    Arguments:
-        label: 0 or 1.
-        logit: the score of 1.
+    Arguments as in `binary_logistic_loss`, and the same errors.
 
     Returns:
         `sparse_plus(-logit)` for a label of 1, `sparse_plus(logit)` for 0.
-
-    Raises:
-        InputError: if a known label is neither 0 nor 1.
 
     Blondel, Martins & Niculae 2020, J. Mach. Learn. Res. 21, 35, section 4.4.
     """
@@ -100,15 +95,10 @@ def binary_hinge_loss(
 ) -> Float[Array, "..."]:
     """The loss of support vector machines.
 
-    Arguments:
-        label: 0 or 1.
-        score: positive for 1.
+    Arguments as in `binary_logistic_loss`, and the same errors.
 
     Returns:
         max(0, 1 -+ score).
-
-    Raises:
-        InputError: if a known label is neither 0 nor 1.
     """
     return jnp.maximum(0, 1 - _margin(label, score))
 
@@ -118,15 +108,10 @@ def binary_perceptron_loss(
 ) -> Float[Array, "..."]:
     """By how much a score has the wrong sign.
 
-    Arguments:
-        label: 0 or 1.
-        score: positive for 1.
+    Arguments as in `binary_logistic_loss`, and the same errors.
 
     Returns:
         max(0, -+ score).
-
-    Raises:
-        InputError: if a known label is neither 0 nor 1.
     """
     return jnp.maximum(0, -_margin(label, score))
 
@@ -173,16 +158,11 @@ def multiclass_sparsemax_loss(
 ) -> Float[Array, "..."]:
     """The Fenchel-Young loss of the projection onto the simplex (sparsemax).
 
-    Arguments:
-        label: the class, from 0 to classes - 1.
-        scores: of all classes.
+    Arguments as in `multiclass_logistic_loss`, and the same errors.
 
     Returns:
         <p, s - s[label]> + (1 - |p|^2) / 2 with p the projection of s; its gradient is p minus the
         label's unit vector.
-
-    Raises:
-        InputError: if a label is no whole number, or a known one is no class.
 
     Martins & Astudillo 2016, arXiv 1602.02068, equation 24.
     """
@@ -199,15 +179,10 @@ def multiclass_hinge_loss(
 ) -> Float[Array, "..."]:
     """By how much another class comes nearer than 1 to the score of the right one.
 
-    Arguments:
-        label: the class, from 0 to classes - 1.
-        scores: of all classes.
+    Arguments as in `multiclass_logistic_loss`, and the same errors.
 
     Returns:
         max_k (s_k + [k != label]) - s[label].
-
-    Raises:
-        InputError: if a label is no whole number, or a known one is no class.
 
     Crammer & Singer 2001, J. Mach. Learn. Res. 2, 265.
     """
@@ -220,15 +195,10 @@ def multiclass_perceptron_loss(
 ) -> Float[Array, "..."]:
     """By how much the highest score is above that of the right class.
 
-    Arguments:
-        label: the class, from 0 to classes - 1.
-        scores: of all classes.
+    Arguments as in `multiclass_logistic_loss`, and the same errors.
 
     Returns:
         max_k s_k - s[label].
-
-    Raises:
-        InputError: if a label is no whole number, or a known one is no class.
 
     Collins 2002, EMNLP 10, 1.
     """
