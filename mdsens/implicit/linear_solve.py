@@ -83,7 +83,9 @@ def solve_gmres(
 
     Arguments:
         matvec: v -> A v, of any A.
-        b, ridge, init: as in `solve_cg`.
+        b: as in `solve_cg`.
+        ridge: likewise.
+        init: likewise.
         tol: relative residual at which it stops; None: 1e-12, or as little as there is in the
             precision of `b`.
         **kwargs: of `jax.scipy.sparse.linalg.gmres`.
@@ -104,7 +106,9 @@ def solve_bicgstab(
 
     Arguments:
         matvec: v -> A v, of any A.
-        b, ridge, init: as in `solve_cg`.
+        b: as in `solve_cg`.
+        ridge: likewise.
+        init: likewise.
         **kwargs: of `jax.scipy.sparse.linalg.bicgstab`; `tol` as in `solve_cg`.
 
     Returns:
