@@ -44,7 +44,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 from mdsens import layers
-from mdsens.layers.losses import l2_multiclass_logreg, multiclass_logreg
+from mdsens.layers.objective import l2_multiclass_logreg, multiclass_logreg
 
 jax.config.update("jax_enable_x64", True)
 

@@ -49,7 +49,7 @@ from sklearn.datasets import load_digits, make_classification
 
 from mdsens import layers
 from mdsens.implicit import conditions, custom_fixed_point
-from mdsens.layers.losses import multiclass_linear_svm_dual
+from mdsens.layers.objective import multiclass_linear_svm_dual
 
 jax.config.update("jax_enable_x64", True)
 

@@ -51,7 +51,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.metrics import roc_auc_score
 
 from mdsens import layers
-from mdsens.layers.losses import binary_logistic_loss
+from mdsens.layers.objective import binary_logistic_loss
 
 jax.config.update("jax_enable_x64", True)
 

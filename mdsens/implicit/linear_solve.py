@@ -82,10 +82,10 @@ def solve_gmres(
     """The solution of A x = b by GMRES.
 
     Arguments:
-        matvec: v -> A v.
-        b: right-hand side, a pytree of floating-point arrays.
-        ridge: what is added to the diagonal of A; None: nothing.
-        init: where to begin, with the structure of `b`; None: zeros.
+        matvec: v -> A v, of any A.
+        b: as in `solve_cg`.
+        ridge: likewise.
+        init: likewise.
         tol: relative residual at which it stops; None: 1e-12, or as little as there is in the
             precision of `b`.
         **kwargs: of `jax.scipy.sparse.linalg.gmres`.
@@ -105,10 +105,10 @@ def solve_bicgstab(
     """The solution of A x = b by the stabilised method of biconjugate gradients.
 
     Arguments:
-        matvec: v -> A v.
-        b: right-hand side, a pytree of floating-point arrays.
-        ridge: what is added to the diagonal of A; None: nothing.
-        init: where to begin, with the structure of `b`; None: zeros.
+        matvec: v -> A v, of any A.
+        b: as in `solve_cg`.
+        ridge: likewise.
+        init: likewise.
         **kwargs: of `jax.scipy.sparse.linalg.bicgstab`; `tol` as in `solve_cg`.
 
     Returns:
@@ -135,13 +135,7 @@ def solve_lu(matvec: MatrixVectorProduct, b: PyTree, ridge: Ridge = None) -> PyT
 def solve_cholesky(matvec: MatrixVectorProduct, b: PyTree, ridge: Ridge = None) -> PyTree:
     """The solution of A x = b by a dense factorisation of a positive definite A.
 
-    Arguments:
-        matvec: v -> A v.
-        b: right-hand side, a pytree of floating-point arrays.
-        ridge: what is added to the diagonal of A; None: nothing.
-
-    Returns:
-        x, with the structure of `b`; not a number where A is not positive definite.
+    Arguments as in `solve_lu`; the result is not a number where A is not positive definite.
     """
     return _dense(
         lambda A, right: jax.scipy.linalg.solve(A, right, assume_a="pos"), matvec, b, ridge
@@ -151,13 +145,7 @@ def solve_cholesky(matvec: MatrixVectorProduct, b: PyTree, ridge: Ridge = None) 
 def solve_qr(matvec: MatrixVectorProduct, b: PyTree, ridge: Ridge = None) -> PyTree:
     """The solution of A x = b by a dense factorisation with an orthogonal matrix.
 
-    Arguments:
-        matvec: v -> A v.
-        b: right-hand side, a pytree of floating-point arrays.
-        ridge: what is added to the diagonal of A; None: nothing.
-
-    Returns:
-        x, with the structure of `b`.
+    Arguments and result as in `solve_lu`.
     """
 
     def solve(A: Array, right: Array) -> Array:
@@ -171,13 +159,7 @@ def solve_qr(matvec: MatrixVectorProduct, b: PyTree, ridge: Ridge = None) -> PyT
 def solve_inv(matvec: MatrixVectorProduct, b: PyTree, ridge: Ridge = None) -> PyTree:
     """The solution of A x = b by the inverse of A, the least exact way.
 
-    Arguments:
-        matvec: v -> A v.
-        b: right-hand side, a pytree of floating-point arrays.
-        ridge: what is added to the diagonal of A; None: nothing.
-
-    Returns:
-        x, with the structure of `b`.
+    Arguments and result as in `solve_lu`.
     """
     return _dense(lambda A, right: jnp.linalg.inv(A) @ right, matvec, b, ridge)
 

@@ -1,13 +1,41 @@
 """Optimisation layers: a solver with its condition, differentiable in every float input."""
 
 from mdsens.implicit.conditions import KKTSolution
-from mdsens.layers import isotonic, loss, objective, perturbations
+from mdsens.layers import (
+    base,
+    implicit_diff,
+    isotonic,
+    linear_solve,
+    loss,
+    objective,
+    perturbations,
+    projection,
+    prox,
+    tree_util,
+)
 from mdsens.layers.anderson_wrapper import AndersonWrapper
 from mdsens.layers.bfgs import BFGS
 from mdsens.layers.bilevel import BilevelResult, minimise
 from mdsens.layers.block_coordinate_descent import BlockCoordinateDescent
 from mdsens.layers.box_program import BoxConstrainedQP, BoxQP
 from mdsens.layers.broyden import Broyden
+from mdsens.layers.closed_form_projections import (
+    kl_projection_simplex,
+    projection_affine_set,
+    projection_box,
+    projection_box_section,
+    projection_halfspace,
+    projection_hypercube,
+    projection_hyperplane,
+    projection_l1_ball,
+    projection_l1_sphere,
+    projection_l2_ball,
+    projection_l2_sphere,
+    projection_linf_ball,
+    projection_non_negative,
+    projection_simplex,
+    projection_sparse_simplex,
+)
 from mdsens.layers.cones import (
     Cones,
     projection_cone,
@@ -36,23 +64,6 @@ from mdsens.layers.objective import CompositeLinearFunction
 from mdsens.layers.polyhedron import projection_polyhedron
 from mdsens.layers.program import InfeasibleError, UnboundedError, UnsolvedError
 from mdsens.layers.projected_gradient import ProjectedGradient
-from mdsens.layers.projections import (
-    kl_projection_simplex,
-    projection_affine_set,
-    projection_box,
-    projection_box_section,
-    projection_halfspace,
-    projection_hypercube,
-    projection_hyperplane,
-    projection_l1_ball,
-    projection_l1_sphere,
-    projection_l2_ball,
-    projection_l2_sphere,
-    projection_linf_ball,
-    projection_non_negative,
-    projection_simplex,
-    projection_sparse_simplex,
-)
 from mdsens.layers.prox import (
     make_prox_from_projection,
     prox_elastic_net,
@@ -127,15 +138,19 @@ __all__ = [
     "StochasticBilevelState",
     "UnboundedError",
     "UnsolvedError",
+    "base",
+    "implicit_diff",
     "isotonic",
     "kl_projection_birkhoff",
     "kl_projection_simplex",
     "kl_projection_transport",
+    "linear_solve",
     "loss",
     "make_prox_from_projection",
     "minimise",
     "objective",
     "perturbations",
+    "projection",
     "projection_affine_set",
     "projection_birkhoff",
     "projection_box",
@@ -157,6 +172,7 @@ __all__ = [
     "projection_simplex",
     "projection_sparse_simplex",
     "projection_transport",
+    "prox",
     "prox_elastic_net",
     "prox_group_lasso",
     "prox_lasso",
@@ -167,4 +183,5 @@ __all__ = [
     "prox_nuclear_norm",
     "prox_ridge",
     "prox_total_variation_1d",
+    "tree_util",
 ]

@@ -2,14 +2,13 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pandas as pd
 import scipy.optimize
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Float, PyTree, Scalar
@@ -20,6 +19,9 @@ from mdsens.layers.checks import float_array, members
 from mdsens.layers.solution import OptStep
 from mdsens.progress import new_bar
 from mdsens.values import boolean, integer, real
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["BilevelResult", "minimise"]
 
@@ -53,8 +55,10 @@ class BilevelResult(eqx.Module):
     path: Float[np.ndarray, "steps P"]
     optimiser_state: Any = None
 
-    def to_dataframe(self) -> pd.DataFrame:
+    def to_dataframe(self) -> "pd.DataFrame":
         """The history as a table with one row per step."""
+        import pandas as pd  # half of the time to import all layers
+
         return pd.DataFrame(
             {"value": self.values, "gradient": self.gradient_norms, "seconds": self.seconds}
         ).rename_axis("step")

@@ -42,7 +42,9 @@ class BroydenState(NamedTuple):
         d_history: rows of the model of the inverse Jacobian, gamma 1 + sum_k c_k d_k'.
         c_history: its columns.
         remembered: how many of them there are.
+        gamma: the multiple of the identity in the model.
         failed_linesearch: whether the last search found no step.
+        failures: how many searches in a row found none, since the model began.
         aux: auxiliary output of the function.
     """
 
@@ -54,7 +56,9 @@ class BroydenState(NamedTuple):
     d_history: Float[Array, "history n"]
     c_history: Float[Array, "history n"]
     remembered: Int[Array, ""]
+    gamma: Float[Array, ""]
     failed_linesearch: Bool[Array, ""]
+    failures: Int[Array, ""]
     aux: Any
 
 
@@ -72,7 +76,7 @@ class Broyden(IterativeSolver):
         stepsize: multiple of the quasi-Newton step; 0: a search shortens it until |F| falls.
         linesearch: "backtracking", ever shorter steps.
         stop_if_linesearch_fails: whether to end when no step lowers |F|; otherwise the method
-            takes the shortest and begins again with the model gamma 1.
+            takes the shortest, which corrects the model.
         condition: what a step must fulfil: None: |F| falls, or rises a little in early iterations,
             for which no derivative is needed; "armijo", "goldstein", "wolfe" or "strong-wolfe": of
             |F|^2 / 2, with a product of the Jacobian for each step that is tried.
@@ -83,8 +87,9 @@ class Broyden(IterativeSolver):
         max_stepsize: longest multiple of the quasi-Newton step.
         min_stepsize: multiple up to which a search begins again with the longest.
         history_size: number of updates that the model holds before it begins again; None: twice
-            the number of unknowns, at most 100.
-        gamma: multiple of the identity with which the model of the inverse Jacobian begins.
+            the number of unknowns, at least 20 and at most 100.
+        gamma: multiple of the identity with which the model of the inverse Jacobian begins; where
+            it begins again, the multiple is that of the last secant.
         maxiter, tol, throw, derivative, implicit_diff_solve, implicit_diff, verbose, jit, unroll:
             as in `IterativeSolver`; the error is |F(x)|.
 
@@ -140,7 +145,7 @@ class Broyden(IterativeSolver):
         flat, size = ravel_pytree(value)[0], ravel_pytree(init_params)[0].size
         if flat.size != size:
             raise InputError(f"fun returned {flat.size} numbers for {size}: return as many")
-        rows = min(2 * size, 100) if self.history_size is None else self.history_size
+        rows = min(max(2 * size, 20), 100) if self.history_size is None else self.history_size
         empty = jnp.zeros((rows, size), flat.dtype)
         return BroydenState(
             iter_num=jnp.asarray(0),
@@ -151,7 +156,9 @@ class Broyden(IterativeSolver):
             d_history=empty,
             c_history=empty,
             remembered=jnp.asarray(0),
+            gamma=jnp.asarray(self.gamma, flat.dtype),
             failed_linesearch=jnp.asarray(False),
+            failures=jnp.asarray(0),
             aux=aux,
         )
 
@@ -163,7 +170,7 @@ class Broyden(IterativeSolver):
             return ravel_pytree(self.evaluate(unravel(x), *args, **kwargs)[0])[0]
 
         def product(rows: Array, columns: Array, vector: Array) -> Array:
-            return self.gamma * vector + (rows @ vector) @ columns
+            return state.gamma * vector + (rows @ vector) @ columns
 
         c, d = state.c_history, state.d_history
         direction = -product(d, c, state.value)
@@ -181,8 +188,15 @@ class Broyden(IterativeSolver):
         change = flat - state.value
         row = product(c, d, step)
         along = jnp.vdot(row, change)
-        # A model that is full, or has led nowhere, begins again; else it would go on leading there.
-        again = failed | (state.remembered == len(d))
+        # What a failed search has found out corrects the model, which begins again when it is full,
+        # or when as many corrections as there are unknowns have led nowhere.
+        failures = jnp.where(failed, state.failures + 1, 0)
+        lost = failed & ((state.remembered == 0) | (failures > x.size))
+        again = lost | (state.remembered == len(d))
+        # With the multiple of the identity that was right for the last step: gamma may have the
+        # wrong sign, or a wrong size.
+        secant = jnp.vdot(step, change) / jnp.vdot(change, change)
+        gamma = jnp.where(again & jnp.isfinite(secant) & (secant != 0), secant, state.gamma)
         least = jnp.finfo(x.dtype).eps * norm(row) * norm(change)
         useful = ~again & (jnp.abs(along) > least)
         new_d = row / jnp.where(useful, along, 1)
@@ -200,7 +214,9 @@ class Broyden(IterativeSolver):
             d_history=remember(d, new_d),
             c_history=remember(c, new_c),
             remembered=jnp.where(again, 0, state.remembered + useful.astype(int)),
+            gamma=jax.lax.stop_gradient(gamma),
             failed_linesearch=failed,
+            failures=jnp.where(again, 0, failures),
             aux=aux,
         )
         return OptStep(params, state)
@@ -220,7 +236,8 @@ class Broyden(IterativeSolver):
         """A multiple of the direction that lowers |F|, and whether there is none."""
         longest = jnp.asarray(self.max_stepsize, x.dtype)
         longer = jnp.minimum(self.increase_factor * state.stepsize, longest)
-        first = jnp.where(state.stepsize <= self.min_stepsize, longest, longer)
+        restart = (state.stepsize <= self.min_stepsize) | state.failed_linesearch
+        first = jnp.where(restart, longest, longer)
         if self.condition is not None:
             return self._search_by_slope(function, x, direction, first)
         before, length = norm(state.value), norm(direction)

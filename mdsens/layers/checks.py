@@ -63,22 +63,22 @@ def float_array(name: str, value: ArrayLike, finite: bool = False) -> Float[Arra
         finite: whether each number must be finite; inside compiled code it is not looked at.
 
     Returns:
-        The same numbers; Python numbers become arrays of the default precision.
+        The same numbers; Python numbers and integers become arrays of the default precision.
 
     Raises:
-        InputError: if the value is no array, or one of integers, booleans or complex numbers, in
-            which there would be no derivative.
+        InputError: if the value is no array, or one of booleans or complex numbers.
     """
     try:
         if isinstance(value, int | float) and not isinstance(value, bool):
             value = float(value)
         array = jnp.asarray(value)
+        if jnp.issubdtype(array.dtype, jnp.integer):
+            array = array.astype(float)
     except (TypeError, ValueError, OverflowError):
         raise InputError(f"{name} = {shown(value)}: give real numbers, in an array") from None
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise InputError(
-            f"{name} holds {array.dtype}; allowed are real floating-point numbers: convert it with "
-            "astype(float)."
+            f"{name} holds {array.dtype}; allowed are real numbers: convert it with astype(float)."
         )
     if finite and not is_traced(array) and not np.isfinite(array).all():
         raise InputError(f"{name} holds NaN or infinity; allowed are finite numbers.")

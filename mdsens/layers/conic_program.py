@@ -120,7 +120,7 @@ class ConicProgram(ProgramLayer):
             An `OptStep` of a `ConicSolution` and a `ConicState`.
 
         Raises:
-            InputError: for wrong shapes or integers; for numbers that are not finite and for P with
+            InputError: for wrong shapes; for numbers that are not finite and for P with
                 a negative eigenvalue; and its subclasses `InfeasibleError`, `UnboundedError` and
                 `UnsolvedError`. Inside compiled code the latter ones are the runtime's.
         """

@@ -72,7 +72,7 @@ class GaussNewton(_LeastSquaresSolver):
         """The parameters and the state after one more iteration."""
         x, unravel = ravel_pytree(params)
         residual = self.flat_residual(params, args, kwargs)
-        step = shortest_solution(jax.jacfwd(residual)(x), residual(x))
+        step = shortest_solution(jax.jacfwd(residual)(x), residual(x), any_rank=True)
         state = state._replace(
             iter_num=state.iter_num + 1,
             error=norm(step),
@@ -261,7 +261,11 @@ class LevenbergMarquardt(_LeastSquaresSolver):
     ) -> Bool[Array, ""]:
         """Whether a state is a solution's, by `stop_criterion`."""
         if self.stop_criterion == "grad-l2-norm":
-            return state.error <= jnp.maximum(tol, _rounding_of_gradient(params, state))
+            x = ravel_pytree(params)[0]
+            # Rounding has the last word only where steps have come to nothing.
+            idle = (state.increase_factor > 2) | jnp.all(x - state.delta == x)
+            rounded = idle & (state.error <= _rounding_of_gradient(params, state))
+            return (state.error <= tol) | rounded
         precision = float(jnp.finfo(dtype_of(params)).eps) ** 0.5
         gtol, xtol = (precision if t is None else t for t in (self.gtol, self.xtol))
         flat = jnp.max(jnp.abs(state.gradient)) <= gtol

@@ -13,7 +13,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from mdsens.errors import InputError
 from mdsens.layers.checks import float_array, known_real
-from mdsens.layers.projections import projection_simplex
+from mdsens.layers.closed_form_projections import simplex
 from mdsens.values import is_traced, shown
 
 __all__ = [
@@ -80,15 +80,10 @@ def binary_sparsemax_loss(
 ) -> Float[Array, "..."]:
     """The Fenchel-Young loss of the sparse sigmoid.
 
-    Arguments:
-        label: 0 or 1.
-        logit: the score of 1.
+    Arguments as in `binary_logistic_loss`, and the same errors.
 
     Returns:
         `sparse_plus(-logit)` for a label of 1, `sparse_plus(logit)` for 0.
-
-    Raises:
-        InputError: if a known label is neither 0 nor 1.
 
     Blondel, Martins & Niculae 2020, J. Mach. Learn. Res. 21, 35, section 4.4.
     """
@@ -100,15 +95,10 @@ def binary_hinge_loss(
 ) -> Float[Array, "..."]:
     """The loss of support vector machines.
 
-    Arguments:
-        label: 0 or 1.
-        score: positive for 1.
+    Arguments as in `binary_logistic_loss`, and the same errors.
 
     Returns:
         max(0, 1 -+ score).
-
-    Raises:
-        InputError: if a known label is neither 0 nor 1.
     """
     return jnp.maximum(0, 1 - _margin(label, score))
 
@@ -118,15 +108,10 @@ def binary_perceptron_loss(
 ) -> Float[Array, "..."]:
     """By how much a score has the wrong sign.
 
-    Arguments:
-        label: 0 or 1.
-        score: positive for 1.
+    Arguments as in `binary_logistic_loss`, and the same errors.
 
     Returns:
         max(0, -+ score).
-
-    Raises:
-        InputError: if a known label is neither 0 nor 1.
     """
     return jnp.maximum(0, -_margin(label, score))
 
@@ -173,22 +158,20 @@ def multiclass_sparsemax_loss(
 ) -> Float[Array, "..."]:
     """The Fenchel-Young loss of the projection onto the simplex (sparsemax).
 
-    Arguments:
-        label: the class, from 0 to classes - 1.
-        scores: of all classes.
+    Arguments as in `multiclass_logistic_loss`, and the same errors.
 
     Returns:
         <p, s - s[label]> + (1 - |p|^2) / 2 with p the projection of s; its gradient is p minus the
         label's unit vector.
 
-    Raises:
-        InputError: if a label is no whole number, or a known one is no class.
-
     Martins & Astudillo 2016, arXiv 1602.02068, equation 24.
     """
     relative, _ = _relative_to_label(label, scores)
-    p = jnp.vectorize(projection_simplex, signature="(n)->(n)")(relative)
-    return jnp.sum(p * relative, axis=-1) + 0.5 * (1 - jnp.sum(p**2, axis=-1))
+    scores = jnp.broadcast_to(float_array("scores", scores), relative.shape)
+    p = jnp.vectorize(lambda s: simplex(s, jnp.ones((), s.dtype)), signature="(n)->(n)")(scores)
+    # Classes with a score of -inf have no part in it.
+    known = jnp.where(p == 0, 0, relative)
+    return jnp.sum(p * known, axis=-1) + 0.5 * (1 - jnp.sum(p**2, axis=-1))
 
 
 def multiclass_hinge_loss(
@@ -196,15 +179,10 @@ def multiclass_hinge_loss(
 ) -> Float[Array, "..."]:
     """By how much another class comes nearer than 1 to the score of the right one.
 
-    Arguments:
-        label: the class, from 0 to classes - 1.
-        scores: of all classes.
+    Arguments as in `multiclass_logistic_loss`, and the same errors.
 
     Returns:
         max_k (s_k + [k != label]) - s[label].
-
-    Raises:
-        InputError: if a label is no whole number, or a known one is no class.
 
     Crammer & Singer 2001, J. Mach. Learn. Res. 2, 265.
     """
@@ -217,15 +195,10 @@ def multiclass_perceptron_loss(
 ) -> Float[Array, "..."]:
     """By how much the highest score is above that of the right class.
 
-    Arguments:
-        label: the class, from 0 to classes - 1.
-        scores: of all classes.
+    Arguments as in `multiclass_logistic_loss`, and the same errors.
 
     Returns:
         max_k s_k - s[label].
-
-    Raises:
-        InputError: if a label is no whole number, or a known one is no class.
 
     Collins 2002, EMNLP 10, 1.
     """
@@ -289,4 +262,5 @@ def _relative_to_label(label: ArrayLike, scores: ArrayLike) -> tuple[Array, Arra
     # A class that is none, which only compiled code can be given, has no score.
     chosen = jnp.sum(jnp.where(right, scores, 0), axis=-1, keepdims=True)
     chosen = jnp.where(jnp.any(right, axis=-1, keepdims=True), chosen, jnp.nan)
-    return scores - chosen, right
+    # Zero for the class itself, also where its score is -inf; not a number where that is none.
+    return jnp.where(right & ~jnp.isnan(chosen), 0, scores - chosen), right

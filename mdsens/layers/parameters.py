@@ -9,6 +9,7 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from mdsens.errors import InputError
 from mdsens.layers.checks import float_array, require
+from mdsens.values import is_traced
 
 __all__ = [
     "is_number",
@@ -35,9 +36,11 @@ def point(x: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: float_array("x", leaf, finite=True), x)
 
 
-def vector(name: str, x: ArrayLike) -> Float[Array, "n"]:
-    """The value as a vector with at least one entry."""
-    array = float_array(name, x, finite=True)
+def vector(name: str, x: ArrayLike, excluded: bool = False) -> Float[Array, "n"]:
+    """The value as a vector with at least one entry, which may be -inf where `excluded` says so."""
+    array = float_array(name, x, finite=not excluded)
+    if excluded and not is_traced(array) and not (np.isfinite(array) | (array == -np.inf)).all():
+        raise InputError(f"{name} holds NaN or infinity; allowed are finite numbers and -inf.")
     if array.ndim != 1 or array.size == 0:
         raise InputError(
             f"{name} has shape {array.shape}; allowed is a vector of one or more entries: use "

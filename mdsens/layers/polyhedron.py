@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 from mdsens.errors import InputError
 from mdsens.layers.checks import float_array, members
 from mdsens.layers.quadratic_program import QuadraticProgram
+from mdsens.values import boolean
 
 __all__ = ["projection_polyhedron"]
 
@@ -21,22 +22,19 @@ def projection_polyhedron(
         x: (n,).
         hyperparams: (A, b, G, h) of shapes (p, n), (p,), (m, n) and (m,); A and b, or G and h, may
             be `None`.
-        check_feasible: True: what has no solution is always an error.
+        check_feasible: without effect: constraints that contradict one another are an error, in
+            compiled code as well.
 
     Returns:
         The nearest point, (n,), with derivatives in x and in all of `hyperparams`.
 
     Raises:
-        InputError: for wrong shapes or integers, and as `InfeasibleError` if no point fulfils the
+        InputError: for wrong shapes, and as `InfeasibleError` if no point fulfils the
             constraints.
 
     Solves min |y - x|^2 / 2 by `QuadraticProgram`.
     """
-    if check_feasible is not True:
-        raise InputError(
-            f"check_feasible = {check_feasible}: allowed is True, constraints that contradict one "
-            "another have no nearest point; look for InfeasibleError instead"
-        )
+    boolean(check_feasible, "check_feasible")
     x = float_array("x", x)
     A, b, G, h = members("hyperparams", hyperparams, ("A", "b", "G", "h"))
     if (A is None) != (b is None) or (G is None) != (h is None):

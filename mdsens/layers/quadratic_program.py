@@ -75,7 +75,7 @@ class QuadraticProgram(ProgramByFunctions):
             negative, and a `ProgramState`. Q x + c + A' dual_eq + G' dual_ineq = 0.
 
         Raises:
-            InputError: for wrong shapes or integers; for numbers that are not finite and for Q
+            InputError: for wrong shapes; for numbers that are not finite and for Q
                 with a negative eigenvalue; and its subclasses `InfeasibleError`, `UnboundedError`
                 and `UnsolvedError`. Inside compiled code the latter ones are the runtime's.
         """

@@ -5,15 +5,17 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
+import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
 import lineax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from mdsens.implicit.backends import probe
 from mdsens.layers.checks import booleans
 from mdsens.layers.solver import IterativeSolver
-from mdsens.layers.trees import dtype_of
+from mdsens.layers.trees import dtype_of, norm
 
 __all__ = ["ResidualSolver", "ResidualState", "shortest_solution"]
 
@@ -74,9 +76,31 @@ class ResidualSolver(IterativeSolver):
         return residual
 
 
-def shortest_solution(matrix: Float[Array, "m n"], right: Float[Array, " m"]) -> Float[Array, " n"]:
-    """The least-squares solution with a matrix of full rank, the shortest of several."""
+def shortest_solution(
+    matrix: Float[Array, "m n"], right: Float[Array, " m"], any_rank: bool = False
+) -> Float[Array, " n"]:
+    """The least-squares solution, the shortest of several; of any rank only where that is said."""
     operator = lineax.MatrixLinearOperator(matrix)
     solver = lineax.AutoLinearSolver(well_posed=None)
-    solution: Array = lineax.linear_solve(operator, right, solver, throw=False).value
-    return solution
+    # One factorisation for two right-hand sides; its derivatives are those of the matrix.
+    state = solver.init(lineax.MatrixLinearOperator(jax.lax.stop_gradient(matrix)), {})
+
+    def factorised(right: Array) -> Array:
+        solution = lineax.linear_solve(operator, right, solver, state=state, throw=False)
+        value: Array = solution.value
+        return value
+
+    if not any_rank:
+        return factorised(right)
+    # A vector without structure tells a matrix that is singular, whatever the right-hand side is.
+    test = probe(len(right), right.dtype)
+    growth = norm(matrix) * norm(jax.lax.stop_gradient(factorised(test)))
+    dependent = ~(growth * max(matrix.shape) * jnp.finfo(right.dtype).eps <= norm(test))
+    dependent |= ~jnp.any(matrix != 0)
+
+    def of_any_rank() -> Array:
+        solution = lineax.linear_solve(operator, right, lineax.SVD(), throw=False)
+        return jnp.where(dependent, solution.value, jnp.where(dependent, 0, factorised(right)))
+
+    # One condition for all elements of a vmap: singular values take several times as long.
+    return jax.lax.cond(eqxi.unvmap_any(dependent), of_any_rank, lambda: factorised(right))

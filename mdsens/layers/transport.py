@@ -18,7 +18,8 @@ from jaxtyping import Array, ArrayLike, Float
 from mdsens.errors import InputError
 from mdsens.implicit import custom_root
 from mdsens.layers.checks import float_array, members, require
-from mdsens.layers.projections import projection_simplex
+from mdsens.layers.closed_form_projections import projection_simplex
+from mdsens.values import boolean, shown
 
 __all__ = [
     "kl_projection_birkhoff",
@@ -29,6 +30,7 @@ __all__ = [
 
 Marginals = tuple[Float[ArrayLike, "m"], Float[ArrayLike, "n"]]
 Rows = Callable[[Array, Array], Array]
+MakeSolver = Callable[[Callable[..., Array]], Any]
 
 _MAX_STEPS = 500
 _MAX_HALVINGS = 40
@@ -41,7 +43,7 @@ _BALANCE = 1e3  # rounding units, relative to the total, by which the sums of ma
 def projection_transport(
     sim_matrix: Float[ArrayLike, "m n"],
     marginals: Marginals,
-    make_solver: None = None,
+    make_solver: MakeSolver | None = None,
     use_semi_dual: bool = True,
 ) -> Float[Array, "m n"]:
     """The nearest matrix >= 0 with given sums of rows and columns.
@@ -51,8 +53,10 @@ def projection_transport(
             (m, n).
         marginals: `(a, b)`: sums of the rows, **shape** (m,), and of the columns, **shape** (n,),
             not negative and with the same total.
-        make_solver: None.
-        use_semi_dual: True: the columns' potentials are found, and tell the rows'.
+        make_solver: fun -> the solver of the layers that minimises it, before Newton's method takes
+            what it finds to rounding; None: Newton's method alone.
+        use_semi_dual: whether that is a function of the columns' potentials alone, or of the pair
+            of the rows' and the columns'; the plan is the same.
 
     Returns:
         The plan P that minimises |P - S|^2 / 2, **shape** (m, n). The derivative in the marginals
@@ -60,31 +64,32 @@ def projection_transport(
         no transport between them, for those that leave every group balanced.
 
     Raises:
-        InputError: for a `make_solver`; if shapes do not fit, a marginal is negative, or the
+        InputError: if shapes do not fit, a marginal is negative, or the
             totals differ. The runtime's error if Newton's method does not converge.
     """
-    _no_choice(make_solver, use_semi_dual)
     S, a, b = _checked(sim_matrix, marginals)
-    return _plan(_euclidean_rows, S, a, b)
+    return _plan(_euclidean_rows, S, a, b, make_solver, use_semi_dual)
 
 
 def projection_birkhoff(
     sim_matrix: Float[ArrayLike, "n n"],
-    make_solver: None = None,
+    make_solver: MakeSolver | None = None,
     use_semi_dual: bool = True,
 ) -> Float[Array, "n n"]:
     """The nearest doubly stochastic matrix: >= 0, with sums of rows and columns of 1.
 
     Arguments:
         sim_matrix: the matrix to project, **shape** (n, n).
-        make_solver: None.
-        use_semi_dual: True: the columns' potentials are found, and tell the rows'.
+        make_solver: fun -> the solver of the layers that minimises it, before Newton's method takes
+            what it finds to rounding; None: Newton's method alone.
+        use_semi_dual: whether that is a function of the columns' potentials alone, or of the pair
+            of the rows' and the columns'; the plan is the same.
 
     Returns:
         A matrix of **shape** (n, n).
 
     Raises:
-        InputError: for a `make_solver`; if `sim_matrix` is not a square matrix.
+        InputError: if `sim_matrix` is not a square matrix.
     """
     return projection_transport(*_square(sim_matrix), make_solver, use_semi_dual)
 
@@ -92,7 +97,7 @@ def projection_birkhoff(
 def kl_projection_transport(
     sim_matrix: Float[ArrayLike, "m n"],
     marginals: Marginals,
-    make_solver: None = None,
+    make_solver: MakeSolver | None = None,
     use_semi_dual: bool = True,
 ) -> Float[Array, "m n"]:
     """The matrix with given sums of rows and columns that is nearest to exp(S) in divergence.
@@ -101,8 +106,10 @@ def kl_projection_transport(
         sim_matrix: S, minus the cost of transport over the temperature, **shape** (m, n).
         marginals: `(a, b)`: sums of the rows, **shape** (m,), and of the columns, **shape** (n,),
             positive and with the same total.
-        make_solver: None.
-        use_semi_dual: True: the columns' potentials are found, and tell the rows'.
+        make_solver: fun -> the solver of the layers that minimises it, before Newton's method takes
+            what it finds to rounding; None: Newton's method alone.
+        use_semi_dual: whether that is a function of the columns' potentials alone, or of the pair
+            of the rows' and the columns'; the plan is the same.
 
     Returns:
         The plan P that minimises KL(P, exp(S)), or sum P log P - sum P S, **shape** (m, n). Its
@@ -110,49 +117,38 @@ def kl_projection_transport(
         keep their totals equal.
 
     Raises:
-        InputError: for a `make_solver`; if shapes do not fit, a marginal is not positive, or the
+        InputError: if shapes do not fit, a marginal is not positive, or the
             totals differ. The runtime's error if Newton's method does not converge.
 
     Cuturi 2013, arXiv 1306.0895, equation 2.
     """
-    _no_choice(make_solver, use_semi_dual)
     S, a, b = _checked(sim_matrix, marginals)
     message = "a marginal is 0; allowed are positive ones: leave out that row or column."
     a, b = require(a, a > 0, message), require(b, b > 0, message)
-    return _plan(_entropic_rows, S, a, b)
+    return _plan(_entropic_rows, S, a, b, make_solver, use_semi_dual)
 
 
 def kl_projection_birkhoff(
     sim_matrix: Float[ArrayLike, "n n"],
-    make_solver: None = None,
+    make_solver: MakeSolver | None = None,
     use_semi_dual: bool = True,
 ) -> Float[Array, "n n"]:
     """The doubly stochastic matrix that is nearest to exp(S) in the Kullback-Leibler divergence.
 
     Arguments:
         sim_matrix: S, **shape** (n, n).
-        make_solver: None.
-        use_semi_dual: True: the columns' potentials are found, and tell the rows'.
+        make_solver: fun -> the solver of the layers that minimises it, before Newton's method takes
+            what it finds to rounding; None: Newton's method alone.
+        use_semi_dual: whether that is a function of the columns' potentials alone, or of the pair
+            of the rows' and the columns'; the plan is the same.
 
     Returns:
         A matrix of **shape** (n, n).
 
     Raises:
-        InputError: for a `make_solver`; if `sim_matrix` is not a square matrix.
+        InputError: if `sim_matrix` is not a square matrix.
     """
     return kl_projection_transport(*_square(sim_matrix), make_solver, use_semi_dual)
-
-
-def _no_choice(make_solver: object, use_semi_dual: object) -> None:
-    if make_solver is not None:
-        raise InputError(
-            "make_solver was given: Newton's method solves the semi-dual to rounding; leave it out"
-        )
-    if use_semi_dual is not True:
-        raise InputError(
-            f"use_semi_dual = {use_semi_dual}: allowed is True, the dual has the same plan; leave "
-            "it out"
-        )
 
 
 def _square(sim_matrix: ArrayLike) -> tuple[Array, tuple[Array, Array]]:
@@ -211,7 +207,40 @@ def _connected(laplacian: Array) -> Array:
     return reach.astype(laplacian.dtype)
 
 
-def _plan(rows: Rows, S: Array, a: Array, b: Array) -> Array:
+def _dual(rows: Rows, use_semi_dual: bool) -> Callable[..., Array]:
+    """A convex function whose minimum has the potentials of the plan.
+
+    Blondel, Seguy and Rolet 2018, equations 7 and 10.
+    """
+
+    def of_both(potentials: tuple[Array, Array], S: Array, a: Array, b: Array) -> Array:
+        u, v = potentials
+        scores = S + u[:, None] + v[None, :]
+        inside = jnp.exp(scores) if rows is _entropic_rows else jnp.maximum(scores, 0) ** 2 / 2
+        return jnp.sum(inside) - u @ a - v @ b
+
+    def of_columns(v: Array, S: Array, a: Array, b: Array) -> Array:
+        scores = S + v[None, :]
+        if rows is _entropic_rows:
+            return a @ jax.nn.logsumexp(scores, axis=1) - v @ b
+        P = jax.lax.stop_gradient(rows(scores, a))  # a maximum's: the gradient is that at fixed P
+        return jnp.sum(P * scores) - jnp.sum(P**2) / 2 - v @ b
+
+    return of_columns if use_semi_dual else of_both
+
+
+def _plan(
+    rows: Rows,
+    S: Array,
+    a: Array,
+    b: Array,
+    make_solver: MakeSolver | None,
+    use_semi_dual: bool,
+) -> Array:
+    boolean(use_semi_dual, "use_semi_dual")
+    if make_solver is not None and not callable(make_solver):
+        raise InputError(f"make_solver = {shown(make_solver)}: give a function, or None")
+
     def residual(v: Array, S: Array, a: Array, b: Array) -> Array:
         return jnp.sum(rows(S + v[None, :], a), axis=0) - b
 
@@ -221,7 +250,11 @@ def _plan(rows: Rows, S: Array, a: Array, b: Array) -> Array:
     # Marginals that move apart have no plan; least_squares takes the part that stays balanced.
     @custom_root(residual, symmetric=True, definite=True, null_space=null_space, least_squares=True)
     def solve(v: Array, S: Array, a: Array, b: Array) -> Array:
-        return _anneal(rows, v, S, a, b)
+        if make_solver is None:
+            return _anneal(rows, v, S, a, b)
+        start = v if use_semi_dual else (jnp.zeros_like(a), v)
+        found = make_solver(_dual(rows, use_semi_dual)).run(start, S, a, b).params
+        return _rounded(rows, found if use_semi_dual else found[1], S, a, b)
 
     v = solve(jnp.zeros_like(b), S, a, b)
     return rows(S + v[None, :], a)
@@ -236,11 +269,9 @@ def _anneal(rows: Rows, v: Array, S: Array, a: Array, b: Array) -> Array:
     total = jnp.sum(a)
     unit = jnp.where(total > 0, total, 1)
     spread = jnp.max(S) - jnp.min(S)
-    # How far scores have to differ for an entry to vanish, and what their rounding does to sums.
-    if rows is _euclidean_rows:
-        easy, rounding = total / max(shape), epsilon * (unit + spread * shape[0] ** 0.5)
-    else:
-        easy, rounding = jnp.ones_like(total), epsilon * unit * (1 + spread)
+    # How far scores have to differ for an entry to vanish.
+    easy = total / max(shape) if rows is _euclidean_rows else jnp.ones_like(total)
+    rounding = _rounding(rows, S, a)
 
     def advance(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         fraction, v, _ = state
@@ -252,6 +283,25 @@ def _anneal(rows: Rows, v: Array, S: Array, a: Array, b: Array) -> Array:
     first = jnp.minimum(jnp.maximum(easy / jnp.where(spread > 0, spread, 1), epsilon), 1)
     state = (first / _GROWTH, v, jnp.zeros_like(total))
     _, v, error = jax.lax.while_loop(lambda state: state[0] < 1, advance, state)
+    return _solved(v, error, rounding)
+
+
+def _rounding(rows: Rows, S: Array, a: Array) -> Array:
+    """What rounding of scores does to sums of columns."""
+    epsilon, total, spread = jnp.finfo(S.dtype).eps, jnp.sum(a), jnp.max(S) - jnp.min(S)
+    unit = jnp.where(total > 0, total, 1)
+    if rows is _euclidean_rows:
+        return epsilon * (unit + spread * S.shape[0] ** 0.5)
+    return epsilon * unit * (1 + spread)
+
+
+def _rounded(rows: Rows, v: Array, S: Array, a: Array, b: Array) -> Array:
+    """The root from potentials that are near it."""
+    rounding = _rounding(rows, S, a)
+    return _solved(*_newton(rows, v, S, a, b, 8 * rounding), rounding)
+
+
+def _solved(v: Array, error: Array, rounding: Array) -> Array:
     message = "Newton's method for the transport plan did not converge; scale sim_matrix down."
     return require(v, error <= 1e4 * rounding, message)
 

@@ -18,18 +18,18 @@ PAGE = Path(__file__).parents[2] / "docs" / "from_jaxopt.md"
 # Modules of JAXopt, and where their names are.
 MODULES = {
     "jaxopt": "mdsens.layers",
-    "jaxopt.implicit_diff": "mdsens.implicit",
-    "jaxopt.linear_solve": "mdsens.implicit.linear_solve",
-    "jaxopt.projection": "mdsens.layers",
-    "jaxopt.prox": "mdsens.layers",
+    "jaxopt.implicit_diff": "mdsens.layers.implicit_diff",
+    "jaxopt.linear_solve": "mdsens.layers.linear_solve",
+    "jaxopt.projection": "mdsens.layers.projection",
+    "jaxopt.prox": "mdsens.layers.prox",
     "jaxopt.objective": "mdsens.layers.objective",
     "jaxopt.loss": "mdsens.layers.loss",
     "jaxopt.isotonic": "mdsens.layers.isotonic",
     "jaxopt.perturbations": "mdsens.layers.perturbations",
-    "jaxopt.base": "mdsens.layers",
+    "jaxopt.base": "mdsens.layers.base",
     "jaxopt.loop": None,
     "jaxopt.cond": None,
-    "jaxopt.tree_util": None,
+    "jaxopt.tree_util": "mdsens.layers.tree_util",
 }
 
 METHODS = ("run", "init_state", "update", "optimality_fun", "l2_optimality_error", "run_iterator")
@@ -70,7 +70,7 @@ _OPTAX = "a loop of optax within `custom_root`, as above; `run_iterator` for bat
 _SCIPY = "SciPy within `custom_root`, as above"
 _SEARCH = "`linesearch=`, `maxls=`, `condition=`, ... of the solver that searches"
 _ELSEWHERE = "not there"
-_TREES = "`jax.tree.map`, `optax.tree_utils`"
+_TREES = "parameters are real"
 
 # What differs beside the arguments of what is compared.
 NOTES = {

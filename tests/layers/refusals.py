@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mdsens import implicit, layers
-from mdsens.layers import losses
+from mdsens.layers import objective as losses
 
 
 def square(x, *_):
@@ -78,9 +78,9 @@ REFUSALS = [
     ("layers.BoxOSQP(sigma=1e-6)", "steers the splitting of OSQP"),
     ("layers.CvxpyQP('ECOS')", "solver = 'ECOS': allowed are OSQP, CLARABEL"),
     ("layers.EqualityConstrainedQP(solve=square)", "one factorisation solves it exactly"),
-    ("layers.projection_birkhoff(I, square)", "make_solver was given"),
-    ("layers.projection_transport(I, (c, c), use_semi_dual=False)", "use_semi_dual = False"),
-    ("layers.projection_polyhedron(c, (None, None, I, c), False)", "check_feasible = False"),
+    ("layers.projection_birkhoff(I, 'lbfgs')", "make_solver = 'lbfgs'"),
+    ("layers.projection_transport(I, (c, c), use_semi_dual=0)", "use_semi_dual = 0"),
+    ("layers.projection_polyhedron(c, (None, None, I, c), 0)", "check_feasible = 0"),
     ("layers.ProjectedGradient(square, None)", "projection = None"),
     ("layers.MirrorDescent(square, square, 0.0)", "stepsize = 0.0"),
     ("layers.BlockCoordinateDescent(square, 1)", "block_prox = 1"),
@@ -111,8 +111,8 @@ REFUSALS = [
     ("layers.Cones(second_order=3)", "second_order = 3"),
     ("layers.Cones(second_order=(0,))", "second_order = 0"),
     # What they start from and are given.
-    ("layers.LBFGS(square).run(np.arange(3))", "int64"),
-    ("layers.LBFGS(square).run({'a': x, 'n': np.arange(2)})", "int64"),
+    ("layers.LBFGS(square).run(np.ones(3, bool))", "bool"),
+    ("layers.LBFGS(square).run({'a': x, 'n': np.ones(2, bool)})", "bool"),
     ("layers.LBFGS(square).run(x.astype(complex))", "complex128"),
     ("layers.LBFGS(square).run('start')", "init_params = 'start'"),
     ("layers.LBFGS(square).run(())", "init_params holds no numbers"),
@@ -146,7 +146,7 @@ REFUSALS = [
     ("layers.projection_simplex(x, np.ones(2))", "allowed is one number"),
     ("layers.projection_simplex(np.ones((2, 2)))", "use jax.vmap"),
     ("layers.projection_simplex(np.zeros(0))", "one or more entries"),
-    ("layers.projection_simplex(np.arange(3))", "int64"),
+    ("layers.projection_simplex(np.ones(3, bool))", "bool"),
     ("layers.projection_simplex([1.0, 'b'])", "give real numbers, in an array"),
     ("layers.projection_simplex(None)", "x = None"),
     ("layers.projection_sparse_simplex(x, 0)", "max_nz = 0"),

@@ -132,7 +132,7 @@ def test_progress_shows_step_and_loss(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"init_hyperparams": np.asarray([1, 2])}, "init_hyperparams holds int64"),
+        ({"init_hyperparams": np.asarray([True])}, "init_hyperparams holds bool"),
         ({"init_hyperparams": 0.0, "optimiser": "newton"}, "'lbfgs' or an optax optimiser"),
         ({"init_hyperparams": 0.0, "bounds": (1.0, -1.0)}, "exchange them"),
         ({"init_hyperparams": np.nan}, "give a start where both are finite"),

@@ -184,7 +184,7 @@ def test_single_precision_stays():
     ("call", "words"),
     [
         (lambda: projection_cone(X[0, :-1], CONES), "dimension"),
-        (lambda: projection_cone(np.arange(3), Cones(zero=3)), "int64"),
+        (lambda: projection_cone(np.ones(3, bool), Cones(zero=3)), "bool"),
         (lambda: projection_exponential_cone(np.ones(4)), "three|\\(3,\\)"),
     ],
 )

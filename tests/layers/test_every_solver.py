@@ -9,7 +9,6 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import cases
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -251,12 +250,6 @@ CASES = {
 named = pytest.mark.parametrize("name", CASES)
 
 
-def some_of(which, *names):
-    """These solvers, and where MDSENS_EVERY_GEOMETRY is set all for which it holds."""
-    others = [name for name, case in CASES.items() if which(case) and name not in names]
-    return pytest.mark.parametrize("name", cases.with_others(names, others))
-
-
 @functools.cache
 def solver_of(name, kind="implicit"):
     case = CASES[name]
@@ -314,10 +307,11 @@ def test_compiled_batches_find_what_one_finds_after_the_other(name):
 def test_derivatives_in_both_modes_are_those_of_finite_differences(name):
     @jax.jit
     def both(theta):
-        of_theta = functools.partial(solution, name)
-        _, forward = jax.jvp(of_theta, (theta,), (DIRECTION,))
-        _, pull = jax.vjp(of_theta, theta)
+        # One solution to compile for both.
+        _, push = jax.linearize(functools.partial(solution, name), theta)
+        forward = push(DIRECTION)
         weights = jnp.arange(1.0, 1 + forward.size)
+        pull = jax.linear_transpose(push, theta)
         return forward, weights @ forward, pull(weights.reshape(forward.shape))[0] @ DIRECTION
 
     forward, of_forward, of_reverse = both(THETA)
@@ -325,10 +319,7 @@ def test_derivatives_in_both_modes_are_those_of_finite_differences(name):
     np.testing.assert_allclose(of_reverse, of_forward, rtol=1e-7, atol=1e-9)
 
 
-@some_of(
-    lambda case: case.derivatives != ONLY,
-    "LBFGS", "Broyden", "GaussNewton", "AndersonWrapper", "BlockCoordinateDescent", "LBFGSB",
-)  # fmt: skip
+@pytest.mark.parametrize("name", [n for n, case in CASES.items() if case.derivatives != ONLY])
 def test_derivatives_of_iterations_are_those_of_their_limit(name):
     of_theta = functools.partial(solution, name, kind="unrolled")
     weights = jnp.arange(1.0, 1 + primal(eager(name).params).size)
@@ -339,11 +330,7 @@ def test_derivatives_of_iterations_are_those_of_their_limit(name):
     assert 10 * np.linalg.norm(weights) * np.linalg.norm(expected.error) < 1e-5
 
 
-@some_of(
-    lambda case: case.single is not None,
-    "GradientDescent", "LBFGS", "LevenbergMarquardt", "BlockCoordinateDescent", "QuadraticProgram",
-    "NonlinearProgram",
-)  # fmt: skip
+@pytest.mark.parametrize("name", [n for n, case in CASES.items() if case.single is not None])
 def test_single_precision_stays_single_and_is_as_good(name):
     case = CASES[name]
     step = case.run(case.make(tol=case.single, derivative="implicit"), THETA.astype(jnp.float32))

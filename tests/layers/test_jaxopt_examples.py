@@ -1,6 +1,5 @@
 """JAXopt's examples, written anew: a changed import gives the answers of JAXopt 0.8.5."""
 
-import types
 import warnings
 
 import jax
@@ -9,33 +8,14 @@ import numpy as np
 import pytest
 import scipy.integrate
 
-import mdsens.implicit
-import mdsens.layers
-import mdsens.layers.losses
+from mdsens import layers
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import jaxopt
-    import jaxopt.linear_solve
+    import jaxopt.tree_util
 
 pytestmark = pytest.mark.promotes("JAXopt does")
-
-MDSENS = types.SimpleNamespace(
-    jaxopt=mdsens.layers,
-    implicit_diff=mdsens.implicit,
-    linear_solve=mdsens.implicit.linear_solve,
-    objective=mdsens.layers.losses,
-    projection=mdsens.layers,
-    prox=mdsens.layers,
-)
-JAXOPT = types.SimpleNamespace(
-    jaxopt=jaxopt,
-    implicit_diff=jaxopt.implicit_diff,
-    linear_solve=jaxopt.linear_solve,
-    objective=jaxopt.objective,
-    projection=jaxopt.projection,
-    prox=jaxopt.prox,
-)
 
 RANDOM = np.random.default_rng(7)
 X = jnp.asarray(RANDOM.normal(size=(20, 4)))
@@ -81,7 +61,7 @@ def lasso(lib):
 
     return [
         jax.value_and_grad(lambda theta, solver=solver: validation_loss(theta, solver))(-2.0)
-        for solver in (pair(lib.jaxopt.ProximalGradient), pair(lib.jaxopt.BlockCoordinateDescent))
+        for solver in (pair(lib.ProximalGradient), pair(lib.BlockCoordinateDescent))
     ]
 
 
@@ -89,7 +69,7 @@ def non_negative_factorisation(lib):
     """Two rounds of alternating non-negative least squares."""
     matrix = jnp.abs(X)
     W, H = jnp.abs(X[:, :2]) + 0.1, jnp.abs(X[:2].T) + 0.1
-    solver = lib.jaxopt.BlockCoordinateDescent(
+    solver = lib.BlockCoordinateDescent(
         fun=lib.objective.least_squares, block_prox=lib.prox.prox_non_negative_ridge,
         tol=1e-10, maxiter=3000,
     )  # fmt: skip
@@ -106,7 +86,7 @@ def sparse_coding(lib):
     def reconstruction(codes, dictionary, samples):
         return 0.5 * jnp.sum((samples - codes @ dictionary) ** 2)
 
-    solver = lib.jaxopt.ProximalGradient(
+    solver = lib.ProximalGradient(
         fun=reconstruction, prox=lib.prox.prox_lasso, maxiter=2000, tol=1e-10
     )
 
@@ -128,13 +108,13 @@ def multiclass_svm(lib):
         return X.T @ (ONE_HOT - beta) / l2reg
 
     def by_blocks(l2reg):
-        solver = lib.jaxopt.BlockCoordinateDescent(
+        solver = lib.BlockCoordinateDescent(
             objective, lambda v, _, scaling: lib.projection.projection_simplex(v), **options
         )
         return primal(solver.run(start, None, l2reg=l2reg, data=(X, ONE_HOT)).params, l2reg)
 
     def by_projections(l2reg):
-        solver = lib.jaxopt.ProjectedGradient(objective, lambda v, _: rows(v), **options)
+        solver = lib.ProjectedGradient(objective, lambda v, _: rows(v), **options)
         return primal(solver.run(start, l2reg=l2reg, data=(X, ONE_HOT)).params, l2reg)
 
     return by_blocks(0.7), by_projections(0.7)
@@ -150,13 +130,13 @@ def kernel_svm(lib):
         return 0.5 * beta @ kernel @ beta - beta @ signs
 
     lower, upper = jnp.minimum(0.0, C * signs), jnp.maximum(0.0, C * signs)
-    by_projections = lib.jaxopt.ProjectedGradient(
+    by_projections = lib.ProjectedGradient(
         fun=objective, projection=lib.projection.projection_box_section, tol=1e-10, maxiter=5000
     )
     section = (lower, upper, jnp.ones(20), 0.0)
     first = by_projections.run(jnp.zeros(20), hyperparams_proj=section, C=C).params
 
-    by_splitting = lib.jaxopt.BoxOSQP(tol=1e-7)
+    by_splitting = lib.BoxOSQP(tol=1e-7)
     rows = jnp.concatenate([jnp.ones((1, 20)), jnp.eye(20)])
     bounds = (jnp.concatenate([jnp.zeros(1), lower]), jnp.concatenate([jnp.zeros(1), upper]))
     solution, _ = by_splitting.run(
@@ -177,8 +157,8 @@ def picard_iteration(lib):
         return 0.1 + jnp.concatenate([jnp.zeros(1), jnp.cumsum(steps)])
 
     start = jnp.full(21, 0.1)
-    plain = lib.jaxopt.FixedPointIteration(fixed_point_fun=integral, maxiter=200, tol=1e-12)
-    accelerated = lib.jaxopt.AndersonAcceleration(
+    plain = lib.FixedPointIteration(fixed_point_fun=integral, maxiter=200, tol=1e-12)
+    accelerated = lib.AndersonAcceleration(
         integral, history_size=5, maxiter=200, tol=1e-10, ridge=1e-12
     )
     solutions = [solver.run(start, 2.0).params for solver in (plain, accelerated)]
@@ -197,7 +177,7 @@ def anderson_acceleration(lib):
     def fixed_point(params, shift):
         return {"x": matrix @ params["x"] + shift, "y": 0.5 * params["y"] + params["x"]}
 
-    solver = lib.jaxopt.AndersonAcceleration(
+    solver = lib.AndersonAcceleration(
         fixed_point, history_size=6, mixing_frequency=2, beta=0.8, maxiter=500, tol=1e-11,
         ridge=1e-12, implicit_diff_solve=lib.linear_solve.solve_gmres,
     )  # fmt: skip
@@ -217,7 +197,7 @@ def meta_learning(lib):
         away = jax.tree.map(lambda p, m: jnp.sum((p - m) ** 2), params, meta)
         return jnp.mean(residuals**2) + sum(jax.tree.leaves(away))
 
-    solver = lib.jaxopt.LBFGS(inner_objective, tol=1e-9, maxiter=500)
+    solver = lib.LBFGS(inner_objective, tol=1e-9, maxiter=500)
     meta = {
         "w": jnp.asarray([0.5, -1.0]),
         "b": jnp.asarray([0.1, 0.4]),
@@ -236,6 +216,67 @@ def meta_learning(lib):
     return jax.value_and_grad(outer)(meta)
 
 
+def accelerated_descent(lib):
+    """Steps of gradient descent, taken by arithmetic of pytrees, accelerated."""
+    step = jax.grad(lib.objective.ridge_regression)
+
+    def descent(params, l2reg, data):
+        return lib.tree_util.tree_sub(
+            params, lib.tree_util.tree_scalar_mul(0.3, step(params, l2reg, data))
+        )
+
+    solver = lib.AndersonAcceleration(
+        descent, history_size=3, beta=0.9, maxiter=200, tol=1e-9, ridge=1e-10
+    )
+    params = solver.run(jnp.zeros(4), 0.1, (X, Y)).params
+    return params, lib.tree_util.tree_l2_norm(params)
+
+
+def isotonic_regression(lib):
+    """The nearest rising sequence, between bounds, and its derivatives."""
+    pav = lib.isotonic.isotonic_l2_pav
+    pull = jax.vjp(lambda y: pav(y, y_min=-2.0, y_max=1.5), Y)[1]
+    return pav(Y), pav(Y, increasing=False), pull(jnp.arange(20.0))
+
+
+def perturbed_optimisers(lib):
+    """A perturbed ranking, its Jacobian, and a Fenchel-Young loss, of the same samples."""
+
+    def ranking(values):
+        return jnp.argsort(jnp.argsort(values)).astype(values.dtype)
+
+    make, key = lib.perturbations, jax.random.key(0)
+    rank = make.make_perturbed_argmax(ranking, num_samples=200, sigma=0.5, noise=make.Normal())
+    highest = make.make_perturbed_max(ranking, num_samples=200, sigma=0.5, noise=make.Normal())
+    loss = lib.loss.make_fenchel_young_loss(max_fun=highest)
+    slope = jax.grad(loss, argnums=1)(jnp.arange(4.0), X[0], key)
+    return rank(X[0], key), jax.jacobian(rank)(X[0], key), slope
+
+
+def deep_equilibrium(lib):
+    """The loss of a classifier whose features are a fixed point, and its gradient."""
+    features = jnp.concatenate([X, X**2], axis=1)
+
+    def block(z, params, x):
+        return jnp.tanh(x @ params["in"] + 0.4 * z @ params["mix"])
+
+    fixed = lib.AndersonAcceleration(
+        block, history_size=5, mixing_frequency=1, beta=1.0, ridge=1e-10, maxiter=100, tol=1e-10,
+        implicit_diff=True, implicit_diff_solve=lib.linear_solve.solve_normal_cg,
+    )  # fmt: skip
+
+    def loss(params):
+        z = fixed.run(jnp.zeros((20, 8)), params, features).params
+        losses = jax.vmap(lib.loss.multiclass_logistic_loss)(LABELS, z @ params["out"])
+        return jnp.mean(losses)
+
+    weights = {
+        "in": features[:8] / 5, "mix": features[8:16] / jnp.linalg.norm(features[8:16], 2),
+        "out": features[16:19].T,
+    }  # fmt: skip
+    return jax.value_and_grad(loss)(weights)
+
+
 # Both solve to their tolerances, and what differs are these and how steps are rounded.
 EXAMPLES = [
     (ridge_regression, 1e-6),
@@ -247,13 +288,17 @@ EXAMPLES = [
     (picard_iteration, 1e-7),
     (anderson_acceleration, 1e-8),
     (meta_learning, 1e-6),
+    (accelerated_descent, 1e-8),
+    (isotonic_regression, 1e-6),  # JAXopt divides by the length of a block and 1e-9
+    (perturbed_optimisers, 1e-9),
+    (deep_equilibrium, 1e-5),  # JAXopt's linear systems, as above
 ]
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("example", "atol"), EXAMPLES, ids=lambda v: getattr(v, "__name__", ""))
 def test_an_example_has_the_answer_of_jaxopt(example, atol):
-    found, expected = example(MDSENS), example(JAXOPT)
+    found, expected = example(layers), example(jaxopt)
     assert jax.tree.structure(found) == jax.tree.structure(expected)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         assert np.all(np.isfinite(a))
@@ -261,6 +306,6 @@ def test_an_example_has_the_answer_of_jaxopt(example, atol):
 
 
 def test_the_fixed_point_of_the_integral_solves_the_logistic_equation():
-    found = picard_iteration(MDSENS)[0]
+    found = picard_iteration(layers)[0]
     exact = scipy.integrate.solve_ivp(lambda t, y: 2 * y * (1 - y), (0, 1), [0.1], rtol=1e-8).y
     np.testing.assert_allclose(found[-1], exact[0, -1], rtol=0, atol=1e-3)  # of the trapezoids

@@ -15,7 +15,7 @@ from jaxopt_names import PAGE
 from mdsens import implicit, layers
 from mdsens.errors import InputError
 from mdsens.implicit import linear_solve
-from mdsens.layers import losses
+from mdsens.layers import objective as losses
 
 RANDOM = np.random.default_rng(3)
 X = RANDOM.normal(size=(20, 4))

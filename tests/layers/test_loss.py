@@ -8,8 +8,9 @@ import pytest
 from scipy.integrate import quad
 
 from mdsens.errors import InputError
-from mdsens.layers import loss, losses
-from mdsens.layers.projections import projection_simplex
+from mdsens.layers import loss
+from mdsens.layers import objective as losses
+from mdsens.layers.projection import projection_simplex
 
 RANDOM = np.random.default_rng(2)
 SCORES = 2 * RANDOM.normal(size=(9, 4))

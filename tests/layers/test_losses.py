@@ -9,7 +9,7 @@ from sklearn.datasets import load_breast_cancer, load_wine
 from sklearn.linear_model import LogisticRegression
 
 from mdsens.layers.lbfgs import LBFGS
-from mdsens.layers.losses import (
+from mdsens.layers.objective import (
     binary_logreg,
     l2_multiclass_logreg,
     l2_multiclass_logreg_with_intercept,

@@ -11,7 +11,7 @@ from numerical import agrees, derivative
 from numpy.testing import assert_allclose
 
 from mdsens.errors import InputError
-from mdsens.layers.projections import (
+from mdsens.layers.projection import (
     kl_projection_simplex,
     projection_affine_set,
     projection_box,
@@ -242,7 +242,7 @@ def test_single_precision_stays(name):
         (lambda: projection_simplex(X, -1.0), "negative"),
         (lambda: projection_simplex(X, np.ones(2)), "one number"),
         (lambda: projection_simplex(np.ones((2, 2))), "vmap"),
-        (lambda: projection_simplex(np.arange(3)), "int64"),
+        (lambda: projection_simplex(np.ones(3, bool)), "bool"),
         (lambda: projection_l1_ball(X, -1.0), "negative"),
         (lambda: projection_l2_ball(X, -1.0), "negative"),
         (lambda: projection_l2_sphere(X, jnp.nan), "not a number"),

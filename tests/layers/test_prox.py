@@ -11,7 +11,7 @@ from numerical import agrees, derivative
 from numpy.testing import assert_allclose
 
 from mdsens.errors import InputError
-from mdsens.layers.projections import projection_simplex
+from mdsens.layers.projection import projection_simplex
 from mdsens.layers.prox import (
     make_prox_from_projection,
     prox_elastic_net,
@@ -257,7 +257,7 @@ def test_negative_regularisers_and_scalings_are_errors(operator):
     ("call", "words"),
     [
         (lambda: prox_elastic_net(X, (1.0, -1.0)), r"ratio = -1\.0 is negative"),
-        (lambda: prox_lasso(np.arange(3)), "int64"),
+        (lambda: prox_lasso(np.ones(3, bool)), "bool"),
         (lambda: prox_lasso({}), "no arrays"),
         (lambda: prox_nuclear_norm(X), "vmap"),
         (lambda: prox_total_variation_1d(MATRIX), "vmap"),

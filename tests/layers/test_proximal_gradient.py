@@ -13,10 +13,10 @@ from sklearn.svm import LinearSVC
 from mdsens.errors import ConvergenceError
 from mdsens.implicit.conditions import kl_mapping
 from mdsens.layers.block_coordinate_descent import BlockCoordinateDescent
-from mdsens.layers.losses import least_squares, multiclass_linear_svm_dual
 from mdsens.layers.mirror_descent import MirrorDescent
+from mdsens.layers.objective import least_squares, multiclass_linear_svm_dual
 from mdsens.layers.projected_gradient import ProjectedGradient
-from mdsens.layers.projections import projection_simplex
+from mdsens.layers.projection import projection_simplex
 from mdsens.layers.prox import prox_elastic_net, prox_lasso
 from mdsens.layers.proximal_gradient import ProximalGradient
 

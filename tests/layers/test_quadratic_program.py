@@ -344,7 +344,7 @@ def test_too_few_iterations_are_an_error():
 @pytest.mark.parametrize(
     ("objective", "inequality", "words"),
     [
-        ((jnp.eye(2), jnp.arange(2)), None, "c holds int64"),
+        ((jnp.eye(2), jnp.ones(2, bool)), None, "c holds bool"),
         ((jnp.eye(3), jnp.ones(2)), None, r"Q has the shape \(3, 3\)"),
         ((jnp.eye(2), jnp.ones((2, 1))), None, r"c has the shape \(2, 1\)"),
         (ROUND, (jnp.eye(3), jnp.ones(3)), r"params_ineq\[0\] has the shape \(3, 3\)"),

@@ -11,9 +11,9 @@ from sklearn.datasets import load_diabetes
 from mdsens.errors import ConvergenceError, InputError
 from mdsens.layers.gradient_descent import GradientDescent
 from mdsens.layers.lbfgs import LBFGS
-from mdsens.layers.losses import ridge_regression
 from mdsens.layers.newton import Newton
 from mdsens.layers.nonlinear_cg import NonlinearCG
+from mdsens.layers.objective import ridge_regression
 from mdsens.layers.proximal_gradient import ProximalGradient
 
 X, y = load_diabetes(return_X_y=True)
@@ -246,7 +246,10 @@ def test_numbers_that_are_not_finite_are_named(solver):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: LBFGS(ridge_regression).run(jnp.arange(10), 0.1, DATA), "init_params holds int"),
+        (
+            lambda: LBFGS(ridge_regression).run(jnp.ones(10, bool), 0.1, DATA),
+            "init_params holds bool",
+        ),
         (lambda: LBFGS(lambda w: w).run(START), r"a value of shape \(10,\); allowed is a scalar"),
         (lambda: LBFGS(ridge_regression, derivative="exact"), "allowed are implicit"),
         (lambda: LBFGS(ridge_regression, maxiter=0), "maxiter = 0: give a whole number"),

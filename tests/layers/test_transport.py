@@ -155,7 +155,7 @@ def test_single_precision_stays(name):
         (lambda: projection_transport(S, (B, A)), "shapes"),
         (lambda: kl_projection_transport(S, (A, np.array([1.0, 0, 0, 0, 0]))), "positive"),
         (lambda: projection_birkhoff(S), "square"),
-        (lambda: projection_transport(S.astype(int), (A, B)), "int64"),
+        (lambda: projection_transport(S.astype(bool), (A, B)), "bool"),
     ],
 )
 def test_wrong_inputs_are_errors(call, words):

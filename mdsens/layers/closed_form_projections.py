@@ -101,7 +101,8 @@ def projection_simplex(x: Float[ArrayLike, "n"], value: ArrayLike = 1.0) -> Floa
     """The nearest point with no negative entry and a given sum.
 
     Arguments:
-        x: the vector to project, **shape** (n,).
+        x: the vector to project, **shape** (n,); entries of -inf, of which it may have some, are
+            projected to 0.
         value: the sum, a number >= 0.
 
     Returns:
@@ -113,8 +114,8 @@ def projection_simplex(x: Float[ArrayLike, "n"], value: ArrayLike = 1.0) -> Floa
     p = max(x - tau, 0) with tau by sorting: Duchi et al. 2008, figure 1. On the support S the
     Jacobian is 1 - 1 1^T / |S|: Martins and Astudillo 2016, arXiv 1602.02068, equation 11.
     """
-    x = vector("x", x)
-    return _simplex(x, nonnegative("value", 1.0 if value is None else value, x.dtype))
+    x = vector("x", x, excluded=True)
+    return simplex(x, nonnegative("value", 1.0 if value is None else value, x.dtype))
 
 
 def projection_sparse_simplex(
@@ -139,7 +140,7 @@ def projection_sparse_simplex(
 
     The projection of the largest entries alone: Kyrillidis et al. 2013, arXiv 1206.1529, theorem 1.
     """
-    x = vector("x", x)
+    x = vector("x", x, excluded=True)
     max_nz = integer(max_nz, "max_nz", at_least=1, at_most=x.size)
     boolean(use_approx_max_nz, "use_approx_max_nz")
     find = jax.lax.approx_max_k if use_approx_max_nz else jax.lax.top_k
@@ -378,7 +379,8 @@ def _excess(x: PyTree, hyperparams: tuple[PyTree, ArrayLike]) -> tuple[PyTree, P
 
 
 @jax.custom_jvp
-def _simplex(x: Array, value: Array) -> Array:
+def simplex(x: Array, value: Array) -> Array:
+    """The projection onto the simplex, of arrays that nobody looks at."""
     largest = jnp.max(x)
     ordered = jnp.sort(x - largest, descending=True)
     count = jnp.arange(1, x.size + 1, dtype=x.dtype)
@@ -388,13 +390,13 @@ def _simplex(x: Array, value: Array) -> Array:
     return jnp.maximum(x - largest - thresholds[last], 0)
 
 
-@_simplex.defjvp
+@simplex.defjvp
 def _simplex_jvp(
     primals: tuple[Array, Array], tangents: tuple[Array, Array]
 ) -> tuple[Array, Array]:
     x, value = primals
     x_dot, value_dot = tangents
-    p = _simplex(x, value)
+    p = simplex(x, value)
     # A simplex of sum 0 is a point; as its sum grows, it moves along the largest entry.
     alone = jnp.arange(x.size) == jnp.argmax(x)
     support = jnp.where(jnp.any(p > 0), p > 0, alone)
