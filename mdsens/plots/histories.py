@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mdsens.errors import InputError
 from mdsens.plots.style import BAR_COLOR, OTHER_COLOR, new_figure, plain_frame
@@ -79,7 +80,7 @@ def convergence_figure(
     axes.annotate("asked for", (0.0, fmax), xycoords=("axes fraction", "data"),
                   xytext=(6, 4), textcoords="offset points", ha="left", fontsize=9)  # fmt: skip
     axes.set_xlabel("step")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
     axes.set_ylabel(f"largest force ({pretty_unit(unit)})")
     axes.set_xlim(0, max(max(steps, default=1), 1))
     plain_frame(axes)
