@@ -156,12 +156,12 @@ def accelerated(make):
 
 
 def descent(**options):
-    return layers.GradientDescent(energy, stepsize=0.12, acceleration=False, maxiter=300, **options)
+    return layers.GradientDescent(energy, stepsize=0.12, acceleration=False, maxiter=256, **options)
 
 
 ONLY = ("implicit",)
 CASES = {
-    "GradientDescent": Case(minimiser(layers.GradientDescent, 300)),
+    "GradientDescent": Case(minimiser(layers.GradientDescent, 256)),
     "BFGS": Case(minimiser(layers.BFGS, 40)),
     "LBFGS": Case(minimiser(layers.LBFGS, 40)),
     "NonlinearCG": Case(minimiser(layers.NonlinearCG), derivatives=ONLY),
@@ -169,7 +169,7 @@ CASES = {
     "Broyden": Case(minimiser(layers.Broyden, 40, rotating)),
     "GaussNewton": Case(minimiser(layers.GaussNewton, 40, residuals)),
     "LevenbergMarquardt": Case(minimiser(layers.LevenbergMarquardt, 40, residuals)),
-    "FixedPointIteration": Case(minimiser(layers.FixedPointIteration, 300, stepped)),
+    "FixedPointIteration": Case(minimiser(layers.FixedPointIteration, 256, stepped)),
     "AndersonAcceleration": Case(minimiser(layers.AndersonAcceleration, 50, stepped)),
     "AndersonWrapper": Case(accelerated(descent)),
     "Bisection": Case(
@@ -181,12 +181,12 @@ CASES = {
         single=None,
     ),
     "ProximalGradient": Case(
-        minimiser(layers.ProximalGradient, 300, flat_energy, prox=layers.prox_lasso),
+        minimiser(layers.ProximalGradient, 256, flat_energy, prox=layers.prox_lasso),
         of_vector(0.1), lambda theta: (0.1, theta),
     ),
     "ProjectedGradient": Case(
         minimiser(
-            layers.ProjectedGradient, 300, flat_energy, projection=layers.projection_simplex
+            layers.ProjectedGradient, 256, flat_energy, projection=layers.projection_simplex
         ),
         of_vector(1.0), lambda theta: (1.0, theta),
     ),
