@@ -206,11 +206,7 @@ class SNAP(SnapInFiles):
 
     def site_energies(self, edges: Edges) -> Float[Array, " C"]:
         """Energies that neighbours make, from the bispectrum of an atom's own edges, energy."""
-
-        def group(some: Edges) -> Float[Array, " C"]:
-            return self._of_values(self._values(some), some.species)[0]
-
-        energies: Array = _in_groups(group, edges, AT_ONCE)
+        energies: Array = _site_energies(self, edges)
         return energies
 
     def bispectrum(self, edges: Edges) -> Float[Array, "K C"]:
@@ -224,8 +220,7 @@ class SNAP(SnapInFiles):
         """
 
         def group(some: Edges) -> Float[Array, "K C"]:
-            f = densities(self._quadrature, self._values(some))
-            return self._components(f, some.species)
+            return self._components(densities(self._quadrature, self._values(some)), some.species)
 
         found: Array = _in_groups(group, edges, AT_ONCE)
         return found
@@ -235,14 +230,22 @@ class SNAP(SnapInFiles):
     ) -> tuple[Float[Array, " C"], tuple[Float[Array, "K C"], ...]]:
         """Site energies and their gradients: slopes at the points of the sphere, edge by edge."""
 
-        def group(some: Edges) -> tuple[Any, Any]:
-            energies, _, _, slopes = self._of_values(self._values(some), some.species)
+        energies, gradients, _ = self._energies_gradients_and(edges)
+        return energies, gradients
+
+    def _energies_gradients_and(
+        self, edges: Edges, more: Callable[[Densities, Array], Any] = lambda f, species: None
+    ) -> tuple[Any, Any, Any]:
+        """Energies and gradients, and what else a function makes of densities at the nodes."""
+
+        def group(some: Edges) -> tuple[Any, Any, Any]:
+            energies, f, _, slopes = self._of_values(self._values(some), some.species)
             gradients = jax.lax.map(
                 lambda slot: self._gradient_of_edge(slot[0], slot[1], slopes), self._slots(some)
             )
-            return energies, gradients
+            return energies, gradients, more(f, some.species)
 
-        found: tuple[Any, Any] = _in_groups(group, edges, AT_ONCE)
+        found: tuple[Any, Any, Any] = _in_groups(group, edges, AT_ONCE)
         return found
 
     def site_hessians(self, edges: Edges) -> Float[Array, "C K K D D"]:
@@ -473,13 +476,8 @@ class SNAP(SnapInFiles):
         shape = (*(self._elements,) * 3, len(self._quadrature.triples))
         if self.quadraticflag:
             found = self._components(f, species)
-            product = jnp.einsum("skl,lc->skc", self._products(), found)
-            # Each atom takes what the coefficients of its species make of it.
-            kinds = jnp.arange(len(self.species), dtype=species.dtype)[:, None, None]
-            half = jnp.sum(jnp.where(species[None, None] == kinds, product, 0.0), axis=0)
-            energies = jnp.sum((linear + 0.5 * half) * found, axis=0)
-            energies = energies - self._of_atom(self._energies_alone(), species)
-            linear = linear + half
+            energies = self._energies_of(found, species)
+            linear = linear + self._slopes_of_products(found, species)
         norms = self._norms()[None, None, None, :, None]
         factors = linear.reshape(*shape, -1) * norms
         slopes = slopes_at_points(self._quadrature, f, factors)
@@ -490,6 +488,24 @@ class SNAP(SnapInFiles):
                 -jnp.sum(linear * alone, axis=0) + jnp.sum(values * slopes, axis=(0, 1)) / 3.0
             )
         return energies, f, factors, slopes
+
+    def _slopes_of_products(
+        self, found: Float[Array, "K C"], species: Int[Array, " C"]
+    ) -> Float[Array, "K C"]:
+        """Slopes of the part of the energies in products of components in each of them."""
+        product = jnp.einsum("skl,lc->skc", self._products(), found)
+        # Each atom takes what the coefficients of its species make of it.
+        kinds = jnp.arange(len(self.species), dtype=species.dtype)[:, None, None]
+        return jnp.sum(jnp.where(species[None, None] == kinds, product, 0.0), axis=0)
+
+    def _energies_of(
+        self, found: Float[Array, "K C"], species: Int[Array, " C"]
+    ) -> Float[Array, " C"]:
+        """Energies beyond those of atoms alone, of components of the bispectrum: linear in beta."""
+        slopes = self._of_atom(self._coefficients(), species)
+        if self.quadraticflag:
+            slopes = slopes + 0.5 * self._slopes_of_products(found, species)
+        return jnp.sum(slopes * found, axis=0) - self._of_atom(self._energies_alone(), species)
 
     def _of_products(
         self, species: Int[Array, " C"], f: Densities, jacobian: Float[Array, "C V L"]
@@ -503,6 +519,30 @@ class SNAP(SnapInFiles):
         product = jnp.einsum("skm,cml->sckl", self._products(), along)
         product = jnp.sum(jnp.where(species[None, :, None, None] == kinds, product, 0.0), axis=0)
         return jnp.einsum("ckl,ckm->clm", along, product)
+
+
+@jax.custom_jvp
+def _site_energies(potential: SNAP, edges: Edges) -> Float[Array, " C"]:
+    def group(some: Edges) -> Float[Array, " C"]:
+        return potential._of_values(potential._values(some), some.species)[0]
+
+    energies: Array = _in_groups(group, edges, AT_ONCE)
+    return energies
+
+
+@_site_energies.defjvp
+def _along_site_energies(primals: Any, tangents: Any) -> tuple[Any, Any]:
+    """Gradients times changes of edges, and what changes of coefficients make of components.
+
+    Without it the derivative of an energy is one of its slopes, as long as a second derivative.
+    """
+    (potential, edges), (along, moved) = primals, tangents
+    changed = eqx.tree_at(lambda one: one.beta, potential, along.beta)
+    energies, gradients, found = potential._energies_gradients_and(edges, potential._components)
+    steps = zip(gradients, moved.vectors, strict=True)
+    terms = [jnp.sum(slope * step, axis=0) for slope, step in steps]
+    terms.append(changed._energies_of(found, edges.species))
+    return energies, sum(terms[1:], start=terms[0])
 
 
 def _in_groups(function: Callable[[Edges], Any], edges: Edges, most: int, axis: int = -1) -> Any:
