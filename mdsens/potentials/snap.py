@@ -229,7 +229,6 @@ class SNAP(SnapInFiles):
         self, edges: Edges
     ) -> tuple[Float[Array, " C"], tuple[Float[Array, "K C"], ...]]:
         """Site energies and their gradients: slopes at the points of the sphere, edge by edge."""
-
         energies, gradients, _ = self._energies_gradients_and(edges)
         return energies, gradients
 
