@@ -162,9 +162,9 @@ def sensitivity(
     solved = tangents.q if mode == "forward" else {}
     motion = {name: float(np.abs(np.asarray(t)).max(initial=0.0)) for name, t in solved.items()}
     errors = derivative_errors(noise, by_name, values, parameters, motion, derivatives, ahead)
-    for observable, of_parameters in off.items():
+    for observed, of_parameters in off.items():
         for name, more in of_parameters.items():
-            errors[observable][name] = errors[observable][name] + more
+            errors[observed][name] = errors[observed][name] + more
     relative = tangents.errors if mode == "forward" else _relative(found, errors)
     complete = dataclasses.replace(
         found,
