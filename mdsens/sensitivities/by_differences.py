@@ -1,5 +1,6 @@
 """Derivatives of observables made of second derivatives, where no third ones are to be had."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,13 +22,14 @@ LEFT = 10.0
 
 
 def refused(
-    observables: tuple[Observable, ...], changes: Callable[[Observable], Any]
+    observables: tuple[Observable, ...], changes: Callable[..., Any], *given: Any
 ) -> tuple[Observable, ...]:
     """Those observables whose derivatives would be derivatives of products with the Hessian.
 
     Arguments:
         observables: all.
-        changes: the derivative of one, which is traced and not computed.
+        changes: takes one, and what is given; its derivative, which is traced and not computed.
+        given: pytrees of arrays.
 
     Returns:
         Some of them, in their order.
@@ -35,7 +37,7 @@ def refused(
 
     def is_refused(observable: Observable) -> bool:
         try:
-            jax.eval_shape(lambda: changes(observable))
+            jax.eval_shape(functools.partial(changes, observable), *given)
         except NoSecondDerivativesError:
             return True
         return False

@@ -344,14 +344,13 @@ def _refused(
 ) -> tuple[Observable, ...]:
     """Observables of which only differences tell how they change."""
     traceable, _ = _apart(observables)
-    direction = variables.direction(name)
 
-    def changes(observable: Observable) -> dict[str, Array]:
+    def changes(observable: Observable, tangent: Array, direction: Variables) -> dict[str, Array]:
         own = _held_of((observable,), observables, held)
-        given = variables, jnp.zeros_like(equilibrium.q), direction
+        given = variables, tangent, direction
         return _changes((observable,), equilibrium.for_compiled_code(), own, *given)
 
-    return refused(traceable, changes)
+    return refused(traceable, changes, equilibrium.q, variables.direction(name))
 
 
 def _forward(
