@@ -38,6 +38,10 @@ class InputError(MdsensError, ValueError):
     """Something the user gave is not allowed; the message names it and what is."""
 
 
+class NoSecondDerivativesError(InputError):
+    """Second derivatives of forces were asked for, which only differences of others would give."""
+
+
 class RelaxationError(MdsensError, RuntimeError):
     """A relaxation met numbers that are not finite, or a structure that flies apart."""
 

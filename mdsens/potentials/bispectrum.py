@@ -236,16 +236,16 @@ def _weights(table: Quadrature) -> Float[np.ndarray, "1 G 1"]:
 
 def components(table: Quadrature, f: Densities) -> Float[Array, "E E E T C"]:
     """Means < f_{j1} f_{j2} f_j > of all triples of degrees and elements."""
-    weighted = [_weights(table) * one for one in f]
-    return jnp.stack(
-        [
-            jnp.sum(
-                f[j1][:, None, None] * f[j2][None, :, None] * weighted[j][None, None, :], axis=3
-            )
-            for j1, j2, j in table.triples
-        ],
-        axis=3,
-    )
+    means: list[Any] = [None] * len(table.triples)
+    for j in table.degrees:
+        # Those of one degree together, which compiles in a fraction of the time.
+        places = [place for place, triple in enumerate(table.triples) if triple[2] == j]
+        pairs = [table.triples[place][:2] for place in places]
+        products = jnp.stack([f[j1][:, None] * f[j2][None] for j1, j2 in pairs])
+        found = jnp.einsum("tabgc,dgc->tabdc", products, _weights(table) * f[j])
+        for place, mean in zip(places, found, strict=True):
+            means[place] = mean
+    return jnp.stack(means, axis=3)
 
 
 def _of_pairs(

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 from mdsens.arrays import on_device
 from mdsens.compilation import compiled
 from mdsens.digits import with_digits
-from mdsens.errors import InputError
+from mdsens.errors import InputError, NoSecondDerivativesError
 from mdsens.host_errors import remembered
 from mdsens.particles.system import System
 from mdsens.potentials.host_calculator import (
@@ -48,7 +48,8 @@ class Calculator(StructurePotential):
 
     Of atoms the calculator is given elements, positions, cell and periodic directions; it has to
     give energies without noise beyond rounding, in the same unit throughout. There are no second
-    derivatives of its forces: elastic constants have values, and no sensitivities.
+    derivatives of its forces: sensitivities of elastic constants are differences of the constants,
+    and `jax.hessian` of anything relaxed is refused.
 
     Arguments:
         make_calculator: a function that takes the parameters by name and returns a calculator.
@@ -289,9 +290,10 @@ def _held(*arrays: Array) -> tuple[Array, ...]:
 @functools.partial(_held.defjvp, symbolic_zeros=True)
 def _refused(primals: Any, tangents: Any) -> Any:
     if not all(isinstance(tangent, SymbolicZero) for tangent in tangents):
-        raise InputError(
-            "a calculator gives no second derivatives of its forces: ask for the first derivatives "
-            "of what needs no Hessian, such as distances and energies, or use a potential of mdsens"
+        raise NoSecondDerivativesError(
+            "a calculator gives no second derivatives of its forces: ask mdsens.sensitivity in "
+            "forward mode, which takes differences of elastic constants, differentiate what needs "
+            "no Hessian, such as distances and energies, or use a potential of mdsens"
         )
     return primals, _zeros(primals)
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from mdsens.errors import InputError
 from mdsens.particles.system import System
-from mdsens.potentials.invariance import energy_at_rest, is_invariant
+from mdsens.potentials.invariance import changes_as_a_whole, energy_at_rest
 from mdsens.potentials.structure_potential import StructurePotential
 from mdsens.potentials.tree_potential import TreePotential
 from mdsens.values import boolean, is_traced, shown, text
@@ -42,8 +42,10 @@ class Energy(TreePotential, StructurePotential):
         species: names of species, where the function tells them apart.
         dimensions: physical dimensions of parameters, as in ``{"k": "energy/length^2"}``; a name
             stands for all that is within it. All others are of unknown dimension.
-        invariant: whether the energy stays the same where the whole structure moves or turns. True
-            is checked; None: found out in the structure, by numbers, which JAX must not trace.
+        invariant: whether the energy stays the same where the whole structure moves. True is
+            checked; None: found out in the structure, by numbers, which JAX must not trace.
+        isotropic: whether it also stays the same where the structure turns with its cell; likewise.
+            None where JAX traces and ``invariant`` is True: it does.
         name: what messages and reports call it; by default the name of the function.
 
     Raises:
@@ -52,6 +54,7 @@ class Energy(TreePotential, StructurePotential):
 
     function: Callable[..., Any] = eqx.field(static=True)
     declared: bool | None = eqx.field(static=True)
+    same_turned: bool | None = eqx.field(static=True)
 
     def __init__(
         self,
@@ -61,6 +64,7 @@ class Energy(TreePotential, StructurePotential):
         *,
         dimensions: Mapping[str, str] | None = None,
         invariant: bool | None = None,
+        isotropic: bool | None = None,
         name: str | None = None,
     ):
         _check_function(function)
@@ -68,10 +72,16 @@ class Energy(TreePotential, StructurePotential):
         self._set(own if name is None else text(name, "name"), parameters, dimensions, species)
         self.function = function
         self.declared = None if invariant is None else boolean(invariant, "invariant")
+        self.same_turned = None if isotropic is None else boolean(isotropic, "isotropic")
+        if self.same_turned and self.declared is False:
+            raise InputError(
+                f"{self._title}: isotropic = True goes with no invariant = False: an energy that "
+                "changes as the structure moves changes as it turns about another point"
+            )
 
     @property
     def invariant(self) -> bool:  # type: ignore[override]
-        """Whether the energy is the same wherever the whole system is, and however it is turned.
+        """Whether the energy is the same wherever the whole system is.
 
         Raises:
             InputError: nobody has said, and no structure has been seen whose numbers are known.
@@ -83,6 +93,11 @@ class Energy(TreePotential, StructurePotential):
                 "atoms in place"
             )
         return self.declared
+
+    @property
+    def isotropic(self) -> bool:  # type: ignore[override]
+        """Whether it is the same however the system is turned, too."""
+        return self.declared is not False and self.same_turned is not False
 
     def structure_energy(
         self,
@@ -119,7 +134,7 @@ class Energy(TreePotential, StructurePotential):
         return jnp.asarray(found)
 
     def in_system(self, system: System) -> Self:
-        """The same energy, of which is known whether it is invariant.
+        """The same energy, of which is known whether it is invariant, and isotropic.
 
         Arguments:
             system: where it is to act.
@@ -129,7 +144,7 @@ class Energy(TreePotential, StructurePotential):
 
         Raises:
             InputError: a species that it does not know, an energy that is no finite number, or one
-                that is not invariant and was said to be.
+                that is not what it was said to be.
         """
         self.species_index(system)
         potential, system = jax.lax.stop_gradient((self, system))
@@ -143,19 +158,25 @@ class Energy(TreePotential, StructurePotential):
             )
         if self.declared is False:
             return self
-        change = is_invariant(potential, system)
-        if self.declared is None:
-            return self._with(declared=change is None)
-        if change is not None:
-            raise InputError(
-                f"{self._title}: invariant = True, but {change}: give invariant=False, or correct "
-                "the function"
-            )
-        return self
+        changes, known = changes_as_a_whole(potential, system), {}
+        for field, option, change in (
+            ("declared", "invariant", changes.moved),
+            ("same_turned", "isotropic", changes.moved or changes.turned),
+        ):
+            if getattr(self, field) is None:
+                known[field] = change is None
+            elif getattr(self, field) and change is not None:
+                raise InputError(
+                    f"{self._title}: {option} = True, but {change}: give {option}=False, or "
+                    "correct the function"
+                )
+        return self._with(**known)
 
     def _settings(self, units: str) -> list[tuple[str, str]]:
-        known = {None: "to be found out", True: "yes", False: "no"}[self.declared]
-        settings = [("function", self.name), ("invariant", known)]
+        known = {None: "to be found out", True: "yes", False: "no"}
+        settings = [("function", self.name), ("invariant", known[self.declared])]
+        if self.declared is not False:
+            settings.append(("isotropic", known[self.same_turned]))
         return settings + ([] if self.species is None else [("species", shown(self.species))])
 
 

@@ -1,5 +1,7 @@
 """Whether an energy is the same where the whole structure is moved or turned: found by numbers."""
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -41,8 +43,15 @@ def energy_at_rest(potential: Potential, system: System) -> float:
     return float(_energy(potential, system.positions, system.cell, species))
 
 
-def is_invariant(potential: Potential, system: System, turned_alone: bool = False) -> str | None:
-    """How an energy changes as the structure moves or turns.
+class Changes(NamedTuple):
+    """How an energy changes as the whole structure moves and turns, in words; None: it does not."""
+
+    moved: str | None
+    turned: str | None
+
+
+def changes_as_a_whole(potential: Potential, system: System) -> Changes:
+    """How an energy changes as the structure moves, and as it turns.
 
     Each atom is displaced a little before, so that no symmetry hides a change; the energy of that
     displacement is what a change is held against.
@@ -50,10 +59,9 @@ def is_invariant(potential: Potential, system: System, turned_alone: bool = Fals
     Arguments:
         potential: the potential, one that is `of_structure`.
         system: N atoms, which JAX does not trace.
-        turned_alone: whether moves do not count.
 
     Returns:
-        None where the energy stays the same; else in words what it does.
+        The Changes, each told apart from the other.
     """
     dimension, species = system.dimension, potential.species_index(system)
     here, cell = np.asarray(system.positions), np.asarray(system.cell)
@@ -69,14 +77,16 @@ def is_invariant(potential: Potential, system: System, turned_alone: bool = Fals
     moved = at(here + shaken + length * np.asarray(MOVED[:dimension]), cell)
     turned = at((here + shaken) @ turn, cell @ turn)
     allowed = ROUNDING * (abs(start) + abs(still) + abs(start - still))
-    changes = ((moved, "moved"), (turned, "turned with its cell"))
-    for value, what in changes[turned_alone:]:
-        if not abs(value - start) <= allowed:
-            return (
-                f"the energy of the structure goes from {start:.10g} to {value:.10g} as the whole "
-                f"is {what}"
-            )
-    return None
+
+    def told(value: float, what: str) -> str | None:
+        if abs(value - start) <= allowed:
+            return None
+        return (
+            f"the energy of the structure goes from {start:.10g} to {value:.10g} as the whole is "
+            f"{what}"
+        )
+
+    return Changes(told(moved, "moved"), told(turned, "turned with its cell"))
 
 
 def _usual_distance(positions: Float[np.ndarray, "N D"]) -> float:

@@ -333,7 +333,7 @@ class JaxMDStructure(JaxMDPotential, StructurePotential):
             copies = self._copies(system)
         potential = self._with(pbc=tuple(map(bool, system.pbc)), copies=tuple(copies))
         if self.function is not None:
-            from mdsens.potentials.invariance import energy_at_rest, is_invariant
+            from mdsens.potentials.invariance import changes_as_a_whole, energy_at_rest
 
             still, where = jax.lax.stop_gradient((potential, system))
             if not is_traced((still, where.positions)) and not np.isfinite(
@@ -345,7 +345,7 @@ class JaxMDStructure(JaxMDPotential, StructurePotential):
                 )
             # Of two periodic directions and more nothing turns.
             if not is_traced((still, where.positions)) and sum(system.pbc) < 2:
-                change = is_invariant(still, where, turned_alone=True)
+                change = changes_as_a_whole(still, where).turned
                 potential = potential._with(same_turned=change is None)
         return potential
 

@@ -109,11 +109,27 @@ INSTEAD = {
     "simple_spring": "use mdsens.potentials.Bonds",
     "simple_spring_bond": "use mdsens.potentials.Bonds",
     "dsf_coulomb": "use mdsens.potentials.DampedShiftedCoulomb",
+    "eam_from_lammps_parameters": "use mdsens.potentials.EAM.from_file",
+    "tersoff_from_lammps_parameters": "use mdsens.potentials.Tersoff.from_file",
     "tersoff": "jax-md's has no derivatives in its parameters where an atom has one bond; use "
     "mdsens.potentials.Tersoff, the same energy",
     "edip": "jax-md's takes the coordination in its angles from one neighbour times their number, "
     "and jumps as one crosses the cutoff; use another potential",
 }
+_CHARGES = "it is made for one box and charges of atoms; use "
+_CHARGES += "mdsens.potentials.DampedShiftedCoulomb, with charges of species"
+_MODEL = "its weights are read from files of its own; use mdsens.potentials.Calculator with the "
+_MODEL += "model's own calculator of ASE"
+_SURFACE = "it is of triangles, and no sum over neighbours; give JaxMD a function of your own that "
+_SURFACE += "takes a displacement function and parameters, and calls it"
+INSTEAD |= dict.fromkeys(
+    ("coulomb", "coulomb_direct", "coulomb_ewald", "coulomb_recip_ewald", "coulomb_recip_pme"),
+    _CHARGES,
+)
+INSTEAD |= dict.fromkeys(("load_gnome_model", "mace", "nequip", "uma"), _MODEL)
+INSTEAD |= dict.fromkeys(
+    ("bending_potential", "triangle_area_potential", "volume_potential"), _SURFACE
+)
 
 
 def known_as(name: str) -> str:

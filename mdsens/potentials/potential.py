@@ -68,9 +68,9 @@ class Potential(NamedParameters):
     of_structure: ClassVar[bool] = False
     #: Whether that is a sum over groups of a few atoms each, and `structure_blocks` tells of them.
     in_groups: ClassVar[bool] = False
-    #: Whether the energy is the same wherever the whole system is, and however it is turned.
+    #: Whether the energy is the same wherever the whole system is.
     invariant: ClassVar[bool] = True
-    #: Whether it is at least the same however the system is turned, where it is the same elsewhere.
+    #: Whether it is then also the same however the system is turned.
     isotropic: ClassVar[bool] = True
     #: Whether each product with the Hessian calls something slow, of which few calls are wanted.
     made_by_calls: ClassVar[bool] = False

@@ -13,24 +13,20 @@ from mdsens.errors import InputError
 from mdsens.particles.edges import Edges
 from mdsens.potentials.bispectrum import (
     Densities,
-    Quadrature,
     components,
     curvatures_of_sum,
     densities,
-    quadrature,
     slopes_at_points,
     slopes_of_means,
-    values_and_slopes_at_points,
-    values_at_points,
-    values_of_centre,
 )
 from mdsens.potentials.files.snap_files import (
     FLAGS,
     OF_ELEMENTS,
 )
+from mdsens.potentials.groups import in_groups
 from mdsens.potentials.parameters import Parameter, parameter
 from mdsens.potentials.potential import LONG_FORMULAS
-from mdsens.potentials.snap_in_files import SnapInFiles
+from mdsens.potentials.snap_neighbors import NeighborsOnSphere
 from mdsens.values import boolean, integer, items, real, shown
 
 #: Atoms that are taken at once, so that what is computed of them stays in a processor's cache; of
@@ -40,7 +36,7 @@ AT_ONCE, AT_ONCE_FOR_HESSIANS = 8, 8
 HIGHEST_DEGREE = 14
 
 
-class SNAP(SnapInFiles):
+class SNAP(NeighborsOnSphere):
     """The spectral neighbor analysis potential (SNAP), linear or quadratic in the bispectrum.
 
     E_i = beta_0 + sum_k beta_k B_k + 1/2 sum_kl beta_kl B_k B_l, where B are the components
@@ -206,11 +202,7 @@ class SNAP(SnapInFiles):
 
     def site_energies(self, edges: Edges) -> Float[Array, " C"]:
         """Energies that neighbours make, from the bispectrum of an atom's own edges, energy."""
-
-        def group(some: Edges) -> Float[Array, " C"]:
-            return self._of_values(self._values(some), some.species)[0]
-
-        energies: Array = _in_groups(group, edges, AT_ONCE)
+        energies: Array = _site_energies(self, edges)
         return energies
 
     def bispectrum(self, edges: Edges) -> Float[Array, "K C"]:
@@ -224,25 +216,31 @@ class SNAP(SnapInFiles):
         """
 
         def group(some: Edges) -> Float[Array, "K C"]:
-            f = densities(self._quadrature, self._values(some))
-            return self._components(f, some.species)
+            return self._components(densities(self._quadrature, self._values(some)), some.species)
 
-        found: Array = _in_groups(group, edges, AT_ONCE)
+        found: Array = in_groups(group, edges, AT_ONCE)
         return found
 
     def site_energies_and_gradients(
         self, edges: Edges
     ) -> tuple[Float[Array, " C"], tuple[Float[Array, "K C"], ...]]:
         """Site energies and their gradients: slopes at the points of the sphere, edge by edge."""
+        energies, gradients, _ = self._energies_gradients_and(edges)
+        return energies, gradients
 
-        def group(some: Edges) -> tuple[Any, Any]:
-            energies, _, _, slopes = self._of_values(self._values(some), some.species)
+    def _energies_gradients_and(
+        self, edges: Edges, more: Callable[[Densities, Array], Any] = lambda f, species: None
+    ) -> tuple[Any, Any, Any]:
+        """Energies and gradients, and what else a function makes of densities at the nodes."""
+
+        def group(some: Edges) -> tuple[Any, Any, Any]:
+            energies, f, _, slopes = self._of_values(self._values(some), some.species)
             gradients = jax.lax.map(
                 lambda slot: self._gradient_of_edge(slot[0], slot[1], slopes), self._slots(some)
             )
-            return energies, gradients
+            return energies, gradients, more(f, some.species)
 
-        found: tuple[Any, Any] = _in_groups(group, edges, AT_ONCE)
+        found: tuple[Any, Any, Any] = in_groups(group, edges, AT_ONCE)
         return found
 
     def site_hessians(self, edges: Edges) -> Float[Array, "C K K D D"]:
@@ -288,123 +286,8 @@ class SNAP(SnapInFiles):
             found = found + same
             return (found + found.transpose(0, 2, 1, 4, 3)) / 2
 
-        hessians: Array = _in_groups(group, edges, AT_ONCE_FOR_HESSIANS, axis=0)
+        hessians: Array = in_groups(group, edges, AT_ONCE_FOR_HESSIANS, axis=0)
         return hessians
-
-    # From edges to densities on the sphere --------------------------------------------------------
-
-    @property
-    def _quadrature(self) -> Quadrature:
-        return quadrature(self.twojmax)
-
-    @property
-    def _elements(self) -> int:
-        """How many densities each atom has."""
-        return len(self.species) if self.chemflag else 1
-
-    @property
-    def _cutoffs(self) -> Float[np.ndarray, "S S"]:
-        radii = np.array(self.radii)
-        return self.rcutfac * (radii[:, None] + radii)
-
-    def _slots(self, edges: Edges) -> Any:
-        """The edges of one slot after another: vectors, and all else that an edge is made of."""
-        slots = edges.mask.shape[0]
-        here = jnp.broadcast_to(edges.species, (slots, *edges.species.shape))
-        return edges.vectors, (edges.mask, here, edges.neighbor_species)
-
-    def _point_and_strength(
-        self,
-        vectors: tuple[Float[Array, " C"], ...],
-        mask: Array,
-        species: Int[Array, " C"],
-        neighbor_species: Int[Array, " C"],
-    ) -> tuple[tuple[Float[Array, " C"], ...], Float[Array, " C"]]:
-        """Where neighbours stand on the sphere in four dimensions, and with which strength."""
-
-        def of_pair(table: Float[np.ndarray, "S S"]) -> Any:
-            if len(table) == 1:
-                return float(table[0, 0])
-            return jnp.asarray(table)[species, neighbor_species]
-
-        cutoff = of_pair(self._cutoffs)
-        squared = sum((v * v for v in vectors[1:]), start=vectors[0] * vectors[0])
-        inside = mask & (squared < cutoff * cutoff)
-        # Slots without an edge lead far out, where nothing is to be computed.
-        r = jnp.sqrt(jnp.where(inside, squared, 1.0))
-        scaled = (r - self.rmin0) / (cutoff - self.rmin0)
-        theta = self.rfac0 * jnp.pi * scaled
-        # LAMMPS takes the root of a square: below rmin0, where the sine is negative, signs change.
-        sign = jnp.where(theta < 0.0, -1.0, 1.0) if self.rmin0 > 0.0 else 1.0
-        sine = sign * jnp.sin(theta) / r
-        q = (sign * jnp.cos(theta), *(jnp.where(inside, sine * v, 0.0) for v in vectors))
-        weights = np.array(self.weights)
-        strength = (
-            float(weights[0]) if len(weights) == 1 else jnp.asarray(weights)[neighbor_species]
-        )
-        if self.switchflag:
-            fading = 0.5 * (jnp.cos(jnp.pi * scaled) + 1.0)
-            strength = strength * jnp.where(scaled > 0.0, fading, 1.0)
-        if self.switchinnerflag:
-            means = [(np.add.outer(one, one) / 2.0) for one in map(np.array, self._inner)]
-            middle, half_width = (of_pair(mean) for mean in means)
-            part = jnp.clip((r - middle) / half_width, -1.0, 1.0)
-            strength = strength * 0.5 * (1.0 + jnp.sin(0.5 * jnp.pi * part))
-        return q, jnp.where(inside, strength, 0.0)
-
-    @property
-    def _inner(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Middles and half widths of the switches at short distances; none where there are none."""
-        return self.sinner or (), self.dinner or ()
-
-    def _of_element(self, species: Int[Array, " C"]) -> Float[Array, "E 1 C"]:
-        """1 in the density of each atom's element, 0 in all others."""
-        if self._elements == 1:
-            return jnp.ones((1, 1, *species.shape))
-        elements = jnp.arange(self._elements, dtype=species.dtype)[:, None, None]
-        return jnp.where(species[None, None] == elements, 1.0, 0.0)
-
-    def _values_of_edge(
-        self,
-        vectors: tuple[Float[Array, " C"], ...],
-        mask: Array,
-        species: Int[Array, " C"],
-        neighbor_species: Int[Array, " C"],
-    ) -> Float[Array, "E V C"]:
-        """What one edge of each atom adds to the densities at the points."""
-        q, strength = self._point_and_strength(vectors, mask, species, neighbor_species)
-        values = strength[None] * values_at_points(self._quadrature, q)
-        return self._of_element(neighbor_species) * values[None]
-
-    def _gradient_of_edge(
-        self,
-        vectors: tuple[Float[Array, " C"], ...],
-        rest: tuple[Array, Array, Array],
-        slopes: Float[Array, "E V C"],
-    ) -> tuple[Float[Array, " C"], ...]:
-        """Gradients along one edge of each atom, from slopes in the values at the points."""
-        (q, strength), pull_back = jax.vjp(lambda v: self._point_and_strength(v, *rest), vectors)
-        values, along = values_and_slopes_at_points(self._quadrature, q)
-        chosen = jnp.sum(self._of_element(rest[2]) * slopes, axis=0)
-        by_strength = jnp.sum(chosen * values, axis=0)
-        columns = self._quadrature.points_of_values.T[: len(q)]
-        by_point = strength[None] * jnp.einsum("dv,vc->dc", columns, chosen * along)
-        gradient: tuple[Array, ...] = pull_back((tuple(by_point), by_strength))[0]
-        return gradient
-
-    def _values(self, edges: Edges) -> Float[Array, "E V C"]:
-        """Densities around each atom at the points."""
-        centre = values_of_centre(self._quadrature)[None, :, None]
-        itself = jnp.ones((self._elements, 1, edges.mask.shape[1]))
-        if not self.wselfallflag:
-            itself = self._of_element(edges.species)
-
-        def add(total: Array, slot: Any) -> tuple[Array, None]:
-            vectors, rest = slot
-            return total + self._values_of_edge(vectors, *rest), None
-
-        values, _ = jax.lax.scan(add, itself * centre, self._slots(edges))
-        return values
 
     # From densities to energies -------------------------------------------------------------------
 
@@ -473,13 +356,8 @@ class SNAP(SnapInFiles):
         shape = (*(self._elements,) * 3, len(self._quadrature.triples))
         if self.quadraticflag:
             found = self._components(f, species)
-            product = jnp.einsum("skl,lc->skc", self._products(), found)
-            # Each atom takes what the coefficients of its species make of it.
-            kinds = jnp.arange(len(self.species), dtype=species.dtype)[:, None, None]
-            half = jnp.sum(jnp.where(species[None, None] == kinds, product, 0.0), axis=0)
-            energies = jnp.sum((linear + 0.5 * half) * found, axis=0)
-            energies = energies - self._of_atom(self._energies_alone(), species)
-            linear = linear + half
+            energies = self._energies_of(found, species)
+            linear = linear + self._slopes_of_products(found, species)
         norms = self._norms()[None, None, None, :, None]
         factors = linear.reshape(*shape, -1) * norms
         slopes = slopes_at_points(self._quadrature, f, factors)
@@ -490,6 +368,24 @@ class SNAP(SnapInFiles):
                 -jnp.sum(linear * alone, axis=0) + jnp.sum(values * slopes, axis=(0, 1)) / 3.0
             )
         return energies, f, factors, slopes
+
+    def _slopes_of_products(
+        self, found: Float[Array, "K C"], species: Int[Array, " C"]
+    ) -> Float[Array, "K C"]:
+        """Slopes of the part of the energies in products of components in each of them."""
+        product = jnp.einsum("skl,lc->skc", self._products(), found)
+        # Each atom takes what the coefficients of its species make of it.
+        kinds = jnp.arange(len(self.species), dtype=species.dtype)[:, None, None]
+        return jnp.sum(jnp.where(species[None, None] == kinds, product, 0.0), axis=0)
+
+    def _energies_of(
+        self, found: Float[Array, "K C"], species: Int[Array, " C"]
+    ) -> Float[Array, " C"]:
+        """Energies beyond those of atoms alone, of components of the bispectrum: linear in beta."""
+        slopes = self._of_atom(self._coefficients(), species)
+        if self.quadraticflag:
+            slopes = slopes + 0.5 * self._slopes_of_products(found, species)
+        return jnp.sum(slopes * found, axis=0) - self._of_atom(self._energies_alone(), species)
 
     def _of_products(
         self, species: Int[Array, " C"], f: Densities, jacobian: Float[Array, "C V L"]
@@ -505,34 +401,25 @@ class SNAP(SnapInFiles):
         return jnp.einsum("ckl,ckm->clm", along, product)
 
 
-def _in_groups(function: Callable[[Edges], Any], edges: Edges, most: int, axis: int = -1) -> Any:
-    """A function of the edges of atoms, some of them at a time.
+@jax.custom_jvp
+def _site_energies(potential: SNAP, edges: Edges) -> Float[Array, " C"]:
+    def group(some: Edges) -> Float[Array, " C"]:
+        return potential._of_values(potential._values(some), some.species)[0]
 
-    Arguments:
-        function: takes the Edges of some atoms, returns a pytree of arrays.
-        edges: of C atoms.
-        most: how many atoms are taken at a time.
-        axis: which axis of what is returned counts atoms.
+    energies: Array = in_groups(group, edges, AT_ONCE)
+    return energies
 
-    Returns:
-        What the function would return for all of them.
+
+@_site_energies.defjvp
+def _along_site_energies(primals: Any, tangents: Any) -> tuple[Any, Any]:
+    """Gradients times changes of edges, and what changes of coefficients make of components.
+
+    Without it the derivative of an energy is one of its slopes, as long as a second derivative.
     """
-    atoms = edges.mask.shape[1]
-    groups = -(-atoms // most)
-    if groups == 1:
-        return function(edges)
-    size = -(-atoms // groups)
-
-    def split(array: Array) -> Array:
-        filled = [(0, 0)] * (array.ndim - 1) + [(0, groups * size - atoms)]
-        padded = jnp.pad(array, filled, mode="edge")
-        return jnp.moveaxis(padded.reshape(*array.shape[:-1], groups, size), -2, 0)
-
-    def joined(array: Array) -> Array:
-        place = array.ndim - 1 + axis if axis < 0 else axis
-        moved = jnp.moveaxis(array, 0, place)
-        shape = moved.shape
-        whole = moved.reshape(*shape[:place], groups * size, *shape[place + 2 :])
-        return jax.lax.slice_in_dim(whole, 0, atoms, axis=place)
-
-    return jax.tree.map(joined, jax.lax.map(function, jax.tree.map(split, edges)))
+    (potential, edges), (along, moved) = primals, tangents
+    changed = eqx.tree_at(lambda one: one.beta, potential, along.beta)
+    energies, gradients, found = potential._energies_gradients_and(edges, potential._components)
+    steps = zip(gradients, moved.vectors, strict=True)
+    terms = [jnp.sum(slope * step, axis=0) for slope, step in steps]
+    terms.append(changed._energies_of(found, edges.species))
+    return energies, sum(terms[1:], start=terms[0])

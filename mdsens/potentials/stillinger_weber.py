@@ -96,15 +96,15 @@ class StillingerWeber(Potential):
                 which; all by default.
 
         Returns:
-            This potential where the entries of triplets follow from those of pairs, as for one
-            element; else a `StillingerWeberTriplets`.
+            This potential of one element; of several a `StillingerWeberTriplets`, with parameters
+            of each triplet such as ``lambda_[Cd-Te-Te]``.
 
         Raises:
             InputError: no such file, units without a size, a broken entry, an element that is
                 not there, or a triplet without an entry.
         """
         triplets = StillingerWeberTriplets.from_file(path, elements)
-        table = triplets.separated()
+        table = triplets.separated() if len(triplets.species or "1") == 1 else None
         return triplets if table is None else cls(**table)
 
     def to_file(self, path: str | Path) -> None:

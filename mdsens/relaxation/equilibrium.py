@@ -27,7 +27,7 @@ from mdsens.mechanics.elasticity import (
     stress_strain_coefficients,
     unit_strains,
 )
-from mdsens.mechanics.energy import compiled_energy_forces_virial
+from mdsens.mechanics.energy import compiled_energy_forces_virial, energy
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.hessian_by_calls import hessian_solver
 from mdsens.mechanics.hessian_solver import HessianSolver, hessian_fits
@@ -121,7 +121,13 @@ class Equilibrium(Summarised, Archived, PicturedWithMotion, eqx.Module):
     @property
     def energy(self) -> Float[Array, ""]:
         """Potential energy, in units of energy."""
+        if "mechanics" not in vars(self) and is_traced((self.q, self.landscape)):
+            # Derivatives then need no pass through those of the forces, the longest to compile.
+            return self.once("energy", None, self._energy_alone)
         return self.mechanics[0]
+
+    def _energy_alone(self) -> Float[Array, ""]:
+        return energy(self.system, self.potential, self.edge_list)
 
     @property
     def forces(self) -> Float[Array, "N D"]:

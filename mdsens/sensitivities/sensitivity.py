@@ -23,6 +23,7 @@ from mdsens.progress import tracked
 from mdsens.relaxation import Equilibrium
 from mdsens.resources import EIGENVECTOR_LIMIT
 from mdsens.sensitivities.arguments import asked_observables, asked_parameters
+from mdsens.sensitivities.by_differences import changes_by_differences, refused
 from mdsens.sensitivities.linear_response import LinearResponse, weights
 from mdsens.sensitivities.noise import derivative_errors, noise_of, value_errors
 from mdsens.sensitivities.results import Sensitivity, Tangents
@@ -92,6 +93,11 @@ def sensitivity(
         if observable.examine is not None:
             observable.examine(np.asarray(values[observable.name]))
     outputs = sum(value.size for value in values.values())
+    by_differences: tuple[Observable, ...] = ()
+    if mode != "reverse" and potential.made_by_calls and names:
+        by_differences = _refused(asked, equilibrium, variables, held, names[0])
+    if by_differences:
+        mode = "forward"
     if mode == "auto":
         worth = FORWARD_SOLVES if any(o.stationary is not None for o in asked) else 1
         mode = "forward" if not asked or len(names) <= worth * outputs else "reverse"
@@ -107,10 +113,13 @@ def sensitivity(
     ahead: Derivatives
     if mode == "forward":
         residuals = tangents.residuals
-        given = asked, variables
-        derivatives = _push_forward(equilibrium, *given, held, tangents.q)
-        ahead = {} if moved is None else _push_forward(moved, *given, held_ahead, tangents.ahead)
+        given = asked, by_differences, variables, response.noise_of_differences
+        derivatives, off = _forward(equilibrium, *given, held, tangents.q)
+        ahead = {}
+        if moved is not None:
+            ahead, _ = _forward(moved, *given, held_ahead, tangents.ahead)
     else:
+        off = {}
         derivatives, ahead, residuals = _pull_back(
             equilibrium,
             moved,
@@ -153,6 +162,9 @@ def sensitivity(
     solved = tangents.q if mode == "forward" else {}
     motion = {name: float(np.abs(np.asarray(t)).max(initial=0.0)) for name, t in solved.items()}
     errors = derivative_errors(noise, by_name, values, parameters, motion, derivatives, ahead)
+    for observed, of_parameters in off.items():
+        for name, more in of_parameters.items():
+            errors[observed][name] = errors[observed][name] + more
     relative = tangents.errors if mode == "forward" else _relative(found, errors)
     complete = dataclasses.replace(
         found,
@@ -314,6 +326,63 @@ def _compiled_values(
     mechanics: tuple[Array, Array, Array],
 ) -> dict[str, Array]:
     return _observed(observables, equilibrium.with_mechanics(mechanics), held)
+
+
+def _held_of(some: tuple[Observable, ...], observables: tuple[Observable, ...], held: Held) -> Held:
+    """Of what observables are stationary in that of some of them."""
+    wanted = _stationary(some)
+    functions = _stationary(observables)
+    return tuple(one for one, of in zip(held, functions, strict=True) if of in wanted)
+
+
+def _refused(
+    observables: tuple[Observable, ...],
+    equilibrium: Equilibrium,
+    variables: Variables,
+    held: Held,
+    name: str,
+) -> tuple[Observable, ...]:
+    """Observables of which only differences tell how they change."""
+    traceable, _ = _apart(observables)
+
+    def changes(observable: Observable, tangent: Array, direction: Variables) -> dict[str, Array]:
+        own = _held_of((observable,), observables, held)
+        given = variables, tangent, direction
+        return _changes((observable,), equilibrium.for_compiled_code(), own, *given)
+
+    return refused(traceable, changes, equilibrium.q, variables.direction(name))
+
+
+def _forward(
+    equilibrium: Equilibrium,
+    observables: tuple[Observable, ...],
+    by_differences: tuple[Observable, ...],
+    variables: Variables,
+    noise: float,
+    held: Held,
+    tangents: dict[str, Array],
+) -> tuple[Derivatives, dict[str, dict[str, np.ndarray]]]:
+    """Derivatives of observables from tangents of q, by name, and errors of differences."""
+    direct = tuple(one for one in observables if one not in by_differences)
+    own = _held_of(direct, observables, held)
+    derivatives = _push_forward(equilibrium, direct, variables, own, tangents)
+    errors: dict[str, dict[str, np.ndarray]] = {one.name: {} for one in by_differences}
+    if not by_differences:
+        return derivatives, errors
+    own = _held_of(by_differences, observables, held)
+
+    def values(at: Equilibrium) -> dict[str, Array]:
+        return dict(_compiled_values(by_differences, at.for_compiled_code(), own, at.mechanics))
+
+    derivatives |= {one.name: {} for one in by_differences}
+    for name, theta in variables.values(list(tangents)).items():
+        along = tangents[name], variables.direction(name)
+        given = abs(theta) or 1.0, max(noise, float(np.finfo(float).eps))
+        found, off = changes_by_differences(values, equilibrium, variables, *along, *given)
+        for observable in by_differences:
+            derivatives[observable.name][name] = on_device(found[observable.name])
+            errors[observable.name][name] = off[observable.name]
+    return {one.name: derivatives[one.name] for one in observables}, errors
 
 
 def _push_forward(

@@ -18,7 +18,7 @@ import mdsens
 from mdsens import System
 from mdsens.mechanics.sparse_hessian import sparse_hessian
 from mdsens.particles import find_edges
-from mdsens.potentials import PotentialSum, StillingerWeberTriplets, from_file
+from mdsens.potentials import PotentialSum, from_file
 from mdsens.potentials.pair_laws import COULOMB
 
 pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.xdist_group("snap-lammps")]
@@ -109,8 +109,6 @@ def commands_of(potential, elements, style, folder):
 
 def potential_of(path, elements):
     """As LAMMPS has it: with fewer digits of the elementary charge."""
-    if path.name == "CdTe.sw":
-        return StillingerWeberTriplets.from_file(path, list(elements))
     found = from_file(path, list(elements))
     if isinstance(found, PotentialSum):
         snap, zbl = found.parts

@@ -305,6 +305,26 @@ def test_an_atom_alone_in_its_cell_feels_no_force_and_has_derivatives_all_the_sa
     assert float(found.errors["energy"]["s0[Cu]"]) < 1e-6
 
 
-def test_there_are_no_second_derivatives(both):
-    with pytest.raises(mdsens.InputError, match="no second derivatives of its forces"):
-        mdsens.sensitivity(both[0], ["elastic_constant(1,1)"])
+def test_there_are_no_second_derivatives_in_reverse(both):
+    with pytest.raises(
+        mdsens.InputError, match=r"of its forces: ask mdsens.sensitivity in forward"
+    ):
+        mdsens.sensitivity(both[0], ["elastic_constant(1,1)"], mode="reverse")
+
+
+def test_elastic_constants_have_derivatives_by_differences_with_their_errors():
+    atoms, constants = ase.build.bulk("Ar", "hcp", 3.7), mdsens.observables.elastic_constants()
+    found, wanted = (
+        mdsens.sensitivity(
+            mdsens.relax(mdsens.System.from_ase(atoms), potential, cell="full", fmax=1e-9),
+            [constants, "volume"],
+            wrt="sigma",
+        )
+        for potential in (by_calls(), direct(**POINT))
+    )
+    slopes, exact = (np.asarray(one["elastic_constants"]["sigma"]) for one in (found, wanted))
+    error = float(np.max(found.errors["elastic_constants"]["sigma"]))
+    assert 0.0 < np.abs(slopes - exact).max() < error < 1e-6 * np.abs(exact).max()
+    # What needs no Hessian is no such difference.
+    assert found.errors["volume"]["sigma"] < 1e-8 * wanted["volume"]["sigma"]
+    assert found.certificate.calls < 300

@@ -154,6 +154,34 @@ def test_whether_an_energy_is_invariant_is_found_out():
     assert found["k"] == pytest.approx(numeric, rel=1e-6)
 
 
+def in_a_field(positions, cell, species, parameters):
+    """Pairs in a field along x: the energy changes as the whole turns, and not as it moves."""
+    apart = positions[:, 0, None] - positions[None, :, 0]
+    return all_pairs(positions, cell, species, parameters) + 1e-4 * jnp.sum(apart**2)
+
+
+def test_an_energy_that_changes_only_as_it_turns_keeps_its_translations():
+    values = {"epsilon": 0.0104, "sigma": 3.4}
+    relaxed = mdsens.relax(cluster(), Energy(in_a_field, values), **RELAXED)
+    assert relaxed.potential.invariant
+    assert not relaxed.potential.isotropic
+    # The field turns with nothing but about its own axis, which is no symmetry that is looked for.
+    assert relaxed.certificate.null_modes["translations"] == 3
+    assert relaxed.certificate.null_modes["rotations"] == 0
+    assert "isotropic" in repr(relaxed.potential)
+    with pytest.raises(mdsens.InputError, match=r"isotropic = True, but .* give isotropic=False"):
+        mdsens.relax(cluster(), Energy(in_a_field, values, isotropic=True), **RELAXED)
+    with pytest.raises(mdsens.InputError, match="goes with no invariant = False"):
+        Energy(in_a_field, values, invariant=False, isotropic=True)
+    found = mdsens.sensitivity(relaxed, ["distance(3,4)"])["distance(3,4)"]["epsilon"]
+    step, distance = 1e-6, mdsens.observables.distance(3, 4)
+    sides = [
+        float(distance(mdsens.relax(relaxed.system, Energy(in_a_field, changed), **RELAXED)))
+        for changed in ({**values, "epsilon": 0.0104 + way * step} for way in (1, -1))
+    ]
+    assert found == pytest.approx((sides[0] - sides[1]) / (2 * step), rel=1e-5)
+
+
 def returning(value):
     return lambda positions, cell, species, parameters: value(positions * parameters["k"])
 

@@ -1,6 +1,7 @@
 """Energies of jax-md along edges of mdsens: what jax-md gets wrong in silence is not."""
 
 import importlib.util
+import inspect
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ import pytest
 import mdsens
 from mdsens.mechanics.energy import energy_forces_virial
 from mdsens.potentials import JaxMD, LennardJones, Morse, StillingerWeber
+from mdsens.potentials.jax_md_names import KNOWN, known_as
 
 pytestmark = [
     pytest.mark.peer,
@@ -342,6 +344,34 @@ def test_a_function_of_ones_own_sees_nearest_images_wherever_atoms_are():
         assert float(mechanics(one, JaxMD(own, k=1.5, cutoff=2.6))[0]) == pytest.approx(
             expected, rel=1e-12
         )
+
+
+#: Functions in the module of energies that make none, but parts of some, or read files.
+NO_ENERGIES = {
+    "canonicalize_node_state", "dense_graph_input", "load_lammps_eam_parameters",
+    "load_lammps_tersoff_parameters", "maybe_downcast", "multiplicative_isotropic_cutoff",
+    "neighbor_graph_input", "node_state_or_default", "sw_three_body_term",
+}  # fmt: skip
+
+
+def test_every_energy_of_jax_md_is_offered_or_refused_with_what_to_use():
+    """All public functions of the module, whatever release it is of."""
+    from jax_md import energy
+
+    public = {
+        name
+        for name, function in inspect.getmembers(energy, inspect.isfunction)
+        if not name.startswith("_") and function.__module__.startswith("jax_md")
+    }
+    offered, unknown = set(), set()
+    for name in public - NO_ENERGIES:
+        try:
+            offered.add(known_as(name))
+        except mdsens.InputError as error:
+            if "is not offered: " not in str(error):
+                unknown.add(name)
+    assert not unknown
+    assert offered == set(KNOWN)
 
 
 def test_edip_of_jax_md_jumps_as_an_atom_crosses_its_cutoff():

@@ -126,6 +126,29 @@ def test_the_bispectrum_is_that_of_wigners_matrices():
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
+def test_an_energy_has_the_bispectrum_and_its_gradients_for_derivatives():
+    potential = made(9)
+    edges, _, _ = neighbourhood()
+
+    def total(potential, vectors):
+        return jnp.sum(potential.site_energies(edges.with_vectors(vectors)))
+
+    value, pulled = jax.value_and_grad(total, (0, 1))(potential, edges.vectors)
+    by_coefficient = pulled[0].beta[np.asarray(edges.species), 1:].sum(axis=0)
+    expected = np.asarray(potential.bispectrum(edges)).sum(axis=1)
+    np.testing.assert_allclose(by_coefficient, expected, rtol=1e-12)
+    energies, gradients = potential.site_energies_and_gradients(edges)
+    assert float(jnp.sum(energies)) == pytest.approx(float(value), rel=1e-13)
+    np.testing.assert_allclose(np.stack(pulled[1]), np.stack(gradients), rtol=1e-11, atol=1e-14)
+    moved, step = jax.tree.map(lambda v: jnp.cos(3.0 * v), edges.vectors), 1e-5
+    ends = [
+        total(potential, jax.tree.map(lambda v, m, h=h: v + h * m, edges.vectors, moved))
+        for h in (step, -step)
+    ]
+    slope = sum(float(jnp.vdot(g, m)) for g, m in zip(pulled[1], moved, strict=True))
+    assert slope == pytest.approx(float(ends[0] - ends[1]) / (2 * step), rel=1e-6)
+
+
 def test_nodes_integrate_products_of_three_characters_exactly():
     table = quadrature(6)
     characters = [table.interpolation[j] @ _characters(table, j) for j in range(7)]

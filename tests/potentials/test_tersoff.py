@@ -222,15 +222,17 @@ def test_a_file_in_other_units_is_converted(tmp_path, units):
     assert dict(read.header) == {"DATE": "2007-10-25", "UNITS": "metal"}
 
 
-def test_triplets_of_stillinger_weber_are_split_into_pairs_where_they_follow_from_pairs(tmp_path):
+def test_several_species_of_stillinger_weber_have_the_parameters_of_each_triplet(tmp_path):
     pairs = mdsens.potentials.StillingerWeber(
         [[2.1, 2.05], [2.05, 1.9]], 2.1, 1.8, [[21.0, 24.0], [24.0, 31.0]], 1.2, -0.33, 7.0, 0.6,
         4.0, 0.0, ("Si", "Ge"),
     )  # fmt: skip
     pairs.to_file(tmp_path / "pairs.sw")
-    read = mdsens.potentials.StillingerWeber.from_file(tmp_path / "pairs.sw")
-    assert isinstance(read, mdsens.potentials.StillingerWeber)
-    triplets = StillingerWeberTriplets.from_file(tmp_path / "pairs.sw")
+    triplets = mdsens.potentials.StillingerWeber.from_file(tmp_path / "pairs.sw")
+    assert "lambda_[Si-Ge-Ge]" in triplets.parameter_names
+    # Where they follow from those of pairs, fewer numbers are the same.
+    again = mdsens.potentials.StillingerWeber(**triplets.separated())
+    assert again.parameters == pytest.approx(pairs.parameters)
     changed = triplets.with_parameters({"lambda_[Si-Ge-Si]": 20.0})
     changed.to_file(tmp_path / "triplets.sw")
     read = mdsens.potentials.StillingerWeber.from_file(tmp_path / "triplets.sw")
