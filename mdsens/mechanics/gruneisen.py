@@ -25,6 +25,7 @@ from mdsens.linalg.null_space import NULL_FRACTION
 from mdsens.mechanics.dynamical_matrix import wave_hessians
 from mdsens.mechanics.elasticity import gradients_in_strain
 from mdsens.mechanics.enthalpy import Landscape
+from mdsens.mechanics.hessian_surroundings import null_vectors_of
 from mdsens.mechanics.vibrations import Modes, modes_of_hessians, squares_of_modes
 from mdsens.particles.system import System
 
@@ -67,7 +68,7 @@ def modes_in_volume(
         The ModesInVolume.
     """
     displacements, inverse_roots = on_device(displacements), on_device(inverse_roots)
-    null_vectors = landscape.null_vectors(q)
+    null_vectors = null_vectors_of(landscape, q)
     # The wave that is none comes last: its matrix is the Hessian of the atoms of one cell.
     waves = np.concatenate([wave_vectors, np.zeros((1, wave_vectors.shape[1]))])
     found = _hessians_in_volume(landscape, q, on_device(waves), displacements)

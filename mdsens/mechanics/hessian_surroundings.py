@@ -87,6 +87,19 @@ def surroundings_of(landscape: Landscape, q: Float[Array, "R D"]) -> Surrounding
     )
 
 
+def null_vectors_of(landscape: Landscape, q: Float[Array, "R D"]) -> Float[Any, "M R D"]:
+    """`Landscape.null_vectors`, by the program that linear solves with the Hessian need anyway.
+
+    Arguments:
+        landscape: the function; rattlers without their edges.
+        q: degrees of freedom, shape (R, D).
+
+    Returns:
+        Shape (M, R, D).
+    """
+    return surroundings_of(landscape, q).null_vectors
+
+
 def cell_columns(landscape: Landscape, q: Float[Array, "R D"]) -> Float[Any, "RD U"]:
     """The columns of the condition's derivative that belong to the cell, from products."""
     count, dimension = landscape.system.positions.shape

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from mdsens.arrays import array_module, in_numpy, on_device
 from mdsens.errors import InputError
+from mdsens.mechanics.hessian_surroundings import null_vectors_of
 from mdsens.mechanics.quasi_harmonic import (
     POINTS,
     POWERS,
@@ -204,7 +205,7 @@ class QuasiHarmonic:
                 self._crystal(equilibrium),
                 self._vibrations(system),
                 free_energies,
-                landscape.null_vectors(held.q),
+                null_vectors_of(landscape, held.q),
                 in_numpy(landscape.constrained_rows(held.q))[:, 0],
                 start,
                 f"quasi-harmonic approximation at {self.temperature:g} K",

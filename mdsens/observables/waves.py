@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from mdsens.arrays import array_module, in_numpy, on_device
 from mdsens.errors import InputError
 from mdsens.mechanics.gruneisen import ModesInVolume, modes_in_volume, squares_and_slopes
+from mdsens.mechanics.hessian_surroundings import null_vectors_of
 from mdsens.mechanics.vibrations import (
     Modes,
     lowest_vibrational_modes,
@@ -52,7 +53,7 @@ class Waves:
     def modes(self, equilibrium: Equilibrium) -> Modes:
         """The modes of an equilibrium."""
         held = equilibrium.at_fixed_cell
-        return vibrational_modes(*self._given(held), held.backbone.null_vectors(held.q))
+        return vibrational_modes(*self._given(held), null_vectors_of(held.backbone, held.q))
 
     def squares(self, equilibrium: Equilibrium, modes: Modes) -> Float[Any, "Q F"]:
         """Squares of angular frequencies, energy/length^2/mass.
@@ -219,7 +220,7 @@ class LowestWaves(OneWave):
                 "are no vibrations without it: take a smaller cell"
             )
         null_vectors = np.concatenate(
-            [np.asarray(held.backbone.null_vectors(held.q)), held.certificate.floppy_vectors]
+            [np.asarray(null_vectors_of(held.backbone, held.q)), held.certificate.floppy_vectors]
         )
         roots = np.asarray(self._given(held)[-1])
         return lowest_vibrational_modes(hessian, roots, null_vectors, self.count)

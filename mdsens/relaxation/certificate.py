@@ -10,6 +10,7 @@ from mdsens.linalg.null_space import is_null, orthonormal_rows
 from mdsens.mechanics.constrained_motion import IN_SPAN, ConstrainedMotion
 from mdsens.mechanics.enthalpy import Landscape, hessian_products
 from mdsens.mechanics.hessian_solver import HessianSolver
+from mdsens.mechanics.hessian_surroundings import null_vectors_of
 from mdsens.resources import EIGENVECTOR_LIMIT
 from mdsens.summary import Summarised, Summary
 from mdsens.units import in_dimensions, unit_name
@@ -193,7 +194,7 @@ def certify(
     """
     constrained = np.asarray(landscape.constrained_rows(q)).ravel()
     free = np.repeat(~constrained, q.shape[1])
-    vectors = np.asarray(landscape.null_vectors(q)).reshape(-1, q.size)[:, free]
+    vectors = np.asarray(null_vectors_of(landscape, q)).reshape(-1, q.size)[:, free]
     basis = orthonormal_rows(vectors)
     held = _held(landscape, free)
     size = int(free.sum()) - len(held)
