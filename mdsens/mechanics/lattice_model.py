@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mdsens.arrays import on_device
-from mdsens.linalg.lattice_preconditioner import SAMPLED, LatticePreconditioner, LatticeSites
+from mdsens.linalg.lattice_preconditioner import SAMPLED, LatticePreconditioner
 from mdsens.mechanics.closed_form_hessian import rows_of_some
 from mdsens.mechanics.edge_ends import EdgeEnds
 from mdsens.mechanics.enthalpy import Landscape
@@ -24,7 +24,8 @@ FEWEST_ATOMS = 4000
 def suits_lattice_model(landscape: Landscape) -> bool:
     """Whether there may be an average over a lattice: of many atoms in a cell that is fixed.
 
-    What embeds atoms in densities couples more than its sparse part tells, and particles that only
+    Where atoms are fixed, or a field acts, the whole moves against them, of which the average knows
+    nothing. What embeds atoms in densities couples more than its sparse part tells, and particles that only
     push form no crystal whose average would be stable.
     """
     potential = landscape.potential
@@ -33,6 +34,8 @@ def suits_lattice_model(landscape: Landscape) -> bool:
         and landscape.cell_mode is None
         and landscape.motion is None
         and potential.acts_along_edges
+        and potential.invariant
+        and not np.asarray(landscape.system.fixed).any()
         and not (potential.of_structure or potential.made_by_calls)
         and not (potential.embedded or potential.contact)
     )
@@ -63,10 +66,7 @@ def lattice_model(landscape: Landscape, q: Float[Array, "R D"]) -> LatticePrecon
     )
     if sites is None or len(positions) < FILLED * np.prod(sites.shape) * sites.basis:
         return None
-    held = np.asarray(landscape.constrained_rows(q))[: len(positions), 0]
-    kinds = np.where(held, -1, sites.kinds)
-    sites = LatticeSites(sites.shape, sites.places, kinds, sites.basis)
-    chosen = order[kinds[order] >= 0][: SAMPLED if potential.pairwise else SITES]
+    chosen = order[sites.kinds[order] >= 0][: SAMPLED if potential.pairwise else SITES]
     ends = sample.ends(chosen)
     geometry = sample.geometry(chosen, np.asarray(potential.species_index(system)))
     try:
