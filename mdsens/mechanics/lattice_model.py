@@ -24,9 +24,9 @@ FEWEST_ATOMS = 4000
 def suits_lattice_model(landscape: Landscape) -> bool:
     """Whether there may be an average over a lattice: of many atoms in a cell that is fixed.
 
-    Where atoms are fixed, or a field acts, the whole moves against them, of which the average knows
-    nothing. What embeds atoms in densities couples more than its sparse part tells, and particles that only
-    push form no crystal whose average would be stable.
+    Where atoms are fixed, or a field acts, the whole moves against them, of which the average
+    knows nothing. What embeds atoms in densities couples more than its sparse part tells, and
+    particles that only push form no crystal whose average would be stable.
     """
     potential = landscape.potential
     return (
