@@ -1,5 +1,7 @@
 """What quasi-Newton methods of limited memory know of the curvature: their past steps."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -43,14 +45,14 @@ class LBFGSHistory(eqx.Module):
         """Whether there is none."""
         return self.inverses[self.newest] == 0
 
-    def forgotten(self, wanted: Bool[Array, ""]) -> "LBFGSHistory":
+    def forgotten(self, wanted: Bool[Any, ""]) -> "LBFGSHistory":
         """None of them where that is wanted."""
         triangle, inverses = _unless(wanted, self.triangle, self.inverses)
         return LBFGSHistory(self.steps, self.changes, triangle, inverses, self.newest)
 
     @compiled
     def with_step(
-        self, s: Float[Array, "*shape"], y: Float[Array, "*shape"], accepted: Bool[Array, ""]
+        self, s: Float[Array, "*shape"], y: Float[Array, "*shape"], accepted: Bool[Any, ""]
     ) -> "LBFGSHistory":
         """One step more, in the place of the oldest, if it was accepted and tells of curvature."""
         sy, along = scalar_product(s, y), _products(self.steps, y)
@@ -72,6 +74,12 @@ class LBFGSHistory(eqx.Module):
             with_new(self.inverses, inverse),
             place,
         )
+
+    def with_step_in_place(
+        self, s: Float[Array, "*shape"], y: Float[Array, "*shape"], accepted: Bool[Any, ""]
+    ) -> "LBFGSHistory":
+        """The same written over this one, which nothing may read any more; on the host."""
+        return _with_step_in_place((s, y, accepted), self)
 
     @property
     def scale(self) -> Float[Array, ""]:
@@ -127,9 +135,14 @@ class LBFGSHistory(eqx.Module):
         return (self.newest + 1 + jnp.arange(len(self.inverses))) % len(self.inverses)
 
 
+@compiled(donate="all-except-first", heavy=False)
+def _with_step_in_place(given: tuple[Any, ...], history: LBFGSHistory) -> LBFGSHistory:
+    return history.with_step(*given)
+
+
 @compiled
 def _unless(
-    wanted: Bool[Array, ""], triangle: Float[Array, "M M"], inverses: Float[Array, " M"]
+    wanted: Bool[Any, ""], triangle: Float[Array, "M M"], inverses: Float[Array, " M"]
 ) -> tuple[Float[Array, "M M"], Float[Array, " M"]]:
     """Zeros where that is wanted."""
     return jnp.where(wanted, 0.0, triangle), jnp.where(wanted, 0.0, inverses)

@@ -60,42 +60,130 @@ class LatticePreconditioner:
     """
 
     def __init__(self, matrix: scipy.sparse.bsr_array, sites: LatticeSites) -> None:
-        self.shape, self.basis, self.size = sites.shape, sites.basis, matrix.blocksize[0]
-        places, kinds, cells = sites.places, sites.kinds, int(np.prod(sites.shape))
-        flat = np.ravel_multi_index(tuple(places.T), sites.shape)
-        self.rows = np.flatnonzero(kinds >= 0)
-        self._where = kinds[self.rows] * cells + flat[self.rows]
-        # Below that threads take longer to meet than to compute.
-        self._workers = available_cores() if cells * sites.basis > THREADED else 1
-        average = self._average(matrix, places, kinds)
-        self._inverse = self._inverted(average)
-        self._others = np.flatnonzero(kinds < 0)
-        self._own = _inverse_blocks(matrix, self._others)
-
-    def _average(
-        self, matrix: scipy.sparse.bsr_array, places: np.ndarray, kinds: np.ndarray
-    ) -> Float[np.ndarray, "b b d d G"]:
-        """Phi(d) of each pair of kinds of sites, symmetric and without force on translations."""
-        cells = int(np.prod(self.shape))
+        self._stand(sites, matrix.blocksize[0])
         chosen = np.random.default_rng(0).permutation(self.rows)[:SAMPLED]
         counts = np.diff(matrix.indptr)[chosen]
         row = np.repeat(chosen, counts)
         within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         entries = np.repeat(matrix.indptr[chosen], counts) + within
-        column = matrix.indices[entries]
-        on_sites = kinds[column] >= 0
-        row, column, entries = row[on_sites], column[on_sites], entries[on_sites]
-        difference = (places[column] - places[row]) % np.array(self.shape)
+        average = self._of_rows(sites, row, matrix.indices[entries], matrix.data[entries])
+        self._inverse = self._inverted(average)
+        self._own = _inverse_blocks(matrix, self._others)
+
+    @classmethod
+    def of_rows(
+        cls,
+        sites: LatticeSites,
+        row: Int[np.ndarray, " T"],
+        column: Int[np.ndarray, " T"],
+        blocks: Float[np.ndarray, "T d d"],
+    ) -> "LatticePreconditioner":
+        """The same from the blocks of some rows; what has no site is divided by the mean of all.
+
+        Arguments:
+            sites: where the rows of blocks stand.
+            row: shape (T,), the row of each block.
+            column: shape (T,), its column.
+            blocks: shape (T, d, d), whole rows.
+
+        Returns:
+            The LatticePreconditioner.
+
+        Raises:
+            ValueError: the average is not positive.
+        """
+        found = cls.__new__(cls)
+        found._stand(sites, blocks.shape[-1])
+        found._take(found._of_rows(sites, row, column, blocks))
+        return found
+
+    @classmethod
+    def of_parts(
+        cls,
+        sites: LatticeSites,
+        parts: Float[np.ndarray, "C W W d d"],
+        members: Int[np.ndarray, "C W"],
+    ) -> "LatticePreconditioner":
+        """The same of a matrix that is a sum over its rows, from the parts that some rows add.
+
+        Arguments:
+            sites: where the rows of blocks stand.
+            parts: shape (C, W, W, d, d), blocks between the members of each part.
+            members: shape (C, W), rows of blocks that they are about, of which the first is that
+                which adds the part; N for none.
+
+        Returns:
+            The LatticePreconditioner.
+
+        Raises:
+            ValueError: the average is not positive.
+        """
+        found = cls.__new__(cls)
+        found._stand(sites, parts.shape[-1])
+        found._take(found._of_parts(sites, parts, members))
+        return found
+
+    def _stand(self, sites: LatticeSites, size: int) -> None:
+        self.shape, self.basis, self.size = sites.shape, sites.basis, size
+        cells = int(np.prod(sites.shape))
+        flat = np.ravel_multi_index(tuple(sites.places.T), sites.shape)
+        self.rows, self._others = np.flatnonzero(sites.kinds >= 0), np.flatnonzero(sites.kinds < 0)
+        self._where = sites.kinds[self.rows] * cells + flat[self.rows]
+        # Below that threads take longer to meet than to compute.
+        self._workers = available_cores() if cells * sites.basis > THREADED else 1
+
+    def _take(self, average: Float[np.ndarray, "b b d d G"]) -> None:
+        """The inverse of an average; of its block at the origin for what has no site."""
+        self._inverse = self._inverted(average)
+        own = np.mean([average[site, site, :, :, 0] for site in range(self.basis)], axis=0)
+        self._own = np.broadcast_to(_positive_inverse(own), (len(self._others), *own.shape))
+
+    def _differences(self, sites: LatticeSites, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+        """The cells from rows to columns, each by one number."""
+        difference = (sites.places[column] - sites.places[row]) % np.array(self.shape)
+        flat: np.ndarray = np.ravel_multi_index(tuple(difference.T), self.shape)
+        return flat
+
+    def _of_rows(
+        self, sites: LatticeSites, row: np.ndarray, column: np.ndarray, blocks: np.ndarray
+    ) -> Float[np.ndarray, "b b d d G"]:
+        """Phi(d) of each pair of kinds of sites, from whole rows of blocks."""
+        kinds, cells = sites.kinds, int(np.prod(self.shape))
+        on_sites = (kinds[row] >= 0) & (kinds[column] >= 0)
+        row, column, blocks = row[on_sites], column[on_sites], blocks[on_sites]
         pair = kinds[row] * self.basis + kinds[column]
-        key = pair * cells + np.ravel_multi_index(tuple(difference.T), self.shape)
-        keys, inverse, pairs = np.unique(key, return_inverse=True, return_counts=True)
-        sums = np.zeros((len(keys), self.size, self.size))
-        np.add.at(sums, inverse, matrix.data[entries])
-        most = np.zeros(self.basis**2, int)
-        np.maximum.at(most, keys // cells, pairs)
-        kept = pairs >= RARE * most[keys // cells]
-        means = np.zeros((self.basis**2, cells, self.size, self.size))
-        means[keys[kept] // cells, keys[kept] % cells] = (sums / pairs[:, None, None])[kept]
+        key = pair * cells + self._differences(sites, row, column)
+        keys, means = _frequent_means(key, cells, blocks)
+        return self._balanced(keys, means)
+
+    def _of_parts(
+        self, sites: LatticeSites, parts: np.ndarray, members: np.ndarray
+    ) -> Float[np.ndarray, "b b d d G"]:
+        """The same from the parts that some rows add, which depend on where these rows are."""
+        kinds, cells = np.append(sites.kinds, -1), int(np.prod(self.shape))
+        inside = (kinds[members] >= 0) & (kinds[members[:, :1]] >= 0)
+        part, first, second = np.nonzero(inside[:, :, None] & inside[:, None, :])
+        adding, row, column = members[part, 0], members[part, first], members[part, second]
+        places = self.basis * cells
+        to_row = kinds[row] * cells + self._differences(sites, adding, row)
+        to_column = kinds[column] * cells + self._differences(sites, adding, column)
+        key = (kinds[adding] * places + to_row) * places + to_column
+        keys, means = _frequent_means(key, places * places, parts[part, first, second])
+        # Of the lattice: the kinds of both ends, and the cells between them.
+        (_, from_row), from_column = np.divmod(keys // places, places), keys % places
+        begin = np.array(np.unravel_index(from_row % cells, self.shape))
+        end = np.array(np.unravel_index(from_column % cells, self.shape))
+        apart = (end - begin) % np.array(self.shape)[:, None]
+        pair = (from_row // cells) * self.basis + from_column // cells
+        return self._balanced(pair * cells + np.ravel_multi_index(tuple(apart), self.shape), means)
+
+    def _balanced(
+        self, keys: Int[np.ndarray, " F"], blocks: Float[np.ndarray, "F d d"]
+    ) -> Float[np.ndarray, "b b d d G"]:
+        """The sum of blocks at each place, symmetric and without force on translations."""
+        cells = int(np.prod(self.shape))
+        means = np.zeros((self.basis**2 * cells, self.size, self.size))
+        np.add.at(means, keys, blocks)
         means = means.reshape(self.basis, self.basis, *self.shape, self.size, self.size)
         # Phi_ab(d) is the transposed Phi_ba(-d).
         axes = tuple(range(2, 2 + len(self.shape)))
@@ -172,6 +260,31 @@ class LatticePreconditioner:
         return f"lattice of {rings} cells with {self.basis} sites each"
 
 
+def _frequent_means(
+    key: Int[np.ndarray, " T"], kind_size: int, blocks: Float[np.ndarray, "T d d"]
+) -> tuple[Int[np.ndarray, " F"], Float[np.ndarray, "F d d"]]:
+    """Keys that are frequent among those of their kind, and the mean of the blocks of each."""
+    order = np.argsort(key, kind="stable")
+    ordered = key[order]
+    starts = np.flatnonzero(np.diff(ordered, prepend=-1))
+    keys, counts = ordered[starts], np.diff(starts, append=len(ordered))
+    sums = np.add.reduceat(blocks[order], starts, axis=0)
+    kinds, kind = np.unique(keys // kind_size, return_inverse=True)
+    most = np.zeros(len(kinds), int)
+    np.maximum.at(most, kind, counts)
+    kept = counts >= RARE * most[kind]
+    return keys[kept], (sums / counts[:, None, None])[kept]
+
+
+def _positive_inverse(block: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d d"]:
+    """The inverse of a symmetric block that is made positive."""
+    values, vectors = np.linalg.eigh(block)
+    sizes = np.abs(values)
+    floor = max(1e-8 * sizes.max(initial=0.0), 1e-300)
+    inverse: np.ndarray = (vectors / np.maximum(sizes, floor)) @ vectors.T
+    return inverse
+
+
 def _inverse_blocks(
     matrix: scipy.sparse.bsr_array, rows: Int[np.ndarray, " M"]
 ) -> Float[np.ndarray, "M d d"]:
@@ -180,8 +293,5 @@ def _inverse_blocks(
     for place, row in enumerate(rows):
         entries = slice(matrix.indptr[row], matrix.indptr[row + 1])
         own = matrix.indices[entries] == row
-        values, vectors = np.linalg.eigh(matrix.data[entries][own].sum(axis=0))
-        sizes = np.abs(values)
-        floor = max(1e-8 * sizes.max(initial=0.0), 1e-300)
-        found[place] = (vectors / np.maximum(sizes, floor)) @ vectors.T
+        found[place] = _positive_inverse(matrix.data[entries][own].sum(axis=0))
     return found

@@ -246,6 +246,27 @@ def _row_of(
     return _Row(everything, jnp.concatenate([own[None], ends]).T, kept)
 
 
+def rows_of_some(
+    potential: Potential, geometry: EdgeEnds, ends: Int[np.ndarray, "K C"]
+) -> tuple[Float[np.ndarray, "C K+1 D D"], Int[np.ndarray, "C K+1"], Bool[np.ndarray, "C K+1"]]:
+    """Rows of the Hessian of a pair potential for a few atoms, all of which may move.
+
+    Arguments:
+        potential: the potential.
+        geometry: where edges lead to, and these C atoms as its only block.
+        ends: shape (K, C), index of each edge's end.
+
+    Returns:
+        Blocks, that of each atom itself first; their columns; and which count.
+    """
+    origin = on_device(np.zeros((), np.int32))
+    found = _edge_block(potential, geometry, on_device(ends[None]), origin, origin, ends.shape[1])
+    entries, columns, kept = map(np.asarray, found)
+    dimension = geometry.extended.positions.shape[0]
+    blocks = entries[..., _upper_places(dimension)]
+    return blocks.reshape(*columns.shape, dimension, dimension), columns, kept
+
+
 # Embedded atoms: a block per edge, and a gradient of the density ------------------------------
 
 

@@ -94,6 +94,7 @@ def energy_forces_virial(
 
 #: The same as one program, which all share that evaluate on the host.
 compiled_energy_forces_virial = compiled(heavy=True)(energy_forces_virial)
+compiled_energy_and_forces = compiled(heavy=True)(energy_and_forces)
 compiled_site_energies = compiled(heavy=True)(site_energies)
 
 

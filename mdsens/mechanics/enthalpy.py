@@ -1,6 +1,7 @@
 """The function that is minimised: enthalpy of the degrees of freedom, and its gradient."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import equinox as eqx
 import jax
@@ -8,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from mdsens.arrays import array_module, in_numpy, on_device
+from mdsens.arrays import array_module, in_numpy, on_device, squared_lengths
 from mdsens.compilation import compiled
 from mdsens.implicit.linearisation import compiled_product
 from mdsens.mechanics.constrained_motion import ConstrainedMotion
 from mdsens.mechanics.energy import (
+    compiled_energy_and_forces,
     compiled_energy_forces_virial,
     energy_and_forces,
     energy_forces_virial,
@@ -23,6 +25,11 @@ from mdsens.particles.edges import EdgeList
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 from mdsens.values import is_traced
+
+#: What gives enthalpy and gradient at degrees of freedom, on the host.
+Evaluation: TypeAlias = Callable[
+    [Float[np.ndarray, "R D"]], tuple[Float[np.ndarray, ""], Float[np.ndarray, "R D"]]
+]
 
 
 class Landscape(eqx.Module):
@@ -205,6 +212,30 @@ class Landscape(eqx.Module):
         found = compiled_energy_forces_virial(system, self.potential, self.edge_list)
         enthalpy, gradient = self._of_mechanics(q, system, *found)
         return on_device(enthalpy), on_device(gradient)
+
+    def evaluation(self) -> Evaluation:
+        """`enthalpy_and_gradient` on the host as a function of q, for many evaluations.
+
+        Where the cell is fixed and atoms are free or held, nothing else is computed.
+        """
+        if self.cell_mode is not None or self.motion is not None:
+            return lambda q: in_numpy(self.evaluate(on_device(q)))
+        reference = np.asarray(self.system.positions)
+        held = np.asarray(self.constrained_rows(reference))[:, 0]
+        some_held = bool(held.any())
+
+        def evaluate(
+            q: Float[np.ndarray, "N D"],
+        ) -> tuple[Float[np.ndarray, ""], Float[np.ndarray, "N D"]]:
+            positions = np.where(held[:, None], reference, q) if some_held else q
+            here = eqx.tree_at(lambda s: s.positions, self.system, on_device(positions))
+            energy, forces = compiled_energy_and_forces(here, self.potential, self.edge_list)
+            gradient = -np.asarray(forces)
+            if some_held:
+                gradient[held] = 0.0
+            return np.asarray(energy), gradient
+
+        return evaluate
 
     def _of_mechanics(
         self,
@@ -488,7 +519,7 @@ def hessian_products(
 def largest_force(gradient: Float[Any, "R D"]) -> Float[Any, ""]:
     """The largest norm of a row: the largest force on an atom (or on the cell), energy/length."""
     xp = array_module(gradient)
-    return xp.sqrt(xp.max(xp.sum(in_numpy(gradient) ** 2, axis=1)))
+    return xp.sqrt(xp.max(squared_lengths(gradient)))
 
 
 def typical_force(gradient: Float[Any, "R D"]) -> Float[Any, ""]:
@@ -498,5 +529,5 @@ def typical_force(gradient: Float[Any, "R D"]) -> Float[Any, ""]:
     batch.
     """
     xp = array_module(gradient)
-    squares = xp.sum(in_numpy(gradient) ** 2, axis=1)
+    squares = squared_lengths(gradient)
     return xp.sqrt(xp.sum(squares) / xp.maximum(xp.sum(squares > 0.0, dtype=float), 1.0))

@@ -50,10 +50,39 @@ def lattice_sites(
     Returns:
         The LatticeSites; None where too few atoms are on a lattice.
     """
-    count = len(positions)
-    rows = np.random.default_rng(0).permutation(count)[:SAMPLED]
-    whole = completed_cell(cell, pbc)
-    vectors, owners, others = _vectors_between(positions, whole, pbc, rows, starts, neighbors)
+    rows = np.random.default_rng(0).permutation(len(positions))[:SAMPLED]
+    counts = starts[rows + 1] - starts[rows]
+    owners = np.repeat(np.arange(len(rows)), counts)
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    others = neighbors[np.repeat(starts[rows], counts) + within]
+    return lattice_sites_of_sample(positions, cell, pbc, species, rows, owners, others)
+
+
+def lattice_sites_of_sample(
+    positions: Float[np.ndarray, "N D"],
+    cell: Float[np.ndarray, "D D"],
+    pbc: tuple[bool, ...],
+    species: Int[np.ndarray, " N"],
+    rows: Int[np.ndarray, " S"],
+    owners: Int[np.ndarray, " P"],
+    others: Int[np.ndarray, " P"],
+) -> LatticeSites | None:
+    """The same where neighbours are known of some atoms alone.
+
+    Arguments:
+        positions: shape (N, D), length.
+        cell: shape (D, D), lattice vectors as rows.
+        pbc: D values, whether each direction is periodic.
+        species: shape (N,), index of each atom's species.
+        rows: shape (S,), these atoms.
+        owners: shape (P,), for each neighbour which of them it is one of.
+        others: shape (P,), the neighbours.
+
+    Returns:
+        The LatticeSites; None where too few atoms are on a lattice.
+    """
+    count, whole = len(positions), completed_cell(cell, pbc)
+    vectors, owners, others = _vectors_between(positions, whole, pbc, rows, owners, others)
     if len(vectors) == 0:
         return None
     nearest = float(np.median(_shortest(vectors, owners, len(rows))))
@@ -76,13 +105,9 @@ def lattice_sites(
 
 def _vectors_between(
     positions: np.ndarray, cell: np.ndarray, pbc: tuple[bool, ...], rows: np.ndarray,
-    starts: np.ndarray, neighbors: np.ndarray,
+    owners: np.ndarray, others: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
     """Vectors from sampled atoms to the nearest images of their neighbours; whose; and to which."""
-    counts = starts[rows + 1] - starts[rows]
-    owners = np.repeat(np.arange(len(rows)), counts)
-    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    others = neighbors[np.repeat(starts[rows], counts) + within]
     fractional = (positions[others] - positions[rows[owners]]) @ np.linalg.inv(cell)
     fractional -= np.round(fractional) * np.asarray(pbc)
     vectors = fractional @ cell
@@ -186,13 +211,15 @@ def _assigned(
     if any(ring > 2**31 for ring in rings):
         return None
     places = (cells @ turned) % np.array(rings)
-    # Of two atoms at one site the nearer has it.
-    order = np.argsort(off, kind="stable")
     key = np.ravel_multi_index(tuple(places.T), rings) * len(places_of_basis) + kinds
-    _, first = np.unique(key[order], return_index=True)
-    has_site = np.zeros(len(kinds), bool)
-    has_site[order[first]] = True
-    has_site &= off < ON_SITE * nearest
+    has_site = off < ON_SITE * nearest
+    if len(np.unique(key)) < len(key):
+        # Of two atoms at one site the nearer has it.
+        order = np.argsort(off, kind="stable")
+        _, first = np.unique(key[order], return_index=True)
+        nearer = np.zeros(len(kinds), bool)
+        nearer[order[first]] = True
+        has_site &= nearer
     if has_site.mean() < COVERED:
         return None
     return LatticeSites(rings, places, np.where(has_site, kinds, -1), len(places_of_basis))

@@ -466,6 +466,26 @@ def _site_block(
     return whole, jnp.concatenate([own[None], geometry.owners[ends]]).T
 
 
+def site_hessians_of_some(
+    potential: Potential, geometry: EdgeEnds, ends: Int[np.ndarray, "K C"], width: int
+) -> tuple[Float[np.ndarray, "C W W D D"], Int[np.ndarray, "C W"]]:
+    """Hessians of the site energies of a few atoms.
+
+    Arguments:
+        potential: the potential.
+        geometry: where edges lead to, and these C atoms as its only block.
+        ends: shape (K, C), index of each edge's end.
+        width: edges of an atom within the potential's range at most.
+
+    Returns:
+        The Hessians; and the atoms that each is about, of which the first is its own.
+    """
+    block = on_device(np.zeros((), np.int32))
+    found = _site_block(potential, geometry, on_device(ends[None]), block, width)
+    values, members = map(np.asarray, found)
+    return values, members
+
+
 def _within_reach(
     edges: Edges, ends: Int[Array, "K C"], reach: float | Float[Array, ""], width: int
 ) -> Int[Array, "width C"]:

@@ -5,18 +5,22 @@ that were found to reach; that one has a step along its direction and nothing el
 """
 
 import dataclasses
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Any, Self, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from mdsens.arrays import in_numpy, on_device, scalar_product
+from mdsens.arrays import array_module, in_numpy, on_device, scalar_product, squared_lengths
 from mdsens.compilation import compiled
-from mdsens.mechanics.enthalpy import Landscape, largest_force
+from mdsens.mechanics.enthalpy import Evaluation, Landscape, largest_force
 from mdsens.minimisers.minimiser import Minimiser, State
 from mdsens.values import is_traced
+
+T = TypeVar("T")
 
 #: Fraction of the predicted decrease that is asked for (Armijo's condition).
 DECREASE = 1e-4
@@ -48,25 +52,26 @@ class LineSearchMinimiser(Minimiser):
 
 
 class _Search(eqx.Module):
-    t: Float[Array, ""]
-    low: Float[Array, ""]
-    low_slope: Float[Array, ""]
-    high: Float[Array, ""]
-    trials: Int[Array, ""]
-    accepted: Bool[Array, ""]
-    q: Float[Array, "R D"]
-    enthalpy: Float[Array, ""]
-    gradient: Float[Array, "R D"]
+    t: Float[Any, ""]
+    low: Float[Any, ""]
+    low_slope: Float[Any, ""]
+    high: Float[Any, ""]
+    trials: Int[Any, ""]
+    accepted: Bool[Any, ""]
+    q: Float[Any, "R D"]
+    enthalpy: Float[Any, ""]
+    gradient: Float[Any, "R D"]
 
 
 def search(
     landscape: Landscape,
     state: State,
-    direction: Float[Array, "R D"],
-    first_length: Float[Array, ""],
-    max_step: float | Float[Array, ""],
+    direction: Float[Any, "R D"],
+    first_length: float | Float[Any, ""],
+    max_step: float | Float[Any, ""],
     curvature: float,
-) -> tuple[_Search, Bool[Array, ""]]:
+    evaluate: Evaluation | None = None,
+) -> tuple[_Search, Bool[Any, ""]]:
     """Find a step along a descent direction that lowers the enthalpy and flattens its slope.
 
     Accepted is a step t with |slope(t)| <= curvature |slope(0)| that meets Armijo's condition, or,
@@ -84,67 +89,72 @@ def search(
         first_length: multiple of the direction to try first.
         max_step: largest move of an atom in one trial, length.
         curvature: fraction of the first slope that is accepted.
+        evaluate: what gives enthalpy and gradient in its place, and makes all this host code, of
+            NumPy's arrays; None: compiled code is.
 
     Returns:
         The result, and whether a step was accepted; if not, the result is where it began.
     """
     count = landscape.system.atom_count
+    xp: Any = jnp if evaluate is None else np
+    enthalpy_at = evaluate or landscape.enthalpy_and_gradient
+    either, repeat = (jax.lax.cond, jax.lax.while_loop) if evaluate is None else (_either, _repeat)
     direction = _limited_to(first_length * direction, max_step, count)
     # What is limited to the largest step may no longer go down.
-    direction = jax.lax.cond(
+    direction = either(
         scalar_product(state.gradient, direction) < 0,
         lambda: direction,
         lambda: _limited_to(-state.gradient, max_step, count),
     )
-    longest = max_step / jnp.maximum(largest_force(direction), jnp.finfo(float).tiny)
+    longest = max_step / xp.maximum(largest_force(direction), xp.finfo(float).tiny)
     slope_0 = scalar_product(state.gradient, direction)
-    rounding = ROUNDING * (jnp.abs(state.enthalpy) + jnp.finfo(float).tiny)
+    rounding = ROUNDING * (xp.abs(state.enthalpy) + xp.finfo(float).tiny)
 
     def trial(s: _Search) -> _Search:
         q = state.q + s.t * direction
-        enthalpy, gradient = landscape.enthalpy_and_gradient(q)
+        enthalpy, gradient = enthalpy_at(q)
         slope = scalar_product(gradient, direction)
         armijo = enthalpy <= state.enthalpy + DECREASE * s.t * slope_0
         level = (enthalpy <= state.enthalpy + rounding) & (slope <= (2 * DECREASE - 1) * slope_0)
-        low_enough = (armijo | level) & jnp.isfinite(enthalpy)
+        low_enough = (armijo | level) & xp.isfinite(enthalpy)
         # At the longest step allowed, going down is enough.
-        flat = (jnp.abs(slope) <= curvature * jnp.abs(slope_0)) | ((s.t >= longest) & (slope < 0))
+        flat = (xp.abs(slope) <= curvature * xp.abs(slope_0)) | ((s.t >= longest) & (slope < 0))
         too_far = ~low_enough | (slope > 0)
-        low = jnp.where(too_far, s.low, s.t)
-        low_slope = jnp.where(too_far, s.low_slope, slope)
-        high = jnp.where(too_far, s.t, s.high)
+        low = xp.where(too_far, s.low, s.t)
+        low_slope = xp.where(too_far, s.low_slope, slope)
+        high = xp.where(too_far, s.t, s.high)
         # The zero of the slope by the secant, kept inside the bracket.
-        secant = jnp.where(
+        secant = xp.where(
             slope > s.low_slope,
             s.low + (s.t - s.low) * s.low_slope / (s.low_slope - slope),
-            jnp.inf,
+            xp.inf,
         )
         width = high - low
-        inside = jnp.clip(
-            jnp.where(jnp.isfinite(secant), secant, 0.5 * (low + high)),
+        inside = xp.clip(
+            xp.where(xp.isfinite(secant), secant, 0.5 * (low + high)),
             low + 0.1 * width,
             high - 0.1 * width,
         )
-        longer = jnp.clip(secant, 1.5 * s.t, 5.0 * s.t)
-        t = jnp.minimum(jnp.where(jnp.isfinite(high), inside, longer), longest)
+        longer = xp.clip(secant, 1.5 * s.t, 5.0 * s.t)
+        t = xp.minimum(xp.where(xp.isfinite(high), inside, longer), longest)
         return _Search(
             t, low, low_slope, high, s.trials + 1, low_enough & flat, q, enthalpy, gradient
         )
 
     start = _Search(
-        jnp.minimum(1.0, longest),
-        jnp.zeros(()),
+        xp.minimum(1.0, longest),
+        xp.zeros(()),
         slope_0,
-        jnp.asarray(jnp.inf),
-        jnp.asarray(0),
-        jnp.asarray(False),
+        xp.asarray(xp.inf),
+        xp.asarray(0),
+        xp.asarray(False),
         state.q,
         state.enthalpy,
         state.gradient,
     )
-    end = jax.lax.while_loop(lambda s: ~s.accepted & (s.trials < MAX_TRIALS), trial, start)
+    end = repeat(lambda s: ~s.accepted & (s.trials < MAX_TRIALS), trial, start)
     # A last trial that is no worse and has a smaller gradient is progress all the same.
-    accepted = jax.lax.cond(
+    accepted = either(
         end.accepted,
         lambda: end.accepted,
         lambda: (
@@ -152,9 +162,13 @@ def search(
             & (largest_force(end.gradient) < largest_force(state.gradient))
         ),
     )
+    if evaluate is not None and accepted:
+        return end, accepted
     back = eqx.tree_at(
         lambda s: (s.q, s.enthalpy, s.gradient), end, (state.q, state.enthalpy, state.gradient)
     )
+    if evaluate is not None:
+        return back, accepted
     return jax.tree.map(lambda new, old: jnp.where(accepted, new, old), end, back), accepted
 
 
@@ -178,19 +192,35 @@ def reached(state: State, found: _Search, stalled: Any, memory: Any) -> State:
 
 
 def _limited_to(
-    direction: Float[Array, "R D"], max_step: float | Float[Array, ""], count: int
-) -> Float[Array, "R D"]:
+    direction: Float[Any, "R D"], max_step: float | Float[Any, ""], count: int
+) -> Float[Any, "R D"]:
     """The direction with each row that is longer than ``max_step`` shortened to it.
 
     If the N atoms of the first rows do not move on average, they still do not afterwards.
     """
-    lengths = jnp.linalg.norm(direction, axis=1, keepdims=True)
-    limited = direction * jnp.minimum(1.0, max_step / jnp.maximum(lengths, jnp.finfo(float).tiny))
-    balanced = jnp.linalg.norm(jnp.sum(direction[:count], axis=0)) <= 1e-8 * jnp.sum(lengths)
+    xp = array_module(direction)
+    lengths = xp.sqrt(squared_lengths(direction))[:, None]
+    limited = direction * xp.minimum(1.0, max_step / xp.maximum(lengths, np.finfo(float).tiny))
+    balanced = xp.linalg.norm(xp.sum(direction[:count], axis=0)) <= 1e-8 * xp.sum(lengths)
     # Atoms that are constrained, or only fill up a batch, have no direction.
     moves = lengths[:count] > 0.0
-    drift = jnp.sum(limited[:count], axis=0) / jnp.maximum(jnp.sum(moves, dtype=float), 1.0)
-    return limited.at[:count].add(jnp.where(moves & balanced, -drift, 0.0))
+    drift = xp.sum(limited[:count], axis=0) / xp.maximum(xp.sum(moves, dtype=float), 1.0)
+    return xp.concatenate(
+        [limited[:count] + xp.where(moves & balanced, -drift, 0.0), limited[count:]]
+    )
+
+
+def _either(condition: Any, yes: Callable[[], T], no: Callable[[], T]) -> T:
+    """`jax.lax.cond` of a condition that is known."""
+    return yes() if condition else no()
+
+
+def _repeat(goes_on: Callable[[T], Any], step: Callable[[T], T], start: T) -> T:
+    """`jax.lax.while_loop` on the host, where infinities warn of nothing either."""
+    with np.errstate(all="ignore"):
+        while goes_on(start):
+            start = step(start)
+    return start
 
 
 @compiled

@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 from jaxtyping import Array, Bool, Float, Int
@@ -37,6 +37,9 @@ class State(eqx.Module):
 
 class Minimiser(eqx.Module):
     """An algorithm that takes steps down a landscape."""
+
+    #: Steps on the host between which nobody looks at the course: one, where each is long.
+    steps_at_a_time: ClassVar[int] = 1
 
     @abc.abstractmethod
     def start(self, q: Float[Array, "R D"]) -> Any:

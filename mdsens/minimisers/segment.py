@@ -31,10 +31,10 @@ class Segment(eqx.Module):
     """
 
     state: State
-    steps: Int[Array, ""]
-    enthalpies: Float[Array, " limit"]
-    forces: Float[Array, " limit"]
-    stresses: Float[Array, " limit"] | None
+    steps: Int[Any, ""]
+    enthalpies: Float[Any, " limit"]
+    forces: Float[Any, " limit"]
+    stresses: Float[Any, " limit"] | None
     outlook: Outlook
 
 
@@ -54,8 +54,8 @@ def advance(
         state: where to begin.
         reference: degrees of freedom at which the edges were found, shape (R, D).
         bounds: where to stop.
-        limit: size of the record, and steps to take at most; 1 for steps on the host, each of which
-            is long.
+        limit: size of the record, and steps to take at most; on the host no more than the
+            minimiser takes at a time.
 
     Returns:
         The Segment. What the minimiser remembered at the beginning is used up.
@@ -67,19 +67,31 @@ def advance(
             minimiser = dataclasses.replace(minimiser, max_step=length)
         given = (minimiser, landscape, state.without_memory(), reference, bounds, limit)
         return _advance_compiled(given, state.memory)
-    zero = on_device(0)
-    seen = _look(landscape, state.without_memory(), reference, zero, bounds)
-    if not in_numpy(seen).due:
-        none = on_device(np.zeros(0))
-        return Segment(state, zero, none, none, None if seen.stress is None else none, seen)
-    state = minimiser.step(landscape, state)
-    seen = _look(landscape, state.without_memory(), reference, on_device(1), bounds)
-    course = state.enthalpy, seen.force, seen.stress
-    enthalpy, force, stress = jax.tree.map(lambda one: on_device(np.asarray(one)[None]), course)
-    return Segment(state, on_device(1), enthalpy, force, stress, seen)
+    count, course = 0, list[tuple[Any, ...]]()
+    seen = _look(landscape, state, reference, count, bounds)
+    while bool(seen.due) and count < min(limit, minimiser.steps_at_a_time):
+        before = int(state.evaluations)
+        state = minimiser.step(landscape, state)
+        # What gives up before it has tried anything has taken no step.
+        taken = not (bool(state.stalled) and int(state.evaluations) == before)
+        count += taken
+        seen = _look(landscape, state, reference, count, bounds)
+        if taken:
+            course.append((state.enthalpy, seen.force, seen.stress))
+
+    def column(place: int) -> Float[np.ndarray, " limit"]:
+        return np.array([float(entry[place]) for entry in course])
+
+    stresses = None if seen.stress is None else column(2)
+    return Segment(state, np.asarray(count), column(0), column(1), stresses, seen)
 
 
-_look = compiled(outlook)
+def _look(
+    landscape: Landscape, state: State, reference: Float[Array, "R D"], steps: int, bounds: Bounds
+) -> Outlook:
+    """`outlook` on the host."""
+    given = in_numpy((state.without_memory(), reference, bounds))
+    return outlook(landscape, given[0], given[1], np.asarray(steps), given[2])
 
 
 @compiled(heavy=True, donate="all-except-first")

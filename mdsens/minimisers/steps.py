@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from mdsens.arrays import on_device
+from mdsens.arrays import array_module, on_device, squared_lengths
 from mdsens.mechanics.enthalpy import Landscape, largest_force
 from mdsens.minimisers.minimiser import Minimiser, State
 from mdsens.potentials.potential import Potential
@@ -69,11 +69,11 @@ class Outlook(eqx.Module):
         left: what convergence goes by, energy/length: the force, or the stress in its unit.
     """
 
-    outcome: Int[Array, "..."]
-    outdated: Bool[Array, "..."]
-    force: Float[Array, "..."]
-    stress: Float[Array, "..."] | None
-    left: Float[Array, "..."]
+    outcome: Int[Any, "..."]
+    outdated: Bool[Any, "..."]
+    force: Float[Any, "..."]
+    stress: Float[Any, "..."] | None
+    left: Float[Any, "..."]
 
     @property
     def unfinished(self) -> Bool[Any, "..."]:
@@ -89,8 +89,8 @@ class Outlook(eqx.Module):
 def outlook(
     landscape: Landscape,
     state: State,
-    reference: Float[Array, "R D"],
-    steps: Int[Array, ""],
+    reference: Float[Any, "R D"],
+    steps: Int[Any, ""],
     bounds: Bounds,
 ) -> Outlook:
     """How a relaxation stands.
@@ -103,21 +103,22 @@ def outlook(
         bounds: where to stop.
 
     Returns:
-        The Outlook.
+        The Outlook; in NumPy where all of it is.
     """
     force, stress = landscape.forces_left(state.q, state.gradient)
-    left = on_device(landscape.held_against_fmax(force, stress))
+    left = landscape.held_against_fmax(force, stress)
     outdated = landscape.displacement_bound(state.q, reference) >= bounds.allowed_distance
-    finite = jnp.isfinite(largest_force(state.gradient)) & jnp.isfinite(state.enthalpy)
+    xp = array_module((state.q, state.gradient, steps))
+    finite = xp.isfinite(largest_force(state.gradient)) & xp.isfinite(state.enthalpy)
     reasons = {
         Outcome.NOT_FINITE: ~finite,
         Outcome.CONVERGED: left <= bounds.fmax,
         Outcome.STALLED: state.stalled,
         Outcome.OUT_OF_STEPS: steps >= bounds.step_limit,
     }
-    codes = [jnp.asarray(outcome, jnp.int32) for outcome in reasons]
-    outcome = jnp.select(list(reasons.values()), codes, jnp.asarray(Outcome.GOING, jnp.int32))
-    return Outlook(outcome, outdated, on_device(force), stress, left)
+    codes = [xp.asarray(outcome, np.int32) for outcome in reasons]
+    outcome = xp.select(list(reasons.values()), codes, xp.asarray(Outcome.GOING, np.int32))
+    return Outlook(outcome, outdated, force, stress, left)
 
 
 def steps_while(
@@ -216,13 +217,14 @@ def failure(
                 f"at the start after {steps} steps; give a load that the potential withstands, or "
                 "a start nearer to the minimum"
             )
-    bad = np.flatnonzero(~np.isfinite(gradient[:count]).all(axis=1))
+    whole = np.isfinite(gradient[:count])
+    bad = [] if whole.all() else np.flatnonzero(~whole.all(axis=1)).tolist()
     if len(bad) or not np.isfinite(enthalpy):
         return (
             f"energy or forces are not finite after {steps} steps, on atoms "
-            f"{bad[:8].tolist()}: move overlapping atoms apart or check the potential there"
+            f"{bad[:8]}: move overlapping atoms apart or check the potential there"
         )
-    moved = np.linalg.norm(q[:count] - start[:count], axis=1)
+    moved = np.sqrt(squared_lengths(q[:count] - start[:count]))
     if moved.max() > ESCAPE_RANGES * reach:
         atom = int(moved.argmax())
         return (

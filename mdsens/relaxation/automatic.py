@@ -4,6 +4,8 @@ import dataclasses
 from typing import Any
 
 from mdsens.mechanics.hessian_solver import hessian_fits
+from mdsens.mechanics.lattice_model import suits_lattice_model
+from mdsens.minimisers.lattice_lbfgs import LatticeLBFGS
 from mdsens.minimisers.lbfgs import LBFGS
 from mdsens.minimisers.minimiser import Minimiser
 from mdsens.minimisers.newton import Newton
@@ -72,6 +74,10 @@ def descend_automatically(descent: Descent, max_step: float) -> Leg:
     policy = automatic(descent.landscape.potential, max_step)
     leg = descent.run(policy.first, descent.fmax, 0)
     target = policy.first_target(leg.typical_force)
+    if leg.left > descent.fmax and suits_lattice_model(descent.landscape):
+        leg = descent.run(LatticeLBFGS(max_step=max_step), descent.fmax, descent.max_steps)
+        if leg.left <= descent.fmax or leg.steps >= descent.max_steps:
+            return leg
     if leg.left > descent.fmax and not hessian_fits(descent.landscape):
         return descent.run(policy.last, descent.fmax, descent.max_steps)
     while True:
