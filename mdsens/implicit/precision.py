@@ -42,6 +42,7 @@ class JacobianError(eqx.Module):
         corrected: the derivative after one Newton step, with an error of second order.
         solution_error: norm of the Newton step, an estimate of the error of the solution.
         residual: relative residual of the linear solve for `derivative`.
+        left: norm of what `derivative` leaves of the linear system after the Newton step.
 
     Of K directions all but `solution_error` have an extra leading axis.
     """
@@ -52,6 +53,7 @@ class JacobianError(eqx.Module):
     corrected: PyTree[Float[Array | np.ndarray, "..."]]
     solution_error: Float[Array | np.ndarray, ""]
     residual: Float[Array | np.ndarray, "*K"]
+    left: Float[Array | np.ndarray, "*K"]
 
 
 def jacobian_error_estimate(
@@ -98,7 +100,7 @@ def jacobian_error_estimate(
     if improved is None:
         improved = newton_step(optimality_fun, sol, args, roughly)
     found = jvp_solution(optimality_fun, sol, args, tangents, solve, change=change)
-    corrected = refined_jvp(optimality_fun, improved, args, tangents, found.value, roughly)
+    corrected, left = refined_jvp(optimality_fun, improved, args, tangents, found.value, roughly)
     sol, improved, derivative = in_numpy((sol, improved, found.value))
     several = stacked_count(jax.tree.leaves(sol), jax.tree.leaves(derivative)) is not None
     absolute = _norms(jax.tree.map(operator.sub, corrected, derivative), several)
@@ -107,7 +109,8 @@ def jacobian_error_estimate(
     relative = where((size == 0) & (absolute > 0), np.inf, absolute / where(size > 0, size, 1.0))
     distance = _norms(jax.tree.map(operator.sub, improved, sol), several=False)
     absolute, relative, distance = in_numpy((absolute, relative, distance))
-    return JacobianError(absolute, relative, derivative, corrected, distance, found.residual)
+    left = _norms(in_numpy(left), several)
+    return JacobianError(absolute, relative, derivative, corrected, distance, found.residual, left)
 
 
 class JacobianBound(eqx.Module):

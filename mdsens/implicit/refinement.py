@@ -23,7 +23,7 @@ def refined_jvp(
     tangents: tuple[Any, ...],
     found: PyTree,
     solve: BlockSolver,
-) -> PyTree:
+) -> tuple[PyTree, PyTree]:
     """Tangents at a point, by one step of iterative refinement from those of a point nearby.
 
     Of one direction, or of K.
@@ -40,12 +40,13 @@ def refined_jvp(
         solve: made for the point nearby; a few digits are enough.
 
     Returns:
-        The tangents, in NumPy where nothing is traced.
+        The tangents, in NumPy where nothing is traced; and what those found leave of the linear
+        system there, dF/dx v + dF/dtheta w.
     """
     several = stacked_count(jax.tree.leaves(sol), jax.tree.leaves(found)) is not None
     left = compiled_change(optimality_fun, sol, args, tangents, found)
     found, change = in_numpy((found, solve_block(solve.solve, left, several).value))
-    return jax.tree.map(operator.sub, found, change)
+    return jax.tree.map(operator.sub, found, change), left
 
 
 def refined_vjp(

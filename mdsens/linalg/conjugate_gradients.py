@@ -46,6 +46,7 @@ class Iterations:
         negative_curvature: whether a direction in which the matrix, or the preconditioner, is not
             positive ended them.
         direction: shape (n,), the last direction.
+        image: shape (n,), the product of the matrix with the value.
     """
 
     value: Float[np.ndarray, " n"]
@@ -53,6 +54,7 @@ class Iterations:
     steps: int
     negative_curvature: bool
     direction: Float[np.ndarray, " n"]
+    image: Float[np.ndarray, " n"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +109,8 @@ def conjugate_gradients(
         curvature = float(p @ image)
         steps += 1
         if not curvature > 0.0 or not square > 0.0:
-            return Iterations(p if steps == 1 else x, residual, steps, True, p)
+            reached = (p, image) if steps == 1 else (x, b - r)
+            return Iterations(reached[0], residual, steps, True, p, reached[1])
         length = square / curvature
         x += length * p
         r -= length * image
@@ -118,7 +121,7 @@ def conjugate_gradients(
         before, square = square, float(r @ z)
         p = z + (square / before) * p
     x = project(x)
-    return Iterations(x, residual, steps, False, p)
+    return Iterations(x, residual, steps, False, p, b - r)
 
 
 def conjugate_gradients_side_by_side(

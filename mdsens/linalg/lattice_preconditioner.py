@@ -1,6 +1,7 @@
 """The inverse of a matrix averaged over the translations of a lattice, as a preconditioner."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import scipy.fft
@@ -33,12 +34,15 @@ class LatticeSites:
         places: shape (N, D), coordinates of each atom's cell on the rings.
         kinds: shape (N,), which of the B sites of that cell it has; -1 for an atom without a site.
         basis: B.
+        order: shape (N,), the atoms in an order in which those near one another follow one another;
+            None: as they are.
     """
 
     shape: tuple[int, ...]
     places: Int[np.ndarray, "N D"]
     kinds: Int[np.ndarray, " N"]
     basis: int
+    order: Int[np.ndarray, " N"] | None = None
 
 
 class LatticePreconditioner:
@@ -128,7 +132,12 @@ class LatticePreconditioner:
         cells = int(np.prod(sites.shape))
         flat = np.ravel_multi_index(tuple(sites.places.T), sites.shape)
         self.rows, self._others = np.flatnonzero(sites.kinds >= 0), np.flatnonzero(sites.kinds < 0)
-        self._where = sites.kinds[self.rows] * cells + flat[self.rows]
+        self._flat, self._kinds = flat, sites.kinds
+        # Which row is at each site, the last of all none; and at which site each row.
+        self._row_at = np.full(cells * sites.basis, len(sites.kinds))
+        self._row_at[sites.kinds[self.rows] * cells + flat[self.rows]] = self.rows
+        self._site_of = np.maximum(sites.kinds, 0) * cells + flat
+        self.order = np.arange(len(sites.kinds)) if sites.order is None else sites.order
         # Below that threads take longer to meet than to compute.
         self._workers = available_cores() if cells * sites.basis > THREADED else 1
 
@@ -228,32 +237,88 @@ class LatticePreconditioner:
 
     def __call__(self, residual: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, "n ..."]:
         """The product with a vector, or with each column."""
-        columns = residual.reshape(len(residual) // self.size, self.size, -1)
-        found = np.empty_like(columns)
-        if len(self._others):
-            found[self._others] = self._own @ columns[self._others]
-        for column in range(columns.shape[2]):
-            found[self.rows, :, column] = self._product(columns[self.rows, :, column])
-        return found.reshape(residual.shape)
+        if residual.ndim == 1:
+            return self._product(residual)
+        columns = residual.reshape(len(residual), -1).T
+        return np.stack([self._product(column) for column in columns], axis=1)
 
-    def _product(self, vector: Float[np.ndarray, "M d"]) -> Float[np.ndarray, "M d"]:
+    def _product(self, vector: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         # At length one, whatever the units, nothing is out of reach of single precision.
         length = float(np.linalg.norm(vector)) or 1.0
-        on_sites = np.zeros((self.size, self.basis * int(np.prod(self.shape))), np.float32)
-        on_sites[:, self._where] = (vector / length).T
-        spatial = on_sites.reshape(self.size, self.basis, *self.shape)
+        count = len(self._kinds)
+        # A site without a row reads the zero at the end.
+        single = np.zeros((self.size, count + 1), np.float32)
+        np.multiply(
+            vector.reshape(count, self.size).T,
+            1.0 / length,
+            out=single[:, :-1],
+            casting="same_kind",
+        )
+        spatial = single.take(self._row_at, axis=1).reshape(self.size, self.basis, *self.shape)
         rings = tuple(range(-len(self.shape), 0))
         waves = scipy.fft.rfftn(spatial, axes=rings, workers=self._workers)
         # Kinds of sites before components, as in the matrices.
         waves = np.swapaxes(waves, 0, 1).reshape(self.basis * self.size, -1)
-        product = np.zeros_like(waves)
+        product, term = np.empty_like(waves), np.empty_like(waves[0])
         for image, row in zip(product, self._inverse, strict=True):
-            for entry, wave in zip(row, waves, strict=True):
-                image += entry * wave
+            np.multiply(row[0], waves[0], out=image)
+            for entry, wave in zip(row[1:], waves[1:], strict=True):
+                image += np.multiply(entry, wave, out=term)
         product = product.reshape(self.basis, self.size, *self._half)
         back = scipy.fft.irfftn(product, s=self.shape, axes=rings, workers=self._workers)
         back = np.swapaxes(back, 0, 1).reshape(self.size, -1)
-        return length * back[:, self._where].T.astype(float)
+        found = np.ascontiguousarray(back.T).take(self._site_of, axis=0).astype(float)
+        found *= length
+        if len(self._others):
+            rows = vector.reshape(count, self.size)[self._others]
+            found[self._others] = (self._own @ rows[:, :, None])[:, :, 0]
+        return found.reshape(-1)
+
+    def for_many_columns(
+        self, rows: Int[np.ndarray, " M"], scale: float
+    ) -> Callable[[Float[np.ndarray, "M d P"]], Float[np.ndarray, "M d P"]]:
+        """The product with many columns at once, in single precision and in another order of rows.
+
+        Arguments:
+            rows: shape (M,), the row of blocks at each place; N or more where there is none.
+            scale: what the product is multiplied with.
+
+        Returns:
+            The product, of vectors of shape (M, d, P); where there is no row it leaves zeros.
+        """
+        kinds = np.append(self._kinds, -1)[np.minimum(rows, len(self._kinds))]
+        on_sites = np.flatnonzero(kinds >= 0)
+        where = self._flat[rows[on_sites]] * self.basis + kinds[on_sites]
+        place = np.full(len(self._kinds) + 1, -1)
+        place[np.minimum(rows, len(self._kinds))] = np.arange(len(rows))
+        others, own = place[self._others], (scale * self._own).astype(np.float32)
+        unknowns = self.basis * self.size
+        single = self._inverse.dtype
+        wide = np.complex128 if np.iscomplexobj(self._inverse) else np.float64
+        inverse = scale * self._inverse.transpose(2, 0, 1).astype(wide)
+        inverse = np.ascontiguousarray(inverse.astype(single))
+        rings, cells = tuple(range(len(self.shape))), int(np.prod(self.shape))
+        workers = available_cores()
+
+        def product(vectors: Float[np.ndarray, "M d P"]) -> Float[np.ndarray, "M d P"]:
+            columns = vectors.shape[2]
+            sites = np.zeros((cells * self.basis, self.size, columns), np.float32)
+            sites[where] = vectors[on_sites]
+            spatial = sites.reshape(*self.shape, unknowns, columns)
+            waves = scipy.fft.rfftn(spatial, axes=rings, workers=workers)
+            along = waves.reshape(-1, unknowns, columns)
+            if not np.iscomplexobj(inverse):
+                # A complex number is two columns to a real matrix.
+                along = along.view(np.float32)
+            along = np.matmul(inverse, along).view(np.complex64).reshape(waves.shape)
+            back = scipy.fft.irfftn(along, s=self.shape, axes=rings, workers=workers)
+            found = np.zeros_like(vectors)
+            found[on_sites] = back.reshape(sites.shape)[where]
+            if len(others):
+                found[others] = own @ vectors[others]
+            return found
+
+        return product
 
     def __str__(self) -> str:
         rings = " x ".join(map(str, self.shape))

@@ -41,9 +41,14 @@ def lowest_eigenvalue(
     # direction of negative curvature stays hidden.
     right = project(np.random.default_rng(0).normal(size=size))
     result = solve(right, START_RTOL, START_STEPS)
-    vector = project(result.direction if result.negative_curvature else result.value)
-    vector /= np.linalg.norm(vector)
-    image = matrix @ vector
+    if result.negative_curvature:
+        vector = project(result.direction)
+        image = matrix @ vector
+    else:
+        # Of which the iterations know the product already.
+        vector, image = project(result.value), result.image
+    length = np.linalg.norm(vector)
+    vector, image = vector / length, image / length
     basis, images = vector[None], image[None]
     value = float(vector @ image)
     for _ in range(steps):

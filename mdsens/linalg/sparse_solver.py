@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 
 from mdsens.errors import LinearSolveError
 from mdsens.linalg.border import Border, Bordered, BorderedPreconditioner
+from mdsens.linalg.columns_together import ColumnsTogether
 from mdsens.linalg.conjugate_gradients import (
     Iterations,
     Operator,
@@ -60,8 +61,8 @@ CHOLMOD_REACH = 8
 FACTOR_BYTES = 2_500
 #: Iterations that may make up for a factor that is not quite an inverse.
 REFINEMENT_STEPS = 50
-#: Right-hand sides that are solved for side by side at most, and how many vectors each of them
-#: needs on the way; together these may take this part of the free memory.
+#: Right-hand sides that are worth solving for side by side (fewer than twice as many are), and how
+#: many vectors each of them needs on the way; together these may take this part of the free memory.
 TOGETHER, VECTORS, MEMORY_FRACTION = 32, 10, 0.25
 #: Bytes of a matrix up to which a second copy, for many vectors at once, is made.
 WIDE_LIMIT = 2**31
@@ -402,9 +403,15 @@ class SparseSolver(QuadraticModel):
     ) -> tuple[Float[np.ndarray, "n P"], Float[np.ndarray, " P"], Int[np.ndarray, " P"]]:
         """Conjugate gradients of all columns with a lattice, as far as it serves."""
         trial = Trial(TRIAL_STEPS, PROMISING) if self._on_trial else None
-        given = self._whole(self.preconditioner), self.project, rtols, MULTIGRID_STEPS, trial
         with products_on_one_core():
-            x, residuals, steps = conjugate_gradients_side_by_side(self._wide_operator, b, *given)
+            if self._together is not None:
+                x, residuals, steps = self._together.solve(b, rtols, MULTIGRID_STEPS, trial)
+                x = self.project(x)
+            else:
+                given = self._whole(self.preconditioner), self.project, rtols, MULTIGRID_STEPS
+                x, residuals, steps = conjugate_gradients_side_by_side(
+                    self._wide_operator, b, *given, trial
+                )
         if trial is not None and steps.max() >= trial.steps:
             self._on_trial = False
             ended = (steps == trial.steps) & (residuals > np.maximum(rtols, trial.residual))
@@ -448,6 +455,17 @@ class SparseSolver(QuadraticModel):
     def _operator(self) -> Operator:
         """The matrix for products."""
         return self._with_border(self._product_of(self.matrix))
+
+    @functools.cached_property
+    def _together(self) -> ColumnsTogether | None:
+        """Solves for many columns with a lattice; None where there is more than a sparse matrix."""
+        whole = self._border is None and not isinstance(self.matrix, SparsePlusLowRank)
+        preconditioner = self.preconditioner
+        if not whole or not isinstance(preconditioner, LatticePreconditioner):
+            return None
+        if self._blocks.data.nbytes > WIDE_LIMIT:
+            return None
+        return ColumnsTogether(self._blocks, preconditioner, self.null_space)
 
     @functools.cached_property
     def _wide_operator(self) -> Operator:
@@ -550,6 +568,7 @@ def column_groups(count: int, unknowns: int) -> list[slice]:
         Which of them each group holds, in order.
     """
     allowed = MEMORY_FRACTION * available_memory() / (8 * VECTORS * max(unknowns, 1))
-    most = int(min(max(allowed, 1), TOGETHER))
-    size = -(-count // max(1, -(-count // most)))
+    # A few more take less time with the others than a few by themselves.
+    groups = count // TOGETHER if allowed >= 2 * TOGETHER else -(-count // int(max(allowed, 1)))
+    size = -(-count // max(1, groups))
     return [slice(start, min(start + size, count)) for start in range(0, count, max(size, 1))]

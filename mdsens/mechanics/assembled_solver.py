@@ -27,6 +27,7 @@ class AssembledSolver(BlockSolver):
         hessian: linear solves with the Hessian at q.
         rtol: relative residual to reach.
         one_by_one: as of every BlockSolver.
+        unchecked: whether `confirm` is going to be called with what is found.
     """
 
     def __init__(
@@ -37,9 +38,10 @@ class AssembledSolver(BlockSolver):
         hessian: HessianSolver,
         rtol: float = RTOL,
         one_by_one: bool = False,
+        unchecked: bool = False,
     ) -> None:
         self._given, self._hessian, self._rtol = (condition, q, arguments), hessian, rtol
-        self.one_by_one = one_by_one
+        self.one_by_one, self._unchecked = one_by_one, unchecked
 
     def roughly(self) -> "AssembledSolver":
         """With the same factorisation or hierarchy."""
@@ -49,10 +51,38 @@ class AssembledSolver(BlockSolver):
         """As of every BlockSolver."""
         columns = np.asarray(columns)
         found, solution = self._hessian.solve(columns, self._rtol)
-        if self._rtol <= AGREEMENT and not self._hessian.checks_itself:
+        checks_itself = self._unchecked or self._hessian.checks_itself
+        if self._rtol <= AGREEMENT and not checks_itself:
             self._require_solved(columns, found)
         nothing = np.zeros(len(found))
         return LinearSolution(found, solution.residuals, nothing, solution.steps)
+
+    def unchecked(self) -> "AssembledSolver":
+        """The same for who calls `confirm` with what is found."""
+        return AssembledSolver(*self._given, self._hessian, self._rtol, self.one_by_one, True)
+
+    def confirm(
+        self,
+        rights: Float[np.ndarray, "P R D"],
+        found: Float[np.ndarray, "P R D"],
+        left: Float[np.ndarray, " P"],
+    ) -> None:
+        """Check solutions with the derivative of the forces, unless they are known to agree.
+
+        Arguments:
+            rights: the right-hand sides.
+            found: their solutions.
+            left: what these leave of the system by the derivative of the forces, at a point where
+                they should leave as little; energy/length/unit.
+
+        Raises:
+            LinearSolveError: they do not solve the system.
+        """
+        if self._hessian.checks_itself:
+            return
+        norms = [np.linalg.norm(self._hessian.project(right)) for right in rights]
+        if not (left <= AGREEMENT * np.array(norms)).all():
+            self._require_solved(rights, found)
 
     def _require_solved(
         self, rights: Float[np.ndarray, "P R D"], found: Float[np.ndarray, "P R D"]

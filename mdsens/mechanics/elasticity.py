@@ -240,5 +240,5 @@ def displacements_in_strain(
     null_vectors = None if hessian is not None else landscape.null_vectors(q)
     solver = response_solver(*given[:3], hessian, null_vectors, rtol)
     if found is not None:
-        return refined_jvp(*given, found, solver.roughly())
+        return refined_jvp(*given, found, solver.roughly())[0]
     return root_jvp(*given, solver)

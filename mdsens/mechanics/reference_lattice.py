@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mdsens.linalg.lattice_preconditioner import LatticeSites
+from mdsens.particles.curve_order import curve_order
 from mdsens.particles.lattice import completed_cell
 
 #: Atoms whose neighbours are looked at, and how many of these are tried as the typical one.
@@ -222,7 +223,8 @@ def _assigned(
         has_site &= nearer
     if has_site.mean() < COVERED:
         return None
-    return LatticeSites(rings, places, np.where(has_site, kinds, -1), len(places_of_basis))
+    order = curve_order(positions)
+    return LatticeSites(rings, places, np.where(has_site, kinds, -1), len(places_of_basis), order)
 
 
 def _basis(

@@ -9,15 +9,26 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from mdsens.arrays import array_module, on_device
-from mdsens.implicit import jacobian_error_estimate, jvp_solution, vjp_solution
+from mdsens.implicit import (
+    JacobianError,
+    jacobian_error_estimate,
+    jvp_solution,
+    vjp_solution,
+)
+from mdsens.implicit.linearisation import MANY, WORTH_COMPILING, compiled_change
 from mdsens.implicit.refinement import refined_vjp
 from mdsens.linalg.sparse_plus_low_rank import blocks_of
 from mdsens.linalg.sparse_solver import column_groups
-from mdsens.mechanics.assembled_solver import response_solver
+from mdsens.mechanics.assembled_solver import AssembledSolver, response_solver
 from mdsens.mechanics.enthalpy import Landscape, hessian_products
 from mdsens.mechanics.hessian_solver import HessianSolver
 from mdsens.progress import tracked
-from mdsens.sensitivities.parted_changes import apart, parted_changes, species_acted_on
+from mdsens.sensitivities.parted_changes import (
+    apart,
+    changes_of_many,
+    parted_changes,
+    species_acted_on,
+)
 from mdsens.sensitivities.results import Found
 from mdsens.sensitivities.variables import Variables, condition_at
 
@@ -95,13 +106,13 @@ class LinearResponse:
         description = "solving for derivatives"
         for group in tracked(groups, description, disable=not self.progress):
             directions = self._directions(group)
-            change = None if species is None else self._changes(group, species)
+            change = self._changes(group, directions, species)
             given = condition, self.q, arguments, (directions,), self._solver
             if not estimate:
                 solution = jvp_solution(*given, change=change)
                 found, residual = solution.value, solution.residual
             else:
-                estimated = jacobian_error_estimate(*given, improved=self.ahead, change=change)
+                estimated = self._estimated(directions, change)
                 found, residual = estimated.derivative, estimated.residual
                 ahead |= dict(zip(group, estimated.corrected, strict=True))
                 absolute |= dict(zip(group, estimated.absolute, strict=True))
@@ -123,6 +134,23 @@ class LinearResponse:
         )
         return Found(named, list(residuals.values()), errors, named_ahead)
 
+    def _estimated(
+        self, directions: Variables, change: Float[np.ndarray, "K R D"] | None
+    ) -> JacobianError:
+        """Tangents with estimates of their errors, which tell whether they solve the system."""
+        given = self._condition, self.q, self._arguments, (directions,)
+        solver = self._solver
+        if not isinstance(solver, AssembledSolver):
+            return jacobian_error_estimate(*given, solver, improved=self.ahead, change=change)
+        if change is None:
+            change = compiled_change(*given, one_by_one=solver.one_by_one)
+        estimated = jacobian_error_estimate(
+            *given, solver.unchecked(), improved=self.ahead, change=change
+        )
+        found, left = np.asarray(estimated.derivative), np.asarray(estimated.left)
+        solver.confirm(-np.asarray(change), found, left)
+        return estimated
+
     def _directions(self, names: list[str]) -> Variables:
         return jax.tree.map(
             lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]),
@@ -130,12 +158,17 @@ class LinearResponse:
         )
 
     def _changes(
-        self, names: list[str], species: dict[str, frozenset[int]]
-    ) -> Float[np.ndarray, "K R D"]:
-        """Changes of the condition along parameters that act on few species."""
-        index = np.asarray(self.landscape.potential.species_index(self.landscape.system))
-        given = self._condition, self.q, self.variables, self._directions(names)
-        return parted_changes(*given, [species[name] for name in names], index)
+        self, names: list[str], directions: Variables, species: dict[str, frozenset[int]] | None
+    ) -> Float[np.ndarray, "K R D"] | None:
+        """Changes of the condition along many parameters, or such as act on few species."""
+        given = self._condition, self.q, self.variables, directions
+        if species is not None:
+            index = np.asarray(self.landscape.potential.species_index(self.landscape.system))
+            return parted_changes(*given, [species[name] for name in names], index)
+        many = len(names) >= MANY and len(names) * self.q.size >= WORTH_COMPILING
+        if not many or self._solver.one_by_one or self.landscape.potential.made_by_calls:
+            return None
+        return changes_of_many(*given)
 
     def cotangents(
         self, cotangents: Float[np.ndarray, "M R D"]
@@ -195,14 +228,12 @@ class LinearResponse:
             vector[np.asarray(self.landscape.constrained_rows(self.q)).ravel()] = 0.0
             return float(np.abs(hessian_products(self.landscape, self.q, vector)).max())
         blocks = blocks_of(self.hessian.matrix)
-        where: Any = True
-        if self.hessian.motionless.any():
-            # What does not move has ones on the diagonal.
-            rows = np.repeat(np.arange(len(blocks.indptr) - 1), np.diff(blocks.indptr))
-            where = ~self.hessian.motionless[rows][:, None, None]
-        # Without a copy of the matrix, which takes longer than a solve.
-        largest = blocks.data.max(initial=0.0, where=where)
-        return float(max(largest, -blocks.data.min(initial=0.0, where=where)))
+        rows = np.repeat(np.arange(len(blocks.indptr) - 1), np.diff(blocks.indptr))
+        # At a minimum none is larger than the largest on the diagonal.
+        own = rows == blocks.indices
+        # What does not move has ones there.
+        own &= ~self.hessian.motionless[: len(blocks.indptr) - 1][rows]
+        return float(np.abs(blocks.data[own]).max(initial=0.0))
 
     @property
     def noise_of_differences(self) -> float:

@@ -1,4 +1,4 @@
-"""Changes of forces with many parameters of pairs of species, several from one pass over edges.
+"""Changes of forces with many parameters: on all cores, and several from one pass over edges.
 
 A parameter of pairs A-B changes the forces on atoms of A and B alone, where each pair of atoms has
 an energy of its own. Parameters of species that are all different are therefore changed together,
@@ -13,10 +13,11 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mdsens.implicit.linearisation import compiled_change
+from mdsens.implicit.linearisation import SIDE_BY_SIDE, compiled_change
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.potentials.pair import PairPotential
 from mdsens.potentials.parameters import is_symmetric, parameter_fields
+from mdsens.resources import on_all_cores
 from mdsens.sensitivities.variables import Variables
 
 #: Numbers in all changes below which another program takes longer to compile than it saves.
@@ -87,10 +88,37 @@ def parted_changes(
         dF/dtheta, shape (K, R, D).
     """
     changes = np.zeros((len(species), *q.shape))
-    for members in apart(species):
-        together = jax.tree.map(lambda leaf, chosen=members: leaf[chosen].sum(axis=0), directions)
+
+    def change_together(members: list[int]) -> None:
+        together = jax.tree.map(lambda leaf: leaf[members].sum(axis=0), directions)
         change = np.asarray(compiled_change(condition, q, (variables,), (together,)))
         for one in members:
             rows = np.isin(species_of_rows, list(species[one]))
             changes[one, rows] = change[rows]
+
+    on_all_cores(change_together, apart(species))
     return changes
+
+
+def changes_of_many(
+    condition: Any, q: Float[Array, "R D"], variables: Variables, directions: Variables
+) -> Float[np.ndarray, "K R D"]:
+    """Changes of a condition along K directions, some of them by each core.
+
+    Arguments:
+        condition: F(q, variables), computed without calls of anything that must not be called twice
+            at a time.
+        q: degrees of freedom, shape (R, D).
+        variables: the parameters.
+        directions: K directions of these, stacked.
+
+    Returns:
+        dF/dtheta, shape (K, R, D).
+    """
+    count = len(jax.tree.leaves(directions)[0])
+
+    def change(start: int) -> np.ndarray:
+        some = jax.tree.map(lambda leaf: leaf[start : start + SIDE_BY_SIDE], directions)
+        return np.asarray(compiled_change(condition, q, (variables,), (some,)))
+
+    return np.concatenate(on_all_cores(change, range(0, count, SIDE_BY_SIDE)))

@@ -144,7 +144,7 @@ def test_the_error_of_what_is_refined_is_of_second_order_in_the_distance(mode):
         solver, exact = Factors(hessian(x)), np.linalg.inv(hessian(ahead)) @ weights
         if mode == "forward":
             found = root_jvp(gradient, x, (WEIGHTS,), (DIRECTIONS,), solver)
-            ours = refined_jvp(gradient, ahead, (WEIGHTS,), (DIRECTIONS,), found, solver)
+            ours, _ = refined_jvp(gradient, ahead, (WEIGHTS,), (DIRECTIONS,), found, solver)
             expected = np.outer(DIRECTIONS, exact)
         else:
             found = solver.solve(-COTANGENTS).value

@@ -119,5 +119,9 @@ def test_a_lattice_stays_where_it_serves_and_gives_way_where_it_does_not(columns
     assert (found.steps > TRIAL_STEPS).all()
     if method == "lattice":
         given = solver.preconditioner, solver.project, 1e-11, 500
-        for column, steps in zip(solver.project(b).T, found.steps, strict=True):
-            assert conjugate_gradients(matrix, column, *given).steps == steps
+        more = found.steps - [
+            conjugate_gradients(matrix, column, *given).steps for column in solver.project(b).T
+        ]
+        # Together they go on until the last is there, in single precision for the most part.
+        assert (more >= 0).all()
+        assert more.max() <= (5 if columns >= WIDE_COLUMNS else 0)

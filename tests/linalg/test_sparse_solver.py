@@ -442,8 +442,8 @@ def test_columns_are_taken_together_in_equal_groups():
     assert column_groups(TOGETHER, 1000) == [slice(0, TOGETHER)]
     sizes = [group.stop - group.start for group in column_groups(3 * TOGETHER + 4, 1000)]
     assert sum(sizes) == 3 * TOGETHER + 4
-    assert len(sizes) == 4
-    assert max(sizes) - min(sizes) <= 3
+    assert len(sizes) == 3
+    assert max(sizes) - min(sizes) <= 2
 
 
 def test_no_more_columns_are_taken_together_than_the_memory_allows(monkeypatch):

@@ -61,8 +61,9 @@ def test_each_change_is_the_difference_of_forces(relaxed, monkeypatch):
 
     compute = parted_changes.compiled_change
     monkeypatch.setattr(parted_changes, "compiled_change", counted)
-    found = LinearResponse(landscape, relaxed.q, relaxed.hessian_solver)._changes(
-        names, species_acted_on(landscape, names)
+    response = LinearResponse(landscape, relaxed.q, relaxed.hessian_solver)
+    found = response._changes(
+        names, response._directions(names), species_acted_on(landscape, names)
     )
     assert len(asked) < len(names) / 2
     variables = Variables.of(landscape, names)
