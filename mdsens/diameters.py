@@ -1,11 +1,14 @@
 """How large particles are drawn, where their potential says."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from mdsens.relaxation import Equilibrium
+if TYPE_CHECKING:
+    from mdsens.relaxation import Equilibrium
 
 
-def diameters_of(equilibrium: Equilibrium) -> dict[str, float]:
+def diameters_of(equilibrium: "Equilibrium") -> dict[str, float]:
     """How large to draw each species.
 
     Arguments:

@@ -3,7 +3,8 @@
 import math
 
 import numpy as np
-from jaxtyping import ArrayLike, Bool
+from jaxtyping import Bool
+from numpy.typing import ArrayLike
 
 #: What stands in the place of a number that is not known.
 UNKNOWN = "–"

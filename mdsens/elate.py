@@ -10,9 +10,9 @@ import numpy as np
 import pandas
 from jaxtyping import Float
 
+from mdsens.elastic_directions import checked_constants, direction_name, elastic_ranges
 from mdsens.errors import InputError
 from mdsens.files import path_of, read_bytes, replacing
-from mdsens.mechanics.elastic_directions import checked_constants, direction_name, elastic_ranges
 from mdsens.observables.elasticity import AVERAGES, averaged_moduli
 from mdsens.values import real_array, shown
 

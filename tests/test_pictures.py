@@ -7,8 +7,8 @@ from matplotlib.collections import LineCollection, PolyCollection
 
 import mdsens
 from mdsens import plots
+from mdsens.elastic_directions import compliance_tensor, youngs_modulus_along
 from mdsens.errors import InputError
-from mdsens.mechanics.elastic_directions import compliance_tensor, youngs_modulus_along
 from mdsens.plots.moduli import SURFACE_PIXELS
 from mdsens.potentials import LennardJones
 from mdsens.sensitivities import energy_volume

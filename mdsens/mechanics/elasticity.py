@@ -22,10 +22,11 @@ from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.hessian_solver import HessianSolver
 from mdsens.mechanics.sparse_hessian import HessianMatrix
 from mdsens.mechanics.strain_of_hessian import StrainDerivatives
-from mdsens.mechanics.stress import VOIGT_INDICES, voigt
+from mdsens.mechanics.stress import voigt
 from mdsens.mechanics.traced_solver import hessian_solver_at
 from mdsens.resources import products_on_one_core
 from mdsens.values import is_traced
+from mdsens.voigt import VOIGT_INDICES
 
 #: Relative residual of displacements for values alone: what is stationary in them is off by its
 #: square, times the condition number.

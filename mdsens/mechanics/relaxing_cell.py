@@ -8,9 +8,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mdsens.arrays import array_module, in_numpy, on_device
-from mdsens.mechanics.stress import COMPONENTS, VOIGT_INDICES, tensor_of
+from mdsens.mechanics.stress import tensor_of
 from mdsens.particles.system import System
 from mdsens.values import is_traced
+from mdsens.voigt import COMPONENTS, VOIGT_INDICES
 
 #: What of the cell relaxes: nothing, a name, or which strain components in Voigt order.
 CellMode = str | tuple[bool, ...] | None

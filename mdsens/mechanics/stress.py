@@ -11,11 +11,7 @@ from mdsens.particles.edges import EdgeList
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 from mdsens.values import is_traced
-
-#: Rows and columns of the Voigt components, in ASE's order: xx yy zz yz xz xy, or xx yy xy.
-VOIGT_INDICES = {3: ((0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1)), 2: ((0, 1, 0), (0, 1, 1))}
-#: Their names, by the number of dimensions.
-COMPONENTS = {3: ("xx", "yy", "zz", "yz", "xz", "xy"), 2: ("xx", "yy", "xy")}
+from mdsens.voigt import VOIGT_INDICES
 
 
 def voigt(tensor: Float[Any, "D D"]) -> Float[Any, " V"]:

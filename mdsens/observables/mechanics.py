@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mdsens.errors import InputError
-from mdsens.mechanics.stress import COMPONENTS
 from mdsens.observables.observable import Observable, name_of
 from mdsens.relaxation import Equilibrium
 from mdsens.values import integer
+from mdsens.voigt import COMPONENTS
 
 
 @functools.cache

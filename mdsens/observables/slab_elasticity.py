@@ -9,7 +9,6 @@ from jaxtyping import Array, Float
 from mdsens.arrays import array_module, in_numpy, on_device
 from mdsens.errors import InputError
 from mdsens.mechanics.elasticity import stress_strain_coefficients
-from mdsens.mechanics.stress import VOIGT_INDICES
 from mdsens.observables.elasticity import (
     asked_of_strains,
     displacements_of_ions,
@@ -21,6 +20,7 @@ from mdsens.particles.constraints import require_unconstrained
 from mdsens.relaxation import Equilibrium
 from mdsens.units import size_of_unit
 from mdsens.values import boolean, is_traced
+from mdsens.voigt import VOIGT_INDICES
 
 #: Lattice vectors that leave the plane of two axes by less than this part of their length do not.
 FLAT = 1e-8

@@ -1,11 +1,31 @@
 """What is simulated: systems of particles and the edges between them."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+# Not on first use: its module has the same name.
 from mdsens.particles.curve_order import curve_order
-from mdsens.particles.edge_search import EdgeSearch, find_edges
-from mdsens.particles.edges import EdgeList, Edges, edge_blocks, no_edges
-from mdsens.particles.packing import random_packing
-from mdsens.particles.structure_files import read
-from mdsens.particles.system import System
+
+if TYPE_CHECKING:
+    from mdsens.particles.edge_search import EdgeSearch, find_edges
+    from mdsens.particles.edges import EdgeList, Edges, edge_blocks, no_edges
+    from mdsens.particles.packing import random_packing
+    from mdsens.particles.structure_files import read
+    from mdsens.particles.system import System
+
+# Public name -> module that defines it. Imported on first use: a report reads files of structures,
+# and needs no JAX.
+_HOMES = {
+    "EdgeList": "edges",
+    "EdgeSearch": "edge_search",
+    "Edges": "edges",
+    "System": "system",
+    "edge_blocks": "edges",
+    "find_edges": "edge_search",
+    "no_edges": "edges",
+    "random_packing": "packing",
+    "read": "structure_files",
+}
 
 __all__ = [
     "EdgeList",
@@ -19,3 +39,15 @@ __all__ = [
     "random_packing",
     "read",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mdsens.particles' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"mdsens.particles.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

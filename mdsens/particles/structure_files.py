@@ -2,17 +2,20 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ase
 import ase.io
 
 from mdsens.errors import InputError
 from mdsens.particles.frames import require_whole_frames
-from mdsens.particles.system import System
 from mdsens.values import integer, shown
 
+if TYPE_CHECKING:
+    from mdsens.particles.system import System
 
-def read(path: str | Path, dimension: int = 3, units: str = "ase", index: int = -1) -> System:
+
+def read(path: str | Path, dimension: int = 3, units: str = "ase", index: int = -1) -> "System":
     """Read a structure file.
 
     Arguments:
@@ -27,6 +30,9 @@ def read(path: str | Path, dimension: int = 3, units: str = "ase", index: int = 
     Raises:
         InputError: the file is missing or cannot be read as a structure.
     """
+    # Not by each report of a run, which is drawn from its files without JAX.
+    from mdsens.particles.system import System
+
     return System.from_ase(read_atoms(path, index), dimension, units)
 
 

@@ -1,7 +1,7 @@
 """Bars of sensitivities."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,9 +10,11 @@ from matplotlib.figure import Figure
 from mdsens.digits import is_zero, with_digits
 from mdsens.markup import for_figure
 from mdsens.plots.style import BAR_COLOR, new_figure, plain_frame, text_width
-from mdsens.sensitivities import Sensitivity
 from mdsens.units import pretty_unit
 from mdsens.values import instance
+
+if TYPE_CHECKING:
+    from mdsens.sensitivities import Sensitivity
 
 #: Numbers that are zero within their errors, and their errors.
 ZERO_COLOR = "#8A8A8A"
@@ -24,7 +26,7 @@ NARROWEST = 2.0
 LOGARITHMIC = "d ln O / d ln θ"
 
 
-def sensitivities(sensitivity: Sensitivity) -> Figure:
+def sensitivities(sensitivity: "Sensitivity") -> Figure:
     """A bar for each scalar observable and parameter, as in `sensitivities_figure`.
 
     Arguments:
@@ -36,6 +38,9 @@ def sensitivities(sensitivity: Sensitivity) -> Figure:
     Raises:
         InputError: it is no Sensitivity.
     """
+    # Not by each report of a run, which is drawn from its files without JAX.
+    from mdsens.sensitivities import Sensitivity
+
     instance(sensitivity, "sensitivity", Sensitivity, "a Sensitivity, as from mdsens.sensitivity")
     return sensitivities_figure(sensitivity.to_dict())
 

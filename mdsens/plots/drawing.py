@@ -1,19 +1,19 @@
 """The figure that says most of a result."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from mdsens.diameters import diameters_of
 from mdsens.errors import InputError
-from mdsens.particles import System
 from mdsens.plots.bars import sensitivities
 from mdsens.plots.batches import batch_figure, batch_sensitivity_figure
 from mdsens.plots.structures import structure, structure_figure
-from mdsens.relaxation import Equilibrium
-from mdsens.sensitivities import Sensitivity
 from mdsens.units import unit_name
+
+if TYPE_CHECKING:
+    from mdsens.particles import System
 
 
 def plot(result: Any, parameter: str | None = None) -> Figure:
@@ -33,6 +33,9 @@ def plot(result: Any, parameter: str | None = None) -> Figure:
     """
     # A report of a run does without.
     from mdsens.batches import BatchEquilibrium, BatchSensitivity
+    from mdsens.particles import System
+    from mdsens.relaxation import Equilibrium
+    from mdsens.sensitivities import Sensitivity
 
     if isinstance(result, (Equilibrium, Sensitivity)) and parameter is not None:
         return structure(result, parameter)
@@ -52,7 +55,7 @@ def plot(result: Any, parameter: str | None = None) -> Figure:
     )
 
 
-def _still(system: System, diameters: dict[str, float]) -> Figure:
+def _still(system: "System", diameters: dict[str, float]) -> Figure:
     """A structure without arrows."""
     none = np.zeros((system.atom_count, 3))
     unit = unit_name("length", system.units)

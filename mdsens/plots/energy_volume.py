@@ -1,7 +1,7 @@
 """Energy against volume, its uncertainty, and how it changes with each parameter."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -16,14 +16,12 @@ from mdsens.plots.style import (
     plain_frame,
     with_unit,
 )
-from mdsens.relaxation import Equilibrium
-from mdsens.sensitivities.energy_volume import (
-    EnergyVolume,
-    checked_uncertainty,
-)
-from mdsens.sensitivities.energy_volume import energy_volume as energy_volume_curve
 from mdsens.units import pretty_unit
 from mdsens.values import instance
+
+if TYPE_CHECKING:
+    from mdsens.relaxation import Equilibrium
+    from mdsens.sensitivities.energy_volume import EnergyVolume
 
 #: Colours of the derivatives by single parameters.
 LINE_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -36,7 +34,7 @@ LINE_POINTS = 201
 
 
 def energy_volume(
-    relaxed: Equilibrium | EnergyVolume,
+    relaxed: "Equilibrium | EnergyVolume",
     uncertainty: float | Mapping[str, float] | None = None,
     **options: Any,
 ) -> Figure:
@@ -58,6 +56,11 @@ def energy_volume(
         InputError: as of `mdsens.sensitivities.energy_volume`, or an uncertainty of something else.
         RelaxationError: energy or forces are not finite in a strained cell.
     """
+    # Not by each report of a run, which is drawn from its files without JAX.
+    from mdsens.relaxation import Equilibrium
+    from mdsens.sensitivities.energy_volume import EnergyVolume
+    from mdsens.sensitivities.energy_volume import energy_volume as energy_volume_curve
+
     what = "an Equilibrium, as from mdsens.relax, or an EnergyVolume of it"
     instance(relaxed, "relaxed", (Equilibrium, EnergyVolume), what)
     curve = relaxed
@@ -67,7 +70,7 @@ def energy_volume(
 
 
 def energy_volume_figure(
-    curve: EnergyVolume, uncertainty: float | Mapping[str, float] | None = None
+    curve: "EnergyVolume", uncertainty: float | Mapping[str, float] | None = None
 ) -> Figure:
     """A curve of energies against volumes with its band, and theta dE/dtheta below.
 
@@ -113,7 +116,7 @@ def energy_volume_figure(
 
 
 def _draw_energies(
-    axes: Axes, curve: EnergyVolume, uncertainty: float | Mapping[str, float] | None
+    axes: Axes, curve: "EnergyVolume", uncertainty: float | Mapping[str, float] | None
 ) -> None:
     # Here and below: few reports have this figure, and SciPy takes long to import.
     from scipy.interpolate import CubicHermiteSpline
@@ -152,8 +155,10 @@ def _evenly(volumes: Float[np.ndarray, " P"]) -> Float[np.ndarray, " Q"]:
     return np.linspace(volumes[0], volumes[-1], LINE_POINTS)
 
 
-def _band_name(curve: EnergyVolume, uncertainty: float | Mapping[str, float]) -> str:
+def _band_name(curve: "EnergyVolume", uncertainty: float | Mapping[str, float]) -> str:
     """What the band says: of which parameters, and how uncertain they are."""
+    from mdsens.sensitivities.energy_volume import checked_uncertainty
+
     given = checked_uncertainty(uncertainty, curve.derivatives)
     if not isinstance(uncertainty, Mapping):
         return f"every parameter ± {100.0 * uncertainty:g} %"

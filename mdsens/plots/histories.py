@@ -1,7 +1,7 @@
 """The course of a relaxation."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -9,12 +9,14 @@ from matplotlib.ticker import MaxNLocator
 
 from mdsens.errors import InputError
 from mdsens.plots.style import BAR_COLOR, OTHER_COLOR, new_figure, plain_frame
-from mdsens.relaxation import Equilibrium
 from mdsens.units import in_dimensions, pretty_unit, unit_name
 from mdsens.values import instance
 
+if TYPE_CHECKING:
+    from mdsens.relaxation import Equilibrium
 
-def convergence(equilibrium: Equilibrium) -> Figure:
+
+def convergence(equilibrium: "Equilibrium") -> Figure:
     """The largest force after each step of a relaxation, and the one asked for.
 
     Where the cell relaxes, also the largest stress that its load does not balance.
@@ -28,6 +30,9 @@ def convergence(equilibrium: Equilibrium) -> Figure:
     Raises:
         InputError: it is no Equilibrium, or was relaxed in compiled code or a batch.
     """
+    # Not by each report of a run, which is drawn from its files without JAX.
+    from mdsens.relaxation import Equilibrium
+
     instance(equilibrium, "equilibrium", Equilibrium, "an Equilibrium, as from mdsens.relax")
     history = equilibrium.history
     if history is None:

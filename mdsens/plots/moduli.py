@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Mapping
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -14,9 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from mdsens.errors import InputError
-from mdsens.markup import for_figure
-from mdsens.mechanics.elastic_directions import (
+from mdsens.elastic_directions import (
     ElasticRange,
     checked_constants,
     compliance_change,
@@ -26,17 +24,20 @@ from mdsens.mechanics.elastic_directions import (
     youngs_modulus_along,
     youngs_modulus_change,
 )
-from mdsens.observables.elasticity import elastic_constants
+from mdsens.errors import InputError
+from mdsens.markup import for_figure
 from mdsens.plots.style import (
     DERIVATIVE_COLORS,
     around_zero,
     derivative_name,
     new_figure,
 )
-from mdsens.relaxation import Equilibrium
-from mdsens.sensitivities import Sensitivity
 from mdsens.units import pretty_unit
 from mdsens.values import instance
+
+if TYPE_CHECKING:
+    from mdsens.relaxation import Equilibrium
+    from mdsens.sensitivities import Sensitivity
 
 #: What results with elastic constants are called, up to their options.
 ELASTIC_CONSTANTS = "elastic_constants"
@@ -58,7 +59,7 @@ BAR_PLACE, TITLE_PLACE = np.array([2.27, 0.3, 0.09, 1.5]), np.array([1.17, 2.14,
 
 
 def youngs_modulus(
-    relaxed: Sensitivity | Equilibrium, observable: str = ELASTIC_CONSTANTS
+    relaxed: "Sensitivity | Equilibrium", observable: str = ELASTIC_CONSTANTS
 ) -> Figure:
     """Young's modulus along every direction, and how it changes with each parameter.
 
@@ -75,6 +76,11 @@ def youngs_modulus(
     Raises:
         InputError: there are no elastic constants, or a strain lowers the energy.
     """
+    # Not by each report of a run, which is drawn from its files without JAX.
+    from mdsens.observables.elasticity import elastic_constants
+    from mdsens.relaxation import Equilibrium
+    from mdsens.sensitivities import Sensitivity
+
     what = "a Sensitivity, as from mdsens.sensitivity, or an Equilibrium, as from mdsens.relax"
     instance(relaxed, "relaxed", (Sensitivity, Equilibrium), what)
     if isinstance(relaxed, Equilibrium):

@@ -1,6 +1,6 @@
 """The density of states of phonons, in colours of its derivative."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -20,9 +20,11 @@ from mdsens.plots.style import (
     plain_frame,
     with_unit,
 )
-from mdsens.sensitivities.results import Sensitivity
 from mdsens.units import unit_name
 from mdsens.values import instance, shown
+
+if TYPE_CHECKING:
+    from mdsens.sensitivities.results import Sensitivity
 
 #: What observables of it are called.
 NAME = "phonon_density_of_states"
@@ -31,7 +33,7 @@ STRIPS = 12
 
 
 def phonon_density_of_states(
-    sensitivity: Sensitivity, parameter: str | None = None, observable: str | None = None
+    sensitivity: "Sensitivity", parameter: str | None = None, observable: str | None = None
 ) -> Figure:
     """A density of states of phonons against their frequency, in colours of its derivative.
 
@@ -46,6 +48,9 @@ def phonon_density_of_states(
     Raises:
         InputError: no density of states, or no derivative by the parameter.
     """
+    # Not by each report of a run, which is drawn from its files without JAX.
+    from mdsens.sensitivities.results import Sensitivity
+
     instance(sensitivity, "sensitivity", Sensitivity, "a Sensitivity, as from mdsens.sensitivity")
     names = [name for name in sensitivity if name.startswith(f"{NAME}(")]
     if observable is None and not names:

@@ -1,7 +1,7 @@
 """Phonon frequencies along a path of wave vectors, and their density."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -23,8 +23,10 @@ from mdsens.plots.style import (
     plain_frame,
     with_unit,
 )
-from mdsens.sensitivities.phonon_bands import PhononBands
 from mdsens.values import shown
+
+if TYPE_CHECKING:
+    from mdsens.sensitivities.phonon_bands import PhononBands
 
 #: What frequencies are in which a crystal is not stable.
 IMAGINARY_COLOR = "#FBE3D6"
@@ -50,7 +52,7 @@ class Bands(Protocol):
 
 
 def phonon_bands(
-    bands: PhononBands | Bands,
+    bands: "PhononBands | Bands",
     parameter: str | None = None,
     derivative_unit: str | None = None,
     unit: str | None = None,
@@ -75,6 +77,9 @@ def phonon_bands(
     Raises:
         InputError: a parameter that there is no derivative by, or arrays whose shapes do not agree.
     """
+    # Not by each report of a run, which is drawn from its files without JAX.
+    from mdsens.sensitivities.phonon_bands import PhononBands
+
     slopes = None
     if parameter is not None:
         if parameter not in bands.derivatives:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ase
 import numpy as np
@@ -14,7 +14,6 @@ from mdsens.diameters import diameters_of
 from mdsens.errors import InputError
 from mdsens.markup import visible
 from mdsens.pages import View, structure_view
-from mdsens.particles import System
 from mdsens.particles.species_names import species_names
 from mdsens.plots.structures import (
     FIXED_COLOR,
@@ -25,10 +24,13 @@ from mdsens.plots.structures import (
     shown_positions,
     shown_unit,
 )
-from mdsens.relaxation import Equilibrium
-from mdsens.sensitivities import Sensitivity, sensitivity
 from mdsens.units import pretty_unit, quotient_unit_name, unit_name
 from mdsens.values import choice, instance
+
+if TYPE_CHECKING:
+    from mdsens.particles import System
+    from mdsens.relaxation import Equilibrium
+    from mdsens.sensitivities import Sensitivity
 
 #: Structures of more atoms turn too slowly in a page.
 MOST_ATOMS = 20_000
@@ -72,7 +74,7 @@ class Motion:
         return bool(np.abs(self.vectors).max(initial=0.0) > self.error)
 
 
-def motions_of(result: Sensitivity) -> dict[str, Motion]:
+def motions_of(result: "Sensitivity") -> dict[str, Motion]:
     """How a relaxed structure moves with each parameter.
 
     Arguments:
@@ -185,7 +187,7 @@ def _moving_most(motions: Sequence[Motion], atoms: int, parameter: str | None) -
 
 
 def view(
-    result: System | Equilibrium | Sensitivity, parameter: str | None = None, title: str = ""
+    result: "System | Equilibrium | Sensitivity", parameter: str | None = None, title: str = ""
 ) -> View:
     """A structure that one turns, moves and picks atoms of, for a notebook or a page.
 
@@ -208,7 +210,7 @@ def view(
 
 
 def scene_of_result(
-    result: System | Equilibrium | Sensitivity, parameter: str | None = None, title: str = ""
+    result: "System | Equilibrium | Sensitivity", parameter: str | None = None, title: str = ""
 ) -> tuple[str, dict[str, Any]]:
     """What `view` shows, as a title and plain numbers and texts.
 
@@ -224,6 +226,11 @@ def scene_of_result(
         InputError: as of `view`.
         UnreliableDerivativeError: likewise.
     """
+    # Not by each report of a run, which is drawn from its files without JAX.
+    from mdsens.particles import System
+    from mdsens.relaxation import Equilibrium
+    from mdsens.sensitivities import Sensitivity, sensitivity
+
     if parameter is not None and isinstance(result, Equilibrium):
         result = sensitivity(result, wrt=parameter)
     motions: list[Motion] = []
@@ -261,7 +268,7 @@ def require_few_atoms(count: int) -> None:
         )
 
 
-def _position_error(equilibrium: Equilibrium | None) -> float | None:
+def _position_error(equilibrium: "Equilibrium | None") -> float | None:
     """How far a relaxed structure is from its minimum at most, where its Hessian is known."""
     if equilibrium is None or "certificate" not in vars(equilibrium):
         return None

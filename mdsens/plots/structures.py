@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import ase
 import ase.data
@@ -20,10 +21,12 @@ from mdsens.diameters import diameters_of
 from mdsens.markup import for_figure
 from mdsens.particles.species_names import species_names
 from mdsens.plots.style import new_figure
-from mdsens.relaxation import Equilibrium
-from mdsens.sensitivities import Sensitivity, sensitivity
 from mdsens.units import pretty_unit, quotient_unit_name, unit_name
 from mdsens.values import choice, instance
+
+if TYPE_CHECKING:
+    from mdsens.relaxation import Equilibrium
+    from mdsens.sensitivities import Sensitivity
 
 #: Fills of species, of falling lightness so that they differ in grey too (after Okabe and Ito).
 SPECIES_COLORS = ("#C9DFF1", "#E8A33D", "#3C8D6E", "#7A4E8A")
@@ -41,7 +44,7 @@ NO_MOTION = 1e-8
 MOST_ARROWS = 150
 
 
-def structure(result: Equilibrium | Sensitivity, parameter: str) -> Figure:
+def structure(result: "Equilibrium | Sensitivity", parameter: str) -> Figure:
     """A structure with an arrow on each particle: how it moves with one parameter.
 
     Where the cell relaxes, what the strain of the cell does to all particles alike is left out:
@@ -58,6 +61,10 @@ def structure(result: Equilibrium | Sensitivity, parameter: str) -> Figure:
         InputError: no result, or a parameter that it has no derivative in.
         UnreliableDerivativeError: the structure is unconverged or unstable.
     """
+    # Not by each report of a run, which is drawn from its files without JAX.
+    from mdsens.relaxation import Equilibrium
+    from mdsens.sensitivities import Sensitivity, sensitivity
+
     if isinstance(result, Equilibrium):
         result = sensitivity(result, wrt=parameter)
     instance(result, "result", Sensitivity, "an Equilibrium or a Sensitivity")

@@ -13,7 +13,7 @@ from mdsens.mechanics.relaxing_cell import (
     span_of,
     strain_projection,
 )
-from mdsens.mechanics.stress import COMPONENTS, VOIGT_INDICES, tensor_of
+from mdsens.mechanics.stress import tensor_of
 from mdsens.minimisers.conjugate_gradient import ConjugateGradient
 from mdsens.minimisers.fire import FIRE
 from mdsens.minimisers.gradient_descent import GradientDescent
@@ -35,6 +35,7 @@ from mdsens.values import (
     real_array,
     shown,
 )
+from mdsens.voigt import COMPONENTS, VOIGT_INDICES
 
 #: What each minimiser is called.
 METHODS = {

@@ -13,7 +13,6 @@ from mdsens.archive import SUFFIX, Archived
 from mdsens.digits import error_text, is_zero, with_digits
 from mdsens.errors import InputError
 from mdsens.files import csv_text, path_of, replacing
-from mdsens.mechanics.stress import COMPONENTS
 from mdsens.observables.observable import Observable
 from mdsens.particles import System
 from mdsens.pictured import PicturedWithMotion
@@ -23,6 +22,7 @@ from mdsens.sensitivities.variables import Variables, motion_of
 from mdsens.summary import Summarised, Summary
 from mdsens.units import powers, quotient_unit_name
 from mdsens.values import shown
+from mdsens.voigt import COMPONENTS
 
 if TYPE_CHECKING:
     import pandas

@@ -20,12 +20,13 @@ from mdsens.errors import InputError
 from mdsens.mechanics.elasticity import condition_in_strain, unit_strains
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.relaxing_cell import CellMode
-from mdsens.mechanics.stress import COMPONENTS, tensor_of, voigt
+from mdsens.mechanics.stress import tensor_of, voigt
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation import Equilibrium
 from mdsens.units import in_dimensions, unit_name
 from mdsens.values import distinct_names, is_traced, shown
+from mdsens.voigt import COMPONENTS
 
 #: The conditions by name, with their physical dimensions.
 CONDITIONS = {

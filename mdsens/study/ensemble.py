@@ -23,8 +23,6 @@ from mdsens.units import quotient_unit_name, unit_name
 MARKS = (50, 100, 300, 1000, 2000)
 #: The unrolled derivative is recorded after every so many steps.
 EVERY = 10
-#: A distance below which the unrolled derivative counts as arrived.
-ARRIVED = 0.01
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from mdsens.study.column_names import name_in_files
 from mdsens.study.pictures import FIGURES, densities_among
-from mdsens.study.results import of_structure
+from mdsens.study.run_files import of_structure
 
 REPORT_NAME = "report.html"
 #: Longer names of columns are cut in the names of figures.

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mdsens.digits import error_text, with_digits
-from mdsens.errors import InputError
-from mdsens.mechanics.elastic_directions import (
+from mdsens.elastic_directions import (
     ElasticRange,
     compliance_change,
     compliance_tensor,
@@ -15,6 +14,7 @@ from mdsens.mechanics.elastic_directions import (
     elastic_ranges,
     property_at,
 )
+from mdsens.errors import InputError
 from mdsens.units import pretty_unit
 
 if TYPE_CHECKING:

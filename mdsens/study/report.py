@@ -17,8 +17,8 @@ from mdsens.study.output import output_folder, writing
 from mdsens.study.report_figures import NamedFigures, figure_sets
 from mdsens.study.report_page import report_page
 from mdsens.study.report_structures import shown_structures
-from mdsens.study.results import ENSEMBLE_NAME, STRUCTURE_NAME, TABLE_NAME, of_structure
 from mdsens.study.results_file import read_results, structures_of
+from mdsens.study.run_files import ENSEMBLE_NAME, STRUCTURE_NAME, TABLE_NAME, of_structure
 from mdsens.study.sweep_file import SWEEP_NAME
 
 

@@ -11,7 +11,6 @@ from mdsens.digits import error_text, with_digits
 from mdsens.files import read_csv
 from mdsens.markup import for_html
 from mdsens.pages import chart, html_image, html_table, page, structure_view
-from mdsens.study.ensemble import ARRIVED
 from mdsens.study.figure_names import (
     ENERGY_VOLUME,
     PHONON_BANDS,
@@ -26,8 +25,8 @@ from mdsens.study.report_charts import (
     phonon_bands_chart,
 )
 from mdsens.study.report_structures import Shown, read_history
-from mdsens.study.results import STRUCTURE_NAME, TABLE_NAME, of_structure
 from mdsens.study.results_file import structures_of, vanishing_observables
+from mdsens.study.run_files import STRUCTURE_NAME, TABLE_NAME, of_structure
 
 #: Derivatives of observables with more of them are shown when asked for.
 MOST_DERIVATIVES = 100
@@ -35,6 +34,8 @@ MOST_DERIVATIVES = 100
 SHOWN_ENTRIES = 6
 #: Nobody estimates the error of an eigenvalue: as many digits as one reads.
 EIGENVALUE_DIGITS = 3
+#: A distance below which the unrolled derivative counts as arrived.
+ARRIVED = 0.01
 
 
 def report_page(

@@ -10,8 +10,8 @@ import numpy as np
 from mdsens import plots
 from mdsens.files import read_csv
 from mdsens.plots import Motion
-from mdsens.study.results import HISTORY_NAME, STRUCTURE_NAME, of_structure, read_atoms
 from mdsens.study.results_file import structures_of
+from mdsens.study.run_files import HISTORY_NAME, STRUCTURE_NAME, of_structure, read_atoms
 
 #: Numbers of relaxed.extxyz are rounded to this.
 ROUNDING = 1e-8

@@ -22,13 +22,18 @@ from mdsens.study.column_names import vector_name
 from mdsens.study.ensemble import Ensemble, curves, summary
 from mdsens.study.find import FILE_NAME
 from mdsens.study.results_file import RESULTS_NAME, SCHEMA
+from mdsens.study.run_files import (
+    ENSEMBLE_NAME,
+    HISTORY_NAME,
+    STRUCTURE_NAME,
+    TABLE_NAME,
+    of_structure,
+)
 from mdsens.study.study import Study, StudyStructure
 from mdsens.study.study_sensitivity import StudySensitivity
 from mdsens.study.toml import to_toml
 from mdsens.units import in_dimensions, quotient_unit_name, unit_name
 
-STRUCTURE_NAME, TABLE_NAME, HISTORY_NAME = "relaxed.extxyz", "sensitivities.csv", "history.csv"
-ENSEMBLE_NAME = "ensemble.npz"
 #: The folder in which a run keeps what it has read, apart from what it writes.
 INPUT_FOLDER = "input"
 #: Arrays of the atoms of a structure's file that are written with the relaxed structure.
@@ -201,20 +206,6 @@ def write_files(
     (folder / FILE_NAME).write_text(to_toml(_as_run(study)), "utf-8")
 
 
-def of_structure(file: str, structure: str) -> str:
-    """The name of a file of one structure.
-
-    Arguments:
-        file: its name in a study of one structure, e.g. ``"relaxed.extxyz"``.
-        structure: name of the structure; empty in such a study.
-
-    Returns:
-        E.g. ``"relaxed-bulk.extxyz"``.
-    """
-    stem, dot, ending = file.partition(".")
-    return f"{stem}-{structure}{dot}{ending}" if structure else file
-
-
 def copy_inputs(folder: Path, study: Study) -> None:
     """Keep the files that a study reads beside its results, which can then be run by themselves.
 
@@ -349,21 +340,6 @@ def _is_kept(key: Any, value: Any) -> bool:
         return type(back) is type(value) and np.array_equal(back, value)
     except Exception:
         return False
-
-
-def read_atoms(path: Path) -> ase.Atoms:
-    """The relaxed structure of a run, as it was written.
-
-    Arguments:
-        path: a relaxed.extxyz.
-
-    Returns:
-        ase.Atoms with the vectors.
-    """
-    # As a list of one: a path ending in @ and a number would mean another file.
-    with path.open(encoding="utf-8") as file:
-        (atoms,) = ase.io.read(file, index=":", format="extxyz")
-    return atoms
 
 
 def write_json(path: Path, results: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import xarray
 from matplotlib.figure import Figure
 
 from mdsens import plots
-from mdsens.study.results import ENSEMBLE_NAME
+from mdsens.study.run_files import ENSEMBLE_NAME
 from mdsens.study.sweep_file import SWEEP_NAME, read_manifest, run_name
 from mdsens.study.sweep_page import sweep_page
 from mdsens.study.sweep_results import (

@@ -5,8 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from mdsens.errors import InputError
-from mdsens.mechanics.elastic_directions import (
+from mdsens.elastic_directions import (
     compliance_change,
     compliance_tensor,
     direction_name,
@@ -15,7 +14,8 @@ from mdsens.mechanics.elastic_directions import (
     youngs_modulus_along,
     youngs_modulus_change,
 )
-from mdsens.mechanics.stress import VOIGT_INDICES
+from mdsens.errors import InputError
+from mdsens.voigt import VOIGT_INDICES
 
 C11, C12, C44 = 151.4, 76.4, 56.4
 SIZES = {3: 6, 2: 3}

@@ -21,8 +21,8 @@ from matscipy.elasticity import (
 
 import mdsens
 from mdsens import System
-from mdsens.mechanics.stress import VOIGT_INDICES
 from mdsens.observables import elastic_constants
+from mdsens.voigt import VOIGT_INDICES
 
 pytestmark = [pytest.mark.peer, pytest.mark.xdist_group("lammps")]
 GPA = ase.units.GPa

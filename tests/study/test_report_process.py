@@ -34,6 +34,15 @@ def test_without_a_process_the_run_draws(trimer, tmp_path):
     with report_process(wanted=False) as draws:
         run = run_study(load_study(trimer), tmp_path / "out", draws=draws)
     assert (run.folder / "report.html").is_file()
+    # Nor does a process that draws from these files wait for what computes.
+    code = (
+        f"import sys, pathlib; folder = pathlib.Path({str(run.folder)!r});"
+        "from mdsens.study.report import make_report; assert make_report(folder, folder);"
+        "others = ('jax', 'equinox', 'pandas', 'xarray', 'mdsens.relaxation');"
+        "print([m for m in others if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 @pytest.mark.slow
