@@ -15,6 +15,7 @@ from mdsens.relaxation import METHODS, Equilibrium, Minimiser, relax
 from mdsens.sensitivities import UnrolledTangents, sensitivity, unrolled_tangents
 from mdsens.sensitivities.unrolled import progress_bar
 from mdsens.study.differences import determined, relax_on
+from mdsens.study.run_files import ARRIVED as ARRIVED
 from mdsens.study.study import Study, StudyStructure
 from mdsens.study.verify import position_differences
 from mdsens.units import quotient_unit_name, unit_name

@@ -26,7 +26,7 @@ from mdsens.study.report_charts import (
 )
 from mdsens.study.report_structures import Shown, read_history
 from mdsens.study.results_file import structures_of, vanishing_observables
-from mdsens.study.run_files import STRUCTURE_NAME, TABLE_NAME, of_structure
+from mdsens.study.run_files import ARRIVED, STRUCTURE_NAME, TABLE_NAME, of_structure
 
 #: Derivatives of observables with more of them are shown when asked for.
 MOST_DERIVATIVES = 100
@@ -34,8 +34,6 @@ MOST_DERIVATIVES = 100
 SHOWN_ENTRIES = 6
 #: Nobody estimates the error of an eigenvalue: as many digits as one reads.
 EIGENVALUE_DIGITS = 3
-#: A distance below which the unrolled derivative counts as arrived.
-ARRIVED = 0.01
 
 
 def report_page(

@@ -1,4 +1,4 @@
-"""Names of the files of a run, and how its structures are read."""
+"""What a run and its report share: names of files, and how its structures are read."""
 
 from pathlib import Path
 
@@ -7,6 +7,8 @@ import ase.io
 
 STRUCTURE_NAME, TABLE_NAME, HISTORY_NAME = "relaxed.extxyz", "sensitivities.csv", "history.csv"
 ENSEMBLE_NAME = "ensemble.npz"
+#: A distance below which the unrolled derivative counts as arrived.
+ARRIVED = 0.01
 
 
 def of_structure(file: str, structure: str) -> str:
