@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mdsens.errors import LinearSolveError as LinearSolveError
     from mdsens.errors import MdsensError as MdsensError
     from mdsens.errors import MdsensWarning as MdsensWarning
+    from mdsens.errors import NoSecondDerivativesError as NoSecondDerivativesError
     from mdsens.errors import RelaxationError as RelaxationError
     from mdsens.errors import UnreliableDerivativeError as UnreliableDerivativeError
     from mdsens.particles import System as System
@@ -82,6 +83,7 @@ _HOMES = {
     "UnreliableDerivativeError": "mdsens.errors",
     "ConvergenceError": "mdsens.errors",
     "LinearSolveError": "mdsens.errors",
+    "NoSecondDerivativesError": "mdsens.errors",
     "MdsensWarning": "mdsens.errors",
 }
 _ROOMS = (
