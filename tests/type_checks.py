@@ -22,6 +22,7 @@ UNCHECKED = (
     # The filter of warnings imports the errors before anything can be put in between.
     "mdsens.errors.one_line",
     "mdsens.errors.warn",
+    "mdsens.errors.without_warnings",
     # A warning names the line that called: a check would be what called.
     "mdsens.relaxation.relax.relax",
 )

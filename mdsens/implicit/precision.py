@@ -108,8 +108,8 @@ def jacobian_error_estimate(
     where = jnp.where if is_traced(size) else np.where
     relative = where((size == 0) & (absolute > 0), np.inf, absolute / where(size > 0, size, 1.0))
     distance = _norms(jax.tree.map(operator.sub, improved, sol), several=False)
-    absolute, relative, distance = in_numpy((absolute, relative, distance))
     left = _norms(in_numpy(left), several)
+    absolute, relative, distance, left = in_numpy((absolute, relative, distance, left))
     return JacobianError(absolute, relative, derivative, corrected, distance, found.residual, left)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
 from mdsens.errors import InputError
 from mdsens.implicit.arguments import floats_to_arrays
@@ -36,7 +36,7 @@ class Noise(Protocol):
     def sample(self, seed: Array, sample_shape: tuple[int, ...]) -> Float[Array, "..."]:
         """Numbers drawn from it."""
 
-    def log_prob(self, inputs: Float[Array, "..."]) -> Float[Array, "..."]:
+    def log_prob(self, inputs: Num[Array, "..."]) -> Float[Array, "..."]:
         """The logarithm of its density, up to a constant, entry by entry."""
 
 
@@ -48,7 +48,7 @@ class Normal:
         """Numbers drawn from it."""
         return jax.random.normal(seed, sample_shape)
 
-    def log_prob(self, inputs: Float[Array, "..."]) -> Float[Array, "..."]:
+    def log_prob(self, inputs: Num[Array, "..."]) -> Float[Array, "..."]:
         """The logarithm of its density, up to a constant, entry by entry."""
         return -0.5 * inputs**2
 
@@ -61,7 +61,7 @@ class Gumbel:
         """Numbers drawn from it."""
         return jax.random.gumbel(seed, sample_shape)
 
-    def log_prob(self, inputs: Float[Array, "..."]) -> Float[Array, "..."]:
+    def log_prob(self, inputs: Num[Array, "..."]) -> Float[Array, "..."]:
         """The logarithm of its density, up to a constant, entry by entry."""
         return -inputs - jnp.exp(-inputs)
 
@@ -98,7 +98,7 @@ def make_perturbed_fun(
     _check(fun, num_samples, sigma, noise)
     boolean(control_variate, "control_variate")
 
-    def perturbed(inputs: Float[Array, "..."], rng: Array) -> Array:
+    def perturbed(inputs: Num[Array, "..."], rng: Array) -> Array:
         inputs = float_array("inputs", inputs)
         points, weights = _points_and_weights(inputs, rng, num_samples, sigma, noise)
         values = jax.vmap(fun)(points)
@@ -199,7 +199,7 @@ def make_perturbed_max(
             )
         return mean_maximum(inputs, rng, sigma, argmax), jnp.mean(weights * change)
 
-    def perturbed(inputs: Float[Array, "..."], rng: Array) -> Float[Array, ""]:
+    def perturbed(inputs: Num[Array, "..."], rng: Array) -> Float[Array, ""]:
         inputs = float_array("inputs", inputs)
         shape = jax.eval_shape(argmax_fun, inputs).shape
         if shape != inputs.shape:
