@@ -15,8 +15,9 @@ SHORTFALLS: dict[str, str] = {
     "sensitivity": (
         "Of a sensitivity of 16,383 argon atoms two fifths go to assembling the Hessian, a quarter "
         "to iterations, a seventh to its lowest eigenvalue, the rest to the check against forces "
-        "and to their changes; the relaxation before it takes 22 evaluations and 5 Newton steps "
-        "only. Around a void the lattice takes 18 iterations. A hundred parameters are a hundred "
-        "solves of 10 iterations each, which share products, and derivatives of the forces."
+        "and to their changes; the relaxation before it assembles no Hessian. Around a void the "
+        "lattice takes 18 iterations. A hundred parameters are a hundred solves of 11 iterations "
+        "each, which share products and transforms in single precision, and derivatives of the "
+        "forces."
     ),
 }  # fmt: skip
