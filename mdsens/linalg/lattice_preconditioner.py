@@ -1,6 +1,7 @@
 """The inverse of a matrix averaged over the translations of a lattice, as a preconditioner."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -34,15 +35,15 @@ class LatticeSites:
         places: shape (N, D), coordinates of each atom's cell on the rings.
         kinds: shape (N,), which of the B sites of that cell it has; -1 for an atom without a site.
         basis: B.
-        order: shape (N,), the atoms in an order in which those near one another follow one another;
-            None: as they are.
+        order: returns the atoms in an order in which those near one another follow one another,
+            shape (N,); None: as they are.
     """
 
     shape: tuple[int, ...]
     places: Int[np.ndarray, "N D"]
     kinds: Int[np.ndarray, " N"]
     basis: int
-    order: Int[np.ndarray, " N"] | None = None
+    order: Callable[[], Int[np.ndarray, " N"]] | None = None
 
 
 class LatticePreconditioner:
@@ -137,9 +138,14 @@ class LatticePreconditioner:
         self._row_at = np.full(cells * sites.basis, len(sites.kinds))
         self._row_at[sites.kinds[self.rows] * cells + flat[self.rows]] = self.rows
         self._site_of = np.maximum(sites.kinds, 0) * cells + flat
-        self.order = np.arange(len(sites.kinds)) if sites.order is None else sites.order
+        self._order = sites.order
         # Below that threads take longer to meet than to compute.
         self._workers = available_cores() if cells * sites.basis > THREADED else 1
+
+    @functools.cached_property
+    def order(self) -> Int[np.ndarray, " N"]:
+        """The rows in an order in which those near one another follow one another."""
+        return np.arange(len(self._kinds)) if self._order is None else self._order()
 
     def _take(self, average: Float[np.ndarray, "b b d d G"]) -> None:
         """The inverse of an average; of its block at the origin for what has no site."""

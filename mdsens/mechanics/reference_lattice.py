@@ -1,5 +1,6 @@
 """The perfect lattice that most atoms of a crystal stand near, and which site each has."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -223,8 +224,10 @@ def _assigned(
         has_site &= nearer
     if has_site.mean() < COVERED:
         return None
-    order = curve_order(positions)
-    return LatticeSites(rings, places, np.where(has_site, kinds, -1), len(places_of_basis), order)
+    # Asked for where many columns are solved for alone.
+    along_curve = functools.partial(curve_order, positions)
+    kinds = np.where(has_site, kinds, -1)
+    return LatticeSites(rings, places, kinds, len(places_of_basis), along_curve)
 
 
 def _basis(
