@@ -10,6 +10,7 @@ from jax.tree_util import tree_map, tree_reduce
 from jaxtyping import Array, ArrayLike, PyTree
 
 from mdsens.errors import InputError
+from mdsens.layers.trees import difference, inner
 
 __all__ = [
     "broadcast_pytrees",
@@ -33,7 +34,7 @@ __all__ = [
 ]
 
 tree_add = functools.partial(tree_map, operator.add)
-tree_sub = functools.partial(tree_map, operator.sub)
+tree_sub = difference
 tree_mul = functools.partial(tree_map, operator.mul)
 tree_div = functools.partial(tree_map, operator.truediv)
 
@@ -60,7 +61,7 @@ def tree_dot(tree_x: PyTree, tree_y: PyTree) -> PyTree:
 
 def tree_vdot(tree_x: PyTree, tree_y: PyTree) -> Array:
     """The inner product of all numbers."""
-    return tree_sum(tree_map(lambda x, y: jnp.vdot(jnp.asarray(x), jnp.asarray(y)), tree_x, tree_y))
+    return inner(tree_x, tree_y)
 
 
 def tree_sum(tree_x: PyTree) -> Array:

@@ -1,4 +1,7 @@
-"""The method "auto": L-BFGS until the forces are small, then Newton steps with the Hessian."""
+"""The method "auto": L-BFGS until the forces are small, then Newton steps with the Hessian.
+
+Large crystals relax by L-BFGS with the average of their Hessian over the lattice first.
+"""
 
 import dataclasses
 from typing import Any
@@ -65,8 +68,9 @@ def automatic(potential: Potential, max_step: float) -> Automatic:
 def descend_automatically(descent: Descent, max_step: float) -> Leg:
     """Relax by the policy on the host.
 
-    L-BFGS alone where there is no memory for the Hessian, preconditioned L-BFGS alone where each
-    product with it takes long.
+    What may be a large crystal is tried with the average over its lattice first, and goes on by the
+    policy where that gives up. L-BFGS alone where there is no memory for the Hessian, preconditioned L-BFGS
+    alone where each product with it takes long.
     """
     if descent.landscape.potential.made_by_calls:
         # The fewest calls: what was fitted to some serves many steps.
