@@ -69,8 +69,8 @@ def descend_automatically(descent: Descent, max_step: float) -> Leg:
     """Relax by the policy on the host.
 
     What may be a large crystal is tried with the average over its lattice first, and goes on by the
-    policy where that gives up. L-BFGS alone where there is no memory for the Hessian, preconditioned L-BFGS
-    alone where each product with it takes long.
+    policy where that gives up. L-BFGS alone where there is no memory for the Hessian,
+    preconditioned L-BFGS alone where each product with it takes long.
     """
     if descent.landscape.potential.made_by_calls:
         # The fewest calls: what was fitted to some serves many steps.
