@@ -10,7 +10,7 @@ from jax.tree_util import tree_map, tree_reduce
 from jaxtyping import Array, ArrayLike, PyTree
 
 from mdsens.errors import InputError
-from mdsens.layers.trees import difference, inner
+from mdsens.layers.trees import inner
 
 __all__ = [
     "broadcast_pytrees",
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 tree_add = functools.partial(tree_map, operator.add)
-tree_sub = difference
+tree_sub = functools.partial(tree_map, operator.sub)
 tree_mul = functools.partial(tree_map, operator.mul)
 tree_div = functools.partial(tree_map, operator.truediv)
 

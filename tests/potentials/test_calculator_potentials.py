@@ -324,7 +324,7 @@ def test_elastic_constants_have_derivatives_by_differences_with_their_errors():
     )
     slopes, exact = (np.asarray(one["elastic_constants"]["sigma"]) for one in (found, wanted))
     error = float(np.max(found.errors["elastic_constants"]["sigma"]))
-    assert 0.0 < np.abs(slopes - exact).max() < error < 1e-6 * np.abs(exact).max()
+    assert 0.0 < np.abs(slopes - exact).max() < error < 1e-5 * np.abs(exact).max()
     # What needs no Hessian is no such difference.
     assert found.errors["volume"]["sigma"] < 1e-8 * wanted["volume"]["sigma"]
     assert found.certificate.calls < 300
