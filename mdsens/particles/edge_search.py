@@ -11,8 +11,10 @@ from scipy.sparse import csr_array
 
 from mdsens.arrays import array_module, on_device
 from mdsens.errors import InputError
+from mdsens.particles import cell_list
 from mdsens.particles.edges import EdgeList, block_shape, no_edges
-from mdsens.particles.neighbor_pairs import neighbor_pairs
+from mdsens.particles.lattice import expected_edges
+from mdsens.particles.neighbor_pairs import at_one_point, neighbor_pairs, require_searchable
 from mdsens.particles.precision import require_double_precision
 from mdsens.resources import on_all_cores
 
@@ -147,6 +149,10 @@ class EdgeSearch(eqx.Module):
             return self._arranged(nothing, count, capacity, room)
         if not (np.isfinite(cutoff) and cutoff > 0):
             raise InputError(f"cutoff = {cutoff}: give a positive length")
+        if count >= cell_list.FEWEST_ATOMS:
+            arranged = self._by_cells(positions, cell, capacity, room)
+            if arranged is not None:
+                return arranged
         reach_of = None
         if self.pair_cutoffs is not None:
             table, species = np.asarray(self.pair_cutoffs), np.asarray(self.species)
@@ -156,6 +162,31 @@ class EdgeSearch(eqx.Module):
 
         pairs = neighbor_pairs(positions, cell, self.pbc, reach, reach_of)
         return self._arranged(pairs, count, capacity, room)
+
+    def _by_cells(
+        self, positions: np.ndarray, cell: np.ndarray, capacity: tuple[int, int], room: Room
+    ) -> EdgeArrays | None:
+        """The arrays of a large system; None where it is of a kind that is left to others."""
+        count, reach = len(positions), float(self.cutoff) + float(self.skin)
+        require_searchable(positions, cell, self.pbc, reach)
+        limits, species = np.full((1, 1), reach), np.zeros(count, np.int32)
+        if self.pair_cutoffs is not None:
+            limits = np.minimum(np.asarray(self.pair_cutoffs) + float(self.skin), reach)
+            species = np.asarray(self.species)
+        expected = expected_edges(positions, cell, self.pbc, float(limits.max())) / count
+        found = cell_list.neighborhoods(positions, cell, self.pbc, limits, species, expected)
+        if found is None:
+            return None
+        if found.coincident is not None:
+            raise at_one_point(*found.coincident)
+        owners, images = found.owners[count:], found.images[count:]
+        width, ghosts = _room(found.widest, len(owners), capacity, room, count)
+        blocks, size = block_shape(count, None if self.by_slots else width)
+        check_representable(blocks * width * size)
+        arrays = cell_list.in_blocks(
+            found, (blocks, width, size), count + ghosts, self.with_reverse
+        )
+        return None if arrays is None else _edge_arrays(*arrays, owners, images, ghosts, reach)
 
     def _arranged(
         self, pairs: Any, count: int, capacity: tuple[int, int], room: Room
@@ -276,12 +307,26 @@ def _arranged(
     if with_reverse:
         on_all_cores(put_reverse, range(blocks))
     del by_atom, edges, place_of_edge
+    return _edge_arrays(
+        neighbors, reverse if with_reverse else None, owners, ghost_images, ghosts, reach
+    )
+
+
+def _edge_arrays(
+    neighbors: np.ndarray,
+    reverse: np.ndarray | None,
+    owners: np.ndarray,
+    images: np.ndarray,
+    ghosts: int,
+    reach: float,
+) -> EdgeArrays:
+    """The arrays with room for so many ghosts, all with their owners and images."""
     unused = ghosts - len(owners)
     return EdgeArrays(
         neighbors,
-        reverse if with_reverse else None,
+        reverse,
         np.pad(owners, (0, unused)),
-        np.pad(ghost_images, ((0, unused), (0, 0))),
+        np.pad(images.astype(float), ((0, unused), (0, 0))),
         np.asarray(reach),
     )
 

@@ -46,19 +46,9 @@ def neighbor_pairs(
         between their atoms, in lattice vectors.
 
     Raises:
-        InputError: positions not finite or too far out, two atoms at one point, or more pairs than
-            there is memory for.
+        InputError: two atoms at one point, or what `require_searchable` refuses.
     """
-    if not np.isfinite(positions).all():
-        rows = np.flatnonzero(~np.isfinite(positions).all(axis=1))
-        raise InputError(f"positions of atoms {rows[:8].tolist()} are not finite: mend them")
-    farthest = float(np.abs(positions).max(initial=0.0))
-    if farthest > FARTHEST * max(reach, float(np.abs(cell).max(initial=0.0))):
-        raise InputError(
-            f"atoms are up to {farthest:.1e} from the origin, where distances have no digits left: "
-            "move them to where the others are"
-        )
-    _refuse_too_many(positions, cell, pbc, reach)
+    require_searchable(positions, cell, pbc, reach)
     count, dimension = positions.shape
     spatial = np.zeros((count, 3))
     spatial[:, :dimension] = positions
@@ -97,8 +87,7 @@ def neighbor_pairs(
         near = np.flatnonzero(lengths <= (reach if reach_of is None else reach_of(pairs)))
         pairs, shifts, lengths = (found.take(near, axis=0) for found in (pairs, shifts, lengths))
     if len(lengths) and lengths.min() == 0.0:
-        first, second = pairs[np.argmin(lengths)]
-        raise InputError(f"atoms {first} and {second} are at the same point: move or remove one")
+        raise at_one_point(*pairs[np.argmin(lengths)])
     if far:
         shifts = shifts + away[pairs[:, 0]] - away[pairs[:, 1]]
     crosses = shifts[:, 0]
@@ -106,6 +95,37 @@ def neighbor_pairs(
         crosses = crosses | shifts[:, axis]
     crossing = np.flatnonzero(crosses)
     return pairs.astype(np.int32), crossing, shifts[crossing, :dimension].astype(np.int64)
+
+
+def require_searchable(
+    positions: Float[np.ndarray, "N D"],
+    cell: Float[np.ndarray, "D D"],
+    pbc: tuple[bool, ...],
+    reach: float,
+) -> None:
+    """Raise InputError for positions not finite or too far out, or too many pairs for the memory.
+
+    Arguments:
+        positions: shape (N, D), in units of length.
+        cell: shape (D, D), lattice vectors as rows.
+        pbc: D values, whether each direction is periodic.
+        reach: distance within which pairs are to be found, in units of length.
+    """
+    if not np.isfinite(positions).all():
+        rows = np.flatnonzero(~np.isfinite(positions).all(axis=1))
+        raise InputError(f"positions of atoms {rows[:8].tolist()} are not finite: mend them")
+    farthest = float(np.abs(positions).max(initial=0.0))
+    if farthest > FARTHEST * max(reach, float(np.abs(cell).max(initial=0.0))):
+        raise InputError(
+            f"atoms are up to {farthest:.1e} from the origin, where distances have no digits left: "
+            "move them to where the others are"
+        )
+    _refuse_too_many(positions, cell, pbc, reach)
+
+
+def at_one_point(first: int | np.integer, second: int | np.integer) -> InputError:
+    """The error for two atoms without a direction between them."""
+    return InputError(f"atoms {first} and {second} are at the same point: move or remove one")
 
 
 def _extents(rows: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, " 3"]:
