@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mdsens.particles.lattice import completed_cell
-from mdsens.resources import available_cores, on_all_cores
+from mdsens.resources import on_all_cores
 
 #: Atoms from which on it is faster. Of fewer the compiled loops, of which the first search loads
 #: some code, gain less than that takes.
@@ -123,8 +123,9 @@ def neighborhoods(
             apart -= np.round(apart) * periodic[:, None]
             distances = np.abs(apart).max(axis=0)
             distances[coincident] = np.inf
-            pair = min(coincident, int(distances.argmin())), max(coincident, int(distances.argmin()))
-            return Neighborhoods(found[:, :0], np.zeros_like(counts), owners, images, pair)
+            first, second = sorted((coincident, int(distances.argmin())))
+            nothing = found[:, :0], np.zeros_like(counts)
+            return Neighborhoods(*nothing, owners, images, (first, second))
         answer = Neighborhoods(found, counts, owners, images, None)
         if answer.widest <= width:
             return answer

@@ -5,7 +5,6 @@ range writes is read or written by another: the result does not depend on the nu
 """
 
 import inspect
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -19,13 +18,12 @@ UNSURE = 1e-9
 
 
 def _compiled(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Compile a function of these types, and keep the code on disk where that is wanted."""
+    """Compile a function of these types, and keep the code where numba keeps it."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         plain = inspect.unwrap(function)
-        wanted = os.environ.get("MDSENS_CACHE", "").lower() != "off"
         try:
-            kept: Callable[..., Any] = numba.njit(signature, nogil=True, cache=wanted)(plain)
+            kept: Callable[..., Any] = numba.njit(signature, nogil=True, cache=True)(plain)
         except RuntimeError:
             # There is no folder that it can write to.
             kept = numba.njit(signature, nogil=True)(plain)
@@ -35,7 +33,7 @@ def _compiled(signature: str) -> Callable[[Callable[..., Any]], Callable[..., An
 
 
 @_compiled("void(int32[::1], int32[::1], int32[::1])")
-def sort_by_cell(cells, starts, order):  # type: ignore[no-untyped-def]
+def sort_by_cell(cells: np.ndarray, starts: np.ndarray, order: np.ndarray) -> None:
     """Order points by their cell, and those of a cell as they are.
 
     Arguments:
@@ -59,10 +57,24 @@ def sort_by_cell(cells, starts, order):  # type: ignore[no-untyped-def]
     "int64[::1], int64, float64[:, ::1], int32[::1], float64[:, ::1], int32[::1], "
     "float64[:, ::1], int32[:, ::1], int32[::1])"
 )
-def find_neighbors(  # type: ignore[no-untyped-def]
-    first, last, points, order, starts, cells, shape, window, most, atoms, owners, shifts, species,
-    limits, found, counts,
-):  # fmt: skip
+def find_neighbors(
+    first: int,
+    last: int,
+    points: np.ndarray,
+    order: np.ndarray,
+    starts: np.ndarray,
+    cells: np.ndarray,
+    shape: np.ndarray,
+    window: np.ndarray,
+    most: int,
+    atoms: np.ndarray,
+    owners: np.ndarray,
+    shifts: np.ndarray,
+    species: np.ndarray,
+    limits: np.ndarray,
+    found: np.ndarray,
+    counts: np.ndarray,
+) -> int:
     """Find what is within reach of the atoms of a range.
 
     Arguments:
@@ -138,9 +150,18 @@ def find_neighbors(  # type: ignore[no-untyped-def]
     "int64(int64, int64, int32[:, ::1], int32[::1], int32[::1], int32[::1], int32, int64, int64, "
     "int32[:, ::1])"
 )
-def find_reverse(  # type: ignore[no-untyped-def]
-    first, last, found, counts, owners, images, opposite, width, size, places
-):
+def find_reverse(
+    first: int,
+    last: int,
+    found: np.ndarray,
+    counts: np.ndarray,
+    owners: np.ndarray,
+    images: np.ndarray,
+    opposite: int,
+    width: int,
+    size: int,
+    places: np.ndarray,
+) -> int:
     """Find the other end of each edge of a range of atoms.
 
     Arguments:
@@ -175,7 +196,9 @@ def find_reverse(  # type: ignore[no-untyped-def]
 
 
 @_compiled("void(int64, int64, int32[:, ::1], int32[::1], int32, int32[:, :, ::1])")
-def put_in_blocks(first, last, rows, counts, blank, blocks):  # type: ignore[no-untyped-def]
+def put_in_blocks(
+    first: int, last: int, rows: np.ndarray, counts: np.ndarray, blank: int, blocks: np.ndarray
+) -> None:
     """Turn the rows of a range of atoms into columns of blocks.
 
     Arguments:
