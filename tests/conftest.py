@@ -45,7 +45,7 @@ import jax
 import pytest
 import type_checks
 from jax._src.interpreters import mlir
-from thorough_runs import THOROUGH, thorough
+from thorough_runs import COLLECTED, SLOW, THOROUGH, thorough
 
 # Fixtures of folders. pytest 9.1 loses those of a conftest in a folder whose files are given on one
 # command line with others of this folder between them.
@@ -127,9 +127,12 @@ def pytest_collection_modifyitems(items):
     """The tests of a file share what they compute and trace: one process runs them all."""
     for item in items:
         name = item.name.split("@")[0]
+        COLLECTED.add(f"{item.path.name}::{name}")
         for key in (name, name.split("[")[0]):
             if elsewhere := THOROUGH.get(f"{item.path.name}::{key}"):
                 item.add_marker(thorough(elsewhere))
+            if f"{item.path.name}::{key}" in SLOW:
+                item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
     rank = {name: number for number, name in enumerate(LONGEST)}
