@@ -12,11 +12,11 @@ def meta_learning(tmp_path_factory):
     return run_notebook(
         "meta_learning",
         tmp_path_factory.mktemp("figures"),
-        MDSENS_OUTER_STEPS="30",
+        MDSENS_OUTER_STEPS="50",
         MDSENS_WIDTH="12",
-        MDSENS_TEST_TASKS="24",
+        MDSENS_TEST_TASKS="40",
         MDSENS_SHOT_COUNTS="10",
-        MDSENS_STEP_COUNTS="5,150",
+        MDSENS_STEP_COUNTS="5,200",
     )
 
 
