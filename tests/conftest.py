@@ -45,7 +45,7 @@ import jax
 import pytest
 import type_checks
 from jax._src.interpreters import mlir
-from thorough_runs import THOROUGH, thorough
+from thorough_runs import COLLECTED, SLOW, THOROUGH, thorough
 
 # Fixtures of folders. pytest 9.1 loses those of a conftest in a folder whose files are given on one
 # command line with others of this folder between them.
@@ -90,17 +90,21 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 #: Groups of tests that take longest: they begin, so that no process is left alone with one of them.
 LONGEST = (
-    "ace", "cell-modes", "documentation", "test_constraints", "test_elasticity",
-    "test_nonlinear_program", "site", "study silica-bks", "jax-md", "vibrations",
-    "test_jaxopt_options", "hessian-solver",
-    "study tungsten-vacancy-snap", "study silicon-elastic", "checkpoints", "test_variables",
-    "test_kept_programs", "test_one_core", "meta-learning", "test_workers", "test_quasi_newton",
-    "study silicon-tersoff", "study argon-phonons", "study silicon-thermal-expansion",
-    "test_energies_of_structures", "sensitivity-batch", "snap-lammps", "lammps", "cluster",
-    "closed-forms", "quasi_harmonic", "quasi-harmonic ions", "minimisers", "test_archive",
-    "test_sweeps", "test_loads", "test_reference_lattice", "test_calculator",
-    "adp", "test_stochastic_bilevel", "test_calculator_potentials", "testing", "phonons",
-    "test_without_physics", "test_lowest_modes", "test_bonded", "decision-focused-learning",
+    "documentation", "test_every_solver", "test_constraints", "lammps", "cell-modes",
+    "test_elasticity", "vibrations", "test_kept_programs", "snap-lammps", "calculator", "ace",
+    "site", "jax-md", "sweeps", "test_quadratic_program", "test_calculator_potentials",
+    "hessian-solver", "test_jaxopt_options", "geometries", "study tungsten-vacancy-snap",
+    "test_reference_lattice", "test_workers", "study silica-bks", "relax", "test_nonlinear_program",
+    "meta-learning", "test_variables", "quasi_harmonic", "sensitivity-batch", "closed-form-metals",
+    "phonons", "test_combined", "test_bonded", "test_root", "test_sparse_solver",
+    "test_energies_of_structures", "certificate", "checkpoints", "test_energy_function", "testing",
+    "relax-batch", "test_born_stability", "study silicon-tersoff", "test_jaxopt_examples",
+    "test_linear", "study argon-phonons", "study silicon-vacancy", "test_verify", "snap", "archive",
+    "test_run", "test_cutoffs", "test_one_core", "tersoff", "own-potentials", "unrolled",
+    "test_composite", "test_host_solvers", "sw-binary-triclinic", "test_program_operators",
+    "study silicon-thermal-expansion", "observables", "test_loads", "quasi-harmonic ions", "edip",
+    "eam", "test_pictures", "test_stochastic_bilevel", "test_package", "test_conditions",
+    "test_cli", "decision-focused-learning", "vashishta", "test_conic_program", "particles",
 )  # fmt: skip
 
 
@@ -127,9 +131,12 @@ def pytest_collection_modifyitems(items):
     """The tests of a file share what they compute and trace: one process runs them all."""
     for item in items:
         name = item.name.split("@")[0]
+        COLLECTED.add(f"{item.path.name}::{name}")
         for key in (name, name.split("[")[0]):
             if elsewhere := THOROUGH.get(f"{item.path.name}::{key}"):
                 item.add_marker(thorough(elsewhere))
+            if f"{item.path.name}::{key}" in SLOW:
+                item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
     rank = {name: number for number, name in enumerate(LONGEST)}

@@ -62,6 +62,22 @@ def _figures_are_made_and_not_drawn(request):
         yield
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _nothing_is_rehearsed(request):
+    """A core waits for nobody here: what is computed twice takes twice as long.
+
+    Runs in processes of their own, of which two are ready studies, rehearse.
+    """
+    if request.path.parent.name != "study":
+        yield
+        return
+    import mdsens.study.rehearsal
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mdsens.study.rehearsal, "available_cores", lambda: 1)
+        yield
+
+
 @pytest.fixture(scope="session")
 def trimer_files() -> dict[str, str]:
     """The files of a study of three atoms."""

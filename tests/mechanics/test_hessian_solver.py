@@ -30,9 +30,12 @@ def vacancy(repeats, rattle, name="Ar", a=5.26):
     return mdsens.System.from_ase(atoms)
 
 
-def dense_condition(landscape, q):
+@functools.cache
+def dense_condition(name):
     """dF/dq column by column, by automatic differentiation."""
-    jacobian = jax.jacfwd(landscape.condition)(q)
+    equilibrium = relaxed(name)
+    q = equilibrium.q
+    jacobian = jax.jit(jax.jacfwd(equilibrium.backbone.condition))(q)
     return np.asarray(jacobian).reshape(q.size, q.size)
 
 
@@ -64,7 +67,7 @@ TRIED = cases.with_others([name for name in RELAXED if name != "metal"], ["metal
 def test_the_matrix_is_the_derivative_of_the_condition(name):
     equilibrium = relaxed(name)
     solver = HessianSolver(equilibrium.backbone, equilibrium.q)
-    expected = dense_condition(equilibrium.backbone, equilibrium.q)
+    expected = dense_condition(name)
     scale = np.abs(expected).max()
     assert np.abs(solver.dense() - expected).max() < 1e-11 * scale
 
@@ -77,7 +80,7 @@ def test_solutions_are_those_of_the_pseudo_inverse(name, method):
     landscape, q = equilibrium.backbone, equilibrium.q
     floppy = equilibrium.certificate.floppy_vectors
     solver = HessianSolver(landscape, q, method).with_floppy(floppy)
-    jacobian = dense_condition(landscape, q)
+    jacobian = dense_condition(name)
     rights = np.random.default_rng(0).normal(size=(2, *q.shape))
     # Rows of atoms that do not move are those of the identity, and no part of the null space.
     expected = np.linalg.pinv(jacobian, rcond=1e-8) @ rights.reshape(2, -1).T
@@ -141,7 +144,7 @@ def test_newton_leaves_a_saddle_that_is_too_large_to_diagonalise(as_if_large):
 @pytest.mark.parametrize("rattle", cases.with_others([0.6], [0.3]))
 def test_newton_comes_down_from_far_away(as_if_large, rattle):
     # Where the Hessian curves down in many directions; the force along the way is up to 1e4 eV/Ang.
-    relaxed = mdsens.relax(vacancy(3, rattle), ARGON, method="newton", fmax=1e-9, max_steps=150)
+    relaxed = mdsens.relax(vacancy(2, rattle), ARGON, method="newton", fmax=1e-9, max_steps=150)
     enthalpies = relaxed.history.enthalpies
     assert relaxed.converged
     assert relaxed.certificate.stable

@@ -59,7 +59,7 @@ VERIFIED_IN = {
     "silicon-vacancy": ["sigma", "a", "lambda_", "costheta0", "B", "q"],
     "silicon-tersoff": ["lambda2", "beta", "costheta0"],
     "argon-phonons": ["sigma"],
-    "silica-bks": ["rho[O-O]", "C[Si-O]", "alpha", "epsilon[O-O]"],
+    "silica-bks": ["rho[O-O]", "alpha"],
 }
 #: Coarser meshes of waves: not what is computed at each but how many there are takes the time.
 COARSER = {

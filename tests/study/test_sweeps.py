@@ -501,7 +501,7 @@ def test_a_plan_counts_runs_without_jax(trimer, command):
 @pytest.mark.slow
 def test_a_sweep_that_is_killed_again_and_again_ends_with_the_same_bits(trimer, tmp_path, program):
     with_sweep(
-        trimer, '[sweep]\n"potential.sigma" = { from = 3.3, to = 3.5, count = 80 }\n'
+        trimer, '[sweep]\n"potential.sigma" = { from = 3.3, to = 3.5, count = 24 }\n'
     )  # fmt: skip
     run_sweep(read_sweep(trimer), tmp_path / "whole")
     out, chosen, kills = tmp_path / "out", random.Random(1), 0
@@ -523,11 +523,11 @@ def test_a_sweep_that_is_killed_again_and_again_ends_with_the_same_bits(trimer, 
     _, errors = process.communicate(timeout=600)
     assert process.returncode in (0, 130)
     if process.returncode:
-        assert "of 80 runs are finished; give --resume to go on" in errors.splitlines()[-1]
+        assert "of 24 runs are finished; give --resume to go on" in errors.splitlines()[-1]
     process = program("run", trimer, "--out", out, "--resume")
     _, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
     assert numbers(out) == numbers(tmp_path / "whole")
-    assert not list(os.scandir(out / "runs"))[80:]
+    assert not list(os.scandir(out / "runs"))[24:]
     with mdsens.load(out) as found, mdsens.load(tmp_path / "whole") as whole:
         assert found.drop_vars("seconds").equals(whole.drop_vars("seconds"))
