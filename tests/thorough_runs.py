@@ -59,6 +59,16 @@ THOROUGH = {
         "copper by Zhou's potential, and the plain sums and LAMMPS beside this one's energies",
     "test_testing.py::test_every_potential_passes_and_is_as_smooth_as_it_says[sw-flat]":
         "triplets of two species there, and derivatives of triplets in a flat cell in mechanics",
+    "test_relaxed_in_lammps.py::test_all_derivatives_of_a_vacancy_in_tungsten_are_those_of_lammps"
+    "[15 atoms, three columns]":
+        "forces of LAMMPS with the same file, and derivatives of a vacancy in test_snap",
+    **{
+        f"test_testing.py::test_every_potential_passes_and_is_as_smooth_as_it_says[{name}]": others
+        for name, others in (
+            ("wca-binary-triclinic", "Lennard-Jones of two species, of which it is the core"),
+            ("harmonic-table-triclinic", "Hertz's law of two species"),
+        )
+    },
     "test_hessian_solver.py::test_the_matrix_is_the_derivative_of_the_condition[crystal]":
         "fixed atoms in a crystal",
     "test_hessian_solver.py::test_the_matrix_is_the_derivative_of_the_condition[relaxed cell]":
@@ -93,6 +103,12 @@ THOROUGH = {
         "reverse derivatives through relax, and those of relaxations again",
     "test_vibrations.py::test_frequencies_of_a_metal_follow_its_embedding":
         "an alloy and silicon, and dynamical matrices of a metal, which are those of supercells",
+    "test_elasticity.py::test_constants_are_the_slopes_of_stresses_in_strains[silicon-True]":
+        "an alloy under stress and a packing there, and silicon beside LAMMPS",
+    "test_unrolled_tangents.py::test_no_contact_is_missed_however_short_the_lists_are[lbfgs]":
+        "FIRE, which shares the lists",
+    "test_vibrations.py::test_many_structures_have_the_frequencies_of_each":
+        "derivatives of other observables in a batch, and frequencies that are traced",
     "test_vibrations.py::test_the_waves_of_a_primitive_cell_are_modes_of_a_conventional_one":
         "waves that are the modes of a supercell",
     "test_elastic_constants.py::test_silicon[wurtzite]":
@@ -112,6 +128,16 @@ SLOW = {
     "test_every_solver.py::test_derivatives_of_iterations_are_those_of_their_limit":
         "test_unrolled, and derivatives of the solutions themselves",
     "test_every_solver.py::test_single_precision_stays_single_and_is_as_good": "test_precision",
+    **{
+        "test_every_solver.py::test_derivatives_in_both_modes_are_those_of_finite_differences"
+        f"[{name}]": others
+        for name, others in (
+            ("BoxQP", "QuadraticProgram and LBFGSB"),
+            ("BoxConstrainedQP", "QuadraticProgram and LBFGSB"),
+            ("ConicProgram", "closed forms in test_conic_program"),
+            ("NonlinearProgram", "shadow prices and dependent rows in test_nonlinear_program"),
+        )
+    },
     "test_jaxopt_options.py::test_jaxopts_names_of_programs_are_these_programs":
         "the names of test_jaxopt_names, and every program in test_every_solver",
     "test_jaxopt_options.py::test_the_examples_of_the_page_run_as_they_stand":
