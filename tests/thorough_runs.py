@@ -134,7 +134,6 @@ SLOW = {
         for name, others in (
             ("BoxQP", "QuadraticProgram and LBFGSB"),
             ("BoxConstrainedQP", "QuadraticProgram and LBFGSB"),
-            ("ConicProgram", "closed forms in test_conic_program"),
             ("NonlinearProgram", "shadow prices and dependent rows in test_nonlinear_program"),
         )
     },
