@@ -2,7 +2,7 @@
 
 Some in processes of their own, of which the first keeps what it compiles, as it does for a reader,
 and the one that verifies finds it. Each process takes seconds to import all, so the others run in
-this one; where MDSENS_EVERY_GEOMETRY is set, none does.
+this one, without a rehearsal; where MDSENS_EVERY_GEOMETRY is set, none does.
 """
 
 import contextlib
