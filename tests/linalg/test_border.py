@@ -31,6 +31,7 @@ def springs():
 
 
 MATRIX = springs()
+INVERSE = np.linalg.pinv(MATRIX.toarray(), rcond=1e-10)
 TRANSLATIONS = np.tile(np.eye(2), SIZE * SIZE)
 
 
@@ -38,7 +39,7 @@ def border(least):
     """Columns that no translation feels, and a corner whose Schur complement has this least."""
     columns = GENERATOR.normal(size=(MATRIX.shape[0], CORNER))
     columns -= TRANSLATIONS.T @ (TRANSLATIONS @ columns) / (SIZE * SIZE)
-    through = np.linalg.pinv(MATRIX.toarray(), rcond=1e-10) @ columns
+    through = INVERSE @ columns
     turned = np.linalg.qr(GENERATOR.normal(size=(CORNER, CORNER)))[0]
     corner = columns.T @ through + turned @ np.diag([least, 20.0, 400.0]) @ turned.T
     return Border(columns, (corner + corner.T) / 2)
@@ -93,9 +94,8 @@ def test_descent_goes_down_whatever_the_border_is(method, least):
 
 def test_a_border_eliminated_by_the_inverse_leaves_the_inverse():
     given = border(5.0)
-    inverse = np.linalg.pinv(MATRIX.toarray(), rcond=1e-10)
-    found = BorderedPreconditioner(lambda r: inverse @ r, MATRIX, given, signed=True)
-    b = np.append(inverse @ GENERATOR.normal(size=MATRIX.shape[0]), np.ones(CORNER))
+    found = BorderedPreconditioner(lambda r: INVERSE @ r, MATRIX, given, signed=True)
+    b = np.append(INVERSE @ GENERATOR.normal(size=MATRIX.shape[0]), np.ones(CORNER))
     np.testing.assert_allclose(Bordered(MATRIX, given) @ found(b), b, atol=1e-11)
 
 

@@ -1,5 +1,7 @@
 """Sparse linear systems by every way against NumPy's pseudo-inverse, and the faults of each."""
 
+import functools
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -26,6 +28,7 @@ from mdsens.linalg.sparse_solver import (
 GENERATOR = np.random.default_rng(0)
 
 
+@functools.cache
 def lattice(size, pinned=False, weakest=0.05):
     """Springs of random stiffness between neighbours of a periodic square lattice, 2 x 2 blocks."""
     count = size * size
@@ -462,9 +465,9 @@ def test_no_more_columns_are_taken_together_than_the_memory_allows(monkeypatch):
 @pytest.mark.parametrize("method", ["multigrid", "block-jacobi"])
 @pytest.mark.parametrize("excess", [1.02, 1.5])
 def test_one_soft_spot_among_many_soft_waves_is_found(method, excess):
-    matrix = lattice(24, pinned=True).toarray()
+    matrix = lattice(16, pinned=True).toarray()
     spot = np.zeros(len(matrix))
-    spot[[400, 402]] = 1.0, -1.0
+    spot[[200, 202]] = 1.0, -1.0
     # This much softer in one direction and the matrix curves down there, a little.
     softer = matrix - excess / (spot @ np.linalg.solve(matrix, spot)) * np.outer(spot, spot)
     expected = np.linalg.eigvalsh(softer)[0]
