@@ -53,7 +53,9 @@ def _distance(i: int, j: int) -> Observable:
         first, second = _atoms(name, equilibrium, i, j)
         return jnp.linalg.norm(_nearest_vector(equilibrium, first, second))
 
-    return Observable(name, "length", value, caution=functools.partial(_warn_of_ties, name, (i, j)))
+    return Observable(
+        name, "length", value, caution=functools.partial(_warn_of_ties, name, ((i, j),))
+    )
 
 
 def angle(i: SupportsIndex, j: SupportsIndex, k: SupportsIndex) -> Observable:
@@ -87,7 +89,7 @@ def _angle(i: int, j: int, k: int) -> Observable:
         v = _nearest_vector(equilibrium, corner, second)
         return jnp.degrees(_angle_between(u, v))
 
-    caution = functools.partial(_warn_of_ties, name, (j, i), (j, k))
+    caution = functools.partial(_warn_of_ties, name, ((j, i), (j, k)))
     return Observable(name, "angle", value, caution=caution)
 
 
@@ -186,9 +188,13 @@ class _MeanSquaredDisplacement:
         return jnp.mean(jnp.sum((equilibrium.positions - given) ** 2, axis=1))
 
 
-def _warn_of_ties(name: str, *given: Any) -> None:
+def _warn_of_ties(
+    name: str,
+    pairs: tuple[tuple[int, int], ...],
+    equilibrium: Equilibrium,
+    conditions: list[str],
+) -> None:
     """Warn where atoms have several nearest images, which conditions may part."""
-    *pairs, equilibrium, conditions = given
     system = equilibrium.system
     positions, lattice = np.asarray(system.positions), np.asarray(system.cell)[list(system.pbc)]
     for i, j in pairs:

@@ -15,8 +15,8 @@ from mdsens.units import powers, size_of_unit
 MARGIN = 1.5
 #: Roundings that add up where one number is computed.
 ROUNDINGS = 8.0
-#: The part of the way to the minimum that a Newton step leaves, as a multiple of its length over the
-#: potential's range, where it is so short that this is not looked at: of Lennard-Jones, whose
+#: The part of the way to the minimum that a Newton step leaves, as a multiple of its length over
+#: the potential's range, where it is so short that this is not looked at: of Lennard-Jones, whose
 #: stiffness changes by about 21 times a part of the distance of neighbours.
 ANHARMONICITY = 40.0
 

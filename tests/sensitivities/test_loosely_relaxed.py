@@ -78,13 +78,11 @@ def test_what_is_unconverged_says_what_is_left_and_what_helps():
     dimer = cases.dimer()
     far = dimer.with_positions(dimer.positions + 1e8)
     rounded = mdsens.relax(far, LennardJones(1.0, 1.0, 2.5), fmax=1e-14, max_steps=30)
-    with pytest.raises(
-        UnreliableDerivativeError, match="is what rounding leaves .* as large as 1e"
-    ):
+    with pytest.raises(UnreliableDerivativeError, match=r"what rounding leaves .* as large as 1e"):
         mdsens.sensitivity(rounded, "energy")
     equilibrium = mdsens.relax(dimer, LennardJones(1.0, 1.0, 2.5), fmax=1e-10)
     # As of a cell that has not come to rest though its atoms have.
     pressed = dataclasses.replace(equilibrium.certificate, largest_stress=0.1, smax=1e-3)
     vars(equilibrium)["certificate"] = pressed
-    with pytest.raises(UnreliableDerivativeError, match="largest stress 1.00e-01, asked 1.00e-03"):
+    with pytest.raises(UnreliableDerivativeError, match=r"largest stress 1.00e-01, asked"):
         mdsens.sensitivity(equilibrium, "energy")
