@@ -63,6 +63,17 @@ def test_a_length_whose_first_change_is_small_has_the_error_of_the_others():
         assert ratio < 3.0, name
 
 
+def test_a_derivative_without_a_change_of_first_order_has_an_error_of_the_second():
+    # A volume at rest does not depend on the unit of energy: what is found is all error.
+    atoms = ase.build.bulk("Ar", "fcc", 1.55, cubic=True)
+    atoms.positions += np.random.default_rng(1).normal(scale=0.04, size=atoms.positions.shape)
+    system = mdsens.System(atoms.positions, atoms.cell[:], units="reduced")
+    loose = mdsens.relax(system, LennardJones(1.0, 1.0, 2.5), "fire", fmax=0.3, cell="full")
+    found = mdsens.sensitivity(loose, "volume", wrt="epsilon")
+    # The change along a Newton step nearly cancels: it is a third of what was found.
+    assert abs(found["volume"]["epsilon"]) < 3.0 * found.errors["volume"]["epsilon"]
+
+
 def test_what_moves_freely_in_a_large_structure_is_not_sent_to_a_smaller_fmax():
     equilibrium = mdsens.relax(cases.dimer(), LennardJones(1.0, 1.0, 2.5), fmax=1e-10)
     # As of a crystal of dimers that do not touch, found by iterations to be -1e-14.
