@@ -70,7 +70,7 @@ def images_as_near(
     Returns:
         At least 1.
     """
-    nearest = np.asarray(nearest_image(vector, lattice))
+    nearest = np.asarray(nearest_image(jnp.asarray(vector), jnp.asarray(lattice)))
     if len(lattice) == 0:
         return 1
     rows = np.asarray(_reduced(jnp.asarray(lattice))) @ lattice
