@@ -19,7 +19,7 @@ from mdsens.observables.observable import Observable
 from mdsens.relaxation.certificate import EIGENVALUE_COUNT
 from mdsens.resources import EIGENVECTOR_LIMIT
 from mdsens.sensitivities.arguments import asked_observables, asked_parameters
-from mdsens.sensitivities.linear_response import relative_to_largest
+from mdsens.sensitivities.linear_response import reach_of, relative_to_largest
 from mdsens.sensitivities.noise import Noise, derivative_errors, noise_of, value_errors
 from mdsens.values import boolean, instance, integer, listing
 
@@ -261,10 +261,12 @@ class _Job:
 
     def _noise(self, index: int) -> Noise:
         batch = self.equilibria
+        potential = batch.potentials[index]
         return noise_of(
-            batch.potentials[index], self.relaxed[index], batch.cells[index],
+            potential, self.relaxed[index], batch.cells[index],
             float(self.eigenvalues[index, 0]), float(self.stiffness[index]),
             batch.systems[index].units, left=float(self.left[index]),
+            reach=float(reach_of(self.steps[index], float(potential.interaction_range))),
         )  # fmt: skip
 
     def _errors(self) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]]]:

@@ -110,7 +110,10 @@ class LatticeLBFGS(LineSearchMinimiser):
         left, weights = past.backward(on_device(state.gradient))
         flat = np.asarray(left).reshape(-1)
         product = model(flat) if model is not None else max(memory.scale, 1e-300) * flat
-        return -np.asarray(past.forward(on_device(product.reshape(left.shape)), weights)), 1.0
+        product = product.reshape(left.shape)
+        # What the model moves empty sites by would be missing, and the whole drift.
+        product = product - product.mean(axis=0)
+        return -np.asarray(past.forward(on_device(product), weights)), 1.0
 
 
 @dataclasses.dataclass(eq=False)

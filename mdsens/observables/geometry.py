@@ -12,8 +12,8 @@ from jaxtyping import Array, Float, Int
 
 from mdsens.arrays import on_device
 from mdsens.compilation import compiled
-from mdsens.errors import InputError
-from mdsens.observables.nearest_image import nearest_image
+from mdsens.errors import InputError, warn
+from mdsens.observables.nearest_image import images_as_near, nearest_image
 from mdsens.observables.observable import Observable, name_of
 from mdsens.particles.system import System
 from mdsens.relaxation import Equilibrium
@@ -21,13 +21,16 @@ from mdsens.values import integer, real_array
 
 #: Sine of an angle below which the three atoms are in line: beyond what a relaxation determines.
 IN_LINE = 1e-7
+#: Relative difference of distances that are the same, as relaxed ones are.
+SAME = 1e-6
 
 
 def distance(i: SupportsIndex, j: SupportsIndex) -> Observable:
     """Distance between two atoms, to the nearest image.
 
     Where several images are equally near, as in a cell of two neighbours, the distance to one of
-    them is followed: they part where their symmetry ends, as in a shear. A larger cell tells them.
+    them is followed: they part where their symmetry ends, as in a shear, which a warning says where
+    it is differentiated by. A larger cell tells them.
 
     Arguments:
         i: index of one atom; a negative one counts from the last.
@@ -50,7 +53,9 @@ def _distance(i: int, j: int) -> Observable:
         first, second = _atoms(name, equilibrium, i, j)
         return jnp.linalg.norm(_nearest_vector(equilibrium, first, second))
 
-    return Observable(name, "length", value)
+    return Observable(
+        name, "length", value, caution=functools.partial(_warn_of_ties, name, ((i, j),))
+    )
 
 
 def angle(i: SupportsIndex, j: SupportsIndex, k: SupportsIndex) -> Observable:
@@ -84,7 +89,8 @@ def _angle(i: int, j: int, k: int) -> Observable:
         v = _nearest_vector(equilibrium, corner, second)
         return jnp.degrees(_angle_between(u, v))
 
-    return Observable(name, "angle", value)
+    caution = functools.partial(_warn_of_ties, name, ((j, i), (j, k)))
+    return Observable(name, "angle", value, caution=caution)
 
 
 @functools.cache
@@ -180,6 +186,25 @@ class _MeanSquaredDisplacement:
                 f"the reference has shape {self.shape}: give {equilibrium.positions.shape}"
             )
         return jnp.mean(jnp.sum((equilibrium.positions - given) ** 2, axis=1))
+
+
+def _warn_of_ties(
+    name: str,
+    pairs: tuple[tuple[int, int], ...],
+    equilibrium: Equilibrium,
+    conditions: list[str],
+) -> None:
+    """Warn where atoms have several nearest images, which conditions may part."""
+    system = equilibrium.system
+    positions, lattice = np.asarray(system.positions), np.asarray(system.cell)[list(system.pbc)]
+    for i, j in pairs:
+        count = images_as_near(positions[j] - positions[i], lattice, SAME)
+        if count > 1:
+            warn(
+                f"{name}: {count} images of atom {j} are equally near to atom {i}, and "
+                f"{conditions[0]} may part them: derivatives are those of one of them; take a "
+                "larger cell"
+            )
 
 
 def _nearest_vector(equilibrium: Equilibrium, i: int, j: int) -> Float[Array, " D"]:

@@ -53,6 +53,32 @@ def nearest_image(vector: Float[Array, " D"], lattice: Float[Array, "n D"]) -> F
     return vector + (taken[nearest] @ steps) @ lattice
 
 
+def images_as_near(
+    vector: Float[np.ndarray, " D"], lattice: Float[np.ndarray, "n D"], tolerance: float
+) -> int:
+    """How many images are as near as the nearest.
+
+    Two that are have between them a vector whose points half way are nearest to both ends; in a
+    reduced basis it has no component beyond 1 (J. H. Conway, N. J. A. Sloane, Proc. R. Soc. Lond. A
+    436, 55 (1992)).
+
+    Arguments:
+        vector: shape (D,), length.
+        lattice: as in `nearest_image`.
+        tolerance: relative difference of distances that are the same.
+
+    Returns:
+        At least 1.
+    """
+    nearest = np.asarray(nearest_image(jnp.asarray(vector), jnp.asarray(lattice)))
+    if len(lattice) == 0:
+        return 1
+    rows = np.asarray(_reduced(jnp.asarray(lattice))) @ lattice
+    steps = np.array(list(itertools.product((-1, 0, 1), repeat=len(rows))))
+    distances = np.linalg.norm(nearest + steps @ rows, axis=1)
+    return int((distances <= (1.0 + tolerance) * np.linalg.norm(nearest)).sum())
+
+
 def _part(vectors: Float[Array, "*m D"], direction: Float[Array, " D"]) -> Float[Array, "*m"]:
     """How often a direction goes into each vector."""
     return vectors @ direction / (direction @ direction)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 #: What of an observable no file holds.
-_FUNCTIONS = ("function", "stationary", "require", "nearly", "examine", "asks")
+_FUNCTIONS = ("function", "stationary", "require", "nearly", "examine", "asks", "caution")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +57,8 @@ class Observable:
         asks: takes what `stationary` returns (None where there is none), returns what the function
             will ask the Equilibrium for: name and argument of a method that computes what several
             observables ask for together, as `Equilibrium.curvature_in_strain` does.
+        caution: takes an Equilibrium of numbers and the names of conditions that may break its
+            symmetry, and warns where there is no derivative in these; None: there is one.
 
     Raises:
         InputError: no name, no physical dimension, or no function.
@@ -74,6 +76,9 @@ class Observable:
         default=None, compare=False
     )
     asks: Callable[[Any], tuple[str, Any]] | None = None
+    caution: Callable[["Equilibrium", list[str]], None] | None = dataclasses.field(
+        default=None, compare=False
+    )
 
     def __post_init__(self) -> None:
         text(self.name, "the name of an observable")

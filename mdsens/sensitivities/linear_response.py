@@ -260,6 +260,11 @@ class LinearResponse:
         return self.left > ROUGH
 
     @property
+    def reach(self) -> float:
+        """Length of the Newton step, as far as it is taken, as a part of the potential's range."""
+        return min(self._reach, LONGEST)
+
+    @property
     def _reach(self) -> float:
         return float(reach_of(self.newton_step, self._range))
 

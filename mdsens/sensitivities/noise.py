@@ -15,6 +15,10 @@ from mdsens.units import powers, size_of_unit
 MARGIN = 1.5
 #: Roundings that add up where one number is computed.
 ROUNDINGS = 8.0
+#: The part of the way to the minimum that a Newton step leaves, as a multiple of its length over
+#: the potential's range, where it is so short that this is not looked at: of Lennard-Jones, whose
+#: stiffness changes by about 21 times a part of the distance of neighbours.
+ANHARMONICITY = 40.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +48,9 @@ class Noise:
         left: part of the way to the minimum that a Newton step leaves. Estimates are of first
             order; where that nearly cancels for one number of an array, this part of the largest
             change among all of them counts too.
+        reach: length of the Newton step as a part of the range. Where symmetry lets no change of
+            first order be, one of the second is left, which estimates may see or not: relative to
+            what rounding is relative to, it is `second_order`.
     """
 
     relative: float
@@ -53,6 +60,12 @@ class Noise:
     units: str = "ase"
     differences: float = 0.0
     left: float = 0.0
+    reach: float = 0.0
+
+    @property
+    def second_order(self) -> float:
+        """Relative size of changes of second order along the Newton step."""
+        return self.reach * (self.left or min(1.0, ANHARMONICITY * self.reach))
 
     def size(self, observable: Observable, value: ArrayLike) -> float:
         """Size of the terms that an observable is computed from, in its unit."""
@@ -64,7 +77,7 @@ class Noise:
 
     def of_value(self, observable: Observable, value: ArrayLike) -> float:
         """Error of an observable, in its unit."""
-        return self.relative * self.size(observable, value)
+        return (self.relative + self.second_order) * self.size(observable, value)
 
     def of_derivative(
         self,
@@ -86,7 +99,8 @@ class Noise:
             The error, in the unit of the derivative.
         """
         rate = max(1.0 / (abs(parameter) or 1.0), motion / self.length)
-        return (self.relative + self.differences) * self.size(observable, value) * rate
+        relative = self.relative + self.differences + self.second_order
+        return relative * self.size(observable, value) * rate
 
 
 def value_errors(
@@ -166,6 +180,7 @@ def noise_of(
     units: str,
     differences: float = 0.0,
     left: float = 0.0,
+    reach: float = 0.0,
 ) -> Noise:
     """The noise of a relaxed structure.
 
@@ -179,6 +194,7 @@ def noise_of(
         differences: relative error of products with the Hessian, and of forces' derivatives in
             parameters, where these come from differences.
         left: part of the way to the minimum that a Newton step leaves.
+        reach: length of that step as a part of the potential's range.
 
     Returns:
         The Noise.
@@ -204,6 +220,7 @@ def noise_of(
         units,
         differences * amplified,
         left,
+        reach,
     )
 
 

@@ -27,7 +27,7 @@ from mdsens.sensitivities.by_differences import changes_by_differences, refused
 from mdsens.sensitivities.linear_response import LinearResponse, weights
 from mdsens.sensitivities.noise import derivative_errors, noise_of, value_errors
 from mdsens.sensitivities.results import Sensitivity, Tangents
-from mdsens.sensitivities.variables import Variables, expanded_names
+from mdsens.sensitivities.variables import Variables, expanded_names, kind_of
 from mdsens.values import boolean, choice, instance
 
 #: Derivatives by the names of observable and parameter.
@@ -37,6 +37,8 @@ Held: TypeAlias = tuple[Any, ...]
 
 #: Ways to compute a Jacobian.
 MODES = ("auto", "forward", "reverse")
+#: Conditions that leave little of the symmetry that a structure has.
+BREAKING = ("stress", "strain", "fixed_positions")
 #: Solves for which one would wait no longer than for the compiler, which takes several times as
 #: long over the gradient of an observable made of second derivatives as over its tangent.
 FORWARD_SOLVES = 20
@@ -92,6 +94,9 @@ def sensitivity(
     for observable in asked:
         if observable.examine is not None:
             observable.examine(np.asarray(values[observable.name]))
+        breaking = [name for name in names if kind_of(name, potential) in BREAKING]
+        if observable.caution is not None and breaking:
+            observable.caution(equilibrium, breaking)
     outputs = sum(value.size for value in values.values())
     by_differences: tuple[Observable, ...] = ()
     if mode != "reverse" and potential.made_by_calls and names:
@@ -158,6 +163,7 @@ def sensitivity(
     noise = noise_of(
         potential, equilibrium.positions, equilibrium.cell, certificate.lowest_eigenvalue,
         response.stiffness, equilibrium.system.units, response.noise_of_differences, response.left,
+        response.reach,
     )  # fmt: skip
     solved = tangents.q if mode == "forward" else {}
     motion = {name: float(np.abs(np.asarray(t)).max(initial=0.0)) for name, t in solved.items()}
@@ -216,9 +222,7 @@ def require_reliable(equilibrium: Equilibrium) -> None:
     override = "or pass allow_unconverged=True"
     if not certificate.converged:
         raise UnreliableDerivativeError(
-            f"the structure is unconverged: largest force {certificate.largest_force:.2e}, asked "
-            f"{certificate.fmax:.2e}, and derivatives there can have the wrong sign; relax "
-            f"with more steps (max_steps) or method='auto', {override}"
+            f"the structure is unconverged: {_left_over(equilibrium)}, {override}"
         )
     if certificate.stable:
         return
@@ -244,6 +248,27 @@ def require_reliable(equilibrium: Equilibrium) -> None:
     raise UnreliableDerivativeError(
         f"the structure is a saddle: lowest eigenvalue {certificate.lowest_eigenvalue:.3g}; "
         f"displace the atoms a little and relax again, {override}"
+    )
+
+
+def _left_over(equilibrium: Equilibrium) -> str:
+    """What an unconverged structure has left, and the remedy."""
+    certificate = equilibrium.certificate
+    force, fmax = certificate.largest_force, certificate.fmax
+    largest = float(np.abs(np.asarray(equilibrium.positions)).max())
+    rounding = np.finfo(float).eps * largest * linear_response(equilibrium).stiffness
+    if fmax < force <= rounding:
+        return (
+            f"largest force {force:.2e}, asked {fmax:.2e}, and about {force:.0e} is what rounding "
+            f"leaves where coordinates are as large as {largest:.2g}; ask for a larger fmax, or "
+            "begin with atoms nearer to the origin"
+        )
+    left = f"largest force {force:.2e}, asked {fmax:.2e}"
+    if force <= fmax:
+        left = f"largest stress {certificate.largest_stress:.2e}, asked {certificate.smax:.2e}"
+    return (
+        f"{left}, and derivatives there can have the wrong sign; relax with more steps (max_steps) "
+        "or method='auto'"
     )
 
 

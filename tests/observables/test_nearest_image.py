@@ -1,7 +1,9 @@
 """Distances and angles to the nearest image, by brute force over the lattice as it was unskewed."""
 
 import itertools
+import warnings
 
+import ase.build
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,8 @@ from ase.geometry import find_mic
 
 import mdsens
 from mdsens import observables
-from mdsens.observables.nearest_image import nearest_image
+from mdsens.errors import MdsensWarning
+from mdsens.observables.nearest_image import images_as_near, nearest_image
 from mdsens.potentials import LennardJones
 from mdsens.relaxation import unrelaxed
 
@@ -84,3 +87,19 @@ def test_the_nearest_image_follows_the_cell_and_the_vector():
     step = 1e-5
     difference = (length(step) - length(-step)) / (2 * step)
     assert float(slope) == pytest.approx(float(difference), rel=1e-6)
+
+
+def test_a_shear_parts_images_that_are_as_near_and_a_warning_says_so():
+    potential = LennardJones(1.0, 1.0, 1.6, onset=1.4)
+    crystal = ase.build.bulk("Ar", "fcc", 1.55, cubic=True)
+    equilibrium = mdsens.relax(mdsens.System(crystal.positions, crystal.cell[:]), potential)
+    with pytest.warns(MdsensWarning, match="4 images of atom 1 .* strain.xx. may part them"):
+        mdsens.sensitivity(equilibrium, "distance(0,1)", wrt="strain[xx]", error_estimate=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", MdsensWarning)
+        mdsens.sensitivity(equilibrium, "distance(0,1)", wrt="sigma", error_estimate=False)
+    lattice = 1.55 * np.eye(3)
+    for vector, count in (((0.2, 0.1, 0.0), 1), ((0.775, 0.775, 0.775), 8), ((0.775, 0.1, 0), 2)):
+        assert images_as_near(np.array(vector), lattice, 1e-6) == count
+    flat = 3.0 * np.array([[1.0, 0.0, 0.0], [0.5, np.sqrt(0.75), 0.0]])
+    assert images_as_near(flat.sum(axis=0) / 3.0, flat, 1e-6) == 3

@@ -63,6 +63,17 @@ def test_a_length_whose_first_change_is_small_has_the_error_of_the_others():
         assert ratio < 3.0, name
 
 
+def test_a_derivative_without_a_change_of_first_order_has_an_error_of_the_second():
+    # A volume at rest does not depend on the unit of energy: what is found is all error.
+    atoms = ase.build.bulk("Ar", "fcc", 1.55, cubic=True)
+    atoms.positions += np.random.default_rng(1).normal(scale=0.04, size=atoms.positions.shape)
+    system = mdsens.System(atoms.positions, atoms.cell[:], units="reduced")
+    loose = mdsens.relax(system, LennardJones(1.0, 1.0, 2.5), "fire", fmax=0.3, cell="full")
+    found = mdsens.sensitivity(loose, "volume", wrt="epsilon")
+    # The change along a Newton step nearly cancels: it is a third of what was found.
+    assert abs(found["volume"]["epsilon"]) < 3.0 * found.errors["volume"]["epsilon"]
+
+
 def test_what_moves_freely_in_a_large_structure_is_not_sent_to_a_smaller_fmax():
     equilibrium = mdsens.relax(cases.dimer(), LennardJones(1.0, 1.0, 2.5), fmax=1e-10)
     # As of a crystal of dimers that do not touch, found by iterations to be -1e-14.
@@ -71,4 +82,18 @@ def test_what_moves_freely_in_a_large_structure_is_not_sent_to_a_smaller_fmax():
     )
     vars(equilibrium)["certificate"] = known
     with pytest.raises(UnreliableDerivativeError, match="something moves freely"):
+        mdsens.sensitivity(equilibrium, "energy")
+
+
+def test_what_is_unconverged_says_what_is_left_and_what_helps():
+    dimer = cases.dimer()
+    far = dimer.with_positions(dimer.positions + 1e8)
+    rounded = mdsens.relax(far, LennardJones(1.0, 1.0, 2.5), fmax=1e-14, max_steps=30)
+    with pytest.raises(UnreliableDerivativeError, match=r"what rounding leaves .* as large as 1e"):
+        mdsens.sensitivity(rounded, "energy")
+    equilibrium = mdsens.relax(dimer, LennardJones(1.0, 1.0, 2.5), fmax=1e-10)
+    # As of a cell that has not come to rest though its atoms have.
+    pressed = dataclasses.replace(equilibrium.certificate, largest_stress=0.1, smax=1e-3)
+    vars(equilibrium)["certificate"] = pressed
+    with pytest.raises(UnreliableDerivativeError, match=r"largest stress 1.00e-01, asked"):
         mdsens.sensitivity(equilibrium, "energy")
