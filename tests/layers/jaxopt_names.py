@@ -75,6 +75,9 @@ _TREES = "parameters are real"
 # What differs beside the arguments of what is compared.
 NOTES = {
     "jaxopt.objective.CompositeLinearFunction": "`matrix`, an array, in place of `make_linop`",
+    "jaxopt.base.IterativeSolver": (
+        "an `equinox.Module`: it makes its own `__init__`, to which defaults are given by name"
+    ),
 }
 
 # What to take instead of names that are not there; * is all of a module.
