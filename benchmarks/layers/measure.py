@@ -243,12 +243,12 @@ def rows_of(
     return problem.name, measure(name, problem, programs, seconds, too_slow, begin)
 
 
-def ratio(row: dict, own: dict, kind: str) -> float | None:
-    """A program's processor time in units of ours, where both are as exact as is asked for."""
+def ratio(row: dict, own: dict, kind: str, clock: str = "processor") -> float | None:
+    """A program's time in units of ours, where both are as exact as is asked for."""
     same = all(
         each["status"] == "ok" and each.get(f"{kind}_error", np.inf) <= LARGEST_ERROR
         for each in (row, own)
     )
     if not same or row is own:
         return None
-    return row[f"{kind}_processor_s"] / own[f"{kind}_processor_s"]
+    return row[f"{kind}_{clock}_s"] / own[f"{kind}_{clock}_s"]

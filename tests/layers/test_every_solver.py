@@ -165,7 +165,7 @@ def descent(**options):
 ONLY = ("implicit",)
 NO_ITERATIONS = "a program's iterations end with a linear solve that the derivative takes up"
 # In double and in single precision.
-ENDS = [jnp.asarray([0.0, 2.0], dtype) for dtype in (jnp.float64, jnp.float32)]
+ENDS = [(precision(0), precision(2)) for precision in (np.float64, np.float32)]
 CASES = {
     "GradientDescent": Case(minimiser(layers.GradientDescent, 256)),
     "BFGS": Case(minimiser(layers.BFGS, 40)),
