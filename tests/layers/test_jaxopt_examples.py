@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.integrate
+from jaxopt_isotonic import without_numba
 
 from mdsens import layers
 
@@ -16,6 +17,7 @@ with warnings.catch_warnings():
     import jaxopt.tree_util
 
 pytestmark = pytest.mark.promotes("JAXopt does")
+without_numba()
 
 RANDOM = np.random.default_rng(7)
 X = jnp.asarray(RANDOM.normal(size=(20, 4)))
