@@ -52,7 +52,8 @@ def in_precision(values: PyTree, params: PyTree) -> PyTree:
         value = jnp.asarray(value)
         return value.astype(dtype) if jnp.issubdtype(value.dtype, jnp.floating) else value
 
-    if jax.tree.structure(values) == jax.tree.structure(params):
+    structure: Any = jax.tree.structure(values)
+    if structure == jax.tree.structure(params):
         return jax.tree.map(lambda v, p: converted(v, jnp.result_type(p)), values, params)
     dtype = dtype_of(params)
     return jax.tree.map(lambda v: converted(v, dtype), values)
