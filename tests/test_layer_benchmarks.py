@@ -43,3 +43,10 @@ def test_the_table_says_why_others_are_ahead():
     table = markdown("logistic", {"name": "logistic regression", "rows": rows})
     assert "| optimistix | 1e+03 (1e+03) | 1e-09 | 1e+03 (1e+03) | 1e-09 | 1 | 0.5 | 0.5 |" in table
     assert "optimistix is ahead: as JAXopt: conjugate gradients" in table
+
+
+def test_the_table_says_what_was_given_up():
+    slow = row("other", 1.0, 1e-9) | {"gradient_over_s": 10.0}
+    del slow["gradient_error"]
+    table = markdown("qp", {"name": "quadratic programs", "rows": [row("mdsens", 2, 1e-9), slow]})
+    assert "| other | 1e+03 (1e+03) | 1e-09 | > 10 s | – | 1 | 0.5 |  |" in table

@@ -1,20 +1,24 @@
 """Time and error of every program on one problem, in turns within one process.
 
 What disturbs the machine for a while disturbs all programs alike, so that the ratios of their times
-can be trusted on a machine that does other work too.
+can be trusted on a machine that does other work too. What takes too long is ended from outside, by
+`benchmarks.layers.limits`.
 """
 
 import importlib
 import statistics
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
+from benchmarks.layers.limits import Stage
 from benchmarks.layers.objectives import loss_of
 from benchmarks.layers.problem import Problem
+from benchmarks.layers.problems import PROBLEMS
 
 #: Each program: the module that states the problems with it.
 PROGRAMS = {
@@ -35,6 +39,8 @@ ABSENT = {
 }
 #: A solution, or a gradient, with a larger relative error is not compared: it is not the same work.
 LARGEST_ERROR = 1e-6
+#: What is timed.
+KINDS = ("solution", "gradient")
 #: Seconds after which a call is not repeated.
 LONG = 2.0
 #: Seconds of a sample: clocks of processor time tick in milliseconds.
@@ -139,14 +145,31 @@ def time_in_turns(functions: list[Call], budget: float) -> list[tuple[float, flo
     ]
 
 
-def measure(name: str, problem: Problem, programs: list[str], budget: float) -> list[dict]:
+def measure(
+    name: str,
+    problem: Problem,
+    programs: list[str],
+    budget: float,
+    too_slow: dict[Stage, float] | None = None,
+    begin: Callable[[Stage | None], None] = lambda stage: None,
+) -> list[dict]:
     """A row of every variant of every program that can state the problem.
+
+    Arguments:
+        name: the problem's.
+        problem: what it is.
+        programs: those that take part.
+        budget: seconds for each measurement, as in `time_in_turns`.
+        too_slow: what is known not to end within so many seconds, and is not done.
+        begin: told what is done next for the first time, None after the last such.
 
     Returns:
         Rows with ``program``, ``variant`` and ``status``, "ok" or a word why not; then with wall
         and processor time of the solution and of the gradient in seconds, their relative errors,
-        and the buffers of the gradient in MiB (NaN where no compiler tells).
+        and the buffers of the gradient in MiB (NaN where no compiler tells). In place of what took
+        too long, ``<kind>_over_s``.
     """
+    too_slow = too_slow or {}
     solution, slope = problem.reference()
     rows: list[dict] = []
     timed: list[tuple[dict, str, Call]] = []
@@ -168,37 +191,64 @@ def measure(name: str, problem: Problem, programs: list[str], budget: float) -> 
             if isinstance(module, str):
                 row["status"] = module
                 continue
+            stages = {kind: (program, variant, kind) for kind in ("compile", *KINDS)}
+            if (limit := too_slow.get(stages["compile"])) is not None:
+                row["status"] = f"not compiled within {limit:g} s"
+                continue
             try:
+                begin(stages["compile"])
                 solve, gradient, compiled = calls(program, variant, name, problem)
-                found, seconds = once(solve)
-                row["solution_error"] = relative_error(found, solution)
-                later(row, "solution", solve, seconds, compiled)
                 row["gradient_mib"] = float("nan")
                 if compiled is not None:
                     size = compiled.memory_analysis().temp_size_in_bytes
                     row["gradient_mib"] = size / 2**20
-                if gradient is not None:
-                    found, seconds = once(gradient)
-                    row["gradient_error"] = relative_error(found, slope)
-                    later(row, "gradient", gradient, seconds, compiled)
+                for kind, call, known in (
+                    ("solution", solve, solution),
+                    ("gradient", gradient, slope),
+                ):
+                    if call is None:
+                        continue
+                    if (limit := too_slow.get(stages[kind])) is not None:
+                        row[f"{kind}_over_s"] = limit
+                        continue
+                    begin(stages[kind])
+                    found, seconds = once(call)
+                    row[f"{kind}_error"] = relative_error(found, known)
+                    later(row, kind, call, seconds, compiled)
             except Exception as error:
                 row["status"] = f"failed: {_line_of(error)}"
                 timed = [entry for entry in timed if entry[0] is not row]
     for program, (problems, reason) in ABSENT.items():
         if name in problems:
             rows.append({"program": program, "variant": "", "status": reason})
+    begin(None)
     medians = time_in_turns([call for *_, call in timed], budget)
     for (row, kind, _), (wall, processor) in zip(timed, medians, strict=True):
         row |= times(kind, wall, processor)
     return rows
 
 
-def ratio(row: dict, own: dict, kind: str) -> float | None:
-    """A program's processor time in units of ours, where both are as exact as is asked for."""
+def rows_of(
+    name: str,
+    quick: bool,
+    programs: list[str],
+    seconds: float,
+    too_slow: dict[Stage, float],
+    begin: Callable[[Stage | None], None],
+) -> tuple[str, list[dict]]:
+    """The name of a problem with its size, and its rows; in a process that does nothing else."""
+    jax.config.update("jax_enable_x64", True)
+    warnings.simplefilter("ignore")
+    problem = PROBLEMS[name](quick)
+    return problem.name, measure(name, problem, programs, seconds, too_slow, begin)
+
+
+def ratio(row: dict, own: dict, kind: str, clock: str = "processor") -> float | None:
+    """A program's time in units of ours, where both are as exact as is asked for."""
     same = all(
         each["status"] == "ok" and each.get(f"{kind}_error", np.inf) <= LARGEST_ERROR
         for each in (row, own)
     )
     if not same or row is own:
         return None
-    return row[f"{kind}_processor_s"] / own[f"{kind}_processor_s"]
+    return row[f"{kind}_{clock}_s"] / own[f"{kind}_{clock}_s"]

@@ -119,7 +119,7 @@ def _lasso(data: dict, theta: np.ndarray) -> Reference:
 def isotonic(quick: bool) -> Problem:
     """The sum of squares of a batch of isotonic regressions, by what they fit.
 
-    JAXopt's is a loop of Python unless Numba is installed.
+    JAXopt's is a loop that Numba compiles, or without it one of Python.
     """
     batch, size = (4, 50) if quick else (32, 1000)
     random = np.random.default_rng(4)

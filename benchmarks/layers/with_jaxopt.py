@@ -5,10 +5,12 @@ import functools
 import jax
 import jax.numpy as jnp
 import jaxopt
+import jaxopt._src.isotonic
 import jaxopt.isotonic
 import jaxopt.linear_solve
 import jaxopt.projection
 import jaxopt.prox
+import numpy as np
 
 from benchmarks.layers import objectives
 from benchmarks.layers.objectives import STEPS, TOLERANCE
@@ -75,6 +77,11 @@ def sparse_coding(variant):
 def isotonic(variant):
     function = jaxopt.isotonic.isotonic_l2_pav
     return None if variant else lambda theta, data: jax.vmap(function)(theta)
+
+
+_pav = jaxopt._src.isotonic._isotonic_l2_pav_numba
+# Numba cannot type what JAX of today hands over; of a copy it can.
+jaxopt._src.isotonic._isotonic_l2_pav_numba = lambda y: _pav(np.array(y))
 
 
 def curve_fit(variant):

@@ -141,7 +141,7 @@ def proximal_gradient(
     Blondel et al. 2021, equation 7.
     """
 
-    def fixed_point_fun(x: Any, hyperparams_prox: Any, *args: Any, **kwargs: Any) -> Any:
+    def fixed_point_fun(x: Any, /, hyperparams_prox: Any, *args: Any, **kwargs: Any) -> Any:
         return prox(_descended(fun, x, stepsize, args, kwargs), hyperparams_prox, stepsize)
 
     return fixed_point_fun
@@ -163,7 +163,7 @@ def projected_gradient(
     Blondel et al. 2021, equation 9.
     """
 
-    def fixed_point_fun(x: Any, hyperparams_proj: Any, *args: Any, **kwargs: Any) -> Any:
+    def fixed_point_fun(x: Any, /, hyperparams_proj: Any, *args: Any, **kwargs: Any) -> Any:
         return projection(_descended(fun, x, stepsize, args, kwargs), hyperparams_proj)
 
     return fixed_point_fun
@@ -205,7 +205,7 @@ def mirror_descent(
     Blondel et al. 2021, equation 13.
     """
 
-    def fixed_point_fun(x: Any, hyperparams_proj: Any, *args: Any, **kwargs: Any) -> Any:
+    def fixed_point_fun(x: Any, /, hyperparams_proj: Any, *args: Any, **kwargs: Any) -> Any:
         gradient = jax.grad(fun)(x, *args, **kwargs)
         mirrored = jax.tree.map(lambda y, g: y - stepsize * g, mapping_fun(x), gradient)
         return projection(mirrored, hyperparams_proj)
@@ -235,7 +235,7 @@ def newton(
     fixed point costs one product with dT/dtheta.
     """
 
-    def fixed_point_fun(x: Any, *args: Any, **kwargs: Any) -> Any:
+    def fixed_point_fun(x: Any, /, *args: Any, **kwargs: Any) -> Any:
         x = jax.tree.map(jnp.asarray, x)
         value, matvec = jax.linearize(lambda y: optimality_fun(y, *args, **kwargs), x)
         step = linear_solve(matvec, value, solver=solve, symmetric=symmetric).value
@@ -264,7 +264,7 @@ def block_proximal_gradient(
     Blondel et al. 2021, equation 15.
     """
 
-    def fixed_point_fun(x: Any, hyperparams_prox: Any, *args: Any, **kwargs: Any) -> Any:
+    def fixed_point_fun(x: Any, /, hyperparams_prox: Any, *args: Any, **kwargs: Any) -> Any:
         gradient = jax.grad(fun)(x, *args, **kwargs)
         count = len(x)
         steps = jnp.broadcast_to(jnp.asarray(stepsizes), (count,))

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import scipy.optimize
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Float, PyTree, Scalar
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
@@ -247,6 +246,8 @@ class _Run:
 
     def by_lbfgs(self, x: np.ndarray) -> None:
         """SciPy's L-BFGS-B."""
+        import scipy.optimize  # a quarter of the time to import all layers
+
         self.value_and_gradient(x)
         if self.record(x) or self.maxiter == 0:
             return

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -126,6 +127,15 @@ class BoxConstrainedQP(ProgramByFunctions):
         lower, upper = members("params_ineq", params_ineq, ("lower", "upper"))
         if isinstance(init_params, KKTSolution):
             init_params = init_params.primal[0]
+        if self.matvec_A is not None:
+            # A number is the bound of every row, as beside a matrix.
+            x = params_obj[1] if self.fun is None else init_params
+            rows = jax.eval_shape(self.matvec_A, params_eq, x)
+            if isinstance(rows, jax.ShapeDtypeStruct):
+                lower, upper = (
+                    jnp.full(rows.shape, bound) if jnp.ndim(bound) == 0 else bound
+                    for bound in (lower, upper)
+                )
         program = self.operators.flattened(init_params, params_obj, (params_eq, lower), None)
         return _FlatBox(program, program.flat(KKTSolution(None, upper, None)).dual_eq)
 

@@ -4,7 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int, Real
 
 from mdsens.errors import InputError
 from mdsens.layers.checks import members, require
@@ -14,7 +14,7 @@ __all__ = ["clip", "projection_box_section"]
 
 
 def projection_box_section(
-    x: Float[ArrayLike, "n"],
+    x: Real[ArrayLike, "n"],
     hyperparams: tuple[ArrayLike, ArrayLike, ArrayLike, ArrayLike],
     check_feasible: bool = True,
 ) -> Float[Array, "n"]:

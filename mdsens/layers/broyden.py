@@ -21,7 +21,7 @@ from mdsens.layers.line_search import (
 from mdsens.layers.signature import positional
 from mdsens.layers.solution import OptStep
 from mdsens.layers.solver import IterativeSolver, without_derivatives
-from mdsens.layers.trees import norm
+from mdsens.layers.trees import in_precision, norm
 from mdsens.values import choice
 
 __all__ = ["Broyden", "BroydenState"]
@@ -133,7 +133,8 @@ class Broyden(IterativeSolver):
     def evaluate(self, params: PyTree, *args: Any, **kwargs: Any) -> tuple[PyTree, Any]:
         """F(params) and the auxiliary output."""
         output = self.fun(params, *args, **kwargs)
-        return output if self.has_aux else (output, None)
+        value, aux = output if self.has_aux else (output, None)
+        return in_precision(value, params), aux
 
     def optimality_fun(self, params: PyTree, *args: Any, **kwargs: Any) -> PyTree:
         """F(params)."""

@@ -11,7 +11,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, PyTree
+from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 
 from mdsens.errors import InputError
 from mdsens.layers.box_section import clip, projection_box_section
@@ -97,7 +97,7 @@ def projection_hypercube(x: PyTree[ArrayLike], unit: ArrayLike = 1.0) -> PyTree[
     return projection_box(x, (0.0, unit))
 
 
-def projection_simplex(x: Float[ArrayLike, "n"], value: ArrayLike = 1.0) -> Float[Array, "n"]:
+def projection_simplex(x: Real[ArrayLike, "n"], value: ArrayLike = 1.0) -> Float[Array, "n"]:
     """The nearest point with no negative entry and a given sum.
 
     Arguments:
@@ -119,7 +119,7 @@ def projection_simplex(x: Float[ArrayLike, "n"], value: ArrayLike = 1.0) -> Floa
 
 
 def projection_sparse_simplex(
-    x: Float[ArrayLike, "n"],
+    x: Real[ArrayLike, "n"],
     max_nz: int,
     use_approx_max_nz: bool = False,
     value: ArrayLike = 1.0,
@@ -148,7 +148,7 @@ def projection_sparse_simplex(
     return jnp.zeros_like(x).at[index].set(projection_simplex(largest, value))
 
 
-def kl_projection_simplex(x: Float[ArrayLike, "n"], value: ArrayLike = 1.0) -> Float[Array, "n"]:
+def kl_projection_simplex(x: Real[ArrayLike, "n"], value: ArrayLike = 1.0) -> Float[Array, "n"]:
     """The point with a given sum that is nearest to exp(x) in the Kullback-Leibler divergence.
 
     Arguments:
@@ -165,7 +165,7 @@ def kl_projection_simplex(x: Float[ArrayLike, "n"], value: ArrayLike = 1.0) -> F
     return nonnegative("value", 1.0 if value is None else value, x.dtype) * jax.nn.softmax(x)
 
 
-def projection_l1_sphere(x: Float[ArrayLike, "n"], value: ArrayLike = 1.0) -> Float[Array, "n"]:
+def projection_l1_sphere(x: Real[ArrayLike, "n"], value: ArrayLike = 1.0) -> Float[Array, "n"]:
     """The nearest point with a given sum of absolute values.
 
     Arguments:
@@ -184,7 +184,7 @@ def projection_l1_sphere(x: Float[ArrayLike, "n"], value: ArrayLike = 1.0) -> Fl
     return sign * projection_simplex(sign * x, value)
 
 
-def projection_l1_ball(x: Float[ArrayLike, "n"], max_value: ArrayLike = 1.0) -> Float[Array, "n"]:
+def projection_l1_ball(x: Real[ArrayLike, "n"], max_value: ArrayLike = 1.0) -> Float[Array, "n"]:
     """The nearest point whose absolute values sum to no more than a given value.
 
     Arguments:
@@ -313,8 +313,8 @@ def projection_halfspace(
 
 
 def projection_affine_set(
-    x: Float[ArrayLike, "n"],
-    hyperparams: tuple[Float[ArrayLike, "m n"], Float[ArrayLike, "m"]],
+    x: Real[ArrayLike, "n"],
+    hyperparams: tuple[Real[ArrayLike, "m n"], Real[ArrayLike, "m"]],
 ) -> Float[Array, "n"]:
     """The nearest solution of the linear equations A p = b.
 

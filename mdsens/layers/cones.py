@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Real
 
 from mdsens.errors import InputError
 from mdsens.layers.parameters import norm, vector
@@ -57,7 +57,7 @@ class Cones:
         return self.zero + self.nonnegative + sum(self.second_order) + 3 * self.exponential
 
 
-def projection_cone(x: Float[ArrayLike, "n"], cones: Cones) -> Float[Array, "n"]:
+def projection_cone(x: Real[ArrayLike, "n"], cones: Cones) -> Float[Array, "n"]:
     """The nearest point of a product of cones.
 
     Arguments:
@@ -74,7 +74,7 @@ def projection_cone(x: Float[ArrayLike, "n"], cones: Cones) -> Float[Array, "n"]
     return _product(x, cones, jnp.zeros_like)
 
 
-def projection_dual_cone(x: Float[ArrayLike, "n"], cones: Cones) -> Float[Array, "n"]:
+def projection_dual_cone(x: Real[ArrayLike, "n"], cones: Cones) -> Float[Array, "n"]:
     """The nearest point of the dual of a product of cones, { y: y . s >= 0 for all s in it }.
 
     Arguments:
@@ -93,7 +93,7 @@ def projection_dual_cone(x: Float[ArrayLike, "n"], cones: Cones) -> Float[Array,
     return _product(x, cones, lambda part: part, dual=True)
 
 
-def projection_second_order_cone(x: Float[ArrayLike, "n"]) -> Float[Array, "n"]:
+def projection_second_order_cone(x: Real[ArrayLike, "n"]) -> Float[Array, "n"]:
     """The nearest point of the second-order cone { (t, z): |z| <= t }, with t the first entry.
 
     Arguments:
@@ -110,7 +110,7 @@ def projection_second_order_cone(x: Float[ArrayLike, "n"]) -> Float[Array, "n"]:
     return _second_order(vector("x", x))
 
 
-def projection_exponential_cone(x: Float[ArrayLike, "3"]) -> Float[Array, "3"]:
+def projection_exponential_cone(x: Real[ArrayLike, "3"]) -> Float[Array, "3"]:
     """The nearest point of the exponential cone, the closure of { y > 0, y exp(x / y) <= z }.
 
     Arguments:

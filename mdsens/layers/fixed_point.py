@@ -14,7 +14,7 @@ from mdsens.layers.checks import booleans, callables, counts, known_real
 from mdsens.layers.signature import positional
 from mdsens.layers.solution import OptStep
 from mdsens.layers.solver import IterativeSolver
-from mdsens.layers.trees import difference, dtype_of, norm
+from mdsens.layers.trees import difference, dtype_of, in_precision, norm
 
 __all__ = [
     "AndersonAcceleration",
@@ -53,7 +53,8 @@ class _FixedPointSolver(IterativeSolver):
     def evaluate(self, params: PyTree, *args: Any, **kwargs: Any) -> tuple[PyTree, Any]:
         """T(params) and the auxiliary output."""
         output = self.fixed_point_fun(params, *args, **kwargs)
-        return output if self.has_aux else (output, None)
+        value, aux = output if self.has_aux else (output, None)
+        return in_precision(value, params), aux
 
     def optimality_fun(self, params: PyTree, *args: Any, **kwargs: Any) -> PyTree:
         """T(params) - params."""
@@ -93,7 +94,7 @@ class FixedPointIteration(_FixedPointSolver):
             iter_num=jnp.asarray(0),
             error=jnp.asarray(jnp.inf, dtype_of(init_params)),
             converged=jnp.asarray(False),
-            aux=self.evaluate(init_params, *args, **kwargs)[1],
+            aux=self.evaluate(init_params, *args, **kwargs)[1] if self.has_aux else None,
         )
 
     def update(self, params: PyTree, state: FixedPointState, *args: Any, **kwargs: Any) -> OptStep:
@@ -174,7 +175,7 @@ class AndersonAcceleration(_FixedPointSolver):
             last_params=x,
             next_params=x,
             last_residual=jnp.zeros_like(x),
-            aux=self.evaluate(init_params, *args, **kwargs)[1],
+            aux=self.evaluate(init_params, *args, **kwargs)[1] if self.has_aux else None,
         )
 
     def update(self, params: PyTree, state: AndersonState, *args: Any, **kwargs: Any) -> OptStep:

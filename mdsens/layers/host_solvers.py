@@ -1,7 +1,7 @@
 """Solvers of others, on the host: Clarabel, OSQP and SCS, called through JAX's callbacks.
 
 Under vmap the whole batch is one callback. Nothing here may call JAX: a callback that does can wait
-for itself for ever. The packages are optional and imported on first use.
+for itself for ever. The packages are optional and, as SciPy is, imported on first use.
 """
 
 import importlib
@@ -12,7 +12,6 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse
 from jaxtyping import Array, Float, Int
 
 from mdsens.errors import InputError
@@ -153,6 +152,7 @@ def clarabel_cone_program(
         iterations.
     """
     import clarabel
+    import scipy.sparse
 
     zero, nonnegative, second_order, exponential = cones
     sets: list[Any] = [clarabel.ZeroConeT(zero)] if zero else []
@@ -201,6 +201,7 @@ def scs_cone_program(
     Returns:
         As `clarabel_cone_program`.
     """
+    import scipy.sparse
     import scs
 
     zero, nonnegative, second_order, exponential = cones
@@ -233,6 +234,7 @@ def _osqp_program(
     maxiter: int,
 ) -> Answer:
     import osqp
+    import scipy.sparse
 
     solver = osqp.OSQP()
     solver.setup(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int, Real
 
 from mdsens.errors import InputError
 from mdsens.layers.checks import require
@@ -25,7 +25,7 @@ Merge = Callable[[Array, Array], Array]
 
 
 def isotonic_l2_pav(
-    y: Float[ArrayLike, " n"],
+    y: Real[ArrayLike, " n"],
     y_min: ArrayLike = -jnp.inf,
     y_max: ArrayLike = jnp.inf,
     increasing: bool = True,
@@ -62,8 +62,8 @@ def isotonic_l2_pav(
 
 
 def isotonic_kl_pav(
-    y: Float[ArrayLike, " n"],
-    w: Float[ArrayLike, " n"] | None = None,
+    y: Real[ArrayLike, " n"],
+    w: Real[ArrayLike, " n"] | None = None,
     y_min: ArrayLike = -jnp.inf,
     y_max: ArrayLike = jnp.inf,
     increasing: bool = True,

@@ -1,6 +1,6 @@
 """L-BFGS with bounds on the variables, by two-metric projection."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import equinox as eqx
 import jax
@@ -21,6 +21,8 @@ from mdsens.layers.trees import difference, norm
 from mdsens.lbfgs_history import LBFGSHistory
 
 __all__ = ["LBFGSB"]
+
+Bounds: TypeAlias = tuple[PyTree, PyTree] | None
 
 
 @positional(
@@ -46,8 +48,8 @@ class LBFGSB(SearchingMinimiser):
             as in `IterativeSolver`. The error is |x - clip(x - grad f(x))|.
 
     Use `run(init_params, bounds, *args, **kwargs)`, where `bounds` is `(lower, upper)`, each with
-    the structure of the parameters or one number; infinite numbers are no bounds. The solution is
-    differentiated in the bounds too.
+    the structure of the parameters or one number; infinite numbers are no bounds, and neither is
+    None in place of both. The solution is differentiated in the bounds too.
 
     Variables that a bound holds follow the gradient, the others the quasi-Newton direction of
     their subspace, and the path is projected: Bertsekas 1982, SIAM J. Control Optim. 20, 221,
@@ -72,27 +74,24 @@ class LBFGSB(SearchingMinimiser):
                 "only until the first step; scale the objective instead"
             )
 
-    def run(
-        self, init_params: PyTree, bounds: tuple[PyTree, PyTree], *args: Any, **kwargs: Any
-    ) -> OptStep:
+    def run(self, init_params: PyTree, bounds: Bounds = None, *args: Any, **kwargs: Any) -> OptStep:
         """As `IterativeSolver.run`, with the bounds after `init_params`.
 
         Raises:
             InputError: also if a lower bound is above its upper bound.
         """
         init_params = jax.tree.map(lambda leaf: float_array("init_params", leaf), init_params)
-        pair = members("bounds", bounds, ("lower", "upper"))
-        lower, upper = (_like(bound, init_params) for bound in pair)
+        lower, upper = _pair(bounds, init_params)
         ordered = ravel_pytree(lower)[0] <= ravel_pytree(upper)[0]
         message = "a lower bound is above its upper bound; allowed are lower <= upper: swap them."
         lower = require(lower, ordered, message)
         return super().run(init_params, (lower, upper), *args, **kwargs)
 
     def init_state(
-        self, init_params: PyTree, bounds: tuple[PyTree, PyTree], *args: Any, **kwargs: Any
+        self, init_params: PyTree, bounds: Bounds = None, *args: Any, **kwargs: Any
     ) -> LBFGSState:
         """The state before the first iteration, which begins at the nearest feasible point."""
-        lower, upper = (ravel_pytree(_like(bound, init_params))[0] for bound in bounds)
+        lower, upper = (ravel_pytree(bound)[0] for bound in _pair(bounds, init_params))
         flat, unravel = ravel_pytree(init_params)
         x = jnp.clip(flat, lower, upper)
         value, aux, gradient = self.evaluate(unravel(x), *args, **kwargs)
@@ -113,12 +112,12 @@ class LBFGSB(SearchingMinimiser):
         self,
         params: PyTree,
         state: LBFGSState,
-        bounds: tuple[PyTree, PyTree],
+        bounds: Bounds = None,
         *args: Any,
         **kwargs: Any,
     ) -> OptStep:
         """The parameters and the state after one more iteration."""
-        lower, upper = (ravel_pytree(_like(bound, params))[0] for bound in bounds)
+        lower, upper = (ravel_pytree(bound)[0] for bound in _pair(bounds, params))
         x, unravel = ravel_pytree(params)
         x = jnp.clip(x, lower, upper)
         gradient = state.grad
@@ -171,15 +170,22 @@ class LBFGSB(SearchingMinimiser):
         return OptStep(params, state)
 
     def optimality_fun(
-        self, params: PyTree, bounds: tuple[PyTree, PyTree], *args: Any, **kwargs: Any
+        self, params: PyTree, bounds: Bounds = None, *args: Any, **kwargs: Any
     ) -> PyTree:
         """One projected gradient step of size 1 minus the parameters."""
 
-        def clip(point: PyTree, bounds: tuple[PyTree, PyTree]) -> PyTree:
-            return jax.tree.map(jnp.clip, point, *(_like(bound, point) for bound in bounds))
+        def clip(point: PyTree, bounds: Bounds) -> PyTree:
+            return jax.tree.map(jnp.clip, point, *_pair(bounds, point))
 
         fixed_point_fun = conditions.projected_gradient(self.value, clip)
         return difference(fixed_point_fun(params, bounds, *args, **kwargs), params)
+
+
+def _pair(bounds: Bounds, params: PyTree) -> tuple[PyTree, PyTree]:
+    """Both bounds with the structure and the shapes of the parameters."""
+    pair = (-jnp.inf, jnp.inf) if bounds is None else bounds
+    lower, upper = (_like(b, params) for b in members("bounds", pair, ("lower", "upper")))
+    return lower, upper
 
 
 def _like(bound: PyTree, params: PyTree) -> PyTree:

@@ -15,7 +15,7 @@ from mdsens.layers.checks import booleans, callables, known_real
 from mdsens.layers.residuals import ResidualSolver, ResidualState, shortest_solution
 from mdsens.layers.signature import positional
 from mdsens.layers.solution import OptStep
-from mdsens.layers.trees import dtype_of, inner, norm
+from mdsens.layers.trees import dtype_of, in_precision, inner, norm
 from mdsens.values import choice
 
 __all__ = ["GaussNewton", "LevenbergMarquardt", "LevenbergMarquardtState"]
@@ -37,7 +37,8 @@ class _LeastSquaresSolver(ResidualSolver):
     def evaluate(self, params: PyTree, *args: Any, **kwargs: Any) -> tuple[PyTree, Any]:
         """The residuals and the auxiliary output."""
         output = self.residual_fun(params, *args, **kwargs)
-        return output if self.has_aux else (output, None)
+        value, aux = output if self.has_aux else (output, None)
+        return in_precision(value, params), aux
 
     def objective(self, params: PyTree, *args: Any, **kwargs: Any) -> Float[Array, ""]:
         """Half the sum of squares."""
@@ -197,7 +198,7 @@ class LevenbergMarquardt(_LeastSquaresSolver):
             damping_factor=jax.lax.stop_gradient(damping),
             increase_factor=jnp.asarray(2, x.dtype),
             delta=jnp.full_like(x, jnp.inf),
-            aux=self.evaluate(init_params, *args, **kwargs)[1],
+            aux=self.evaluate(init_params, *args, **kwargs)[1] if self.has_aux else None,
         )
 
     def update(

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int, Real
 
 from mdsens.errors import InputError
 from mdsens.layers.checks import float_array, known_real
@@ -33,7 +33,7 @@ __all__ = [
 
 
 def huber_loss(
-    target: Float[ArrayLike, "..."], pred: Float[ArrayLike, "..."], delta: ArrayLike = 1.0
+    target: Real[ArrayLike, "..."], pred: Real[ArrayLike, "..."], delta: ArrayLike = 1.0
 ) -> Float[Array, "..."]:
     """The squared error, growing only linearly beyond a distance.
 
@@ -58,7 +58,7 @@ def huber_loss(
 
 
 def binary_logistic_loss(
-    label: Int[ArrayLike, "..."], logit: Float[ArrayLike, "..."]
+    label: Int[ArrayLike, "..."], logit: Real[ArrayLike, "..."]
 ) -> Float[Array, "..."]:
     """The negative log-likelihood of labels, log(1 + exp(-+ logit)).
 
@@ -76,7 +76,7 @@ def binary_logistic_loss(
 
 
 def binary_sparsemax_loss(
-    label: Int[ArrayLike, "..."], logit: Float[ArrayLike, "..."]
+    label: Int[ArrayLike, "..."], logit: Real[ArrayLike, "..."]
 ) -> Float[Array, "..."]:
     """The Fenchel-Young loss of the sparse sigmoid.
 
@@ -91,7 +91,7 @@ def binary_sparsemax_loss(
 
 
 def binary_hinge_loss(
-    label: Int[ArrayLike, "..."], score: Float[ArrayLike, "..."]
+    label: Int[ArrayLike, "..."], score: Real[ArrayLike, "..."]
 ) -> Float[Array, "..."]:
     """The loss of support vector machines.
 
@@ -104,7 +104,7 @@ def binary_hinge_loss(
 
 
 def binary_perceptron_loss(
-    label: Int[ArrayLike, "..."], score: Float[ArrayLike, "..."]
+    label: Int[ArrayLike, "..."], score: Real[ArrayLike, "..."]
 ) -> Float[Array, "..."]:
     """By how much a score has the wrong sign.
 
@@ -116,7 +116,7 @@ def binary_perceptron_loss(
     return jnp.maximum(0, -_margin(label, score))
 
 
-def sparse_plus(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
+def sparse_plus(x: Real[ArrayLike, "..."]) -> Float[Array, "..."]:
     """The softplus whose tails are exact: 0 up to -1, (x + 1)^2 / 4 between, x from 1 on.
 
     Its derivative is `sparse_sigmoid`.
@@ -126,13 +126,13 @@ def sparse_plus(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
     return jnp.where(x >= 1, x, (inside + 1) ** 2 / 4)
 
 
-def sparse_sigmoid(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
+def sparse_sigmoid(x: Real[ArrayLike, "..."]) -> Float[Array, "..."]:
     """The sigmoid whose tails are exact: 0 up to -1, (x + 1) / 2 between, 1 from 1 on."""
     return (jnp.clip(jnp.asarray(x), -1, 1) + 1) / 2
 
 
 def multiclass_logistic_loss(
-    label: Int[ArrayLike, "..."], logits: Float[ArrayLike, "... classes"]
+    label: Int[ArrayLike, "..."], logits: Real[ArrayLike, "... classes"]
 ) -> Float[Array, "..."]:
     """The negative log-likelihood of a class, logsumexp(logits - logits[label]).
 
@@ -154,7 +154,7 @@ def multiclass_logistic_loss(
 
 
 def multiclass_sparsemax_loss(
-    label: Int[ArrayLike, "..."], scores: Float[ArrayLike, "... classes"]
+    label: Int[ArrayLike, "..."], scores: Real[ArrayLike, "... classes"]
 ) -> Float[Array, "..."]:
     """The Fenchel-Young loss of the projection onto the simplex (sparsemax).
 
@@ -175,7 +175,7 @@ def multiclass_sparsemax_loss(
 
 
 def multiclass_hinge_loss(
-    label: Int[ArrayLike, "..."], scores: Float[ArrayLike, "... classes"]
+    label: Int[ArrayLike, "..."], scores: Real[ArrayLike, "... classes"]
 ) -> Float[Array, "..."]:
     """By how much another class comes nearer than 1 to the score of the right one.
 
@@ -191,7 +191,7 @@ def multiclass_hinge_loss(
 
 
 def multiclass_perceptron_loss(
-    label: Int[ArrayLike, "..."], scores: Float[ArrayLike, "... classes"]
+    label: Int[ArrayLike, "..."], scores: Real[ArrayLike, "... classes"]
 ) -> Float[Array, "..."]:
     """By how much the highest score is above that of the right class.
 
@@ -225,7 +225,7 @@ def make_fenchel_young_loss(
         raise InputError(f"max_fun = {shown(max_fun)}: give a function")
 
     def loss(
-        y_true: Float[ArrayLike, "..."], scores: Float[ArrayLike, "..."], *args: Any, **kwargs: Any
+        y_true: Real[ArrayLike, "..."], scores: Real[ArrayLike, "..."], *args: Any, **kwargs: Any
     ) -> Float[Array, ""]:
         if jnp.shape(y_true) != jnp.shape(scores):
             raise InputError(

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PyTree
 from mdsens.errors import InputError
 from mdsens.layers.checks import booleans, callables
 from mdsens.layers.solver import IterativeSolver
+from mdsens.layers.trees import in_precision
 
 __all__ = ["Minimiser"]
 
@@ -39,7 +40,7 @@ class Minimiser(IterativeSolver):
     def objective(self, params: PyTree, *args: Any, **kwargs: Any) -> tuple[Array, Any]:
         """The value and the auxiliary output, None without; `jax.grad` gives the gradient."""
         if self.value_and_grad is False:
-            return self._split(self.fun(params, *args, **kwargs))
+            return self._split(params, self.fun(params, *args, **kwargs))
         given = self.fun if self.value_and_grad is True else self.value_and_grad
 
         # The gradient that was given in place of that of automatic differentiation.
@@ -47,13 +48,13 @@ class Minimiser(IterativeSolver):
         def evaluate(
             params: PyTree, args: tuple[Any, ...], kwargs: dict[str, Any]
         ) -> tuple[Array, Any]:
-            return self._split(given(params, *args, **kwargs)[0])
+            return self._split(params, given(params, *args, **kwargs)[0])
 
         @evaluate.def_jvp  # type: ignore[untyped-decorator]  # Equinox has no annotation here
         def rule(primals: Any, tangents: Any) -> Any:
             (params, args, kwargs), (direction, *_) = primals, tangents
             output, gradient = given(params, *args, **kwargs)
-            value, aux = self._split(output)
+            value, aux = self._split(params, output)
             structure: Any = jax.tree.structure(params)
             slope = [
                 jnp.vdot(g, d)
@@ -88,11 +89,11 @@ class Minimiser(IterativeSolver):
         """The error, not a number where the objective is not finite, whatever its gradient."""
         return jnp.where(jnp.isfinite(value), error, jnp.nan)
 
-    def _split(self, output: Any) -> tuple[Array, Any]:
+    def _split(self, params: PyTree, output: Any) -> tuple[Array, Any]:
         value, aux = output if self.has_aux else (output, None)
         if jnp.shape(value) != ():
             raise InputError(
                 f"fun returned a value of shape {jnp.shape(value)}; allowed is a scalar: sum or "
                 "average it, and pass has_aux=True if it returns (value, aux)."
             )
-        return jnp.asarray(value), aux
+        return in_precision((value,), params)[0], aux

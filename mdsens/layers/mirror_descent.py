@@ -101,7 +101,7 @@ class MirrorDescent(Minimiser):
             iter_num=jnp.asarray(0),
             error=jnp.asarray(jnp.inf, dtype_of(init_params)),
             converged=jnp.asarray(False),
-            aux=self.objective(init_params, *args, **kwargs)[1],
+            aux=self.objective(init_params, *args, **kwargs)[1] if self.has_aux else None,
         )
 
     def update(

@@ -10,6 +10,7 @@ from jaxtyping import PyTree
 from mdsens.layers.checks import callables
 from mdsens.layers.residuals import ResidualSolver, ResidualState, shortest_solution
 from mdsens.layers.solution import OptStep
+from mdsens.layers.trees import in_precision
 
 __all__ = ["Newton"]
 
@@ -50,7 +51,8 @@ class Newton(ResidualSolver):
     def evaluate(self, params: PyTree, *args: Any, **kwargs: Any) -> tuple[PyTree, Any]:
         """F(params) and the auxiliary output."""
         output = self.optimality_fun(params, *args, **kwargs)
-        return output if self.has_aux else (output, None)
+        value, aux = output if self.has_aux else (output, None)
+        return in_precision(value, params), aux
 
     def residual(self, params: PyTree, *args: Any, **kwargs: Any) -> PyTree:
         """F(params)."""

@@ -1,15 +1,18 @@
 """SciPy's solvers of nonlinear programs: SLSQP and trust-constr.
 
-They run outside all callbacks and call functions that JAX has compiled.
+They run outside all callbacks and call functions that JAX has compiled. SciPy is imported on first
+use: it takes as long to import as all layers.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.optimize
 
 from mdsens.layers.program import INFEASIBLE, SOLVED, UNBOUNDED, UNSOLVED
+
+if TYPE_CHECKING:
+    import scipy.optimize
 
 __all__ = ["scipy_minimum"]
 
@@ -45,6 +48,8 @@ def scipy_minimum(
         x (n,), the multipliers (m,) of the rows, a status of `mdsens.layers.program`, and the
         number of iterations.
     """
+    import scipy.optimize
+
     rows = len(lower) - (len(x) if box else 0)
     bounds = scipy.optimize.Bounds(lower[rows:], upper[rows:]) if box else None
     if box:
@@ -116,7 +121,7 @@ def scipy_minimum(
 class _StandstillError(Exception):
     """The iterations stand still: rounding keeps SLSQP from what it is told to reach."""
 
-    def __init__(self, result: scipy.optimize.OptimizeResult) -> None:
+    def __init__(self, result: "scipy.optimize.OptimizeResult") -> None:
         super().__init__()
         self.result = result
 
@@ -129,6 +134,8 @@ class _Watch:
         self._last: np.ndarray | None = None
 
     def __call__(self, x: np.ndarray) -> None:
+        import scipy.optimize
+
         self._count += 1
         moved = self._last is None or np.max(np.abs(x - self._last)) > 1e-15 * np.max(np.abs(x))
         self._still = 0 if moved else self._still + 1
@@ -145,6 +152,8 @@ def _multipliers(
     evaluate: Callable[..., np.ndarray], x: np.ndarray, lower: np.ndarray, upper: np.ndarray
 ) -> np.ndarray:
     """The multipliers of the rows at their bounds that leave the least of the gradient."""
+    import scipy.optimize
+
     r, gradient = evaluate("rows", x), evaluate("gradient", x)
     scale = _NEAR * (1 + np.abs(r))
     at_lower, at_upper = r - lower <= scale, upper - r <= scale

@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Real
 
 from mdsens.errors import InputError
 from mdsens.layers.checks import float_array
@@ -14,7 +14,7 @@ _TIE = 100.0  # rounding units of the largest singular value within which one is
 
 
 def prox_nuclear_norm(
-    x: Float[ArrayLike, "m n"], reg: ArrayLike | None = 1.0, scaling: ArrayLike = 1.0
+    x: Real[ArrayLike, "m n"], reg: ArrayLike | None = 1.0, scaling: ArrayLike = 1.0
 ) -> Float[Array, "m n"]:
     """The proximal operator of g(y) = reg |y|_*, soft thresholding of the singular values.
 

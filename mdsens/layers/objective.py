@@ -5,7 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Real
 
 from mdsens.errors import InputError
 from mdsens.layers.loss import binary_logistic_loss, multiclass_logistic_loss
@@ -30,7 +30,7 @@ __all__ = [
 
 Given = Array | np.ndarray
 Scalar = float | Float[Array, ""]
-Data = tuple[Float[Given, "samples features"], Given]
+Data = tuple[Real[Given, "samples features"], Given]
 
 
 def _check_labels(name: str, labels: Given, shape: tuple[int, ...], whole: bool = False) -> None:
@@ -50,25 +50,25 @@ class CompositeLinearFunction(abc.ABC):
 
     @abc.abstractmethod
     def subfun(
-        self, predictions: Float[Array, "samples ..."], *args: Any, **kwargs: Any
+        self, predictions: Real[Array, "samples ..."], *args: Any, **kwargs: Any
     ) -> Float[Array, ""]:
         """h, the function of the predictions X w."""
 
     @abc.abstractmethod
-    def matrix(self, *args: Any, **kwargs: Any) -> Float[Given, "samples blocks"]:
+    def matrix(self, *args: Any, **kwargs: Any) -> Real[Given, "samples blocks"]:
         """X, whose column j belongs to the block j of the parameters."""
 
     @abc.abstractmethod
     def columnwise_lipschitz_const(self, *args: Any, **kwargs: Any) -> Float[Given, " blocks"]:
         """For every block a Lipschitz constant of the gradient in that block."""
 
-    def b(self, *args: Any, **kwargs: Any) -> Float[Given, "blocks ..."] | None:
+    def b(self, *args: Any, **kwargs: Any) -> Real[Given, "blocks ..."] | None:
         """The linear part, None if there is none."""
         del args, kwargs
         return None
 
     def __call__(
-        self, params: Float[Given, "blocks ..."], *args: Any, **kwargs: Any
+        self, params: Real[Given, "blocks ..."], *args: Any, **kwargs: Any
     ) -> Float[Array, ""]:
         """The function's value."""
         matrix = self.matrix_for(params, *args, **kwargs)
@@ -78,8 +78,8 @@ class CompositeLinearFunction(abc.ABC):
         return value if linear is None else value + jnp.vdot(linear, params)
 
     def matrix_for(
-        self, params: Float[Given, "blocks ..."], *args: Any, **kwargs: Any
-    ) -> Float[Given, "samples blocks"]:
+        self, params: Real[Given, "blocks ..."], *args: Any, **kwargs: Any
+    ) -> Real[Given, "samples blocks"]:
         """X, with the check that it has a column per block of the parameters."""
         matrix = self.matrix(*args, **kwargs)
         if jnp.ndim(matrix) != 2 or jnp.shape(params)[:1] != jnp.shape(matrix)[1:]:
@@ -100,12 +100,12 @@ class CompositeLinearFunction(abc.ABC):
 class LeastSquares(CompositeLinearFunction):
     """|X w - y|^2 / (2 n) for data (X, y) of n samples."""
 
-    def subfun(self, predictions: Float[Array, "samples ..."], data: Data) -> Float[Array, ""]:
+    def subfun(self, predictions: Real[Array, "samples ..."], data: Data) -> Float[Array, ""]:
         """h, the function of the predictions X w."""
         _check_labels("data[1]", data[1], predictions.shape)
         return 0.5 * jnp.mean((predictions - data[1]) ** 2)
 
-    def matrix(self, data: Data) -> Float[Given, "samples blocks"]:
+    def matrix(self, data: Data) -> Real[Given, "samples blocks"]:
         """X, whose column j belongs to the block j of the parameters."""
         return data[0]
 
@@ -120,12 +120,12 @@ class MulticlassLogisticRegression(CompositeLinearFunction):
     The largest eigenvalue of the loss's Hessian is at most 1/2: Boehning 1992.
     """
 
-    def subfun(self, predictions: Float[Array, "samples ..."], data: Data) -> Float[Array, ""]:
+    def subfun(self, predictions: Real[Array, "samples ..."], data: Data) -> Float[Array, ""]:
         """h, the function of the predictions X w."""
         _check_labels("data[1]", data[1], predictions.shape[:1], whole=True)
         return jnp.mean(multiclass_logistic_loss(data[1], predictions))
 
-    def matrix(self, data: Data) -> Float[Given, "samples blocks"]:
+    def matrix(self, data: Data) -> Real[Given, "samples blocks"]:
         """X, whose column j belongs to the block j of the parameters."""
         return data[0]
 
@@ -137,12 +137,12 @@ class MulticlassLogisticRegression(CompositeLinearFunction):
 class BinaryLogisticRegression(CompositeLinearFunction):
     """The mean of the logistic loss for data (X, labels 0 or 1) and weights (features,)."""
 
-    def subfun(self, predictions: Float[Array, "samples ..."], data: Data) -> Float[Array, ""]:
+    def subfun(self, predictions: Real[Array, "samples ..."], data: Data) -> Float[Array, ""]:
         """h, the function of the predictions X w."""
         _check_labels("data[1]", data[1], predictions.shape)
         return jnp.mean(binary_logistic_loss(data[1], predictions))
 
-    def matrix(self, data: Data) -> Float[Given, "samples blocks"]:
+    def matrix(self, data: Data) -> Real[Given, "samples blocks"]:
         """X, whose column j belongs to the block j of the parameters."""
         return data[0]
 
@@ -163,12 +163,12 @@ class MulticlassLinearSVMDual(CompositeLinearFunction):
     """
 
     def subfun(
-        self, predictions: Float[Array, "features classes"], l2reg: Scalar, data: Data
+        self, predictions: Real[Array, "features classes"], l2reg: Scalar, data: Data
     ) -> Float[Array, ""]:
         """h, the function of the predictions X' beta."""
         return 0.5 / l2reg * jnp.sum((data[0].T @ data[1] - predictions) ** 2)
 
-    def matrix(self, l2reg: Scalar, data: Data) -> Float[Given, "features samples"]:
+    def matrix(self, l2reg: Scalar, data: Data) -> Real[Given, "features samples"]:
         """X', whose column j belongs to the sample j."""
         del l2reg
         return data[0].T
@@ -177,7 +177,7 @@ class MulticlassLinearSVMDual(CompositeLinearFunction):
         """For every block a Lipschitz constant of the gradient in that block."""
         return jnp.sum(data[0] ** 2, axis=1) / l2reg
 
-    def b(self, l2reg: Scalar, data: Data) -> Float[Given, "samples classes"]:
+    def b(self, l2reg: Scalar, data: Data) -> Real[Given, "samples classes"]:
         """The linear part."""
         del l2reg
         return data[1] - 1
@@ -190,21 +190,21 @@ multiclass_linear_svm_dual = MulticlassLinearSVMDual()
 
 
 def ridge_regression(
-    params: Float[Given, " features"], l2reg: Scalar, data: Data
+    params: Real[Given, " features"], l2reg: Scalar, data: Data
 ) -> Float[Array, ""]:
     """|X w - y|^2 / (2 n) + l2reg |w|^2 / 2 for data (X, y) of n samples."""
     return least_squares(params, data) + 0.5 * l2reg * jnp.sum(params**2)
 
 
 def l2_multiclass_logreg(
-    params: Float[Given, "features classes"], l2reg: Scalar, data: Data
+    params: Real[Given, "features classes"], l2reg: Scalar, data: Data
 ) -> Float[Array, ""]:
     """The mean multiclass logistic loss for data (X, labels) plus l2reg |W|^2 / 2."""
     return multiclass_logreg(params, data) + 0.5 * l2reg * jnp.sum(params**2)
 
 
 def multiclass_logreg_with_intercept(
-    params: tuple[Float[Given, "features classes"], Float[Given, " classes"]], data: Data
+    params: tuple[Real[Given, "features classes"], Real[Given, " classes"]], data: Data
 ) -> Float[Array, ""]:
     """The mean multiclass logistic loss of X W + b for params (W, b) and data (X, labels)."""
     W, b = params
@@ -212,7 +212,7 @@ def multiclass_logreg_with_intercept(
 
 
 def l2_multiclass_logreg_with_intercept(
-    params: tuple[Float[Given, "features classes"], Float[Given, " classes"]],
+    params: tuple[Real[Given, "features classes"], Real[Given, " classes"]],
     l2reg: Scalar,
     data: Data,
 ) -> Float[Array, ""]:

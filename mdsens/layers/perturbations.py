@@ -103,10 +103,12 @@ def make_perturbed_fun(
         points, weights = _points_and_weights(inputs, rng, num_samples, sigma, noise)
         values = jax.vmap(fun)(points)
         values = values.astype(jnp.result_type(values, inputs))
+        weights = weights.reshape(-1, *[1] * (values.ndim - 1))
+        # XLA sums a mean in parts: a product with the weights loses digits to rounding.
         if not control_variate:
-            return jnp.tensordot(weights, values, 1) / num_samples
+            return jnp.mean(weights * values, axis=0)
         offset = jnp.asarray(fun(jax.lax.stop_gradient(inputs)), values.dtype)
-        return offset + jnp.tensordot(weights, values - offset[None], 1) / num_samples
+        return offset + jnp.mean(weights * (values - offset[None]), axis=0)
 
     return perturbed
 

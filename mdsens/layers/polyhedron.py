@@ -3,7 +3,7 @@
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float, Real
 
 from mdsens.errors import InputError
 from mdsens.layers.checks import float_array, members
@@ -14,7 +14,7 @@ __all__ = ["projection_polyhedron"]
 
 
 def projection_polyhedron(
-    x: Float[Array, " n"], hyperparams: tuple[Any, Any, Any, Any], check_feasible: bool = True
+    x: Real[ArrayLike, "n"], hyperparams: tuple[Any, Any, Any, Any], check_feasible: bool = True
 ) -> Float[Array, " n"]:
     """The nearest point with A y = b and G y <= h.
 

@@ -87,7 +87,7 @@ class ProximalDescent(Minimiser):
             stepsize=one,
             velocity=init_params,
             t=one,
-            aux=self.objective(init_params, *args, **kwargs)[1],
+            aux=self.objective(init_params, *args, **kwargs)[1] if self.has_aux else None,
         )
 
     def update(

@@ -60,7 +60,7 @@ class ResidualSolver(IterativeSolver):
             iter_num=jnp.asarray(0),
             error=jnp.asarray(jnp.inf, dtype_of(init_params)),
             converged=jnp.asarray(False),
-            aux=self.evaluate(init_params, *args, **kwargs)[1],
+            aux=self.evaluate(init_params, *args, **kwargs)[1] if self.has_aux else None,
         )
 
     def flat_residual(

@@ -4,7 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Real
 
 from mdsens.layers.parameters import nonnegative, step_size, vector
 
@@ -12,7 +12,7 @@ __all__ = ["prox_total_variation_1d"]
 
 
 def prox_total_variation_1d(
-    x: Float[ArrayLike, "n"], reg: ArrayLike | None = 1.0, scaling: ArrayLike = 1.0
+    x: Real[ArrayLike, "n"], reg: ArrayLike | None = 1.0, scaling: ArrayLike = 1.0
 ) -> Float[Array, "n"]:
     """The proximal operator of g(y) = reg sum_i |y_(i+1) - y_i|, the fused lasso signal.
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Real
 
 from mdsens.errors import InputError
 from mdsens.implicit import custom_root
@@ -28,7 +28,7 @@ __all__ = [
     "projection_transport",
 ]
 
-Marginals = tuple[Float[ArrayLike, "m"], Float[ArrayLike, "n"]]
+Marginals = tuple[Real[ArrayLike, "m"], Real[ArrayLike, "n"]]
 Rows = Callable[[Array, Array], Array]
 MakeSolver = Callable[[Callable[..., Array]], Any]
 
@@ -41,7 +41,7 @@ _BALANCE = 1e3  # rounding units, relative to the total, by which the sums of ma
 
 
 def projection_transport(
-    sim_matrix: Float[ArrayLike, "m n"],
+    sim_matrix: Real[ArrayLike, "m n"],
     marginals: Marginals,
     make_solver: MakeSolver | None = None,
     use_semi_dual: bool = True,
@@ -72,7 +72,7 @@ def projection_transport(
 
 
 def projection_birkhoff(
-    sim_matrix: Float[ArrayLike, "n n"],
+    sim_matrix: Real[ArrayLike, "n n"],
     make_solver: MakeSolver | None = None,
     use_semi_dual: bool = True,
 ) -> Float[Array, "n n"]:
@@ -95,7 +95,7 @@ def projection_birkhoff(
 
 
 def kl_projection_transport(
-    sim_matrix: Float[ArrayLike, "m n"],
+    sim_matrix: Real[ArrayLike, "m n"],
     marginals: Marginals,
     make_solver: MakeSolver | None = None,
     use_semi_dual: bool = True,
@@ -129,7 +129,7 @@ def kl_projection_transport(
 
 
 def kl_projection_birkhoff(
-    sim_matrix: Float[ArrayLike, "n n"],
+    sim_matrix: Real[ArrayLike, "n n"],
     make_solver: MakeSolver | None = None,
     use_semi_dual: bool = True,
 ) -> Float[Array, "n n"]:

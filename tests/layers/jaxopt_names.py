@@ -72,9 +72,19 @@ _SEARCH = "`linesearch=`, `maxls=`, `condition=`, ... of the solver that searche
 _ELSEWHERE = "not there"
 _TREES = "parameters are real"
 
+_STATE = (
+    "`state.converged` in place of `state.status`, an error that says so where a program is "
+    "infeasible or unbounded; to begin elsewhere give a `KKTSolution`, not `init_params(x, ...)`"
+)
+
 # What differs beside the arguments of what is compared.
 NOTES = {
     "jaxopt.objective.CompositeLinearFunction": "`matrix`, an array, in place of `make_linop`",
+    "jaxopt.OSQP": _STATE,
+    "jaxopt.BoxOSQP": _STATE,
+    "jaxopt.base.IterativeSolver": (
+        "an `equinox.Module`: it makes its own `__init__`, to which defaults are given by name"
+    ),
 }
 
 # What to take instead of names that are not there; * is all of a module.

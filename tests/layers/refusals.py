@@ -123,7 +123,7 @@ REFUSALS = [
     ("layers.LBFGS(lambda x: x).run(x)", "allowed is a scalar"),
     ("layers.LBFGSB(square).run(x, (1.0, 0.0))", "a lower bound is above"),
     ("layers.LBFGSB(square).run(x, (0.0, np.nan))", "a lower bound is above"),
-    ("layers.LBFGSB(square).run(x, None)", "bounds = None: give a tuple (lower, upper)"),
+    ("layers.LBFGSB(square).run(x, 3.0)", "bounds = 3.0: give a tuple (lower, upper)"),
     ("layers.LBFGSB(square).run(x, (np.zeros(2), 1.0))", "a shape that broadcasts"),
     ("layers.GradientDescent(lambda x: -jnp.sum(x)).run(x)", "did not converge"),
     ("losses.least_squares(x, (np.ones((4, 2)), np.ones(4)))", "one row per column"),

@@ -17,6 +17,7 @@ from jax.flatten_util import ravel_pytree
 from numerical import agrees, derivative
 
 from mdsens import layers
+from mdsens.errors import InputError
 from mdsens.implicit.conditions import kl_mapping
 
 THETA = jnp.asarray([0.7, 1.3])
@@ -131,6 +132,7 @@ class Case:
         derivatives: which there are.
         tol: the error that is asked for.
         single: likewise in single precision; None: the solver is not for it.
+        reason: why there are no unrolled derivatives, or no single precision.
     """
 
     make: Callable[..., Any]
@@ -139,6 +141,7 @@ class Case:
     derivatives: tuple[str, ...] = UNROLLED
     tol: float = 1e-12
     single: float | None = 1e-5
+    reason: str = ""
 
 
 def minimiser(kind, maxiter=100, fun=energy, **options):
@@ -160,11 +163,17 @@ def descent(**options):
 
 
 ONLY = ("implicit",)
+NO_ITERATIONS = "a program's iterations end with a linear solve that the derivative takes up"
+# In double and in single precision.
+ENDS = [(precision(0), precision(2)) for precision in (np.float64, np.float32)]
 CASES = {
     "GradientDescent": Case(minimiser(layers.GradientDescent, 256)),
     "BFGS": Case(minimiser(layers.BFGS, 40)),
     "LBFGS": Case(minimiser(layers.LBFGS, 40)),
-    "NonlinearCG": Case(minimiser(layers.NonlinearCG), derivatives=ONLY),
+    "NonlinearCG": Case(
+        minimiser(layers.NonlinearCG), derivatives=ONLY,
+        reason="with its step sizes held constant the derivative of the iterations has no limit",
+    ),
     "Newton": Case(minimiser(layers.Newton, 20, jax.grad(energy))),
     "Broyden": Case(minimiser(layers.Broyden, 40, rotating)),
     "GaussNewton": Case(minimiser(layers.GaussNewton, 40, residuals)),
@@ -173,12 +182,12 @@ CASES = {
     "AndersonAcceleration": Case(minimiser(layers.AndersonAcceleration, 50, stepped)),
     "AndersonWrapper": Case(accelerated(descent)),
     "Bisection": Case(
-        lambda **o: layers.Bisection(
-            lambda x, theta: x**3 + x - theta[1], 0.0, 2.0, maxiter=60, **o
+        lambda tol, **o: layers.Bisection(
+            lambda x, theta: x**3 + x - theta[1], *ENDS[tol > 1e-8], maxiter=60, tol=tol, **o
         ),
         lambda solver, theta: solver.run(None, theta),
         derivatives=ONLY,
-        single=None,
+        reason="the ends of the interval are chosen, and do not move with theta",
     ),
     "ProximalGradient": Case(
         minimiser(layers.ProximalGradient, 256, flat_energy, prox=layers.prox_lasso),
@@ -210,16 +219,19 @@ CASES = {
         plain(layers.QuadraticProgram()),
         lambda solver, theta: solver.run(None, program(theta), *rows(theta)),
         lambda theta: (program(theta), *rows(theta)), ONLY,
+        reason=NO_ITERATIONS,
     ),
     "EqualityConstrainedQP": Case(
         plain(layers.EqualityConstrainedQP()),
         lambda solver, theta: solver.run(None, program(theta), rows(theta)[0]),
         lambda theta: (program(theta), rows(theta)[0]), ONLY,
+        reason=NO_ITERATIONS,
     ),
     "BoxQP": Case(
         plain(layers.BoxQP()),
         lambda solver, theta: solver.run(None, of_box_program(theta, 2), bounds(theta)),
         lambda theta: (of_box_program(theta, 2), bounds(theta)), ONLY,
+        reason=NO_ITERATIONS,
     ),
     "BoxConstrainedQP": Case(
         plain(layers.BoxConstrainedQP()),
@@ -227,14 +239,16 @@ CASES = {
             None, of_box_program(theta, 5), matrix(theta), bounds(theta)
         ),
         lambda theta: (of_box_program(theta, 5), matrix(theta), bounds(theta)), ONLY,
+        reason=NO_ITERATIONS,
     ),
     "LinearProgram": Case(
         plain(layers.LinearProgram()),
-        lambda solver, theta: solver.run(None, *linear(theta)), linear, ONLY,
+        lambda solver, theta: solver.run(None, *linear(theta)), linear, ONLY, reason=NO_ITERATIONS,
     ),
     "ConicProgram": Case(
         plain(layers.ConicProgram(CONES)),
         lambda solver, theta: solver.run(None, *conic(theta)), conic, ONLY, single=None,
+        reason=NO_ITERATIONS + ", and the solver on the host works in double precision",
     ),
     "NonlinearProgram": Case(
         plain(
@@ -244,7 +258,7 @@ CASES = {
                 lambda x, theta: 0.3 * theta[1] - jnp.sum(x["a"]),
             )
         ),
-        of_tree, derivatives=ONLY,
+        of_tree, derivatives=ONLY, reason=NO_ITERATIONS,
     ),
 }  # fmt: skip
 named = pytest.mark.parametrize("name", CASES)
@@ -347,3 +361,13 @@ def test_every_solver_is_among_them():
         name for name in layers.__all__ if hasattr(getattr(layers, name), "l2_optimality_error")
     }
     assert solvers - of_other_names == set(CASES)
+
+
+@named
+def test_what_a_solver_does_not_have_it_refuses_for_a_reason(name):
+    case = CASES[name]
+    lacking = case.derivatives == ONLY or case.single is None
+    assert bool(case.reason) == lacking
+    if case.derivatives == ONLY and isinstance(solver_of(name), layers.IterativeSolver):
+        with pytest.raises(InputError, match="allowed are implicit"):
+            case.make(tol=case.tol, derivative="unrolled")

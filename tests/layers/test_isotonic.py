@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from jaxopt_isotonic import without_numba
 from numerical import agrees, derivative
 from sklearn.isotonic import isotonic_regression
 
 from mdsens.errors import InputError
 from mdsens.layers.isotonic import isotonic_kl_pav, isotonic_l2_pav
 
+without_numba()
 SIZE = 12
 Y = np.random.default_rng(5).normal(size=SIZE) + np.linspace(0, 1, SIZE)
 W = np.random.default_rng(6).normal(size=SIZE)

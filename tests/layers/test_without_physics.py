@@ -7,7 +7,7 @@ CODE = """
 import sys
 import jax, jax.numpy as jnp
 import mdsens.implicit, mdsens.layers as layers
-heavy = {"ase", "vesin", "pyamg", "matscipy", "jax_md"} & set(sys.modules)
+heavy = {"ase", "vesin", "pyamg", "matscipy", "jax_md", "scipy", "pandas"} & set(sys.modules)
 assert not heavy, heavy
 assert not jax.config.jax_enable_x64
 Q, c = jnp.array([[2.0, 0.5], [0.5, 1.0]]), jnp.array([1.0, -1.0])
