@@ -59,9 +59,6 @@ THOROUGH = {
         "copper by Zhou's potential, and the plain sums and LAMMPS beside this one's energies",
     "test_testing.py::test_every_potential_passes_and_is_as_smooth_as_it_says[sw-flat]":
         "triplets of two species there, and derivatives of triplets in a flat cell in mechanics",
-    "test_relaxed_in_lammps.py::test_all_derivatives_of_a_vacancy_in_tungsten_are_those_of_lammps"
-    "[15 atoms, three columns]":
-        "forces of LAMMPS with the same file, and derivatives of a vacancy in test_snap",
     **{
         f"test_testing.py::test_every_potential_passes_and_is_as_smooth_as_it_says[{name}]": others
         for name, others in (
