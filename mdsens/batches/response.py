@@ -22,7 +22,8 @@ from mdsens.implicit import (
 from mdsens.linalg.null_space import NEGLIGIBLE, NULL_FRACTION
 from mdsens.mechanics.enthalpy import Landscape, condition_in
 from mdsens.mechanics.rattlers import find_rattlers
-from mdsens.minimisers.dense_newton import dense_jacobian, eigh, in_turn
+from mdsens.mechanics.dense_jacobian import dense_jacobian
+from mdsens.minimisers.dense_newton import eigh, in_turn
 from mdsens.observables.observable import Observable
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation.certificate import EIGENVALUE_COUNT
