@@ -61,7 +61,7 @@ def _down_where_definite(
         factor = jnp.linalg.cholesky(matrix, symmetrize_input=False)
         return jax.scipy.linalg.cho_solve((factor, True), right)
 
-    probe = jnp.cos(1.0 + jnp.arange(gradient.size) ** 2.0)
+    probe = jnp.cos(jnp.arange(gradient.size, dtype=gradient.dtype) ** 2)
     solved = in_turn(factorised)(shifted, jnp.stack([gradient, probe], axis=1))
     grown = scale * jnp.linalg.norm(solved[:, 1]) / jnp.linalg.norm(probe)
     # What moves freely, or nearly so, is told by eigenvalues alone. No number is below any.
