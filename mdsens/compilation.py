@@ -41,8 +41,11 @@ Donated = Literal["all-except-first", "none"]
 SMALL = 100_000
 #: Numbers that a program computes on its way, from which on its code is worth being fast at once.
 MUCH = 200_000_000
-#: Calls of a program, and of one that computes much, after which its code is worth being fast.
+#: Calls of a program, and of one that computes much, after which its code may be worth being fast.
 OFTEN, OFTEN_IF_HEAVY = 500, 50
+#: Numbers that all its calls have computed then at least, in about the half of a second that it
+#: takes to compile it again: no program of a few atoms is for the sake of a hundred relaxations.
+ENOUGH = 1_600_000_000
 #: What XLA does in a hurry: nothing beyond what makes code, by the emitters that take less time, in
 #: one part, since those for several cores take longer together, and without two passes that go
 #: round and round over long programs.
@@ -232,16 +235,15 @@ class CompiledFunction:
         name = kept_programs.name(self, call.described(), options_of(call, hurried))
         kept = kept_programs.read(name)
         if kept is None:
-            code, results, in_hurry = self._compiled(call, hurried)
+            code, results, hurried_calls = self._compiled(call, hurried)
             if code is not None:
-                kept_programs.write(name, code, (results, in_hurry))
+                kept_programs.write(name, code, (results, hurried_calls))
         else:
-            code, (results, in_hurry) = kept
-        often_called = OFTEN_IF_HEAVY if self.heavy else OFTEN
-        return _Program(code, results, often_called if in_hurry else math.inf)
+            code, (results, hurried_calls) = kept
+        return _Program(code, results, hurried_calls)
 
-    def _compiled(self, call: Call, hurried: bool) -> tuple[Any, Any, bool]:
-        """Code for a call, what it returns with a `Place` for each array, and whether in a hurry.
+    def _compiled(self, call: Call, hurried: bool) -> tuple[Any, Any, float]:
+        """Code for a call, what it returns with a `Place` for each array, and calls in a hurry.
 
         There is no code where the host is called, and no hurry where much is computed.
         """
@@ -263,11 +265,14 @@ class CompiledFunction:
         with _garbage_kept:
             traced = jax.jit(function, **passed).trace(*call.arrays)
             if calls_host(traced.jaxpr.jaxpr):
-                return None, None, hurried
-            hurried = hurried and numbers_computed(traced.jaxpr.jaxpr) < MUCH
+                return None, None, math.inf
+            computed = numbers_computed(traced.jaxpr.jaxpr)
+            hurried = hurried and computed < MUCH
             lowered = traced.lower()
         options = options_of(call, hurried) if accepted() else {}
-        return lowered.compile(compiler_options=options or None), results, hurried
+        often = OFTEN_IF_HEAVY if self.heavy else OFTEN
+        calls = max(often, ENOUGH // max(computed, 1)) if hurried else math.inf
+        return lowered.compile(compiler_options=options or None), results, calls
 
 
 class _GarbageKept:

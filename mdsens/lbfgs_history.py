@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,9 +9,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mdsens.arrays import on_device, scalar_product
 from mdsens.compilation import compiled
+from mdsens.modules import Module
 
 
-class LBFGSHistory(eqx.Module):
+class LBFGSHistory(Module):
     """Past steps s and gradient changes y in a ring, with 1/(s.y); where that is 0 there is none.
 
     The inverse Hessian that they model is that of the two-loop recursion (algorithm 7.4 of J.

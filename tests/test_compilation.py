@@ -119,6 +119,7 @@ def test_who_sets_options_for_all_programs_has_them(monkeypatch, flags, expected
 def test_what_is_called_often_is_compiled_without_hurry(monkeypatch, heavy, name):
     options = recorded(monkeypatch)
     monkeypatch.setattr(compilation, name, 3)
+    monkeypatch.setattr(compilation, "ENOUGH", 0)
     twice = compiled(heavy=heavy)(lambda x: 2.0 * x)
     for calls in (1, 2, 3):
         assert twice(np.full(2, float(calls))).tolist() == [2.0 * calls] * 2
@@ -126,6 +127,16 @@ def test_what_is_called_often_is_compiled_without_hurry(monkeypatch, heavy, name
     for calls in (4, 5, 6, 7, 8):
         assert twice(np.full(2, float(calls))).tolist() == [2.0 * calls] * 2
     assert options == [compilation.HURRIED, compilation.UNHURRIED]
+
+
+def test_the_fewer_numbers_a_program_computes_the_more_often_it_is_called_in_a_hurry(monkeypatch):
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    monkeypatch.setattr(compilation, "ENOUGH", 100_000)
+    twice = compiled(heavy=True)(lambda x: 2.0 * x)
+    for size in (1, 100, 5000):
+        twice(np.ones(size))
+    allowed = [program.calls for program in twice._programs.values()]
+    assert allowed == [100_000, 1000, compilation.OFTEN_IF_HEAVY]
 
 
 @pytest.mark.promotes("a truth value is multiplied by whole numbers")
@@ -267,6 +278,7 @@ def test_garbage_is_collected_again_once_all_threads_have_traced():
 def test_threads_that_call_often_compile_without_hurry_once(monkeypatch):
     options = recorded(monkeypatch)
     monkeypatch.setattr(compilation, "OFTEN", 20)
+    monkeypatch.setattr(compilation, "ENOUGH", 0)
     twice = compiled(lambda x: 2.0 * x)
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(twice, np.arange(400.0)))

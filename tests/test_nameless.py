@@ -12,6 +12,7 @@ from ase.build import bulk
 from cases import SILICON
 
 import mdsens
+from mdsens import compilation
 from mdsens.compilation import compiled
 from mdsens.mechanics.energy import compiled_energy_forces_virial
 from mdsens.nameless import Name, named, nameless
@@ -60,6 +61,21 @@ def test_another_element_compiles_nothing_and_has_its_own_numbers(compilations):
     # All lengths are multiples of sigma, and nothing else has a length.
     np.testing.assert_allclose(derivatives["sigma"], 3.0 * volume / SIZES["Kr"][1], rtol=1e-8)
     assert abs(derivatives["epsilon"]) < 1e-6 * volume
+
+
+def test_a_hundred_relaxations_compile_as_often_as_one(monkeypatch):
+    """None of the programs of a small structure is called so often that it is made again."""
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    compilation.forget_programs()
+    volume_and_derivatives("Ar")
+    called = {
+        function.__name__: 1 - program.calls_left / program.calls
+        for function in compilation._functions
+        for program in function._programs.values()
+        if program.calls_left < program.calls < np.inf
+    }
+    assert "energy_forces_virial" in called
+    assert {name: part for name, part in called.items() if 100 * part > 1} == {}
 
 
 def energy_of_pairs(system, epsilons, sigmas, cutoff):

@@ -20,9 +20,11 @@ from mdsens.implicit import (
     orthonormal_basis,
 )
 from mdsens.linalg.null_space import NEGLIGIBLE, NULL_FRACTION
+from mdsens.mechanics.dense_jacobian import dense_jacobian
 from mdsens.mechanics.enthalpy import Landscape, condition_in
 from mdsens.mechanics.rattlers import find_rattlers
-from mdsens.minimisers.dense_newton import dense_jacobian, eigh, in_turn
+from mdsens.minimisers.dense_newton import eigh, in_turn
+from mdsens.modules import Module
 from mdsens.observables.observable import Observable
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation.certificate import EIGENVALUE_COUNT
@@ -30,7 +32,7 @@ from mdsens.relaxation.equilibrium import Equilibrium
 from mdsens.sensitivities.linear_response import LONGEST, STRAIGHT, part_left, part_taken, reach_of
 
 
-class Response(eqx.Module):
+class Response(Module):
     """How P parameters move each structure, and what its Hessian is like.
 
     `step` leads to where the structure's error is of second order, `left` is the part of the

@@ -3,7 +3,6 @@
 import functools
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -13,10 +12,11 @@ from mdsens.compilation import compiled
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.minimisers.minimiser import Minimiser, State
 from mdsens.minimisers.steps import SEGMENT_STEPS, Bounds, Outlook, outlook, steps_while
+from mdsens.modules import Module
 from mdsens.potentials.potential import Potential
 
 
-class Begin(eqx.Module):
+class Begin(Module):
     """What the host has changed in the slots before a segment of steps."""
 
     starts: Float[Array, "W R D"]
@@ -26,7 +26,7 @@ class Begin(eqx.Module):
     limits: Int[Array, " W"]
 
 
-class Course(eqx.Module):
+class Course(Module):
     """Where each slot is, where its edges were found, and how many steps it has taken."""
 
     state: State
@@ -34,7 +34,7 @@ class Course(eqx.Module):
     steps: Int[Array, "*W"]
 
 
-class Report(eqx.Module):
+class Report(Module):
     """What the host is told after a segment of steps."""
 
     q: Float[Array, "W R D"]

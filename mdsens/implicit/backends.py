@@ -16,12 +16,17 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float
 
 from mdsens.implicit.conjugate_gradients import conjugate_gradients
+from mdsens.implicit.known_matrix import KnownMatrix
 from mdsens.implicit.minres import minres
 from mdsens.implicit.proximal_system import ProximalSystem
 
 MatrixVectorProduct: TypeAlias = Callable[[Any], Any]
 Solver: TypeAlias = (
-    str | lineax.AbstractLinearSolver | ProximalSystem | Callable[[MatrixVectorProduct, Any], Any]
+    str
+    | lineax.AbstractLinearSolver
+    | ProximalSystem
+    | KnownMatrix
+    | Callable[[MatrixVectorProduct, Any], Any]
 )
 
 _COLUMNS_AT_ONCE = 128

@@ -20,6 +20,7 @@ from mdsens.errors import InputError, LinearSolveError
 from mdsens.implicit import backends
 from mdsens.implicit.backends import MatrixVectorProduct, Solver
 from mdsens.implicit.host import raise_where
+from mdsens.implicit.known_matrix import KnownMatrix
 from mdsens.implicit.null_space import (
     deflated_matrix,
     deflated_product,
@@ -100,7 +101,7 @@ def solve(
             matrix, `"cg"` if symmetric and definite, `"minres"` if only symmetric, else `"gmres"`.
             Or one of these words; or `"svd"`, a dense pseudo-inverse, which finds the null spaces
             of A and A^T itself; or a `lineax.AbstractLinearSolver`; or a function `(matvec, b) ->
-            x`.
+            x`; or a `KnownMatrix`, for `"dense"` with a matrix that no products have to tell.
         several: `b` holds K right-hand sides, along an extra leading axis of every leaf; dense
             methods then solve for them side by side, iterations, which that slows, in turn.
         symmetric: A is symmetric; found out with two products, and an error if it is not.
@@ -177,7 +178,10 @@ def solve(
     asymmetric: ArrayLike = False
     not_finite: ArrayLike = False
     if method == "dense":
-        matrix = backends.materialise(frozen, size, dtype)
+        if isinstance(solver, KnownMatrix):
+            matrix = jax.lax.stop_gradient(solver.matrix)
+        else:
+            matrix = backends.materialise(frozen, size, dtype)
         shift = jnp.mean(jnp.abs(jnp.diagonal(matrix)))
     else:
         probed = backends.probe_matrix(frozen, project, size, dtype)
@@ -306,7 +310,7 @@ def _choose(solver: Solver | None, size: int, symmetric: bool, definite: bool) -
         raise InputError(f"solver={solver!r} is unknown; allowed are {_WORDS}.")
     if not (
         solver is None
-        or isinstance(solver, str | lineax.AbstractLinearSolver | ProximalSystem)
+        or isinstance(solver, str | lineax.AbstractLinearSolver | ProximalSystem | KnownMatrix)
         or callable(solver)
     ):
         raise InputError(f"solver is a {type(solver).__name__}; allowed are {_WORDS}.")
@@ -315,6 +319,8 @@ def _choose(solver: Solver | None, size: int, symmetric: bool, definite: bool) -
             "conjugate gradients and MINRES need a symmetric matrix: pass symmetric=True, or "
             "solver='gmres'."
         )
+    if isinstance(solver, KnownMatrix):
+        return "dense"
     if isinstance(solver, ProximalSystem):
         return solver if size > DENSE_FIRST else "dense"
     if solver is not None and solver != "auto":

@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float
 
 from mdsens.arrays import array_module, in_numpy, on_device
 from mdsens.compilation import compiled
+from mdsens.modules import Module
 from mdsens.particles.constraints import Bonds
 from mdsens.particles.system import System
 from mdsens.values import is_traced
@@ -30,7 +31,7 @@ DEPENDENT = 1e-10
 IN_SPAN = 1e-12
 
 
-class ConstrainedMotion(eqx.Module):
+class ConstrainedMotion(Module):
     """The constraints of a system's atoms, as a change of coordinates.
 
     Attributes:

@@ -1,10 +1,10 @@
 """The atoms at both ends of the edges, as the rows and columns of a matrix need them."""
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from mdsens.compilation import compiled
+from mdsens.modules import Module
 from mdsens.particles.edges import (
     EdgeList,
     Sites,
@@ -14,7 +14,7 @@ from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 
 
-class EdgeEnds(eqx.Module):
+class EdgeEnds(Module):
     """Where edges begin and lead to, and the index of the atom that each end belongs to."""
 
     extended: Sites

@@ -20,6 +20,7 @@ from mdsens.mechanics.energy import (
     energy_forces_virial,
 )
 from mdsens.mechanics.relaxing_cell import CellMode, RelaxingCell
+from mdsens.modules import Module
 from mdsens.particles.edge_search import approach_bound
 from mdsens.particles.edges import EdgeList
 from mdsens.particles.system import System
@@ -32,7 +33,7 @@ Evaluation: TypeAlias = Callable[
 ]
 
 
-class Landscape(eqx.Module):
+class Landscape(Module):
     """Enthalpy H(q) of a system as a function of its degrees of freedom: E and the load's work.
 
     With a fixed cell, q is the positions, shape (N, D). With a relaxing cell, D more rows hold

@@ -27,10 +27,11 @@ from mdsens.mechanics.elasticity import gradients_in_strain
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.hessian_surroundings import null_vectors_of
 from mdsens.mechanics.vibrations import Modes, modes_of_hessians, squares_of_modes
+from mdsens.modules import Module
 from mdsens.particles.system import System
 
 
-class ModesInVolume(eqx.Module):
+class ModesInVolume(Module):
     """Modes, and how they change with the logarithm of the volume.
 
     Attributes:

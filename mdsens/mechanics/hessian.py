@@ -50,7 +50,7 @@ def hessian(
     Returns:
         Shape (N D, N D), in units of energy/length^2; symmetric to rounding.
     """
-    if potential.pairwise and not potential.of_structure:
+    if has_closed_form(potential):
         return _pair_hessian(system, potential, edge_list)
     size = system.positions.size
 
@@ -59,6 +59,11 @@ def hessian(
         return hessian_vector_product(system, potential, edge_list, vector).reshape(-1)
 
     return jax.lax.map(column, jnp.arange(size), batch_size=min(batch_size, size)).T
+
+
+def has_closed_form(potential: Potential) -> bool:
+    """Whether the potential is a sum over pairs, each of which gives a block of the Hessian."""
+    return potential.pairwise and not potential.of_structure
 
 
 def _pair_hessian(

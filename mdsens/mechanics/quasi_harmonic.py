@@ -30,6 +30,7 @@ from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.gruneisen import compliance_of
 from mdsens.mechanics.relaxing_cell import RelaxingCell
 from mdsens.mechanics.vibrations import Modes, modes_of_hessians, squares_of_modes
+from mdsens.modules import Module
 from mdsens.particles.edges import EdgeList
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
@@ -126,7 +127,7 @@ class Vibrations(NamedTuple):
     inverse_roots: Float[Array, " N"]
 
 
-class FreeEnergyAroundMinimum(eqx.Module):
+class FreeEnergyAroundMinimum(Module):
     """Volumes around that of the least free energy, with what is kept of each.
 
     Attributes:

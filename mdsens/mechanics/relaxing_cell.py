@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from mdsens.arrays import array_module, in_numpy, on_device
 from mdsens.mechanics.stress import tensor_of
+from mdsens.modules import Module
 from mdsens.particles.system import System
 from mdsens.values import is_traced
 from mdsens.voigt import COMPONENTS, VOIGT_INDICES
@@ -23,7 +24,7 @@ DEPENDENT = 1e-10
 COMMON = 1e-6
 
 
-class RelaxingCell(eqx.Module):
+class RelaxingCell(Module):
     """The strains that a cell may have, and what does work as it has them.
 
     Coordinates eta, shape (D, D), give the strain S = projection(eta) / c, symmetric, and the

@@ -16,6 +16,8 @@ from jaxtyping import Array, Float
 
 from mdsens.implicit import linear
 from mdsens.implicit.conjugate_gradients import conjugate_gradients
+from mdsens.implicit.known_matrix import KnownMatrix
+from mdsens.mechanics.dense_jacobian import dense_jacobian, known_in_closed_form
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.hessian_by_calls import (
     MOST_STEPS,
@@ -165,21 +167,23 @@ class CalledHessianSolver(AssembledHessianSolver):
 
 def hessian_solver_at(
     q: Float[Array, "R D"], landscape: Landscape
-) -> AssembledHessianSolver | str | None:
-    """The solver for a relaxed structure; None where a dense matrix in JAX serves better.
+) -> AssembledHessianSolver | KnownMatrix | str | None:
+    """The solver for a relaxed structure.
 
     Arguments:
         q: degrees of freedom, shape (R, D).
         landscape: the function, without rattlers' edges.
 
     Returns:
-        The solver, on a CPU, and wherever products with the Hessian take long; None for small
-        systems and on accelerators, where JAX solves; "cg" if the Hessian would not fit into the
-        memory.
+        The solver, on a CPU, and wherever products with the Hessian take long. For small systems
+        and on accelerators JAX solves: with the dense matrix where pairs give it in closed form,
+        else None, for what products tell. "cg" if the Hessian would not fit into the memory.
     """
     if landscape.potential.made_by_calls and q.size > FEW:
         coupled = landscape.motion is not None and landscape.motion.coupled
         return "cg" if coupled else CalledHessianSolver(landscape, q)
+    if q.size <= linear.DENSE_LIMIT and known_in_closed_form(landscape):
+        return KnownMatrix(dense_jacobian(*jax.lax.stop_gradient((landscape, q))))
     if q.size <= linear.DENSE_LIMIT or jax.default_backend() != "cpu":
         return None
     if landscape.couples_all or not hessian_fits(landscape):

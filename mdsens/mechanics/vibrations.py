@@ -7,7 +7,6 @@ modes divided by their number, which has derivatives like any other.
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,6 +24,7 @@ from mdsens.mechanics.dynamical_matrix import (
     wave_hessians,
 )
 from mdsens.mechanics.hessian_solver import HessianSolver
+from mdsens.modules import Module
 from mdsens.particles.edges import EdgeList
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
@@ -36,7 +36,7 @@ SAME = 1e-6
 ROUNDING = 1e-13
 
 
-class Modes(eqx.Module):
+class Modes(Module):
     """The vibrations of each of Q wave vectors, F = N D of them, by ascending squares.
 
     Attributes:

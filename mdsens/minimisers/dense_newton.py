@@ -9,13 +9,10 @@ from jaxtyping import Array, Float
 
 from mdsens.arrays import on_device
 from mdsens.linalg.null_space import NULL_FRACTION
+from mdsens.mechanics.dense_jacobian import dense_jacobian
 from mdsens.mechanics.enthalpy import Landscape
-from mdsens.mechanics.hessian import hessian
 from mdsens.minimisers.line_search import LineSearchMinimiser, reached, search_down
 from mdsens.minimisers.minimiser import State
-
-#: Columns of a Hessian that are computed at a time.
-COLUMNS = 64
 
 
 class DenseNewton(LineSearchMinimiser):
@@ -34,39 +31,54 @@ class DenseNewton(LineSearchMinimiser):
 
     def step(self, landscape: Landscape, state: State) -> State:
         """Move by the Newton step."""
-        values, vectors = eigh(dense_jacobian(landscape, state.q))
-        sizes = jnp.abs(values)
-        inverse = jnp.where(sizes > NULL_FRACTION * jnp.max(sizes), 1.0 / sizes, 0.0)
-        along = inverse * (vectors.T @ state.gradient.reshape(-1))
-        direction = -(vectors @ along).reshape(state.q.shape)
+        matrix, gradient = dense_jacobian(landscape, state.q), state.gradient.reshape(-1)
+        if landscape.cell_mode is None and landscape.motion is None:
+            # No force is left along translations, and they alone are no direction on the way.
+            some = landscape.null_vectors(state.q)[: landscape.system.dimension]
+            step = _down_where_definite(matrix, gradient, some.reshape(len(some), -1))
+        else:
+            step = _down_or_up(matrix, gradient)
+        direction = -step.reshape(state.q.shape)
         result, accepted = search_down(landscape, state, direction, on_device(self.max_step))
         return reached(state, result, ~accepted, ())
 
 
-def dense_jacobian(landscape: Landscape, q: Float[Array, "R D"]) -> Float[Array, "RD RD"]:
-    """The matrix of the condition's derivative: the Hessian, and 1 on constrained atoms' diagonal.
+def _down_where_definite(
+    matrix: Float[Array, "n n"], gradient: Float[Array, " n"], null_vectors: Float[Array, "m n"]
+) -> Float[Array, " n"]:
+    """|H|^-1 g by a Cholesky factorisation, a tenth of the work of eigenvectors, where H has one.
 
     Arguments:
-        landscape: the function.
-        q: degrees of freedom, shape (R, D).
-
-    Returns:
-        Shape (R D, R D), symmetrised, in units of energy/length^2.
+        matrix: H, symmetric.
+        gradient: g, without a component along the null vectors.
+        null_vectors: those that are known, at right angles to one another, or zero.
     """
-    if landscape.cell_mode is None and landscape.motion is None:
-        matrix = hessian(landscape.system_at(q), landscape.potential, landscape.edge_list, COLUMNS)
-        constrained = jnp.broadcast_to(landscape.constrained_rows(q), q.shape).reshape(-1)
-        matrix = jnp.where(
-            constrained[:, None] | constrained[None, :], jnp.diag(constrained.astype(float)), matrix
-        )
-        return (matrix + matrix.T) / 2
+    scale = jnp.max(jnp.abs(matrix))
+    lengths = jnp.maximum(jnp.sum(null_vectors**2, axis=1, keepdims=True), 1.0)
+    shifted = matrix + scale * (null_vectors / lengths).T @ null_vectors
 
-    def column(index: Array) -> Array:
-        unit = jnp.zeros(q.size).at[index].set(1.0).reshape(q.shape)
-        return jax.jvp(landscape.condition, (q,), (unit,))[1].reshape(-1)
+    def factorised(matrix: Array, right: Array) -> Array:
+        factor = jnp.linalg.cholesky(matrix, symmetrize_input=False)
+        return jax.scipy.linalg.cho_solve((factor, True), right)
 
-    matrix = jax.lax.map(column, jnp.arange(q.size), batch_size=min(COLUMNS, q.size))
-    return (matrix + matrix.T) / 2
+    probe = jnp.cos(jnp.arange(gradient.size, dtype=gradient.dtype) ** 2)
+    solved = in_turn(factorised)(shifted, jnp.stack([gradient, probe], axis=1))
+    grown = scale * jnp.linalg.norm(solved[:, 1]) / jnp.linalg.norm(probe)
+    # What moves freely, or nearly so, is told by eigenvalues alone. No number is below any.
+    return jax.lax.cond(
+        grown < 1e-3 / NULL_FRACTION,
+        lambda: solved[:, 0],
+        lambda: _down_or_up(matrix, gradient),
+    )
+
+
+def _down_or_up(matrix: Float[Array, "n n"], gradient: Float[Array, " n"]) -> Float[Array, " n"]:
+    """|H|^-1 g, with nothing along null modes."""
+    values, vectors = eigh(matrix)
+    sizes = jnp.abs(values)
+    inverse = jnp.where(sizes > NULL_FRACTION * jnp.max(sizes), 1.0 / sizes, 0.0)
+    found: Array = vectors @ (inverse * (vectors.T @ gradient))
+    return found
 
 
 def eigh(matrix: Float[Array, "n n"]) -> tuple[Float[Array, " n"], Float[Array, "n n"]]:

@@ -18,6 +18,7 @@ from mdsens.arrays import array_module, in_numpy, on_device, scalar_product, squ
 from mdsens.compilation import compiled
 from mdsens.mechanics.enthalpy import Evaluation, Landscape, largest_force
 from mdsens.minimisers.minimiser import Minimiser, State
+from mdsens.modules import Module
 from mdsens.values import is_traced
 
 T = TypeVar("T")
@@ -51,7 +52,7 @@ class LineSearchMinimiser(Minimiser):
         return dataclasses.replace(self, max_step=jnp.minimum(self.max_step, distance))
 
 
-class _Search(eqx.Module):
+class _Search(Module):
     t: Float[Any, ""]
     low: Float[Any, ""]
     low_slope: Float[Any, ""]

@@ -9,9 +9,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mdsens.arrays import in_numpy, on_device
 from mdsens.mechanics.enthalpy import Landscape
+from mdsens.modules import Module
 
 
-class State(eqx.Module):
+class State(Module):
     """Where a minimiser is.
 
     Attributes:
@@ -35,7 +36,7 @@ class State(eqx.Module):
         return dataclasses.replace(self, memory=())
 
 
-class Minimiser(eqx.Module):
+class Minimiser(Module):
     """An algorithm that takes steps down a landscape."""
 
     #: Steps on the host between which nobody looks at the course: one, where each is long.

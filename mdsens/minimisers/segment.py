@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,9 +14,10 @@ from mdsens.mechanics.enthalpy import Landscape
 from mdsens.minimisers.line_search import LineSearchMinimiser
 from mdsens.minimisers.minimiser import Minimiser, State
 from mdsens.minimisers.steps import Bounds, Outlook, outlook, steps_while
+from mdsens.modules import Module
 
 
-class Segment(eqx.Module):
+class Segment(Module):
     """What one run of steps did.
 
     Attributes:

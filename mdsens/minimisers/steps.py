@@ -9,7 +9,6 @@ import enum
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from mdsens.arrays import array_module, on_device, squared_lengths
 from mdsens.mechanics.enthalpy import Landscape, largest_force
 from mdsens.minimisers.minimiser import Minimiser, State
+from mdsens.modules import Module
 from mdsens.potentials.potential import Potential
 
 #: Steps per compiled segment, after which progress is shown and Ctrl-C is heard.
@@ -43,7 +43,7 @@ class Outcome(enum.IntEnum):
     OUT_OF_STEPS = 4
 
 
-class Bounds(eqx.Module):
+class Bounds(Module):
     """Where to stop.
 
     Attributes:
@@ -57,7 +57,7 @@ class Bounds(eqx.Module):
     allowed_distance: Float[Array, ""]
 
 
-class Outlook(eqx.Module):
+class Outlook(Module):
     """What is seen from where a relaxation is.
 
     Attributes:

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float
 from mdsens.arrays import array_module, in_numpy, on_device
 from mdsens.errors import InputError
 from mdsens.linalg.null_space import orthonormal_rows
+from mdsens.modules import Module
 from mdsens.values import index_array
 
 #: Memory that equations between atoms may take, bytes.
@@ -31,7 +32,7 @@ SUPPORTED = (
 )  # fmt: skip
 
 
-class Bonds(eqx.Module):
+class Bonds(Module):
     """Lengths that are held, or sums of several with coefficients.
 
     Attributes:
@@ -67,7 +68,7 @@ class Bonds(eqx.Module):
         return vectors, array_module(given).sqrt((vectors**2).sum(axis=1))
 
 
-class Constraints(eqx.Module):
+class Constraints(Module):
     """What atoms may do, beside those that are fixed.
 
     Attributes:

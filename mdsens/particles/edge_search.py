@@ -11,6 +11,7 @@ from scipy.sparse import csr_array
 
 from mdsens.arrays import array_module, on_device
 from mdsens.errors import InputError
+from mdsens.modules import Module
 from mdsens.particles import cell_list
 from mdsens.particles.edges import EdgeList, block_shape, no_edges
 from mdsens.particles.lattice import expected_edges
@@ -52,7 +53,7 @@ class EdgeArrays(NamedTuple):
         )
 
 
-class EdgeSearch(eqx.Module):
+class EdgeSearch(Module):
     """How the edges of a system are found; potentials offer theirs (`Potential.edge_search`).
 
     Attributes:

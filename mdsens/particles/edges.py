@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mdsens.arrays import on_device
+from mdsens.modules import Module
 
 #: Atoms per block: one slot of them all, with what is computed from it, stays in a core's cache.
 BLOCK_SIZE = 4096
@@ -29,7 +30,7 @@ BLOCK_SIZE = 4096
 BLOCK_PLACES, SMALLEST_BLOCK = 40_000, 128
 
 
-class Edges(eqx.Module):
+class Edges(Module):
     """What a potential sees of one block of atoms: edge vectors and species, nothing else.
 
     Attributes:
@@ -57,7 +58,7 @@ class Edges(eqx.Module):
         return Edges(vectors, self.mask, self.species, self.neighbor_species)
 
 
-class EdgeList(eqx.Module):
+class EdgeList(Module):
     """Which atoms are joined by edges, in blocks: the neighbour list.
 
     Attributes:
@@ -213,7 +214,7 @@ def edge_blocks(
     return map_blocks(one_block, edge_list.neighbors, sites, *own)
 
 
-class Sites(eqx.Module):
+class Sites(Module):
     """Positions and species of atoms, or of blocks of atoms in a first axis.
 
     Attributes:

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mdsens.arrays import array_module, on_device
 from mdsens.errors import InputError
+from mdsens.modules import Module
 from mdsens.particles.constraints import (
     Constraints,
     constraints_for_ase,
@@ -51,7 +52,7 @@ def _real(value: Any, name: str, shape: Shape | None = None) -> Array:
     return on_device(checked)
 
 
-class System(Summarised, Pictured, eqx.Module):
+class System(Summarised, Pictured, Module):
     """Particles in two or three dimensions, in a cell with any mix of periodic boundaries.
 
     Arguments:

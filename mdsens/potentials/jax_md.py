@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from mdsens.arrays import array_module, in_numpy, on_device
 from mdsens.errors import InputError
+from mdsens.modules import Module
 from mdsens.particles.edges import Edges
 from mdsens.particles.lattice import heights
 from mdsens.particles.system import System
@@ -232,7 +233,7 @@ class JaxMDPairs(JaxMDPotential, PairPotential):
         return _OfPairs(self, jax.tree.map(value, self.tree))
 
 
-class _OfPairs(eqx.Module):
+class _OfPairs(Module):
     """A potential of pairs whose parameters are those of each pair."""
 
     whole: JaxMDPairs

@@ -11,13 +11,13 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mdsens.errors import InputError
+from mdsens.modules import Module
 from mdsens.potentials.jax_md_names import EMBEDDED
 
 #: How far a slot without a neighbour is, in ranges of the energy.
@@ -72,7 +72,7 @@ def pair_function(
     return lambda r, of_pair: switched(r, **of_pair)
 
 
-class Neighborhood(eqx.Module):
+class Neighborhood(Module):
     """In the place of jax-md's positions: where an atom is, and for each of its slots an end.
 
     It stands twice, since jax-md takes an index for a neighbour only if it is another atom's.

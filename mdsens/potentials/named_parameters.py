@@ -16,6 +16,7 @@ from mdsens.archive import Importable
 from mdsens.arrays import in_numpy, on_device
 from mdsens.digits import with_digits
 from mdsens.errors import InputError
+from mdsens.modules import Module
 from mdsens.potentials.parameters import DIMENSIONS, Parameter, is_symmetric, parameter_fields
 from mdsens.potentials.tables import (
     given_twice,
@@ -31,7 +32,7 @@ from mdsens.values import distinct_names, is_traced, listing, real_array, shown
 LENGTH_FIELDS = ("cutoff", "onset")
 
 
-class NamedParameters(Summarised, Importable, eqx.Module):
+class NamedParameters(Summarised, Importable, Module):
     """A pytree whose float leaves are parameters with names and units.
 
     Each parameter is an entry of a table, which is a leaf; a subclass whose tables are no fields of

@@ -33,6 +33,7 @@ from mdsens.mechanics.hessian_by_calls import hessian_solver
 from mdsens.mechanics.hessian_solver import HessianSolver, hessian_fits
 from mdsens.mechanics.relaxing_cell import name_of_mode
 from mdsens.mechanics.springs import FEW
+from mdsens.modules import Module
 from mdsens.particles.edges import EdgeList
 from mdsens.particles.system import System
 from mdsens.pictured import PicturedWithMotion
@@ -48,7 +49,7 @@ from mdsens.values import is_traced
 _ASKED = "asked"
 
 
-class Equilibrium(Summarised, Archived, PicturedWithMotion, eqx.Module):
+class Equilibrium(Summarised, Archived, PicturedWithMotion, Module):
     """A relaxed structure: positions, cell, energy, forces, stress, and how good they are.
 
     Everything is a differentiable function of what the relaxation was given.

@@ -9,7 +9,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,6 +31,7 @@ from mdsens.minimisers.steps import (
     trial_fraction,
     within_skin,
 )
+from mdsens.modules import Module
 from mdsens.particles.edges import EdgeList
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
@@ -65,7 +65,7 @@ class TracedOptions:
     capacity: tuple[int, int]
 
 
-class Course(eqx.Module):
+class Course(Module):
     """Where a relaxation is, and its edges with the place at which they were found.
 
     Attributes:

@@ -21,6 +21,7 @@ from mdsens.mechanics.elasticity import condition_in_strain, unit_strains
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.relaxing_cell import CellMode
 from mdsens.mechanics.stress import tensor_of, voigt
+from mdsens.modules import Module
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation import Equilibrium
@@ -37,7 +38,7 @@ CONDITIONS = {
 }
 
 
-class Load(eqx.Module):
+class Load(Module):
     """What a relaxing cell is under; see `RelaxingCell`.
 
     Attributes:
@@ -53,7 +54,7 @@ class Load(eqx.Module):
     span: Float[Any, "D D"]
 
 
-class Variables(eqx.Module):
+class Variables(Module):
     """The numbers that derivatives of one structure are taken in; None: those are not asked for.
 
     Attributes:

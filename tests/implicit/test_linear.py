@@ -12,6 +12,7 @@ import scipy.sparse.linalg
 from numerical import agrees, derivative
 
 from mdsens.implicit import linear
+from mdsens.implicit.known_matrix import KnownMatrix
 from mdsens.implicit.linear import LinearSolveError, orthonormal_basis, solve
 
 FROM_THE_RUNTIME = (RuntimeError, ValueError)  # which of them depends on the path through JAX
@@ -528,3 +529,15 @@ def test_a_singular_matrix_on_which_gmres_stagnates_is_named():
     kept = jnp.ones(size).at[7].set(0)
     with pytest.raises(LinearSolveError, match="singular matrix"):
         solve(lambda v: kept * jnp.roll(v, 1), jnp.ones(size))
+
+
+def test_a_known_matrix_is_solved_with_and_products_tell_whether_it_is_right():
+    matrix = np.array([[2.0, -1.0, -1.0], [-1.0, 2.0, -1.0], [-1.0, -1.0, 2.0]])
+    right = np.array([1.0, 2.0, -3.0])
+    solved = functools.partial(
+        solve, lambda v: matrix @ v, right, symmetric=True, null_space=np.ones((1, 3))
+    )
+    found = solved(solver=KnownMatrix(jnp.asarray(matrix)))
+    np.testing.assert_allclose(found.value, np.linalg.pinv(matrix) @ right, rtol=1e-14)
+    with pytest.raises(LinearSolveError, match="did not converge"):
+        solved(solver=KnownMatrix(jnp.asarray(matrix + 0.1 * np.diag([1.0, 2.0, 3.0]))))

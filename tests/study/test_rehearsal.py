@@ -78,6 +78,7 @@ def test_a_mistake_is_said_by_the_run_alone(trimer, monkeypatch, recwarn):
 def test_calls_of_a_rehearsal_are_not_counted(monkeypatch):
     monkeypatch.delenv("XLA_FLAGS", raising=False)
     monkeypatch.setattr(compilation, "OFTEN", 2)
+    monkeypatch.setattr(compilation, "ENOUGH", 0)
     double = compiled(lambda x: 2.0 * x)
     with rehearsing(lambda: False):
         for _ in range(5):
