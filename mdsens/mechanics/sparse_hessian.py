@@ -19,7 +19,8 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mdsens.arrays import on_device
 from mdsens.compilation import compiled
-from mdsens.linalg.sparse_plus_low_rank import SparsePlusLowRank, shared_by_cores
+from mdsens.linalg.half_stored import HalfStored
+from mdsens.linalg.sparse_plus_low_rank import SparsePlusLowRank, shared_by_cores, to_bsr
 from mdsens.mechanics.closed_form_hessian import (
     embedded_atom_hessian,
     matrix_of_embedded_rows,
@@ -47,8 +48,8 @@ from mdsens.values import is_traced
 MOST_SLOTS = 100_000
 #: Springs of an atom in what stands in for a Hessian that is known by products alone.
 SPRINGS = 80
-#: A Hessian on the host: its blocks, or blocks and a part of low rank.
-HessianMatrix: TypeAlias = scipy.sparse.bsr_array | SparsePlusLowRank
+#: A Hessian on the host: its blocks, those of one half, or blocks and a part of low rank.
+HessianMatrix: TypeAlias = scipy.sparse.bsr_array | SparsePlusLowRank | HalfStored
 #: Entries of a sparse matrix in D x D blocks, with the row and the column of each.
 _Entries: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -77,8 +78,7 @@ def sparse_hessian(
     Returns:
         Shape (N D, N D), in units of energy/length^2; symmetric, each place stored once.
     """
-    parts = hessian_in_parts(system, potential, edge_list, constrained)
-    return parts.to_bsr() if isinstance(parts, SparsePlusLowRank) else parts
+    return to_bsr(hessian_in_parts(system, potential, edge_list, constrained))
 
 
 def hessian_in_parts(
@@ -178,7 +178,7 @@ def _with_groups(
     if along is None:
         entries[0][constrained] = np.eye(dimension)
     else:
-        whole = along.to_bsr() if isinstance(along, SparsePlusLowRank) else along
+        whole = to_bsr(along)
         entries.append(whole.data)
         rows.append(np.repeat(atoms, np.diff(whole.indptr)))
         columns.append(whole.indices)
