@@ -62,7 +62,7 @@ class HalfStored:
         from mdsens.linalg.half_stored_loops import multiply
 
         vector = np.ascontiguousarray(vectors, float).reshape(-1, 3)
-        parts = list(zip(self._cuts[:-1].tolist(), self._cuts[1:].tolist(), strict=True))
+        parts = self._parts
         images = [np.empty_like(vector) for _ in parts]
 
         def product(number: int) -> None:
@@ -73,6 +73,15 @@ class HalfStored:
         for image in images[1:]:
             images[0] += image
         return images[0].reshape(-1)
+
+    def in_single_precision(self) -> "HalfStoredColumns":
+        """The same for products with many columns."""
+        return HalfStoredColumns(self.own, self._starts, self._columns, self._blocks, self._parts)
+
+    @property
+    def _parts(self) -> list[tuple[int, int]]:
+        """Rows for each core, of about as many blocks."""
+        return list(zip(self._cuts[:-1].tolist(), self._cuts[1:].tolist(), strict=True))
 
     def rows_of(
         self, chosen: Int[np.ndarray, " C"]
@@ -134,3 +143,51 @@ class HalfStored:
     def tocsr(self) -> scipy.sparse.csr_array:
         """Both halves in compressed rows."""
         return self.whole.tocsr()
+
+
+class HalfStoredColumns:
+    """A `HalfStored` matrix in single precision, for products with columns of all rows.
+
+    Vectors have shape (N, 3, P), as of a `ClusteredMatrix` whose rows are in their own order.
+
+    Arguments:
+        own: as of `HalfStored`.
+        starts: likewise.
+        columns: likewise.
+        blocks: likewise.
+        parts: rows for each core.
+
+    Attributes:
+        rows: shape (N,), the row of blocks at each place.
+        scale: what single precision holds is the matrix divided by this, its largest entry.
+    """
+
+    def __init__(
+        self,
+        own: Float[np.ndarray, "N 6"],
+        starts: Int[np.ndarray, " M"],
+        columns: Int[np.ndarray, " P"],
+        blocks: Float[np.ndarray, "P 6"],
+        parts: list[tuple[int, int]],
+    ) -> None:
+        self.rows: Int[np.ndarray, " N"] = np.arange(len(own))
+        # At a minimum none is larger than the largest on the diagonal.
+        self.scale = float(np.abs(own).max(initial=0.0)) or 1.0
+        single = [np.empty(array.shape, np.float32) for array in (own, blocks)]
+        for to, array in zip(single, (own, blocks), strict=True):
+            np.multiply(array, 1.0 / self.scale, out=to, casting="same_kind")
+        self._given, self._parts = (single[0], starts, columns, single[1]), parts
+
+    def __matmul__(self, vectors: Float[np.ndarray, "N 3 P"]) -> Float[np.ndarray, "N 3 P"]:
+        """The product with P columns."""
+        from mdsens.linalg.half_stored_loops import multiply_columns
+
+        images = [np.empty_like(vectors) for _ in self._parts]
+
+        def product(number: int) -> None:
+            multiply_columns(*self._given, vectors, images[number], *self._parts[number])
+
+        on_all_cores(product, range(len(images)))
+        for image in images[1:]:
+            images[0] += image
+        return images[0]

@@ -39,65 +39,100 @@ def multiply(
 
 
 @_compiled
-def _is_block(components: Any) -> bool:
-    """Whether there is anything in the block of an edge; one that is not a number is something."""
-    return (
-        components[0] != 0.0 or components[1] != 0.0 or components[2] != 0.0
-        or components[3] != 0.0 or components[4] != 0.0 or components[5] != 0.0
-    )  # fmt: skip
+def multiply_columns(
+    own: Any, starts: Any, columns: Any, blocks: Any, vectors: Any, image: Any, first: int,
+    last: int,
+) -> None:  # fmt: skip
+    """What some rows add to the product with P columns, shape (N, 3, P), in single precision."""
+    count = vectors.shape[2]
+    image[:] = 0.0
+    sums = np.empty((3, count), vectors.dtype)
+    for i in range(first, last):
+        here = vectors[i]
+        for p in range(count):
+            sums[0, p] = own[i, 0] * here[0, p] + own[i, 1] * here[1, p] + own[i, 2] * here[2, p]
+            sums[1, p] = own[i, 1] * here[0, p] + own[i, 3] * here[1, p] + own[i, 4] * here[2, p]
+            sums[2, p] = own[i, 2] * here[0, p] + own[i, 4] * here[1, p] + own[i, 5] * here[2, p]
+        for e in range(starts[i], starts[i + 1]):
+            xx, xy, xz = blocks[e, 0], blocks[e, 1], blocks[e, 2]
+            yy, yz, zz = blocks[e, 3], blocks[e, 4], blocks[e, 5]
+            there, to = vectors[columns[e]], image[columns[e]]
+            for p in range(count):
+                v0, v1, v2 = here[0, p], here[1, p], here[2, p]
+                w0, w1, w2 = there[0, p], there[1, p], there[2, p]
+                sums[0, p] += xx * w0 + xy * w1 + xz * w2
+                sums[1, p] += xy * w0 + yy * w1 + yz * w2
+                sums[2, p] += xz * w0 + yz * w1 + zz * w2
+                to[0, p] += xx * v0 + xy * v1 + xz * v2
+                to[1, p] += xy * v0 + yy * v1 + yz * v2
+                to[2, p] += xz * v0 + yz * v1 + zz * v2
+        for axis in range(3):
+            for p in range(count):
+                image[i, axis, p] += sums[axis, p]
 
 
 @_compiled
-def count_kept(
-    components: Any, ends: Any, owners: Any, start: int, begin: int, known: int, counts: Any
-) -> None:
-    """Of some atoms of a block, how many edges lead to a later atom and have a block.
+def count_kept(stiffness: Any, ends: Any, owners: Any, first: int, known: int, counts: Any) -> None:
+    """How many edges of some atoms lead to a later atom and are stiff.
 
-    Components of shape (K, 6, c) are those of K slots of c atoms, whose ends begin at `start` in a
-    block of atoms that begins at `begin`; of the first `known` of them nothing is asked.
+    Stiffness of shape (c, K, 2) is that of K slots of c atoms, which begin with the first, and ends
+    of shape (c, K) say where they lead to; of `known` of the atoms nothing is asked.
     """
-    last = len(counts)
-    for c in range(known, components.shape[2]):
-        i = begin + start + c
-        if i >= last:
-            break
-        count = 0
-        for k in range(components.shape[0]):
-            j = owners[ends[k, start + c]]
-            if i < j < last and _is_block(components[k, :, c]):
-                count += 1
-        counts[i] = count
+    count = len(counts)
+    for c in range(known, min(len(ends), count - first)):
+        found, i = 0, first + c
+        for k in range(ends.shape[1]):
+            j = owners[ends[c, k]]
+            stiff = (stiffness[c, k, 0] != 0.0) | (stiffness[c, k, 1] != 0.0)
+            found += stiff & (i < j) & (j < count)
+        counts[i] = found
 
 
 @_compiled
 def fill(
-    components: Any, ends: Any, owners: Any, start: int, begin: int, known: int, own: Any,
+    stiffness: Any, ends: Any, owners: Any, first: int, known: int, positions: Any, own: Any,
     starts: Any, columns: Any, blocks: Any,
 ) -> None:  # fmt: skip
-    """Put the blocks of these edges to their places, and their sums on the diagonal."""
-    last = len(own)
-    for c in range(known, components.shape[2]):
-        i = begin + start + c
-        if i >= last:
-            break
-        place = starts[i]
-        for k in range(components.shape[0]):
-            xx, xy, xz = components[k, 0, c], components[k, 1, c], components[k, 2, c]
-            yy, yz, zz = components[k, 3, c], components[k, 4, c], components[k, 5, c]
-            if not _is_block(components[k, :, c]):
-                continue
-            own[i, 0] += xx
-            own[i, 1] += xy
-            own[i, 2] += xz
-            own[i, 3] += yy
-            own[i, 4] += yz
-            own[i, 5] += zz
-            j = owners[ends[k, start + c]]
-            if i < j < last:
-                columns[place] = j
-                blocks[place, 0], blocks[place, 1], blocks[place, 2] = -xx, -xy, -xz
-                blocks[place, 3], blocks[place, 4], blocks[place, 5] = -yy, -yz, -zz
-                place += 1
+    """Put the blocks -(a R R^T + b) of these edges to their places, their sums on the diagonal.
+
+    With a and b of each edge from `stiffness`, and R between positions of shape (E, 3).
+    """
+    count, slots = len(own), ends.shape[1]
+    kept = np.empty((2, slots + 1), np.int64)
+    for c in range(known, min(len(ends), count - first)):
+        i = first + c
+        # Lists first, of earlier and of later atoms: which an edge leads to nobody can predict.
+        earlier, later = 0, 0
+        for k in range(slots):
+            j = owners[ends[c, k]]
+            stiff = (stiffness[c, k, 0] != 0.0) | (stiffness[c, k, 1] != 0.0)
+            ahead = (i < j) & (j < count)
+            kept[0, earlier] = k
+            kept[1, later] = k
+            earlier += stiff & ~ahead
+            later += stiff & ahead
+        x, y, z = positions[i, 0], positions[i, 1], positions[i, 2]
+        all_xx, all_xy, all_xz, all_yy, all_yz, all_zz = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        for side in range(2):
+            for place in range(later if side else earlier):
+                k = kept[side, place]
+                a, b, end = stiffness[c, k, 0], stiffness[c, k, 1], ends[c, k]
+                rx, ry, rz = positions[end, 0] - x, positions[end, 1] - y, positions[end, 2] - z
+                xx, xy, xz = a * rx * rx + b, a * rx * ry, a * rx * rz
+                yy, yz, zz = a * ry * ry + b, a * ry * rz, a * rz * rz + b
+                all_xx += xx
+                all_xy += xy
+                all_xz += xz
+                all_yy += yy
+                all_yz += yz
+                all_zz += zz
+                if side:
+                    e = starts[i] + place
+                    columns[e] = owners[end]
+                    blocks[e, 0], blocks[e, 1], blocks[e, 2] = -xx, -xy, -xz
+                    blocks[e, 3], blocks[e, 4], blocks[e, 5] = -yy, -yz, -zz
+        own[i, 0], own[i, 1], own[i, 2] = all_xx, all_xy, all_xz
+        own[i, 3], own[i, 4], own[i, 5] = all_yy, all_yz, all_zz
 
 
 @_compiled

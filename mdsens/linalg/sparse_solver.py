@@ -473,9 +473,12 @@ class SparseSolver(QuadraticModel):
         preconditioner = self.preconditioner
         if not whole or not isinstance(preconditioner, LatticePreconditioner):
             return None
-        if self._blocks.data.nbytes > WIDE_LIMIT:
+        half = isinstance(self.matrix, HalfStored)
+        given = self.matrix if half else self._blocks
+        size = given.nbytes if half else given.data.nbytes
+        if size > WIDE_LIMIT:
             return None
-        return ColumnsTogether(self._blocks, preconditioner, self.null_space)
+        return ColumnsTogether(given, preconditioner, self.null_space)
 
     @functools.cached_property
     def _wide_operator(self) -> Operator:

@@ -84,11 +84,18 @@ class _Piece(NamedTuple):
         return jax.tree.map(lambda array: np.asarray(array)[self.known :], found)
 
 
-def some_at_a_time(edge_list: EdgeList) -> Iterator[list[_Piece]]:
-    """All atoms in pieces, as many at a time as keep all cores busy and stay in the cache."""
+def some_at_a_time(
+    edge_list: EdgeList, places: int = PIECE_PLACES
+) -> Iterator[list[_Piece]]:
+    """All atoms in pieces, as many at a time as keep all cores busy.
+
+    Arguments:
+        edge_list: whose atoms.
+        places: for edges of the atoms of a piece.
+    """
     blocks, slots, size = edge_list.neighbors.shape
     # Pieces of one size, so that there is one program; the last of a block reaches back.
-    length = min(size, max(SMALLEST_PIECE, PIECE_PLACES // (slots + 1)))
+    length = min(size, max(SMALLEST_PIECE, places // (slots + 1)))
     starts = range(0, size, length)
     pieces = [
         _Piece(block, min(start, size - length), length, start - min(start, size - length))

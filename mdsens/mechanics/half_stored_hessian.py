@@ -3,13 +3,14 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mdsens.arrays import on_device
 from mdsens.compilation import compiled
 from mdsens.linalg.half_stored import UPPER, HalfStored
-from mdsens.mechanics.closed_form_hessian import piece_of_block, some_at_a_time, upper_triangle
+from mdsens.mechanics.closed_form_hessian import piece_of_block, some_at_a_time
 from mdsens.mechanics.edge_ends import EdgeEnds, edge_ends
 from mdsens.particles.edges import EdgeList, edges_between
 from mdsens.particles.lattice import heights
@@ -19,6 +20,8 @@ from mdsens.resources import on_all_cores
 
 #: Atoms below which products are no burden, and what compiles their loops would be one.
 FEWEST_ATOMS = 4000
+#: Places for edges of the atoms that are taken together.
+PIECE_PLACES = 640_000
 
 
 def suits_half_storage(system: System, potential: Potential, edge_list: EdgeList) -> bool:
@@ -33,6 +36,8 @@ def suits_half_storage(system: System, potential: Potential, edge_list: EdgeList
         system.atom_count >= FEWEST_ATOMS
         and system.dimension == 3
         and potential.pairwise
+        # Along the edge the second derivatives are one number, across it another.
+        and potential.invariant
         and potential.acts_along_edges
         and not (potential.embedded or potential.of_structure or potential.made_by_calls)
         # No two edges of an atom lead to images of the same other.
@@ -56,7 +61,8 @@ def half_stored_hessian(system: System, potential: Potential, edge_list: EdgeLis
 
     count = system.atom_count
     geometry = edge_ends(system, potential, edge_list, on_device(np.ones(count, bool)))
-    ends, owners = np.asarray(edge_list.neighbors), np.asarray(geometry.owners)
+    owners = np.asarray(geometry.owners)
+    positions = np.ascontiguousarray(np.asarray(geometry.extended.positions).T)
     block_size = edge_list.neighbors.shape[2]
     own, starts = np.zeros((count, UPPER)), np.zeros(count + 1, np.int64)
     counts = np.zeros(count, np.int64)
@@ -64,19 +70,19 @@ def half_stored_hessian(system: System, potential: Potential, edge_list: EdgeLis
     room = edge_list.edge_count
     columns, blocks = np.empty(room, np.int32), np.empty((room, UPPER))
     done = 0
-    for pieces in some_at_a_time(edge_list):
+    for pieces in some_at_a_time(edge_list, PIECE_PLACES):
         found: dict[int, tuple[Any, ...]] = {}
 
         def look(number: int) -> None:
             piece = pieces[number]
             given = potential, geometry, edge_list.neighbors, *piece.place, piece.size
-            components = np.asarray(_edge_components(*given))
-            places = ends[piece.block], owners, piece.start, piece.block * block_size, piece.known
-            found[number] = components, *places
-            count_kept(components, *places, counts)
+            stiffness, ends = map(np.asarray, _stiffness(*given))
+            first = piece.block * block_size + piece.start
+            found[number] = stiffness, ends, owners, first, piece.known
+            count_kept(*found[number], counts)
 
         def put(number: int) -> None:
-            fill(*found[number], own, starts, columns, blocks)
+            fill(*found[number], positions, own, starts, columns, blocks)
 
         on_all_cores(look, range(len(pieces)))
         last = pieces[-1]
@@ -89,19 +95,23 @@ def half_stored_hessian(system: System, potential: Potential, edge_list: EdgeLis
 
 
 @compiled
-def _edge_components(
+def _stiffness(
     potential: Potential,
     geometry: EdgeEnds,
     neighbors: Int[Array, "B K C"],
     block: Int[Array, ""],
     start: Int[Array, ""],
     length: int,
-) -> Float[Array, "K U c"]:
-    """Upper triangles of the second derivatives of each edge of some atoms of a block."""
+) -> tuple[Float[Array, "c K 2"], Int[Array, "c K"]]:
+    """a and b of the second derivatives a R R^T + b of each edge R of some atoms, and its end."""
     ends, sites, _, _ = piece_of_block(geometry, neighbors, block, start, length)
 
-    def one_slot(end: Int[Array, " c"]) -> Float[Array, "U c"]:
+    def one_slot(end: Int[Array, " c"]) -> Float[Array, "2 c"]:
         edges = edges_between(geometry.extended, end[None], sites)
-        return upper_triangle(potential.edge_hessians(edges))
+        rows, vector = potential.edge_hessians(edges), edges.vectors
+        axes, square = range(len(vector)), sum(part * part for part in vector)
+        along = sum(rows[i][j] * vector[i] * vector[j] for i in axes for j in axes) / square
+        across = (sum(rows[i][i] for i in axes) - along) / (len(vector) - 1)
+        return jnp.concatenate([(along - across) / square, across])
 
-    return jax.lax.map(one_slot, ends)
+    return jax.lax.map(one_slot, ends).transpose(2, 0, 1), ends.T
