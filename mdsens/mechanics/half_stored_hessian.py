@@ -15,6 +15,7 @@ from mdsens.mechanics.edge_ends import EdgeEnds, edge_ends
 from mdsens.particles.edges import EdgeList, edges_between
 from mdsens.particles.lattice import heights
 from mdsens.particles.system import System
+from mdsens.potentials.pair import PairPotential
 from mdsens.potentials.potential import Potential
 from mdsens.resources import on_all_cores
 
@@ -43,6 +44,21 @@ def suits_half_storage(system: System, potential: Potential, edge_list: EdgeList
         # No two edges of an atom lead to images of the same other.
         and heights(np.asarray(system.cell), system.pbc).min(initial=np.inf)
         > 2.0 * float(edge_list.reach)
+    )
+
+
+def follows_from_energy(potential: Potential) -> bool:
+    """Whether second derivatives of pairs are those of their energy, which JAX differentiates.
+
+    Then there is no formula beside that of the forces, with which it could disagree.
+
+    Arguments:
+        potential: the potential.
+    """
+    kind = type(potential)
+    return isinstance(potential, PairPotential) and all(
+        getattr(kind, name) is getattr(PairPotential, name)
+        for name in ("edge_hessians", "slopes_and_curvatures")
     )
 
 

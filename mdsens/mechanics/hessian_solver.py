@@ -21,7 +21,11 @@ from mdsens.linalg.sparse_plus_low_rank import SparsePlusLowRank, blocks_of
 from mdsens.linalg.sparse_solver import SparseSolution, SparseSolver
 from mdsens.mechanics.energy import compiled_energy_forces_virial
 from mdsens.mechanics.enthalpy import Landscape, hessian_products
-from mdsens.mechanics.half_stored_hessian import half_stored_hessian, suits_half_storage
+from mdsens.mechanics.half_stored_hessian import (
+    follows_from_energy,
+    half_stored_hessian,
+    suits_half_storage,
+)
 from mdsens.mechanics.hessian_surroundings import (
     Surroundings,
     cell_columns,
@@ -101,6 +105,8 @@ class HessianSolver:
 
     #: Whether its blocks tell what any strain does.
     _tells_strains = False
+    #: Whether they come from the energy of the forces, by JAX.
+    _exact = False
 
     def __init__(
         self,
@@ -116,10 +122,12 @@ class HessianSolver:
         system, edge_list = landscape.system_at(q), landscape.edge_list
         given = system, landscape.potential, edge_list
         free = not surroundings.constrained.any() and surroundings.follows is None
-        matrix = (
-            half_stored_hessian(*given) if free and suits_half_storage(*given)
-            else hessian_in_parts(*given, surroundings.constrained)
-        )  # fmt: skip
+        matrix: HessianMatrix
+        if free and suits_half_storage(*given):
+            matrix = half_stored_hessian(*given)
+            self._exact = follows_from_energy(landscape.potential)
+        else:
+            matrix = hessian_in_parts(*given, surroundings.constrained)
         self._tells_strains = (
             not surroundings.constrained.any()
             and landscape.motion is None
@@ -278,8 +286,8 @@ class HessianSolver:
 
     @property
     def checks_itself(self) -> bool:
-        """Whether residuals are those of the forces' derivative; here they are the matrix's."""
-        return False
+        """Whether residuals are those of the forces' derivative, and not of a matrix beside it."""
+        return self._exact
 
     def __str__(self) -> str:
         return str(self.sparse)
