@@ -85,7 +85,7 @@ class ColumnsTogether:
         x, p, squares = np.zeros_like(r), np.zeros_like(r), np.ones(b.shape[1])
 
         def look(column: int) -> None:
-            anew = b[:, column] - self._matrix @ np.ascontiguousarray(solutions[:, column])
+            anew = b[:, column] - self._product(np.ascontiguousarray(solutions[:, column]))
             apart = anew - self._returned(r[:, :, [column]])[:, 0] * sizes[column]
             off[column] = np.linalg.norm(apart) / sizes[column]
             size = max(float(np.linalg.norm(anew)), 1e-300)
@@ -138,6 +138,13 @@ class ColumnsTogether:
         found = np.empty((len(self._there), *columns.shape[1:]))
         found[self._rows[self._there]] = columns[self._there]
         return found.reshape(-1, columns.shape[2])
+
+    def _product(self, vector: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """The product with the matrix in double precision, by this core alone."""
+        if isinstance(self._matrix, HalfStored):
+            return self._matrix.on_one_core(vector)
+        image: np.ndarray = self._matrix @ vector
+        return image
 
     def _project(self, columns: Columns) -> Columns:
         flat = columns.reshape(-1, columns.shape[2])

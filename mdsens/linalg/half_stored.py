@@ -1,4 +1,4 @@
-"""Symmetric matrices of which one half is stored: a third of the memory, and of a product's time."""
+"""Symmetric matrices of which one half is stored: a third of a product's memory and time."""
 
 import functools
 
@@ -32,9 +32,9 @@ class HalfStored:
     def __init__(
         self,
         own: Float[np.ndarray, "N 6"],
-        starts: Int[np.ndarray, " M"],
-        columns: Int[np.ndarray, " P"],
-        blocks: Float[np.ndarray, "P 6"],
+        starts: Int[np.ndarray, " S"],
+        columns: Int[np.ndarray, " M"],
+        blocks: Float[np.ndarray, "M 6"],
     ) -> None:
         self.own, self._starts, self._columns, self._blocks = own, starts, columns, blocks
         self.shape, self.blocksize = (3 * len(own), 3 * len(own)), (3, 3)
@@ -57,7 +57,9 @@ class HalfStored:
         """The product with one vector or with a column each."""
         if vectors.ndim > 1:
             flat = vectors.reshape(len(vectors), -1)
-            images = [self @ np.ascontiguousarray(flat[:, column]) for column in range(flat.shape[1])]
+            images = [
+                self @ np.ascontiguousarray(flat[:, column]) for column in range(flat.shape[1])
+            ]
             return np.stack(images, axis=1).reshape(vectors.shape)
         from mdsens.linalg.half_stored_loops import multiply
 
@@ -73,6 +75,17 @@ class HalfStored:
         for image in images[1:]:
             images[0] += image
         return images[0].reshape(-1)
+
+    def on_one_core(self, vector: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """The product with one vector, for what is computed on all cores side by side."""
+        from mdsens.linalg.half_stored_loops import multiply
+
+        given = np.ascontiguousarray(vector, float).reshape(-1, 3)
+        image = np.empty_like(given)
+        multiply(
+            self.own, self._starts, self._columns, self._blocks, given, image, 0, len(self.own)
+        )
+        return image.reshape(-1)
 
     def in_single_precision(self) -> "HalfStoredColumns":
         """The same for products with many columns."""
@@ -165,9 +178,9 @@ class HalfStoredColumns:
     def __init__(
         self,
         own: Float[np.ndarray, "N 6"],
-        starts: Int[np.ndarray, " M"],
-        columns: Int[np.ndarray, " P"],
-        blocks: Float[np.ndarray, "P 6"],
+        starts: Int[np.ndarray, " S"],
+        columns: Int[np.ndarray, " M"],
+        blocks: Float[np.ndarray, "M 6"],
         parts: list[tuple[int, int]],
     ) -> None:
         self.rows: Int[np.ndarray, " N"] = np.arange(len(own))

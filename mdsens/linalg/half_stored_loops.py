@@ -2,16 +2,12 @@
 
 from typing import Any
 
-import numba
 import numpy as np
 
-#: Sums may be taken in any order; what is not a number stays so.
-_compiled = numba.njit(
-    nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"}, error_model="numpy"
-)
+from mdsens.host_compilation import host_compiled, host_compiled_sums
 
 
-@_compiled
+@host_compiled_sums
 def multiply(
     own: Any, starts: Any, columns: Any, blocks: Any, vector: Any, image: Any, first: int, last: int
 ) -> None:
@@ -38,7 +34,7 @@ def multiply(
         image[i, 2] += a2
 
 
-@_compiled
+@host_compiled_sums
 def multiply_columns(
     own: Any, starts: Any, columns: Any, blocks: Any, vectors: Any, image: Any, first: int,
     last: int,
@@ -71,7 +67,7 @@ def multiply_columns(
                 image[i, axis, p] += sums[axis, p]
 
 
-@_compiled
+@host_compiled
 def count_kept(stiffness: Any, ends: Any, owners: Any, first: int, known: int, counts: Any) -> None:
     """How many edges of some atoms lead to a later atom and are stiff.
 
@@ -88,7 +84,7 @@ def count_kept(stiffness: Any, ends: Any, owners: Any, first: int, known: int, c
         counts[i] = found
 
 
-@_compiled
+@host_compiled_sums
 def fill(
     stiffness: Any, ends: Any, owners: Any, first: int, known: int, positions: Any, own: Any,
     starts: Any, columns: Any, blocks: Any,
@@ -135,7 +131,7 @@ def fill(
         own[i, 3], own[i, 4], own[i, 5] = all_yy, all_yz, all_zz
 
 
-@_compiled
+@host_compiled
 def rows_of(own: Any, starts: Any, columns: Any, blocks: Any, chosen: Any) -> Any:
     """Row, column and components of all blocks of some rows."""
     count = len(own)
@@ -169,7 +165,7 @@ def rows_of(own: Any, starts: Any, columns: Any, blocks: Any, chosen: Any) -> An
     return row, column, found
 
 
-@_compiled
+@host_compiled
 def whole(own: Any, starts: Any, columns: Any, blocks: Any) -> Any:
     """Both halves: blocks, shape (T, 3, 3), their columns, and where rows begin."""
     count = len(own)
@@ -199,14 +195,14 @@ def whole(own: Any, starts: Any, columns: Any, blocks: Any) -> Any:
     return data, found, pointers
 
 
-@_compiled
+@host_compiled
 def _expand(block: Any, to: Any) -> None:
     to[0, 0], to[0, 1], to[0, 2] = block[0], block[1], block[2]
     to[1, 0], to[1, 1], to[1, 2] = block[1], block[3], block[4]
     to[2, 0], to[2, 1], to[2, 2] = block[2], block[4], block[5]
 
 
-@_compiled
+@host_compiled_sums
 def strain_sums(
     starts: Any, columns: Any, blocks: Any, fractional: Any, cell: Any, periodic: Any
 ) -> Any:

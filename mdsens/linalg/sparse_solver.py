@@ -206,8 +206,7 @@ class SparseSolver(QuadraticModel):
         if sites is None:
             return False
         try:
-            half = isinstance(self.matrix, HalfStored)
-            given = self.matrix if half else self._blocks
+            given = self.matrix if isinstance(self.matrix, HalfStored) else self._blocks
             self.preconditioner = LatticePreconditioner(given, sites)
         except ValueError as error:
             self._failed(f"lattice: {error}")
@@ -473,9 +472,8 @@ class SparseSolver(QuadraticModel):
         preconditioner = self.preconditioner
         if not whole or not isinstance(preconditioner, LatticePreconditioner):
             return None
-        half = isinstance(self.matrix, HalfStored)
-        given = self.matrix if half else self._blocks
-        size = given.nbytes if half else given.data.nbytes
+        given = self.matrix if isinstance(self.matrix, HalfStored) else self._blocks
+        size = given.nbytes if isinstance(given, HalfStored) else given.data.nbytes
         if size > WIDE_LIMIT:
             return None
         return ColumnsTogether(given, preconditioner, self.null_space)
@@ -524,8 +522,8 @@ class SparseSolver(QuadraticModel):
 
     def _is_rounding(self, x: np.ndarray, b: np.ndarray, tolerance: float) -> bool:
         """Whether x is so long that rounding alone makes A x what it is: A is singular there."""
-        half = isinstance(self.matrix, HalfStored)
-        entries = self.matrix.own if half else self._blocks.data
+        matrix = self.matrix
+        entries = matrix.own if isinstance(matrix, HalfStored) else self._blocks.data
         # Of a half the largest entries are on the diagonal, which are sums of all others.
         rounding = np.finfo(float).eps * np.abs(entries).max(initial=0.0)
         return bool(rounding * np.linalg.norm(x) > tolerance * np.linalg.norm(b))

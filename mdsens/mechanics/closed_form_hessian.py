@@ -84,9 +84,7 @@ class _Piece(NamedTuple):
         return jax.tree.map(lambda array: np.asarray(array)[self.known :], found)
 
 
-def some_at_a_time(
-    edge_list: EdgeList, places: int = PIECE_PLACES
-) -> Iterator[list[_Piece]]:
+def some_at_a_time(edge_list: EdgeList, places: int = PIECE_PLACES) -> Iterator[list[_Piece]]:
     """All atoms in pieces, as many at a time as keep all cores busy.
 
     Arguments:

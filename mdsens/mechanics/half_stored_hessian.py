@@ -33,7 +33,7 @@ def suits_half_storage(system: System, potential: Potential, edge_list: EdgeList
         potential: the potential.
         edge_list: all edges within the potential's range.
     """
-    return (
+    suits = (
         system.atom_count >= FEWEST_ATOMS
         and system.dimension == 3
         and potential.pairwise
@@ -41,10 +41,12 @@ def suits_half_storage(system: System, potential: Potential, edge_list: EdgeList
         and potential.invariant
         and potential.acts_along_edges
         and not (potential.embedded or potential.of_structure or potential.made_by_calls)
-        # No two edges of an atom lead to images of the same other.
-        and heights(np.asarray(system.cell), system.pbc).min(initial=np.inf)
-        > 2.0 * float(edge_list.reach)
     )
+    if not suits:
+        return False
+    # No two edges of an atom may lead to images of the same other.
+    least = heights(np.asarray(system.cell), system.pbc).min(initial=np.inf)
+    return bool(least > 2.0 * float(edge_list.reach))
 
 
 def follows_from_energy(potential: Potential) -> bool:
@@ -87,26 +89,27 @@ def half_stored_hessian(system: System, potential: Potential, edge_list: EdgeLis
     columns, blocks = np.empty(room, np.int32), np.empty((room, UPPER))
     done = 0
     for pieces in some_at_a_time(edge_list, PIECE_PLACES):
-        found: dict[int, tuple[Any, ...]] = {}
 
-        def look(number: int) -> None:
-            piece = pieces[number]
+        def look(piece: Any) -> tuple[Any, ...]:
             given = potential, geometry, edge_list.neighbors, *piece.place, piece.size
             stiffness, ends = map(np.asarray, _stiffness(*given))
             first = piece.block * block_size + piece.start
-            found[number] = stiffness, ends, owners, first, piece.known
-            count_kept(*found[number], counts)
+            looked_at = stiffness, ends, owners, first, piece.known
+            count_kept(*looked_at, counts)
+            return looked_at
 
-        def put(number: int) -> None:
-            fill(*found[number], positions, own, starts, columns, blocks)
+        def put(of_piece: tuple[Any, ...]) -> None:
+            stiffness, ends, owners, first, known = of_piece
+            given = positions, own, starts, columns, blocks
+            fill(stiffness, ends, owners, first, known, *given)
 
-        on_all_cores(look, range(len(pieces)))
+        found = on_all_cores(look, pieces)
         last = pieces[-1]
         filled = min(last.block * block_size + last.start + last.size, count)
         np.cumsum(counts[done:filled], out=starts[done + 1 : filled + 1])
         starts[done + 1 : filled + 1] += starts[done]
         done = filled
-        on_all_cores(put, range(len(pieces)))
+        on_all_cores(put, found)
     return HalfStored(own, starts, columns[: starts[-1]], blocks[: starts[-1]])
 
 
@@ -119,7 +122,7 @@ def _stiffness(
     start: Int[Array, ""],
     length: int,
 ) -> tuple[Float[Array, "c K 2"], Int[Array, "c K"]]:
-    """a and b of the second derivatives a R R^T + b of each edge R of some atoms, and its end."""
+    """For each edge R of some atoms a and b of its a R R^T + b, and where it leads to."""
     ends, sites, _, _ = piece_of_block(geometry, neighbors, block, start, length)
 
     def one_slot(end: Int[Array, " c"]) -> Float[Array, "2 c"]:

@@ -432,7 +432,7 @@ def _coupled(landscape: Landscape, q: Float[Array, "R D"]) -> tuple[HessianMatri
 def _without_stiffness(whole: HessianMatrix, dimension: int) -> Bool[np.ndarray, " N"]:
     """Atoms that nothing holds or pushes: their blocks become the identity, and they stay."""
     if isinstance(whole, HalfStored):
-        unconnected = ~whole.own.any(axis=1)
+        unconnected = np.asarray(~whole.own.any(axis=1))
         whole.own[unconnected] = UNIT
         return unconnected
     matrix = blocks_of(whole)

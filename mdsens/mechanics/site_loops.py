@@ -2,13 +2,12 @@
 
 from typing import Any
 
-import numba
 import numpy as np
 
-_compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
+from mdsens.host_compilation import host_compiled
 
 
-@_compiled
+@host_compiled
 def note_columns(members: Any, moves: Any, lengths: Any, columns: Any) -> bool:
     """Note which rows of blocks the sites of some atoms couple; False where there is no room.
 
@@ -36,7 +35,7 @@ def note_columns(members: Any, moves: Any, lengths: Any, columns: Any) -> bool:
     return True
 
 
-@_compiled
+@host_compiled
 def in_rows(columns: Any, starts: Any) -> Any:
     """The columns that were noted, one row after another."""
     found = np.empty(starts[-1], np.int32)
@@ -45,7 +44,7 @@ def in_rows(columns: Any, starts: Any) -> Any:
     return found
 
 
-@_compiled
+@host_compiled
 def add_sites(
     values: Any, members: Any, moves: Any, starts: Any, columns: Any, data: Any, begin: int,
     end: int,
