@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 
 from mdsens.linalg.clustered_matrix import ClusteredMatrix
 from mdsens.linalg.conjugate_gradients import Trial
+from mdsens.linalg.half_stored import HalfStored, HalfStoredColumns
 from mdsens.linalg.lattice_preconditioner import LatticePreconditioner
 from mdsens.resources import on_all_cores
 
@@ -41,13 +42,17 @@ class ColumnsTogether:
 
     def __init__(
         self,
-        matrix: scipy.sparse.bsr_array,
+        matrix: scipy.sparse.bsr_array | HalfStored,
         preconditioner: LatticePreconditioner,
         null_space: Float[np.ndarray, "m n"],
     ) -> None:
-        self._matrix, self._single = matrix, ClusteredMatrix(matrix, preconditioner.order)
+        self._matrix = matrix
+        self._single: HalfStoredColumns | ClusteredMatrix = (
+            matrix.in_single_precision() if isinstance(matrix, HalfStored)
+            else ClusteredMatrix(matrix, preconditioner.order)
+        )  # fmt: skip
         self._rows, self._size = self._single.rows, matrix.blocksize[0]
-        self._there = np.flatnonzero(self._rows < len(matrix.indptr) - 1)
+        self._there = np.flatnonzero(self._rows < matrix.shape[0] // self._size)
         self._inverse = preconditioner.for_many_columns(self._rows, self._single.scale)
         self._null_space = self._taken(null_space.T).reshape(-1, len(null_space)).T.copy()
 
@@ -80,7 +85,7 @@ class ColumnsTogether:
         x, p, squares = np.zeros_like(r), np.zeros_like(r), np.ones(b.shape[1])
 
         def look(column: int) -> None:
-            anew = b[:, column] - self._matrix @ np.ascontiguousarray(solutions[:, column])
+            anew = b[:, column] - self._product(np.ascontiguousarray(solutions[:, column]))
             apart = anew - self._returned(r[:, :, [column]])[:, 0] * sizes[column]
             off[column] = np.linalg.norm(apart) / sizes[column]
             size = max(float(np.linalg.norm(anew)), 1e-300)
@@ -133,6 +138,13 @@ class ColumnsTogether:
         found = np.empty((len(self._there), *columns.shape[1:]))
         found[self._rows[self._there]] = columns[self._there]
         return found.reshape(-1, columns.shape[2])
+
+    def _product(self, vector: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """The product with the matrix in double precision, by this core alone."""
+        if isinstance(self._matrix, HalfStored):
+            return self._matrix.on_one_core(vector)
+        image: np.ndarray = self._matrix @ vector
+        return image
 
     def _project(self, columns: Columns) -> Columns:
         flat = columns.reshape(-1, columns.shape[2])

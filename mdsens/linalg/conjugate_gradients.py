@@ -9,6 +9,7 @@ import scipy.sparse
 from jaxtyping import Float, Int
 
 from mdsens.linalg.border import Bordered
+from mdsens.linalg.half_stored import HalfStored
 from mdsens.linalg.multigrid import HostPreconditioner
 from mdsens.linalg.null_space import orthonormal_rows
 from mdsens.linalg.sparse_plus_low_rank import RowSlices, SparsePlusLowRank
@@ -31,7 +32,7 @@ class ProductsAlone:
 
 #: What vectors are multiplied with.
 Operator: TypeAlias = (
-    scipy.sparse.sparray | RowSlices | SparsePlusLowRank | Bordered | ProductsAlone
+    scipy.sparse.sparray | RowSlices | SparsePlusLowRank | HalfStored | Bordered | ProductsAlone
 )
 
 

@@ -9,6 +9,7 @@ import scipy.fft
 import scipy.sparse
 from jaxtyping import Float, Int
 
+from mdsens.linalg.half_stored import HalfStored
 from mdsens.linalg.null_space import is_null
 from mdsens.resources import available_cores
 
@@ -64,14 +65,10 @@ class LatticePreconditioner:
         ValueError: the average is not positive.
     """
 
-    def __init__(self, matrix: scipy.sparse.bsr_array, sites: LatticeSites) -> None:
+    def __init__(self, matrix: scipy.sparse.bsr_array | HalfStored, sites: LatticeSites) -> None:
         self._stand(sites, matrix.blocksize[0])
         chosen = np.random.default_rng(0).permutation(self.rows)[:SAMPLED]
-        counts = np.diff(matrix.indptr)[chosen]
-        row = np.repeat(chosen, counts)
-        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        entries = np.repeat(matrix.indptr[chosen], counts) + within
-        average = self._of_rows(sites, row, matrix.indices[entries], matrix.data[entries])
+        average = self._of_rows(sites, *rows_of(matrix, chosen))
         self._inverse = self._inverted(average)
         self._own = _inverse_blocks(matrix, self._others)
 
@@ -331,6 +328,26 @@ class LatticePreconditioner:
         return f"lattice of {rings} cells with {self.basis} sites each"
 
 
+def rows_of(
+    matrix: scipy.sparse.bsr_array | HalfStored, chosen: Int[np.ndarray, " C"]
+) -> tuple[Int[np.ndarray, " T"], Int[np.ndarray, " T"], Float[np.ndarray, "T d d"]]:
+    """Some rows of blocks.
+
+    Arguments:
+        matrix: in blocks.
+        chosen: shape (C,), which rows.
+
+    Returns:
+        The row and the column of each block, and the blocks; of each row together.
+    """
+    if isinstance(matrix, HalfStored):
+        return matrix.rows_of(chosen)
+    counts = np.diff(matrix.indptr)[chosen]
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    entries = np.repeat(matrix.indptr[chosen], counts) + within
+    return np.repeat(chosen, counts), matrix.indices[entries], matrix.data[entries]
+
+
 def _frequent_means(
     key: Int[np.ndarray, " T"], kind_size: int, blocks: Float[np.ndarray, "T d d"]
 ) -> tuple[Int[np.ndarray, " F"], Float[np.ndarray, "F d d"]]:
@@ -357,10 +374,14 @@ def _positive_inverse(block: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d d
 
 
 def _inverse_blocks(
-    matrix: scipy.sparse.bsr_array, rows: Int[np.ndarray, " M"]
+    matrix: scipy.sparse.bsr_array | HalfStored, rows: Int[np.ndarray, " M"]
 ) -> Float[np.ndarray, "M d d"]:
     """The inverse of some diagonal blocks, each made positive."""
     found = np.zeros((len(rows), *matrix.blocksize))
+    if isinstance(matrix, HalfStored):
+        for place, block in enumerate(matrix.own_blocks(rows)):
+            found[place] = _positive_inverse(block)
+        return found
     for place, row in enumerate(rows):
         entries = slice(matrix.indptr[row], matrix.indptr[row + 1])
         own = matrix.indices[entries] == row

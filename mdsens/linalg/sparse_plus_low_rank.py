@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Float
 
+from mdsens.linalg.half_stored import HalfStored
 from mdsens.resources import available_cores, on_all_cores
 
 #: Bytes from which on a matrix is worth more than one core.
@@ -121,18 +122,29 @@ class SparsePlusLowRank:
         return self.to_bsr().toarray()
 
 
-def blocks_of(matrix: scipy.sparse.bsr_array | SparsePlusLowRank) -> scipy.sparse.bsr_array:
-    """The sparse part of a matrix in parts, or the sparse matrix itself."""
+def blocks_of(
+    matrix: scipy.sparse.bsr_array | SparsePlusLowRank | HalfStored,
+) -> scipy.sparse.bsr_array:
+    """The sparse part of a matrix in parts, or the sparse matrix itself; both halves of a half."""
+    if isinstance(matrix, HalfStored):
+        return matrix.whole
     return matrix.sparse if isinstance(matrix, SparsePlusLowRank) else matrix
 
 
-def to_bsr(matrix: scipy.sparse.bsr_array | SparsePlusLowRank) -> scipy.sparse.bsr_array:
+def to_bsr(
+    matrix: scipy.sparse.bsr_array | SparsePlusLowRank | HalfStored,
+) -> scipy.sparse.bsr_array:
     """The whole of a matrix in parts, or the sparse matrix itself."""
+    if isinstance(matrix, HalfStored):
+        return matrix.whole
     return matrix.to_bsr() if isinstance(matrix, SparsePlusLowRank) else matrix
 
 
-def is_finite(matrix: scipy.sparse.bsr_array | SparsePlusLowRank) -> bool:
+def is_finite(matrix: scipy.sparse.bsr_array | SparsePlusLowRank | HalfStored) -> bool:
     """Whether all entries are."""
+    if isinstance(matrix, HalfStored):
+        # One that is not is part of a sum on the diagonal.
+        return bool(np.isfinite(matrix.own).all())
     parts = [blocks_of(matrix).data]
     if isinstance(matrix, SparsePlusLowRank):
         parts += [matrix.gradients.data, matrix.weights]

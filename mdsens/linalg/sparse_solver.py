@@ -28,6 +28,7 @@ from mdsens.linalg.conjugate_gradients import (
     conjugate_gradients_side_by_side,
 )
 from mdsens.linalg.factorisation import Factorisation, has_cholmod
+from mdsens.linalg.half_stored import HalfStored
 from mdsens.linalg.lattice_preconditioner import LatticePreconditioner, LatticeSites
 from mdsens.linalg.lowest_eigenvalue import lowest_eigenvalue
 from mdsens.linalg.multigrid import (
@@ -127,7 +128,7 @@ class SparseSolver(QuadraticModel):
 
     def __init__(
         self,
-        matrix: scipy.sparse.bsr_array | SparsePlusLowRank,
+        matrix: scipy.sparse.bsr_array | SparsePlusLowRank | HalfStored,
         null_space: Float[np.ndarray, "m n"],
         near_null_space: Float[np.ndarray, "inside k"],
         method: str = "auto",
@@ -143,7 +144,7 @@ class SparseSolver(QuadraticModel):
         if not (is_finite(matrix) and (border is None or border.is_finite)):
             raise LinearSolveError("the matrix of the linear system is not finite: look at the "
                                    "positions and the potential there.")  # fmt: skip
-        self.matrix, self._blocks = matrix, blocks_of(matrix)
+        self.matrix = matrix
         self.null_space = orthonormal_rows(null_space)
         self._border, self._bordered = border, dict[tuple[int, bool], BorderedPreconditioner]()
         self.size = matrix.shape[0] + (0 if border is None else len(border.corner))
@@ -205,7 +206,8 @@ class SparseSolver(QuadraticModel):
         if sites is None:
             return False
         try:
-            self.preconditioner = LatticePreconditioner(self._blocks, sites)
+            given = self.matrix if isinstance(self.matrix, HalfStored) else self._blocks
+            self.preconditioner = LatticePreconditioner(given, sites)
         except ValueError as error:
             self._failed(f"lattice: {error}")
             return False
@@ -447,9 +449,16 @@ class SparseSolver(QuadraticModel):
                 steps[column] += 1
         return x, np.linalg.norm(left, axis=0) / scale, steps
 
-    def _product_of(self, matrix: scipy.sparse.bsr_array | SparsePlusLowRank) -> Operator:
-        low_rank = isinstance(matrix, SparsePlusLowRank)
-        return matrix if low_rank else shared_by_cores(matrix)
+    def _product_of(
+        self, matrix: scipy.sparse.bsr_array | SparsePlusLowRank | HalfStored
+    ) -> Operator:
+        by_itself = isinstance(matrix, (SparsePlusLowRank, HalfStored))
+        return matrix if by_itself else shared_by_cores(matrix)
+
+    @functools.cached_property
+    def _blocks(self) -> scipy.sparse.bsr_array:
+        """The sparse part of the matrix, both halves of it."""
+        return blocks_of(self.matrix)
 
     @functools.cached_property
     def _operator(self) -> Operator:
@@ -463,15 +472,19 @@ class SparseSolver(QuadraticModel):
         preconditioner = self.preconditioner
         if not whole or not isinstance(preconditioner, LatticePreconditioner):
             return None
-        if self._blocks.data.nbytes > WIDE_LIMIT:
+        given = self.matrix if isinstance(self.matrix, HalfStored) else self._blocks
+        size = given.nbytes if isinstance(given, HalfStored) else given.data.nbytes
+        if size > WIDE_LIMIT:
             return None
-        return ColumnsTogether(self._blocks, preconditioner, self.null_space)
+        return ColumnsTogether(given, preconditioner, self.null_space)
 
     @functools.cached_property
     def _wide_operator(self) -> Operator:
         """The same in the format that is twice as fast for many vectors, if that is no burden."""
         if self._blocks.data.nbytes > WIDE_LIMIT:
             return self._operator
+        if isinstance(self.matrix, HalfStored):
+            return self._with_border(shared_by_cores(self._blocks.tocsr()))
         if isinstance(self.matrix, SparsePlusLowRank):
             return self._with_border(self.matrix.for_many_columns())
         return self._with_border(shared_by_cores(self.matrix.tocsr()))
@@ -509,7 +522,10 @@ class SparseSolver(QuadraticModel):
 
     def _is_rounding(self, x: np.ndarray, b: np.ndarray, tolerance: float) -> bool:
         """Whether x is so long that rounding alone makes A x what it is: A is singular there."""
-        rounding = np.finfo(float).eps * np.abs(self._blocks.data).max(initial=0.0)
+        matrix = self.matrix
+        entries = matrix.own if isinstance(matrix, HalfStored) else self._blocks.data
+        # Of a half the largest entries are on the diagonal, which are sums of all others.
+        rounding = np.finfo(float).eps * np.abs(entries).max(initial=0.0)
         return bool(rounding * np.linalg.norm(x) > tolerance * np.linalg.norm(b))
 
     def _minres(

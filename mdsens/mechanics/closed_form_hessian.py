@@ -56,7 +56,7 @@ def pair_hessian_matrix(
         given = potential, geometry, edge_list.neighbors, *piece.place, piece.size
         return piece.new_rows(_edge_block(*given))
 
-    for pieces in _some_at_a_time(edge_list):
+    for pieces in some_at_a_time(edge_list):
         rows.extend(on_all_cores(of_piece, pieces))
     return rows.matrix()
 
@@ -84,11 +84,16 @@ class _Piece(NamedTuple):
         return jax.tree.map(lambda array: np.asarray(array)[self.known :], found)
 
 
-def _some_at_a_time(edge_list: EdgeList) -> Iterator[list[_Piece]]:
-    """All atoms in pieces, as many at a time as keep all cores busy and stay in the cache."""
+def some_at_a_time(edge_list: EdgeList, places: int = PIECE_PLACES) -> Iterator[list[_Piece]]:
+    """All atoms in pieces, as many at a time as keep all cores busy.
+
+    Arguments:
+        edge_list: whose atoms.
+        places: for edges of the atoms of a piece.
+    """
     blocks, slots, size = edge_list.neighbors.shape
     # Pieces of one size, so that there is one program; the last of a block reaches back.
-    length = min(size, max(SMALLEST_PIECE, PIECE_PLACES // (slots + 1)))
+    length = min(size, max(SMALLEST_PIECE, places // (slots + 1)))
     starts = range(0, size, length)
     pieces = [
         _Piece(block, min(start, size - length), length, start - min(start, size - length))
@@ -188,10 +193,10 @@ def _edge_block(
     Only the U = D (D + 1) / 2 components of the upper triangle are computed. Slots are taken one
     by one, which XLA fuses well: seven times faster than all at once.
     """
-    ends, sites, own, moves = _piece_of_block(geometry, neighbors, block, start, length)
+    ends, sites, own, moves = piece_of_block(geometry, neighbors, block, start, length)
 
     def one_slot(end: Int[Array, " C"]) -> tuple[Float[Array, "U C"], Bool[Array, " C"]]:
-        components = _upper(
+        components = upper_triangle(
             potential.edge_hessians(edges_between(geometry.extended, end[None], sites))
         )
         stored = jnp.any(components != 0.0, axis=0) & geometry.free[end] & moves
@@ -204,7 +209,7 @@ def _edge_block(
     return _row_of(diagonal, -components, stored, own, geometry.owners[ends])
 
 
-def _piece_of_block(
+def piece_of_block(
     geometry: EdgeEnds,
     neighbors: Int[Array, "B K C"],
     block: Int[Array, ""],
@@ -221,7 +226,7 @@ def _piece_of_block(
     return part(neighbors[block]), sites, part(own), part(moves)
 
 
-def _upper(rows: list[list[Float[Array, "1 C"]]]) -> Float[Array, "U C"]:
+def upper_triangle(rows: list[list[Float[Array, "1 C"]]]) -> Float[Array, "U C"]:
     """The components of the upper triangle of one slot's blocks."""
     axes = range(len(rows))
     return jnp.stack([rows[i][j][0] for i in axes for j in axes if i <= j])
@@ -301,7 +306,7 @@ def embedded_atom_hessian(
         found: tuple[_Row, _Row] = piece.new_rows(_embedded_block(*given))
         return found
 
-    for some in _some_at_a_time(edge_list):
+    for some in some_at_a_time(edge_list):
         of_blocks, of_gradients = zip(*on_all_cores(of_piece, some), strict=True)
         blocks.extend(of_blocks)
         gradients.extend(of_gradients)
@@ -332,7 +337,7 @@ def _embedded_block(
     length: int,
 ) -> tuple[_Row, _Row]:
     """Rows of the sparse part, and gradients of the density, of some atoms of a block."""
-    ends, sites, own, moves = _piece_of_block(geometry, neighbors, block, start, length)
+    ends, sites, own, moves = piece_of_block(geometry, neighbors, block, start, length)
     own_slopes = slopes[own]
 
     def one_slot(end: Int[Array, " C"]) -> tuple[Array, Array, Array, Array]:
@@ -345,7 +350,7 @@ def _embedded_block(
             + here * along.density_curvature
             + there * along.reverse_density_curvature
         )
-        components = _upper(radial_hessian(edges, slope, curvature))
+        components = upper_triangle(radial_hessian(edges, slope, curvature))
         density = along.density_slope / edges.distances
         gradient = jnp.concatenate([density * component for component in edges.vectors])
         stored = jnp.any(components != 0.0, axis=0) & geometry.free[end] & moves

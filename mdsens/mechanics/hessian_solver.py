@@ -12,7 +12,8 @@ from jaxtyping import Array, Bool, Float
 
 from mdsens.errors import warn
 from mdsens.linalg.border import INSIDE, Border
-from mdsens.linalg.lattice_preconditioner import LatticeSites
+from mdsens.linalg.half_stored import HalfStored
+from mdsens.linalg.lattice_preconditioner import LatticeSites, rows_of
 from mdsens.linalg.multigrid import HostPreconditioner
 from mdsens.linalg.null_space import orthonormal_rows
 from mdsens.linalg.quadratic_model import MULTIGRID_STEPS, DescentDirection
@@ -20,13 +21,18 @@ from mdsens.linalg.sparse_plus_low_rank import SparsePlusLowRank, blocks_of
 from mdsens.linalg.sparse_solver import SparseSolution, SparseSolver
 from mdsens.mechanics.energy import compiled_energy_forces_virial
 from mdsens.mechanics.enthalpy import Landscape, hessian_products
+from mdsens.mechanics.half_stored_hessian import (
+    follows_from_energy,
+    half_stored_hessian,
+    suits_half_storage,
+)
 from mdsens.mechanics.hessian_surroundings import (
     Surroundings,
     cell_columns,
     cell_columns_of_strains,
     surroundings_of,
 )
-from mdsens.mechanics.reference_lattice import lattice_sites
+from mdsens.mechanics.reference_lattice import SAMPLED, lattice_sites_of_sample
 from mdsens.mechanics.sparse_hessian import (
     HessianMatrix,
     hessian_in_parts,
@@ -45,6 +51,8 @@ MEMORY_FRACTION = 0.5
 TURNED = 512
 #: Rows whose overlaps differ from the unit matrix by no more than this are orthonormal.
 ORTHONORMAL = 1e-12
+#: Components of the upper triangle of the unit matrix.
+UNIT = (1.0, 0.0, 0.0, 1.0, 0.0, 1.0)
 #: Relative residual above which a solution is an error, unless less was asked for.
 TOLERANCE = 1e-6
 
@@ -97,6 +105,8 @@ class HessianSolver:
 
     #: Whether its blocks tell what any strain does.
     _tells_strains = False
+    #: Whether they come from the energy of the forces, by JAX.
+    _exact = False
 
     def __init__(
         self,
@@ -110,7 +120,14 @@ class HessianSolver:
             return
         surroundings = jax.tree.map(np.asarray, surroundings_of(landscape, q))
         system, edge_list = landscape.system_at(q), landscape.edge_list
-        matrix = hessian_in_parts(system, landscape.potential, edge_list, surroundings.constrained)
+        given = system, landscape.potential, edge_list
+        free = not surroundings.constrained.any() and surroundings.follows is None
+        matrix: HessianMatrix
+        if free and suits_half_storage(*given):
+            matrix = half_stored_hessian(*given)
+            self._exact = follows_from_energy(landscape.potential)
+        else:
+            matrix = hessian_in_parts(*given, surroundings.constrained)
         self._tells_strains = (
             not surroundings.constrained.any()
             and landscape.motion is None
@@ -163,8 +180,9 @@ class HessianSolver:
         self.atom_rows = count * dimension
         self.cell_columns: np.ndarray | None = surroundings.cell_columns
         if surroundings.follows is not None:
+            assert not isinstance(matrix, HalfStored)
             _refer_to_coordinates(matrix, surroundings, constrained)
-        self.unpushed = _without_stiffness(blocks_of(matrix), dimension)
+        self.unpushed = _without_stiffness(matrix, dimension)
         self.motionless = np.zeros(len(surroundings.q), bool)
         self.motionless[:count] = constrained | self.unpushed
         # An orthonormal basis of the strains that are allowed: nothing changes along others.
@@ -268,8 +286,8 @@ class HessianSolver:
 
     @property
     def checks_itself(self) -> bool:
-        """Whether residuals are those of the forces' derivative; here they are the matrix's."""
-        return False
+        """Whether residuals are those of the forces' derivative, and not of a matrix beside it."""
+        return self._exact
 
     def __str__(self) -> str:
         return str(self.sparse)
@@ -411,8 +429,13 @@ def _coupled(landscape: Landscape, q: Float[Array, "R D"]) -> tuple[HessianMatri
     return scipy.sparse.bsr_array(matrix, blocksize=(dimension, dimension)), surroundings
 
 
-def _without_stiffness(matrix: scipy.sparse.bsr_array, dimension: int) -> Bool[np.ndarray, " N"]:
+def _without_stiffness(whole: HessianMatrix, dimension: int) -> Bool[np.ndarray, " N"]:
     """Atoms that nothing holds or pushes: their blocks become the identity, and they stay."""
+    if isinstance(whole, HalfStored):
+        unconnected = np.asarray(~whole.own.any(axis=1))
+        whole.own[unconnected] = UNIT
+        return unconnected
+    matrix = blocks_of(whole)
     count = matrix.shape[0] // dimension
     row = np.repeat(np.arange(count), np.diff(matrix.indptr))
     own = row == matrix.indices
@@ -445,10 +468,14 @@ def _sites(
     given: Surroundings, matrix: HessianMatrix, motionless: Bool[np.ndarray, " R"]
 ) -> LatticeSites | None:
     """Where atoms that move stand on a lattice, if they do."""
-    count, blocks = len(given.constrained), blocks_of(matrix)
-    periodic = tuple(given.periodic.tolist())
-    sites = lattice_sites(
-        given.q[:count], given.cell, periodic, given.species, blocks.indptr, blocks.indices
+    count, periodic = len(given.constrained), tuple(given.periodic.tolist())
+    rows = np.random.default_rng(0).permutation(count)[:SAMPLED]
+    blocks = matrix if isinstance(matrix, HalfStored) else blocks_of(matrix)
+    row, others, _ = rows_of(blocks, rows)
+    number = np.zeros(count, int)
+    number[rows] = np.arange(len(rows))
+    sites = lattice_sites_of_sample(
+        given.q[:count], given.cell, periodic, given.species, rows, number[row], others
     )
     if sites is None or not motionless.any():
         return sites

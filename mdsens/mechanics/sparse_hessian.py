@@ -8,6 +8,7 @@ groups of a few atoms (`structure_blocks`), or each product takes long: springs 
 (`springs`).
 """
 
+import itertools
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
@@ -19,7 +20,8 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mdsens.arrays import on_device
 from mdsens.compilation import compiled
-from mdsens.linalg.sparse_plus_low_rank import SparsePlusLowRank, shared_by_cores
+from mdsens.linalg.half_stored import HalfStored
+from mdsens.linalg.sparse_plus_low_rank import SparsePlusLowRank, shared_by_cores, to_bsr
 from mdsens.mechanics.closed_form_hessian import (
     embedded_atom_hessian,
     matrix_of_embedded_rows,
@@ -40,15 +42,17 @@ from mdsens.particles.edges import (
 from mdsens.particles.lattice import heights
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
-from mdsens.resources import on_all_cores
+from mdsens.resources import available_cores, on_all_cores
 from mdsens.values import is_traced
 
 #: Slots in a list of edges up to which a program takes longer to compile than to run.
 MOST_SLOTS = 100_000
+#: Atoms from which on loops are worth compiling, and atoms that one is coupled to at first.
+WORTH_LOOPS, COUPLED = 4000, 32
 #: Springs of an atom in what stands in for a Hessian that is known by products alone.
 SPRINGS = 80
-#: A Hessian on the host: its blocks, or blocks and a part of low rank.
-HessianMatrix: TypeAlias = scipy.sparse.bsr_array | SparsePlusLowRank
+#: A Hessian on the host: its blocks, those of one half, or blocks and a part of low rank.
+HessianMatrix: TypeAlias = scipy.sparse.bsr_array | SparsePlusLowRank | HalfStored
 #: Entries of a sparse matrix in D x D blocks, with the row and the column of each.
 _Entries: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -77,8 +81,7 @@ def sparse_hessian(
     Returns:
         Shape (N D, N D), in units of energy/length^2; symmetric, each place stored once.
     """
-    parts = hessian_in_parts(system, potential, edge_list, constrained)
-    return parts.to_bsr() if isinstance(parts, SparsePlusLowRank) else parts
+    return to_bsr(hessian_in_parts(system, potential, edge_list, constrained))
 
 
 def hessian_in_parts(
@@ -178,7 +181,7 @@ def _with_groups(
     if along is None:
         entries[0][constrained] = np.eye(dimension)
     else:
-        whole = along.to_bsr() if isinstance(along, SparsePlusLowRank) else along
+        whole = to_bsr(along)
         entries.append(whole.data)
         rows.append(np.repeat(atoms, np.diff(whole.indptr)))
         columns.append(whole.indices)
@@ -333,14 +336,51 @@ def _from_sites(
         # Where another neighbour costs less than another program, there is room for some.
         width = min(4 * -(-width // 4), edge_list.capacity[0])
 
-    def of_block(block: int) -> _Entries:
+    def hessians_of(block: int) -> list[np.ndarray]:
         found = _site_block(potential, geometry, edge_list.neighbors, on_device(block), width)
         # JAX computes what one thread has called in turn: who asks for it waits.
-        return _entries_of_sites(block, map(np.asarray, found), free)
+        return [np.asarray(array) for array in found]
+
+    if system.atom_count >= WORTH_LOOPS:
+        return _added_up(on_all_cores(hessians_of, range(len(edge_list.neighbors))), free)
+
+    def of_block(block: int) -> _Entries:
+        return _entries_of_sites(block, hessians_of(block), free)
 
     return _summed_entries(
         on_all_cores(of_block, range(len(edge_list.neighbors))), free, system.dimension
     )
+
+
+def _added_up(
+    found: list[list[np.ndarray]], free: Bool[np.ndarray, " N"]
+) -> scipy.sparse.bsr_array:
+    """The sum of the Hessians of sites of all blocks of atoms, and the identity of what is held."""
+    from mdsens.mechanics.site_loops import add_sites, in_rows, note_columns
+
+    count, room = len(free), COUPLED
+    moves, held = np.append(free, False), np.flatnonzero(~free)
+    dimension = found[0][0].shape[-1]
+    while True:
+        lengths, noted = (~free).astype(np.int64), np.empty((count, room), np.int32)
+        noted[held, 0] = held
+        if all(note_columns(members, moves, lengths, noted) for _, members in found):
+            break
+        room *= 2
+    starts = np.zeros(count + 1, np.int32)
+    np.cumsum(lengths, out=starts[1:])
+    columns = in_rows(noted, starts)
+    data = np.zeros((len(columns), dimension, dimension))
+    data[starts[held]] = np.eye(dimension)
+    cuts = np.linspace(0, count, available_cores() + 1).astype(int).tolist()
+
+    def add(rows: tuple[int, int]) -> None:
+        for values, members in found:
+            add_sites(values, members, moves, starts, columns, data, *rows)
+
+    on_all_cores(add, list(itertools.pairwise(cuts)))
+    shape = (count * dimension, count * dimension)
+    return scipy.sparse.bsr_array((data, columns, starts), shape=shape)
 
 
 def _matrix_of_sites(

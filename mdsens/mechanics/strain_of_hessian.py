@@ -23,6 +23,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Float, Int
 
+from mdsens.linalg.half_stored import HalfStored
 from mdsens.linalg.sparse_plus_low_rank import SparsePlusLowRank, blocks_of
 from mdsens.particles.lattice import completed_cell, heights
 from mdsens.particles.system import System
@@ -69,7 +70,7 @@ def has_one_image_each(system: System, potential: Potential, reach: float) -> bo
 
 
 def strain_derivatives(
-    matrix: scipy.sparse.bsr_array | SparsePlusLowRank,
+    matrix: scipy.sparse.bsr_array | SparsePlusLowRank | HalfStored,
     positions: Float[np.ndarray, "N D"],
     cell: Float[np.ndarray, "D D"],
     pbc: tuple[bool | np.bool_, ...],
@@ -93,15 +94,10 @@ def strain_derivatives(
     count, dimension = positions.shape
     whole = completed_cell(cell, pbc)
     given = positions @ np.linalg.inv(whole), whole, np.array(pbc, float)
-    mixed = np.empty((count, dimension**2, dimension))
-    # Of a and c, which are alike, only the pairs that differ are summed.
-    first, second = np.triu_indices(dimension)
-    upper, waves = first * dimension + second, np.zeros((dimension**2, dimension**2))
-    for rows in _some_rows(blocks_of(matrix), *given):
-        mixed[rows.rows] = rows.sums()
-        products = rows.moved[..., first] * rows.moved[..., second]
-        waves[upper] -= 0.5 * (products.transpose(0, 2, 1) @ rows.entries).sum(axis=0)
-    waves[second * dimension + first] = waves[upper]
+    if isinstance(matrix, HalfStored):
+        mixed, waves = matrix.strain_sums(*given)
+    else:
+        mixed, waves = _sums(blocks_of(matrix), *given)
     of_positions = mixed.reshape(count, *3 * (dimension,)).transpose(0, 1, 3, 2)
     turned = np.einsum("bd,ac->acbd", np.eye(dimension), (virial + virial.T) / 2)
     embedded = np.zeros(4 * (dimension,))
@@ -118,6 +114,26 @@ def strain_derivatives(
     of_strain = np.einsum("acbd->abcd", a) + np.einsum("adbc->abcd", a) - a
     of_strain += np.einsum("acbd->abcd", turned) + embedded
     return StrainDerivatives(forces, virial, np.ascontiguousarray(of_positions), of_strain)
+
+
+def _sums(
+    blocks: scipy.sparse.bsr_array,
+    fractional: Float[np.ndarray, "N D"],
+    cell: Float[np.ndarray, "D D"],
+    periodic: Float[np.ndarray, " D"],
+) -> tuple[Float[np.ndarray, "N DD D"], Float[np.ndarray, "DD DD"]]:
+    """sum_j H_ij,ac R_ij,b at [i, (a, c), b], and -1/2 sum_ij R_ij,a R_ij,c H_ij,bd."""
+    count, dimension = fractional.shape
+    mixed = np.empty((count, dimension**2, dimension))
+    # Of a and c, which are alike, only the pairs that differ are summed.
+    first, second = np.triu_indices(dimension)
+    upper, waves = first * dimension + second, np.zeros((dimension**2, dimension**2))
+    for rows in _some_rows(blocks, fractional, cell, periodic):
+        mixed[rows.rows] = rows.sums()
+        products = rows.moved[..., first] * rows.moved[..., second]
+        waves[upper] -= 0.5 * (products.transpose(0, 2, 1) @ rows.entries).sum(axis=0)
+    waves[second * dimension + first] = waves[upper]
+    return mixed, waves
 
 
 class _Rows(NamedTuple):

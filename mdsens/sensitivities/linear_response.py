@@ -17,6 +17,7 @@ from mdsens.implicit import (
 )
 from mdsens.implicit.linearisation import MANY, WORTH_COMPILING, compiled_change
 from mdsens.implicit.refinement import refined_vjp
+from mdsens.linalg.half_stored import HalfStored
 from mdsens.linalg.sparse_plus_low_rank import blocks_of
 from mdsens.linalg.sparse_solver import column_groups
 from mdsens.mechanics.assembled_solver import AssembledSolver, response_solver
@@ -227,12 +228,15 @@ class LinearResponse:
             vector = np.random.default_rng(0).normal(size=self.q.shape)
             vector[np.asarray(self.landscape.constrained_rows(self.q)).ravel()] = 0.0
             return float(np.abs(hessian_products(self.landscape, self.q, vector)).max())
+        moving = ~self.hessian.motionless[: self.hessian.atom_rows // self.q.shape[1]]
+        if isinstance(self.hessian.matrix, HalfStored):
+            return float(np.abs(self.hessian.matrix.own[moving]).max(initial=0.0))
         blocks = blocks_of(self.hessian.matrix)
         rows = np.repeat(np.arange(len(blocks.indptr) - 1), np.diff(blocks.indptr))
         # At a minimum none is larger than the largest on the diagonal.
         own = rows == blocks.indices
         # What does not move has ones there.
-        own &= ~self.hessian.motionless[: len(blocks.indptr) - 1][rows]
+        own &= moving[rows]
         return float(np.abs(blocks.data[own]).max(initial=0.0))
 
     @property
