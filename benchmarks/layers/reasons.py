@@ -11,7 +11,7 @@ REASONS: dict[tuple[str, str], str] = {
         "it differentiates the linear solve and uses its Cholesky factors again; here, as in "
         "JAXopt, the solver is a black box, and the derivative knows its condition alone. Beyond "
         "the solution mdsens forms the 20 Hessians from shared products, factorises them with "
-        "pivots (5 ms), looks whether any is singular (2 ms), and moves them between the orders of "
+        "pivots, looks whether any is singular, and moves them between the orders of "
         'rows and columns that LAPACK wants. The line "by factors" is '
         "`mdsens.implicit.linear_solve.solve_cholesky` as the solver, which has its factors too, "
         "but forms the matrix from products of its own."
