@@ -44,19 +44,27 @@ def shown(value: Any, limit: int = 80) -> str:
     return text if len(text) <= limit else f"{text[: limit - end - 3]}...{text[-end:]}"
 
 
-def nearest(name: Any, allowed: Iterable[str], likeness: float = 0.5) -> str:
-    """A question that names the nearest match, or nothing if there is none near.
+def nearest(name: Any, allowed: Iterable[str], likeness: float = 0.5, most: int = 1) -> str:
+    """A question that names the nearest matches, or nothing if there is none near.
 
     Arguments:
         name: what was given.
         allowed: what there is.
         likeness: from 0 to 1, the least that counts as near.
+        most: how many to name.
 
     Returns:
         E.g. ``"; did you mean 'sigma'?"``, or an empty string.
     """
-    near = difflib.get_close_matches(str(name), list(allowed), 1, likeness)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    given, known = str(name), list(allowed)
+    # A table's name is meant for its entries, which have brackets.
+    written = dict(zip(known, known, strict=True))
+    if "[" not in given:
+        for one in reversed(known):
+            written[one.partition("[")[0]] = one
+    near = difflib.get_close_matches(given, written, most, likeness)
+    meant = list(dict.fromkeys(written[one] for one in near))
+    return f"; did you mean {' or '.join(map(repr, meant))}?" if meant else ""
 
 
 def listing(items: Iterable[Any], limit: int = 8) -> str:

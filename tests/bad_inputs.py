@@ -201,7 +201,7 @@ TABLE = {
             ("Tersoff.from_file('/nowhere/Si.tersoff')", "Si.tersoff", "no such file"),
         ),
         *_file(
-            ("empty.tersoff", "", "no entry", "14 numbers"),
+            ("empty.tersoff", "", "before its first entry", "14 numbers"),
             ("short.tersoff", TRIPLET[:-8], "line 1", "16 words", "14 numbers"),
             ("long.tersoff", TRIPLET[:-1] + " 7\n", "line 2", "18 words"),
             ("letter.tersoff", TRIPLET.replace("95.373", "95.e73x"), "line 2", "no number"),

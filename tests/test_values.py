@@ -325,7 +325,11 @@ def test_what_is_shown_is_one_short_line():
     assert values.shown("/folder" * 30 + "/study.toml").endswith("/study.toml'")
     assert values.listing(range(10), 3) == "0, 1, 2 and 7 more"
     assert values.nearest("sigm", ["sigma", "epsilon"]) == "; did you mean 'sigma'?"
-    assert values.nearest("q", ["sigma"]) == ""
+    assert values.nearest("nothing", ["epsilon", "sigma"]) == ""
+    # What a table is called is near to its entries.
+    tables = ["epsilon[Ar-Ar]", "sigma[Ar-Ar]", "sigma[Ar-Kr]"]
+    assert values.nearest("sigmo", tables) == "; did you mean 'sigma[Ar-Ar]'?"
+    assert values.nearest("lenard", ["lennard", "leonard", "x"], most=2).count(" or ") == 1
 
 
 def test_what_cannot_be_shown_is_named_by_its_kind():

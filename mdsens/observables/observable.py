@@ -2,7 +2,6 @@
 
 import ast
 import dataclasses
-import difflib
 import inspect
 import re
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from jaxtyping import Array, Float
 from mdsens.archive import can_hold
 from mdsens.errors import InputError, warn
 from mdsens.units import in_dimensions, unit_name
-from mdsens.values import is_traced, shown, text
+from mdsens.values import is_traced, nearest, shown, text
 
 if TYPE_CHECKING:
     from mdsens.particles import System
@@ -368,10 +367,9 @@ def parse(name: str) -> Observable:
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         raise InputError(f"observable {given} cannot be read: {_how_to_write(name)}") from None
     if target.id not in BY_NAME:
-        near = difflib.get_close_matches(target.id, BY_NAME, 1, 0.0)[0]
         raise InputError(
-            f"observable {given} does not exist: allowed are {', '.join(BY_NAME)}; "
-            f"did you mean {near!r}?"
+            f"observable {given} does not exist: allowed are {', '.join(BY_NAME)}"
+            f"{nearest(target.id, BY_NAME)}"
         )
     factory: Callable[..., Observable] = BY_NAME[target.id]
     try:

@@ -187,16 +187,28 @@ def values_at_points(table: Quadrature, q: tuple[Array, ...]) -> Float[Array, "V
     return _by_degree(table, chebyshev(_cosines(table, q), table.twojmax))
 
 
-def values_and_slopes_at_points(
-    table: Quadrature, q: tuple[Array, ...]
-) -> tuple[Float[Array, "V ..."], Float[Array, "V ..."]]:
-    """The same, and U_j'(p . q), whose products with p are the slopes in q."""
+def derivatives_at_points(
+    table: Quadrature, q: tuple[Array, ...], order: int = 1
+) -> list[Float[Array, "V ..."]]:
+    """U_j(p . q), U_j'(p . q), ..., whose products with p, and with pairs of p, are those in q.
+
+    Arguments:
+        table: the points.
+        q: four components, each (...,), or fewer where the others are zero.
+        order: of the highest derivative.
+
+    Returns:
+        An array (V, ...) for each order from 0.
+    """
     x = _cosines(table, q)
-    values = chebyshev(x, table.twojmax)
-    slopes = [0.0 * x, 0.0 * x + 2.0]
-    for value in values[1:-1]:
-        slopes.append(2.0 * value + 2.0 * x * slopes[-1] - slopes[-2])
-    return _by_degree(table, values), _by_degree(table, slopes)
+    found = [chebyshev(x, table.twojmax)]
+    for k in range(1, order + 1):
+        # The recursion of U_j, derived k times.
+        of_order = [0.0 * x, 0.0 * x + (2.0 if k == 1 else 0.0)]
+        for lower in found[-1][1:-1]:
+            of_order.append(2.0 * k * lower + 2.0 * x * of_order[-1] - of_order[-2])
+        found.append(of_order)
+    return [_by_degree(table, values) for values in found]
 
 
 def _cosines(table: Quadrature, q: tuple[Array, ...]) -> Float[Array, "A ..."]:
@@ -341,70 +353,6 @@ def _weighed_slopes_of_means(
         ],
         axis=1,
     )
-
-
-def curvatures_of_sum(
-    table: Quadrature, f: Densities, factors: Float[Array, "E E E T _"]
-) -> Float[Array, "C EV EV"]:
-    """Second derivatives of the same in the values at the points, element after element.
-
-    Arguments:
-        table: the nodes.
-        f: densities at the nodes.
-        factors: of each mean; the last axis may have length 1.
-
-    Returns:
-        Shape (C, E V, E V), symmetric.
-    """
-    at_nodes = _curvatures_at_nodes(table, f, factors)
-    elements, _, atoms = f[0].shape
-    rows = []
-    # Of two degrees the lower one second: what is left out is the same seen from the other.
-    for first in table.degrees:
-        columns = [
-            _weights(table)[None] * at_nodes[first, second]
-            if (first, second) in at_nodes
-            else jnp.zeros((elements, elements, len(table.weights), atoms))
-            for second in range(first + 1)
-        ]
-        scaled = [
-            jnp.einsum("efgc,gb->gbefc", column, table.interpolation[second])
-            for second, column in enumerate(columns)
-        ]
-        row = jnp.einsum(
-            "ga,gbefc->ceafb", table.interpolation[first], jnp.concatenate(scaled, axis=1)
-        )
-        missing = table.places[-1].stop - table.places[first].stop
-        rows.append(jnp.pad(row, [(0, 0)] * 4 + [(0, missing)]))
-    size = elements * table.places[-1].stop
-    lower = jnp.concatenate(rows, axis=2)
-    degree = np.repeat(table.degrees, [(j + 1) ** 2 for j in table.degrees])
-    below = np.where(degree[:, None] > degree, 1.0, 0.0)[None, None, :, None, :]
-    whole = lower + (below * lower).transpose(0, 3, 4, 1, 2)
-    return whole.reshape(atoms, size, size)
-
-
-def _curvatures_at_nodes(
-    table: Quadrature, f: Densities, factors: Float[Array, "E E E T _"]
-) -> dict[tuple[int, int], Float[Array, "E E G C"]]:
-    """Second derivatives in two densities at the same node, the higher degree first."""
-    found: dict[tuple[int, int], Any] = {}
-
-    def add(first: int, second: int, term: Float[Array, "E E G C"]) -> None:
-        turned = term.swapaxes(0, 1)
-        if first < second:
-            first, second, term = second, first, turned
-        elif first == second:
-            term = term + turned
-        known = found.get((first, second))
-        found[first, second] = term if known is None else known + term
-
-    for place, (j1, j2, j) in enumerate(table.triples):
-        factor = factors[:, :, :, place, None]
-        add(j1, j2, jnp.sum(factor * f[j][None, None, :], axis=2))
-        add(j1, j, jnp.sum(factor * f[j2][None, :, None], axis=1))
-        add(j2, j, jnp.sum(factor * f[j1][:, None, None], axis=0))
-    return found
 
 
 def slopes_of_means(table: Quadrature, f: Densities) -> Float[Array, "N E V C"]:

@@ -1,7 +1,6 @@
 """Parameters of a potential by their names: values, units, changes and directions."""
 
 import dataclasses
-import difflib
 import operator
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
@@ -26,7 +25,7 @@ from mdsens.potentials.tables import (
 )
 from mdsens.summary import Summarised, Summary
 from mdsens.units import unit_name
-from mdsens.values import distinct_names, is_traced, listing, real_array, shown
+from mdsens.values import distinct_names, is_traced, listing, nearest, real_array, shown
 
 #: Names of fields that are no parameters and yet lengths.
 LENGTH_FIELDS = ("cutoff", "onset")
@@ -297,10 +296,9 @@ class NamedParameters(Summarised, Importable, Module):
                 rest = "".join(f",{i}" for i in index[2:])
                 if name == f"{field}[{second}-{first}{rest}]":
                     return entry
-        near = difflib.get_close_matches(str(name), entries, 1, 0.0)
         raise InputError(
             f"{type(self).__name__} has no parameter {shown(name)}: allowed are "
-            f"{listing(entries, 24)}" + (f"; did you mean {near[0]!r}?" if near else "")
+            f"{listing(entries, 24)}{nearest(name, entries)}"
         )
 
     def _entry(self, name: str) -> tuple[Any, tuple[int, ...]]:

@@ -14,11 +14,11 @@ from mdsens.particles.edges import Edges
 from mdsens.potentials.bispectrum import (
     Densities,
     components,
-    curvatures_of_sum,
     densities,
     slopes_at_points,
     slopes_of_means,
 )
+from mdsens.potentials.couplings import halves_of_curvatures, to_harmonics
 from mdsens.potentials.files.snap_files import (
     FLAGS,
     OF_ELEMENTS,
@@ -78,7 +78,6 @@ class SNAP(NeighborsOnSphere):
     """
 
     compiler_options: ClassVar[Mapping[str, Any]] = LONG_FORMULAS
-    dear_hessian: ClassVar[bool] = True
 
     beta: Parameter = parameter("energy", per="coefficient")
     species: tuple[str, ...] = eqx.field(static=True, kw_only=True)
@@ -244,16 +243,16 @@ class SNAP(NeighborsOnSphere):
         return found
 
     def site_hessians(self, edges: Edges) -> Float[Array, "C K K D D"]:
-        """Second derivatives: those in the values at points, between slopes of the values.
+        """Second derivatives: those in the densities, between slopes of the densities.
 
-        A value at a point is a sum over edges, so that d2E/dR_k dR_l is J_k^T M J_l with the
-        second derivatives M in the values and J_k those of the values along edge k; for k = l the
-        curvature of the values joins it.
+        A density is a sum over edges, so that d2E/dR_k dR_l is J_k^T M J_l with the second
+        derivatives M in the coefficients of its harmonics (`mdsens.potentials.couplings`) and J_k
+        the derivatives of these along edge k; for k = l the curvature of the density joins it.
         """
 
         def group(some: Edges) -> Float[Array, "C K K D D"]:
-            _, f, factors, slopes = self._of_values(self._values(some), some.species)
-            matrix = curvatures_of_sum(self._quadrature, f, factors)
+            values = self._values(some)
+            _, f, factors, slopes = self._of_values(values, some.species)
             dimension = len(some.vectors)
 
             def of_slot(slot: Any) -> tuple[Array, Array]:
@@ -262,23 +261,30 @@ class SNAP(NeighborsOnSphere):
                 def values(v: Any) -> Float[Array, "E V C"]:
                     return self._values_of_edge(v, *rest)
 
-                def gradient(v: Any) -> tuple[Array, ...]:
-                    return self._gradient_of_edge(v, rest, slopes)
-
-                def along(unit: Float[Array, " D"]) -> tuple[Array, Array]:
+                def along(unit: Float[Array, " D"]) -> Float[Array, "E V C"]:
                     step = tuple(jnp.broadcast_to(u, vectors[0].shape) for u in unit)
-                    own = jnp.stack(jax.jvp(gradient, (vectors,), (step,))[1])
-                    return jax.jvp(values, (vectors,), (step,))[1], own
+                    changes: Array = jax.jvp(values, (vectors,), (step,))[1]
+                    return changes
 
-                return jax.vmap(along)(jnp.eye(dimension))
+                own = self._curvature_of_edge(vectors, rest, slopes)
+                return jax.vmap(along)(jnp.eye(dimension)), own
 
             jacobian, own = jax.lax.map(of_slot, self._slots(some))
-            slots, _, _, _, atoms = jacobian.shape
-            jacobian = jacobian.transpose(4, 2, 3, 0, 1).reshape(atoms, -1, dimension * slots)
-            products = jnp.einsum("cvw,cwk->cvk", matrix, jacobian)
-            found = jnp.einsum("cvl,cvk->clk", jacobian, products)
+            slots, _, elements, count, atoms = jacobian.shape
+            # Values of all elements, directions and atoms last.
+            jacobian = jacobian.transpose(2, 3, 4, 0, 1).reshape(elements, count, -1)
+            coefficients = to_harmonics(self._quadrature, jacobian)
+            shape = elements * count, atoms, slots * dimension
+            along = coefficients.reshape(shape)
+            half = halves_of_curvatures(
+                self._quadrature, to_harmonics(self._quadrature, values), factors
+            )
+            products = jnp.einsum("cvw,wck->cvk", half, along)
+            found = jnp.einsum("vcl,cvk->clk", along, products)
+            found = found + found.transpose(0, 2, 1)
             if self.quadraticflag:
-                found = found + self._of_products(some.species, f, jacobian)
+                of_atoms = jacobian.reshape(shape).transpose(1, 0, 2)
+                found = found + self._of_products(some.species, f, of_atoms)
             found = found.reshape(atoms, slots, dimension, slots, dimension).transpose(
                 0, 1, 3, 2, 4
             )

@@ -11,8 +11,8 @@ from jaxtyping import Array, Float, Int
 from mdsens.particles.edges import Edges
 from mdsens.potentials.bispectrum import (
     Quadrature,
+    derivatives_at_points,
     quadrature,
-    values_and_slopes_at_points,
     values_at_points,
     values_of_centre,
 )
@@ -123,13 +123,55 @@ class NeighborsOnSphere(SnapInFiles):
     ) -> tuple[Float[Array, " C"], ...]:
         """Gradients along one edge of each atom, from slopes in the values at the points."""
         (q, strength), pull_back = jax.vjp(lambda v: self._point_and_strength(v, *rest), vectors)
-        values, along = values_and_slopes_at_points(self._quadrature, q)
+        values, along = derivatives_at_points(self._quadrature, q)
         chosen = jnp.sum(self._of_element(rest[2]) * slopes, axis=0)
         by_strength = jnp.sum(chosen * values, axis=0)
         columns = self._quadrature.points_of_values.T[: len(q)]
         by_point = strength[None] * jnp.einsum("dv,vc->dc", columns, chosen * along)
         gradient: tuple[Array, ...] = pull_back((tuple(by_point), by_strength))[0]
         return gradient
+
+    def _curvature_of_edge(
+        self,
+        vectors: tuple[Float[Array, " C"], ...],
+        rest: tuple[Array, Array, Array],
+        slopes: Float[Array, "E V C"],
+    ) -> Float[Array, "D D C"]:
+        """Second derivatives along one edge of each atom, at given slopes in the values.
+
+        A value is a strength s times a function of the point q. To second order in both, what is
+        summed over values is left of it: a number, a vector and a matrix.
+        """
+        q0, s0 = self._point_and_strength(vectors, *rest)
+        chosen = jnp.sum(self._of_element(rest[2]) * slopes, axis=0)
+        columns = self._quadrature.points_of_values.T[: len(q0)]
+        value, first, second = (
+            jnp.einsum("kv,vc->kc", weights, chosen * derivative)
+            for weights, derivative in zip(
+                (
+                    np.ones((1, columns.shape[1])),
+                    columns,
+                    (columns[:, None] * columns).reshape(-1, columns.shape[1]),
+                ),
+                derivatives_at_points(self._quadrature, q0, 2),
+                strict=True,
+            )
+        )
+        second = second.reshape(len(q0), *first.shape)
+
+        def energy(v: tuple[Array, ...]) -> Float[Array, ""]:
+            q, s = self._point_and_strength(v, *rest)
+            step = jnp.stack(q) - jnp.stack(q0)
+            along = jnp.sum(first * step, axis=0)
+            bent = 0.5 * jnp.einsum("ic,ijc,jc->c", step, second, step)
+            return jnp.sum(s * (value[0] + along) + s0 * bent)
+
+        def along(unit: Float[Array, " D"]) -> Float[Array, "D C"]:
+            step = tuple(jnp.broadcast_to(u, vectors[0].shape) for u in unit)
+            return jnp.stack(jax.jvp(jax.grad(energy), (vectors,), (step,))[1])
+
+        found: Array = jax.vmap(along)(jnp.eye(len(vectors)))
+        return found
 
     def _values(self, edges: Edges) -> Float[Array, "E V C"]:
         """Densities around each atom at the points."""

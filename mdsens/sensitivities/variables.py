@@ -4,7 +4,6 @@ A relaxed structure also depends on the pressure or the stress that its cell rel
 strain of a cell that does not relax, and on where its fixed atoms are held.
 """
 
-import difflib
 from collections.abc import Iterable
 from typing import Any
 
@@ -26,7 +25,7 @@ from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 from mdsens.relaxation import Equilibrium
 from mdsens.units import in_dimensions, unit_name
-from mdsens.values import distinct_names, is_traced, shown
+from mdsens.values import distinct_names, is_traced, listing, nearest, shown
 from mdsens.voigt import COMPONENTS
 
 #: The conditions by name, with their physical dimensions.
@@ -238,9 +237,9 @@ def expanded_names(
         elif name in allowed:
             found.append(name)
         else:
-            near = difflib.get_close_matches(name, allowed, 1, 0.0)
             raise InputError(
-                f"wrt = {shown(name)}: there is no such component; did you mean {near[0]!r}?"
+                f"wrt = {shown(name)}: there is no such component; allowed are "
+                f"{listing(allowed)}{nearest(name, allowed)}"
             )
     return list(dict.fromkeys(found))
 
@@ -250,12 +249,11 @@ def _parameters_named(name: str, potential: Potential) -> list[str]:
     try:
         return potential.expand_parameter_names([name])
     except InputError:
-        near = difflib.get_close_matches(str(name).split("[")[0], CONDITIONS, 1, 0.75)
+        near = nearest(str(name).split("[")[0], CONDITIONS, 0.75)
         if not near:
             raise
         raise InputError(
-            f"wrt = {shown(name)}: there is no such parameter, and no such condition; did you mean "
-            f"{near[0]!r}?"
+            f"wrt = {shown(name)}: there is no such parameter, and no such condition{near}"
         ) from None
 
 

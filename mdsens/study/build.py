@@ -1,7 +1,6 @@
 """From the tables of a study to a System and a Potential."""
 
 import dataclasses
-import difflib
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
@@ -250,10 +249,9 @@ def _type(given: Any, key: str) -> str:
     """The type of a potential, of which there are too many to list in a line."""
     if isinstance(given, str) and given in TYPES:
         return given
-    near = difflib.get_close_matches(given, TYPES, 3, 0.5) if isinstance(given, str) else []
-    meant = f" did you mean {' or '.join(map(repr, near))}?" if near else ""
+    meant = nearest(given, TYPES, most=3) if isinstance(given, str) else ""
     raise InputError(
-        f"{key} = {shown(given)}: there is no such potential;{meant} mdsens potentials lists all "
+        f"{key} = {shown(given)}: there is no such potential{meant}; mdsens potentials lists all "
         f"{len(TYPES)}"
     )
 

@@ -49,13 +49,11 @@ def cell_of(run):
     return np.array([[lx, 0, 0], [xy, ly, 0], [xz, yz, lz]])
 
 
-def tell(path, elements, errors=None):
-    """One row of a table of files: how far what they give is from LAMMPS's, or that they are read.
+def tell(path, elements, errors):
+    """One row of a table of files: how far what they give is from LAMMPS's.
 
     Shown by ``pytest -s``, or where a test fails.
     """
-    told = "read; another of this kind is computed"
-    if errors is not None:
-        names = ("energy", "forces", "stress")
-        told = ", ".join(f"{name} {e:.0e}" for name, e in zip(names, errors, strict=True))
+    names = ("energy", "forces", "stress")
+    told = ", ".join(f"{name} {e:.0e}" for name, e in zip(names, errors, strict=True))
     print(f"{path.name:34} {' '.join(elements):24} {told}")

@@ -1,12 +1,12 @@
 """Three-body potentials from files, against LAMMPS on the same structures."""
 
+import copy
 import ctypes
 import re
 import sys
 from pathlib import Path
 
 import ase.build
-import cases
 import lammps_runs
 import numerical
 import numpy as np
@@ -22,6 +22,8 @@ pytestmark = [pytest.mark.peer, pytest.mark.xdist_group("lammps")]
 TOLERANCE = 1e-10
 #: LAMMPS's own factor from eV/Angstrom^3 to bar in units metal.
 BAR = 1.6021765e6
+#: Slots of an atom and images that there is room for, in the lists of edges of most files.
+ROOM = 16, 64
 #: LAMMPS's pair_style for each ending.
 STYLES = {
     ".sw": "sw", ".tersoff": "tersoff", ".tersoff.mod": "tersoff/mod",
@@ -99,7 +101,13 @@ def assert_agrees(lammps, path, elements, lattice, tolerance=TOLERANCE, style=No
     atoms.symbols = [species[kind] for kind in kinds]
     energy, forces, stress = by_lammps(lammps, atoms, kinds, path, elements, style)
     system = System.from_ase(atoms)
-    edges = find_edges(atoms.positions, atoms.cell[:], system.pbc, float(ours.interaction_range))
+    edges = find_edges(
+        atoms.positions, atoms.cell[:], system.pbc, float(ours.interaction_range),
+        minimum_capacity=ROOM,
+    )  # fmt: skip
+    # Files of one kind share a program, which what they say of themselves would tell apart.
+    ours = copy.copy(ours)
+    object.__setattr__(ours, "header", None)
     found = compiled_energy_forces_virial(system, ours, edges)
     errors = (
         abs(float(found[0]) - energy) / abs(energy),
@@ -108,24 +116,6 @@ def assert_agrees(lammps, path, elements, lattice, tolerance=TOLERANCE, style=No
     )
     assert max(errors) < tolerance, (path.name, errors)
     return errors
-
-
-@pytest.mark.parametrize(
-    ("name", "elements", "lattice"),
-    [
-        ("Si.sw", ["Si"], 5.43),
-        ("CdTe.sw", ["Cd", "Te"], 6.5),
-        ("Si.tersoff", ["Si"], 5.2),
-        ("SiC.tersoff", ["Si", "C"], 4.5),
-        ("Si.tersoff.mod", ["Si"], 5.2),
-        ("Si.tersoff.modc", ["Si"], 5.2),
-        ("SiC.tersoff.zbl", ["Si", "C"], 4.5),
-        ("SiC.edip", ["Si", "C"], 4.7),
-        ("SiO.1997.vashishta", ["Si", "O"], 4.3),
-    ],
-)
-def test_energy_forces_and_stress_are_those_of_lammps(lammps, name, elements, lattice):
-    assert_agrees(lammps, folder(lammps) / name, elements, lattice)
 
 
 def test_edip_of_one_element_is_that_of_tables(lammps):
@@ -137,20 +127,13 @@ def test_edip_of_one_element_is_that_of_tables(lammps):
 def test_every_file_that_lammps_brings(lammps):
     paths = [path for path in sorted(folder(lammps).iterdir()) if ending(path) in STYLES]
     assert len(paths) >= 23
-    tried = set()
+    assert set(map(ending, paths)) == set(STYLES)
     for path in paths:
         # Tersoff gave no parameters for germanium with carbon.
         elements = ["Si(D)", "C"] if path.name.startswith("SiCGe") else None
         if elements is None:
             elements = list(dict.fromkeys(word for word in from_file(path).species))
-        # All are read; of each kind, which is the same code, one is computed.
-        kind = ending(path), len(elements)
-        special = path.name.startswith(("SiCGe", "SiO", "CdTeZn"))
-        if kind in tried and not special and not cases.EVERY:
-            lammps_runs.tell(path, elements)
-            continue
-        tried.add(kind)
-        if path.name.startswith("SiO"):
+        if path.name == "SiO.1997.vashishta":
             # Silicon has no triplets with itself.
             assert_agrees(lammps, path, ["Si"], 4.5)
         # The entries [A-B-C] and [A-C-B] of this file differ in their sixth digit.

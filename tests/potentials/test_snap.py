@@ -19,6 +19,7 @@ from mdsens.mechanics.sparse_hessian import sparse_hessian
 from mdsens.particles import Edges, find_edges
 from mdsens.potentials import SNAP, PotentialSum, from_file
 from mdsens.potentials.bispectrum import quadrature, triples_of_degrees
+from mdsens.potentials.harmonics import harmonics, means_of_three
 
 pytestmark = pytest.mark.xdist_group("snap")
 
@@ -157,6 +158,18 @@ def test_nodes_integrate_products_of_three_characters_exactly():
             values = [characters[j] for j in (j1, j2, j3)]
             expected = float(abs(j1 - j2) <= j3 <= j1 + j2)
             assert table.weights @ math.prod(values) == pytest.approx(expected, abs=1e-12)
+
+
+def test_means_of_three_harmonics_are_sums_over_the_nodes():
+    table = quadrature(4)
+    at_nodes = [
+        matrix @ harmonics(j, table.points[: (j + 1) ** 2])
+        for j, matrix in enumerate(table.interpolation)
+    ]
+    for degrees in ((1, 1, 0), (3, 2, 1), (4, 3, 3), (4, 4, 4)):
+        expected = np.einsum("g,gp,gq,gr->pqr", table.weights, *(at_nodes[j] for j in degrees))
+        found = means_of_three(*degrees).toarray().reshape(expected.shape)
+        np.testing.assert_allclose(found, expected, atol=1e-13)
 
 
 def _characters(table, degree):

@@ -171,7 +171,7 @@ def entry(elements="Si Si Si", count=14):
         (f"{entry()}\n{entry('Si C C')}", ("Si Si C", "line 2")),
         ("# UNITS: lj\n" + entry(), ("line 1", "'lj'", "real", "epsilon and sigma")),
         ("# UNITS: rael\n" + entry(), ("line 1", "'rael'", "did you mean 'real'")),
-        ("# nothing\n", ("no entry",)),
+        ("# nothing\n", ("line 1", "before its first entry")),
         (entry(count=14).replace("Si Si", "Si 4", 1), ("line 1", "no element")),
     ],
 )

@@ -114,7 +114,7 @@ class _Reader:
             for number, line in enumerate(lines, 1)
             for word in _WORD.findall(line.partition("#")[0])
         ]
-        self.place, self.last_line = 0, len(lines)
+        self.place, self.last_line = 0, len(lines) or 1
 
     def contents(self) -> ACEContents:
         self.expect("nelements =")

@@ -183,7 +183,7 @@ def read_snap_parameters(path: Path) -> dict[str, Any]:
             found[key] = _count(values[0], name, number)
     for key in ("rcutfac", "twojmax"):
         if key not in found:
-            raise InputError(f"{name} has no {key} up to line {len(lines)}: give it")
+            raise InputError(f"{name} has no {key} up to line {len(lines) or 1}: give it")
     return {key: value for key, value in found.items() if key not in WITHOUT_EFFECT}
 
 
@@ -234,7 +234,7 @@ def read_snap_commands(path: Path) -> SnapCommands:
             )
     if not style or of_snap is None:
         missing = "pair_coeff of snap" if style else "pair_style"
-        raise InputError(f"{name} has no {missing} up to line {last}: give it")
+        raise InputError(f"{name} has no {missing} up to line {last or 1}: give it")
     files, number = of_snap
     if len(files) < 3:
         raise InputError(

@@ -92,8 +92,10 @@ def read_triplets(path: str | Path, count: int) -> TripletFile:
                 )
         entries[triplet] = ([_number(word, line, name) for word, line in words[3:]], begin)
     if not entries:
-        raise InputError(f"{name} holds no entry: give a file of three elements and {count} numbers"
-                         " for each triplet")  # fmt: skip
+        raise InputError(
+            f"{name}, line {len(lines) or 1}: the file ends before its first entry: give three "
+            f"elements and {count} numbers for each triplet"
+        )
     return TripletFile(name, header, entries)
 
 
