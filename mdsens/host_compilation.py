@@ -1,0 +1,49 @@
+"""Loops of the host that are compiled, by numba: what neither NumPy nor XLA does in one pass."""
+
+import inspect
+from collections.abc import Callable
+from typing import TypeVar, cast
+
+import numba
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+#: What LLVM may do to sums, so that it adds up several numbers at a time: always the same ones.
+SUMS = {"reassoc", "contract"}
+
+
+def host_compiled(function: Function) -> Function:
+    """A function of numbers and NumPy's arrays, compiled when it is first called.
+
+    It is kept on disk, where there is a place, and lets go of Python's interpreter as it runs.
+
+    Arguments:
+        function: in the part of Python that numba knows; it may call others that are compiled.
+
+    Returns:
+        The same, compiled.
+    """
+    return _compiled(function, False)
+
+
+def host_compiled_sums(function: Function) -> Function:
+    """The same for sums over arrays, of which several terms are added up at a time.
+
+    Arguments:
+        function: as of `host_compiled`.
+
+    Returns:
+        The same, compiled.
+    """
+    return _compiled(function, SUMS)
+
+
+def _compiled(function: Function, fastmath: set[str] | bool) -> Function:
+    # Checks of types that may have been put around it are no code for a compiler.
+    plain = inspect.unwrap(function)
+    options = {"error_model": "numpy", "nogil": True, "fastmath": fastmath}
+    try:
+        return cast(Function, numba.njit(plain, cache=True, **options))
+    except RuntimeError:
+        # There is no folder to keep it in.
+        return cast(Function, numba.njit(plain, **options))
