@@ -19,8 +19,12 @@ from mdsens.potentials.potential import Potential
 
 #: Discs from which on the loop is worth the time to load it.
 FEWEST_DISCS = 2000
+#: Steps times discs that nobody looks at the course for: a tenth of a second.
+DISC_STEPS = 32_768
 #: How far the first list of pairs reaches beyond contact, in largest moves of a disc in a trial.
 SKIN_MOVES = 15.0
+#: The same of any list.
+MOST_SKIN = 20.0
 #: Cells that a list's reach must fit into along each lattice vector.
 FEWEST_CELLS = 4
 #: Difference between the loop's forces and those of the potential at most, over that of a pair
@@ -80,8 +84,8 @@ class ContactLBFGS(LineSearchMinimiser):
         )  # fmt: skip
 
     def storable(self, memory: Any) -> Any:
-        """All but the pairs, which are found anew from where they were found."""
-        return dataclasses.replace(memory, pairs=None)
+        """All but the pairs, which are found anew where they were found."""
+        return dataclasses.replace(memory, pairs=None, discs=None)
 
     def step(self, landscape: Landscape, state: State) -> State:
         """One step."""
@@ -103,30 +107,28 @@ class ContactLBFGS(LineSearchMinimiser):
             RelaxationError: the potential's `overlap_law` is not that of its energies.
         """
         from mdsens.mechanics.contact_pairs import energy_and_gradient, find_pairs
-        from mdsens.minimisers.contact_steps import MOST_SKIN, descend
+        from mdsens.minimisers.contact_steps import descend
 
         memory: _Memory = dataclasses.replace(state.memory)
-        potential, order = landscape.potential, memory.order
-        law = potential.overlap_law
-        assert law is not None
-        cell = np.asarray(landscape.system.cell)
-        skin, longest = float(memory.numbers[1]), MOST_SKIN * float(self.max_step)
-        species = np.asarray(potential.species_index(landscape.system))[order].astype(np.int64)
-        shape = (_heights(landscape) / (law.distances.max() + longest)).astype(np.int64)
-        box = cell, np.linalg.inv(cell), (int(shape[0]), int(shape[1])), species
+        if memory.discs is None:
+            memory.discs = self._discs(landscape, memory.order)
+        order, (box, law) = memory.order, memory.discs
         q, gradient = np.asarray(state.q)[order], np.asarray(state.gradient)[order]
         energy = float(state.enthalpy)
         if memory.pairs is None:
+            skin = float(memory.numbers[1])
             memory.pairs = find_pairs(memory.reference, *box, law.distances, law.epsilon, skin)
         if not memory.checked:
             found = np.empty_like(q)
             energy = energy_and_gradient(q, *memory.pairs, law.alpha, found)
-            _check_agreement(found, gradient, law, potential)
+            _check_agreement(found, gradient, law, landscape.potential)
             gradient, memory.checked = found, True
+        limit *= max(1, DISC_STEPS // len(order))
         most = max(0, min(limit, int(bounds.step_limit)))
         course = np.zeros((limit, 2))
         past = memory.vectors, memory.products, memory.along, memory.places, memory.numbers
-        settings = float(bounds.fmax), float(self.max_step), most
+        max_step = float(self.max_step)
+        settings = float(bounds.fmax), max_step, MOST_SKIN * max_step, most
         energy, memory.pairs, taken, evaluations, stalled = descend(
             q, gradient, energy, memory.pairs, memory.reference, box, tuple(law), past, settings,
             course,
@@ -154,6 +156,18 @@ class ContactLBFGS(LineSearchMinimiser):
         return Segment(state, np.asarray(taken), course[:, 0], course[:, 1], None, outlook)
 
 
+    def _discs(self, landscape: Landscape, order: np.ndarray) -> tuple[Any, OverlapLaw]:
+        """The box, with the species of the discs in an order of theirs; and how they push."""
+        law = landscape.potential.overlap_law
+        assert law is not None
+        cell = np.asarray(landscape.system.cell)
+        reach = law.distances.max() + MOST_SKIN * float(self.max_step)
+        columns, rows = np.trunc(_heights(landscape) / reach).astype(int).tolist()
+        species = np.asarray(landscape.potential.species_index(landscape.system))
+        box = cell, np.linalg.inv(cell), (columns, rows), species[order].astype(np.int64)
+        return box, law
+
+
 @dataclasses.dataclass(eq=False)
 class _Memory:
     """What is kept from step to step, of discs in an order of their own.
@@ -169,6 +183,7 @@ class _Memory:
             steps they have served, shape (3,).
         checked: whether forces have been held against those of the potential.
         pairs: ends, numbers of the law, and shifts.
+        discs: box and law.
     """
 
     order: Int[np.ndarray, " N"]
@@ -180,6 +195,7 @@ class _Memory:
     numbers: Float[np.ndarray, " 3"]
     checked: bool = False
     pairs: Any = None
+    discs: tuple[Any, OverlapLaw] | None = None
 
 
 def _heights(landscape: Landscape) -> Float[np.ndarray, " 2"]:

@@ -11,10 +11,10 @@ from mdsens.minimisers.line_search import DECREASE, MAX_TRIALS, ROUNDING
 
 #: Numbers of a vector that are taken together, within a core's first cache.
 CHUNK = 2048
-#: Steps that a list of pairs has served, above which the next one reaches half as far, and below
-#: which twice; and how far they do at least and at most, in largest moves of a disc in a trial.
-OFTEN_USED, SELDOM_USED = 200, 20
-LEAST_SKIN, MOST_SKIN = 2.5, 20.0
+#: Steps that a list of pairs has served, from which on a shorter one is found, and below which the
+#: next one reaches twice as far; and the shortest, in largest moves of a disc in a trial.
+OFTEN_USED, SELDOM_USED = 100, 20
+LEAST_SKIN = 0.02
 #: The fraction of the first slope that a line search accepts.
 CURVATURE = 0.9
 #: Fraction of the largest step that discs move by, typically, in a first step.
@@ -43,13 +43,14 @@ def descend(
             shape (2, M, M); products of all vectors with the gradient, shape (2M,); the number of
             those in use, and the oldest of them, shape (2,); the inverse curvature of the newest,
             the skin of the pairs, and how many steps they have served, shape (3,).
-        settings: largest force to stop at; largest move of a disc in a trial; steps to take.
+        settings: largest force to stop at; largest move of a disc in a trial; longest skin; steps
+            to take.
         course: shape (steps, 2), written over: energy and largest force after each.
 
     Returns:
         Energy, pairs, steps, evaluations, and whether no step leads down any more.
     """
-    fmax, max_step, most = settings
+    fmax, max_step, longest_skin, most = settings
     vectors, products, along, places, numbers = past
     cell, inverse, shape, species = box
     distances, epsilon, alpha = law
@@ -69,13 +70,15 @@ def descend(
             _scale(flat_gradient, -FIRST * max_step / typical, direction.reshape(-1))
             largest = _limit(direction, max_step)
             slope = _product(flat_gradient, direction.reshape(-1))
-        if 0.5 * numbers[1] - moved < min(max_step, 1.5 * largest):
-            # Where discs have all but come to rest a shorter list serves as long.
-            if numbers[2] > OFTEN_USED:
-                numbers[1] *= 0.5
+        least = min(max_step, 1.5 * largest)
+        # Where discs have all but come to rest a shorter list serves as long.
+        at_rest = numbers[2] >= OFTEN_USED and 0.125 * numbers[1] > max(moved, least)
+        if at_rest or 0.5 * numbers[1] - moved < least:
+            if at_rest:
+                numbers[1] *= 0.25
             elif numbers[2] < SELDOM_USED:
                 numbers[1] *= 2.0
-            numbers[1] = min(max(numbers[1], LEAST_SKIN * max_step), MOST_SKIN * max_step)
+            numbers[1] = min(max(numbers[1], LEAST_SKIN * max_step), longest_skin)
             _copy(here, reference)
             ends, laws, shifts = find_pairs(
                 here, cell, inverse, shape, species, distances, epsilon, numbers[1]

@@ -76,16 +76,13 @@ class SoftSphere(PairPotential):
     def overlap_law(self) -> OverlapLaw:
         """The law, of each pair of species."""
         kinds = 1 if self.species is None else len(self.species)
-        contact = self.diameter if self.pair_ranges is None else self.pair_ranges
-        distances, epsilon = np.asarray(contact), np.asarray(self.epsilon)
-        if epsilon.ndim == 2:
-            epsilon = (epsilon + epsilon.T) / 2
-        shape = kinds, kinds
-        return OverlapLaw(
-            np.broadcast_to(distances, shape).copy(),
-            np.broadcast_to(epsilon, shape).copy(),
-            self.alpha,
-        )
+        diameter, epsilon = np.asarray(self.diameter), np.asarray(self.epsilon)
+        if diameter.ndim == 1:
+            diameter = np.broadcast_to(diameter, (kinds, kinds))
+        tables = [
+            np.broadcast_to((table + table.T) / 2, (kinds, kinds)) for table in (diameter, epsilon)
+        ]
+        return OverlapLaw(*map(np.array, tables), self.alpha)
 
     def per_pair(self, edges: Edges) -> "SoftSphere":
         """This potential with the contact distance and epsilon of each edge."""
