@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numba
 
@@ -41,9 +41,10 @@ def host_compiled_sums(function: Function) -> Function:
 def _compiled(function: Function, fastmath: set[str] | bool) -> Function:
     # Checks of types that may have been put around it are no code for a compiler.
     plain = inspect.unwrap(function)
+    compiler: Any = numba.njit
     options = {"error_model": "numpy", "nogil": True, "fastmath": fastmath}
     try:
-        return cast(Function, numba.njit(plain, cache=True, **options))
+        return cast(Function, compiler(plain, cache=True, **options))
     except RuntimeError:
         # There is no folder to keep it in.
-        return cast(Function, numba.njit(plain, **options))
+        return cast(Function, compiler(plain, **options))

@@ -17,6 +17,16 @@ TOGETHER = 512
 
 
 @host_compiled
+def _with_room(rows: Any) -> Any:
+    """The same rows, twice as long."""
+    longer = np.empty((rows.shape[0], 2 * rows.shape[1]), rows.dtype)
+    for i in range(rows.shape[0]):
+        for j in range(rows.shape[1]):
+            longer[i, j] = rows[i, j]
+    return longer
+
+
+@host_compiled
 def find_pairs(
     x: Any, cell: Any, inverse: Any, shape: Any, species: Any, distances: Any, epsilon: Any,
     skin: float,
@@ -35,7 +45,7 @@ def find_pairs(
 
     Returns:
         Both ends, shape (2, P); 1 / distance and epsilon of each, shape (2, P); and for the last Q
-        of them, which cross a boundary, what to add to the vector between their ends, shape (Q, 2).
+        of them, which cross a boundary, what to add to the vector between their ends, shape (2, Q).
     """
     count, (columns, rows) = x.shape[0], shape
     bins, away = np.empty(count, np.int32), np.empty((count, 2), np.int32)
@@ -43,7 +53,7 @@ def find_pairs(
     for i in range(count):
         first = x[i, 0] * inverse[0, 0] + x[i, 1] * inverse[1, 0]
         second = x[i, 0] * inverse[0, 1] + x[i, 1] * inverse[1, 1]
-        away[i, 0], away[i, 1] = int(math.floor(first)), int(math.floor(second))
+        away[i, 0], away[i, 1] = math.floor(first), math.floor(second)
         column = min(int((first - away[i, 0]) * columns), columns - 1)
         row = min(int((second - away[i, 1]) * rows), rows - 1)
         bins[i] = row * columns + column
@@ -65,7 +75,7 @@ def find_pairs(
     squares = (distances + skin) ** 2
     capacity = 6 * count + 64
     near, far = np.empty((3, capacity), np.uint32), np.empty((3, capacity // 4), np.uint32)
-    shifts = np.empty((capacity // 4, 2))
+    shifts = np.empty((2, capacity // 4))
     near_count, far_count = 0, 0
     for k in range(columns * rows):
         row = k // columns
@@ -105,20 +115,18 @@ def find_pairs(
                     kind = kinds[a] * distances.shape[0] + kinds[b]
                     if across == 0 and upwards == 0:
                         if near_count == near.shape[1]:
-                            near = np.concatenate((near, np.empty_like(near)), axis=1)
+                            near = _with_room(near)
                         near[0, near_count], near[1, near_count] = order[a], order[b]
                         near[2, near_count] = kind
                         near_count += 1
                     else:
                         if far_count == far.shape[1]:
-                            far = np.concatenate((far, np.empty_like(far)), axis=1)
-                            shifts = np.concatenate((shifts, np.empty_like(shifts)), axis=0)
+                            far, shifts = _with_room(far), _with_room(shifts)
                         far[0, far_count], far[1, far_count] = order[a], order[b]
                         far[2, far_count] = kind
                         for axis in range(2):
-                            shifts[far_count, axis] = (
-                                across * cell[0, axis] + upwards * cell[1, axis]
-                            )
+                            shift = across * cell[0, axis] + upwards * cell[1, axis]
+                            shifts[axis, far_count] = shift
                         far_count += 1
     total = near_count + far_count
     ends, laws = np.empty((2, total), np.uint32), np.empty((2, total))
@@ -129,7 +137,7 @@ def find_pairs(
         second_kind = source[2, at] - first_kind * distances.shape[0]
         laws[0, p] = 1.0 / distances[first_kind, second_kind]
         laws[1, p] = epsilon[first_kind, second_kind]
-    return ends, laws, shifts[:far_count].copy()
+    return ends, laws, shifts[:, :far_count].copy()
 
 
 @host_compiled_sums
@@ -173,8 +181,9 @@ def energy_and_gradient(
         The energy.
     """
     pushes = np.empty((2, TOGETHER))
-    gradient[:] = 0.0
-    energy, near = 0.0, ends.shape[1] - shifts.shape[0]
+    for i in range(x.shape[0]):
+        gradient[i, 0], gradient[i, 1] = 0.0, 0.0
+    energy, near = 0.0, ends.shape[1] - shifts.shape[1]
     for start in range(0, near, TOGETHER):
         stop = min(start + TOGETHER, near)
         energy += _pushes(x, ends, laws, alpha, start, stop, pushes)
@@ -193,10 +202,10 @@ def energy_and_gradient(
             gradient[j, 0] -= fx
             gradient[j, 1] -= fy
         gradient[i, 0], gradient[i, 1] = gx, gy
-    for q in range(shifts.shape[0]):
+    for q in range(shifts.shape[1]):
         i, j = ends[0, near + q], ends[1, near + q]
-        dx = x[j, 0] - x[i, 0] + shifts[q, 0]
-        dy = x[j, 1] - x[i, 1] + shifts[q, 1]
+        dx = x[j, 0] - x[i, 0] + shifts[0, q]
+        dy = x[j, 1] - x[i, 1] + shifts[1, q]
         r, inverse = math.sqrt(dx * dx + dy * dy), laws[0, near + q]
         overlap = 1.0 - r * inverse
         if overlap <= 0.0:

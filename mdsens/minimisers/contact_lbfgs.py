@@ -116,11 +116,15 @@ class ContactLBFGS(LineSearchMinimiser):
         q, gradient = np.asarray(state.q)[order], np.asarray(state.gradient)[order]
         energy = float(state.enthalpy)
         if memory.pairs is None:
-            skin = float(memory.numbers[1])
-            memory.pairs = find_pairs(memory.reference, *box, law.distances, law.epsilon, skin)
+            cell, inverse, shape, species = box
+            memory.pairs = find_pairs(
+                memory.reference, cell, inverse, shape, species, law.distances, law.epsilon,
+                float(memory.numbers[1]),
+            )  # fmt: skip
         if not memory.checked:
             found = np.empty_like(q)
-            energy = energy_and_gradient(q, *memory.pairs, law.alpha, found)
+            ends, laws, shifts = memory.pairs
+            energy = energy_and_gradient(q, ends, laws, shifts, law.alpha, found)
             _check_agreement(found, gradient, law, landscape.potential)
             gradient, memory.checked = found, True
         limit *= max(1, DISC_STEPS // len(order))
@@ -154,7 +158,6 @@ class ContactLBFGS(LineSearchMinimiser):
             on_device(int(state.evaluations) + evaluations), on_device(bool(stalled)), memory,
         )  # fmt: skip
         return Segment(state, np.asarray(taken), course[:, 0], course[:, 1], None, outlook)
-
 
     def _discs(self, landscape: Landscape, order: np.ndarray) -> tuple[Any, OverlapLaw]:
         """The box, with the species of the discs in an order of theirs; and how they push."""

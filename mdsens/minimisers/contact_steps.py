@@ -96,9 +96,7 @@ def descend(
             good = energy_there <= energy + DECREASE * t * slope or (
                 energy_there <= energy + rounding and found <= (2 * DECREASE - 1) * slope
             )
-            if good and (
-                abs(found) <= CURVATURE * abs(slope) or (t >= longest and found < 0.0)
-            ):
+            if good and (abs(found) <= CURVATURE * abs(slope) or (t >= longest and found < 0.0)):
                 accepted = True
                 break
             secant = np.inf
@@ -116,7 +114,7 @@ def descend(
                 t = min(max(secant, 1.5 * last), 5.0 * last)
             t = min(t, longest)
         if accepted or (energy_there <= energy + rounding and _largest(slope_there) < force):
-            _remember(here, there, slope_here, slope_there, vectors, products, along, places, numbers)
+            _remember(here, there, slope_here, slope_there, past)
             here, there = there, here
             slope_here, slope_there = slope_there, slope_here
             energy, force = energy_there, _largest(slope_here)
@@ -169,11 +167,9 @@ def _set_direction(
 
 
 @host_compiled
-def _remember(
-    q: Any, there: Any, gradient: Any, gradient_there: Any, vectors: Any, products: Any,
-    along: Any, places: Any, numbers: Any,
-) -> None:  # fmt: skip
+def _remember(q: Any, there: Any, gradient: Any, gradient_there: Any, past: Any) -> None:
     """Write down a step, in the place of the oldest, and what it tells of the curvature."""
+    vectors, products, along, places, numbers = past
     used, oldest, history = places[0], places[1], products.shape[1]
     slot = used if used < history else oldest
     own, square = _put_step(
@@ -196,7 +192,8 @@ def _remember(
         products[0, k, slot] = now[2 * k] - along[2 * k]
         products[1, k, slot] = products[1, slot, k] = now[2 * k + 1] - along[2 * k + 1]
     products[0, slot, slot], products[1, slot, slot] = own, square
-    along[: 2 * used] = now
+    for k in range(2 * used):
+        along[k] = now[k]
     numbers[0] = own / square
 
 
@@ -230,7 +227,9 @@ def _scale(a: Any, factor: float, out: Any) -> None:
 
 @host_compiled
 def _copy(a: Any, out: Any) -> None:
-    out[:] = a
+    # A slice is assigned to by code that takes 3 s to compile.
+    for i in range(a.shape[0]):
+        out[i, 0], out[i, 1] = a[i, 0], a[i, 1]
 
 
 @host_compiled_sums
@@ -262,7 +261,8 @@ def _combine(vectors: Any, weights: Any, gradient: Any, scale: float, out: Any) 
         for i in range(size):
             total[i] = scale * gradient[start + i]
         for k in range(0, weights.size, 2):
-            _add_two(vectors[k, start:], vectors[k + 1, start:], weights[k], weights[k + 1], total[:size])
+            a, b = weights[k], weights[k + 1]
+            _add_two(vectors[k, start:], vectors[k + 1, start:], a, b, total[:size])
         for i in range(size):
             out[start + i] = total[i]
 

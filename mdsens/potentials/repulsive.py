@@ -79,10 +79,11 @@ class SoftSphere(PairPotential):
         diameter, epsilon = np.asarray(self.diameter), np.asarray(self.epsilon)
         if diameter.ndim == 1:
             diameter = np.broadcast_to(diameter, (kinds, kinds))
-        tables = [
-            np.broadcast_to((table + table.T) / 2, (kinds, kinds)) for table in (diameter, epsilon)
-        ]
-        return OverlapLaw(*map(np.array, tables), self.alpha)
+        distances, scales = (
+            np.array(np.broadcast_to((table + table.T) / 2, (kinds, kinds)))
+            for table in (diameter, epsilon)
+        )
+        return OverlapLaw(distances, scales, self.alpha)
 
     def per_pair(self, edges: Edges) -> "SoftSphere":
         """This potential with the contact distance and epsilon of each edge."""
