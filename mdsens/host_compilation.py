@@ -38,13 +38,31 @@ def host_compiled_sums(function: Function) -> Function:
     return _compiled(function, SUMS)
 
 
-def _compiled(function: Function, fastmath: set[str] | bool) -> Function:
+def host_compiled_for(signature: str) -> Callable[[Function], Function]:
+    """Compile a function of these types as it is defined, as `host_compiled` does else.
+
+    Arguments:
+        signature: of the types, as numba writes them.
+
+    Returns:
+        What compiles it.
+    """
+
+    def decorate(function: Function) -> Function:
+        return _compiled(function, False, signature)
+
+    return decorate
+
+
+def _compiled(
+    function: Function, fastmath: set[str] | bool, signature: str | None = None
+) -> Function:
     # Checks of types that may have been put around it are no code for a compiler.
     plain = inspect.unwrap(function)
     compiler: Any = numba.njit
     options = {"error_model": "numpy", "nogil": True, "fastmath": fastmath}
     try:
-        return cast(Function, compiler(plain, cache=True, **options))
+        return cast(Function, compiler(signature, cache=True, **options)(plain))
     except RuntimeError:
         # There is no folder to keep it in.
-        return cast(Function, compiler(plain, **options))
+        return cast(Function, compiler(signature, **options)(plain))

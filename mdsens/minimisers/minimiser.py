@@ -41,6 +41,8 @@ class Minimiser(Module):
 
     #: Steps on the host between which nobody looks at the course: one, where each is long.
     steps_at_a_time: ClassVar[int] = 1
+    #: Whether it finds edges of its own, and takes its steps by `steps`, many at a time.
+    own_edges: ClassVar[bool] = False
 
     @abc.abstractmethod
     def start(self, q: Float[Array, "R D"]) -> Any:
@@ -49,6 +51,14 @@ class Minimiser(Module):
     @abc.abstractmethod
     def step(self, landscape: Landscape, state: State) -> State:
         """One step: a new state, with enthalpy and gradient at its q."""
+
+    def steps(self, landscape: Landscape, state: State, bounds: Any, limit: int) -> Any:
+        """Steps of one that has `own_edges`, with what `mdsens.minimisers.segment.advance` takes.
+
+        Raises:
+            NotImplementedError: it takes them one by one.
+        """
+        raise NotImplementedError(f"{type(self).__name__} takes its steps one by one")
 
     @property
     def trial_distance(self) -> float | Float[Array, ""]:

@@ -60,6 +60,8 @@ def advance(
     Returns:
         The Segment. What the minimiser remembered at the beginning is used up.
     """
+    if minimiser.own_edges:
+        return minimiser.steps(landscape, state, bounds, limit)
     if not minimiser.runs_on_host(state.q):
         if isinstance(minimiser, LineSearchMinimiser):
             # A number of its own for every skin would be a program of its own.

@@ -104,7 +104,7 @@ def neighborhoods(
     if grid.looked_at > MOST_LOOKED_AT * max(expected, 30.0) * count:
         return None
     points = np.ascontiguousarray((atoms[:, owners] + shifts)[:, grid.order])
-    squares, kinds = np.square(np.asarray(limits, float)), np.asarray(species, np.int32)
+    squares, kinds = np.square(np.asarray(limits, float)), np.array(species, np.int32)
     width = max(8, math.ceil(FIRST_ROOM * expected))
     while True:
         found, counts = np.empty((count, width), np.int32), np.empty(count, np.int32)

@@ -4,12 +4,9 @@ They let go of Python's interpreter, so that ranges are taken by all cores, and 
 range writes is read or written by another: the result does not depend on the number of cores.
 """
 
-import inspect
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
+
+from mdsens.host_compilation import host_compiled_for
 
 #: Atoms whose edges are turned from rows to columns together.
 TILE = 128
@@ -17,22 +14,7 @@ TILE = 128
 UNSURE = 1e-9
 
 
-def _compiled(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Compile a function of these types, and keep the code where numba keeps it."""
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        plain = inspect.unwrap(function)
-        try:
-            kept: Callable[..., Any] = numba.njit(signature, nogil=True, cache=True)(plain)
-        except RuntimeError:
-            # There is no folder that it can write to.
-            kept = numba.njit(signature, nogil=True)(plain)
-        return kept
-
-    return decorate
-
-
-@_compiled("void(int32[::1], int32[::1], int32[::1])")
+@host_compiled_for("void(int32[::1], int32[::1], int32[::1])")
 def sort_by_cell(cells: np.ndarray, starts: np.ndarray, order: np.ndarray) -> None:
     """Order points by their cell, and those of a cell as they are.
 
@@ -52,7 +34,7 @@ def sort_by_cell(cells: np.ndarray, starts: np.ndarray, order: np.ndarray) -> No
         starts[cells[point] + 1] = place + 1
 
 
-@_compiled(
+@host_compiled_for(
     "int64(int64, int64, float64[:, ::1], int32[::1], int32[::1], int32[::1], int64[::1], "
     "int64[::1], int64, float64[:, ::1], int32[::1], float64[:, ::1], int32[::1], "
     "float64[:, ::1], int32[:, ::1], int32[::1])"
@@ -146,7 +128,7 @@ def find_neighbors(
     return -1
 
 
-@_compiled(
+@host_compiled_for(
     "int64(int64, int64, int32[:, ::1], int32[::1], int32[::1], int32[::1], int32, int64, int64, "
     "int32[:, ::1])"
 )
@@ -195,7 +177,7 @@ def find_reverse(
     return missing
 
 
-@_compiled("void(int64, int64, int32[:, ::1], int32[::1], int32, int32[:, :, ::1])")
+@host_compiled_for("void(int64, int64, int32[:, ::1], int32[::1], int32, int32[:, :, ::1])")
 def put_in_blocks(
     first: int, last: int, rows: np.ndarray, counts: np.ndarray, blank: int, blocks: np.ndarray
 ) -> None:

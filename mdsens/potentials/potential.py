@@ -17,6 +17,7 @@ from mdsens.particles.edge_search import EdgeSearch
 from mdsens.particles.edges import Edges
 from mdsens.particles.system import System
 from mdsens.potentials.named_parameters import NamedParameters
+from mdsens.potentials.overlap_law import OverlapLaw
 from mdsens.potentials.parameters import Parameter
 from mdsens.values import is_traced
 
@@ -389,6 +390,14 @@ class Potential(NamedParameters):
         """Onset and cutoff of a smooth switch, in units of length; None where there is none.
 
         Two numbers, or numbers and tables over pairs of its S species, (S, S).
+        """
+        return None
+
+    @property
+    def overlap_law(self) -> OverlapLaw | None:
+        """The whole energy, where it is that of pairs by a power of their overlap; else None.
+
+        Compiled loops of the host then relax large packings; what differentiates does not use it.
         """
         return None
 

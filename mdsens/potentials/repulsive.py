@@ -4,10 +4,12 @@ from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from mdsens.arrays import in_numpy, on_device
 from mdsens.particles.edges import Edges
+from mdsens.potentials.overlap_law import OverlapLaw
 from mdsens.potentials.pair import PairPotential
 from mdsens.potentials.parameters import Parameter, parameter
 from mdsens.potentials.potential import looked_up
@@ -69,6 +71,19 @@ class SoftSphere(PairPotential):
         if self.diameter.ndim == 1:
             return (self.diameter[:, None] + self.diameter[None]) / 2
         return (self.diameter + self.diameter.T) / 2
+
+    @property
+    def overlap_law(self) -> OverlapLaw:
+        """The law, of each pair of species."""
+        kinds = 1 if self.species is None else len(self.species)
+        diameter, epsilon = np.asarray(self.diameter), np.asarray(self.epsilon)
+        if diameter.ndim == 1:
+            diameter = np.broadcast_to(diameter, (kinds, kinds))
+        distances, scales = (
+            np.array(np.broadcast_to((table + table.T) / 2, (kinds, kinds)))
+            for table in (diameter, epsilon)
+        )
+        return OverlapLaw(distances, scales, self.alpha)
 
     def per_pair(self, edges: Edges) -> "SoftSphere":
         """This potential with the contact distance and epsilon of each edge."""

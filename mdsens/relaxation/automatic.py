@@ -8,6 +8,7 @@ from typing import Any
 
 from mdsens.mechanics.hessian_solver import hessian_fits
 from mdsens.mechanics.lattice_model import suits_lattice_model
+from mdsens.minimisers.contact_lbfgs import ContactLBFGS, suits_contact_list
 from mdsens.minimisers.lattice_lbfgs import LatticeLBFGS
 from mdsens.minimisers.lbfgs import LBFGS
 from mdsens.minimisers.minimiser import Minimiser
@@ -76,6 +77,11 @@ def descend_automatically(descent: Descent, max_step: float) -> Leg:
         # The fewest calls: what was fitted to some serves many steps.
         return descent.run(PreconditionedLBFGS(max_step=max_step), descent.fmax, descent.max_steps)
     policy = automatic(descent.landscape.potential, max_step)
+    if suits_contact_list(descent.landscape):
+        # Its steps are so cheap that a Newton step is worth no fewer than hundreds of them.
+        leg = descent.run(ContactLBFGS(max_step=max_step), descent.fmax, descent.max_steps)
+        if leg.left <= descent.fmax or leg.steps >= descent.max_steps:
+            return leg
     leg = descent.run(policy.first, descent.fmax, 0)
     target = policy.first_target(leg.typical_force)
     if leg.left > descent.fmax and suits_lattice_model(descent.landscape):

@@ -15,7 +15,7 @@ from mdsens.arrays import on_device
 from mdsens.compilation import OFTEN_IF_HEAVY
 from mdsens.errors import RelaxationError
 from mdsens.linalg.multigrid import HostPreconditioner
-from mdsens.mechanics.enthalpy import Landscape, typical_force
+from mdsens.mechanics.enthalpy import Landscape, largest_force, typical_force
 from mdsens.mechanics.relaxing_cell import RelaxingCell
 from mdsens.minimisers.minimiser import Minimiser, State, first_state, refresh
 from mdsens.minimisers.segment import advance
@@ -172,11 +172,15 @@ class Descent:
                 if not known:
                     state = refresh(self.landscape, eqx.tree_at(lambda s: s.q, state, self.q))
                     self._check(state)
+        left = float(seen.left)
+        if minimiser.own_edges:
+            state = self._by_potential(state)
+            left = float(largest_force(state.gradient))
         self.evaluations += int(state.evaluations)
         self.methods.append((type(minimiser).__name__, taken))
         self.last = (minimiser, eqx.tree_at(lambda s: s.evaluations, state, on_device(0)))
         typical = float(typical_force(state.gradient))
-        self.legs.append(Leg(self.steps, float(seen.left), typical, bool(state.stalled)))
+        self.legs.append(Leg(self.steps, left, typical, bool(state.stalled)))
         return self.legs[-1]
 
     @property
@@ -231,6 +235,17 @@ class Descent:
         return State(
             state.q, state.enthalpy, state.gradient, state.evaluations, on_device(False), memory
         )
+
+    def _by_potential(self, state: State) -> State:
+        """Where a minimiser with edges of its own has ended, as the potential has it."""
+        if not self._reaches_here:
+            self._refresh_edges()
+        state = refresh(self.landscape, state)
+        self._check(state)
+        force = float(largest_force(state.gradient))
+        if self.forces[-1].size:
+            self.enthalpies[-1][-1], self.forces[-1][-1] = float(state.enthalpy), force
+        return state
 
     @property
     def preconditioner(self) -> HostPreconditioner | None:

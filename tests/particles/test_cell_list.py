@@ -86,6 +86,9 @@ def test_cells_find_what_brute_force_finds(name, monkeypatch):
 
 def test_cutoffs_of_pairs_of_species_are_kept(monkeypatch):
     positions, species = positions_in(CUBE, 0.0), np.random.default_rng(6).integers(2, size=COUNT)
+    # As one of JAX's, of the type that is searched with, and nobody may write to it.
+    species = species.astype(np.int32)
+    species.setflags(write=False)
     table, skin = np.array([[1.2, 0.8], [0.8, 0.3]]), 0.1
     arrays = search(CUBE, (True,) * 3, positions, monkeypatch, 1.2, skin=skin,
                     pair_cutoffs=table, species=species)  # fmt: skip
