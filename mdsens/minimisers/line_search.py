@@ -6,7 +6,7 @@ that were found to reach; that one has a step along its direction and nothing el
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import equinox as eqx
 import jax
@@ -51,7 +51,7 @@ class LineSearchMinimiser(Minimiser):
         return dataclasses.replace(self, max_step=jnp.minimum(self.max_step, distance))
 
 
-class _Search(eqx.Module):
+class _Search(NamedTuple):
     t: Float[Any, ""]
     low: Float[Any, ""]
     low_slope: Float[Any, ""]
@@ -164,9 +164,7 @@ def search(
     )
     if evaluate is not None and accepted:
         return end, accepted
-    back = eqx.tree_at(
-        lambda s: (s.q, s.enthalpy, s.gradient), end, (state.q, state.enthalpy, state.gradient)
-    )
+    back = end._replace(q=state.q, enthalpy=state.enthalpy, gradient=state.gradient)
     if evaluate is not None:
         return back, accepted
     return jax.tree.map(lambda new, old: jnp.where(accepted, new, old), end, back), accepted
