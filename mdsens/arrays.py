@@ -31,6 +31,8 @@ def on_device(value: ArrayLike, dtype: Any = None) -> Array:
 
 def in_numpy(tree: Any) -> Any:
     """NumPy's arrays for leaves, of which nothing has to be compiled, where none is traced."""
+    if isinstance(tree, np.ndarray):
+        return tree
     return tree if is_traced(tree) else jax.tree.map(np.asarray, tree)
 
 

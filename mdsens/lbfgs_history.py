@@ -75,12 +75,6 @@ class LBFGSHistory(Module):
             place,
         )
 
-    def with_step_in_place(
-        self, s: Float[Array, "*shape"], y: Float[Array, "*shape"], accepted: Bool[Any, ""]
-    ) -> "LBFGSHistory":
-        """The same written over this one, which nothing may read any more; on the host."""
-        return _with_step_in_place((s, y, accepted), self)
-
     @property
     def scale(self) -> Float[Array, ""]:
         """The inverse curvature s.y / y.y along the newest step; 1 without any."""
@@ -135,11 +129,6 @@ class LBFGSHistory(Module):
         return (self.newest + 1 + jnp.arange(len(self.inverses))) % len(self.inverses)
 
 
-@compiled(donate="all-except-first", heavy=False)
-def _with_step_in_place(given: tuple[Any, ...], history: LBFGSHistory) -> LBFGSHistory:
-    return history.with_step(*given)
-
-
 @compiled
 def _unless(
     wanted: Bool[Any, ""], triangle: Float[Array, "M M"], inverses: Float[Array, " M"]
@@ -180,3 +169,62 @@ def _combination(
 ) -> Float[Array, "*shape"]:
     """The sum of a ring's vectors with these weights, in one pass; as a product it takes four."""
     return sum((weights[i] * ring[i] for i in range(1, len(ring))), start=weights[0] * ring[0])
+
+
+class HostHistory:
+    """The same for minimisers on the host: NumPy's arrays, which each step is written into.
+
+    Of long vectors nothing is copied to JAX and back, which takes longer than the products.
+
+    Arguments:
+        history: number of past steps.
+        size: length of the vectors.
+    """
+
+    def __init__(self, history: int, size: int) -> None:
+        self.steps, self.changes = np.zeros((history, size)), np.zeros((history, size))
+        self.triangle, self.inverses = np.zeros((history, history)), np.zeros(history)
+        self.newest, self.filled = 0, 0
+
+    def forget(self) -> None:
+        """There are no past steps any more."""
+        self.triangle[:], self.inverses[:] = 0.0, 0.0
+        self.newest, self.filled = 0, 0
+
+    def add(self, s: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> None:
+        """One step more, in the place of the oldest, if it tells of curvature.
+
+        Arguments:
+            s: shape (n,), the step.
+            y: shape (n,), the change of the gradient along it.
+        """
+        sy, history = float(np.vdot(s, y)), len(self.inverses)
+        if not sy > np.finfo(float).eps * float(np.vdot(y, y)):
+            return
+        place = (self.newest + 1) % history if self.filled else 0
+        along = np.zeros(history)
+        along[: self.filled] = self.steps[: self.filled] @ y
+        self.triangle[place], self.triangle[:, place] = 0.0, 0.0
+        along[place] = 0.0
+        self.triangle[:, place] = (self.triangle @ along) / -sy
+        self.triangle[place, place] = self.inverses[place] = 1.0 / sy
+        self.steps[place], self.changes[place] = s, y
+        self.newest, self.filled = place, min(self.filled + 1, history)
+
+    def backward(self, vector: Float[np.ndarray, " n"]) -> tuple[np.ndarray, np.ndarray]:
+        """As that of `LBFGSHistory`: what is left of a vector, and the weights for the second."""
+        some = slice(self.filled)
+        weights = self.triangle[some, some] @ (self.steps[some] @ vector)
+        return vector - weights @ self.changes[some], weights
+
+    def forward(
+        self, vector: Float[np.ndarray, " n"], weights: Float[np.ndarray, " m"]
+    ) -> Float[np.ndarray, " n"]:
+        """The second loop, with the weights of the first."""
+        some = slice(self.filled)
+        added = (weights / self.inverses[some] - self.changes[some] @ vector) @ (
+            self.triangle[some, some]
+        )
+        product: np.ndarray = added @ self.steps[some]
+        product += vector
+        return product

@@ -1,5 +1,6 @@
 """Arguments of compiled functions, and what is the same in all calls that one program serves."""
 
+import copy
 import itertools
 from typing import Any
 
@@ -48,6 +49,17 @@ class Call:
     def size(self) -> int:
         """How many numbers all arrays have."""
         return sum(array.size for arrays in self.arrays for array in arrays)
+
+    def with_array(self, array: Any, other: Any) -> "Call":
+        """The same call with another array in the place of one, of the same shape and type."""
+        call = copy.copy(self)
+        call._leaves = [other if leaf is array else leaf for leaf in self._leaves]
+        first, rest = self.arrays
+        call.arrays = (
+            [other if leaf is array else leaf for leaf in first],
+            [other if leaf is array else leaf for leaf in rest],
+        )
+        return call
 
     def with_arrays(self, *arrays: list[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments with others in the place of `arrays`."""

@@ -30,3 +30,34 @@ def test_a_process_that_fails_is_no_time(monkeypatch):
     monkeypatch.setattr(cores, "run_worker", lambda request: {"status": "failed: no memory"})
     with pytest.raises(RuntimeError, match="31 atoms on 2 cores: failed: no memory"):
         cores.measured(Case("lj", 2, vacancy=True), 2, 1e-2)
+
+
+@pytest.mark.parametrize(
+    ("energies", "forces", "expected"),
+    [
+        ((-1.0, -1.0, -1.0), (1e-7, 1e-7, 1e-7), "2.000 (cg)"),
+        ((-1.0, -1.0, -1.0 - 1e-6), (1e-7, 1e-7, 1e-7), "3.000 (fire)"),
+        (
+            (-1.0, -1.0 - 1e-6, -1.0),
+            (1e-7, 1e-7, 1e-3),
+            "fire: another minimum; cg: ended at 1e-03",
+        ),
+    ],
+)
+def test_lammps_counts_where_it_comes_to_the_same_minimum(energies, forces, expected, monkeypatch):
+    walls = iter([1.0, 3.0, 2.0])
+    measured = {
+        str(i): {"energy_per_atom": e, "largest_force": f}
+        for i, (e, f) in enumerate(zip(energies, forces, strict=True))
+    }
+
+    def run_worker(request):
+        return {"status": "ok", "wall_s": next(walls)}
+
+    def measure(case, rows, files, *limits):
+        for index in files:
+            rows[int(index)].update(measured[index])
+
+    monkeypatch.setattr(cores, "run_worker", run_worker)
+    monkeypatch.setattr(cores, "measure_minima", measure)
+    assert cores.beside_lammps(Case("lj", 2, vacancy=True), 2, 1e-6) == expected

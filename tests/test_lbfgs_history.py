@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mdsens.lbfgs_history import LBFGSHistory
+from mdsens.lbfgs_history import HostHistory, LBFGSHistory
 
 SHAPE = (3, 2)
 
@@ -47,6 +47,22 @@ def test_the_product_is_that_with_the_dense_update_of_the_last_steps(count):
     vector = np.random.default_rng(6).normal(size=6)
     found = product(past_of(steps, history=3), vector)
     np.testing.assert_allclose(found, inverse @ vector, rtol=1e-12)
+
+
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_on_the_host_it_is_that_too_and_steps_without_curvature_are_left_out(count):
+    steps, past = pairs(count), HostHistory(3, 6)
+    # What it has been told to forget leaves nothing behind.
+    past.add(*pairs(1)[0])
+    past.forget()
+    for s, y in steps:
+        past.add(s, y)
+        past.add(s, -y)
+    vector = np.random.default_rng(6).normal(size=6)
+    left, weights = past.backward(vector)
+    s, y = steps[-1]
+    found = past.forward((s @ y) / (y @ y) * left, weights)
+    np.testing.assert_allclose(found, dense_inverse(steps[-3:]) @ vector, rtol=1e-12)
 
 
 def test_the_newest_step_is_recovered_from_its_change():

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from mdsens.arrays import array_module, in_numpy, on_device, squared_lengths
-from mdsens.compilation import compiled
+from mdsens.compilation import compiled, of_array
 from mdsens.implicit.linearisation import compiled_product
 from mdsens.mechanics.constrained_motion import ConstrainedMotion
 from mdsens.mechanics.energy import (
@@ -224,13 +224,16 @@ class Landscape(Module):
         reference = np.asarray(self.system.positions)
         held = np.asarray(self.constrained_rows(reference))[:, 0]
         some_held = bool(held.any())
+        forces_at = of_array(
+            compiled_energy_and_forces, self.system.positions, self.system, self.potential,
+            self.edge_list,
+        )  # fmt: skip
 
         def evaluate(
             q: Float[np.ndarray, "N D"],
         ) -> tuple[Float[np.ndarray, ""], Float[np.ndarray, "N D"]]:
             positions = np.where(held[:, None], reference, q) if some_held else q
-            here = eqx.tree_at(lambda s: s.positions, self.system, on_device(positions))
-            energy, forces = compiled_energy_and_forces(here, self.potential, self.edge_list)
+            energy, forces = forces_at(on_device(positions))
             gradient = -np.asarray(forces)
             if some_held:
                 gradient[held] = 0.0

@@ -4,12 +4,11 @@ import dataclasses
 from typing import Any, ClassVar
 
 import equinox as eqx
-import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from mdsens.arrays import on_device
-from mdsens.lbfgs_history import LBFGSHistory
+from mdsens.arrays import in_numpy, on_device
+from mdsens.lbfgs_history import HostHistory
 from mdsens.linalg.lattice_preconditioner import LatticePreconditioner
 from mdsens.mechanics.enthalpy import Evaluation, Landscape, largest_force, typical_force
 from mdsens.mechanics.lattice_model import lattice_model
@@ -22,9 +21,6 @@ from mdsens.particles.edges import EdgeList
 FRACTIONS = (np.inf, 0.3, 0.1)
 #: After so many steps with it the force must have fallen to this part, or other methods are faster.
 CHECKED_STEPS, EXPECTED_RATIO = 5, 0.05
-
-#: What is accepted, and what is forgotten.
-YES = np.ones((), bool)
 
 
 class LatticeLBFGS(LineSearchMinimiser):
@@ -50,7 +46,7 @@ class LatticeLBFGS(LineSearchMinimiser):
 
     def start(self, q: Float[Array, "R D"]) -> Any:
         """No preconditioner yet."""
-        return _Memory(None, LBFGSHistory.none(self.history, q))
+        return _Memory(None, HostHistory(self.history, q.size))
 
     def storable(self, memory: Any) -> Any:
         """All but the preconditioner, which is made anew at the next step."""
@@ -73,12 +69,13 @@ class LatticeLBFGS(LineSearchMinimiser):
             memory.preconditioner = lattice_model(landscape, state.q)
             memory.tried += 1
             if memory.preconditioner is not None:
-                memory.past, memory.empty, memory.age = memory.past.forgotten(YES), True, 0
+                memory.past.forget()
+                memory.age = 0
         if memory.preconditioner is not None and memory.age % CHECKED_STEPS == 0:
             if memory.age and force > EXPECTED_RATIO * memory.force_then:
                 return dataclasses.replace(state, stalled=on_device(True), memory=memory)
             memory.force_then = force
-        here = jax.tree.map(np.asarray, state.without_memory())
+        here = in_numpy(state.without_memory())
         direction, first = self._direction(memory, here)
         evaluate: Evaluation = memory.evaluation[1]
         found, accepted = search(
@@ -86,34 +83,35 @@ class LatticeLBFGS(LineSearchMinimiser):
         )
         stalled = False
         if accepted:
-            moved, change = found.q - here.q, found.gradient - here.gradient
+            moved, change = (found.q - here.q).ravel(), (found.gradient - here.gradient).ravel()
             memory.scale = float(np.vdot(moved, change) / max(np.vdot(change, change), 1e-300))
-            memory.past = memory.past.with_step_in_place(on_device(moved), on_device(change), YES)
-            memory.age, memory.empty = memory.age + 1, False
+            memory.past.add(moved, change)
+            memory.age += 1
         else:
             # A failed search forgets the past and begins again; failing without one is the end.
-            stalled = memory.empty
-            memory.past, memory.empty = memory.past.forgotten(YES), True
+            stalled = memory.past.filled == 0
+            memory.past.forget()
+        # Of NumPy's arrays, as long as it stays on the host.
+        evaluations = np.asarray(int(here.evaluations) + int(found.trials))
         return State(
-            on_device(found.q), on_device(found.enthalpy), on_device(found.gradient),
-            on_device(int(here.evaluations) + int(found.trials)), on_device(stalled), memory,
+            found.q, np.asarray(found.enthalpy), found.gradient, evaluations, np.asarray(stalled),
+            memory,
         )  # fmt: skip
 
     def _direction(
         self, memory: "_Memory", state: State
     ) -> tuple[Float[np.ndarray, "R D"], float | np.floating]:
         """Minus the model's inverse Hessian times the gradient, and how much of it to try first."""
-        model, past = memory.preconditioner, memory.past
-        if model is None and memory.empty:
-            force = max(float(typical_force(state.gradient)), 1e-300)
-            return -np.asarray(state.gradient), 0.25 * float(self.max_step) / force
-        left, weights = past.backward(on_device(state.gradient))
-        flat = np.asarray(left).reshape(-1)
-        product = model(flat) if model is not None else max(memory.scale, 1e-300) * flat
-        product = product.reshape(left.shape)
+        model, past, gradient = memory.preconditioner, memory.past, np.asarray(state.gradient)
+        if model is None and past.filled == 0:
+            force = max(float(typical_force(gradient)), 1e-300)
+            return -gradient, 0.25 * float(self.max_step) / force
+        left, weights = past.backward(gradient.ravel())
+        product = np.asarray(model(left) if model is not None else max(memory.scale, 1e-300) * left)
         # What the model moves empty sites by would be missing, and the whole drift.
-        product = product - product.mean(axis=0)
-        return -np.asarray(past.forward(on_device(product), weights)), 1.0
+        product = product.reshape(gradient.shape).astype(float)
+        product -= product.mean(axis=0)
+        return -past.forward(product.ravel(), weights).reshape(gradient.shape), 1.0
 
 
 @dataclasses.dataclass(eq=False)
@@ -123,7 +121,6 @@ class _Memory:
     Attributes:
         preconditioner: the inverse of the average over the lattice; None: not yet.
         past: past steps.
-        empty: whether there are none.
         scale: the inverse curvature along the newest, length^2/energy.
         tried: how often it has been looked for.
         first_force: typical force at the beginning, energy/length.
@@ -133,8 +130,7 @@ class _Memory:
     """
 
     preconditioner: LatticePreconditioner | None
-    past: LBFGSHistory
-    empty: bool = True
+    past: HostHistory
     scale: float = 1.0
     tried: int = 0
     first_force: float | None = None

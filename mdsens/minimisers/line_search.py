@@ -6,7 +6,7 @@ that were found to reach; that one has a step along its direction and nothing el
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import equinox as eqx
 import jax
@@ -18,7 +18,6 @@ from mdsens.arrays import array_module, in_numpy, on_device, scalar_product, squ
 from mdsens.compilation import compiled
 from mdsens.mechanics.enthalpy import Evaluation, Landscape, largest_force
 from mdsens.minimisers.minimiser import Minimiser, State
-from mdsens.modules import Module
 from mdsens.values import is_traced
 
 T = TypeVar("T")
@@ -52,7 +51,7 @@ class LineSearchMinimiser(Minimiser):
         return dataclasses.replace(self, max_step=jnp.minimum(self.max_step, distance))
 
 
-class _Search(Module):
+class _Search(NamedTuple):
     t: Float[Any, ""]
     low: Float[Any, ""]
     low_slope: Float[Any, ""]
@@ -165,9 +164,7 @@ def search(
     )
     if evaluate is not None and accepted:
         return end, accepted
-    back = eqx.tree_at(
-        lambda s: (s.q, s.enthalpy, s.gradient), end, (state.q, state.enthalpy, state.gradient)
-    )
+    back = end._replace(q=state.q, enthalpy=state.enthalpy, gradient=state.gradient)
     if evaluate is not None:
         return back, accepted
     return jax.tree.map(lambda new, old: jnp.where(accepted, new, old), end, back), accepted

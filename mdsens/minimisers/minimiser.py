@@ -22,13 +22,15 @@ class State(Module):
         evaluations: number of evaluations of the gradient so far.
         stalled: whether no step lowers the enthalpy any more.
         memory: what the minimiser remembers from step to step.
+
+    Between the steps of one on the host these may be NumPy's arrays.
     """
 
-    q: Float[Array, "R D"]
-    enthalpy: Float[Array, ""]
-    gradient: Float[Array, "R D"]
-    evaluations: Int[Array, ""]
-    stalled: Bool[Array, ""]
+    q: Float[Any, "R D"]
+    enthalpy: Float[Any, ""]
+    gradient: Float[Any, "R D"]
+    evaluations: Int[Any, ""]
+    stalled: Bool[Any, ""]
     memory: Any
 
     def without_memory(self) -> "State":

@@ -70,6 +70,7 @@ def advance(
         given = (minimiser, landscape, state.without_memory(), reference, bounds, limit)
         return _advance_compiled(given, state.memory)
     count, course = 0, list[tuple[Any, ...]]()
+    reference, bounds = in_numpy((reference, bounds))
     seen = _look(landscape, state, reference, count, bounds)
     while bool(seen.due) and count < min(limit, minimiser.steps_at_a_time):
         before = int(state.evaluations)
@@ -85,15 +86,20 @@ def advance(
         return np.array([float(entry[place]) for entry in course])
 
     stresses = None if seen.stress is None else column(2)
+    if isinstance(state.q, np.ndarray):
+        # What follows is given arrays of JAX's, whatever the method.
+        state = dataclasses.replace(
+            jax.tree.map(on_device, state.without_memory()), memory=state.memory
+        )
     return Segment(state, np.asarray(count), column(0), column(1), stresses, seen)
 
 
 def _look(
-    landscape: Landscape, state: State, reference: Float[Array, "R D"], steps: int, bounds: Bounds
+    landscape: Landscape, state: State, reference: Float[Any, "R D"], steps: int, bounds: Bounds
 ) -> Outlook:
     """`outlook` on the host."""
-    given = in_numpy((state.without_memory(), reference, bounds))
-    return outlook(landscape, given[0], given[1], np.asarray(steps), given[2])
+    here = state if isinstance(state.q, np.ndarray) else in_numpy(state.without_memory())
+    return outlook(landscape, here, reference, np.asarray(steps), bounds)
 
 
 @compiled(heavy=True, donate="all-except-first")
