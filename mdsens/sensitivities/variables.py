@@ -174,6 +174,10 @@ class Variables(Module):
         if self.strain is not None:
             matrix = jnp.eye(self.dimension) + self.strain
             system = landscape.system
+            if landscape.motion is not None:
+                # Where an atom is held is strained where it is: along a line that it has moved on.
+                system = landscape.system_at(q)
+                q = system.positions
             landscape = eqx.tree_at(
                 lambda l: (l.system.positions, l.system.cell),
                 landscape,

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numerical
 import numpy as np
 import pytest
+from ase.constraints import FixedLine, FixedPlane
 from cases import SILICON
 
 import mdsens
@@ -243,3 +244,17 @@ def test_conditions_that_a_structure_has_not_are_refused(name, cell, wrt, messag
     with pytest.raises(InputError, match=re.escape(message)) as caught:
         mdsens.sensitivity(relaxed(name, cell), "energy", wrt=wrt)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("constraint", [FixedPlane, FixedLine])
+def test_the_energy_of_what_slides_follows_a_strain_by_its_virial(constraint):
+    # What is held is strained where it is, and what slides is at rest: nothing else has a part.
+    atoms = ase.build.bulk("Ar", "fcc", 5.2, cubic=True)
+    del atoms[3]
+    atoms.positions += np.random.default_rng(2).normal(scale=0.02, size=(3, 3))
+    atoms.set_constraint(constraint([1], (1, 2, 1)))
+    equilibrium = mdsens.relax(mdsens.System.from_ase(atoms), ARGON, fmax=1e-11)
+    found = mdsens.sensitivity(equilibrium, "energy", wrt="strain", error_estimate=False)
+    slopes = [float(slope) for slope in found["energy"].values()]
+    virial = np.asarray(equilibrium.stress) * float(equilibrium.volume)
+    np.testing.assert_allclose(slopes, virial, rtol=1e-9, atol=1e-10)
