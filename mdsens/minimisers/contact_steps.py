@@ -60,7 +60,7 @@ def descend(
     steps, evaluations, stalled = 0, 0, False
     force, moved = _largest(slope_here), _farthest(here, reference)
     while steps < most and force > fmax and not stalled:
-        _set_direction(slope_here, vectors, products, along, places, numbers[0], direction)
+        set_direction(slope_here, vectors, products, along, places, numbers[0], direction)
         largest = _limit(direction, max_step)
         slope = _product(slope_here.reshape(-1), direction.reshape(-1))
         if places[0] == 0 or slope >= 0.0:
@@ -114,7 +114,7 @@ def descend(
                 t = min(max(secant, 1.5 * last), 5.0 * last)
             t = min(t, longest)
         if accepted or (energy_there <= energy + rounding and _largest(slope_there) < force):
-            _remember(here, there, slope_here, slope_there, past)
+            remember(here, there, slope_here, slope_there, past)
             here, there = there, here
             slope_here, slope_there = slope_there, slope_here
             energy, force = energy_there, _largest(slope_here)
@@ -132,7 +132,7 @@ def descend(
 
 
 @host_compiled
-def _set_direction(
+def set_direction(
     gradient: Any, vectors: Any, products: Any, along: Any, places: Any, gamma: float,
     direction: Any,
 ) -> None:  # fmt: skip
@@ -167,7 +167,7 @@ def _set_direction(
 
 
 @host_compiled
-def _remember(q: Any, there: Any, gradient: Any, gradient_there: Any, past: Any) -> None:
+def remember(q: Any, there: Any, gradient: Any, gradient_there: Any, past: Any) -> None:
     """Write down a step, in the place of the oldest, and what it tells of the curvature."""
     vectors, products, along, places, numbers = past
     used, oldest, history = places[0], places[1], products.shape[1]

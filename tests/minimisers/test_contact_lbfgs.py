@@ -10,6 +10,7 @@ from mdsens.errors import RelaxationError
 from mdsens.mechanics.contact_pairs import energy_and_gradient, find_pairs
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.minimisers import contact_lbfgs
+from mdsens.minimisers.contact_steps import remember, set_direction
 from mdsens.potentials import SoftSphere
 from mdsens.potentials.overlap_law import OverlapLaw
 from mdsens.relaxation import checkpoint as checkpoints
@@ -70,6 +71,33 @@ def test_forces_of_pairs_are_those_of_a_sum_over_all(alpha):
     expected, slopes = summed_over_all(system, law)
     np.testing.assert_allclose(energy, expected, rtol=1e-12)
     np.testing.assert_allclose(gradient, slopes, rtol=0, atol=1e-12 * np.abs(slopes).max())
+
+
+def test_directions_are_those_of_the_two_loop_recursion():
+    random, count, history = np.random.default_rng(3), 40, 4
+    factor = random.normal(size=(2 * count, 2 * count))
+    hessian = np.eye(2 * count) + factor @ factor.T / count
+    past = (
+        np.zeros((2 * history, 2 * count), np.float32), np.zeros((2, history, history)),
+        np.zeros(2 * history), np.zeros(2, np.int64), np.ones(3),
+    )  # fmt: skip
+    places = random.normal(size=(7, count, 2))
+    slopes = (places.reshape(7, -1) @ hessian).reshape(places.shape)
+    for k in range(6):
+        remember(places[k], places[k + 1], slopes[k], slopes[k + 1], past)
+    direction = np.empty((count, 2))
+    vectors, products, along, used, numbers = past
+    set_direction(slopes[6], vectors, products, along, used, numbers[0], direction)
+    # J. Nocedal, Math. Comp. 35, 773 (1980), with the last four steps.
+    steps, changes = (np.diff(rows, axis=0).reshape(6, -1)[2:] for rows in (places, slopes))
+    left, weights = slopes[6].reshape(-1).copy(), []
+    for s, y in zip(steps[::-1], changes[::-1], strict=True):
+        weights.append(s @ left / (s @ y))
+        left -= weights[-1] * y
+    left *= steps[-1] @ changes[-1] / (changes[-1] @ changes[-1])
+    for s, y, weight in zip(steps, changes, weights[::-1], strict=True):
+        left += (weight - y @ left / (s @ y)) * s
+    np.testing.assert_allclose(-direction.reshape(-1), left, atol=1e-4 * np.abs(left).max())
 
 
 @pytest.mark.usefixtures("few")
