@@ -23,8 +23,8 @@ REASONS: dict[tuple[str, str], str] = {
     ),
     ("isotonic", "JAXopt"): (
         "where Numba is installed it compiles the same algorithm, one array after the other on the "
-        "host (given a copy of its input, without which it fails in JAX of today); mdsens has it in "
-        "JAX, so that nothing leaves compiled code, and is far ahead with the gradient."
+        "host (given a copy of its input, without which it fails in JAX of today); mdsens has it "
+        "in JAX, so that nothing leaves compiled code, and is far ahead with the gradient."
     ),
     ("logistic", "JAXopt"): (
         "conjugate gradients, where mdsens forms the Hessian of up to 200 unknowns to see whether "
