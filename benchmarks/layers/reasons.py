@@ -21,6 +21,11 @@ REASONS: dict[tuple[str, str], str] = {
     ("isotonic", "SciPy, scikit-learn"): (
         "the same algorithm, one after the other in compiled code; it has no derivatives."
     ),
+    ("isotonic", "JAXopt"): (
+        "where Numba is installed it compiles the same algorithm, one array after the other on the "
+        "host (given a copy of its input, without which it fails in JAX of today); mdsens has it "
+        "in JAX, so that nothing leaves compiled code, and is far ahead with the gradient."
+    ),
     ("logistic", "JAXopt"): (
         "conjugate gradients, where mdsens forms the Hessian of up to 200 unknowns to see whether "
         "it is singular, which takes nine tenths of its linear solve and twice as long as the "
