@@ -17,7 +17,7 @@ import scipy.sparse.linalg
 from jaxtyping import Float, Int
 
 from mdsens.errors import LinearSolveError
-from mdsens.linalg.border import Border, Bordered, BorderedPreconditioner
+from mdsens.linalg.border import Border, BorderedPreconditioner
 from mdsens.linalg.columns_together import ColumnsTogether
 from mdsens.linalg.conjugate_gradients import (
     Iterations,
@@ -28,9 +28,9 @@ from mdsens.linalg.conjugate_gradients import (
     conjugate_gradients_side_by_side,
 )
 from mdsens.linalg.factorisation import Factorisation, has_cholmod
-from mdsens.linalg.half_stored import HalfStored
 from mdsens.linalg.lattice_preconditioner import LatticePreconditioner, LatticeSites
 from mdsens.linalg.lowest_eigenvalue import lowest_eigenvalue
+from mdsens.linalg.matrix_forms import MatrixForms, SymmetricMatrix
 from mdsens.linalg.multigrid import (
     BlockJacobi,
     HostPreconditioner,
@@ -39,13 +39,7 @@ from mdsens.linalg.multigrid import (
 )
 from mdsens.linalg.null_space import orthonormal_rows
 from mdsens.linalg.quadratic_model import MULTIGRID_STEPS, QuadraticModel
-from mdsens.linalg.sparse_plus_low_rank import (
-    SparsePlusLowRank,
-    blocks_of,
-    is_finite,
-    shared_by_cores,
-    to_bsr,
-)
+from mdsens.linalg.sparse_plus_low_rank import is_finite, to_bsr
 from mdsens.resources import available_memory, products_on_one_core
 
 #: Where each way that failed is told of, at level DEBUG.
@@ -65,8 +59,6 @@ REFINEMENT_STEPS = 50
 #: Right-hand sides that are worth solving for side by side (fewer than twice as many are), and how
 #: many vectors each of them needs on the way; together these may take this part of the free memory.
 TOGETHER, VECTORS, MEMORY_FRACTION = 32, 10, 0.25
-#: Bytes of a matrix up to which a second copy, for many vectors at once, is made.
-WIDE_LIMIT = 2**31
 #: What a border explains of a right-hand side is taken out first, and what is left is solved for as
 #: exactly as if it were all there is, or this part of all.
 LEFT_BY_BORDER = 1e-3
@@ -128,7 +120,7 @@ class SparseSolver(QuadraticModel):
 
     def __init__(
         self,
-        matrix: scipy.sparse.bsr_array | SparsePlusLowRank | HalfStored,
+        matrix: SymmetricMatrix,
         null_space: Float[np.ndarray, "m n"],
         near_null_space: Float[np.ndarray, "inside k"],
         method: str = "auto",
@@ -144,7 +136,7 @@ class SparseSolver(QuadraticModel):
         if not (is_finite(matrix) and (border is None or border.is_finite)):
             raise LinearSolveError("the matrix of the linear system is not finite: look at the "
                                    "positions and the potential there.")  # fmt: skip
-        self.matrix = matrix
+        self.matrix, self._forms = matrix, MatrixForms(matrix, border)
         self.null_space = orthonormal_rows(null_space)
         self._border, self._bordered = border, dict[tuple[int, bool], BorderedPreconditioner]()
         self.size = matrix.shape[0] + (0 if border is None else len(border.corner))
@@ -206,8 +198,7 @@ class SparseSolver(QuadraticModel):
         if sites is None:
             return False
         try:
-            given = self.matrix if isinstance(self.matrix, HalfStored) else self._blocks
-            self.preconditioner = LatticePreconditioner(given, sites)
+            self.preconditioner = LatticePreconditioner(self._forms.stored_blocks, sites)
         except ValueError as error:
             self._failed(f"lattice: {error}")
             return False
@@ -221,7 +212,7 @@ class SparseSolver(QuadraticModel):
         assert self._border is not None
         key = id(preconditioner), signed
         if key not in self._bordered:
-            matrix = self._product_of(self.matrix)
+            matrix = self._forms.without_border
             # What is kept with it keeps its address its own.
             self._bordered[key] = BorderedPreconditioner(
                 preconditioner, matrix, self._border, signed
@@ -386,7 +377,7 @@ class SparseSolver(QuadraticModel):
         if len(left) > 1 and self.method != "lattice" and np.ptp(rtols[left]) == 0.0:
             whole, one = self._whole(self.preconditioner), float(rtols[left][0])
             x[:, left], residuals[left], more = block_conjugate_gradients(
-                self._wide_operator, b[:, left], whole, self.project, one, MULTIGRID_STEPS
+                self._forms.wide_operator, b[:, left], whole, self.project, one, MULTIGRID_STEPS
             )
             steps[left] += more
         # What ends a block, such as negative curvature, need not concern each of its columns.
@@ -412,7 +403,7 @@ class SparseSolver(QuadraticModel):
             else:
                 given = self._whole(self.preconditioner), self.project, rtols, MULTIGRID_STEPS
                 x, residuals, steps = conjugate_gradients_side_by_side(
-                    self._wide_operator, b, *given, trial
+                    self._forms.wide_operator, b, *given, trial
                 )
         if trial is not None and steps.max() >= trial.steps:
             self._on_trial = False
@@ -449,48 +440,17 @@ class SparseSolver(QuadraticModel):
                 steps[column] += 1
         return x, np.linalg.norm(left, axis=0) / scale, steps
 
-    def _product_of(
-        self, matrix: scipy.sparse.bsr_array | SparsePlusLowRank | HalfStored
-    ) -> Operator:
-        by_itself = isinstance(matrix, (SparsePlusLowRank, HalfStored))
-        return matrix if by_itself else shared_by_cores(matrix)
-
-    @functools.cached_property
+    @property
     def _blocks(self) -> scipy.sparse.bsr_array:
-        """The sparse part of the matrix, both halves of it."""
-        return blocks_of(self.matrix)
+        return self._forms.blocks
 
-    @functools.cached_property
+    @property
     def _operator(self) -> Operator:
-        """The matrix for products."""
-        return self._with_border(self._product_of(self.matrix))
+        return self._forms.operator
 
     @functools.cached_property
     def _together(self) -> ColumnsTogether | None:
-        """Solves for many columns with a lattice; None where there is more than a sparse matrix."""
-        whole = self._border is None and not isinstance(self.matrix, SparsePlusLowRank)
-        preconditioner = self.preconditioner
-        if not whole or not isinstance(preconditioner, LatticePreconditioner):
-            return None
-        given = self.matrix if isinstance(self.matrix, HalfStored) else self._blocks
-        size = given.nbytes if isinstance(given, HalfStored) else given.data.nbytes
-        if size > WIDE_LIMIT:
-            return None
-        return ColumnsTogether(given, preconditioner, self.null_space)
-
-    @functools.cached_property
-    def _wide_operator(self) -> Operator:
-        """The same in the format that is twice as fast for many vectors, if that is no burden."""
-        if self._blocks.data.nbytes > WIDE_LIMIT:
-            return self._operator
-        if isinstance(self.matrix, HalfStored):
-            return self._with_border(shared_by_cores(self._blocks.tocsr()))
-        if isinstance(self.matrix, SparsePlusLowRank):
-            return self._with_border(self.matrix.for_many_columns())
-        return self._with_border(shared_by_cores(self.matrix.tocsr()))
-
-    def _with_border(self, matrix: Operator) -> Operator:
-        return matrix if self._border is None else Bordered(matrix, self._border)
+        return self._forms.columns_together(self.preconditioner, self.null_space)
 
     def _try_harder(
         self, b: np.ndarray, rtol: float, tolerance: float
@@ -522,10 +482,7 @@ class SparseSolver(QuadraticModel):
 
     def _is_rounding(self, x: np.ndarray, b: np.ndarray, tolerance: float) -> bool:
         """Whether x is so long that rounding alone makes A x what it is: A is singular there."""
-        matrix = self.matrix
-        entries = matrix.own if isinstance(matrix, HalfStored) else self._blocks.data
-        # Of a half the largest entries are on the diagonal, which are sums of all others.
-        rounding = np.finfo(float).eps * np.abs(entries).max(initial=0.0)
+        rounding = np.finfo(float).eps * self._forms.largest_entry
         return bool(rounding * np.linalg.norm(x) > tolerance * np.linalg.norm(b))
 
     def _minres(
