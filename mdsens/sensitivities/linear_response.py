@@ -4,6 +4,7 @@ import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
@@ -24,6 +25,7 @@ from mdsens.mechanics.assembled_solver import AssembledSolver, response_solver
 from mdsens.mechanics.enthalpy import Landscape, hessian_products
 from mdsens.mechanics.hessian_solver import HessianSolver
 from mdsens.progress import tracked
+from mdsens.relaxation import Equilibrium
 from mdsens.sensitivities.parted_changes import (
     apart,
     changes_of_many,
@@ -366,3 +368,27 @@ def _norms(arrays: Float[np.ndarray, "P R D"]) -> Float[np.ndarray, " P"]:
 
 def _one_by_one(stacked: Variables, count: int) -> list[Variables]:
     return [jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in range(count)]
+
+
+def linear_response(
+    equilibrium: Equilibrium, progress: bool = False, variables: Variables | None = None
+) -> LinearResponse:
+    """How a structure follows what it depends on: from the Hessian if that fits into the memory.
+
+    Arguments:
+        equilibrium: a relaxed structure.
+        progress: whether to show the linear solves of a large system as they go.
+        variables: what it depends on; None: the potential.
+
+    Returns:
+        The LinearResponse.
+    """
+    landscape = differentiable_landscape(equilibrium)
+    given = landscape, equilibrium.q, equilibrium.hessian_solver, progress
+    return LinearResponse(*given, variables)
+
+
+def differentiable_landscape(equilibrium: Equilibrium) -> Landscape:
+    """The landscape without rattlers' edges, with the null vectors that were found."""
+    floppy = equilibrium.certificate.floppy_vectors
+    return eqx.tree_at(lambda landscape: landscape.floppy, equilibrium.backbone, on_device(floppy))

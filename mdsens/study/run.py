@@ -21,7 +21,7 @@ from mdsens.sensitivities import (
     phonon_bands,
     sensitivity,
 )
-from mdsens.sensitivities.sensitivity import require_reliable
+from mdsens.sensitivities.reliability import require_reliable
 from mdsens.study.compilation import CompilationClock
 from mdsens.study.ensemble import Ensemble, run_ensemble
 from mdsens.study.figure_names import possible_figures

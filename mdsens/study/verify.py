@@ -9,8 +9,9 @@ from jaxtyping import Float
 from mdsens.errors import RelaxationError
 from mdsens.relaxation import Equilibrium
 from mdsens.sensitivities import Sensitivity, sensitivity
+from mdsens.sensitivities.linear_response import linear_response
 from mdsens.sensitivities.noise import natural_size, noise_of
-from mdsens.sensitivities.sensitivity import linear_response, require_reliable
+from mdsens.sensitivities.reliability import require_reliable
 from mdsens.study.differences import Differences, FormulaDifferences, determined, relax_on
 from mdsens.study.formulas import qualified
 from mdsens.study.study import POSITIONS, Study, StudyStructure
