@@ -15,6 +15,8 @@ from mdsens.mechanics.hessian_solver import HessianSolver
 RTOL = 1e-9
 #: Relative difference between the assembled Hessian and the derivative of the forces, at most.
 AGREEMENT = 1e-8
+#: Right-hand sides within constraints that are less than this part of those given are rounding.
+ROUNDING = 1e-6
 
 
 class AssembledSolver(BlockSolver):
@@ -98,6 +100,7 @@ class AssembledSolver(BlockSolver):
         image = self._hessian.project(np.asarray(compiled_product(*self._given, mixed)))
         right = self._hessian.project(np.tensordot(weights, rights, 1))
         scale = max(float(np.linalg.norm(right)), float(np.linalg.norm(image)), 1e-300)
+        scale = max(scale, ROUNDING * float(np.linalg.norm(np.tensordot(weights, rights, 1))))
         disagreement = float(np.linalg.norm(image - right)) / scale
         if not disagreement <= AGREEMENT:
             raise LinearSolveError(

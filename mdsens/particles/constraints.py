@@ -93,6 +93,30 @@ class Constraints(Module):
         """Whether some of them are about several atoms together."""
         return self.equations is not None or self.bonds is not None
 
+    def strained(self, matrix: Float[Any, "D D"]) -> "Constraints":
+        """The same after a strain F, with which what atoms may do turns; bonds keep their lengths.
+
+        A displacement u that is allowed becomes u F, and n, along which there is none, n F^-T.
+
+        Arguments:
+            matrix: F, of positions that become positions F, shape (D, D).
+
+        Returns:
+            The Constraints.
+        """
+        matrix, motions, equations = known = in_numpy((matrix, self.motions, self.equations))
+        xp, turn = array_module(known), array_module(known).linalg.inv(matrix).T
+        if motions is not None:
+            normals = (np.eye(len(matrix))[None] - motions) @ turn
+            across = xp.swapaxes(normals, 1, 2)
+            # Overlaps of normals have no part along motions, which make them invertible.
+            along = across @ xp.linalg.solve(normals @ across + motions, normals)
+            motions = on_device(np.eye(len(matrix))[None] - along)
+        if equations is not None:
+            rows = (equations @ turn).reshape(len(equations), -1)
+            equations = on_device(xp.linalg.qr(rows.T)[0].T.reshape(equations.shape))
+        return Constraints(motions, equations, self.bonds, self.strains, self.names)
+
     def __str__(self) -> str:
         return ", ".join(self.names)
 

@@ -4,6 +4,7 @@ A relaxed structure also depends on the pressure or the stress that its cell rel
 strain of a cell that does not relax, and on where its fixed atoms are held.
 """
 
+import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,6 +17,7 @@ from jaxtyping import Array, Float
 from mdsens.arrays import in_numpy, on_device
 from mdsens.compilation import compiled
 from mdsens.errors import InputError
+from mdsens.mechanics.constrained_motion import ConstrainedMotion
 from mdsens.mechanics.elasticity import condition_in_strain, unit_strains
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.relaxing_cell import CellMode
@@ -173,16 +175,17 @@ class Variables(Module):
         landscape = self.placed(equilibrium.landscape)
         if self.strain is not None:
             matrix = jnp.eye(self.dimension) + self.strain
-            system = landscape.system
-            if landscape.motion is not None:
+            system, constraints = landscape.system, landscape.system.constraints
+            if constraints is not None:
                 # Where an atom is held is strained where it is: along a line that it has moved on.
                 system = landscape.system_at(q)
                 q = system.positions
-            landscape = eqx.tree_at(
-                lambda l: (l.system.positions, l.system.cell),
-                landscape,
-                (system.positions @ matrix, system.cell @ matrix),
-            )
+                turned = constraints.strained(matrix)
+                system = eqx.tree_at(lambda s: s.constraints, system, turned)
+            moved = system.positions @ matrix, system.cell @ matrix
+            system = eqx.tree_at(lambda s: (s.positions, s.cell), system, moved)
+            motion = ConstrainedMotion.of(system)
+            landscape = dataclasses.replace(landscape, system=system, motion=motion)
             q = q @ matrix
         return eqx.tree_at(lambda e: (e.landscape, e.q), equilibrium, (landscape, q))
 

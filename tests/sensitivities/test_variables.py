@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numerical
 import numpy as np
 import pytest
-from ase.constraints import FixedLine, FixedPlane
+from ase.constraints import FixAtoms, FixCom, FixedLine, FixedPlane
 from cases import SILICON
 
 import mdsens
@@ -258,3 +258,36 @@ def test_the_energy_of_what_slides_follows_a_strain_by_its_virial(constraint):
     slopes = [float(slope) for slope in found["energy"].values()]
     virial = np.asarray(equilibrium.stress) * float(equilibrium.volume)
     np.testing.assert_allclose(slopes, virial, rtol=1e-9, atol=1e-10)
+
+
+def test_what_slides_is_at_rest_on_planes_that_a_strain_has_turned():
+    # Relaxed anew with what holds it turned, a structure is where its derivative says.
+    atoms = ase.build.bulk("Ar", "fcc", 5.2, cubic=True)
+    del atoms[3]
+    atoms.positions += np.random.default_rng(2).normal(scale=0.02, size=(3, 3))
+    atoms.set_constraint([FixedPlane([1], (1, 2, 1)), FixedLine([2], (1, -2, 0.3)), FixCom()])
+    equilibrium = mdsens.relax(mdsens.System.from_ase(atoms), ARGON, fmax=1e-11)
+    found = mdsens.sensitivity(equilibrium, wrt="strain[xy]", error_estimate=False)
+    variables = Variables.of(equilibrium.landscape, ["strain[xy]"])
+
+    def again(change):
+        moved = variables.changed("strain[xy]", change).at(equilibrium, equilibrium.q)
+        return relax_further(moved, ARGON, "newton", 1e-13, 100, 0.2, None).positions
+
+    slope = (again(1e-5) - again(-1e-5)) / 2e-5
+    np.testing.assert_allclose(slope, found.positions["strain[xy]"], atol=1e-5)
+    slid = slope - equilibrium.positions @ unit_strains(3)[5]
+    assert np.abs(slid).max() > 1e-2
+
+
+def test_what_may_not_move_at_all_has_no_response_but_a_derivative():
+    atoms = ase.build.bulk("Ar", "fcc", 5.2, cubic=True)
+    del atoms[3]
+    # Where one of two slides, the other has to follow, and may not.
+    line, plane = FixedLine([2], (1, -2, 0.3)), FixedPlane([1], (1, 2, 1))
+    atoms.set_constraint([FixAtoms([0]), plane, line, FixCom()])
+    equilibrium = mdsens.relax(mdsens.System.from_ase(atoms), ARGON, fmax=1e-11)
+    found = mdsens.sensitivity(equilibrium, "energy", wrt=["strain[xx]", "sigma"])
+    np.testing.assert_allclose(found.positions["sigma"], 0.0, atol=1e-14)
+    virial = float(equilibrium.stress[0] * equilibrium.volume)
+    assert float(found["energy"]["strain[xx]"]) == pytest.approx(virial, rel=1e-9)
