@@ -6,8 +6,8 @@ _DESCENT = (
 )
 
 _UNCHECKED = (
-    "conjugate gradients, where mdsens forms the Hessian of up to 200 unknowns to see whether it is "
-    "singular; `implicit_diff_solve='cg'` is the same here, and the line with it shows its time."
+    "conjugate gradients, where mdsens forms the Hessian of up to 200 unknowns to see whether it "
+    "is singular; `implicit_diff_solve='cg'` is the same here, and the line with it shows its time."
 )
 
 #: (problem, program): a sentence.
