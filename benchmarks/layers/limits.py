@@ -1,7 +1,7 @@
 """A function in a process of its own, which is ended when something takes too long.
 
 A compiled program cannot be interrupted from within. What did not end is noted with its limit, and
-the rest is done again without it.
+another process does the rest; what the ended one wished to keep is handed on.
 """
 
 import multiprocessing
@@ -10,6 +10,8 @@ from typing import Any, Self
 
 #: Program, variant, and what is done: "compile", "solution" or "gradient".
 Stage = tuple[str, str, str]
+#: Program and variant.
+Key = tuple[str, str]
 #: Seconds that compiling something may take.
 COMPILING = 60.0
 #: Seconds for all that is no stage: imports, data and references, repeated calls.
@@ -21,8 +23,8 @@ class Apart:
 
     Arguments:
         function: of the module level; called with what is given here, with the stages that are
-            known to be too slow, and with a function to tell before each stage, None before what
-            has no limit.
+            known to be too slow, with what was kept, and with two functions: one to tell before
+            each stage, None before what has no limit; one to call as `keep(key, value)`.
         limit: seconds that each stage may take, but for "compile".
     """
 
@@ -44,10 +46,11 @@ class Apart:
             RuntimeError: if its process ends without a result, or is silent outside all stages.
         """
         too_slow: dict[Stage, float] = {}
+        kept: dict[Key, Any] = {}
         while True:
             if self._process is None:
                 self._begin()
-            self._connection.send((arguments, too_slow))
+            self._connection.send((arguments, too_slow, kept))
             stage: Stage | None = None
             seconds = REST
             while self._connection.poll(seconds):
@@ -57,7 +60,10 @@ class Apart:
                     raise RuntimeError(f"the process ended without a result, at {stage}") from None
                 if kind == "result":
                     return value
-                stage, seconds = value, self._seconds(value)
+                if kind == "kept":
+                    kept |= value
+                else:
+                    stage, seconds = value, self._seconds(value)
             self._end()
             if stage is None:
                 raise RuntimeError(f"nothing was heard for {REST:g} s")
@@ -86,6 +92,12 @@ class Apart:
 
 def _work(there: Any, function: Callable[..., Any]) -> None:
     while True:
-        arguments, too_slow = there.recv()
-        result = function(*arguments, too_slow, lambda stage: there.send(("stage", stage)))
+        arguments, too_slow, kept = there.recv()
+        result = function(
+            *arguments,
+            too_slow,
+            kept,
+            lambda stage: there.send(("stage", stage)),
+            lambda key, value: there.send(("kept", {key: value})),
+        )
         there.send(("result", result))

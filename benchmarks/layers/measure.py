@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.layers.limits import Stage
+from benchmarks.layers.limits import Key, Stage
 from benchmarks.layers.objectives import loss_of
 from benchmarks.layers.problem import Problem
 from benchmarks.layers.problems import PROBLEMS
@@ -151,7 +151,9 @@ def measure(
     programs: list[str],
     budget: float,
     too_slow: dict[Stage, float] | None = None,
+    kept: dict[Key, dict] | None = None,
     begin: Callable[[Stage | None], None] = lambda stage: None,
+    keep: Callable[[Key, dict], None] = lambda key, row: None,
 ) -> list[dict]:
     """A row of every variant of every program that can state the problem.
 
@@ -161,7 +163,9 @@ def measure(
         programs: those that take part.
         budget: seconds for each measurement, as in `time_in_turns`.
         too_slow: what is known not to end within so many seconds, and is not done.
+        kept: what `keep` was told in processes that have ended, and is not found out again.
         begin: told what is done next for the first time, None after the last such.
+        keep: told each row as far as it is known.
 
     Returns:
         Rows with ``program``, ``variant`` and ``status``, "ok" or a word why not; then with wall
@@ -169,63 +173,81 @@ def measure(
         and the buffers of the gradient in MiB (NaN where no compiler tells). In place of what took
         too long, ``<kind>_over_s``.
     """
-    too_slow = too_slow or {}
-    solution, slope = problem.reference()
-    rows: list[dict] = []
+    too_slow, kept = too_slow or {}, kept or {}
+    known = dict(zip(KINDS, problem.reference(), strict=True))
     timed: list[tuple[dict, str, Call]] = []
 
-    def later(
-        row: dict, kind: str, call: Call, seconds: tuple[float, float], compiled: Any
-    ) -> None:
-        """What takes long is not called again, if the first call had nothing to compile."""
-        if compiled is not None and seconds[0] > LONG:
-            row |= times(kind, *seconds)
-        else:
-            timed.append((row, kind, call))
+    def call_once(row: dict, kinds: list[str]) -> None:
+        """Notes errors, and what is to be timed; or its time, where the first call took long."""
+        key = program, variant = row["program"], row["variant"]
+        try:
+            begin((program, variant, "compile"))
+            solve, gradient, compiled = calls(program, variant, name, problem)
+            row["gradient_mib"] = float("nan")
+            if compiled is not None:
+                size = compiled.memory_analysis().temp_size_in_bytes
+                row["gradient_mib"] = size / 2**20
+            for kind in kinds:
+                begin((program, variant, kind))
+                call: Any = solve if kind == "solution" else gradient
+                found, seconds = once(call)
+                row[f"{kind}_error"] = relative_error(found, known[kind])
+                # What takes long is not called again, if there was nothing to compile.
+                if compiled is not None and seconds[0] > LONG:
+                    row |= times(kind, *seconds)
+                else:
+                    timed.append((row, kind, call))
+                keep(key, row)
+        except Exception as error:
+            row["status"] = f"failed: {_line_of(error)}"
+            timed[:] = [entry for entry in timed if entry[0] is not row]
+            keep(key, row)
 
-    for program in programs:
-        for variant in variants(program, name):
-            row = {"program": program, "variant": variant, "status": "ok"}
-            rows.append(row)
-            module = module_of(program)
-            if isinstance(module, str):
-                row["status"] = module
+    rows = [
+        kept.get((program, variant), {"program": program, "variant": variant, "status": "ok"})
+        for program in programs
+        for variant in variants(program, name)
+    ]
+    # What may never end comes first, and what a process that has ended knew already once, last.
+    for again in (False, True):
+        for row in rows:
+            if row["status"] != "ok" or (again and (row["program"], row["variant"]) not in kept):
                 continue
-            stages = {kind: (program, variant, kind) for kind in ("compile", *KINDS)}
-            if (limit := too_slow.get(stages["compile"])) is not None:
-                row["status"] = f"not compiled within {limit:g} s"
-                continue
-            try:
-                begin(stages["compile"])
-                solve, gradient, compiled = calls(program, variant, name, problem)
-                row["gradient_mib"] = float("nan")
-                if compiled is not None:
-                    size = compiled.memory_analysis().temp_size_in_bytes
-                    row["gradient_mib"] = size / 2**20
-                for kind, call, known in (
-                    ("solution", solve, solution),
-                    ("gradient", gradient, slope),
-                ):
-                    if call is None:
-                        continue
-                    if (limit := too_slow.get(stages[kind])) is not None:
-                        row[f"{kind}_over_s"] = limit
-                        continue
-                    begin(stages[kind])
-                    found, seconds = once(call)
-                    row[f"{kind}_error"] = relative_error(found, known)
-                    later(row, kind, call, seconds, compiled)
-            except Exception as error:
-                row["status"] = f"failed: {_line_of(error)}"
-                timed = [entry for entry in timed if entry[0] is not row]
-    for program, (problems, reason) in ABSENT.items():
-        if name in problems:
-            rows.append({"program": program, "variant": "", "status": reason})
+            if kinds := _left(row, too_slow, again):
+                call_once(row, kinds)
     begin(None)
     medians = time_in_turns([call for *_, call in timed], budget)
     for (row, kind, _), (wall, processor) in zip(timed, medians, strict=True):
         row |= times(kind, wall, processor)
-    return rows
+    absent = [
+        {"program": program, "variant": "", "status": reason}
+        for program, (problems, reason) in ABSENT.items()
+        if name in problems
+    ]
+    return rows + absent
+
+
+def _left(row: dict, too_slow: dict[Stage, float], again: bool) -> list[str]:
+    """What of a row has not been called yet, or not in this process though it is to be timed."""
+    program, variant = row["program"], row["variant"]
+    module = module_of(program)
+    if isinstance(module, str):
+        row["status"] = module
+        return []
+    if (limit := too_slow.get((program, variant, "compile"))) is not None:
+        row["status"] = f"not compiled within {limit:g} s"
+        return []
+    kinds = KINDS if getattr(module, "DIFFERENTIATED", True) else KINDS[:1]
+    left = []
+    for index, kind in enumerate(kinds):
+        # A gradient's time is that of the solution and more.
+        limits = [too_slow.get((program, variant, each)) for each in kinds[: index + 1]]
+        if (limit := next((limit for limit in limits if limit is not None), None)) is not None:
+            row.pop(f"{kind}_error", None)
+            row[f"{kind}_over_s"] = limit
+        elif again == (f"{kind}_error" in row) and f"{kind}_wall_s" not in row:
+            left.append(kind)
+    return left
 
 
 def rows_of(
@@ -233,14 +255,13 @@ def rows_of(
     quick: bool,
     programs: list[str],
     seconds: float,
-    too_slow: dict[Stage, float],
-    begin: Callable[[Stage | None], None],
+    *between: Any,
 ) -> tuple[str, list[dict]]:
     """The name of a problem with its size, and its rows; in a process that does nothing else."""
     jax.config.update("jax_enable_x64", True)
     warnings.simplefilter("ignore")
     problem = PROBLEMS[name](quick)
-    return problem.name, measure(name, problem, programs, seconds, too_slow, begin)
+    return problem.name, measure(name, problem, programs, seconds, *between)
 
 
 def ratio(row: dict, own: dict, kind: str, clock: str = "processor") -> float | None:

@@ -44,7 +44,7 @@ def ridge(variant):
 
     if variant == "by factors":
         return lambda theta, data: jax.vmap(by_factors, (0, None))(theta, data)
-    solve = custom_root(jax.grad(objectives.ridge_objective))(
+    solve = custom_root(jax.grad(objectives.ridge_objective), symmetric=True)(
         lambda init, penalty, data: objectives.ridge_solution(penalty, data)
     )
     return lambda theta, data: jax.vmap(lambda log: solve(None, jnp.exp(log), data))(theta)

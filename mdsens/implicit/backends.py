@@ -131,37 +131,113 @@ def probe(size: int, dtype: Any, ratio: float = 0.6180339887498949) -> Array:
     return ((jnp.arange(1, size + 1, dtype=float) * ratio) % 1 - 0.5).astype(dtype)
 
 
-def dense(matrix: Array, symmetric: bool) -> Backend:
-    """LU factorisation of the equilibrated matrix R A C, done once for all right-hand sides."""
+def dense(matrix: Array, symmetric: bool, definite: bool = False) -> Backend:
+    """A factorisation of the equilibrated matrix R A C, done once for all right-hand sides.
+
+    That of Cholesky where a symmetric matrix is said to be definite and turns out to be positive,
+    else LU; of a `vmap` all by LU where one needs it.
+    """
     size, dtype = matrix.shape[0], matrix.dtype
-    # Equilibrated, since otherwise unknowns in different units would look like a singular matrix.
-    row_scale = _reciprocal(jnp.max(jnp.abs(matrix), axis=1))
-    balanced = row_scale[:, None] * matrix
-    column_scale = _reciprocal(jnp.max(jnp.abs(balanced), axis=0))
-    balanced = balanced * column_scale[None, :]
-    factors = jax.scipy.linalg.lu_factor(balanced)
+    epsilon = jnp.finfo(dtype).eps
+    by_pivots: ArrayLike = True
+    asymmetric: ArrayLike = _FALSE
+    if symmetric and definite:
+        factors, asymmetry = _by_cholesky(matrix)
+        asymmetric = asymmetry > epsilon**0.5
+        # LU sees both triangles, if they differ by more than rounding.
+        failed = ~(jnp.isfinite(factors[0][-1, -1]) & (asymmetry <= 100 * epsilon))
+        by_pivots = eqxi.unvmap_any(failed)
+        factors = either(by_pivots, lambda: _by_lu(matrix), lambda: factors)
+    else:
+        factors = _by_lu(matrix)
+        if symmetric:
+            largest = jnp.max(jnp.abs(matrix))
+            asymmetric = jnp.max(jnp.abs(matrix - matrix.T)) > epsilon**0.5 * largest
+    triangles, pivots, row_scale, column_scale, norm = factors
+
+    def solve(b: Array, transposed: bool) -> Array:
+        return either(
+            by_pivots,
+            lambda: jax.scipy.linalg.lu_solve((triangles.T, pivots), b, trans=int(transposed)),
+            lambda: _solve_by_cholesky(triangles.T, b),
+        )
 
     # Inverse iteration from a generic vector bounds the norm of the inverse from below. A small
     # pivot alone would not do: LU without full pivoting may hide a singular matrix.
     start = probe(size, dtype)
-    grown = jax.scipy.linalg.lu_solve(factors, start / jnp.linalg.norm(start))
-    growth = jnp.linalg.norm(grown) * jnp.linalg.norm(balanced)
-    singular = ~(growth * max(size, 16) * jnp.finfo(dtype).eps < 1)
+    grown = solve(start / jnp.linalg.norm(start), transposed=False)
+    growth = jnp.linalg.norm(grown) * norm
+    singular = ~(growth * max(size, 16) * epsilon < 1)
     # It also puts the solves one after the other: under vmap, two of them at the same time can
     # wait for each other for ever in jaxlib's threads (seen on 0.10.1 with two cores).
     valid = jnp.where(singular, jnp.nan, 1).astype(dtype)
 
     def forward(b: Array) -> tuple[Array, Array]:
-        x = jax.scipy.linalg.lu_solve(factors, valid * row_scale * b)
-        return column_scale * x, jnp.zeros((), int)
+        return column_scale * solve(valid * row_scale * b, transposed=False), jnp.zeros((), int)
 
     def backward(b: Array) -> tuple[Array, Array]:
-        x = jax.scipy.linalg.lu_solve(factors, valid * column_scale * b, trans=1)
-        return row_scale * x, jnp.zeros((), int)
+        return row_scale * solve(valid * column_scale * b, transposed=True), jnp.zeros((), int)
 
-    asymmetry = jnp.max(jnp.abs(matrix - matrix.T)) if symmetric else jnp.zeros((), dtype)
-    asymmetric = asymmetry > jnp.finfo(dtype).eps ** 0.5 * jnp.max(jnp.abs(matrix))
     return Backend(forward, backward, singular, asymmetric, ~jnp.all(jnp.isfinite(matrix)))
+
+
+#: Triangles, transposed, which is how LAPACK has them; pivots; scales of rows and of columns; the
+#: norm of the scaled matrix.
+_Factors: TypeAlias = tuple[Array, Array, Array, Array, Array]
+
+
+def _by_lu(matrix: Array) -> _Factors:
+    # Equilibrated, since otherwise unknowns in different units would look like a singular matrix.
+    row_scale = _reciprocal(jnp.max(jnp.abs(matrix), axis=1))
+    balanced = row_scale[:, None] * matrix
+    column_scale = _reciprocal(jnp.max(jnp.abs(balanced), axis=0))
+    balanced = balanced * column_scale[None, :]
+    triangles, pivots = jax.scipy.linalg.lu_factor(balanced)
+    return triangles.T, pivots, row_scale, column_scale, jnp.linalg.norm(balanced)
+
+
+def _by_cholesky(matrix: Array) -> tuple[_Factors, Array]:
+    """The same with the lower triangle, not a number where the matrix is not positive definite.
+
+    Also the norm of what the scaled matrix and its transpose differ by, in units of its own, as far
+    as a product with each tells.
+    """
+    scale = _reciprocal(jnp.sqrt(jnp.abs(jnp.diagonal(matrix))))
+    balanced = scale[:, None] * matrix * scale[None, :]
+    triangle = jax.lax.linalg.cholesky(balanced, symmetrize_input=False)
+    pivots = jnp.arange(len(matrix), dtype=jnp.int32)
+    norm = jnp.linalg.norm(balanced)
+    # Of a generic vector both products have the same part of both norms, in the mean.
+    generic = probe(len(matrix), matrix.dtype)
+    difference = jnp.linalg.norm(balanced @ generic - generic @ balanced)
+    usual = norm * jnp.linalg.norm(generic) / len(matrix) ** 0.5
+    asymmetry = difference / jnp.where(usual > 0, usual, 1)
+    return (triangle.T, pivots, scale, scale, norm), asymmetry
+
+
+def _solve_by_cholesky(triangle: Array, b: Array) -> Array:
+    # Both solves are with the triangle as it lies, where SciPy's function in JAX moves it first.
+    lower = {"left_side": True, "lower": True}
+    half = jax.lax.linalg.triangular_solve(triangle, b[:, None], **lower)
+    solution = jax.lax.linalg.triangular_solve(triangle, half, transpose_a=True, **lower)
+    return solution[:, 0]
+
+
+def either(condition: ArrayLike, first: Callable[[], Any], second: Callable[[], Any]) -> Any:
+    """What one of two functions returns; outside compiled code the other is not even traced.
+
+    Arguments:
+        condition: whether it is the first; one for all elements of a `vmap`, by `unvmap_any`, lest
+            both are computed.
+        first: a function of nothing.
+        second: likewise, with results of the same shapes.
+
+    Returns:
+        The result.
+    """
+    if isinstance(condition, jax.core.Tracer):
+        return jax.lax.cond(condition, first, second)
+    return first() if condition else second()
 
 
 def _reciprocal(sizes: Array) -> Array:

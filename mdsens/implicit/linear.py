@@ -96,9 +96,10 @@ def solve(
     Arguments:
         matvec: v -> A v, linear, from and to the structure of `b`.
         b: right-hand side, a pytree of floating-point arrays with n numbers in all.
-        solver: `None` or `"auto"`: `"dense"` (LU) up to `DENSE_LIMIT` unknowns, with a short try of
-            GMRES before it above `DENSE_FIRST` if A is not symmetric; above the limit, without a
-            matrix, `"cg"` if symmetric and definite, `"minres"` if only symmetric, else `"gmres"`.
+        solver: `None` or `"auto"`: `"dense"` (Cholesky where it can be, else LU) up to
+            `DENSE_LIMIT` unknowns, with a short try of GMRES before it above `DENSE_FIRST` if A is
+            not symmetric; above the limit, without a matrix, `"cg"` if symmetric and definite,
+            `"minres"` if only symmetric, else `"gmres"`.
             Or one of these words; or `"svd"`, a dense pseudo-inverse, which finds the null spaces
             of A and A^T itself; or a `lineax.AbstractLinearSolver`; or a function `(matvec, b) ->
             x`; or a `KnownMatrix`, for `"dense"` with a matrix that no products have to tell.
@@ -205,7 +206,7 @@ def solve(
             )
 
     if method == "dense":
-        backend = backends.dense(deflated_matrix(matrix, frozen_basis, shift), symmetric)
+        backend = backends.dense(deflated_matrix(matrix, frozen_basis, shift), symmetric, definite)
     elif method == "gmres" and max_steps is not None:
         backend = backends.restarted_gmres(
             product, flat, shift, flat_preconditioner, stop, 50, max_steps

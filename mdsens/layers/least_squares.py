@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import equinox as eqx
+import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
@@ -11,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mdsens.errors import InputError
 from mdsens.implicit import conditions
+from mdsens.implicit.backends import either
 from mdsens.layers.checks import booleans, callables, known_real
 from mdsens.layers.residuals import ResidualSolver, ResidualState, shortest_solution
 from mdsens.layers.signature import positional
@@ -265,8 +267,14 @@ class LevenbergMarquardt(_LeastSquaresSolver):
             x = ravel_pytree(params)[0]
             # Rounding has the last word only where steps have come to nothing.
             idle = (state.increase_factor > 2) | jnp.all(x - state.delta == x)
-            rounded = idle & (state.error <= _rounding_of_gradient(params, state))
-            return (state.error <= tol) | rounded
+            small = state.error <= tol
+            # Asked only where it matters: products with J take longer than most of a step.
+            rounding = either(
+                eqxi.unvmap_any(idle & ~small),
+                lambda: _rounding_of_gradient(params, state),
+                lambda: jnp.zeros_like(state.error),
+            )
+            return small | (idle & (state.error <= rounding))
         precision = float(jnp.finfo(dtype_of(params)).eps) ** 0.5
         gtol, xtol = (precision if t is None else t for t in (self.gtol, self.xtol))
         flat = jnp.max(jnp.abs(state.gradient)) <= gtol
@@ -337,12 +345,10 @@ def _second_derivative(function: Callable[[Array], Array], x: Array, v: Array) -
     return jax.jvp(along, (x,), (v,))[1]
 
 
-def _rounding_of_gradient(
-    params: PyTree, state: LevenbergMarquardtState
-) -> Float[Array, ""] | float:
+def _rounding_of_gradient(params: PyTree, state: LevenbergMarquardtState) -> Float[Array, ""]:
     """What the last digits of x and of the residuals change in J' r, without a J nothing."""
     if state.jac is None:
-        return 0.0
+        return jnp.zeros_like(state.error)
     jac, x = jnp.abs(state.jac), jnp.abs(ravel_pytree(params)[0])
     # (J'J) x by way of J x, and r, each rounded to half of its last digit.
     return norm((jac @ x + jnp.abs(state.residual)) @ jac) * jnp.finfo(x.dtype).eps / 2

@@ -316,6 +316,26 @@ def test_a_matrix_that_is_not_symmetric_is_noticed():
         solve(product(np.eye(3) + np.eye(3, k=1)), np.ones(3), symmetric=True)
 
 
+def test_what_is_said_to_be_definite_and_is_not_has_its_answer_all_the_same():
+    def solved(matrix, b):
+        return solve(lambda v: matrix @ v, b, symmetric=True).value
+
+    vectors = np.linalg.qr(RANDOM.normal(size=(8, 8)))[0]
+    spectra = np.stack([np.linspace(1, 3, 8), -np.linspace(1, 3, 8), np.linspace(-2.5, 3, 8)])
+    matrices = np.einsum("ij,kj,lj->kil", vectors, spectra, vectors)
+    # Rounding aside, the last is symmetric no more, as approximate Hessians are not.
+    lopsided = matrices[0] + 1e-9 * np.triu(RANDOM.normal(size=(8, 8)), 1)
+    matrices = np.stack([*matrices, lopsided])
+    b = RANDOM.normal(size=(4, 8))
+    expected = np.stack([np.linalg.solve(A, right) for A, right in zip(matrices, b, strict=True)])
+    for found in (
+        jax.jit(jax.vmap(solved))(matrices, b),
+        [jax.jit(solved)(*each) for each in zip(matrices, b, strict=True)],
+        [solved(*each) for each in zip(matrices, b, strict=True)],
+    ):
+        np.testing.assert_allclose(np.stack(found), expected, rtol=0, atol=1e-14)
+
+
 def test_not_a_number_on_the_right_is_an_error():
     with pytest.raises(LinearSolveError, match="not finite"):
         solve(product(np.eye(3)), np.asarray([1.0, np.nan, 0.0]), symmetric=True)
