@@ -4,6 +4,8 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
+from mdsens.resources import let_callbacks_compute
+
 if TYPE_CHECKING:
     from mdsens import batches as batches
     from mdsens import elate as elate
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+# Before anything starts JAX.
+let_callbacks_compute()
 if os.environ.get("MDSENS_CACHE", "off").lower() != "off":
     from mdsens.compilation_cache import keep_compiled_code
 

@@ -1,5 +1,6 @@
 """Loops of the host that are compiled, by numba: what neither NumPy nor XLA does in one pass."""
 
+import contextlib
 import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -15,7 +16,7 @@ SUMS = {"reassoc", "contract"}
 def host_compiled(function: Function) -> Function:
     """A function of numbers and NumPy's arrays, compiled when it is first called.
 
-    It is kept on disk, where there is a place, and lets go of Python's interpreter as it runs.
+    It is kept on disk, where there is room, and lets go of Python's interpreter as it runs.
 
     Arguments:
         function: in the part of Python that numba knows; it may call others that are compiled.
@@ -62,7 +63,18 @@ def _compiled(
     compiler: Any = numba.njit
     options = {"error_model": "numpy", "nogil": True, "fastmath": fastmath}
     try:
-        return cast(Function, compiler(signature, cache=True, **options)(plain))
-    except RuntimeError:
-        # There is no folder to keep it in.
+        found = compiler(signature, cache=True, **options)(plain)
+    except (RuntimeError, OSError):
+        # There is no folder to keep it in, or no room.
         return cast(Function, compiler(signature, **options)(plain))
+    cache: Any = getattr(found, "_cache", None)
+    if hasattr(cache, "save_overload"):
+        # What is compiled later may find the disk full: it runs all the same.
+        keep = cache.save_overload
+
+        def kept_if_there_is_room(*what: Any) -> None:
+            with contextlib.suppress(OSError):
+                keep(*what)
+
+        cache.save_overload = kept_if_there_is_room
+    return cast(Function, found)

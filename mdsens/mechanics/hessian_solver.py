@@ -388,7 +388,7 @@ def _refer_to_coordinates(
         if isinstance(matrix, SparsePlusLowRank):
             matrix.gradients.data[:] = matrix.gradients.data @ follows.T
         # As rows of one product, and some at a time: fresh memory for all takes longer than that.
-        turn, rows = np.kron(follows, follows).T, blocks.data.reshape(len(row), -1)
+        turn, rows = np.kron(follows, follows).T, blocks.data.reshape(len(row), follows.size)
         for start in range(0, len(rows), TURNED):
             some = slice(start, start + TURNED)
             turned = rows[some] @ turn

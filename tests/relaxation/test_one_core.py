@@ -83,6 +83,25 @@ np.testing.assert_allclose(
 )
 """
 
+CALCULATOR = """
+import ase.build, numpy as np, mdsens, os
+from mdsens.potentials import Calculator, LennardJones
+
+# Else one in two of these waits for ever, and seldom in a test.
+assert int(os.environ["NPROC"]) >= 2
+
+def by_jax(epsilon, sigma):
+    return mdsens.Calculator(LennardJones(epsilon, sigma, 7.0, onset=6.5))
+
+system = mdsens.System.from_ase(ase.build.bulk("Ar", "fcc", 5.2))
+potential = Calculator(
+    by_jax, {"epsilon": 0.0104, "sigma": 3.4}, {"epsilon": "energy", "sigma": "length"}
+)
+relaxed = mdsens.relax(system, potential, cell="isotropic", fmax=1e-8)
+own = mdsens.relax(system, LennardJones(0.0104, 3.4, 7.0, onset=6.5), cell="isotropic", fmax=1e-8)
+np.testing.assert_allclose(relaxed.volume, own.volume, rtol=1e-7)
+"""
+
 
 def on_one_core(code):
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(
@@ -95,7 +114,9 @@ def on_one_core(code):
 
 
 @pytest.mark.parametrize(
-    "code", [RELAXATIONS, SPARSE, LAYERS], ids=["relaxations", "sparse", "layers"]
+    "code",
+    [RELAXATIONS, SPARSE, LAYERS, CALCULATOR],
+    ids=["relaxations", "sparse", "layers", "calculator"],
 )
 def test_compiled_derivatives_come_on_one_core(code):
     done = on_one_core(code)
