@@ -4,8 +4,6 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from mdsens.resources import let_callbacks_compute
-
 if TYPE_CHECKING:
     from mdsens import batches as batches
     from mdsens import elate as elate
@@ -52,8 +50,11 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Before anything starts JAX.
-let_callbacks_compute()
+if len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(2)) == 1:
+    # Of XLA's threads, as many as cores, host code that compiled code calls holds one. A calculator
+    # in it that computes with JAX would wait for another: half of such relaxations never ended.
+    # XLA reads the number here, before JAX starts.
+    os.environ.setdefault("NPROC", "2")
 if os.environ.get("MDSENS_CACHE", "off").lower() != "off":
     from mdsens.compilation_cache import keep_compiled_code
 

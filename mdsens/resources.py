@@ -53,17 +53,6 @@ def _allowed_cores() -> int:
     return os.cpu_count() or 1
 
 
-def let_callbacks_compute() -> None:
-    """Have XLA make two threads where a process may run on one core, before JAX starts.
-
-    Host code that compiled code calls holds one of them. A calculator in it that computes with JAX,
-    or any function of JAX, would wait for another, which on one core there is not: half of such
-    relaxations never ended. XLA reads the number from NPROC, which is left as it is if it is set.
-    """
-    if _allowed_cores() == 1:
-        os.environ.setdefault("NPROC", "2")
-
-
 @contextlib.contextmanager
 def products_on_one_core() -> Iterator[None]:
     """Keep NumPy's and SciPy's products and norms from starting threads, for work that has its own.
