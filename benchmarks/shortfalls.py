@@ -7,9 +7,9 @@ SHORTFALLS: dict[str, str] = {
         "4,500. How many steps it takes from random places is chance."
     ),
     "sensitivity": (
-        "Of a sensitivity of 16,383 argon atoms two fifths go to assembling the Hessian, a quarter "
-        "to iterations, a seventh to its lowest eigenvalue, the rest to the check against forces "
-        "and to their changes; the relaxation before it assembles no Hessian. Around a void the "
+        "Of a sensitivity of 16,383 argon atoms about three tenths go to assembling one half of "
+        "the Hessian, as many to iterations, a fifth to its lowest eigenvalue and a sixth to the "
+        "changes of the forces; the relaxation before it assembles no Hessian. Around a void the "
         "lattice takes 18 iterations. A hundred parameters are a hundred solves of 11 iterations "
         "each, which share products and transforms in single precision, and derivatives of the "
         "forces."
