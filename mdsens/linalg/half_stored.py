@@ -1,6 +1,8 @@
 """Symmetric matrices of which one half is stored: a third of a product's memory and time."""
 
 import functools
+import itertools
+from collections.abc import Callable
 
 import numpy as np
 import scipy.sparse
@@ -27,6 +29,8 @@ class HalfStored:
     Attributes:
         shape: (3 N, 3 N).
         blocksize: (3, 3).
+        stored: what it is made from.
+        parts: rows for each core, of about as many blocks.
     """
 
     def __init__(
@@ -36,22 +40,16 @@ class HalfStored:
         columns: Int[np.ndarray, " M"],
         blocks: Float[np.ndarray, "M 6"],
     ) -> None:
-        self.own, self._starts, self._columns, self._blocks = own, starts, columns, blocks
+        self.own, self.stored = own, (own, starts, columns, blocks)
         self.shape, self.blocksize = (3 * len(own), 3 * len(own)), (3, 3)
-        # Rows for each core, of about as many blocks.
-        wanted = np.linspace(0, starts[-1], available_cores() + 1)
-        self._cuts = np.searchsorted(starts, wanted)
-        self._cuts[0], self._cuts[-1] = 0, len(own)
+        cuts = np.searchsorted(starts, np.linspace(0, starts[-1], available_cores() + 1))
+        cuts[0], cuts[-1] = 0, len(own)
+        self.parts = list(itertools.pairwise(cuts.tolist()))
 
     @property
     def nbytes(self) -> int:
         """Bytes that it takes."""
-        return int(self.own.nbytes + self._columns.nbytes + self._blocks.nbytes)
-
-    @property
-    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
-        """All numbers that are stored."""
-        return self.own, self._blocks
+        return sum(array.nbytes for array in self.stored)
 
     def __matmul__(self, vectors: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, "n ..."]:
         """The product with one vector or with a column each."""
@@ -64,17 +62,7 @@ class HalfStored:
         from mdsens.linalg.half_stored_loops import multiply
 
         vector = np.ascontiguousarray(vectors, float).reshape(-1, 3)
-        parts = self._parts
-        images = [np.empty_like(vector) for _ in parts]
-
-        def product(number: int) -> None:
-            given = self.own, self._starts, self._columns, self._blocks
-            multiply(*given, vector, images[number], *parts[number])
-
-        on_all_cores(product, range(len(parts)))
-        for image in images[1:]:
-            images[0] += image
-        return images[0].reshape(-1)
+        return _by_all_cores(multiply, self.stored, vector, self.parts).reshape(-1)
 
     def on_one_core(self, vector: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         """The product with one vector, for what is computed on all cores side by side."""
@@ -82,19 +70,12 @@ class HalfStored:
 
         given = np.ascontiguousarray(vector, float).reshape(-1, 3)
         image = np.empty_like(given)
-        multiply(
-            self.own, self._starts, self._columns, self._blocks, given, image, 0, len(self.own)
-        )
+        multiply(*self.stored, given, image, 0, len(self.own))
         return image.reshape(-1)
 
     def in_single_precision(self) -> "HalfStoredColumns":
         """The same for products with many columns."""
-        return HalfStoredColumns(self.own, self._starts, self._columns, self._blocks, self._parts)
-
-    @property
-    def _parts(self) -> list[tuple[int, int]]:
-        """Rows for each core, of about as many blocks."""
-        return list(zip(self._cuts[:-1].tolist(), self._cuts[1:].tolist(), strict=True))
+        return HalfStoredColumns(self)
 
     def rows_of(
         self, chosen: Int[np.ndarray, " C"]
@@ -109,9 +90,7 @@ class HalfStored:
         """
         from mdsens.linalg.half_stored_loops import rows_of
 
-        row, column, blocks = rows_of(
-            self.own, self._starts, self._columns, self._blocks, chosen.astype(np.int64)
-        )
+        row, column, blocks = rows_of(*self.stored, chosen.astype(np.int64))
         return row, column, blocks[:, PLACES].reshape(-1, 3, 3)
 
     def own_blocks(self, rows: Int[np.ndarray, " C"]) -> Float[np.ndarray, "C 3 3"]:
@@ -138,7 +117,7 @@ class HalfStored:
         from mdsens.linalg.half_stored_loops import strain_sums
 
         given = np.ascontiguousarray(fractional), np.ascontiguousarray(cell), periodic
-        mixed, waves = strain_sums(self._starts, self._columns, self._blocks, *given)
+        mixed, waves = strain_sums(*self.stored[1:], *given)
         return mixed[:, PLACES], waves[np.ix_(PLACES, PLACES)]
 
     @functools.cached_property
@@ -146,7 +125,7 @@ class HalfStored:
         """Both halves, for what asks for them."""
         from mdsens.linalg.half_stored_loops import whole
 
-        data, columns, starts = whole(self.own, self._starts, self._columns, self._blocks)
+        data, columns, starts = whole(*self.stored)
         return scipy.sparse.bsr_array((data, columns, starts), shape=self.shape)
 
     def toarray(self) -> Float[np.ndarray, "n n"]:
@@ -164,43 +143,42 @@ class HalfStoredColumns:
     Vectors have shape (N, 3, P), as of a `ClusteredMatrix` whose rows are in their own order.
 
     Arguments:
-        own: as of `HalfStored`.
-        starts: likewise.
-        columns: likewise.
-        blocks: likewise.
-        parts: rows for each core.
+        matrix: in double precision.
 
     Attributes:
         rows: shape (N,), the row of blocks at each place.
         scale: what single precision holds is the matrix divided by this, its largest entry.
     """
 
-    def __init__(
-        self,
-        own: Float[np.ndarray, "N 6"],
-        starts: Int[np.ndarray, " S"],
-        columns: Int[np.ndarray, " M"],
-        blocks: Float[np.ndarray, "M 6"],
-        parts: list[tuple[int, int]],
-    ) -> None:
+    def __init__(self, matrix: HalfStored) -> None:
+        own, starts, columns, blocks = matrix.stored
         self.rows: Int[np.ndarray, " N"] = np.arange(len(own))
         # At a minimum none is larger than the largest on the diagonal.
         self.scale = float(np.abs(own).max(initial=0.0)) or 1.0
         single = [np.empty(array.shape, np.float32) for array in (own, blocks)]
         for to, array in zip(single, (own, blocks), strict=True):
             np.multiply(array, 1.0 / self.scale, out=to, casting="same_kind")
-        self._given, self._parts = (single[0], starts, columns, single[1]), parts
+        self._stored, self._parts = (single[0], starts, columns, single[1]), matrix.parts
 
     def __matmul__(self, vectors: Float[np.ndarray, "N 3 P"]) -> Float[np.ndarray, "N 3 P"]:
         """The product with P columns."""
         from mdsens.linalg.half_stored_loops import multiply_columns
 
-        images = [np.empty_like(vectors) for _ in self._parts]
+        return _by_all_cores(multiply_columns, self._stored, vectors, self._parts)
 
-        def product(number: int) -> None:
-            multiply_columns(*self._given, vectors, images[number], *self._parts[number])
 
-        on_all_cores(product, range(len(images)))
-        for image in images[1:]:
-            images[0] += image
-        return images[0]
+def _by_all_cores(
+    multiply: Callable[..., None],
+    stored: tuple[np.ndarray, ...],
+    vectors: Float[np.ndarray, "N 3 ..."],
+    parts: list[tuple[int, int]],
+) -> Float[np.ndarray, "N 3 ..."]:
+    """The sum of what the rows of each core add to a product."""
+    images = [np.empty_like(vectors) for _ in parts]
+    on_all_cores(
+        lambda number: multiply(*stored, vectors, images[number], *parts[number]),
+        range(len(parts)),
+    )
+    for image in images[1:]:
+        images[0] += image
+    return images[0]

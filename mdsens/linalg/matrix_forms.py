@@ -1,7 +1,6 @@
 """One symmetric sparse matrix in the forms that products, blocks and many columns ask for."""
 
 import functools
-from typing import TypeAlias
 
 import numpy as np
 import scipy.sparse
@@ -12,10 +11,12 @@ from mdsens.linalg.columns_together import ColumnsTogether
 from mdsens.linalg.conjugate_gradients import Operator
 from mdsens.linalg.half_stored import HalfStored
 from mdsens.linalg.lattice_preconditioner import LatticePreconditioner
-from mdsens.linalg.sparse_plus_low_rank import SparsePlusLowRank, blocks_of, shared_by_cores
-
-#: What a solver is given: blocks, one half of them, or blocks and a part of low rank.
-SymmetricMatrix: TypeAlias = scipy.sparse.bsr_array | SparsePlusLowRank | HalfStored
+from mdsens.linalg.sparse_plus_low_rank import (
+    SparsePlusLowRank,
+    SymmetricMatrix,
+    blocks_of,
+    shared_by_cores,
+)
 
 #: Bytes of a matrix up to which a second copy, for many vectors at once, is made.
 WIDE_LIMIT = 2**31

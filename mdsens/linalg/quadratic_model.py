@@ -18,7 +18,7 @@ from mdsens.linalg.multigrid import (
     positive_semidefinite_projection,
     strong_couplings,
 )
-from mdsens.linalg.sparse_plus_low_rank import SparsePlusLowRank
+from mdsens.linalg.sparse_plus_low_rank import SymmetricMatrix
 
 #: Iterations after which conjugate gradients with multigrid count as stalled.
 MULTIGRID_STEPS = 300
@@ -52,7 +52,7 @@ class QuadraticModel(abc.ABC):
         positive_definite: whether a factorisation has shown that it is.
     """
 
-    matrix: scipy.sparse.bsr_array | SparsePlusLowRank
+    matrix: SymmetricMatrix
     preconditioner: HostPreconditioner
     positive_definite: bool
     _blocks: scipy.sparse.bsr_array

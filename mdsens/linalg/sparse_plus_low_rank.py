@@ -3,7 +3,7 @@
 import copy
 import functools
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import scipy.sparse
@@ -122,8 +122,12 @@ class SparsePlusLowRank:
         return self.to_bsr().toarray()
 
 
+#: A matrix on the host: its blocks, those of one half, or blocks and a part of low rank.
+SymmetricMatrix: TypeAlias = scipy.sparse.bsr_array | SparsePlusLowRank | HalfStored
+
+
 def blocks_of(
-    matrix: scipy.sparse.bsr_array | SparsePlusLowRank | HalfStored,
+    matrix: SymmetricMatrix,
 ) -> scipy.sparse.bsr_array:
     """The sparse part of a matrix in parts, or the sparse matrix itself; both halves of a half."""
     if isinstance(matrix, HalfStored):
@@ -132,7 +136,7 @@ def blocks_of(
 
 
 def to_bsr(
-    matrix: scipy.sparse.bsr_array | SparsePlusLowRank | HalfStored,
+    matrix: SymmetricMatrix,
 ) -> scipy.sparse.bsr_array:
     """The whole of a matrix in parts, or the sparse matrix itself."""
     if isinstance(matrix, HalfStored):
@@ -140,7 +144,7 @@ def to_bsr(
     return matrix.to_bsr() if isinstance(matrix, SparsePlusLowRank) else matrix
 
 
-def is_finite(matrix: scipy.sparse.bsr_array | SparsePlusLowRank | HalfStored) -> bool:
+def is_finite(matrix: SymmetricMatrix) -> bool:
     """Whether all entries are."""
     if isinstance(matrix, HalfStored):
         # One that is not is part of a sum on the diagonal.

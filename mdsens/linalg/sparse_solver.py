@@ -30,7 +30,7 @@ from mdsens.linalg.conjugate_gradients import (
 from mdsens.linalg.factorisation import Factorisation, has_cholmod
 from mdsens.linalg.lattice_preconditioner import LatticePreconditioner, LatticeSites
 from mdsens.linalg.lowest_eigenvalue import lowest_eigenvalue
-from mdsens.linalg.matrix_forms import MatrixForms, SymmetricMatrix
+from mdsens.linalg.matrix_forms import MatrixForms
 from mdsens.linalg.multigrid import (
     BlockJacobi,
     HostPreconditioner,
@@ -39,7 +39,7 @@ from mdsens.linalg.multigrid import (
 )
 from mdsens.linalg.null_space import orthonormal_rows
 from mdsens.linalg.quadratic_model import MULTIGRID_STEPS, QuadraticModel
-from mdsens.linalg.sparse_plus_low_rank import is_finite, to_bsr
+from mdsens.linalg.sparse_plus_low_rank import SymmetricMatrix, is_finite, to_bsr
 from mdsens.resources import available_memory, products_on_one_core
 
 #: Where each way that failed is told of, at level DEBUG.

@@ -16,11 +16,11 @@ from mdsens.arrays import array_module, on_device
 from mdsens.compilation import compiled
 from mdsens.implicit import SolveOptions, SolverAt, root_jvp
 from mdsens.implicit.refinement import refined_jvp
+from mdsens.linalg.sparse_plus_low_rank import SymmetricMatrix
 from mdsens.mechanics.assembled_solver import RTOL, response_solver
 from mdsens.mechanics.energy import energy_forces_virial
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.hessian_solver import HessianSolver
-from mdsens.mechanics.sparse_hessian import HessianMatrix
 from mdsens.mechanics.strain_of_hessian import StrainDerivatives
 from mdsens.mechanics.stress import voigt
 from mdsens.mechanics.traced_solver import hessian_solver_at
@@ -147,7 +147,7 @@ def forces_in_strains(found: StrainDerivatives) -> Float[np.ndarray, "V N D"]:
 
 
 def curvature_of_blocks(
-    found: StrainDerivatives, matrix: HessianMatrix, displacements: Float[np.ndarray, "V N D"]
+    found: StrainDerivatives, matrix: SymmetricMatrix, displacements: Float[np.ndarray, "V N D"]
 ) -> Float[np.ndarray, "V V"]:
     """`curvature_in_strain` from the blocks of the Hessian, which tell what any strain does.
 

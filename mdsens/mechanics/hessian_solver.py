@@ -17,7 +17,7 @@ from mdsens.linalg.lattice_preconditioner import LatticeSites, rows_of
 from mdsens.linalg.multigrid import HostPreconditioner
 from mdsens.linalg.null_space import orthonormal_rows
 from mdsens.linalg.quadratic_model import MULTIGRID_STEPS, DescentDirection
-from mdsens.linalg.sparse_plus_low_rank import SparsePlusLowRank, blocks_of
+from mdsens.linalg.sparse_plus_low_rank import SparsePlusLowRank, SymmetricMatrix, blocks_of
 from mdsens.linalg.sparse_solver import SparseSolution, SparseSolver
 from mdsens.mechanics.energy import compiled_energy_forces_virial
 from mdsens.mechanics.enthalpy import Landscape, hessian_products
@@ -34,7 +34,6 @@ from mdsens.mechanics.hessian_surroundings import (
 )
 from mdsens.mechanics.reference_lattice import SAMPLED, lattice_sites_of_sample
 from mdsens.mechanics.sparse_hessian import (
-    HessianMatrix,
     hessian_in_parts,
     sparse_hessian_bytes,
 )
@@ -122,7 +121,7 @@ class HessianSolver:
         system, edge_list = landscape.system_at(q), landscape.edge_list
         given = system, landscape.potential, edge_list
         free = not surroundings.constrained.any() and surroundings.follows is None
-        matrix: HessianMatrix
+        matrix: SymmetricMatrix
         if free and suits_half_storage(*given):
             matrix = half_stored_hessian(*given)
             self._exact = follows_from_energy(landscape.potential)
@@ -149,7 +148,7 @@ class HessianSolver:
 
     @classmethod
     def of_arrays(
-        cls, matrix: HessianMatrix, surroundings: Surroundings, method: str = "auto"
+        cls, matrix: SymmetricMatrix, surroundings: Surroundings, method: str = "auto"
     ) -> "HessianSolver":
         """The same of a matrix that is there, by NumPy and SciPy alone.
 
@@ -167,7 +166,7 @@ class HessianSolver:
 
     def _set_up(
         self,
-        matrix: HessianMatrix,
+        matrix: SymmetricMatrix,
         surroundings: Surroundings,
         method: str,
         preconditioner: HostPreconditioner | None,
@@ -375,7 +374,7 @@ class HessianSolver:
 
 
 def _refer_to_coordinates(
-    matrix: HessianMatrix, surroundings: Surroundings, constrained: np.ndarray
+    matrix: SymmetricMatrix, surroundings: Surroundings, constrained: np.ndarray
 ) -> None:
     """Refer the blocks to q: where positions follow it as dx = dq T, K_ij becomes T_i K_ij T_j^T.
 
@@ -408,7 +407,7 @@ def _refer_to_coordinates(
     blocks.data[own] += (stiffest or 1.0) * held
 
 
-def _coupled(landscape: Landscape, q: Float[Array, "R D"]) -> tuple[HessianMatrix, Surroundings]:
+def _coupled(landscape: Landscape, q: Float[Array, "R D"]) -> tuple[SymmetricMatrix, Surroundings]:
     """The Hessian in q where constraints couple atoms, from products: no block is zero."""
     units = np.eye(q.size).reshape(q.size, *q.shape)
     whole = np.asarray(hessian_products(landscape, q, units)).reshape(q.size, q.size)
@@ -429,7 +428,7 @@ def _coupled(landscape: Landscape, q: Float[Array, "R D"]) -> tuple[HessianMatri
     return scipy.sparse.bsr_array(matrix, blocksize=(dimension, dimension)), surroundings
 
 
-def _without_stiffness(whole: HessianMatrix, dimension: int) -> Bool[np.ndarray, " N"]:
+def _without_stiffness(whole: SymmetricMatrix, dimension: int) -> Bool[np.ndarray, " N"]:
     """Atoms that nothing holds or pushes: their blocks become the identity, and they stay."""
     if isinstance(whole, HalfStored):
         unconnected = np.asarray(~whole.own.any(axis=1))
@@ -465,7 +464,7 @@ def _rigid_motions(
 
 
 def _sites(
-    given: Surroundings, matrix: HessianMatrix, motionless: Bool[np.ndarray, " R"]
+    given: Surroundings, matrix: SymmetricMatrix, motionless: Bool[np.ndarray, " R"]
 ) -> LatticeSites | None:
     """Where atoms that move stand on a lattice, if they do."""
     count, periodic = len(given.constrained), tuple(given.periodic.tolist())

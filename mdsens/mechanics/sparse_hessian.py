@@ -20,8 +20,11 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mdsens.arrays import on_device
 from mdsens.compilation import compiled
-from mdsens.linalg.half_stored import HalfStored
-from mdsens.linalg.sparse_plus_low_rank import SparsePlusLowRank, shared_by_cores, to_bsr
+from mdsens.linalg.sparse_plus_low_rank import (
+    SymmetricMatrix,
+    shared_by_cores,
+    to_bsr,
+)
 from mdsens.mechanics.closed_form_hessian import (
     embedded_atom_hessian,
     matrix_of_embedded_rows,
@@ -51,8 +54,6 @@ MOST_SLOTS = 100_000
 WORTH_LOOPS, COUPLED = 4000, 32
 #: Springs of an atom in what stands in for a Hessian that is known by products alone.
 SPRINGS = 80
-#: A Hessian on the host: its blocks, those of one half, or blocks and a part of low rank.
-HessianMatrix: TypeAlias = scipy.sparse.bsr_array | SparsePlusLowRank | HalfStored
 #: Entries of a sparse matrix in D x D blocks, with the row and the column of each.
 _Entries: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -89,7 +90,7 @@ def hessian_in_parts(
     potential: Potential,
     edge_list: EdgeList,
     constrained: Bool[np.ndarray, " N"] | None = None,
-) -> HessianMatrix:
+) -> SymmetricMatrix:
     """The same, with what the densities around embedded atoms add kept as a matrix of low rank.
 
     Written out it would couple all neighbours of an atom: for copper with a cutoff of 6.5 Angstrom
@@ -117,7 +118,7 @@ def hessian_in_parts(
 
 def _along_edges(
     system: System, potential: Potential, edge_list: EdgeList, free: Bool[np.ndarray, " N"]
-) -> HessianMatrix:
+) -> SymmetricMatrix:
     duplicates = _has_duplicates(system, edge_list)
     if potential.embedded:
         parts = embedded_atom_hessian(system, potential, edge_list, free)
@@ -171,7 +172,7 @@ def sparse_hessian_bytes(
 
 
 def _with_groups(
-    along: HessianMatrix | None, groups: Any, free: Bool[np.ndarray, " N"], dimension: int
+    along: SymmetricMatrix | None, groups: Any, free: Bool[np.ndarray, " N"], dimension: int
 ) -> scipy.sparse.bsr_array:
     """A Hessian, and what groups of atoms add to it; every atom has a block of its own."""
     count = len(free)
@@ -296,7 +297,7 @@ def _traced_along_edges(
 
 def matrix_of_entries(
     potential: Potential, entries: PyTree[np.ndarray], free: Bool[np.ndarray, " N"], dimension: int
-) -> HessianMatrix:
+) -> SymmetricMatrix:
     """The Hessian of what `traced_hessian_entries` has found; NumPy and SciPy alone.
 
     Arguments:
@@ -318,7 +319,7 @@ def matrix_of_entries(
 
 def _matrix_along_edges(
     potential: Potential, entries: PyTree[np.ndarray], free: Bool[np.ndarray, " N"], dimension: int
-) -> HessianMatrix:
+) -> SymmetricMatrix:
     count = len(free)
     if potential.embedded:
         return matrix_of_embedded_rows(entries, count, dimension)

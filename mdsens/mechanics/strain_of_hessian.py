@@ -24,7 +24,7 @@ import scipy.sparse
 from jaxtyping import Float, Int
 
 from mdsens.linalg.half_stored import HalfStored
-from mdsens.linalg.sparse_plus_low_rank import SparsePlusLowRank, blocks_of
+from mdsens.linalg.sparse_plus_low_rank import SparsePlusLowRank, SymmetricMatrix, blocks_of
 from mdsens.particles.lattice import completed_cell, heights
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
@@ -70,7 +70,7 @@ def has_one_image_each(system: System, potential: Potential, reach: float) -> bo
 
 
 def strain_derivatives(
-    matrix: scipy.sparse.bsr_array | SparsePlusLowRank | HalfStored,
+    matrix: SymmetricMatrix,
     positions: Float[np.ndarray, "N D"],
     cell: Float[np.ndarray, "D D"],
     pbc: tuple[bool | np.bool_, ...],
