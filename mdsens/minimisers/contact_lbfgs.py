@@ -55,6 +55,8 @@ def suits_contact_list(landscape: Landscape) -> bool:
 class ContactLBFGS(LineSearchMinimiser):
     """L-BFGS with a line search of discs that push one another, all of it in one compiled loop.
 
+    Where contacts have all but settled Newton's method takes its place in the same loop.
+
     It has a list of pairs of its own, each once, and looks at the potential's own forces at its
     first step, from which its own must not differ: what it ends with is evaluated by these again.
 
@@ -80,7 +82,7 @@ class ContactLBFGS(LineSearchMinimiser):
         return _Memory(
             order, places[order], np.zeros((2 * history, 2 * count), np.float32),
             np.zeros((2, history, history)), np.zeros(2 * history), np.zeros(2, np.int64),
-            np.array([1.0, SKIN_MOVES * float(self.max_step), 0.0]),
+            np.array([1.0, SKIN_MOVES * float(self.max_step), 0.0, np.inf, 0.0]),
         )  # fmt: skip
 
     def storable(self, memory: Any) -> Any:
@@ -132,9 +134,11 @@ class ContactLBFGS(LineSearchMinimiser):
         course = np.zeros((limit, 2))
         past = memory.vectors, memory.products, memory.along, memory.places, memory.numbers
         max_step = float(self.max_step)
-        settings = float(bounds.fmax), max_step, MOST_SKIN * max_step, most
-        energy, memory.pairs, taken, evaluations, stalled = descend(
-            q, gradient, energy, memory.pairs, memory.reference, box, tuple(law), past, settings,
+        settings = float(bounds.fmax), max_step, MOST_SKIN * max_step, most, *_typical_push(law, q)
+        points = q, gradient, np.empty_like(q), np.empty_like(q), np.empty_like(q)
+        flat = tuple(rows.reshape(-1) for rows in points)
+        q, gradient, energy, memory.pairs, taken, evaluations, stalled = descend(
+            points, flat, energy, memory.pairs, memory.reference, box, tuple(law), past, settings,
             course,
         )  # fmt: skip
         there, slope = np.empty_like(q), np.empty_like(q)
@@ -182,8 +186,9 @@ class _Memory:
         products: of steps with changes, and of changes, shape (2, M, M).
         along: of all vectors with the gradient, shape (2M,).
         places: how many of M are in use, and which is the oldest, shape (2,).
-        numbers: the inverse curvature along the newest, the skin of the pairs, length, and how many
-            steps they have served, shape (3,).
+        numbers: the inverse curvature along the newest; the skin of the pairs, length, and how many
+            steps they have served; the largest force to try Newton's method at, and how many steps
+            of it in a row were worth little; shape (5,).
         checked: whether forces have been held against those of the potential.
         pairs: ends, numbers of the law, and shifts.
         discs: box and law.
@@ -195,7 +200,7 @@ class _Memory:
     products: Float[np.ndarray, "2 M M"]
     along: Float[np.ndarray, " M2"]
     places: Int[np.ndarray, " 2"]
-    numbers: Float[np.ndarray, " 3"]
+    numbers: Float[np.ndarray, " 5"]
     checked: bool = False
     pairs: Any = None
     discs: tuple[Any, OverlapLaw] | None = None
@@ -205,6 +210,16 @@ def _heights(landscape: Landscape) -> Float[np.ndarray, " 2"]:
     """The heights of the cell along its lattice vectors, length."""
     inverse = np.linalg.inv(np.asarray(landscape.system.cell))
     return 1.0 / np.linalg.norm(inverse, axis=0)
+
+
+def _typical_push(law: OverlapLaw, q: Float[np.ndarray, "N 2"]) -> tuple[float, float]:
+    """Factor and exponent of the energy of a packing that make a typical force of two discs.
+
+    It is that of as many pairs as there are discs, which overlap alike and have all the energy.
+    """
+    epsilon, exponent = float(law.epsilon.max()), 1.0 - 1.0 / law.alpha
+    one = law.alpha / (len(q) * epsilon)
+    return epsilon / float(law.distances.min()) * one**exponent, exponent
 
 
 def _check_agreement(

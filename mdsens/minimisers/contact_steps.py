@@ -1,4 +1,4 @@
-"""Steps of L-BFGS down the energy of discs that push one another, in one compiled loop."""
+"""Steps of L-BFGS and Newton's method for discs that push one another, in one compiled loop."""
 
 import math
 from typing import Any
@@ -7,6 +7,7 @@ import numpy as np
 
 from mdsens.host_compilation import host_compiled, host_compiled_sums
 from mdsens.mechanics.contact_pairs import energy_and_gradient, find_pairs
+from mdsens.minimisers.contact_newton import RESIDUAL, newton_direction
 from mdsens.minimisers.line_search import DECREASE, MAX_TRIALS, ROUNDING
 
 #: Numbers of a vector that are taken together, within a core's first cache.
@@ -19,21 +20,27 @@ LEAST_SKIN = 0.02
 CURVATURE = 0.9
 #: Fraction of the largest step that discs move by, typically, in a first step.
 FIRST = 0.25
+#: Largest force to try Newton's method at, over a typical push of two discs; the factor that a step
+#: must lower the forces by to be worth it, and how many in a row may not; and the fraction of the
+#: force at which it is tried again.
+NEWTON_FRACTION, WORTH, MOST_IDLE, NEXT_TRY = 1e-3, 0.5, 1, 0.1
 #: Product of a step and its change, over the square of this, that tells of no curvature.
 FLAT = 2.2e-16
 
 
 @host_compiled
 def descend(
-    q: Any, gradient: Any, energy: float, pairs: Any, reference: Any, box: Any, law: Any,
+    points: Any, flat: Any, energy: float, pairs: Any, reference: Any, box: Any, law: Any,
     past: Any, settings: Any, course: Any,
 ) -> Any:  # fmt: skip
     """Take steps until forces are small, or there are enough of them.
 
     Arguments:
-        q: positions, shape (N, 2), length; written over, as is all that is given as an array.
-        gradient: there, energy/length.
-        energy: there.
+        points: positions, length, and the gradient there, energy/length; room for a direction, and
+            for positions and gradient of a trial; each of shape (N, 2); written over, as is all
+            that is given as an array.
+        flat: the same arrays with shape (2N,), for which numba has no quick word.
+        energy: at the positions.
         pairs: what `find_pairs` has found.
         reference: positions where it has, shape (N, 2).
         box: cell, its inverse, cells along each lattice vector, and species of discs.
@@ -42,34 +49,40 @@ def descend(
             (2M, 2N), in single precision; products of steps (rows) with changes, and of changes,
             shape (2, M, M); products of all vectors with the gradient, shape (2M,); the number of
             those in use, and the oldest of them, shape (2,); the inverse curvature of the newest,
-            the skin of the pairs, and how many steps they have served, shape (3,).
+            the skin of the pairs, how many steps they have served, the largest force to try
+            Newton's method at, and how many steps of it in a row were worth little, shape (5,).
         settings: largest force to stop at; largest move of a disc in a trial; longest skin; steps
-            to take.
+            to take; factor and exponent of the energy that make a typical push of two discs.
         course: shape (steps, 2), written over: energy and largest force after each.
 
     Returns:
-        Energy, pairs, steps, evaluations, and whether no step leads down any more.
+        Positions, gradient and energy, pairs, steps, evaluations, and whether no step leads down
+        any more.
     """
-    fmax, max_step, longest_skin, most = settings
+    fmax, max_step, longest_skin, most, push_factor, push_exponent = settings
     vectors, products, along, places, numbers = past
     cell, inverse, shape, species = box
     distances, epsilon, alpha = law
-    here, slope_here = q.copy(), gradient.copy()
-    direction, there, slope_there = np.empty_like(q), np.empty_like(q), np.empty_like(q)
-    ends, laws, shifts = pairs
+    here, slope_here, direction, there, slope_there = points
+    flat_here, flat_slope, flat_direction, flat_there, flat_slope_there = flat
     steps, evaluations, stalled = 0, 0, False
     force, moved = _largest(slope_here), _farthest(here, reference)
     while steps < most and force > fmax and not stalled:
-        set_direction(slope_here, vectors, products, along, places, numbers[0], direction)
+        push = push_factor * max(energy, 0.0) ** push_exponent
+        newton = force <= min(numbers[3], NEWTON_FRACTION * push)
+        if newton:
+            residual = max(RESIDUAL, 0.5 * fmax / force)
+            newton = newton_direction(here, slope_here, pairs, alpha, residual, direction) > 0
+        if not newton:
+            set_direction(flat_slope, vectors, products, along, places, numbers[0], flat_direction)
         largest = _limit(direction, max_step)
-        slope = _product(slope_here.reshape(-1), direction.reshape(-1))
-        if places[0] == 0 or slope >= 0.0:
+        slope = _product(flat_slope, flat_direction)
+        if not newton and (places[0] == 0 or slope >= 0.0):
             places[0], places[1] = 0, 0
-            flat_gradient = slope_here.reshape(-1)
-            typical = math.sqrt(_product(flat_gradient, flat_gradient) / here.shape[0])
-            _scale(flat_gradient, -FIRST * max_step / typical, direction.reshape(-1))
+            typical = math.sqrt(_product(flat_slope, flat_slope) / here.shape[0])
+            _scale(flat_slope, -FIRST * max_step / typical, flat_direction)
             largest = _limit(direction, max_step)
-            slope = _product(flat_gradient, direction.reshape(-1))
+            slope = _product(flat_slope, flat_direction)
         least = min(max_step, 1.5 * largest)
         # Where discs have all but come to rest a shorter list serves as long.
         at_rest = numbers[2] >= OFTEN_USED and 0.125 * numbers[1] > max(moved, least)
@@ -80,19 +93,18 @@ def descend(
                 numbers[1] *= 2.0
             numbers[1] = min(max(numbers[1], LEAST_SKIN * max_step), longest_skin)
             _copy(here, reference)
-            ends, laws, shifts = find_pairs(
-                here, cell, inverse, shape, species, distances, epsilon, numbers[1]
-            )
+            pairs = find_pairs(here, cell, inverse, shape, species, distances, epsilon, numbers[1])
             numbers[2], moved = 0.0, 0.0
         # As in `mdsens.minimisers.line_search`; no further than the pairs reach.
         longest = min(max_step, 0.5 * numbers[1] - moved) / max(largest, 1e-300)
         t, low, low_slope, high = min(1.0, longest), 0.0, slope, np.inf
         rounding, accepted, energy_there = ROUNDING * abs(energy), False, energy
         for _ in range(MAX_TRIALS):
-            _move(here, t, direction, there)
+            _move(flat_here, t, flat_direction, flat_there)
+            ends, laws, shifts = pairs
             energy_there = energy_and_gradient(there, ends, laws, shifts, alpha, slope_there)
             evaluations += 1
-            found = _product(slope_there.reshape(-1), direction.reshape(-1))
+            found = _product(flat_slope_there, flat_direction)
             good = energy_there <= energy + DECREASE * t * slope or (
                 energy_there <= energy + rounding and found <= (2 * DECREASE - 1) * slope
             )
@@ -114,11 +126,23 @@ def descend(
                 t = min(max(secant, 1.5 * last), 5.0 * last)
             t = min(t, longest)
         if accepted or (energy_there <= energy + rounding and _largest(slope_there) < force):
-            remember(here, there, slope_here, slope_there, past)
+            if newton:
+                before, after = (
+                    _product(flat_slope, flat_slope),
+                    _product(flat_slope_there, flat_slope_there),
+                )
+                numbers[4] = 0.0 if after < WORTH**2 * before else numbers[4] + 1.0
+                if numbers[4] > MOST_IDLE:
+                    numbers[3], numbers[4] = NEXT_TRY * force, 0.0
+            remember(flat_here, flat_there, flat_slope, flat_slope_there, past)
             here, there = there, here
             slope_here, slope_there = slope_there, slope_here
+            flat_here, flat_there = flat_there, flat_here
+            flat_slope, flat_slope_there = flat_slope_there, flat_slope
             energy, force = energy_there, _largest(slope_here)
             moved = _farthest(here, reference)
+        elif newton:
+            numbers[3], numbers[4] = NEXT_TRY * force, 0.0
         else:
             # A failed search forgets the past; failing without one is the end.
             stalled = places[0] == 0
@@ -126,9 +150,7 @@ def descend(
         course[steps, 0], course[steps, 1] = energy, force
         steps += 1
         numbers[2] += 1.0
-    _copy(here, q)
-    _copy(slope_here, gradient)
-    return energy, (ends, laws, shifts), steps, evaluations, stalled
+    return here, slope_here, energy, pairs, steps, evaluations, stalled
 
 
 @host_compiled
@@ -163,7 +185,7 @@ def set_direction(
         outer[k] = value / products[0, at[k], at[k]]
     for k in range(used):
         weights[2 * at[k]], weights[2 * at[k] + 1] = -outer[k], gamma * inner[k]
-    _combine(vectors, weights, gradient.reshape(-1), -gamma, direction.reshape(-1))
+    _combine(vectors, weights, gradient, -gamma, direction)
 
 
 @host_compiled
@@ -173,9 +195,8 @@ def remember(q: Any, there: Any, gradient: Any, gradient_there: Any, past: Any) 
     used, oldest, history = places[0], places[1], products.shape[1]
     slot = used if used < history else oldest
     own, square = _put_step(
-        there.reshape(-1), q.reshape(-1), gradient_there.reshape(-1), gradient.reshape(-1),
-        vectors[2 * slot], vectors[2 * slot + 1],
-    )  # fmt: skip
+        there, q, gradient_there, gradient, vectors[2 * slot], vectors[2 * slot + 1]
+    )
     if not own > FLAT * square:
         # What was written over is the oldest, without which the others tell nothing.
         places[0], places[1] = 0, 0
@@ -186,7 +207,7 @@ def remember(q: Any, there: Any, gradient: Any, gradient_there: Any, past: Any) 
     else:
         places[1] = (oldest + 1) % history
     now = np.empty(2 * used)
-    _products(vectors, gradient_there.reshape(-1), now)
+    _products(vectors, gradient_there, now)
     for k in range(used):
         # The change is one of gradients, and so are its products.
         products[0, k, slot] = now[2 * k] - along[2 * k]
@@ -234,9 +255,8 @@ def _copy(a: Any, out: Any) -> None:
 
 @host_compiled_sums
 def _move(q: Any, t: float, direction: Any, there: Any) -> None:
-    for i in range(q.shape[0]):
-        there[i, 0] = q[i, 0] + t * direction[i, 0]
-        there[i, 1] = q[i, 1] + t * direction[i, 1]
+    for i in range(q.size):
+        there[i] = q[i] + t * direction[i]
 
 
 @host_compiled_sums

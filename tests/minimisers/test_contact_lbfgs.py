@@ -10,6 +10,7 @@ from mdsens.errors import RelaxationError
 from mdsens.mechanics.contact_pairs import energy_and_gradient, find_pairs
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.minimisers import contact_lbfgs
+from mdsens.minimisers.contact_newton import newton_direction
 from mdsens.minimisers.contact_steps import remember, set_direction
 from mdsens.potentials import SoftSphere
 from mdsens.potentials.overlap_law import OverlapLaw
@@ -81,23 +82,59 @@ def test_directions_are_those_of_the_two_loop_recursion():
         np.zeros((2 * history, 2 * count), np.float32), np.zeros((2, history, history)),
         np.zeros(2 * history), np.zeros(2, np.int64), np.ones(3),
     )  # fmt: skip
-    places = random.normal(size=(7, count, 2))
-    slopes = (places.reshape(7, -1) @ hessian).reshape(places.shape)
+    places = random.normal(size=(7, 2 * count))
+    slopes = places @ hessian
     for k in range(6):
         remember(places[k], places[k + 1], slopes[k], slopes[k + 1], past)
-    direction = np.empty((count, 2))
+    direction = np.empty(2 * count)
     vectors, products, along, used, numbers = past
     set_direction(slopes[6], vectors, products, along, used, numbers[0], direction)
     # J. Nocedal, Math. Comp. 35, 773 (1980), with the last four steps.
-    steps, changes = (np.diff(rows, axis=0).reshape(6, -1)[2:] for rows in (places, slopes))
-    left, weights = slopes[6].reshape(-1).copy(), []
+    steps, changes = (np.diff(rows, axis=0)[2:] for rows in (places, slopes))
+    left, weights = slopes[6].copy(), []
     for s, y in zip(steps[::-1], changes[::-1], strict=True):
         weights.append(s @ left / (s @ y))
         left -= weights[-1] * y
     left *= steps[-1] @ changes[-1] / (changes[-1] @ changes[-1])
     for s, y, weight in zip(steps, changes, weights[::-1], strict=True):
         left += (weight - y @ left / (s @ y)) * s
-    np.testing.assert_allclose(-direction.reshape(-1), left, atol=1e-4 * np.abs(left).max())
+    np.testing.assert_allclose(-direction, left, atol=1e-4 * np.abs(left).max())
+
+
+@pytest.mark.parametrize("alpha", [2.0, 2.5, 3.0])
+def test_a_newton_direction_takes_the_gradient_to_zero(alpha):
+    soft = potential(alpha)
+    packing = mdsens.relax(discs(4), soft, "lbfgs", fmax=1e-9)
+    random, law = np.random.default_rng(5), soft.overlap_law
+    species = np.asarray(packing.system.species).astype(np.int64)
+    x = np.asarray(packing.positions) + random.normal(scale=1e-7, size=(COUNT, 2))
+    pairs = find_pairs(x, CELL, np.linalg.inv(CELL), (7, 7), species, *law[:2], 0.3)
+
+    def slopes(places):
+        return summed_over_all(packing.system.with_positions(places), law)[1]
+
+    gradient, direction = slopes(x), np.empty_like(x)
+    iterations = newton_direction(x, gradient, pairs, law.alpha, 1e-4, direction)
+    assert 10 < iterations < 1000
+    # So short a step that no pair begins to touch, or no longer does.
+    h = 1e-8 / np.abs(direction).max()
+    change = (slopes(x + h * direction) - slopes(x - h * direction)) / (2 * h)
+    assert np.linalg.norm(change + gradient) < 3e-4 * np.linalg.norm(gradient)
+
+
+def test_a_newton_direction_ends_where_curvature_is_not_positive():
+    x = np.array([[0.0, 0.0], [0.8, 0.0], [5.0, 5.0]])
+    law = OverlapLaw(np.array([[1.0]]), np.array([[1.0]]), 2.0)
+    cell = 10.0 * np.eye(2)
+    pairs = find_pairs(x, cell, np.linalg.inv(cell), (4, 4), np.zeros(3, int), *law[:2], 0.1)
+    gradient, direction = np.array([[0.0, 0.1], [0.0, -0.1], [0.0, 0.0]]), np.ones((3, 2))
+    # Two discs alone: the second derivative across is phi'/r, and negative.
+    assert newton_direction(x, gradient, pairs, 2.0, 1e-2, direction) == 0
+    np.testing.assert_array_equal(direction, 0.0)
+    gradient = gradient[:, ::-1].copy()
+    assert newton_direction(x, gradient, pairs, 2.0, 1e-2, direction) == 1
+    # Along it is phi'' = 1, and each moves by half of the whole.
+    np.testing.assert_allclose(direction, -gradient / 2.0, rtol=1e-6, atol=0)
 
 
 @pytest.mark.usefixtures("few")
