@@ -7,6 +7,7 @@ import scipy.sparse
 from jaxtyping import Float
 
 from mdsens.linalg.border import Border, Bordered
+from mdsens.linalg.bordered_columns import BorderedColumns
 from mdsens.linalg.columns_together import ColumnsTogether
 from mdsens.linalg.conjugate_gradients import Operator
 from mdsens.linalg.half_stored import HalfStored
@@ -73,7 +74,7 @@ class MatrixForms:
 
     def columns_together(
         self, preconditioner: object, null_space: Float[np.ndarray, "m n"]
-    ) -> ColumnsTogether | None:
+    ) -> ColumnsTogether | BorderedColumns | None:
         """Solves for many columns with a lattice.
 
         Arguments:
@@ -81,14 +82,23 @@ class MatrixForms:
             null_space: shape (m, n), orthonormal.
 
         Returns:
-            The solver of columns; None where there is more than a sparse matrix, or no lattice.
+            The solver of columns; None where there is more than a sparse matrix, where a null
+            vector has a part in its border, or where there is no lattice.
         """
-        whole = self._border is None and not isinstance(self._matrix, SparsePlusLowRank)
-        if not whole or not isinstance(preconditioner, LatticePreconditioner):
+        if isinstance(self._matrix, SparsePlusLowRank):
+            return None
+        if not isinstance(preconditioner, LatticePreconditioner):
             return None
         given = self.stored_blocks
         size = given.nbytes if isinstance(given, HalfStored) else given.data.nbytes
-        return None if size > WIDE_LIMIT else ColumnsTogether(given, preconditioner, null_space)
+        if size > WIDE_LIMIT:
+            return None
+        if self._border is None:
+            return ColumnsTogether(given, preconditioner, null_space)
+        inside = self._border.null_vectors_inside(null_space)
+        if len(inside) < len(null_space):
+            return None
+        return BorderedColumns(ColumnsTogether(given, preconditioner, inside), self._border, inside)
 
     def _with_border(self, matrix: Operator) -> Operator:
         return matrix if self._border is None else Bordered(matrix, self._border)

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 
 from mdsens.errors import LinearSolveError
 from mdsens.linalg.border import Border, BorderedPreconditioner
+from mdsens.linalg.bordered_columns import BorderedColumns
 from mdsens.linalg.columns_together import ColumnsTogether
 from mdsens.linalg.conjugate_gradients import (
     Iterations,
@@ -449,7 +450,7 @@ class SparseSolver(QuadraticModel):
         return self._forms.operator
 
     @functools.cached_property
-    def _together(self) -> ColumnsTogether | None:
+    def _together(self) -> ColumnsTogether | BorderedColumns | None:
         return self._forms.columns_together(self.preconditioner, self.null_space)
 
     def _try_harder(

@@ -11,11 +11,11 @@ import scipy.sparse
 from jaxtyping import Array, Bool, Float
 
 from mdsens.errors import warn
-from mdsens.linalg.border import INSIDE, Border
+from mdsens.linalg.border import Border
 from mdsens.linalg.half_stored import HalfStored
 from mdsens.linalg.lattice_preconditioner import LatticeSites, rows_of
 from mdsens.linalg.multigrid import HostPreconditioner
-from mdsens.linalg.null_space import orthonormal_rows
+from mdsens.linalg.null_space import DEPENDENT, orthonormal_rows
 from mdsens.linalg.quadratic_model import MULTIGRID_STEPS, DescentDirection
 from mdsens.linalg.sparse_plus_low_rank import SparsePlusLowRank, SymmetricMatrix, blocks_of
 from mdsens.linalg.sparse_solver import SparseSolution, SparseSolver
@@ -48,8 +48,6 @@ from mdsens.resources import DENSE_LIMIT, available_memory
 MEMORY_FRACTION = 0.5
 #: Blocks of the Hessian that are referred to other coordinates at a time.
 TURNED = 512
-#: Rows whose overlaps differ from the unit matrix by no more than this are orthonormal.
-ORTHONORMAL = 1e-12
 #: Components of the upper triangle of the unit matrix.
 UNIT = (1.0, 0.0, 0.0, 1.0, 0.0, 1.0)
 #: Relative residual above which a solution is an error, unless less was asked for.
@@ -238,11 +236,9 @@ class HessianSolver:
         if self.cell_columns is None or len(self.null_space) == 0:
             return self.null_space
         vectors = self._in_strains(self.null_space.T).T
-        overlaps = vectors @ vectors.T
-        if np.abs(overlaps - np.eye(len(overlaps))).max() <= ORTHONORMAL:
-            return vectors
-        _, sizes, rows = np.linalg.svd(vectors, full_matrices=False)
-        return rows[sizes > INSIDE]
+        # Rows of length 1 before: by their small Gram matrix, as `orthonormal_rows` finds a span.
+        squares, mixed = np.linalg.eigh(vectors @ vectors.T)
+        return mixed[:, squares > DEPENDENT**2].T @ vectors
 
     @property
     def _border(self) -> Border | None:

@@ -5,8 +5,9 @@ import pytest
 import scipy.sparse
 
 from mdsens.linalg.border import Border, Bordered, BorderedPreconditioner
+from mdsens.linalg.bordered_columns import BorderedColumns
 from mdsens.linalg.lattice_preconditioner import LatticeSites
-from mdsens.linalg.sparse_solver import METHODS, SparseSolver
+from mdsens.linalg.sparse_solver import METHODS, WIDE_COLUMNS, SparseSolver
 
 SIZE, CORNER = 12, 3
 GENERATOR = np.random.default_rng(0)
@@ -107,3 +108,43 @@ def test_null_vectors_of_the_matrix_alone_are_told_from_those_that_move_the_bord
     mixed = np.concatenate([inside + moving, inside - moving]) / np.sqrt(2.0)
     found = given.null_vectors_inside(mixed)
     np.testing.assert_allclose(np.abs(found), inside[:, :-CORNER], atol=1e-15)
+
+
+def test_many_columns_are_solved_for_with_their_border_eliminated():
+    given = border(5.0)
+    solver = solver_of(given, "lattice")
+    b = GENERATOR.normal(size=(len(whole(given)), 2 * WIDE_COLUMNS))
+    b[:-CORNER, 0] = b[-CORNER:, 1] = b[:, 2] = 0.0
+    solution = solver.solve(b, rtol=1e-10)
+    expected = np.linalg.pinv(whole(given), rcond=1e-10) @ b
+    assert isinstance(solver._together, BorderedColumns)
+    assert solver.method == "lattice"
+    assert np.abs(solution.value - expected).max() < 1e-8 * np.abs(expected).max()
+
+
+def test_bounds_of_residuals_lie_above_them_however_roughly_it_is_solved():
+    given = border(5.0)
+    columns = solver_of(given, "lattice")._together
+    b = GENERATOR.normal(size=(len(whole(given)), 2 * WIDE_COLUMNS))
+    b[:-CORNER] -= TRANSLATIONS.T @ (TRANSLATIONS @ b[:-CORNER]) / (SIZE * SIZE)
+    for rtol in (1e-2, 1e-4, 1e-8):
+        found, bounds, _ = columns.solve(b, np.full(b.shape[1], rtol), 100)
+        left = np.linalg.norm(b - whole(given) @ found, axis=0) / np.linalg.norm(b, axis=0)
+        assert (left <= 1.01 * bounds).all()
+        assert (bounds <= 10.0 * rtol).all()
+
+
+def test_a_border_that_a_null_vector_moves_is_not_eliminated():
+    given = Border(np.zeros((MATRIX.shape[0], CORNER)), np.diag([0.0, 1.0, 2.0]))
+    solver = solver_of(given, "lattice")
+    null = np.zeros((3, len(whole(given))))
+    null[:2, :-CORNER] = TRANSLATIONS
+    null[2, -CORNER] = 1.0
+    moved = SparseSolver(
+        MATRIX, null, TRANSLATIONS.T, "lattice", 2, find_sites=solver._find_sites, border=given
+    )
+    b = GENERATOR.normal(size=(len(whole(given)), 2 * WIDE_COLUMNS))
+    solution = moved.solve(b, rtol=1e-10)
+    expected = np.linalg.pinv(whole(given), rcond=1e-10) @ b
+    assert moved._together is None
+    assert np.abs(solution.value - expected).max() < 1e-8 * np.abs(expected).max()
