@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float, Int
 
+from mdsens.arrays import in_numpy, on_device
 from mdsens.compilation import compiled
 from mdsens.errors import InputError
 from mdsens.mechanics.energy import require_edges
@@ -33,7 +34,11 @@ from mdsens.particles.edges import (
 )
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
+from mdsens.values import is_traced
 
+#: Columns of Hessians in waves that one call of a program computes where they are few atoms':
+#: milliseconds, even where one wave is asked for.
+COLUMNS = 512
 #: Numbers in an array over the edges of all waves that are taken at a time: 32 MiB.
 AT_A_TIME = 2**22
 
@@ -191,6 +196,61 @@ def wave_hessians(
         jnp.repeat(wave_vectors, len(units), axis=0), jnp.tile(units, (count, 1, 1)),
     )  # fmt: skip
     return columns.reshape(count, len(units), len(units)).transpose(0, 2, 1)
+
+
+def hessians_of_waves(
+    system: System,
+    potential: Potential,
+    edge_list: EdgeList,
+    wave_vectors: Float[np.ndarray, "Q D"],
+) -> Complex[Any, "Q ND ND"]:
+    """`wave_hessians` by one program for any number of wave vectors.
+
+    On the host, or with JAX where it traces the system.
+
+    Arguments:
+        system: N atoms in D dimensions.
+        potential: the potential.
+        edge_list: all edges within the potential's range.
+        wave_vectors: shape (Q, D), in the basis of the reciprocal lattice.
+
+    Returns:
+        Shape (Q, N D, N D), energy/length^2.
+    """
+
+    def hessians(some: Float[Array, "W D"]) -> Complex[Array, "W ND ND"]:
+        return wave_hessians(system, potential, edge_list, some)
+
+    return of_some_waves(hessians, wave_vectors, (system, potential), system.positions.size)
+
+
+def of_some_waves(
+    function: Callable[[Float[Array, "W D"]], Any],
+    wave_vectors: Float[np.ndarray, "Q D"],
+    given: Any,
+    vibrations: int,
+) -> Any:
+    """What a compiled function finds for wave vectors, always the same number of them at a time.
+
+    Whatever number is asked for, there is one program.
+
+    Arguments:
+        function: of a number of wave vectors; returns arrays with a row for each.
+        wave_vectors: shape (Q, D).
+        given: what else it depends on; where JAX traces it, all are taken at once.
+        vibrations: of each wave vector.
+
+    Returns:
+        Its arrays with Q rows; of NumPy, where nothing is traced.
+    """
+    if is_traced(given):
+        return function(on_device(wave_vectors))
+    some = max(1, COLUMNS // vibrations)
+    rounds = -(-len(wave_vectors) // some)
+    filled = np.zeros((rounds * some, wave_vectors.shape[1]))
+    filled[: len(wave_vectors)] = wave_vectors
+    parts = [in_numpy(function(on_device(part))) for part in np.split(filled, rounds)]
+    return jax.tree.map(lambda *of: np.concatenate(of)[: len(wave_vectors)], *parts)
 
 
 @compiled(heavy=True)

@@ -11,6 +11,7 @@ So its first derivatives need none of theirs (the theorem of 2n + 1 of perturbat
 Gonze, J.-P. Vigneron, Phys. Rev. B 39, 13120 (1989)).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
@@ -22,11 +23,17 @@ from jaxtyping import Array, Complex, Float
 from mdsens.arrays import array_module, in_numpy, on_device
 from mdsens.compilation import compiled
 from mdsens.linalg.null_space import NULL_FRACTION
-from mdsens.mechanics.dynamical_matrix import wave_hessians
+from mdsens.mechanics.dynamical_matrix import of_some_waves, wave_hessians
 from mdsens.mechanics.elasticity import gradients_in_strain
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.hessian_surroundings import null_vectors_of
-from mdsens.mechanics.vibrations import Modes, modes_of_hessians, squares_of_modes
+from mdsens.mechanics.vibrations import (
+    Modes,
+    joined,
+    means_over_sets,
+    modes_of_hessians,
+    squares_of_modes,
+)
 from mdsens.modules import Module
 from mdsens.particles.system import System
 
@@ -36,13 +43,15 @@ class ModesInVolume(Module):
 
     Attributes:
         modes: the modes.
-        changes: shape (Q, F, N, D), of their vectors, orthogonal to the set of each.
+        changes: shape (Q, F, N, D), of their displacements, orthogonal to the set of each.
+        slopes: shape (Q, F), of their squares, energy/length^2/mass: means over their sets.
         displacements: w, shape (N, D), of the ions beyond the strain, length.
         compliance: shape (N D, N D), displacements by forces, length^2/energy.
     """
 
     modes: Modes
     changes: Complex[Array, "Q F N D"]
+    slopes: Float[Array, "Q F"]
     displacements: Float[Array, "N D"]
     compliance: Float[Array, "ND ND"]
 
@@ -72,22 +81,46 @@ def modes_in_volume(
     null_vectors = null_vectors_of(landscape, q)
     # The wave that is none comes last: its matrix is the Hessian of the atoms of one cell.
     waves = np.concatenate([wave_vectors, np.zeros((1, wave_vectors.shape[1]))])
-    found = _hessians_in_volume(landscape, q, on_device(waves), displacements)
+
+    def hessians_in_volume(some: Float[Array, "W D"]) -> Any:
+        return _hessians_in_volume(landscape, q, some, displacements)
+
+    given = landscape, q, displacements
+    found = of_some_waves(hessians_in_volume, waves, given, q.size)
     known = in_numpy(jax.lax.stop_gradient((found, inverse_roots, null_vectors)))
     xp, ((hessians, slopes), inverse_roots, null_vectors) = array_module(known), known
     modes = modes_of_hessians(hessians[:-1], wave_vectors, inverse_roots, null_vectors)
     constrained = in_numpy(jax.lax.stop_gradient(landscape.constrained_rows(q)))
     stiffness = compliance_of(hessians[-1].real, constrained[:, 0], null_vectors)
 
-    vectors, squares, sets = in_numpy((modes.vectors, modes.squares, modes.sets))
-    flat = vectors.reshape(*vectors.shape[:2], -1)
-    weighted = flat * xp.repeat(inverse_roots, q.shape[1])[None, None, :]
-    coupling = xp.einsum("qbi,qij,qaj->qba", xp.conj(weighted), slopes[:-1], weighted)
+    moves, squares, sets, still = in_numpy(
+        (modes.displacements, modes.squares, modes.sets, modes.still)
+    )
+    flat = moves.reshape(*moves.shape[:2], -1)
+    coupling = xp.einsum("qbi,qij,qaj->qba", xp.conj(flat), slopes[:-1], flat)
+    own = means_over_sets(xp, xp.einsum("qaa->qa", coupling).real, sets)
     apart = squares[:, None, :] - squares[:, :, None]
     same = sets[:, None, :] == sets[:, :, None]
     factors = xp.where(same, 0.0, coupling / xp.where(same, 1.0, apart))
-    changes = xp.einsum("qba,qbi->qai", factors, flat).reshape(vectors.shape)
-    return ModesInVolume(modes, on_device(changes), displacements, on_device(stiffness))
+    changes = xp.einsum("qba,qbi->qai", factors, flat).reshape(moves.shape)
+    known = changes, xp.where(still, 0.0, own), displacements, stiffness
+    return ModesInVolume(modes, *map(on_device, known))
+
+
+def joined_in_volume(several: Sequence[ModesInVolume]) -> ModesInVolume:
+    """Modes of all wave vectors of several, and their changes.
+
+    Arguments:
+        several: of one structure, whose ions move alike in all of them.
+
+    Returns:
+        All modes, in order.
+    """
+    changes, slopes = (
+        jnp.concatenate([getattr(one, name) for one in several]) for name in ("changes", "slopes")
+    )
+    modes = joined([one.modes for one in several])
+    return ModesInVolume(modes, changes, slopes, several[0].displacements, several[0].compliance)
 
 
 def compliance_of(
@@ -114,19 +147,13 @@ def compliance_of(
 
 @compiled(heavy=True)
 def squares_and_slopes(
-    landscape: Landscape,
-    q: Float[Array, "N D"],
-    wave_vectors: Float[Array, "Q D"],
-    inverse_roots: Float[Array, " N"],
-    held: ModesInVolume,
+    landscape: Landscape, q: Float[Array, "N D"], held: ModesInVolume
 ) -> tuple[Float[Array, "Q F"], Float[Array, "Q F"]]:
     """Squares of angular frequencies, and their slopes in the logarithm of the volume.
 
     Arguments:
         landscape: the landscape, of a cell that does not relax.
         q: the positions at rest, shape (N, D), length.
-        wave_vectors: shape (Q, D), in the basis of the reciprocal lattice.
-        inverse_roots: shape (N,), one over the root of each atom's mass, 0 for one that is fixed.
         held: the modes there and their changes, which count as constant.
 
     Returns:
@@ -145,14 +172,14 @@ def squares_and_slopes(
 
     system = landscape.system_at(q)
 
-    def squares(positions: Array, cell: Array, vectors: Array) -> Array:
-        modes = eqx.tree_at(lambda modes: modes.vectors, held.modes, vectors)
+    def squares(positions: Array, cell: Array, moves: Array) -> Array:
+        modes = eqx.tree_at(lambda modes: modes.displacements, held.modes, moves)
         given = _placed(system, positions, cell), landscape.potential, landscape.edge_list
-        return squares_of_modes(*given, wave_vectors, inverse_roots, modes)
+        return squares_of_modes(*given, modes)
 
     return jax.jvp(
         squares,
-        (system.positions, system.cell, held.modes.vectors),
+        (system.positions, system.cell, held.modes.displacements),
         (displacements + system.positions @ expansion, system.cell @ expansion, held.changes),
     )
 

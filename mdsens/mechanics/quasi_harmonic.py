@@ -24,7 +24,7 @@ from jaxtyping import Array, Float
 from mdsens.arrays import array_module, in_numpy, on_device
 from mdsens.compilation import compiled
 from mdsens.errors import InputError
-from mdsens.mechanics.dynamical_matrix import require_known_waves, wave_hessians
+from mdsens.mechanics.dynamical_matrix import hessians_of_waves, require_known_waves
 from mdsens.mechanics.energy import compiled_energy_forces_virial, energy_forces_virial
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.gruneisen import compliance_of
@@ -138,6 +138,7 @@ class FreeEnergyAroundMinimum(Module):
         displacements: shape (P, N, D), of the atoms beyond the strain at each point, length.
         compliances: shape (P, N D, N D), displacements by forces, length^2/energy.
         modes: the modes at each point; each array has P of what it has of one.
+        slopes: shape (P,), of the enthalpy in s, energy.
         edge_list: edges that serve at all of them.
     """
 
@@ -148,6 +149,7 @@ class FreeEnergyAroundMinimum(Module):
     displacements: Float[Array, "P N D"]
     compliances: Float[Array, "P ND ND"]
     modes: Modes
+    slopes: Float[Array, " P"]
     edge_list: EdgeList
 
 
@@ -278,6 +280,7 @@ def least_free_energy(
                 on_device(points.displacements),
                 on_device(points.compliances),
                 jax.tree.map(on_device, points.modes),
+                on_device(points.slopes),
                 search.edge_list,
             )
         low, high = (s, high) if slope < 0.0 else (low, s)
@@ -343,13 +346,13 @@ class _Search:
 
     def _at_rest(self, s: float, displacements: Float[np.ndarray, "N D"]) -> tuple[Any, ...]:
         """Displacements, compliance, modes and slope of the enthalpy at one volume."""
-        crystal, vectors = self.crystal, on_device(self.vibrations.vectors)
+        crystal, vectors = self.crystal, np.asarray(self.vibrations.vectors)
         scale = math.exp(s / crystal.system.dimension)
-        require_known_waves(crystal.potential, np.asarray(vectors))
+        require_known_waves(crystal.potential, vectors)
         for _ in range(MOST_STEPS):
             given = crystal.at(s, displacements), crystal.potential, self.edge_list
             _, forces, virial = map(np.asarray, compiled_energy_forces_virial(*given))
-            hessians = np.asarray(wave_hessians(*given, vectors))
+            hessians = np.asarray(hessians_of_waves(*given, vectors))
             if not np.isfinite(hessians).all():
                 break
             compliance = compliance_of(hessians[0].real, self.constrained, self.null_vectors)
@@ -360,10 +363,8 @@ class _Search:
             if moved > FAR * self.reach or near > float(self.edge_list.reach) * scale - self.reach:
                 break
             if np.abs(step).max(initial=0.0) <= AT_REST * self.reach:
-                modes = modes_of_hessians(
-                    hessians, np.asarray(self.vibrations.vectors), self.vibrations.inverse_roots,
-                    self.null_vectors,
-                )  # fmt: skip
+                roots = self.vibrations.inverse_roots
+                modes = modes_of_hessians(hessians, vectors, roots, self.null_vectors)
                 self._require_stable(modes)
                 return displacements, compliance, modes, float(crystal.slope(s, virial))
         raise _UnstableError("the ions find no place of rest nearby")
@@ -381,13 +382,12 @@ class _Search:
 
 @compiled(heavy=True)
 def slopes_and_squares(
-    crystal: Crystal, vibrations: Vibrations, held: FreeEnergyAroundMinimum
+    crystal: Crystal, held: FreeEnergyAroundMinimum
 ) -> tuple[Float[Array, " P"], Float[Array, "P Q F"]]:
     """Slopes of the enthalpy and squares of frequencies at all points, with the ions at rest.
 
     Arguments:
         crystal: the crystal.
-        vibrations: its vibrations.
         held: what is kept of each point, and counts as constant.
 
     Returns:
@@ -400,7 +400,7 @@ def slopes_and_squares(
         forces = energy_forces_virial(crystal.at(s, displacements), potential, edge_list)[1]
         step = (compliance @ forces.reshape(-1)).reshape(forces.shape)
         given = crystal.at(s, displacements + step), potential, edge_list
-        squares = squares_of_modes(*given, vibrations.vectors, vibrations.inverse_roots, modes)
+        squares = squares_of_modes(*given, modes)
         return crystal.slope(s, energy_forces_virial(*given)[2]), squares
 
     places = held.centre + held.width * jnp.asarray(PLACES)

@@ -5,8 +5,10 @@ square and its derivatives are those of the set's mean, the trace of the dynamic
 modes divided by their number, which has derivatives like any other.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,9 +21,9 @@ from mdsens.linalg.multigrid import BlockJacobi
 from mdsens.linalg.null_space import NEGLIGIBLE, NULL_FRACTION, orthonormal_rows
 from mdsens.linalg.sparse_plus_low_rank import blocks_of
 from mdsens.mechanics.dynamical_matrix import (
+    hessians_of_waves,
     products_with_waves,
     require_known_waves,
-    wave_hessians,
 )
 from mdsens.mechanics.hessian_solver import HessianSolver
 from mdsens.modules import Module
@@ -40,14 +42,17 @@ class Modes(Module):
     """The vibrations of each of Q wave vectors, F = N D of them, by ascending squares.
 
     Attributes:
-        vectors: shape (Q, F, N, D), displacements times the roots of masses, orthonormal.
+        wave_vectors: shape (Q, D), in the basis of the reciprocal lattice.
+        displacements: shape (Q, F, N, D), of the atoms, orthonormal once each is multiplied by the
+            root of its atom's mass, 1/mass^(1/2); 0 for one that is fixed.
         squares: shape (Q, F), squares of angular frequencies, energy/length^2/mass: the mean over
             the set that each belongs to.
         sets: shape (Q, F), number of that set, of all that there are.
         still: shape (Q, F), whether nothing pulls a mode back: its square is 0, and stays so.
     """
 
-    vectors: Complex[Array, "Q F N D"]
+    wave_vectors: Float[Array, "Q D"]
+    displacements: Complex[Array, "Q F N D"]
     squares: Float[Array, "Q F"]
     sets: Int[Array, "Q F"]
     still: Bool[Array, "Q F"]
@@ -78,7 +83,7 @@ def vibrational_modes(
         The Modes.
     """
     require_known_waves(potential, wave_vectors)
-    hessians = wave_hessians(system, potential, edge_list, on_device(wave_vectors))
+    hessians = hessians_of_waves(system, potential, edge_list, wave_vectors)
     return modes_of_hessians(hessians, wave_vectors, inverse_roots, null_vectors)
 
 
@@ -121,9 +126,10 @@ def modes_of_hessians(
     squares, vectors, still = squares[order], vectors[order], still[order]
 
     sets = _sets(xp, squares)
-    means = _means(xp, squares, sets)
-    shape = (*squares.shape, count, dimension)
-    found = xp.swapaxes(vectors, 1, 2).reshape(shape), xp.where(still, 0.0, means), sets, still
+    means = means_over_sets(xp, squares, sets)
+    moves = xp.swapaxes(vectors, 1, 2).reshape(*squares.shape, count, dimension)
+    moves = moves * inverse_roots[:, None].astype(complex)
+    found = wave_vectors, moves, xp.where(still, 0.0, means), sets, still
     return Modes(*map(on_device, found))
 
 
@@ -181,9 +187,26 @@ def lowest_vibrational_modes(
     )  # fmt: skip
     squares = found[None]
     sets = _sets(np, squares)
-    shaped = vectors.reshape(1, len(found), atoms, dimension).astype(complex)
-    modes = shaped, _means(np, squares, sets), sets, np.zeros(squares.shape, bool)
-    return Modes(*map(on_device, modes))
+    moves = (weights * vectors).reshape(1, len(found), atoms, dimension).astype(complex)
+    means, still = means_over_sets(np, squares, sets), np.zeros(squares.shape, bool)
+    return Modes(*map(on_device, (np.zeros((1, dimension)), moves, means, sets, still)))
+
+
+def joined(several: Sequence[Modes]) -> Modes:
+    """Modes of all wave vectors of several, whose sets stay apart.
+
+    Arguments:
+        several: modes of one system.
+
+    Returns:
+        Their modes, in order.
+    """
+    apart, sets = 0, []
+    for modes in several:
+        sets.append(modes.sets + apart)
+        apart += modes.sets.size
+    together = jax.tree.map(lambda *parts: jnp.concatenate(parts), *several)
+    return eqx.tree_at(lambda modes: modes.sets, together, jnp.concatenate(sets))
 
 
 @compiled(heavy=True)
@@ -191,8 +214,6 @@ def squares_of_modes(
     system: System,
     potential: Potential,
     edge_list: EdgeList,
-    wave_vectors: Float[Array, "Q D"],
-    inverse_roots: Float[Array, " N"],
     modes: Modes,
 ) -> Float[Array, "Q F"]:
     """Squares of angular frequencies from modes that are kept: quotients of Rayleigh.
@@ -204,20 +225,17 @@ def squares_of_modes(
         system: N atoms in D dimensions.
         potential: the potential.
         edge_list: all edges within the potential's range.
-        wave_vectors: shape (Q, D), in the basis of the reciprocal lattice.
-        inverse_roots: shape (N,), one over the root of each atom's mass, 0 for one that is fixed.
         modes: those of this system, which count as constant.
 
     Returns:
         Shape (Q, F), energy/length^2/mass: of each the mean over its set; 0 for what is still.
     """
-    shape = modes.vectors.shape
-    weights = inverse_roots.astype(complex)[None, None, :, None]
-    waves = (modes.vectors * weights).reshape(-1, *shape[2:])
-    of_waves = jnp.repeat(wave_vectors, shape[1], axis=0)
+    shape = modes.displacements.shape
+    waves = modes.displacements.reshape(-1, *shape[2:])
+    of_waves = jnp.repeat(modes.wave_vectors, shape[1], axis=0)
     products = products_with_waves(system, potential, edge_list, of_waves, waves)
     squares = jnp.sum((jnp.conj(waves) * products).real, axis=(1, 2)).reshape(shape[:2])
-    return jnp.where(modes.still, 0.0, _means(jnp, squares, modes.sets))
+    return jnp.where(modes.still, 0.0, means_over_sets(jnp, squares, modes.sets))
 
 
 def _eigenvectors(xp: Any, matrices: Any, rows: Any) -> tuple[Any, Any, Any]:
@@ -259,8 +277,19 @@ def _sets(xp: Any, squares: Any) -> Any:
     return (xp.cumsum(begins.reshape(-1)) - 1).reshape(squares.shape)
 
 
-def _means(xp: Any, squares: Any, sets: Any) -> Any:
-    """The mean over each square's set."""
+def means_over_sets(
+    xp: Any, squares: Float[Any, "Q F"], sets: Int[Any, "Q F"]
+) -> Float[Any, "Q F"]:
+    """The mean over the set that each square of a frequency belongs to.
+
+    Arguments:
+        xp: `numpy` or `jax.numpy`.
+        squares: shape (Q, F).
+        sets: shape (Q, F), numbers of sets.
+
+    Returns:
+        Shape (Q, F).
+    """
     flat, numbers = squares.reshape(-1), sets.reshape(-1)
     if xp is np:
         return (np.bincount(numbers, flat) / np.bincount(numbers))[sets]

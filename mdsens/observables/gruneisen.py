@@ -17,7 +17,7 @@ from mdsens.observables.vibrations import (
     mesh_of_waves,
     require_kelvin,
 )
-from mdsens.observables.waves import OneWave
+from mdsens.observables.waves import OneWave, asked_of_modes_in_volume
 from mdsens.particles import System
 from mdsens.particles.masses import Masses
 from mdsens.relaxation import Equilibrium
@@ -92,7 +92,10 @@ def _mode_parameters(wave: tuple[float, ...] | None, masses: Masses) -> Observab
         require_a_volume(equilibrium.system, name)
         waves.require(equilibrium.system, name)
 
-    return Observable(name, "1", value, stationary=stationary, require=require)
+    return Observable(
+        name, "1", value, stationary=stationary, require=require, asks=asked_of_modes_in_volume,
+        held_tells=True,
+    )  # fmt: skip
 
 
 @functools.cache
@@ -125,7 +128,10 @@ def _parameter(
         require_a_volume(equilibrium.system, name)
         waves.require(equilibrium.system, name)
 
-    return Observable(name, "1", value, stationary=waves.stable_modes_in_volume, require=require)
+    return Observable(
+        name, "1", value, stationary=waves.stable_modes_in_volume, require=require,
+        asks=asked_of_modes_in_volume, held_tells=True,
+    )  # fmt: skip
 
 
 def _parameters(squares: Float[Any, "Q F"], slopes: Float[Any, "Q F"]) -> Float[Any, "Q F"]:

@@ -58,6 +58,8 @@ class Observable:
             observables ask for together, as `Equilibrium.curvature_in_strain` does.
         caution: takes an Equilibrium of numbers and the names of conditions that may break its
             symmetry, and warns where there is no derivative in these; None: there is one.
+        held_tells: whether what `stationary` returns tells the value at the very equilibrium that
+            it was made for, with next to no arithmetic: nothing is compiled for the value then.
 
     Raises:
         InputError: no name, no physical dimension, or no function.
@@ -78,6 +80,7 @@ class Observable:
     caution: Callable[["Equilibrium", list[str]], None] | None = dataclasses.field(
         default=None, compare=False
     )
+    held_tells: bool = False
 
     def __post_init__(self) -> None:
         text(self.name, "the name of an observable")
@@ -206,7 +209,10 @@ class Observable:
         elif self.is_checked_by_tracing:
             # Another: what an equilibrium keeps of its own must not be what was traced here. One of
             # copy.copy would be kept by equinox for good, which takes it for unfinished.
-            jax.eval_shape(lambda: self.function(dataclasses.replace(equilibrium)))
+            other = dataclasses.replace(equilibrium)
+            # Forces that are known need not be traced, which takes long.
+            vars(other).update(vars(equilibrium))
+            jax.eval_shape(lambda: self.function(other))
         else:
             self.function(equilibrium)
 

@@ -226,8 +226,10 @@ class QuasiHarmonic:
 
         def compute() -> State:
             system = equilibrium.system
-            given = self._crystal(equilibrium), self._vibrations(system), held
-            found = in_numpy((slopes_and_squares(*given), system.volume, held))
+            known = held.slopes, held.modes.squares
+            if is_traced((equilibrium.q, equilibrium.landscape, held)):
+                known = slopes_and_squares(self._crystal(equilibrium), held)
+            found = in_numpy((known, system.volume, held))
             (slopes, squares), volume, kept = found
             vibrating = self.temperature, squares, kept.modes.still, self.waves.weights(system)
             free_energies, entropies = (
@@ -308,4 +310,7 @@ def _cached(
     def require(equilibrium: Equilibrium) -> None:
         approximation.require(equilibrium, name)
 
-    return Observable(name, dimension, value, stationary=approximation.minimum, require=require)
+    return Observable(
+        name, dimension, value, stationary=approximation.minimum, require=require,
+        held_tells=True,
+    )  # fmt: skip

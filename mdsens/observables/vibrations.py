@@ -15,7 +15,13 @@ from mdsens.errors import InputError
 from mdsens.mechanics.vibrations import Modes
 from mdsens.observables.observable import Observable, bin_labels, name_of
 from mdsens.observables.supercells import checked_counts, require_large_supercell
-from mdsens.observables.waves import ListOfWaves, LowestWaves, MeshOfWaves, OneWave
+from mdsens.observables.waves import (
+    ListOfWaves,
+    LowestWaves,
+    MeshOfWaves,
+    OneWave,
+    asked_of_modes,
+)
 from mdsens.particles import System
 from mdsens.particles.masses import Masses
 from mdsens.relaxation import Equilibrium
@@ -210,7 +216,10 @@ def _phonon_frequencies(
             vector = waves.vectors(equilibrium.system)[0]
             require_large_supercell(name, equilibrium, vector, supercell)
 
-    return Observable(name, "frequency", value, stationary=waves.modes, require=require)
+    return Observable(
+        name, "frequency", value, stationary=waves.modes, require=require, asks=asked_of_modes,
+        held_tells=True,
+    )  # fmt: skip
 
 
 def frequencies_of_waves(name: str, waves: ListOfWaves) -> Observable:
@@ -224,7 +233,10 @@ def frequencies_of_waves(name: str, waves: ListOfWaves) -> Observable:
         The Observable, (Q, D N), ascending for each wave vector.
     """
     value = _FrequenciesOfWaves(name, waves)
-    return Observable(name, "frequency", value, stationary=waves.modes, require=value.require)
+    return Observable(
+        name, "frequency", value, stationary=waves.modes, require=value.require,
+        asks=asked_of_modes, held_tells=True,
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -284,7 +296,10 @@ def _thermal_observable(
         waves.require(equilibrium.system, name)
 
     dimension = KINDS[kind][0]
-    return Observable(name, dimension, value, stationary=waves.stable_modes, require=require)
+    return Observable(
+        name, dimension, value, stationary=waves.stable_modes, require=require,
+        asks=asked_of_modes, held_tells=True,
+    )  # fmt: skip
 
 
 def sum_over_vibrations(
@@ -365,7 +380,7 @@ def _density_of_states(
 
     return Observable(
         name, "density of states", value, bin_labels("f", centres),
-        stationary=waves.stable_modes, require=require,
+        stationary=waves.stable_modes, require=require, asks=asked_of_modes, held_tells=True,
     )  # fmt: skip
 
 

@@ -11,10 +11,16 @@ from jaxtyping import Array, Float
 
 from mdsens.arrays import array_module, in_numpy, on_device
 from mdsens.errors import InputError
-from mdsens.mechanics.gruneisen import ModesInVolume, modes_in_volume, squares_and_slopes
+from mdsens.mechanics.gruneisen import (
+    ModesInVolume,
+    joined_in_volume,
+    modes_in_volume,
+    squares_and_slopes,
+)
 from mdsens.mechanics.hessian_surroundings import null_vectors_of
 from mdsens.mechanics.vibrations import (
     Modes,
+    joined,
     lowest_vibrational_modes,
     squares_of_modes,
     vibrational_modes,
@@ -68,11 +74,13 @@ class Waves:
         if not is_traced((equilibrium.q, equilibrium.landscape, modes)):
             return modes.squares
 
-        def compute() -> Float[Array, "Q F"]:
-            system, potential, edge_list, vectors, roots = self._given(equilibrium.at_fixed_cell)
-            return squares_of_modes(system, potential, edge_list, on_device(vectors), roots, modes)
+        def compute(several: list[Modes]) -> list[Array]:
+            held = equilibrium.at_fixed_cell
+            given = held.system, held.backbone.potential, held.backbone.edge_list
+            squares = squares_of_modes(*given, joined(several))
+            return _apart(squares, several)
 
-        return equilibrium.once("squares_of_modes", modes, compute)
+        return equilibrium.together(*asked_of_modes(modes), compute)
 
     def modes_in_volume(self, equilibrium: Equilibrium) -> ModesInVolume:
         """The modes of an equilibrium, and how they change with the volume."""
@@ -94,14 +102,15 @@ class Waves:
         Returns:
             Two of shape (Q, F), energy/length^2/mass.
         """
+        if not is_traced((equilibrium.q, equilibrium.landscape, held)):
+            return held.modes.squares, held.slopes
 
-        def compute() -> tuple[Float[Array, "Q F"], Float[Array, "Q F"]]:
-            at_rest = equilibrium.at_fixed_cell
-            *_, vectors, inverse_roots = self._given(at_rest)
-            given = at_rest.backbone, at_rest.q, on_device(vectors), inverse_roots
-            return squares_and_slopes(*given, held)
+        def compute(several: list[ModesInVolume]) -> list[tuple[Array, Array]]:
+            at_rest, modes = equilibrium.at_fixed_cell, [one.modes for one in several]
+            found = squares_and_slopes(at_rest.backbone, at_rest.q, joined_in_volume(several))
+            return list(zip(*(_apart(of, modes) for of in found), strict=True))
 
-        return equilibrium.once("squares_and_slopes", held, compute)
+        return equilibrium.together(*asked_of_modes_in_volume(held), compute)
 
     def inverse_roots(self, system: System) -> Float[Array, " N"]:
         """One over the root of each atom's mass; 0 for one that is fixed."""
@@ -332,6 +341,23 @@ def mesh_of_wave_vectors(
     kept = places <= opposite
     weights = np.where(places == opposite, 1.0, 2.0)[kept] / len(whole)
     return whole[kept] / np.array(counts), weights
+
+
+def asked_of_modes(modes: Modes) -> tuple[str, Any]:
+    """What an observable of frequencies asks an Equilibrium for."""
+    # Those of as many vibrations are computed together.
+    return f"squares_of_{modes.squares.shape[1]}_modes", modes
+
+
+def asked_of_modes_in_volume(held: ModesInVolume) -> tuple[str, Any]:
+    """What an observable of frequencies asks for that follows the volume."""
+    return "squares_and_slopes", held
+
+
+def _apart(rows: Float[Array, "Q F"], several: list[Modes]) -> list[Array]:
+    """Rows of all wave vectors, for each of several modes its own."""
+    ends = np.cumsum([len(modes.squares) for modes in several])
+    return [rows[end - len(modes.squares) : end] for end, modes in zip(ends, several, strict=True)]
 
 
 def _require_directions(

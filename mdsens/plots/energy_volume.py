@@ -8,6 +8,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mdsens.curves import EnergyVolume, checked_uncertainty
 from mdsens.markup import for_figure
 from mdsens.plots.style import (
     BAR_COLOR,
@@ -21,7 +22,6 @@ from mdsens.values import instance
 
 if TYPE_CHECKING:
     from mdsens.relaxation import Equilibrium
-    from mdsens.sensitivities.energy_volume import EnergyVolume
 
 #: Colours of the derivatives by single parameters.
 LINE_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -58,7 +58,6 @@ def energy_volume(
     """
     # Not by each report of a run, which is drawn from its files without JAX.
     from mdsens.relaxation import Equilibrium
-    from mdsens.sensitivities.energy_volume import EnergyVolume
     from mdsens.sensitivities.energy_volume import energy_volume as energy_volume_curve
 
     what = "an Equilibrium, as from mdsens.relax, or an EnergyVolume of it"
@@ -70,7 +69,7 @@ def energy_volume(
 
 
 def energy_volume_figure(
-    curve: "EnergyVolume", uncertainty: float | Mapping[str, float] | None = None
+    curve: EnergyVolume, uncertainty: float | Mapping[str, float] | None = None
 ) -> Figure:
     """A curve of energies against volumes with its band, and theta dE/dtheta below.
 
@@ -116,7 +115,7 @@ def energy_volume_figure(
 
 
 def _draw_energies(
-    axes: Axes, curve: "EnergyVolume", uncertainty: float | Mapping[str, float] | None
+    axes: Axes, curve: EnergyVolume, uncertainty: float | Mapping[str, float] | None
 ) -> None:
     # Here and below: few reports have this figure, and SciPy takes long to import.
     from scipy.interpolate import CubicHermiteSpline
@@ -155,10 +154,8 @@ def _evenly(volumes: Float[np.ndarray, " P"]) -> Float[np.ndarray, " Q"]:
     return np.linspace(volumes[0], volumes[-1], LINE_POINTS)
 
 
-def _band_name(curve: "EnergyVolume", uncertainty: float | Mapping[str, float]) -> str:
+def _band_name(curve: EnergyVolume, uncertainty: float | Mapping[str, float]) -> str:
     """What the band says: of which parameters, and how uncertain they are."""
-    from mdsens.sensitivities.energy_volume import checked_uncertainty
-
     given = checked_uncertainty(uncertainty, curve.derivatives)
     if not isinstance(uncertainty, Mapping):
         return f"every parameter ± {100.0 * uncertainty:g} %"

@@ -1,7 +1,7 @@
 """Phonon frequencies along a path of wave vectors, and their density."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -11,6 +11,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from mdsens.curves import PhononBands
 from mdsens.errors import InputError
 from mdsens.markup import for_figure
 from mdsens.plots.phonon_density import checked_density, density_colors, draw_density
@@ -24,9 +25,6 @@ from mdsens.plots.style import (
     with_unit,
 )
 from mdsens.values import shown
-
-if TYPE_CHECKING:
-    from mdsens.sensitivities.phonon_bands import PhononBands
 
 #: What frequencies are in which a crystal is not stable.
 IMAGINARY_COLOR = "#FBE3D6"
@@ -77,9 +75,6 @@ def phonon_bands(
     Raises:
         InputError: a parameter that there is no derivative by, or arrays whose shapes do not agree.
     """
-    # Not by each report of a run, which is drawn from its files without JAX.
-    from mdsens.sensitivities.phonon_bands import PhononBands
-
     slopes = None
     if parameter is not None:
         if parameter not in bands.derivatives:

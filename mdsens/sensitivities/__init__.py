@@ -1,7 +1,8 @@
 """Jacobians of relaxed structures and their observables."""
 
-from mdsens.sensitivities.energy_volume import EnergyVolume, energy_volume
-from mdsens.sensitivities.phonon_bands import PhononBands, phonon_bands
+from mdsens.curves import EnergyVolume, PhononBands
+from mdsens.sensitivities.energy_volume import energy_volume
+from mdsens.sensitivities.phonon_bands import phonon_bands
 from mdsens.sensitivities.results import Sensitivity
 from mdsens.sensitivities.sensitivity import sensitivity
 from mdsens.sensitivities.unrolled import UnrolledTangents, unrolled_tangents

@@ -68,12 +68,17 @@ def values_of(
     if not observables:
         return {}
     traceable, others = _apart(observables)
-    found = dict(
-        _compiled_values(traceable, equilibrium.for_compiled_code(), held, equilibrium.mechanics)
-    )
-    if not all(np.isfinite(np.asarray(value)).all() for value in found.values()):
-        # Outside of compiled code they say what is the matter.
-        found = _observed(traceable, equilibrium, held)
+    told = tuple(one for one in traceable if one.held_tells)
+    computed = tuple(one for one in traceable if not one.held_tells)
+    found = _observed(told, equilibrium, _held_of_some(told, observables, held))
+    if computed:
+        own = _held_of_some(computed, observables, held)
+        given = equilibrium.for_compiled_code(), own, equilibrium.mechanics
+        values = dict(_compiled_values(computed, *given))
+        if not all(np.isfinite(np.asarray(value)).all() for value in values.values()):
+            # Outside of compiled code they say what is the matter.
+            values = _observed(computed, equilibrium, own)
+        found |= values
     found |= _observed(others, equilibrium, ())
     # In the order they were asked for.
     return {o.name: found[o.name] for o in observables}

@@ -1,12 +1,12 @@
 """phonon_bands: frequencies along a path through the Brillouin zone, and how they change."""
 
-import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from mdsens.curves import PhononBands
 from mdsens.observables.vibrations import frequencies_of_waves
 from mdsens.observables.waves import ListOfWaves
 from mdsens.particles.masses import Masses
@@ -21,55 +21,6 @@ from mdsens.values import instance, items
 
 #: What it is called in messages.
 NAME = "phonon_bands"
-
-
-@dataclasses.dataclass(frozen=True)
-class PhononBands:
-    """Frequencies of the vibrations of a crystal along a path of wave vectors.
-
-    Attributes:
-        distances: length of the path up to each wave vector, 1/length, with the factor 2 pi, shape
-            (P,); where one comes twice, the path goes on elsewhere.
-        vectors: wave vectors in the basis of the reciprocal lattice, shape (P, D).
-        labels: distances and names of symmetric points.
-        frequencies: ascending, negative where they are imaginary, shape (P, M).
-        derivatives: df/dtheta through the relaxation, by parameter, each of shape (P, M).
-        parameters: value of each parameter.
-        units: unit of ``"distance"``, ``"frequency"``, and of each derivative by the name of its
-            parameter.
-    """
-
-    distances: Float[np.ndarray, " P"]
-    vectors: Float[np.ndarray, "P D"]
-    labels: tuple[tuple[float, str], ...]
-    frequencies: Float[np.ndarray, "P M"]
-    derivatives: dict[str, Float[np.ndarray, "P M"]]
-    parameters: dict[str, float]
-    units: dict[str, str]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as plain lists and numbers."""
-        return {
-            "distances": self.distances.tolist(),
-            "vectors": self.vectors.tolist(),
-            "labels": [list(label) for label in self.labels],
-            "frequencies": self.frequencies.tolist(),
-            "derivatives": {name: of.tolist() for name, of in self.derivatives.items()},
-            "parameters": dict(self.parameters),
-            "units": dict(self.units),
-        }
-
-    @staticmethod
-    def from_dict(given: Mapping[str, Any]) -> "PhononBands":
-        """What `to_dict` gave."""
-        lists = ("distances", "vectors", "frequencies")
-        return PhononBands(
-            **{name: np.array(given[name], float) for name in lists},
-            labels=tuple((at, name) for at, name in given["labels"]),
-            derivatives={name: np.array(of, float) for name, of in given["derivatives"].items()},
-            parameters=dict(given["parameters"]),
-            units=dict(given["units"]),
-        )
 
 
 def phonon_bands(

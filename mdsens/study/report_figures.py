@@ -3,12 +3,13 @@
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from mdsens import plots
+from mdsens.curves import EnergyVolume, PhononBands
 from mdsens.plots import Motion
 from mdsens.study.figure_names import (
     ENERGY_VOLUME,
@@ -20,9 +21,6 @@ from mdsens.study.pictures import densities_among, elastic_figure, elastic_obser
 from mdsens.study.report_structures import Shown, read_history
 from mdsens.study.results_file import structures_of
 from mdsens.study.run_files import ENSEMBLE_NAME, of_structure
-
-if TYPE_CHECKING:
-    from mdsens.sensitivities import PhononBands
 
 #: Names of files and their figures; one figure may be the next one before that was changed.
 NamedFigures = Iterator[tuple[str, Figure]]
@@ -60,8 +58,6 @@ def figure_sets(
         if "energy_volume" in of:
             add(_energy_volume, of, name)
         if "phonon_bands" in of:
-            from mdsens.sensitivities import PhononBands
-
             bands = PhononBands.from_dict(of["phonon_bands"])
             for parameter in bands.derivatives or [""]:
                 add(_bands, bands, name, parameter)
@@ -103,14 +99,12 @@ def _convergence(folder: Path, results: dict[str, Any], name: str) -> NamedFigur
 
 
 def _energy_volume(results: dict[str, Any], name: str) -> NamedFigures:
-    from mdsens.sensitivities import EnergyVolume
-
     curve = EnergyVolume.from_dict(results["energy_volume"])
     uncertainty = results["energy_volume"]["uncertainty"] or None
     yield of_structure(ENERGY_VOLUME, name), plots.energy_volume_figure(curve, uncertainty)
 
 
-def _bands(bands: "PhononBands", name: str, parameter: str) -> NamedFigures:
+def _bands(bands: PhononBands, name: str, parameter: str) -> NamedFigures:
     if parameter:
         yield figure_of(PHONON_BANDS, name, parameter), plots.phonon_bands(bands, parameter)
     else:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,6 +78,15 @@ def report_process(wanted: bool = True) -> Iterator[ReportProcess]:
             process.communicate()
 
 
+def _make_ready_to_draw() -> None:
+    """Draw a figure for nobody: fonts and all else are there then, also where this is forked."""
+    from mdsens.plots import convergence_figure, write_figures
+
+    with contextlib.suppress(OSError), tempfile.TemporaryDirectory() as folder:
+        figure = convergence_figure([0, 1], [1.0, 1e-9], 1e-10)
+        write_figures([(Path(folder) / "figure.png", figure)])
+
+
 def main() -> None:
     """Draw the report of each folder that is named on the standard input, and say so."""
     import signal
@@ -90,6 +100,7 @@ def main() -> None:
     os.dup2(2, 1)
     from mdsens.study.report import make_report
 
+    _make_ready_to_draw()
     for line in sys.stdin:
         folder, drawn = Path(json.loads(line)), True
         with warnings.catch_warnings(record=True) as heard:

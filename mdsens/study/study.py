@@ -13,6 +13,7 @@ import numpy as np
 
 from mdsens.archive import is_holdable
 from mdsens.arrays import on_device
+from mdsens.curves import checked_uncertainty
 from mdsens.errors import InputError
 from mdsens.observables import BY_NAME, Observable
 from mdsens.particles import System
@@ -20,11 +21,7 @@ from mdsens.particles.structure_files import read_atoms
 from mdsens.potentials import Potential
 from mdsens.relaxation import Equilibrium, check_relaxation, relax, unrelaxed
 from mdsens.relaxation.arguments import checked_cell, checked_options
-from mdsens.sensitivities.energy_volume import (
-    FEWEST_POINTS,
-    checked_uncertainty,
-    require_periodic,
-)
+from mdsens.sensitivities.energy_volume import FEWEST_POINTS, require_periodic
 from mdsens.sensitivities.phonon_bands import checked_path
 from mdsens.sensitivities.variables import expanded_names, kind_of
 from mdsens.study.build import (

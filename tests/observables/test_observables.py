@@ -13,6 +13,7 @@ import pytest
 import mdsens
 from mdsens import observables
 from mdsens.errors import InputError
+from mdsens.potentials import LennardJones
 from mdsens.relaxation import unrelaxed
 
 pytestmark = pytest.mark.xdist_group("observables")
@@ -340,6 +341,23 @@ def test_a_check_of_an_observable_leaves_nothing_traced_behind():
     for name in ("energy", "pressure", "stress", "volume", "distance(0,1)", "coordination(4.0)"):
         observables.parse(name).check(start)
     assert np.isfinite(float(start.energy))
+
+
+def test_a_check_traces_no_forces_that_are_known():
+    class Untraceable(LennardJones):
+        def site_energies(self, edges):
+            raise AssertionError("forces are traced")
+
+        def site_energies_and_gradients(self, edges):
+            raise AssertionError("forces are traced")
+
+    start = unrelaxed(cases.vacancy_crystal(), Untraceable(1.0, 1.0, 2.5))
+    shapes = (), start.system.positions.shape, (3, 3)
+    known = tuple(jnp.zeros(shape) for shape in shapes)
+    for name in ("energy", "pressure", "stress"):
+        with pytest.raises(AssertionError, match="are traced"):
+            observables.parse(name).check(start)
+        observables.parse(name).check(start.with_mechanics(known))
 
 
 def test_a_structure_that_was_checked_can_be_let_go_of():
