@@ -27,6 +27,8 @@ SKIN_MOVES = 15.0
 MOST_SKIN = 20.0
 #: Cells that a list's reach must fit into along each lattice vector.
 FEWEST_CELLS = 4
+#: Farthest coordinate, in ranges of the potential: beyond, forces show that positions are rounded.
+FARTHEST = 1e4
 #: Difference between the loop's forces and those of the potential at most, over that of a pair
 #: whose overlap is all of its distance.
 AGREEMENT = 1e-10
@@ -35,8 +37,8 @@ AGREEMENT = 1e-10
 def suits_contact_list(landscape: Landscape) -> bool:
     """Whether a landscape is one that `ContactLBFGS` knows how to go down.
 
-    Many discs that are free to move in a periodic cell that is fixed, and push one another by a
-    power of their overlap, as their potential says.
+    Many discs that are free to move in a periodic cell that is fixed, and not far outside of it,
+    and push one another by a power of their overlap, as their potential says.
     """
     system, potential = landscape.system, landscape.potential
     return (
@@ -48,6 +50,9 @@ def suits_contact_list(landscape: Landscape) -> bool:
         and not np.asarray(landscape.system.fixed).any()
         and not np.asarray(landscape.rattlers).any()
         and potential.overlap_law is not None
+        and bool(
+            np.abs(np.asarray(system.positions)).max() <= FARTHEST * potential.interaction_range
+        )
         and bool((_heights(landscape) > 2 * FEWEST_CELLS * potential.interaction_range).all())
     )
 

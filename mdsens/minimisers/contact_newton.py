@@ -69,7 +69,10 @@ def _hessian(x: Any, pairs: Any, alpha: float) -> Any:
     ends, laws, shifts = pairs
     near, count = ends.shape[1] - shifts.shape[1], 0
     own = np.zeros((x.shape[0], 3))
-    blocks, touching = np.empty((ends.shape[1], 3), np.float32), np.empty_like(ends.T)
+    blocks, touching = (
+        np.empty((ends.shape[1], 3), np.float32),
+        np.empty((ends.shape[1], 2), np.uint32),
+    )
     for p in range(ends.shape[1]):
         i, j = ends[0, p], ends[1, p]
         dx, dy = x[j, 0] - x[i, 0], x[j, 1] - x[i, 1]

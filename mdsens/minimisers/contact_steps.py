@@ -262,7 +262,8 @@ def _move(q: Any, t: float, direction: Any, there: Any) -> None:
 @host_compiled_sums
 def _products(vectors: Any, gradient: Any, out: Any) -> None:
     """The products of the first vectors with the gradient."""
-    out[:] = 0.0
+    for k in range(out.size):
+        out[k] = 0.0
     for start in range(0, gradient.size, CHUNK):
         part = gradient[start : start + CHUNK]
         for k in range(out.size):

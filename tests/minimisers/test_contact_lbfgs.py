@@ -163,6 +163,19 @@ def test_a_packing_is_at_rest_and_near_a_minimum_goes_where_others_go():
 
 
 @pytest.mark.usefixtures("few")
+def test_a_packing_of_many_sizes_and_another_exponent_is_at_rest():
+    random, names = np.random.default_rng(6), tuple(f"disc{k}" for k in range(8))
+    soft = SoftSphere(dict(zip(names, np.linspace(0.5, 1.2, 8), strict=True)), 2.0, 2.5, names)
+    places, species = random.uniform(-1.0, 2.0, (COUNT, 2)) @ CELL, random.integers(0, 8, COUNT)
+    system = mdsens.System(places, CELL, names, species, units="reduced")
+    packing = mdsens.relax(system, soft, fmax=1e-11)
+    assert [name for name, _ in packing.history.methods] == ["ContactLBFGS"]
+    energy, gradient = summed_over_all(packing.system, soft.overlap_law)
+    assert np.linalg.norm(gradient, axis=1).max() <= 2e-11
+    np.testing.assert_allclose(packing.energy, energy, rtol=1e-11)
+
+
+@pytest.mark.usefixtures("few")
 def test_a_law_that_is_not_that_of_the_energies_is_refused():
     class Stiffer(SoftSphere):
         @property
@@ -208,6 +221,10 @@ def test_what_the_loop_does_not_know_goes_another_way(monkeypatch):
 
     assert suits(system, soft)
     assert not suits(system.with_fixed([0]), soft)
+    far = np.asarray(system.positions) + 1e6 * CELL[0]
+    assert not suits(system.with_positions(far), soft)
+    packing = mdsens.relax(system.with_positions(far), soft, fmax=1e-6)
+    assert np.abs(summed_over_all(packing.system, soft.overlap_law)[1]).max() < 2e-6
     assert not suits(system, soft, cell_mode="isotropic")
     assert not suits(system, 2.0 * soft)
     assert not suits(system, mdsens.potentials.WCA(1.0, 0.8))
