@@ -1,12 +1,25 @@
 """Whether the derivatives of a structure can be trusted."""
 
-import numpy as np
+from collections.abc import Mapping
 
-from mdsens.errors import UnreliableDerivativeError
+import equinox as eqx
+import numpy as np
+from jaxtyping import ArrayLike, Float
+
+from mdsens.arrays import on_device
+from mdsens.errors import UnreliableDerivativeError, warn
 from mdsens.linalg.null_space import NULL_FRACTION
+from mdsens.observables.observable import Observable
 from mdsens.relaxation import Equilibrium
 from mdsens.resources import EIGENVECTOR_LIMIT
 from mdsens.sensitivities.linear_response import linear_response
+from mdsens.sensitivities.noise import Noise
+from mdsens.sensitivities.observed import Held, values_of
+from mdsens.values import listing
+
+#: How far what moves freely is moved to see what changes with it, as a part of the potential's
+#: range, and the change that counts, relative to this and to the size of an observable.
+MOVED, COUNTS = 1e-5, 1e-3
 
 
 def require_reliable(equilibrium: Equilibrium) -> None:
@@ -51,6 +64,65 @@ def require_reliable(equilibrium: Equilibrium) -> None:
         f"the structure is a saddle: lowest eigenvalue {certificate.lowest_eigenvalue:.3g}; "
         f"displace the atoms a little and relax again, {override}"
     )
+
+
+def warn_of_undetermined(
+    equilibrium: Equilibrium,
+    observables: tuple[Observable, ...],
+    held: Held,
+    values: Mapping[str, ArrayLike],
+    errors: Mapping[str, ArrayLike],
+    noise: Noise,
+) -> None:
+    """Warn of observables that change with rattlers or floppy modes, which nothing determines.
+
+    Arguments:
+        equilibrium: the relaxed structure.
+        observables: what is asked of it.
+        held: what they are stationary in there.
+        values: of the observables, by name.
+        errors: of these values, by name.
+        noise: of the structure, which tells the sizes of observables.
+    """
+    moves, free = _free_motion(equilibrium)
+    if not free or not observables:
+        return
+    q = on_device(np.asarray(equilibrium.q) + MOVED * noise.length * moves)
+    moved = eqx.tree_at(
+        lambda e: e.landscape,
+        equilibrium.moved_little(q),
+        equilibrium.landscape.with_rattlers_at(q),
+    )
+    there = values_of(observables, moved, held)
+    for observable in observables:
+        name = observable.name
+        change = np.abs(np.asarray(there[name]) - np.asarray(values[name]))
+        least = COUNTS * MOVED * noise.size(observable, values[name])
+        if (change > np.maximum(least, np.asarray(errors[name]))).any():
+            warn(
+                f"{name} changes with what nothing determines ({free}): its value and derivatives "
+                "are a matter of convention, which no error counts; observe what does not change "
+                "with it, or fix it"
+            )
+
+
+def _free_motion(equilibrium: Equilibrium) -> tuple[Float[np.ndarray, "R D"], str]:
+    """A motion along all that is free, by at most 1 in any coordinate, and what that is."""
+    landscape, floppy = equilibrium.landscape, equilibrium.certificate.floppy_vectors
+    random, moves = np.random.default_rng(0), np.zeros(equilibrium.q.shape)
+    rattlers = np.flatnonzero(np.asarray(landscape.rattlers) & ~np.asarray(landscape.system.fixed))
+    names = []
+    if len(floppy):
+        moves += np.tensordot(random.normal(size=len(floppy)), floppy, 1)
+        moves /= np.abs(moves).max()
+        names.append(f"{len(floppy)} floppy mode{'s' * (len(floppy) > 1)}")
+    if len(rattlers):
+        moves[rattlers] = random.uniform(-1.0, 1.0, size=(len(rattlers), moves.shape[1]))
+        names.append(f"rattler{'s' * (len(rattlers) > 1)} {listing(rattlers.tolist())}")
+    if landscape.motion is not None:
+        count = landscape.system.atom_count
+        moves[:count] = landscape.motion.allowed(moves[:count])
+    return moves, " and ".join(names)
 
 
 def _left_over(equilibrium: Equilibrium) -> str:

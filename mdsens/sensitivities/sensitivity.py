@@ -22,7 +22,7 @@ from mdsens.sensitivities.observed import (
     told_by_differences_alone,
     values_of,
 )
-from mdsens.sensitivities.reliability import require_reliable
+from mdsens.sensitivities.reliability import require_reliable, warn_of_undetermined
 from mdsens.sensitivities.results import Sensitivity, Tangents
 from mdsens.sensitivities.variables import Variables, expanded_names, kind_of
 from mdsens.values import boolean, choice, instance
@@ -163,11 +163,13 @@ def sensitivity(
     for observed, of_parameters in off.items():
         for name, more in of_parameters.items():
             errors[observed][name] = errors[observed][name] + more
+    off_values = value_errors(noise, by_name, values, values_of(asked, moved, held_ahead))
+    warn_of_undetermined(equilibrium, asked, held, values, off_values, noise)
     relative = tangents.errors if mode == "forward" else _relative(found, errors)
     complete = dataclasses.replace(
         found,
         errors=errors,
-        value_errors=value_errors(noise, by_name, values, values_of(asked, moved, held_ahead)),
+        value_errors=off_values,
         certificate=dataclasses.replace(
             certificate, derivative_error=max(relative, default=None), rough=response.rough
         ),
