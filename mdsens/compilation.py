@@ -140,6 +140,9 @@ class CompiledFunction:
     def bound(self, array: jax.Array, args: tuple[Any, ...]) -> Callable[[jax.Array], Any]:
         """`of_array` on the host, outside of what JAX traces."""
         call = self._prepared(args, {})
+        if call.kind not in self._programs:
+            # Threads may call it that know nothing of what is set in this one.
+            self._made(call)
         return lambda other: self._answer(call.with_array(array, other))
 
     def _prepared(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:

@@ -163,6 +163,30 @@ def _in_two_passes(
 def _over_blocks(
     system: System, potential: Potential, edge_list: EdgeList, with_virial: bool
 ) -> tuple[Float[Array, ""], Float[Array, "N D"], Float[Array, "D D"]]:
+    whole, components, strain = energy_and_slopes(system, potential, edge_list, with_virial)
+    if not potential.pairwise:
+        components = tuple(_minus_reverse(component, edge_list) for component in components)
+    forces = jnp.stack([c.reshape(-1)[: system.atom_count] for c in components], axis=1)
+    return whole, forces, strain
+
+
+def energy_and_slopes(
+    system: System, potential: Potential, edge_list: EdgeList, with_virial: bool
+) -> tuple[Float[Array, ""], tuple[Float[Array, "B *K C"], ...], Float[Array, "D D"]]:
+    """What atoms tell by their own edges: all of the energy, and what forces are made of.
+
+    Arguments:
+        system: N atoms in D dimensions.
+        potential: the potential, one that acts along edges.
+        edge_list: all edges within its range, or a share of them.
+        with_virial: whether the virial is wanted.
+
+    Returns:
+        Energy; D components of what is summed over edges to forces, energy/length: for pair
+        potentials the forces themselves, (B, C), for others the derivatives of each atom's energy
+        with respect to its edge vectors, (B, K, C); virial, shape (D, D), energy, zero where it is
+        not wanted. Of a share of the edges all but the derivatives is what it adds.
+    """
     dimension = system.dimension
     central = potential.pairwise and potential.invariant
 
@@ -189,10 +213,6 @@ def _over_blocks(
         edge_list,
         additive=potential.pairwise,
     )
-    components = gradients
-    if not potential.pairwise:
-        components = tuple(_minus_reverse(component, edge_list) for component in gradients)
-    forces = jnp.stack([c.reshape(-1)[: system.atom_count] for c in components], axis=1)
     strain = jnp.zeros((dimension, dimension))
     if with_virial:
         axes = range(dimension)
@@ -202,7 +222,13 @@ def _over_blocks(
         )
     own = potential.own_energies(potential.species_index(system))
     whole = jnp.sum(energies)
-    return whole if own is None else whole + jnp.sum(own), forces, strain
+    if own is not None:
+        whole = whole + jnp.sum(edge_list.in_blocks(own))
+    return whole, gradients, strain
+
+
+#: The same as one program, which each core runs for its share of the edges.
+compiled_energy_and_slopes = compiled(heavy=True)(energy_and_slopes)
 
 
 def _minus_reverse(gradient: Float[Array, "B K C"], edge_list: EdgeList) -> Float[Array, "B C"]:

@@ -10,16 +10,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from mdsens.arrays import array_module, in_numpy, on_device, squared_lengths
-from mdsens.compilation import compiled, of_array
+from mdsens.compilation import compiled
 from mdsens.implicit.linearisation import compiled_product
 from mdsens.mechanics.constrained_motion import ConstrainedMotion
-from mdsens.mechanics.energy import (
-    compiled_energy_and_forces,
-    compiled_energy_forces_virial,
-    energy_and_forces,
-    energy_forces_virial,
-)
+from mdsens.mechanics.energy import energy_and_forces, energy_forces_virial
 from mdsens.mechanics.relaxing_cell import CellMode, RelaxingCell
+from mdsens.mechanics.shared_energy import mechanics_on_host
 from mdsens.modules import Module
 from mdsens.particles.edge_search import approach_bound
 from mdsens.particles.edges import EdgeList
@@ -210,7 +206,8 @@ class Landscape(Module):
     def evaluate(self, q: Float[Array, "R D"]) -> tuple[Float[Array, ""], Float[Array, "R D"]]:
         """`enthalpy_and_gradient` on the host, by the program that evaluates everything else."""
         system = self.system_at(q)
-        found = compiled_energy_forces_virial(system, self.potential, self.edge_list)
+        mechanics = mechanics_on_host(system, self.potential, self.edge_list, with_virial=True)
+        found = mechanics(system.positions)
         enthalpy, gradient = self._of_mechanics(q, system, *found)
         return on_device(enthalpy), on_device(gradient)
 
@@ -224,20 +221,17 @@ class Landscape(Module):
         reference = np.asarray(self.system.positions)
         held = np.asarray(self.constrained_rows(reference))[:, 0]
         some_held = bool(held.any())
-        forces_at = of_array(
-            compiled_energy_and_forces, self.system.positions, self.system, self.potential,
-            self.edge_list,
-        )  # fmt: skip
+        mechanics = mechanics_on_host(self.system, self.potential, self.edge_list)
 
         def evaluate(
             q: Float[np.ndarray, "N D"],
         ) -> tuple[Float[np.ndarray, ""], Float[np.ndarray, "N D"]]:
             positions = np.where(held[:, None], reference, q) if some_held else q
-            energy, forces = forces_at(on_device(positions))
-            gradient = -np.asarray(forces)
+            energy, forces, _ = mechanics(positions)
+            gradient = -forces
             if some_held:
                 gradient[held] = 0.0
-            return np.asarray(energy), gradient
+            return energy, gradient
 
         return evaluate
 
@@ -245,9 +239,9 @@ class Landscape(Module):
         self,
         q: Float[Array, "R D"],
         system: System,
-        energy: Float[Array, ""],
-        forces: Float[Array, "N D"],
-        virial: Float[Array, "D D"] | None,
+        energy: Float[Any, ""],
+        forces: Float[Any, "N D"],
+        virial: Float[Any, "D D"] | None,
     ) -> tuple[Any, Any]:
         """The enthalpy and its gradient from energy, forces and virial."""
         q, energy, forces, virial = in_numpy((q, energy, forces, virial))

@@ -1,9 +1,12 @@
 """Atoms without load: rattlers in a packing, and atoms out of reach of all others."""
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from mdsens.arrays import on_device
 from mdsens.compilation import compiled
+from mdsens.mechanics.shared_energy import on_shares, shares_of_cores
 from mdsens.particles.edges import EdgeList, Edges, edge_blocks
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential, looked_up
@@ -49,6 +52,29 @@ def find_rattlers(
     return ~loaded.reshape(-1)[: system.atom_count] & ~system.fixed
 
 
+def rattlers_on_host(
+    system: System, potential: Potential, edge_list: EdgeList, fmax: Float[Array, ""]
+) -> Bool[Array, " N"]:
+    """`find_rattlers` outside of what JAX traces, of large systems by all cores.
+
+    Arguments:
+        system: the relaxed atoms.
+        potential: the potential.
+        edge_list: all edges within its range.
+        fmax: the largest force left over, energy/length.
+
+    Returns:
+        Shape (N,), whether each atom is a rattler.
+    """
+    shares = shares_of_cores(potential, edge_list)
+    if not shares or potential.contact:
+        return find_rattlers(system, potential, edge_list, fmax)
+    found = on_shares(_compiled_interacting, system, potential, shares)
+    loaded = found(system.positions, lambda _, loaded: loaded.reshape(-1))
+    none = ~np.concatenate(loaded)[: system.atom_count]
+    return on_device(none & ~np.asarray(system.fixed))
+
+
 def _largest_loads(
     system: System, potential: Potential, edge_list: EdgeList
 ) -> tuple[Float[Array, "B C"], Float[Array, "B C"]]:
@@ -79,3 +105,6 @@ def _interacting(system: System, potential: Potential, edge_list: EdgeList) -> B
     return edge_blocks(
         interacts, system.positions, system.cell, potential.species_index(system), edge_list
     )
+
+
+_compiled_interacting = compiled(heavy=True)(_interacting)

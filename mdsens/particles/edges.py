@@ -12,22 +12,25 @@ positions, which follows its owner and the cell. A last entry serves the slots t
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
 from mdsens.arrays import on_device
 from mdsens.modules import Module
+from mdsens.resources import available_cores
 
 #: Atoms per block: one slot of them all, with what is computed from it, stays in a core's cache.
 BLOCK_SIZE = 4096
 #: The same where all slots are taken together: places for edges of a block, and fewest atoms of it
 #: (measured: half the time for 220 slots, less than half for 80, nine tenths for 20).
 BLOCK_PLACES, SMALLEST_BLOCK = 40_000, 128
+#: Atoms from which on cores share the blocks out.
+FEWEST_SHARED = 8000
 
 
 class Edges(Module):
@@ -109,6 +112,59 @@ class EdgeList(Module):
         """The same without `slots_used`."""
         return dataclasses.replace(self, slots_used=None)
 
+    def in_blocks(self, of_atoms: Shaped[Array, "... N"]) -> Shaped[Array, "... BC"]:
+        """What is told of each atom, by the blocks, and zero where these have no atom."""
+        filling = self.neighbors.shape[0] * self.neighbors.shape[2] - self.atom_count
+        return jnp.pad(of_atoms, [(0, 0)] * (of_atoms.ndim - 1) + [(0, filling)])
+
+    def shares(self, count: int) -> "list[EdgeShare]":
+        """The same blocks in so many lists of one shape, without reverse edges; on the host.
+
+        Arguments:
+            count: how many; the last are filled up with blocks that hold no edges.
+
+        Returns:
+            The shares, in the order of the blocks.
+        """
+        blank = self.atom_count + self.ghost_owners.shape[0]
+        blocks, _, size = self.neighbors.shape
+        each = -(-blocks // count)
+        neighbors, missing = np.asarray(self.neighbors), count * each - blocks
+        if missing:
+            filling = ((0, missing), (0, 0), (0, 0))
+            neighbors = np.pad(neighbors, filling, constant_values=blank)
+        return [
+            EdgeShare(
+                # XLA takes a part of an array as it lies, where that begins at a line of the cache.
+                jax.device_put(neighbors[start : start + each]),
+                None, self.ghost_owners, self.ghost_images, self.reach, self.atom_count,
+                first=on_device(np.int32(min(start * size, self.atom_count))),
+            )
+            for start in range(0, count * each, each)
+        ]  # fmt: skip
+
+
+class EdgeShare(EdgeList):
+    """Some blocks of an edge list, which one core of several goes over.
+
+    Attributes:
+        first: the atom that the first of these blocks begins at.
+    """
+
+    first: Int[Array, ""] = eqx.field(kw_only=True)
+
+    #: All cores are taken by shares. XLA would share each step of a loop out again: some
+    #: edges of Lennard-Jones then take twice the processor time on two cores, and no less time.
+    compiler_options: ClassVar[dict[str, Any]] = {
+        "xla_disable_hlo_passes": "cpu-parallel-task-assigner"
+    }
+
+    def in_blocks(self, of_atoms: Shaped[Array, "... N"]) -> Shaped[Array, "... BC"]:
+        """What is told of each atom, by these blocks, and zero where they have no atom."""
+        places = self.neighbors.shape[0] * self.neighbors.shape[2]
+        filled = jnp.pad(of_atoms, [(0, 0)] * (of_atoms.ndim - 1) + [(0, places)])
+        return jax.lax.dynamic_slice_in_dim(filled, self.first, places, axis=-1)
+
 
 def block_shape(atom_count: int, slots: int | None = None) -> tuple[int, int]:
     """Number of blocks and atoms per block, (B, C), for N atoms; at least two blocks.
@@ -118,12 +174,17 @@ def block_shape(atom_count: int, slots: int | None = None) -> tuple[int, int]:
         slots: K, where all slots of a block are taken together; None: one after the other.
 
     What one block computes is then always stored before the next step reads it; XLA would
-    otherwise compute it anew for every reader (measured: 35 times slower Hessian products).
+    otherwise compute it anew for every reader (measured: 35 times slower Hessian products). Of
+    many atoms each core has as many blocks as any other.
     """
     size = BLOCK_SIZE
     if slots is not None:
         size = min(BLOCK_SIZE, max(SMALLEST_BLOCK, BLOCK_PLACES // max(slots, 1)))
     blocks = max(2, -(-atom_count // size))
+    if atom_count >= FEWEST_SHARED:
+        # Two at least in a share, too.
+        cores = available_cores()
+        blocks = blocks if cores == 1 else -(-blocks // (2 * cores)) * 2 * cores
     return blocks, -(-atom_count // blocks)
 
 
@@ -189,8 +250,7 @@ def edge_blocks(
     own: tuple[Array, ...] = ()
     if values is not None:
         at_ends = jnp.concatenate([values, values[edge_list.ghost_owners], jnp.zeros(1)])
-        filling = sites.species.size - len(values)
-        own = (jnp.pad(values, (0, filling)).reshape(sites.species.shape),)
+        own = (edge_list.in_blocks(values).reshape(sites.species.shape),)
 
     def value_of(neighbors: Array, sites: Sites, *here: Array) -> Any:
         there = [at_ends.at[neighbors].get(mode="promise_in_bounds") for _ in here]
@@ -245,7 +305,6 @@ def extended_positions(
     """
     dimension = positions.shape[1]
     blocks, _, size = edge_list.neighbors.shape
-    filling = blocks * size - positions.shape[0]
     atoms = positions.T
     ghosts = atoms[:, edge_list.ghost_owners] + (edge_list.ghost_images @ cell).T
     # Slots without an edge lead far out, so that no potential meets distance zero.
@@ -254,8 +313,8 @@ def extended_positions(
     extended_species = jnp.concatenate(
         [species, species[edge_list.ghost_owners], jnp.zeros(1, species.dtype)]
     )
-    sites = jnp.pad(atoms, ((0, 0), (0, filling))).reshape(dimension, blocks, size)
-    site_species = jnp.pad(species, (0, filling)).reshape(blocks, size)
+    sites = edge_list.in_blocks(atoms).reshape(dimension, blocks, size)
+    site_species = edge_list.in_blocks(species).reshape(blocks, size)
     return Sites(extended, extended_species), Sites(sites.transpose(1, 0, 2), site_species)
 
 

@@ -18,7 +18,7 @@ from mdsens.mechanics.assembled_solver import response_solver
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.hessian_by_calls import hessian_solver
 from mdsens.mechanics.hessian_solver import hessian_fits
-from mdsens.mechanics.rattlers import find_rattlers
+from mdsens.mechanics.rattlers import rattlers_on_host
 from mdsens.mechanics.relaxing_cell import CellMode, RelaxingCell
 from mdsens.mechanics.traced_solver import hessian_solver_at
 from mdsens.minimisers.minimiser import Minimiser
@@ -287,7 +287,7 @@ def _found(descent: Descent) -> Found:
         stress = on_device(history.stresses[-1])
     edge_list, potential = descent.valid_edges(), descent.landscape.potential
     q, settled = descent.landscape.settled(descent.q), descent.landscape.system_at(descent.q)
-    rattlers = find_rattlers(settled, potential, edge_list, force)
+    rattlers = rattlers_on_host(settled, potential, edge_list, force)
     warn_of_switched_shells(settled, potential, edge_list)
     return Found(q, edge_list, rattlers, force, stress)
 
