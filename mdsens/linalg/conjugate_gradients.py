@@ -70,6 +70,10 @@ class Trial:
     steps: int
     residual: float
 
+    def of_solve_to(self, rtol: float) -> "Trial":
+        """The same of iterations that go no further than to this relative residual."""
+        return Trial(self.steps, max(self.residual, rtol))
+
     def ends(self, steps: int, residual: float) -> bool:
         """Whether iterations that are so far end here."""
         return steps == self.steps and residual > self.residual

@@ -59,13 +59,13 @@ class MatrixForms:
         by_itself = isinstance(self._matrix, (SparsePlusLowRank, HalfStored))
         return self._matrix if by_itself else shared_by_cores(self._matrix)
 
-    @property
+    @functools.cached_property
     def largest_entry(self) -> float:
         """The largest absolute entry of the sparse part."""
         # Of a half the largest entries are on the diagonal, which are sums of all others.
         given = self._matrix
         entries = given.own if isinstance(given, HalfStored) else self.blocks.data
-        return float(np.abs(entries).max(initial=0.0))
+        return float(max(entries.max(initial=0.0), -entries.min(initial=0.0)))
 
     @property
     def stored_blocks(self) -> scipy.sparse.bsr_array | HalfStored:

@@ -11,9 +11,9 @@ from mdsens.linalg.conjugate_gradients import (
     conjugate_gradients,
     conjugate_gradients_side_by_side,
 )
-from mdsens.linalg.lattice_preconditioner import LatticeSites
+from mdsens.linalg.lattice_preconditioner import LatticePreconditioner, LatticeSites
 from mdsens.linalg.multigrid import BlockJacobi
-from mdsens.linalg.sparse_solver import TRIAL_STEPS, WIDE_COLUMNS, SparseSolver
+from mdsens.linalg.sparse_solver import GIVEN_STEPS, TRIAL_STEPS, WIDE_COLUMNS, SparseSolver
 
 RTOLS = np.array([1e-10, 1e-4, 1e-12, 1e-10, 1e-8])
 
@@ -133,3 +133,33 @@ def test_a_lattice_stays_where_it_serves_and_gives_way_where_it_does_not(columns
         # Together they go on until the last is there, in single precision for the most part.
         assert (more >= 0).all()
         assert more.max() <= (5 if columns >= WIDE_COLUMNS else 0)
+
+
+@pytest.mark.parametrize("columns", [1, WIDE_COLUMNS])
+@pytest.mark.parametrize("unlike", [1.0, 8.0])
+def test_a_lattice_of_a_matrix_nearby_gives_way_to_this_one_where_it_is_unlike(columns, unlike):
+    """As that of atoms that were still off their sites, of which each iteration gains little."""
+    matrix, sites = grid(20, 1.3)
+    moved = np.tile(np.eye(2), matrix.shape[0] // 2)
+    scales = np.tile([1.0, unlike], matrix.shape[0] // 2)
+    stretched = scales[:, None] * matrix.toarray() * scales
+    given = LatticePreconditioner(scipy.sparse.bsr_array(stretched, blocksize=(2, 2)), sites)
+    b = np.random.default_rng(5).normal(size=(matrix.shape[0], columns))
+
+    def solver(preconditioner):
+        return SparseSolver(
+            matrix, moved, moved.T, "lattice", dimension=2, preconditioner=preconditioner,
+            find_sites=lambda: sites,
+        )  # fmt: skip
+
+    own, served = solver(None), solver(given)
+    fewest, found = own.solve(b, rtol=1e-11), served.solve(b, rtol=1e-11)
+    expected = inverse(20, 1.3) @ b
+    np.testing.assert_allclose(found.value, expected, atol=1e-8 * np.abs(expected).max())
+    assert (served.preconditioner is given) == (unlike == 1.0)
+    assert len(served.failures) == (unlike > 1.0)
+    # Those of the trial, and no more than a lattice of its own takes.
+    assert (found.steps <= fewest.steps + (GIVEN_STEPS if unlike > 1.0 else 1)).all()
+    # What has once served is not asked again.
+    again = served.solve(b, rtol=1e-11)
+    assert (again.steps <= fewest.steps + 1).all()

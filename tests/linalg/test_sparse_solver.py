@@ -474,3 +474,25 @@ def test_one_soft_spot_among_many_soft_waves_is_found(method, excess):
     assert expected < 0
     solver = solver_of(scipy.sparse.bsr_array(softer, blocksize=(2, 2)), method, null=False)
     assert solver.lowest_eigenvalue() == pytest.approx(expected, rel=0.2)
+
+
+@pytest.mark.parametrize("method", ["multigrid", "block-jacobi"])
+@pytest.mark.parametrize("size", [8, 10])
+def test_a_solution_that_is_told_solves_the_system_or_is_refused(method, size):
+    """Iterations that add up their residuals do not see that of a product which is rounding."""
+    matrix = lattice(size, pinned=True).toarray()
+    values, vectors = np.linalg.eigh(matrix)
+    soft = vectors[:, 0]
+    refused = []
+    for weakest in (1e-7, 1e-11, 1e-12, 1e-13, 1e-14):
+        softened = matrix - (values[0] - weakest) * np.outer(soft, soft)
+        softened = (softened + softened.T) / 2
+        given = scipy.sparse.bsr_array(softened, blocksize=(2, 2))
+        try:
+            found = solver_of(given, method, null=False).solve(soft[:, None], tolerance=1e-6)
+        except LinearSolveError:
+            refused.append(weakest)
+        else:
+            assert np.linalg.norm(softened @ found.value[:, 0] - soft) <= 1e-6
+    # Where there are digits to spare nothing is refused, and else none is left.
+    assert refused == [1e-11, 1e-12, 1e-13, 1e-14]
