@@ -388,8 +388,8 @@ class SparseSolver(QuadraticModel):
         served_by: HostPreconditioner | None = None
         while wide and self.method == "lattice" and served_by is not self.preconditioner:
             served_by = self.preconditioner
-            x, residuals, more = self._side_by_side(b, rtols)
-            steps += more
+            x, residuals, of_each = self._side_by_side(b, rtols)
+            steps += of_each
         left = np.flatnonzero(~(residuals <= rtols))
         if len(left) > 1 and self.method != "lattice" and np.ptp(rtols[left]) == 0.0:
             whole, one = self._whole(self.preconditioner), float(rtols[left][0])
