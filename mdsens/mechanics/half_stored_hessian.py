@@ -1,6 +1,7 @@
 """The Hessian of a large crystal of pairs, of which one half is stored."""
 
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -194,8 +195,7 @@ def changes_of_pairs(
         for atoms in part:
             pairs.take(atoms, vectors, species)
             for direction, of_direction in zip(directions, sums, strict=True):
-                given = potential, direction, vectors, species
-                weights = np.asarray(_changes_of_weights(*given))
+                weights = np.asarray(_changes_of_weights(potential, direction, vectors, species))
                 add_along(weights, vectors, pairs.columns, pairs.starts, *atoms, of_direction)
         return sums
 
@@ -213,7 +213,7 @@ def _edges_of_pairs(vectors: Float[Array, "3 P"], species: Int[Array, "2 P"]) ->
 
 @compiled
 def _stiffness(
-    potential: Potential, vectors: Float[Array, "3 P"], species: Int[Array, "2 P"]
+    potential: Potential, vectors: Float[Any, "3 P"], species: Int[Any, "2 P"]
 ) -> Float[Array, "2 P"]:
     """For each pair at R the a and b of its second derivatives a R R^T + b."""
     edges = _edges_of_pairs(vectors, species)
@@ -228,8 +228,8 @@ def _stiffness(
 def _changes_of_weights(
     potential: Potential,
     along: Potential,
-    vectors: Float[Array, "3 P"],
-    species: Int[Array, "2 P"],
+    vectors: Float[Any, "3 P"],
+    species: Int[Any, "2 P"],
 ) -> Float[Array, " P"]:
     """How phi'/r of each pair changes with the parameters."""
 
@@ -239,7 +239,7 @@ def _changes_of_weights(
         square = sum(part * part for part in edges.vectors)
         # The atom has half of the pair's energy.
         slope = sum(2.0 * g * r for g, r in zip(gradients, edges.vectors, strict=True))
-        return (slope / square)[0]
+        return jnp.asarray(slope / square)[0]
 
     change: Float[Array, " P"] = directional_change(weights, vectors, (potential,), (along,))
     return change

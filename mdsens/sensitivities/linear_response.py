@@ -175,7 +175,7 @@ class LinearResponse:
                 return parted_changes(*given, acted_on, index)
             along = jax.tree.map(np.asarray, directions.potential)
             return told_apart(
-                lambda summed: changes_of_pairs(self.landscape.potential, pairs, summed),
+                functools.partial(changes_of_pairs, self.landscape.potential, pairs),
                 along, acted_on, index,
             )  # fmt: skip
         if pairs is not None:

@@ -99,7 +99,7 @@ def parted_changes(
 
 
 def told_apart(
-    changes: Callable[[Any], Sequence[Float[np.ndarray, "R D"]]],
+    changes: Callable[[Any], Any],
     directions: Any,
     species: Sequence[frozenset[int]],
     species_of_rows: Int[np.ndarray, " R"],
