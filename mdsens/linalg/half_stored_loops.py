@@ -6,6 +6,9 @@ import numpy as np
 
 from mdsens.host_compilation import host_compiled, host_compiled_sums
 
+#: Atoms whose edges are read together.
+TILE = 64
+
 
 @host_compiled_sums
 def multiply(
@@ -68,67 +71,117 @@ def multiply_columns(
 
 
 @host_compiled
-def count_kept(stiffness: Any, ends: Any, owners: Any, first: int, known: int, counts: Any) -> None:
-    """How many edges of some atoms lead to a later atom and are stiff.
+def _take_edges(neighbors: Any, first: int, last: int, tile: Any) -> None:
+    """Edges of some atoms, a row each: slots are a power of two apart, too many for one cache."""
+    size = neighbors.shape[2]
+    for k in range(neighbors.shape[1]):
+        for i in range(first, last):
+            tile[i - first, k] = neighbors[i // size, k, i % size]
 
-    Stiffness of shape (c, K, 2) is that of K slots of c atoms, which begin with the first, and ends
-    of shape (c, K) say where they lead to; of `known` of the atoms nothing is asked.
+
+@host_compiled
+def find_pairs(
+    neighbors: Any, owners: Any, positions: Any, kinds: Any, limits: Any, first: int, last: int,
+    counts: Any, ends: Any,
+) -> int:  # fmt: skip
+    """Note the edges of some atoms, shape (B, K, C), that lead to later ones within reach.
+
+    They lead to positions of shape (E, 3), of which the owners are atoms, N for none, and which
+    have kinds; `limits` are squared distances for each pair of these. There is room for one more
+    than there are: each is written before it is known to count, which nobody can predict.
     """
-    count = len(counts)
-    for c in range(known, min(len(ends), count - first)):
-        found, i = 0, first + c
-        for k in range(ends.shape[1]):
-            j = owners[ends[c, k]]
-            stiff = (stiffness[c, k, 0] != 0.0) | (stiffness[c, k, 1] != 0.0)
-            found += stiff & (i < j) & (j < count)
-        counts[i] = found
+    count, tile, found = len(counts), np.empty((TILE, neighbors.shape[1]), np.int32), 0
+    for i in range(first, last):
+        if (i - first) % TILE == 0:
+            _take_edges(neighbors, i, min(i + TILE, last), tile)
+        x, y, z = positions[i, 0], positions[i, 1], positions[i, 2]
+        before = found
+        for end in tile[(i - first) % TILE]:
+            j = owners[end]
+            rx, ry, rz = positions[end, 0] - x, positions[end, 1] - y, positions[end, 2] - z
+            near = rx * rx + ry * ry + rz * rz < limits[kinds[i], kinds[end]]
+            ends[found] = end
+            found += (i < j) & (j < count) & near
+        counts[i] = found - before
+    return found
+
+
+@host_compiled
+def take_vectors(
+    ends: Any, starts: Any, positions: Any, kinds: Any, first: int, last: int, vectors: Any,
+    species: Any,
+) -> None:  # fmt: skip
+    """Vectors along the pairs of some atoms, shape (3, P), and the kinds of both of their ends."""
+    for i in range(first, last):
+        x, y, z = positions[i, 0], positions[i, 1], positions[i, 2]
+        for e in range(starts[i], starts[i + 1]):
+            p, end = e - starts[first], ends[e]
+            vectors[0, p] = positions[end, 0] - x
+            vectors[1, p] = positions[end, 1] - y
+            vectors[2, p] = positions[end, 2] - z
+            species[0, p], species[1, p] = kinds[i], kinds[end]
 
 
 @host_compiled_sums
 def fill(
-    stiffness: Any, ends: Any, owners: Any, first: int, known: int, positions: Any, own: Any,
-    starts: Any, columns: Any, blocks: Any,
+    stiffness: Any, vectors: Any, columns: Any, starts: Any, first: int, last: int, own: Any,
+    blocks: Any,
 ) -> None:  # fmt: skip
-    """Put the blocks -(a R R^T + b) of these edges to their places, their sums on the diagonal.
+    """Put the blocks -(a R R^T + b) of pairs to their places, and add their sums to the diagonal.
 
-    With a and b of each edge from `stiffness`, and R between positions of shape (E, 3).
+    With a and b of each pair from `stiffness`, shape (2, P), and R from `vectors`, shape (3, P).
     """
-    count, slots = len(own), ends.shape[1]
-    kept = np.empty((2, slots + 1), np.int64)
-    for c in range(known, min(len(ends), count - first)):
-        i = first + c
-        # Lists first, of earlier and of later atoms: which an edge leads to nobody can predict.
-        earlier, later = 0, 0
-        for k in range(slots):
-            j = owners[ends[c, k]]
-            stiff = (stiffness[c, k, 0] != 0.0) | (stiffness[c, k, 1] != 0.0)
-            ahead = (i < j) & (j < count)
-            kept[0, earlier] = k
-            kept[1, later] = k
-            earlier += stiff & ~ahead
-            later += stiff & ahead
-        x, y, z = positions[i, 0], positions[i, 1], positions[i, 2]
+    begin = starts[first]
+    for i in range(first, last):
         all_xx, all_xy, all_xz, all_yy, all_yz, all_zz = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-        for side in range(2):
-            for place in range(later if side else earlier):
-                k = kept[side, place]
-                a, b, end = stiffness[c, k, 0], stiffness[c, k, 1], ends[c, k]
-                rx, ry, rz = positions[end, 0] - x, positions[end, 1] - y, positions[end, 2] - z
-                xx, xy, xz = a * rx * rx + b, a * rx * ry, a * rx * rz
-                yy, yz, zz = a * ry * ry + b, a * ry * rz, a * rz * rz + b
-                all_xx += xx
-                all_xy += xy
-                all_xz += xz
-                all_yy += yy
-                all_yz += yz
-                all_zz += zz
-                if side:
-                    e = starts[i] + place
-                    columns[e] = owners[end]
-                    blocks[e, 0], blocks[e, 1], blocks[e, 2] = -xx, -xy, -xz
-                    blocks[e, 3], blocks[e, 4], blocks[e, 5] = -yy, -yz, -zz
-        own[i, 0], own[i, 1], own[i, 2] = all_xx, all_xy, all_xz
-        own[i, 3], own[i, 4], own[i, 5] = all_yy, all_yz, all_zz
+        for e in range(starts[i], starts[i + 1]):
+            p = e - begin
+            j, a, b = columns[e], stiffness[0, p], stiffness[1, p]
+            rx, ry, rz = vectors[0, p], vectors[1, p], vectors[2, p]
+            xx, xy, xz = a * rx * rx + b, a * rx * ry, a * rx * rz
+            yy, yz, zz = a * ry * ry + b, a * ry * rz, a * rz * rz + b
+            all_xx += xx
+            all_xy += xy
+            all_xz += xz
+            all_yy += yy
+            all_yz += yz
+            all_zz += zz
+            own[j, 0] += xx
+            own[j, 1] += xy
+            own[j, 2] += xz
+            own[j, 3] += yy
+            own[j, 4] += yz
+            own[j, 5] += zz
+            blocks[e, 0], blocks[e, 1], blocks[e, 2] = -xx, -xy, -xz
+            blocks[e, 3], blocks[e, 4], blocks[e, 5] = -yy, -yz, -zz
+        own[i, 0] += all_xx
+        own[i, 1] += all_xy
+        own[i, 2] += all_xz
+        own[i, 3] += all_yy
+        own[i, 4] += all_yz
+        own[i, 5] += all_zz
+
+
+@host_compiled_sums
+def add_along(
+    weights: Any, vectors: Any, columns: Any, starts: Any, first: int, last: int, sums: Any
+) -> None:
+    """Add w R of the pairs of some atoms to their later ones, and take it off the others."""
+    for i in range(first, last):
+        x, y, z = 0.0, 0.0, 0.0
+        for e in range(starts[i], starts[i + 1]):
+            p, j = e - starts[first], columns[e]
+            w = weights[p]
+            wx, wy, wz = w * vectors[0, p], w * vectors[1, p], w * vectors[2, p]
+            sums[j, 0] += wx
+            sums[j, 1] += wy
+            sums[j, 2] += wz
+            x += wx
+            y += wy
+            z += wz
+        sums[i, 0] -= x
+        sums[i, 1] -= y
+        sums[i, 2] -= z
 
 
 @host_compiled

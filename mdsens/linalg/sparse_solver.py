@@ -310,13 +310,18 @@ class SparseSolver(QuadraticModel):
         for group in column_groups(b.shape[1], len(b)):
             with contextlib.nullcontext() if direct else products_on_one_core():
                 found = self._solve_columns(b[:, group], rtol)
-            value[:, group], residuals[group], steps[group] = found
-            for column in range(group.start, group.stop):
-                given = value[:, column], b[:, column], residuals[column]
-                if not self._is_solved(*given, tolerance):
-                    value[:, column], residuals[column], steps[column] = self._try_harder(
-                        b[:, column], rtol, tolerance
+                value[:, group], residuals[group], steps[group] = found
+                unsolved = [
+                    column
+                    for column in range(group.start, group.stop)
+                    if not self._is_solved(
+                        value[:, column], b[:, column], residuals[column], tolerance
                     )
+                ]
+            for column in unsolved:
+                value[:, column], residuals[column], steps[column] = self._try_harder(
+                    b[:, column], rtol, tolerance
+                )
             if callback is not None:
                 callback(group.stop)
         return SparseSolution(value, residuals, steps, self.method)

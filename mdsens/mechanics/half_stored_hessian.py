@@ -1,5 +1,6 @@
 """The Hessian of a large crystal of pairs, of which one half is stored."""
 
+import itertools
 from typing import Any
 
 import jax
@@ -9,20 +10,20 @@ from jaxtyping import Array, Float, Int
 
 from mdsens.arrays import on_device
 from mdsens.compilation import compiled
+from mdsens.implicit.linearisation import directional_change
 from mdsens.linalg.half_stored import UPPER, HalfStored
-from mdsens.mechanics.closed_form_hessian import piece_of_block, some_at_a_time
-from mdsens.mechanics.edge_ends import EdgeEnds, edge_ends
-from mdsens.particles.edges import EdgeList, edges_between
+from mdsens.mechanics.edge_ends import edge_ends
+from mdsens.particles.edges import EdgeList, Edges
 from mdsens.particles.lattice import heights
 from mdsens.particles.system import System
 from mdsens.potentials.pair import PairPotential
 from mdsens.potentials.potential import Potential
-from mdsens.resources import on_all_cores
+from mdsens.resources import available_cores, on_all_cores
 
 #: Atoms below which products are no burden, and what compiles their loops would be one.
 FEWEST_ATOMS = 4000
-#: Places for edges of the atoms that are taken together.
-PIECE_PLACES = 640_000
+#: Pairs that are computed together: what belongs to them stays in a core's cache.
+PIECE_PAIRS = 32_768
 
 
 def suits_half_storage(system: System, potential: Potential, edge_list: EdgeList) -> bool:
@@ -64,73 +65,181 @@ def follows_from_energy(potential: Potential) -> bool:
     )
 
 
-def half_stored_hessian(system: System, potential: Potential, edge_list: EdgeList) -> HalfStored:
-    """The Hessian of a pair potential, of atoms that all may move.
+class NearPairs:
+    """The pairs of atoms of a crystal that are in range of each other, each once.
+
+    They are found among the edges, which reach further and are seen from both ends: some two fifths
+    of these are left.
 
     Arguments:
         system: N atoms in three dimensions.
         potential: of a kind that `suits_half_storage`.
         edge_list: all edges within the potential's range.
 
+    Attributes:
+        starts: shape (N + 1,), where the pairs of each atom with later ones begin.
+        columns: shape (M,), the later atom of each pair.
+    """
+
+    def __init__(self, system: System, potential: Potential, edge_list: EdgeList) -> None:
+        from mdsens.linalg.half_stored_loops import find_pairs
+
+        count = system.atom_count
+        geometry = edge_ends(system, potential, edge_list, on_device(np.ones(count, bool)))
+        self._positions = np.ascontiguousarray(np.asarray(geometry.extended.positions).T)
+        self._kinds = np.asarray(geometry.extended.species)
+        limits = np.full((1 + int(self._kinds.max()),) * 2, float(potential.interaction_range) ** 2)
+        if (ranges := potential.pair_ranges) is not None:
+            limits = np.ascontiguousarray(np.asarray(ranges) ** 2)
+        neighbors, owners = np.asarray(edge_list.neighbors), np.asarray(geometry.owners)
+        given = neighbors, owners, self._positions, self._kinds, limits
+        counts = np.zeros(count, np.int64)
+
+        def find(part: tuple[int, int]) -> np.ndarray:
+            # Memory that is never written to is never taken.
+            room = (part[1] - part[0]) * neighbors.shape[1]
+            ends = np.empty(room + 1, np.int32)
+            return ends[: find_pairs(*given, *part, counts, ends)]
+
+        cuts = np.linspace(0, count, available_cores() + 1).astype(int).tolist()
+        self._ends = np.concatenate(on_all_cores(find, list(itertools.pairwise(cuts))))
+        self.starts = np.zeros(count + 1, np.int64)
+        np.cumsum(counts, out=self.starts[1:])
+        self.columns: Int[np.ndarray, " M"] = owners[self._ends]
+
+    def parts(self) -> list[list[tuple[int, int]]]:
+        """Atoms from one to before another, as many pairs at a time as are computed together.
+
+        A list of these for each core, always the same one, so that sums of what each adds up are.
+        """
+        starts, pieces, first = self.starts, list[tuple[int, int]](), 0
+        while first < len(starts) - 1:
+            last = int(np.searchsorted(starts, starts[first] + PIECE_PAIRS, side="right")) - 1
+            pieces.append((first, max(last, first + 1)))
+            first = pieces[-1][1]
+        cores = available_cores()
+        return [pieces[core::cores] for core in range(min(cores, len(pieces)))]
+
+    def room(self) -> tuple[Float[np.ndarray, "3 P"], Int[np.ndarray, "2 P"]]:
+        """What `take` writes to, vectors of pairs that there may not be."""
+        size = max(PIECE_PAIRS, int(np.diff(self.starts).max()))
+        return np.ones((3, size)), np.zeros((2, size), np.int32)
+
+    def take(
+        self,
+        atoms: tuple[int, int],
+        vectors: Float[np.ndarray, "3 P"],
+        species: Int[np.ndarray, "2 P"],
+    ) -> None:
+        """Write the vectors of the pairs of some atoms, length, and the species of both ends."""
+        from mdsens.linalg.half_stored_loops import take_vectors
+
+        given = self._ends, self.starts, self._positions, self._kinds
+        take_vectors(*given, *atoms, vectors, species)
+
+
+def half_stored_hessian(potential: Potential, pairs: NearPairs) -> HalfStored:
+    """The Hessian of a pair potential, of atoms that all may move.
+
+    Arguments:
+        potential: of a kind that `suits_half_storage`.
+        pairs: those in its range.
+
     Returns:
         Shape (3 N, 3 N), energy/length^2.
     """
-    from mdsens.linalg.half_stored_loops import count_kept, fill
+    from mdsens.linalg.half_stored_loops import fill
 
-    count = system.atom_count
-    geometry = edge_ends(system, potential, edge_list, on_device(np.ones(count, bool)))
-    owners = np.asarray(geometry.owners)
-    positions = np.ascontiguousarray(np.asarray(geometry.extended.positions).T)
-    block_size = edge_list.neighbors.shape[2]
-    own, starts = np.zeros((count, UPPER)), np.zeros(count + 1, np.int64)
-    counts = np.zeros(count, np.int64)
-    # Memory that is never written to is never taken: half as much is needed.
-    room = edge_list.edge_count
-    columns, blocks = np.empty(room, np.int32), np.empty((room, UPPER))
-    done = 0
-    for pieces in some_at_a_time(edge_list, PIECE_PLACES):
+    blocks = np.empty((len(pairs.columns), UPPER))
 
-        def look(piece: Any) -> tuple[Any, ...]:
-            given = potential, geometry, edge_list.neighbors, *piece.place, piece.size
-            stiffness, ends = map(np.asarray, _stiffness(*given))
-            first = piece.block * block_size + piece.start
-            looked_at = stiffness, ends, owners, first, piece.known
-            count_kept(*looked_at, counts)
-            return looked_at
+    def put(part: list[tuple[int, int]]) -> np.ndarray:
+        own = np.zeros((len(pairs.starts) - 1, UPPER))
+        vectors, species = pairs.room()
+        for atoms in part:
+            pairs.take(atoms, vectors, species)
+            stiffness = np.asarray(_stiffness(potential, vectors, species))
+            fill(stiffness, vectors, pairs.columns, pairs.starts, *atoms, own, blocks)
+        return own
 
-        def put(of_piece: tuple[Any, ...]) -> None:
-            stiffness, ends, owners, first, known = of_piece
-            given = positions, own, starts, columns, blocks
-            fill(stiffness, ends, owners, first, known, *given)
+    # What each core has added to the diagonal.
+    own, *others = on_all_cores(put, pairs.parts())
+    for more in others:
+        own += more
+    return HalfStored(own, pairs.starts, pairs.columns, blocks)
 
-        found = on_all_cores(look, pieces)
-        last = pieces[-1]
-        filled = min(last.block * block_size + last.start + last.size, count)
-        np.cumsum(counts[done:filled], out=starts[done + 1 : filled + 1])
-        starts[done + 1 : filled + 1] += starts[done]
-        done = filled
-        on_all_cores(put, found)
-    return HalfStored(own, starts, columns[: starts[-1]], blocks[: starts[-1]])
+
+def changes_of_pairs(
+    potential: Potential, pairs: NearPairs, along: Potential
+) -> Float[np.ndarray, "K N 3"]:
+    """Changes of the energy's gradient with parameters of a pair potential.
+
+    Each pair is looked at once, and within the range alone: forces look at every edge from both of
+    its ends.
+
+    Arguments:
+        potential: of a kind that `suits_half_storage`.
+        pairs: those in its range.
+        along: K directions of its parameters, stacked.
+
+    Returns:
+        d(dE/dx) along each, shape (K, N, 3), energy/length/unit.
+    """
+    from mdsens.linalg.half_stored_loops import add_along
+
+    count = len(jax.tree.leaves(along)[0])
+    directions = [jax.tree.map(lambda leaf, k=k: leaf[k], along) for k in range(count)]
+
+    def add(part: list[tuple[int, int]]) -> np.ndarray:
+        sums = np.zeros((count, len(pairs.starts) - 1, 3))
+        vectors, species = pairs.room()
+        for atoms in part:
+            pairs.take(atoms, vectors, species)
+            for direction, of_direction in zip(directions, sums, strict=True):
+                weights = np.asarray(_changes_of_weights(potential, direction, vectors, species))
+                add_along(weights, vectors, pairs.columns, pairs.starts, *atoms, of_direction)
+        return sums
+
+    sums, *others = on_all_cores(add, pairs.parts())
+    for more in others:
+        sums += more
+    return sums
+
+
+def _edges_of_pairs(vectors: Float[Array, "3 P"], species: Int[Array, "2 P"]) -> Edges:
+    """Each pair as the one edge of an atom."""
+    there = jnp.ones((1, vectors.shape[1]), bool)
+    return Edges(tuple(vectors[:, None]), there, species[0], species[1:])
 
 
 @compiled
 def _stiffness(
+    potential: Potential, vectors: Float[Any, "3 P"], species: Int[Any, "2 P"]
+) -> Float[Array, "2 P"]:
+    """For each pair at R the a and b of its second derivatives a R R^T + b."""
+    edges = _edges_of_pairs(vectors, species)
+    rows, vector = potential.edge_hessians(edges), edges.vectors
+    axes, square = range(len(vector)), sum(part * part for part in vector)
+    along = sum(rows[i][j] * vector[i] * vector[j] for i in axes for j in axes) / square
+    across = (sum(rows[i][i] for i in axes) - along) / (len(vector) - 1)
+    return jnp.concatenate([(along - across) / square, across])
+
+
+@compiled
+def _changes_of_weights(
     potential: Potential,
-    geometry: EdgeEnds,
-    neighbors: Int[Array, "B K C"],
-    block: Int[Array, ""],
-    start: Int[Array, ""],
-    length: int,
-) -> tuple[Float[Array, "c K 2"], Int[Array, "c K"]]:
-    """For each edge R of some atoms a and b of its a R R^T + b, and where it leads to."""
-    ends, sites, _, _ = piece_of_block(geometry, neighbors, block, start, length)
+    along: Potential,
+    vectors: Float[Any, "3 P"],
+    species: Int[Any, "2 P"],
+) -> Float[Array, " P"]:
+    """How phi'/r of each pair changes with the parameters."""
 
-    def one_slot(end: Int[Array, " c"]) -> Float[Array, "2 c"]:
-        edges = edges_between(geometry.extended, end[None], sites)
-        rows, vector = potential.edge_hessians(edges), edges.vectors
-        axes, square = range(len(vector)), sum(part * part for part in vector)
-        along = sum(rows[i][j] * vector[i] * vector[j] for i in axes for j in axes) / square
-        across = (sum(rows[i][i] for i in axes) - along) / (len(vector) - 1)
-        return jnp.concatenate([(along - across) / square, across])
+    def weights(vectors: Float[Array, "3 P"], potential: Potential) -> Float[Array, " P"]:
+        edges = _edges_of_pairs(vectors, species)
+        _, gradients = potential.site_energies_and_gradients(edges)
+        square = sum(part * part for part in edges.vectors)
+        # The atom has half of the pair's energy.
+        slope = sum(2.0 * g * r for g, r in zip(gradients, edges.vectors, strict=True))
+        return jnp.asarray(slope / square)[0]
 
-    return jax.lax.map(one_slot, ends).transpose(2, 0, 1), ends.T
+    change: Float[Array, " P"] = directional_change(weights, vectors, (potential,), (along,))
+    return change

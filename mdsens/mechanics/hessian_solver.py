@@ -22,6 +22,7 @@ from mdsens.linalg.sparse_solver import SparseSolution, SparseSolver
 from mdsens.mechanics.energy import compiled_energy_forces_virial
 from mdsens.mechanics.enthalpy import Landscape, hessian_products
 from mdsens.mechanics.half_stored_hessian import (
+    NearPairs,
     follows_from_energy,
     half_stored_hessian,
     suits_half_storage,
@@ -104,6 +105,8 @@ class HessianSolver:
     _tells_strains = False
     #: Whether they come from the energy of the forces, by JAX.
     _exact = False
+    #: Pairs in range, each once, where the Hessian is made of these.
+    pairs: NearPairs | None = None
 
     def __init__(
         self,
@@ -121,7 +124,8 @@ class HessianSolver:
         free = not surroundings.constrained.any() and surroundings.follows is None
         matrix: SymmetricMatrix
         if free and suits_half_storage(*given):
-            matrix = half_stored_hessian(*given)
+            self.pairs = NearPairs(*given)
+            matrix = half_stored_hessian(landscape.potential, self.pairs)
             self._exact = follows_from_energy(landscape.potential)
         else:
             matrix = hessian_in_parts(*given, surroundings.constrained)

@@ -23,6 +23,7 @@ from mdsens.linalg.sparse_plus_low_rank import blocks_of
 from mdsens.linalg.sparse_solver import column_groups
 from mdsens.mechanics.assembled_solver import AssembledSolver, response_solver
 from mdsens.mechanics.enthalpy import Landscape, hessian_products
+from mdsens.mechanics.half_stored_hessian import NearPairs, changes_of_pairs
 from mdsens.mechanics.hessian_solver import HessianSolver
 from mdsens.progress import tracked
 from mdsens.relaxation import Equilibrium
@@ -31,6 +32,7 @@ from mdsens.sensitivities.parted_changes import (
     changes_of_many,
     parted_changes,
     species_acted_on,
+    told_apart,
 )
 from mdsens.sensitivities.results import Found
 from mdsens.sensitivities.variables import Variables, condition_at
@@ -163,15 +165,37 @@ class LinearResponse:
     def _changes(
         self, names: list[str], directions: Variables, species: dict[str, frozenset[int]] | None
     ) -> Float[np.ndarray, "K R D"] | None:
-        """Changes of the condition along many parameters, or such as act on few species."""
+        """Changes of the condition along parameters, where there is more to say than of each."""
         given = self._condition, self.q, self.variables, directions
+        pairs = self._pairs
         if species is not None:
             index = np.asarray(self.landscape.potential.species_index(self.landscape.system))
-            return parted_changes(*given, [species[name] for name in names], index)
+            acted_on = [species[name] for name in names]
+            if pairs is None:
+                return parted_changes(*given, acted_on, index)
+            along = jax.tree.map(np.asarray, directions.potential)
+            return told_apart(
+                functools.partial(changes_of_pairs, self.landscape.potential, pairs),
+                along, acted_on, index,
+            )  # fmt: skip
+        if pairs is not None:
+            return changes_of_pairs(self.landscape.potential, pairs, directions.potential)
         many = len(names) >= MANY and len(names) * self.q.size >= WORTH_COMPILING
         if not many or self._solver.one_by_one or self.landscape.potential.made_by_calls:
             return None
         return changes_of_many(*given)
+
+    @property
+    def _pairs(self) -> NearPairs | None:
+        """Pairs in range, each once, where the Hessian has found them, and they are all there is.
+
+        A relaxing cell, and conditions of the structure, change more than these tell.
+        """
+        given = self.variables
+        conditions = given.load, given.strain, given.fixed_positions
+        if self.landscape.cell_mode is not None or any(one is not None for one in conditions):
+            return None
+        return None if self.hessian is None else self.hessian.pairs
 
     def cotangents(
         self, cotangents: Float[np.ndarray, "M R D"]

@@ -6,7 +6,7 @@ and their changes are told apart by the species of the atoms: of 55 pairs of ten
 dozen passes. A. R. Curtis, M. J. D. Powell, J. K. Reid, J. Inst. Math. Appl. 13, 117 (1974).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -87,17 +87,45 @@ def parted_changes(
     Returns:
         dF/dtheta, shape (K, R, D).
     """
-    changes = np.zeros((len(species), *q.shape))
 
-    def change_together(members: list[int]) -> None:
-        together = jax.tree.map(lambda leaf: leaf[members].sum(axis=0), directions)
-        change = np.asarray(compiled_change(condition, q, (variables,), (together,)))
+    def changes(summed: Variables) -> list[np.ndarray]:
+        def change(group: int) -> np.ndarray:
+            one = jax.tree.map(lambda leaf: leaf[group], summed)
+            return np.asarray(compiled_change(condition, q, (variables,), (one,)))
+
+        return on_all_cores(change, range(len(jax.tree.leaves(summed)[0])))
+
+    return told_apart(changes, directions, species, species_of_rows)
+
+
+def told_apart(
+    changes: Callable[[Any], Any],
+    directions: Any,
+    species: Sequence[frozenset[int]],
+    species_of_rows: Int[np.ndarray, " R"],
+) -> Float[np.ndarray, "K R D"]:
+    """Changes along K directions, from those along the sums of such as act on other atoms.
+
+    Arguments:
+        changes: those along G directions that are stacked, each (R, D).
+        directions: K directions, stacked.
+        species: indices of those that each direction acts on.
+        species_of_rows: shape (R,), index of each atom's species.
+
+    Returns:
+        Shape (K, R, D).
+    """
+    groups = apart(species)
+    summed = jax.tree.map(
+        lambda leaf: np.stack([leaf[members].sum(axis=0) for members in groups]), directions
+    )
+    of_groups = changes(summed)
+    found = np.zeros((len(species), *of_groups[0].shape))
+    for members, change in zip(groups, of_groups, strict=True):
         for one in members:
             rows = np.isin(species_of_rows, list(species[one]))
-            changes[one, rows] = change[rows]
-
-    on_all_cores(change_together, apart(species))
-    return changes
+            found[one, rows] = change[rows]
+    return found
 
 
 def changes_of_many(

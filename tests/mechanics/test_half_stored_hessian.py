@@ -4,6 +4,7 @@ import dataclasses
 import sys
 
 import cases
+import jax
 import numpy as np
 import pytest
 from ase.build import bulk
@@ -12,8 +13,14 @@ import mdsens
 from mdsens.linalg.half_stored import HalfStored
 from mdsens.mechanics import half_stored_hessian as module
 from mdsens.mechanics import hessian_solver
+from mdsens.mechanics.energy import energy_and_forces
 from mdsens.mechanics.enthalpy import hessian_products
-from mdsens.mechanics.half_stored_hessian import follows_from_energy, half_stored_hessian
+from mdsens.mechanics.half_stored_hessian import (
+    NearPairs,
+    changes_of_pairs,
+    follows_from_energy,
+    half_stored_hessian,
+)
 from mdsens.observables import elastic_constants
 from mdsens.potentials import LennardJones, StillingerWeber
 
@@ -30,12 +37,44 @@ def argon():
 
 
 def test_the_half_stored_hessian_is_the_derivative_of_the_forces(argon):
-    matrix = half_stored_hessian(argon.system, argon.potential, argon.edge_list)
+    matrix = half_stored_hessian(
+        argon.potential, NearPairs(argon.system, argon.potential, argon.edge_list)
+    )
     vector = np.random.default_rng(0).normal(size=argon.q.shape)
     expected = np.asarray(hessian_products(argon.landscape, argon.q, vector))
     found = (matrix @ vector.reshape(-1)).reshape(vector.shape)
     np.testing.assert_allclose(found, expected, atol=1e-13 * np.abs(expected).max())
     assert follows_from_energy(argon.potential)
+
+
+@pytest.mark.parametrize("cutoff", [6.0, "1.7 sigma"])
+@pytest.mark.parametrize("kinds", [1, 3])
+def test_changes_with_parameters_are_differences_of_forces(argon, cutoff, kinds):
+    """Of many parameters at a time, more pairs than one piece holds, and cutoffs of their own."""
+    species = tuple("ABC"[:kinds])
+    index = np.arange(argon.system.atom_count) % kinds
+    # Off the minimum, where no force follows a depth.
+    moves = np.random.default_rng(4).normal(scale=0.05, size=argon.q.shape)
+    positions, cell = np.asarray(argon.positions) + moves, np.asarray(argon.cell)
+    system = mdsens.System(positions, cell, species, index)
+    sizes = np.add.outer(np.arange(kinds), np.arange(kinds)) / 100
+    tables = {"epsilon": 0.0104 * (1 + sizes), "sigma": 3.405 * (1 - sizes)}
+    potential = LennardJones(**tables, cutoff=cutoff, species=species)
+    edges = potential.edge_search(system).find(system.positions, system.cell)
+    names = potential.expand_parameter_names(None)
+    along = [potential.direction(name) for name in names]
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *along)
+    found = changes_of_pairs(potential, NearPairs(system, potential, edges), stacked)
+    for name, change in zip(names, found, strict=True):
+        step = 1e-4 * potential.parameters[name]
+
+        def forces(change, name=name):
+            changed = potential.with_parameters({name: potential.parameters[name] + change})
+            return np.asarray(energy_and_forces(system, changed, edges)[1])
+
+        by_step = [(forces(-h) - forces(h)) / (2 * h) for h in (step, step / 2)]
+        expected = (4 * by_step[1] - by_step[0]) / 3
+        np.testing.assert_allclose(change, expected, atol=1e-8 * np.abs(expected).max())
 
 
 def test_derivatives_and_constants_are_those_of_both_halves(argon, monkeypatch):
@@ -47,6 +86,8 @@ def test_derivatives_and_constants_are_those_of_both_halves(argon, monkeypatch):
 
     _, expected, constants = found()
     monkeypatch.setattr(module, "FEWEST_ATOMS", 100)
+    # Some pieces for each core.
+    monkeypatch.setattr(module, "PIECE_PAIRS", 500)
     kind, sens, those_of_half = found()
     assert kind is HalfStored
     for name in ("sigma", "epsilon"):
