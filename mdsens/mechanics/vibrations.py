@@ -128,7 +128,7 @@ def modes_of_hessians(
     sets = _sets(xp, squares)
     means = means_over_sets(xp, squares, sets)
     moves = xp.swapaxes(vectors, 1, 2).reshape(*squares.shape, count, dimension)
-    moves = moves * inverse_roots[:, None].astype(complex)
+    moves = moves * inverse_roots[None, None, :, None].astype(complex)
     found = wave_vectors, moves, xp.where(still, 0.0, means), sets, still
     return Modes(*map(on_device, found))
 
