@@ -38,7 +38,7 @@ from mdsens.values import is_traced
 
 #: Columns of Hessians in waves that one call of a program computes where they are few atoms':
 #: milliseconds, even where one wave is asked for.
-COLUMNS = 512
+COLUMNS = 128
 #: Numbers in an array over the edges of all waves that are taken at a time: 32 MiB.
 AT_A_TIME = 2**22
 
