@@ -13,7 +13,11 @@ from mdsens.arrays import array_module, in_numpy, on_device, squared_lengths
 from mdsens.compilation import compiled
 from mdsens.implicit.linearisation import compiled_product
 from mdsens.mechanics.constrained_motion import ConstrainedMotion
-from mdsens.mechanics.energy import energy_and_forces, energy_forces_virial
+from mdsens.mechanics.energy import (
+    compiled_energy_forces_virial,
+    energy_and_forces,
+    energy_forces_virial,
+)
 from mdsens.mechanics.relaxing_cell import CellMode, RelaxingCell
 from mdsens.mechanics.shared_energy import mechanics_on_host
 from mdsens.modules import Module
@@ -206,8 +210,11 @@ class Landscape(Module):
     def evaluate(self, q: Float[Array, "R D"]) -> tuple[Float[Array, ""], Float[Array, "R D"]]:
         """`enthalpy_and_gradient` on the host, by the program that evaluates everything else."""
         system = self.system_at(q)
-        mechanics = mechanics_on_host(system, self.potential, self.edge_list, with_virial=True)
-        found = mechanics(system.positions)
+        given = system, self.potential, self.edge_list
+        if is_traced((q, self)):
+            found: tuple[Any, ...] = compiled_energy_forces_virial(*given)
+        else:
+            found = mechanics_on_host(*given, with_virial=True)(system.positions)
         enthalpy, gradient = self._of_mechanics(q, system, *found)
         return on_device(enthalpy), on_device(gradient)
 
