@@ -138,7 +138,6 @@ class FreeEnergyAroundMinimum(Module):
         displacements: shape (P, N, D), of the atoms beyond the strain at each point, length.
         compliances: shape (P, N D, N D), displacements by forces, length^2/energy.
         modes: the modes at each point; each array has P of what it has of one.
-        slopes: shape (P,), of the enthalpy in s, energy.
         edge_list: edges that serve at all of them.
     """
 
@@ -149,7 +148,6 @@ class FreeEnergyAroundMinimum(Module):
     displacements: Float[Array, "P N D"]
     compliances: Float[Array, "P ND ND"]
     modes: Modes
-    slopes: Float[Array, " P"]
     edge_list: EdgeList
 
 
@@ -280,7 +278,6 @@ def least_free_energy(
                 on_device(points.displacements),
                 on_device(points.compliances),
                 jax.tree.map(on_device, points.modes),
-                on_device(points.slopes),
                 search.edge_list,
             )
         low, high = (s, high) if slope < 0.0 else (low, s)

@@ -226,10 +226,8 @@ class QuasiHarmonic:
 
         def compute() -> State:
             system = equilibrium.system
-            known = held.slopes, held.modes.squares
-            if is_traced((equilibrium.q, equilibrium.landscape, held)):
-                known = slopes_and_squares(self._crystal(equilibrium), held)
-            found = in_numpy((known, system.volume, held))
+            given = self._crystal(equilibrium), held
+            found = in_numpy((slopes_and_squares(*given), system.volume, held))
             (slopes, squares), volume, kept = found
             vibrating = self.temperature, squares, kept.modes.still, self.waves.weights(system)
             free_energies, entropies = (
@@ -310,7 +308,4 @@ def _cached(
     def require(equilibrium: Equilibrium) -> None:
         approximation.require(equilibrium, name)
 
-    return Observable(
-        name, dimension, value, stationary=approximation.minimum, require=require,
-        held_tells=True,
-    )  # fmt: skip
+    return Observable(name, dimension, value, stationary=approximation.minimum, require=require)
