@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from mdsens.arrays import on_device
 from mdsens.compilation import compiled
+from mdsens.errors import InputError
 from mdsens.linalg.sparse_solver import column_groups
 from mdsens.observables.observable import Observable
 from mdsens.progress import tracked
@@ -82,6 +83,30 @@ def values_of(
     found |= _observed(others, equilibrium, ())
     # In the order they were asked for.
     return {o.name: found[o.name] for o in observables}
+
+
+def values_nearby(
+    observables: tuple[Observable, ...], equilibrium: Equilibrium, held: Held
+) -> dict[str, Float[Array, "..."]]:
+    """Values of observables at a structure near the one that `held` was made for.
+
+    Arguments:
+        observables: in any order.
+        equilibrium: where.
+        held: as `held_of` gives it for these observables at the other structure.
+
+    Returns:
+        The value of each by its name; NaN for one that has none here.
+    """
+    told = tuple(one for one in observables if one.held_tells)
+    others = tuple(one for one in observables if not one.held_tells)
+    found = values_of(others, equilibrium, _held_of_some(others, observables, held))
+    for one in told:
+        try:
+            found |= values_of((one,), equilibrium, held_of((one,), equilibrium))
+        except InputError:
+            found[one.name] = on_device(np.asarray(np.nan))
+    return found
 
 
 def _apart(

@@ -14,7 +14,7 @@ from mdsens.relaxation import Equilibrium
 from mdsens.resources import EIGENVECTOR_LIMIT
 from mdsens.sensitivities.linear_response import linear_response
 from mdsens.sensitivities.noise import Noise
-from mdsens.sensitivities.observed import Held, values_of
+from mdsens.sensitivities.observed import Held, values_nearby
 from mdsens.values import listing
 
 #: How far what moves freely is moved to see what changes with it, as a part of the potential's
@@ -93,12 +93,13 @@ def warn_of_undetermined(
         equilibrium.moved_little(q),
         equilibrium.landscape.with_rattlers_at(q),
     )
-    there = values_of(observables, moved, held)
+    there = values_nearby(observables, moved, held)
     for observable in observables:
         name = observable.name
         change = np.abs(np.asarray(there[name]) - np.asarray(values[name]))
         least = COUNTS * MOVED * noise.size(observable, values[name])
-        if (change > np.maximum(least, np.asarray(errors[name]))).any():
+        # What has no value there, NaN, changes too.
+        if not (change <= np.maximum(least, np.asarray(errors[name]))).all():
             warn(
                 f"{name} changes with what nothing determines ({free}): its value and derivatives "
                 "are a matter of convention, which no error counts; observe what does not change "

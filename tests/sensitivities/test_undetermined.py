@@ -9,6 +9,7 @@ import pytest
 
 import mdsens
 from mdsens.errors import MdsensWarning
+from mdsens.observables import phonon_frequencies
 from mdsens.potentials import LennardJones
 
 pytestmark = pytest.mark.xdist_group("undetermined")
@@ -32,6 +33,14 @@ def test_a_hinge_has_bonds_and_no_angle(mode):
     asked = ["energy", "distance(0,1)", "angle(0,1,2)", "distance(1,2)", "distance(0,2)"]
     free = warned_of(equilibrium, asked, mode=mode)
     assert free == dict.fromkeys(["angle(0,1,2)", "distance(0,2)"], "1 floppy mode")
+
+
+def test_frequencies_of_a_hinge_follow_its_angle():
+    hinge = mdsens.System([[-1.0, 0.5, 0], [0, 0, 0], [1.1, 0, 0]], units="reduced")
+    bonds = LennardJones(1.0, 1.0, cutoff=1.5, onset=1.3)
+    equilibrium = mdsens.relax(hinge, bonds, fmax=1e-11)
+    asked = ["energy", phonon_frequencies(masses={"X": 1.0})]
+    assert list(warned_of(equilibrium, asked)) == [asked[1].name]
 
 
 def test_a_bond_that_is_held_leaves_an_end_that_turns_and_a_plane_leaves_none():
