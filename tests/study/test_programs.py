@@ -3,22 +3,13 @@
 Of how many programs a study consists is counted where the ready studies are run.
 """
 
-import jax
 import numpy as np
 import pytest
 from ase.build import bulk
+from compiled_programs import compiled
 
 import mdsens
 from mdsens.potentials import LennardJones
-
-compiled = []
-jax.monitoring.register_event_duration_secs_listener(
-    lambda name, _, **about: (
-        compiled.append(about.get("fun_name"))
-        if name.endswith("backend_compile_duration")
-        else None
-    )
-)
 
 
 def vacancy(seed):

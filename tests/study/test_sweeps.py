@@ -10,10 +10,10 @@ import subprocess
 import sys
 import time
 
-import jax
 import numpy as np
 import pytest
 import xarray
+from compiled_programs import compiled
 
 import mdsens
 from mdsens.errors import InputError
@@ -31,15 +31,6 @@ GRID = """
 
 # Runs share compiled code in one process.
 pytestmark = pytest.mark.xdist_group("sweeps")
-
-compiled = []
-jax.monitoring.register_event_duration_secs_listener(
-    lambda name, _, **about: (
-        compiled.append(about.get("fun_name"))
-        if name.endswith("backend_compile_duration")
-        else None
-    )
-)
 
 
 def with_sweep(folder, text):
