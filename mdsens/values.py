@@ -433,6 +433,10 @@ def instance(value: Any, name: str, kind: type | tuple[type, ...], what: str) ->
         InputError: it is of another class.
     """
     if not isinstance(value, kind):
+        if isinstance(value, type):
+            if issubclass(value, kind):
+                what = f"what it makes, {value.__name__}(...)"
+            raise InputError(f"{name} is the class {value.__name__}: give {what}")
         raise InputError(f"{name} is a {type(value).__name__}: give {what}")
     return value
 

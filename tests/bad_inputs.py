@@ -306,6 +306,7 @@ TABLE = {
     "Relaxations": _python(
         ("relax(atoms, potential)", "system", "from_ase"),
         ("relax(system, 'lennard-jones')", "potential"),
+        ("relax(system, LennardJones)", "potential", "class"),
         ("relax(system, potential, method='bfgs')", "method", "'lbfgs'"),
         ("relax(system, potential, method=None)", "method"),
         ("relax(system, potential, method=[])", "method"),

@@ -37,7 +37,7 @@ class Response(Module):
 
     `step` leads to where the structure's error is of second order, `left` is the part of the
     way that it leaves, and `ahead` are the tangents there; `None` where no errors are
-    estimated.
+    estimated. `free` is a motion along all floppy modes; zero where there are none.
     """
 
     tangents: Float[Array, "*W P R D"]
@@ -52,6 +52,7 @@ class Response(Module):
     eigenvalues: Float[Array, "*W E"]
     null_rank: Int[Array, "*W"]
     floppy: Int[Array, "*W"]
+    free: Float[Array, "*W R D"]
     rattlers: Bool[Array, "*W N"]
 
 
@@ -118,7 +119,8 @@ def _response(
     positions, cells = jax.vmap(lambda tangent: jax.jvp(moved, (q,), (tangent,))[1])(tangents)
     return Response(
         tangents, residuals, step, left, ahead, errors, positions, cells,
-        modes.stiffness, modes.lowest, modes.null_rank, modes.floppy, rattlers,
+        modes.stiffness, modes.lowest, modes.null_rank, modes.floppy,
+        modes.free.reshape(q.shape), rattlers,
     )  # fmt: skip
 
 
@@ -130,6 +132,7 @@ class _Modes(BlockSolver):
         lowest: lowest eigenvalues outside the null space, infinite where there are fewer.
         null_rank: number of independent null vectors by symmetry.
         floppy: number of null modes that no symmetry explains.
+        free: a motion along all of these.
     """
 
     def __init__(self, landscape: Landscape, q: Float[Array, "R D"]):
@@ -156,7 +159,11 @@ class _Modes(BlockSolver):
         missing = max(EIGENVALUE_COUNT - size, 0)
         self.lowest = jnp.pad(lowest, (0, missing), constant_values=jnp.inf)
         self.null_rank = jnp.sum(known)
-        self.floppy = jnp.sum(jnp.abs(values) < NULL_FRACTION * largest)
+        floppy = jnp.abs(values) < NULL_FRACTION * largest
+        self.floppy = jnp.sum(floppy)
+        # In parts that have nothing to do with one another.
+        parts = np.random.default_rng(0).normal(size=size)
+        self.free = self.modes @ jnp.where(floppy, parts, 0.0)
 
     def solve(self, columns: Float[Array, "P R D"]) -> LinearSolution:
         """As of every BlockSolver, refined once."""

@@ -1,7 +1,7 @@
 """sensitivity_batch: derivatives of many small relaxed structures, side by side."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -21,6 +21,7 @@ from mdsens.resources import EIGENVECTOR_LIMIT
 from mdsens.sensitivities.arguments import asked_observables, asked_parameters
 from mdsens.sensitivities.linear_response import reach_of, relative_to_largest
 from mdsens.sensitivities.noise import Noise, derivative_errors, noise_of, value_errors
+from mdsens.sensitivities.reliability import MOVED, changes_freely, free_motion, warn_of_free
 from mdsens.values import boolean, instance, integer, listing
 
 #: Systems side by side on one processor and on one accelerator.
@@ -87,7 +88,9 @@ def sensitivity_batch(
         chunks = list(job.chunks(same_size=True))
         for chunk in track(chunks, "observables", transient=True, disable=not progress):
             job.observe(chunk)
-    return job.result()
+    found = job.result()
+    job.warn_of_free(found.value_errors)
+    return found
 
 
 class _Job:
@@ -118,6 +121,7 @@ class _Job:
         self.steps: list[np.ndarray] = [np.zeros(0)] * count
         self.left = np.zeros(count)
         self.ahead: list[np.ndarray] = [np.zeros(0)] * count
+        self.floppy: list[np.ndarray] = [np.zeros((0, dimension))] * count
         self.stiffness = np.zeros(count)
         self.eigenvalues = np.full((count, EIGENVALUE_COUNT), np.inf)
         self.rattlers = np.zeros((count, width), bool)
@@ -127,6 +131,8 @@ class _Job:
         self.changes: dict[str, list[Any]] = {o.name: [None] * count for o in observables}
         self.values_ahead: dict[str, list[Any]] = {o.name: [None] * count for o in observables}
         self.changes_ahead: dict[str, list[Any]] = {o.name: [None] * count for o in observables}
+        self.free = [""] * count
+        self.values_moved: dict[str, list[Any]] = {o.name: [None] * count for o in observables}
 
     def chunks(self, same_size: bool) -> Iterator["_Chunk"]:
         """All structures, in groups that fit side by side."""
@@ -198,6 +204,7 @@ class _Job:
             self.rattlers[index, :count] = rattlers = response.rattlers[slot, :count]
             self.stiffness[index] = response.stiffness[slot]
             if self.estimate:
+                self.floppy[index] = np.asarray(response.free[slot, rows])
                 self.steps[index] = np.asarray(response.step[slot, rows])
                 self.left[index] = response.left[slot]
                 self.ahead[index] = np.asarray(response.ahead[slot][:, rows])
@@ -233,10 +240,11 @@ class _Job:
         directions = jax.tree.map(
             lambda *leaves: jnp.stack(leaves), *[example.direction(name) for name in self.names]
         )
-        landscapes, force = devices.put(padded.landscapes()), devices.put(forces)
+        force = devices.put(forces)
 
         def observed(q: np.ndarray, tangents: np.ndarray) -> tuple[dict[str, Any], dict[str, Any]]:
             placed = devices.put(q), force, devices.put(tangents)
+            landscapes = devices.put(padded.landscapes())
             found = observe(
                 devices, self.observables, landscapes, padded.shared, directions, *placed
             )
@@ -245,6 +253,7 @@ class _Job:
         values, changes = observed(q, tangents)
         if self.estimate:
             values_ahead, changes_ahead = observed(q_ahead, ahead)
+            self._move_freely(chunk, q, lambda moved: observed(moved, tangents)[0])
         for slot, index in enumerate(chunk.indices):
             for observable in self.observables:
                 name = observable.name
@@ -258,6 +267,47 @@ class _Job:
                 if self.estimate:
                     self.values_ahead[name][index] = values_ahead[name][slot]
                     self.changes_ahead[name][index] = changes_ahead[name][slot]
+
+    def _move_freely(
+        self,
+        chunk: "_Chunk",
+        q: np.ndarray,
+        values: Callable[[np.ndarray], dict[str, Any]],
+    ) -> None:
+        """Observables of a chunk's structures where all that moves freely has moved a little."""
+        padded, moved = chunk.padded, q.copy()
+        for slot, index in enumerate(chunk.indices):
+            system, floppy = self.equilibria.systems[index], self.floppy[index]
+            rattlers = np.flatnonzero(self.rattlers[index, : system.atom_count])
+            moves, free = free_motion(floppy, int(self.null_modes["floppy"][index]), rattlers)
+            moves *= MOVED * float(self.equilibria.potentials[index].interaction_range)
+            moved[slot, : system.atom_count] += moves[: system.atom_count]
+            moved[slot, padded.atoms :] += moves[system.atom_count :]
+            # Rattlers are where the reference has them.
+            padded.positions[slot, rattlers] = moved[slot, rattlers]
+            self.free[index] = free
+        if any(self.free[index] for index in chunk.indices):
+            there = values(moved)
+            for slot, index in enumerate(chunk.indices):
+                for name, found in there.items():
+                    self.values_moved[name][index] = found[slot]
+
+    def warn_of_free(self, errors: dict[str, np.ndarray]) -> None:
+        """Warn of observables, with errors of values, that change with rattlers or floppy modes."""
+        for observable in self.observables:
+            name = observable.name
+            changing = [
+                index
+                for index, free in enumerate(self.free)
+                if free and changes_freely(
+                    observable, self.values[name][index], self.values_moved[name][index],
+                    errors[name][index], self._noise(index),
+                )
+            ]  # fmt: skip
+            if changing:
+                also = " in the first" * (len(changing) > 1)
+                of = f"structure{'s' * (len(changing) > 1)} {listing(changing)}"
+                warn_of_free(f"{name} of {of}", f"{self.free[changing[0]]}{also}")
 
     def _noise(self, index: int) -> Noise:
         batch = self.equilibria

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import ArrayLike, Float
+from jaxtyping import ArrayLike, Float, Int
 
 from mdsens.arrays import on_device
 from mdsens.errors import UnreliableDerivativeError, warn
@@ -96,34 +96,80 @@ def warn_of_undetermined(
     there = values_nearby(observables, moved, held)
     for observable in observables:
         name = observable.name
-        change = np.abs(np.asarray(there[name]) - np.asarray(values[name]))
-        least = COUNTS * MOVED * noise.size(observable, values[name])
-        # What has no value there, NaN, changes too.
-        if not (change <= np.maximum(least, np.asarray(errors[name]))).all():
-            warn(
-                f"{name} changes with what nothing determines ({free}): its value and derivatives "
-                "are a matter of convention, which no error counts; observe what does not change "
-                "with it, or fix it"
-            )
+        if changes_freely(observable, values[name], there[name], errors[name], noise):
+            warn_of_free(name, free)
+
+
+def changes_freely(
+    observable: Observable, value: ArrayLike, there: ArrayLike, error: ArrayLike, noise: Noise
+) -> bool:
+    """Whether an observable changes along a `free_motion` of `MOVED` times the potential's range.
+
+    Arguments:
+        observable: what is observed.
+        value: of the structure.
+        there: of the structure that is moved, of the same shape.
+        error: of the value.
+        noise: of the structure, which tells the sizes of observables.
+
+    Returns:
+        True where it changes by more than its error and than motion of second order does.
+    """
+    change = np.abs(np.asarray(there) - np.asarray(value))
+    least = COUNTS * MOVED * noise.size(observable, value)
+    # What has no value there, NaN, changes too.
+    return not (change <= np.maximum(least, np.asarray(error))).all()
+
+
+def warn_of_free(what: str, free: str) -> None:
+    """Warn that something changes with what nothing determines.
+
+    Arguments:
+        what: names of observables, and of structures where there are many.
+        free: names of what moves freely.
+    """
+    warn(
+        f"{what} changes with what nothing determines ({free}): its value and derivatives are a "
+        "matter of convention, which no error counts; observe what does not change with it, or "
+        "fix it"
+    )
+
+
+def free_motion(
+    floppy: Float[np.ndarray, "R D"], floppy_count: int, rattlers: Int[np.ndarray, " K"]
+) -> tuple[Float[np.ndarray, "R D"], str]:
+    """A motion along all that is free, by at most 1 in any coordinate, and what that is.
+
+    Arguments:
+        floppy: shape (R, D), any combination of the floppy modes; zero where there are none.
+        floppy_count: how many floppy modes there are.
+        rattlers: indices of atoms that nothing holds.
+
+    Returns:
+        The motion, shape (R, D), and its name, empty where nothing is free.
+    """
+    moves, names = np.zeros(floppy.shape), []
+    if floppy_count:
+        moves += floppy / np.abs(floppy).max()
+        names.append(f"{floppy_count} floppy mode{'s' * (floppy_count > 1)}")
+    if len(rattlers):
+        random = np.random.default_rng(0)
+        moves[rattlers] = random.uniform(-1.0, 1.0, size=moves[rattlers].shape)
+        names.append(f"rattler{'s' * (len(rattlers) > 1)} {listing(rattlers.tolist())}")
+    return moves, " and ".join(names)
 
 
 def _free_motion(equilibrium: Equilibrium) -> tuple[Float[np.ndarray, "R D"], str]:
-    """A motion along all that is free, by at most 1 in any coordinate, and what that is."""
-    landscape, floppy = equilibrium.landscape, equilibrium.certificate.floppy_vectors
-    random, moves = np.random.default_rng(0), np.zeros(equilibrium.q.shape)
+    landscape, modes = equilibrium.landscape, equilibrium.certificate.floppy_vectors
     rattlers = np.flatnonzero(np.asarray(landscape.rattlers) & ~np.asarray(landscape.system.fixed))
-    names = []
-    if len(floppy):
-        moves += np.tensordot(random.normal(size=len(floppy)), floppy, 1)
-        moves /= np.abs(moves).max()
-        names.append(f"{len(floppy)} floppy mode{'s' * (len(floppy) > 1)}")
-    if len(rattlers):
-        moves[rattlers] = random.uniform(-1.0, 1.0, size=(len(rattlers), moves.shape[1]))
-        names.append(f"rattler{'s' * (len(rattlers) > 1)} {listing(rattlers.tolist())}")
+    floppy = np.zeros(equilibrium.q.shape)
+    if len(modes):
+        floppy += np.tensordot(np.random.default_rng(0).normal(size=len(modes)), modes, 1)
+    moves, free = free_motion(floppy, len(modes), rattlers)
     if landscape.motion is not None:
         count = landscape.system.atom_count
         moves[:count] = landscape.motion.allowed(moves[:count])
-    return moves, " and ".join(names)
+    return moves, free
 
 
 def _left_over(equilibrium: Equilibrium) -> str:

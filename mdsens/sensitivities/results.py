@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import jax
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -21,7 +22,7 @@ from mdsens.relaxation import Certificate, Equilibrium
 from mdsens.sensitivities.variables import Variables, motion_of
 from mdsens.summary import Summarised, Summary
 from mdsens.units import powers, quotient_unit_name
-from mdsens.values import shown
+from mdsens.values import nearest, shown
 from mdsens.voigt import COMPONENTS
 
 if TYPE_CHECKING:
@@ -49,6 +50,31 @@ class Found:
     residuals: list[float]
     errors: list[float]
     ahead: dict[str, Float[Array, "R D"]] = dataclasses.field(default_factory=dict)
+
+
+@jax.tree_util.register_pytree_with_keys_class
+class ByParameter(dict[str, Derivative]):
+    """Derivatives by parameter, which say what there is where another name is looked up."""
+
+    def __missing__(self, name: Any) -> Derivative:
+        known = ", ".join(self) or "none"
+        raise KeyError(
+            f"no derivative in {shown(name)} was asked for; there are: {known}{nearest(name, self)}"
+        )
+
+    def tree_flatten_with_keys(
+        self,
+    ) -> tuple[list[tuple[jax.tree_util.DictKey, Derivative]], tuple[str, ...]]:
+        """Leaves and names in the order of names, as JAX does of dictionaries."""
+        names = tuple(sorted(self))
+        return [(jax.tree_util.DictKey(name), self[name]) for name in names], names
+
+    @classmethod
+    def tree_unflatten(
+        cls, names: tuple[str, ...], leaves: Iterable[Derivative]
+    ) -> "ByParameter[Derivative]":
+        """The derivatives again, of these leaves."""
+        return cls(zip(names, leaves, strict=True))
 
 
 class Tangents:
@@ -128,8 +154,11 @@ class DerivativesByName(Archived, Mapping[str, Mapping[str, Derivative]]):
     def __getitem__(self, name: str) -> dict[str, Derivative]:
         if name not in self.derivatives:
             known = ", ".join(self.derivatives) or "none"
-            raise KeyError(f"no observable {name!r} was asked for; there are: {known}")
-        return self.derivatives[name]
+            raise KeyError(
+                f"no observable {shown(name)} was asked for; there are: {known}"
+                f"{nearest(name, self.derivatives)}"
+            )
+        return ByParameter(self.derivatives[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.derivatives)
@@ -326,12 +355,14 @@ class Sensitivity(Summarised, PicturedWithMotion, DerivativesByName[Float[Array,
         Atoms that the energy does not hold have the derivative of smallest norm: no net
         translation or rotation, and none for rattlers.
         """
-        return {name: self._moved(name, change)[0] for name, change in self.tangents.q.items()}
+        moved = {name: self._moved(name, change)[0] for name, change in self.tangents.q.items()}
+        return ByParameter(moved)
 
     @property
     def cell(self) -> dict[str, Float[Array, "D D"]]:
         """Derivative of the cell in each parameter, shape (D, D); zero if nothing changes it."""
-        return {name: self._moved(name, change)[1] for name, change in self.tangents.q.items()}
+        moved = {name: self._moved(name, change)[1] for name, change in self.tangents.q.items()}
+        return ByParameter(moved)
 
     def _moved(self, name: str, change: Float[Array, "R D"]) -> tuple[Array, Array]:
         along = self.variables.direction(name)

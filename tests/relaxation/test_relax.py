@@ -236,12 +236,13 @@ def broken_system():
         ({"fixed": np.array([0, 0, 1])}, "0 is given twice"),
         ({"fixed": [True]}, r"fixed has shape \(1,\): give a mask of shape \(2,\)"),
         ({"potential": "lennard-jones"}, "potential is a str: give a mdsens.potentials one"),
-        ({"potential": LennardJones}, "potential is a .*: give a mdsens.potentials one"),
+        ({"potential": LennardJones}, "is the class .*: give what it makes, LennardJ"),
+        ({"potential": ase.Atoms}, "is the class Atoms: give a mdsens.potentials one"),
         ({"system": ase.Atoms("Ar")}, "system is a Atoms: give a mdsens.System, as from System.f"),
         ({"system": broken_system()}, "positions .*is not finite in rows 0, 1"),
         ({"potential": cases.POTENTIALS["lj-binary"]}, "no parameters for species X"),
     ],
-    ids=range(43),
+    ids=range(44),
 )  # fmt: skip
 def test_what_relax_refuses(arguments, message):
     given = {"system": cases.dimer(), "potential": LJ, **arguments}

@@ -1,6 +1,7 @@
 """Jacobians by every way against one another, against relaxing again, and how they are told."""
 
 import json
+import re
 
 import cases
 import equinox as eqx
@@ -221,6 +222,23 @@ def test_a_sensitivity_is_that_of_an_equilibrium():
 def test_an_observable_that_was_not_asked_for_is_named(forward):
     with pytest.raises(KeyError, match="there are: energy"):
         forward["volume"]
+
+
+@pytest.mark.xdist_group("sensitivity-cluster")
+def test_a_parameter_that_was_not_asked_for_is_named(forward):
+    """And what says so is otherwise a dictionary, to JAX as well."""
+    known = next(iter(forward.parameters))
+    for derivatives in (forward["energy"], forward.positions):
+        with pytest.raises(KeyError, match=re.escape(f"no derivative in '{known}x'")):
+            derivatives[f"{known}x"]
+        doubled = jax.tree.map(lambda derivative: 2.0 * derivative, derivatives)
+        assert list(doubled) == sorted(derivatives)
+        plain = jax.tree.leaves_with_path(dict(derivatives))
+        for (path, leaf), (place, twice) in zip(
+            plain, jax.tree.leaves_with_path(doubled), strict=True
+        ):
+            assert path == place
+            np.testing.assert_array_equal(2.0 * leaf, twice)
 
 
 @pytest.mark.xdist_group("sensitivity-cluster")

@@ -59,3 +59,32 @@ def test_what_a_rattler_is_a_part_of_is_warned_of():
     assert np.flatnonzero(equilibrium.landscape.rattlers).tolist() == [5]
     asked = ["energy", "pressure", "distance(0,1)", "distance(0,5)"]
     assert warned_of(equilibrium, asked) == {"distance(0,5)": "rattler 5"}
+
+
+def test_a_batch_says_which_of_its_structures_are_undetermined():
+    bent = [[-1.1, 0.1, 0], [0, 0, 0], [1.1, 0, 0]]
+    triangle = [[-0.6, 0.0, 0], [0, 1.0, 0], [0.6, 0, 0]]
+    bonds = LennardJones(1.0, 1.0, cutoff=1.5, onset=1.3)
+    systems = [mdsens.System(places, units="reduced") for places in (triangle, bent, bent)]
+    asked = ["energy", "distance(0,1)", "angle(0,1,2)"]
+    equilibria = mdsens.relax_batch(systems, bonds, fmax=1e-11)
+    free = "structures 1, 2 changes with what nothing determines (1 floppy mode in the first)"
+    assert warnings_of_a_batch(equilibria, asked) == [f"angle(0,1,2) of {free}"]
+    assert warnings_of_a_batch(equilibria[:1], asked) == []
+
+
+def test_a_batch_says_which_observables_a_rattler_is_a_part_of():
+    system, discs = cases.jammed_packing()
+    equilibria = mdsens.relax_batch([system], discs, fmax=1e-12)
+    asked = ["energy", "pressure", "distance(0,1)", "distance(0,5)"]
+    free = "structure 0 changes with what nothing determines (rattler 5)"
+    assert warnings_of_a_batch(equilibria, asked) == [f"distance(0,5) of {free}"]
+
+
+def warnings_of_a_batch(equilibria, observables):
+    """What is warned of, without what to do."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", MdsensWarning)
+        mdsens.sensitivity_batch(equilibria, observables)
+    found = [str(one.message) for one in caught if issubclass(one.category, MdsensWarning)]
+    return [message.partition(": ")[0] for message in found]
