@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mdsens.particles.lattice import completed_cell
+from mdsens.particles.neighbor_pairs import require_slots
 from mdsens.resources import on_all_cores
 
 #: Atoms from which on it is faster. Of fewer the compiled loops, of which the first search loads
@@ -74,6 +75,9 @@ def neighborhoods(
 
     Returns:
         The neighbourhoods; None where atoms are too far apart, or too far out, for this search.
+
+    Raises:
+        InputError: one atom has so many neighbours that there is no room for as many of each.
     """
     from mdsens.particles.cell_list_kernels import find_neighbors
 
@@ -129,6 +133,7 @@ def neighborhoods(
         answer = Neighborhoods(found, counts, owners, images, None)
         if answer.widest <= width:
             return answer
+        require_slots(count, answer.widest)
         width = answer.widest
 
 

@@ -15,7 +15,12 @@ from mdsens.modules import Module
 from mdsens.particles import cell_list
 from mdsens.particles.edges import EdgeList, block_shape, no_edges
 from mdsens.particles.lattice import expected_edges
-from mdsens.particles.neighbor_pairs import at_one_point, neighbor_pairs, require_searchable
+from mdsens.particles.neighbor_pairs import (
+    at_one_point,
+    neighbor_pairs,
+    require_searchable,
+    require_slots,
+)
 from mdsens.particles.precision import require_double_precision
 from mdsens.resources import on_all_cores
 
@@ -276,6 +281,7 @@ def _arranged(
 
     edge_counts = np.diff(first_edges)
     widest = int(edge_counts.max(initial=0))
+    require_slots(count, widest)
     width, ghosts = _room(widest, len(owners), capacity, room, count)
     blocks, size = block_shape(count, None if by_slots else width)
     places = blocks * width * size

@@ -23,6 +23,8 @@ SPARSE = 10.0
 SHORT_REACH = 1e-6
 #: Memory that an edge takes at least while edges are found, and a number that fits anywhere.
 BYTES_PER_EDGE, FEW_EDGES = 24, 1e6
+#: Bytes of a slot for an edge, with its reverse, on the host and in JAX.
+BYTES_PER_SLOT = 16
 
 
 def neighbor_pairs(
@@ -121,6 +123,25 @@ def require_searchable(
             "move them to where the others are"
         )
     _refuse_too_many(positions, cell, pbc, reach)
+
+
+def require_slots(atom_count: int, widest: int) -> None:
+    """Raise InputError where every atom can have no room for as many edges as one atom has.
+
+    Arguments:
+        atom_count: number of atoms.
+        widest: edges of the atom that has most.
+    """
+    slots = float(atom_count) * widest
+    if slots < FEW_EDGES:
+        return
+    room = min(2.0**31, available_memory() / BYTES_PER_SLOT)
+    if slots > room:
+        raise InputError(
+            f"an atom has {widest} neighbours, and room for as many of each of {atom_count} atoms "
+            f"is {slots:.1e} edges, of which memory has room for {room:.1e}: move crowded atoms "
+            "apart, or choose a shorter cutoff or fewer atoms"
+        )
 
 
 def at_one_point(first: int | np.integer, second: int | np.integer) -> InputError:

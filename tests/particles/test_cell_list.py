@@ -155,3 +155,25 @@ def test_what_cells_do_not_suit_is_left_to_the_other_search(scale, far, monkeypa
     first, second, shifts, _ = numerical.images(positions, cell, (True,) * 3, REACH)
     expected = np.column_stack([first, second, shifts])
     assert np.array_equal(in_order(edges_in(arrays, 12)[0]), in_order(expected))
+
+
+@pytest.mark.parametrize("fewest", [1, 10**9], ids=["by cells", "by pairs"])
+def test_a_crowd_for_which_every_atom_would_need_room_is_refused(fewest, monkeypatch):
+    """Before that room is taken: 700 atoms with few edges beside a crowd of 300."""
+    monkeypatch.setattr(cell_list, "FEWEST_ATOMS", fewest)
+    random = np.random.default_rng(0)
+    positions = np.concatenate([random.random((700, 3)) * 60.0, random.random((300, 3))])
+    cell = np.eye(3) * 60.0
+    found = EdgeSearch((True,) * 3, 2.0).arrays(positions, cell)
+    widest = int((found.neighbors < found.neighbors.max()).sum(axis=1).max())
+    assert widest >= 299
+    monkeypatch.setattr("mdsens.particles.neighbor_pairs.FEW_EDGES", 0.0)
+    for slots, fits in ((1001 * widest, True), (999 * widest, False)):
+        monkeypatch.setattr(
+            "mdsens.particles.neighbor_pairs.available_memory", lambda slots=slots: 16 * slots
+        )
+        if fits:
+            EdgeSearch((True,) * 3, 2.0).arrays(positions, cell)
+            continue
+        with pytest.raises(InputError, match=f"an atom has {widest} neighbours, .* 1000 atoms"):
+            EdgeSearch((True,) * 3, 2.0).arrays(positions, cell)
