@@ -184,6 +184,36 @@ def add_along(
         sums[i, 2] -= z
 
 
+@host_compiled_sums
+def add_products(
+    stiffness: Any, vectors: Any, moves: Any, columns: Any, starts: Any, first: int, last: int,
+    sums: Any,
+) -> None:  # fmt: skip
+    """Add (a R R^T + b) d of the pairs of some atoms to their later ones, and take it off others.
+
+    With a and b of each pair from `stiffness`, shape (2, P), R from `vectors`, shape (3, P), and d
+    the difference of the moves of both ends, shape (N, 3).
+    """
+    for i in range(first, last):
+        mx, my, mz = moves[i, 0], moves[i, 1], moves[i, 2]
+        x, y, z = 0.0, 0.0, 0.0
+        for e in range(starts[i], starts[i + 1]):
+            p, j = e - starts[first], columns[e]
+            rx, ry, rz = vectors[0, p], vectors[1, p], vectors[2, p]
+            dx, dy, dz = moves[j, 0] - mx, moves[j, 1] - my, moves[j, 2] - mz
+            along, b = stiffness[0, p] * (rx * dx + ry * dy + rz * dz), stiffness[1, p]
+            px, py, pz = along * rx + b * dx, along * ry + b * dy, along * rz + b * dz
+            sums[j, 0] += px
+            sums[j, 1] += py
+            sums[j, 2] += pz
+            x += px
+            y += py
+            z += pz
+        sums[i, 0] -= x
+        sums[i, 1] -= y
+        sums[i, 2] -= z
+
+
 @host_compiled
 def rows_of(own: Any, starts: Any, columns: Any, blocks: Any, chosen: Any) -> Any:
     """Row, column and components of all blocks of some rows."""
