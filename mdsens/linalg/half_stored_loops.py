@@ -56,12 +56,14 @@ def multiply_columns(
             xx, xy, xz = blocks[e, 0], blocks[e, 1], blocks[e, 2]
             yy, yz, zz = blocks[e, 3], blocks[e, 4], blocks[e, 5]
             there, to = vectors[columns[e]], image[columns[e]]
+            # Apart, as more columns are then multiplied at a time.
             for p in range(count):
-                v0, v1, v2 = here[0, p], here[1, p], here[2, p]
                 w0, w1, w2 = there[0, p], there[1, p], there[2, p]
                 sums[0, p] += xx * w0 + xy * w1 + xz * w2
                 sums[1, p] += xy * w0 + yy * w1 + yz * w2
                 sums[2, p] += xz * w0 + yz * w1 + zz * w2
+            for p in range(count):
+                v0, v1, v2 = here[0, p], here[1, p], here[2, p]
                 to[0, p] += xx * v0 + xy * v1 + xz * v2
                 to[1, p] += xy * v0 + yy * v1 + yz * v2
                 to[2, p] += xz * v0 + yz * v1 + zz * v2
