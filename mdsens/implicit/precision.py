@@ -65,6 +65,7 @@ def jacobian_error_estimate(
     *,
     improved: PyTree = None,
     change: PyTree = None,
+    left_by: Callable[[PyTree], PyTree] | None = None,
     **options: Any,
 ) -> JacobianError:
     """Estimate the error of the implicit derivative at a point that solves F = 0 only nearly.
@@ -85,6 +86,7 @@ def jacobian_error_estimate(
         solve: how to solve the linear systems, as in `root_jvp`.
         improved: the point after the Newton step, where it is known; `None`: it is computed.
         change: as in `jvp_solution`.
+        left_by: as in `refined_jvp`, after the Newton step.
         **options: the other `SolveOptions`.
 
     Returns:
@@ -100,7 +102,9 @@ def jacobian_error_estimate(
     if improved is None:
         improved = newton_step(optimality_fun, sol, args, roughly)
     found = jvp_solution(optimality_fun, sol, args, tangents, solve, change=change)
-    corrected, left = refined_jvp(optimality_fun, improved, args, tangents, found.value, roughly)
+    corrected, left = refined_jvp(
+        optimality_fun, improved, args, tangents, found.value, roughly, left_by
+    )
     sol, improved, derivative = in_numpy((sol, improved, found.value))
     several = stacked_count(jax.tree.leaves(sol), jax.tree.leaves(derivative)) is not None
     absolute = _norms(jax.tree.map(operator.sub, corrected, derivative), several)

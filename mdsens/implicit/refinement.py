@@ -23,6 +23,7 @@ def refined_jvp(
     tangents: tuple[Any, ...],
     found: PyTree,
     solve: BlockSolver,
+    left_by: Callable[[PyTree], PyTree] | None = None,
 ) -> tuple[PyTree, PyTree]:
     """Tangents at a point, by one step of iterative refinement from those of a point nearby.
 
@@ -38,13 +39,18 @@ def refined_jvp(
         tangents: one direction or K, as in `root_jvp`.
         found: the tangents of the point nearby.
         solve: made for the point nearby; a few digits are enough.
+        left_by: what tangents leave of the linear system there, where there is more to say than of
+            any F; `None`: it is computed.
 
     Returns:
         The tangents, in NumPy where nothing is traced; and what those found leave of the linear
         system there, dF/dx v + dF/dtheta w.
     """
     several = stacked_count(jax.tree.leaves(sol), jax.tree.leaves(found)) is not None
-    left = compiled_change(optimality_fun, sol, args, tangents, found)
+    if left_by is None:
+        left = compiled_change(optimality_fun, sol, args, tangents, found)
+    else:
+        left = left_by(found)
     found, change = in_numpy((found, solve_block(solve.solve, left, several).value))
     return jax.tree.map(operator.sub, found, change), left
 

@@ -56,12 +56,14 @@ def multiply_columns(
             xx, xy, xz = blocks[e, 0], blocks[e, 1], blocks[e, 2]
             yy, yz, zz = blocks[e, 3], blocks[e, 4], blocks[e, 5]
             there, to = vectors[columns[e]], image[columns[e]]
+            # Apart, as more columns are then multiplied at a time.
             for p in range(count):
-                v0, v1, v2 = here[0, p], here[1, p], here[2, p]
                 w0, w1, w2 = there[0, p], there[1, p], there[2, p]
                 sums[0, p] += xx * w0 + xy * w1 + xz * w2
                 sums[1, p] += xy * w0 + yy * w1 + yz * w2
                 sums[2, p] += xz * w0 + yz * w1 + zz * w2
+            for p in range(count):
+                v0, v1, v2 = here[0, p], here[1, p], here[2, p]
                 to[0, p] += xx * v0 + xy * v1 + xz * v2
                 to[1, p] += xy * v0 + yy * v1 + yz * v2
                 to[2, p] += xz * v0 + yz * v1 + zz * v2
@@ -179,6 +181,36 @@ def add_along(
             x += wx
             y += wy
             z += wz
+        sums[i, 0] -= x
+        sums[i, 1] -= y
+        sums[i, 2] -= z
+
+
+@host_compiled_sums
+def add_products(
+    stiffness: Any, vectors: Any, moves: Any, columns: Any, starts: Any, first: int, last: int,
+    sums: Any,
+) -> None:  # fmt: skip
+    """Add (a R R^T + b) d of the pairs of some atoms to their later ones, and take it off others.
+
+    With a and b of each pair from `stiffness`, shape (2, P), R from `vectors`, shape (3, P), and d
+    the difference of the moves of both ends, shape (N, 3).
+    """
+    for i in range(first, last):
+        mx, my, mz = moves[i, 0], moves[i, 1], moves[i, 2]
+        x, y, z = 0.0, 0.0, 0.0
+        for e in range(starts[i], starts[i + 1]):
+            p, j = e - starts[first], columns[e]
+            rx, ry, rz = vectors[0, p], vectors[1, p], vectors[2, p]
+            dx, dy, dz = moves[j, 0] - mx, moves[j, 1] - my, moves[j, 2] - mz
+            along, b = stiffness[0, p] * (rx * dx + ry * dy + rz * dz), stiffness[1, p]
+            px, py, pz = along * rx + b * dx, along * ry + b * dy, along * rz + b * dz
+            sums[j, 0] += px
+            sums[j, 1] += py
+            sums[j, 2] += pz
+            x += px
+            y += py
+            z += pz
         sums[i, 0] -= x
         sums[i, 1] -= y
         sums[i, 2] -= z

@@ -1,6 +1,8 @@
 """The Hessian of a large crystal of pairs, of which one half is stored."""
 
+import copy
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,7 +18,6 @@ from mdsens.mechanics.edge_ends import edge_ends
 from mdsens.particles.edges import EdgeList, Edges
 from mdsens.particles.lattice import heights
 from mdsens.particles.system import System
-from mdsens.potentials.pair import PairPotential
 from mdsens.potentials.potential import Potential
 from mdsens.resources import available_cores, on_all_cores
 
@@ -24,6 +25,9 @@ from mdsens.resources import available_cores, on_all_cores
 FEWEST_ATOMS = 4000
 #: Pairs that are computed together: what belongs to them stays in a core's cache.
 PIECE_PAIRS = 32_768
+#: How far beyond their range pairs are looked for, as a part of it, so that they serve nearby too:
+#: what is out of range has no energy.
+BEYOND = 1e-3
 
 
 def suits_half_storage(system: System, potential: Potential, edge_list: EdgeList) -> bool:
@@ -50,21 +54,6 @@ def suits_half_storage(system: System, potential: Potential, edge_list: EdgeList
     return bool(least > 2.0 * float(edge_list.reach))
 
 
-def follows_from_energy(potential: Potential) -> bool:
-    """Whether second derivatives of pairs are those of their energy, which JAX differentiates.
-
-    Then there is no formula beside that of the forces, with which it could disagree.
-
-    Arguments:
-        potential: the potential.
-    """
-    kind = type(potential)
-    return isinstance(potential, PairPotential) and all(
-        getattr(kind, name) is getattr(PairPotential, name)
-        for name in ("edge_hessians", "slopes_and_curvatures")
-    )
-
-
 class NearPairs:
     """The pairs of atoms of a crystal that are in range of each other, each once.
 
@@ -82,22 +71,28 @@ class NearPairs:
     """
 
     def __init__(self, system: System, potential: Potential, edge_list: EdgeList) -> None:
-        from mdsens.linalg.half_stored_loops import find_pairs
-
         count = system.atom_count
         geometry = edge_ends(system, potential, edge_list, on_device(np.ones(count, bool)))
         self._positions = np.ascontiguousarray(np.asarray(geometry.extended.positions).T)
         self._kinds = np.asarray(geometry.extended.species)
-        limits = np.full((1 + int(self._kinds.max()),) * 2, float(potential.interaction_range) ** 2)
+        self._limits = np.full(
+            (1 + int(self._kinds.max()),) * 2, float(potential.interaction_range)
+        )
         if (ranges := potential.pair_ranges) is not None:
-            limits = np.ascontiguousarray(np.asarray(ranges) ** 2)
-        neighbors, owners = np.asarray(edge_list.neighbors), np.asarray(geometry.owners)
-        given = neighbors, owners, self._positions, self._kinds, limits
+            self._limits = np.array(ranges)
+        self._neighbors, self._owners = np.asarray(edge_list.neighbors), np.asarray(geometry.owners)
+        self._find(count)
+
+    def _find(self, count: int) -> None:
+        from mdsens.linalg.half_stored_loops import find_pairs
+
+        limits = np.ascontiguousarray(((1.0 + BEYOND) * self._limits) ** 2)
+        given = self._neighbors, self._owners, self._positions, self._kinds, limits
         counts = np.zeros(count, np.int64)
 
         def find(part: tuple[int, int]) -> np.ndarray:
             # Memory that is never written to is never taken.
-            room = (part[1] - part[0]) * neighbors.shape[1]
+            room = (part[1] - part[0]) * self._neighbors.shape[1]
             ends = np.empty(room + 1, np.int32)
             return ends[: find_pairs(*given, *part, counts, ends)]
 
@@ -105,7 +100,25 @@ class NearPairs:
         self._ends = np.concatenate(on_all_cores(find, list(itertools.pairwise(cuts))))
         self.starts = np.zeros(count + 1, np.int64)
         np.cumsum(counts, out=self.starts[1:])
-        self.columns: Int[np.ndarray, " M"] = owners[self._ends]
+        self.columns: Int[np.ndarray, " M"] = self._owners[self._ends]
+
+    def moved(self, moves: Float[np.ndarray, "N 3"]) -> "NearPairs":
+        """Those of the same atoms nearby, found anew where another pair may have come in range.
+
+        Arguments:
+            moves: how far each atom has moved, length.
+
+        Returns:
+            The NearPairs.
+        """
+        found, count = copy.copy(self), len(moves)
+        # The last end, where no edge leads to, moves with nothing.
+        followed = np.concatenate([moves, np.zeros((1, 3))])[self._owners]
+        found._positions = self._positions + followed
+        farthest = float(np.linalg.norm(moves, axis=1).max(initial=0.0))
+        if not 2.0 * farthest <= BEYOND * self._limits.min():
+            found._find(count)
+        return found
 
     def parts(self) -> list[list[tuple[int, int]]]:
         """Atoms from one to before another, as many pairs at a time as are computed together.
@@ -138,34 +151,42 @@ class NearPairs:
         take_vectors(*given, *atoms, vectors, species)
 
 
-def half_stored_hessian(potential: Potential, pairs: NearPairs) -> HalfStored:
-    """The Hessian of a pair potential, of atoms that all may move.
+def half_stored_hessian(
+    potential: Potential, pairs: NearPairs
+) -> tuple[HalfStored, Float[np.ndarray, "N 3"]]:
+    """The Hessian of a pair potential, of atoms that all may move, and the gradient on the way.
 
     Arguments:
         potential: of a kind that `suits_half_storage`.
         pairs: those in its range.
 
     Returns:
-        Shape (3 N, 3 N), energy/length^2.
+        Shape (3 N, 3 N), energy/length^2; dE/dx, shape (N, 3), energy/length.
     """
-    from mdsens.linalg.half_stored_loops import fill
+    from mdsens.linalg.half_stored_loops import add_along, fill
 
     blocks = np.empty((len(pairs.columns), UPPER))
 
     def put(part: list[tuple[int, int]]) -> np.ndarray:
-        own = np.zeros((len(pairs.starts) - 1, UPPER))
+        sums = np.zeros((len(pairs.starts) - 1) * (UPPER + 3))
+        own, gradient = _own_and_gradient(sums)
         vectors, species = pairs.room()
         for atoms in part:
             pairs.take(atoms, vectors, species)
             stiffness = np.asarray(_stiffness(potential, vectors, species))
-            fill(stiffness, vectors, pairs.columns, pairs.starts, *atoms, own, blocks)
-        return own
+            along = vectors, pairs.columns, pairs.starts, *atoms
+            fill(stiffness, *along, own, blocks)
+            add_along(stiffness[1], *along, gradient)
+        return sums
 
-    # What each core has added to the diagonal.
-    own, *others = on_all_cores(put, pairs.parts())
-    for more in others:
-        own += more
-    return HalfStored(own, pairs.starts, pairs.columns, blocks)
+    own, gradient = _own_and_gradient(_added_up(put, pairs))
+    return HalfStored(own, pairs.starts, pairs.columns, blocks), gradient
+
+
+def _own_and_gradient(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The sums of each atom: of blocks, and of slopes."""
+    count = len(sums) // (UPPER + 3)
+    return sums[: count * UPPER].reshape(count, UPPER), sums[count * UPPER :].reshape(count, 3)
 
 
 def changes_of_pairs(
@@ -199,6 +220,41 @@ def changes_of_pairs(
                 add_along(weights, vectors, pairs.columns, pairs.starts, *atoms, of_direction)
         return sums
 
+    return _added_up(add, pairs)
+
+
+def products_of_pairs(
+    potential: Potential, pairs: NearPairs, moves: Float[np.ndarray, "K N 3"]
+) -> Float[np.ndarray, "K N 3"]:
+    """Changes of the energy's gradient as atoms move: the products of a Hessian that is not kept.
+
+    Arguments:
+        potential: of a kind that `suits_half_storage`.
+        pairs: those in its range.
+        moves: K directions of the positions.
+
+    Returns:
+        d(dE/dx) along each, shape (K, N, 3), energy/length^2 times what moves are in.
+    """
+    from mdsens.linalg.half_stored_loops import add_products
+
+    def add(part: list[tuple[int, int]]) -> np.ndarray:
+        sums = np.zeros(moves.shape)
+        vectors, species = pairs.room()
+        for atoms in part:
+            pairs.take(atoms, vectors, species)
+            stiffness = np.asarray(_stiffness(potential, vectors, species))
+            for move, of_move in zip(moves, sums, strict=True):
+                add_products(stiffness, vectors, move, pairs.columns, pairs.starts, *atoms, of_move)
+        return sums
+
+    return _added_up(add, pairs)
+
+
+def _added_up(
+    add: Callable[[list[tuple[int, int]]], np.ndarray], pairs: NearPairs
+) -> Float[np.ndarray, "..."]:
+    """The sum of what the pairs of each core add up to."""
     sums, *others = on_all_cores(add, pairs.parts())
     for more in others:
         sums += more
@@ -215,13 +271,16 @@ def _edges_of_pairs(vectors: Float[Array, "3 P"], species: Int[Array, "2 P"]) ->
 def _stiffness(
     potential: Potential, vectors: Float[Any, "3 P"], species: Int[Any, "2 P"]
 ) -> Float[Array, "2 P"]:
-    """For each pair at R the a and b of its second derivatives a R R^T + b."""
-    edges = _edges_of_pairs(vectors, species)
-    rows, vector = potential.edge_hessians(edges), edges.vectors
-    axes, square = range(len(vector)), sum(part * part for part in vector)
-    along = sum(rows[i][j] * vector[i] * vector[j] for i in axes for j in axes) / square
-    across = (sum(rows[i][i] for i in axes) - along) / (len(vector) - 1)
-    return jnp.concatenate([(along - across) / square, across])
+    """For each pair at R the a and b of its second derivatives a R R^T + b.
+
+    From phi'/r and how it grows along R, so that there is no formula beside that of the forces with
+    which it could disagree.
+    """
+    vectors = jnp.asarray(vectors)
+    across, growth = jax.jvp(
+        lambda vectors: _weights(vectors, potential, species), (vectors,), (vectors,)
+    )
+    return jnp.stack([growth / jnp.sum(vectors * vectors, axis=0), across])
 
 
 @compiled
@@ -234,12 +293,19 @@ def _changes_of_weights(
     """How phi'/r of each pair changes with the parameters."""
 
     def weights(vectors: Float[Array, "3 P"], potential: Potential) -> Float[Array, " P"]:
-        edges = _edges_of_pairs(vectors, species)
-        _, gradients = potential.site_energies_and_gradients(edges)
-        square = sum(part * part for part in edges.vectors)
-        # The atom has half of the pair's energy.
-        slope = sum(2.0 * g * r for g, r in zip(gradients, edges.vectors, strict=True))
-        return jnp.asarray(slope / square)[0]
+        return _weights(vectors, potential, species)
 
     change: Float[Array, " P"] = directional_change(weights, vectors, (potential,), (along,))
     return change
+
+
+def _weights(
+    vectors: Float[Array, "3 P"], potential: Potential, species: Int[Any, "2 P"]
+) -> Float[Array, " P"]:
+    """phi'/r of each pair."""
+    edges = _edges_of_pairs(vectors, species)
+    _, gradients = potential.site_energies_and_gradients(edges)
+    square = sum(part * part for part in edges.vectors)
+    # The atom has half of the pair's energy.
+    slope = sum(2.0 * g * r for g, r in zip(gradients, edges.vectors, strict=True))
+    return jnp.asarray(slope / square)[0]

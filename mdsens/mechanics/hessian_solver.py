@@ -23,7 +23,6 @@ from mdsens.mechanics.energy import compiled_energy_forces_virial
 from mdsens.mechanics.enthalpy import Landscape, hessian_products
 from mdsens.mechanics.half_stored_hessian import (
     NearPairs,
-    follows_from_energy,
     half_stored_hessian,
     suits_half_storage,
 )
@@ -103,10 +102,10 @@ class HessianSolver:
 
     #: Whether its blocks tell what any strain does.
     _tells_strains = False
-    #: Whether they come from the energy of the forces, by JAX.
-    _exact = False
     #: Pairs in range, each once, where the Hessian is made of these.
     pairs: NearPairs | None = None
+    #: The gradient there, shape (N, 3), energy/length, where it is found on the way.
+    gradient: np.ndarray | None = None
 
     def __init__(
         self,
@@ -125,8 +124,7 @@ class HessianSolver:
         matrix: SymmetricMatrix
         if free and suits_half_storage(*given):
             self.pairs = NearPairs(*given)
-            matrix = half_stored_hessian(landscape.potential, self.pairs)
-            self._exact = follows_from_energy(landscape.potential)
+            matrix, self.gradient = half_stored_hessian(landscape.potential, self.pairs)
         else:
             matrix = hessian_in_parts(*given, surroundings.constrained)
         self._tells_strains = (
@@ -286,7 +284,8 @@ class HessianSolver:
     @property
     def checks_itself(self) -> bool:
         """Whether residuals are those of the forces' derivative, and not of a matrix beside it."""
-        return self._exact
+        # Pairs have their second derivatives from no other formula.
+        return self.pairs is not None
 
     def __str__(self) -> str:
         return str(self.sparse)

@@ -1,13 +1,13 @@
 """The linear response of a relaxed structure to its potential: one linear solve for each."""
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from mdsens.arrays import array_module, on_device
 from mdsens.implicit import (
@@ -23,7 +23,7 @@ from mdsens.linalg.sparse_plus_low_rank import blocks_of
 from mdsens.linalg.sparse_solver import column_groups
 from mdsens.mechanics.assembled_solver import AssembledSolver, response_solver
 from mdsens.mechanics.enthalpy import Landscape, hessian_products
-from mdsens.mechanics.half_stored_hessian import NearPairs, changes_of_pairs
+from mdsens.mechanics.half_stored_hessian import NearPairs, changes_of_pairs, products_of_pairs
 from mdsens.mechanics.hessian_solver import HessianSolver
 from mdsens.progress import tracked
 from mdsens.relaxation import Equilibrium
@@ -117,7 +117,8 @@ class LinearResponse:
                 solution = jvp_solution(*given, change=change)
                 found, residual = solution.value, solution.residual
             else:
-                estimated = self._estimated(directions, change)
+                left_by = self._left_ahead(group, directions, species)
+                estimated = self._estimated(directions, change, left_by)
                 found, residual = estimated.derivative, estimated.residual
                 ahead |= dict(zip(group, estimated.corrected, strict=True))
                 absolute |= dict(zip(group, estimated.absolute, strict=True))
@@ -140,7 +141,10 @@ class LinearResponse:
         return Found(named, list(residuals.values()), errors, named_ahead)
 
     def _estimated(
-        self, directions: Variables, change: Float[np.ndarray, "K R D"] | None
+        self,
+        directions: Variables,
+        change: Float[np.ndarray, "K R D"] | None,
+        left_by: Callable[[Any], Float[np.ndarray, "K R D"]] | None,
     ) -> JacobianError:
         """Tangents with estimates of their errors, which tell whether they solve the system."""
         given = self._condition, self.q, self._arguments, (directions,)
@@ -150,7 +154,7 @@ class LinearResponse:
         if change is None:
             change = compiled_change(*given, one_by_one=solver.one_by_one)
         estimated = jacobian_error_estimate(
-            *given, solver.unchecked(), improved=self.ahead, change=change
+            *given, solver.unchecked(), improved=self.ahead, change=change, left_by=left_by
         )
         found, left = np.asarray(estimated.derivative), np.asarray(estimated.left)
         solver.confirm(-np.asarray(change), found, left)
@@ -167,23 +171,49 @@ class LinearResponse:
     ) -> Float[np.ndarray, "K R D"] | None:
         """Changes of the condition along parameters, where there is more to say than of each."""
         given = self._condition, self.q, self.variables, directions
-        pairs = self._pairs
+        if self._pairs is not None:
+            return self._changes_of_pairs(self._pairs, names, directions, species)
         if species is not None:
-            index = np.asarray(self.landscape.potential.species_index(self.landscape.system))
-            acted_on = [species[name] for name in names]
-            if pairs is None:
-                return parted_changes(*given, acted_on, index)
-            along = jax.tree.map(np.asarray, directions.potential)
-            return told_apart(
-                functools.partial(changes_of_pairs, self.landscape.potential, pairs),
-                along, acted_on, index,
-            )  # fmt: skip
-        if pairs is not None:
-            return changes_of_pairs(self.landscape.potential, pairs, directions.potential)
+            return parted_changes(*given, *self._told_by(names, species))
         many = len(names) >= MANY and len(names) * self.q.size >= WORTH_COMPILING
         if not many or self._solver.one_by_one or self.landscape.potential.made_by_calls:
             return None
         return changes_of_many(*given)
+
+    def _told_by(
+        self, names: list[str], species: dict[str, frozenset[int]]
+    ) -> tuple[list[frozenset[int]], Int[np.ndarray, " N"]]:
+        """The species that each parameter acts on, and that of each atom."""
+        index = self.landscape.potential.species_index(self.landscape.system)
+        return [species[name] for name in names], np.asarray(index)
+
+    def _changes_of_pairs(
+        self,
+        pairs: NearPairs,
+        names: list[str],
+        directions: Variables,
+        species: dict[str, frozenset[int]] | None,
+    ) -> Float[np.ndarray, "K R D"]:
+        """Changes of the condition along parameters, where it is a sum over pairs."""
+        changes = functools.partial(changes_of_pairs, self.landscape.potential, pairs)
+        if species is None:
+            return changes(directions.potential)
+        along = jax.tree.map(np.asarray, directions.potential)
+        return told_apart(changes, along, *self._told_by(names, species))
+
+    def _left_ahead(
+        self, names: list[str], directions: Variables, species: dict[str, frozenset[int]] | None
+    ) -> Callable[[Any], Float[np.ndarray, "K R D"]] | None:
+        """What tangents leave of the linear system at the point ahead, from the pairs there."""
+        if self._pairs is None:
+            return None
+        ahead = self._pairs.moved(np.asarray(self.ahead) - np.asarray(self.q))
+
+        def left(tangents: Any) -> Float[np.ndarray, "K R D"]:
+            products = products_of_pairs(self.landscape.potential, ahead, np.asarray(tangents))
+            return products + self._changes_of_pairs(ahead, names, directions, species)
+
+        return left
 
     @property
     def _pairs(self) -> NearPairs | None:
@@ -237,12 +267,15 @@ class LinearResponse:
     @functools.cached_property
     def newton_step(self) -> Float[np.ndarray, "R D"]:
         """One Newton step from q, length."""
-        return self._newton_step_at(self.q)
+        known = None if self.hessian is None else self.hessian.gradient
+        return self._newton_step(self._gradient_at(self.q) if known is None else known)
 
-    def _newton_step_at(self, q: Float[Array, "R D"]) -> Float[np.ndarray, "R D"]:
-        """A step with the gradient there and the Hessian at the minimum."""
-        gradient = np.asarray(self.landscape.evaluate(q)[1])[None]
-        return -np.asarray(self._solver.roughly().solve(gradient).value[0])
+    def _gradient_at(self, q: Float[Array, "R D"]) -> Float[np.ndarray, "R D"]:
+        return np.asarray(self.landscape.evaluate(q)[1])
+
+    def _newton_step(self, gradient: Float[np.ndarray, "R D"]) -> Float[np.ndarray, "R D"]:
+        """A step with a gradient and the Hessian at the minimum."""
+        return -np.asarray(self._solver.roughly().solve(gradient[None]).value[0])
 
     @functools.cached_property
     def stiffness(self) -> float:
@@ -282,7 +315,7 @@ class LinearResponse:
         """The part of the way to the minimum that the Newton step leaves, at most 1."""
         if not STRAIGHT < self._reach <= LONGEST:
             return float(self._reach > LONGEST)
-        return float(part_left(self.newton_step, self._newton_step_at(self.ahead)))
+        return float(part_left(self.newton_step, self._newton_step(self._gradient_at(self.ahead))))
 
     @property
     def rough(self) -> bool:

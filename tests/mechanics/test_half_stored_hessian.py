@@ -18,8 +18,8 @@ from mdsens.mechanics.enthalpy import hessian_products
 from mdsens.mechanics.half_stored_hessian import (
     NearPairs,
     changes_of_pairs,
-    follows_from_energy,
     half_stored_hessian,
+    products_of_pairs,
 )
 from mdsens.observables import elastic_constants
 from mdsens.potentials import LennardJones, StillingerWeber
@@ -36,15 +36,39 @@ def argon():
     return mdsens.relax(mdsens.System.from_ase(atoms), LennardJones(**SMALL), fmax=1e-10)
 
 
-def test_the_half_stored_hessian_is_the_derivative_of_the_forces(argon):
-    matrix = half_stored_hessian(
-        argon.potential, NearPairs(argon.system, argon.potential, argon.edge_list)
+class OwnFormula(LennardJones):
+    """Second derivatives that are not those of the energy."""
+
+    def edge_hessians(self, edges):
+        return [[1.01 * part for part in row] for row in super().edge_hessians(edges)]
+
+
+@pytest.mark.parametrize("kind", [LennardJones, OwnFormula])
+def test_the_half_stored_hessian_is_the_derivative_of_the_forces(argon, kind):
+    matrix, gradient = half_stored_hessian(
+        kind(**SMALL), NearPairs(argon.system, argon.potential, argon.edge_list)
     )
     vector = np.random.default_rng(0).normal(size=argon.q.shape)
     expected = np.asarray(hessian_products(argon.landscape, argon.q, vector))
     found = (matrix @ vector.reshape(-1)).reshape(vector.shape)
     np.testing.assert_allclose(found, expected, atol=1e-13 * np.abs(expected).max())
-    assert follows_from_energy(argon.potential)
+    assert np.abs(gradient).max() < 1e-10
+
+
+@pytest.mark.parametrize("size", [1e-4, 0.3])
+def test_pairs_serve_where_atoms_have_moved(argon, size):
+    """By so little that the same are in range, and by so much that others are."""
+    moves = np.random.default_rng(1).normal(scale=size, size=argon.q.shape)
+    given = argon.potential, argon.edge_list
+    pairs = NearPairs(argon.system, *given).moved(moves)
+    there = dataclasses.replace(argon.system, positions=argon.positions + moves)
+    _, gradient = half_stored_hessian(argon.potential, pairs)
+    forces = np.asarray(energy_and_forces(there, *given)[1])
+    np.testing.assert_allclose(gradient, -forces, atol=1e-13 * np.abs(forces).max())
+    directions = np.random.default_rng(2).normal(size=(2, *moves.shape))
+    expected = np.asarray(hessian_products(argon.landscape, argon.q + moves, directions))
+    found = products_of_pairs(argon.potential, pairs, directions)
+    np.testing.assert_allclose(found, expected, atol=1e-13 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("cutoff", [6.0, "1.7 sigma"])
@@ -98,12 +122,21 @@ def test_derivatives_and_constants_are_those_of_both_halves(argon, monkeypatch):
     np.testing.assert_allclose(*lowest, rtol=1e-6)
 
 
-def test_second_derivatives_of_ones_own_are_checked():
-    class Own(LennardJones):
-        def edge_hessians(self, edges):
-            return [[1.01 * part for part in row] for row in super().edge_hessians(edges)]
+@pytest.mark.parametrize("start", [0.0, 3e-4])
+def test_errors_are_those_of_both_halves(argon, monkeypatch, start):
+    """Of structures that are as loosely relaxed as they begin."""
+    moves = np.random.default_rng(3).normal(scale=start, size=argon.q.shape)
+    system = dataclasses.replace(argon.system, positions=argon.positions + moves)
 
-    assert not follows_from_energy(Own(**SMALL))
+    def found():
+        loose = mdsens.relax(system, argon.potential, fmax=1e-3)
+        wrt = ["sigma", "epsilon"]
+        sens = mdsens.sensitivity(loose, ["distance(0,40)"], wrt=wrt, mode="forward")
+        return [sens.errors["distance(0,40)"][name] for name in ("sigma", "epsilon")]
+
+    expected = found()
+    monkeypatch.setattr(module, "FEWEST_ATOMS", 100)
+    np.testing.assert_allclose(found(), expected, rtol=1e-3)
 
 
 def test_hessians_of_sites_are_added_up_to_the_derivative_of_the_forces(monkeypatch):
