@@ -388,6 +388,8 @@ def vjp_solution(
     args: tuple[Any, ...],
     cotangent: PyTree,
     solve: Solver | SolverAt | SolveOptions | BlockSolver | None = None,
+    *,
+    pull: Callable[[PyTree], tuple[Any, ...]] | None = None,
     **options: Any,
 ) -> tuple[tuple[Any, ...], LinearSolution]:
     """The cotangents of `root_vjp`, and the linear solution behind them.
@@ -398,6 +400,8 @@ def vjp_solution(
         args: the other arguments of F.
         cotangent: weights of the solution, of one cotangent or several.
         solve: how to solve the linear system.
+        pull: what gives w^T dF/dtheta for the solution w, where there is more to say than of any F,
+            and `solve` is a `BlockSolver`; `None`: it is computed.
         **options: the other `SolveOptions`.
 
     Returns:
@@ -410,6 +414,8 @@ def vjp_solution(
     if isinstance(solve, BlockSolver):
         right = jax.tree.map(lambda c: -c, cotangent)
         solution = solve_block(solve.solve_transposed, right, several)
+        if pull is not None:
+            return pull(solution.value), solution
         return compiled_pull_back(optimality_fun, sol, args, solution.value), solution
     right = jax.tree.map(lambda c, x: -jnp.asarray(c, jnp.result_type(x)), cotangent, sol)
     matvec = linearise(optimality_fun, sol, args)

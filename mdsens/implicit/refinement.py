@@ -62,6 +62,8 @@ def refined_vjp(
     cotangents: PyTree,
     found: PyTree,
     solve: BlockSolver,
+    product: Callable[[PyTree], PyTree] | None = None,
+    pull: Callable[[PyTree], tuple[Any, ...]] | None = None,
 ) -> tuple[Any, ...]:
     """Cotangents of the arguments at a point, refined likewise, of an F with a symmetric dF/dx.
 
@@ -72,11 +74,17 @@ def refined_vjp(
         cotangents: K of the solution there.
         found: the values of the K linear solutions of the point nearby, as of `vjp_solution`.
         solve: made for the point nearby; a few digits are enough.
+        product: K products with dF/dx there, where there is more to say than of any F; `None`: they
+            are computed.
+        pull: as in `vjp_solution`, there.
 
     Returns:
         What `root_vjp` returns.
     """
-    products = compiled_product(optimality_fun, sol, args, found)
+    if product is None:
+        products = compiled_product(optimality_fun, sol, args, found)
+    else:
+        products = product(found)
     # Scaled to serve best here: that of an energy vanishes at its minimum.
     parts = -_inner(products, cotangents) / np.maximum(_inner(products, products), 1e-300)
 
@@ -86,7 +94,9 @@ def refined_vjp(
     left = jax.tree.map(lambda c, p: -np.asarray(c) - scaled(p), cotangents, products)
     change = solve.solve_transposed(left).value
     weights = jax.tree.map(lambda f, c: scaled(f) + np.asarray(c), found, change)
-    return compiled_pull_back(optimality_fun, sol, args, weights)
+    if pull is None:
+        return compiled_pull_back(optimality_fun, sol, args, weights)
+    return pull(weights)
 
 
 def _inner(first: PyTree, second: PyTree) -> np.ndarray:

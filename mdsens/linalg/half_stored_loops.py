@@ -75,10 +75,14 @@ def multiply_columns(
 @host_compiled
 def _take_edges(neighbors: Any, first: int, last: int, tile: Any) -> None:
     """Edges of some atoms, a row each: slots are a power of two apart, too many for one cache."""
-    size = neighbors.shape[2]
-    for k in range(neighbors.shape[1]):
-        for i in range(first, last):
-            tile[i - first, k] = neighbors[i // size, k, i % size]
+    size, start = neighbors.shape[2], first
+    while start < last:
+        block, begin = start // size, start % size
+        count = min(last - start, size - begin)
+        for k in range(neighbors.shape[1]):
+            for c in range(count):
+                tile[start - first + c, k] = neighbors[block, k, begin + c]
+        start += count
 
 
 @host_compiled
@@ -93,17 +97,20 @@ def find_pairs(
     than there are: each is written before it is known to count, which nobody can predict.
     """
     count, tile, found = len(counts), np.empty((TILE, neighbors.shape[1]), np.int32), 0
+    later = np.empty(neighbors.shape[1] + 1, np.int32)
     for i in range(first, last):
         if (i - first) % TILE == 0:
             _take_edges(neighbors, i, min(i + TILE, last), tile)
         x, y, z = positions[i, 0], positions[i, 1], positions[i, 2]
-        before = found
+        before, number = found, 0
         for end in tile[(i - first) % TILE]:
-            j = owners[end]
+            later[number] = end
+            number += (i < owners[end]) & (owners[end] < count)
+        # Half of them, of which alone it matters where they are.
+        for end in later[:number]:
             rx, ry, rz = positions[end, 0] - x, positions[end, 1] - y, positions[end, 2] - z
-            near = rx * rx + ry * ry + rz * rz < limits[kinds[i], kinds[end]]
             ends[found] = end
-            found += (i < j) & (j < count) & near
+            found += rx * rx + ry * ry + rz * rz < limits[kinds[i], kinds[end]]
         counts[i] = found - before
     return found
 
@@ -184,6 +191,20 @@ def add_along(
         sums[i, 0] -= x
         sums[i, 1] -= y
         sums[i, 2] -= z
+
+
+@host_compiled_sums
+def take_growths(
+    vectors: Any, moves: Any, columns: Any, starts: Any, first: int, last: int, growths: Any
+) -> None:
+    """R d of the pairs of some atoms, as of `add_products`; zero beyond them."""
+    for i in range(first, last):
+        mx, my, mz = moves[i, 0], moves[i, 1], moves[i, 2]
+        for e in range(starts[i], starts[i + 1]):
+            p, j = e - starts[first], columns[e]
+            dx, dy, dz = moves[j, 0] - mx, moves[j, 1] - my, moves[j, 2] - mz
+            growths[p] = vectors[0, p] * dx + vectors[1, p] * dy + vectors[2, p] * dz
+    growths[starts[last] - starts[first] :] = 0.0
 
 
 @host_compiled_sums

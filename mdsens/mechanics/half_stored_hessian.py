@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from mdsens.arrays import on_device
 from mdsens.compilation import compiled
+from mdsens.implicit.arguments import is_differentiable
 from mdsens.implicit.linearisation import directional_change
 from mdsens.linalg.half_stored import UPPER, HalfStored
 from mdsens.mechanics.edge_ends import edge_ends
@@ -223,6 +225,43 @@ def changes_of_pairs(
     return _added_up(add, pairs)
 
 
+def pull_back_of_pairs(
+    potential: Potential, pairs: NearPairs, weights: Float[np.ndarray, "K N 3"]
+) -> Potential:
+    """Cotangents of a pair potential's parameters for those of the energy's gradient.
+
+    Arguments:
+        potential: of a kind that `suits_half_storage`.
+        pairs: those in its range.
+        weights: K of them.
+
+    Returns:
+        w^T d(dE/dx)/dtheta for each, stacked, shaped like the potential.
+    """
+    from mdsens.linalg.half_stored_loops import take_growths
+
+    leaves, structure = jax.tree.flatten(eqx.filter(potential, is_differentiable))
+    ends = np.cumsum([np.size(leaf) for leaf in leaves])
+
+    def add(part: list[tuple[int, int]]) -> np.ndarray:
+        sums = np.zeros((len(weights), ends[-1]))
+        vectors, species = pairs.room()
+        growths = np.zeros(vectors.shape[1])
+        for atoms in part:
+            pairs.take(atoms, vectors, species)
+            for weight, of_weight in zip(weights, sums, strict=True):
+                take_growths(vectors, weight, pairs.columns, pairs.starts, *atoms, growths)
+                found = jax.tree.leaves(_pulled_back(potential, vectors, species, growths))
+                of_weight += np.concatenate([np.asarray(leaf).reshape(-1) for leaf in found])
+        return sums
+
+    sums = np.split(_added_up(add, pairs), ends[:-1], axis=1)
+    shapes = [(len(weights), *np.shape(leaf)) for leaf in leaves]
+    return jax.tree.unflatten(
+        structure, [of.reshape(shape) for of, shape in zip(sums, shapes, strict=True)]
+    )
+
+
 def products_of_pairs(
     potential: Potential, pairs: NearPairs, moves: Float[np.ndarray, "K N 3"]
 ) -> Float[np.ndarray, "K N 3"]:
@@ -297,6 +336,22 @@ def _changes_of_weights(
 
     change: Float[Array, " P"] = directional_change(weights, vectors, (potential,), (along,))
     return change
+
+
+@compiled
+def _pulled_back(
+    potential: Potential,
+    vectors: Float[Any, "3 P"],
+    species: Int[Any, "2 P"],
+    cotangent: Float[Any, " P"],
+) -> Potential:
+    """Cotangents of the parameters for one of phi'/r of each pair."""
+    varied, constant = eqx.partition(potential, is_differentiable)
+    _, pull = jax.vjp(
+        lambda varied: _weights(vectors, eqx.combine(varied, constant), species), varied
+    )
+    pulled: Potential = pull(cotangent)[0]
+    return pulled
 
 
 def _weights(

@@ -1,5 +1,6 @@
 """The linear response of a relaxed structure to its potential: one linear solve for each."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -23,7 +24,12 @@ from mdsens.linalg.sparse_plus_low_rank import blocks_of
 from mdsens.linalg.sparse_solver import column_groups
 from mdsens.mechanics.assembled_solver import AssembledSolver, response_solver
 from mdsens.mechanics.enthalpy import Landscape, hessian_products
-from mdsens.mechanics.half_stored_hessian import NearPairs, changes_of_pairs, products_of_pairs
+from mdsens.mechanics.half_stored_hessian import (
+    NearPairs,
+    changes_of_pairs,
+    products_of_pairs,
+    pull_back_of_pairs,
+)
 from mdsens.mechanics.hessian_solver import HessianSolver
 from mdsens.progress import tracked
 from mdsens.relaxation import Equilibrium
@@ -205,15 +211,22 @@ class LinearResponse:
         self, names: list[str], directions: Variables, species: dict[str, frozenset[int]] | None
     ) -> Callable[[Any], Float[np.ndarray, "K R D"]] | None:
         """What tangents leave of the linear system at the point ahead, from the pairs there."""
-        if self._pairs is None:
+        pairs = self._pairs_ahead
+        if pairs is None:
             return None
-        ahead = self._pairs.moved(np.asarray(self.ahead) - np.asarray(self.q))
 
         def left(tangents: Any) -> Float[np.ndarray, "K R D"]:
-            products = products_of_pairs(self.landscape.potential, ahead, np.asarray(tangents))
-            return products + self._changes_of_pairs(ahead, names, directions, species)
+            products = products_of_pairs(self.landscape.potential, pairs, np.asarray(tangents))
+            return products + self._changes_of_pairs(pairs, names, directions, species)
 
         return left
+
+    @functools.cached_property
+    def _pairs_ahead(self) -> NearPairs | None:
+        """The pairs at the point ahead."""
+        if self._pairs is None:
+            return None
+        return self._pairs.moved(np.asarray(self.ahead) - np.asarray(self.q))
 
     @property
     def _pairs(self) -> NearPairs | None:
@@ -243,8 +256,9 @@ class LinearResponse:
             LinearSolveError: a solve did not converge.
         """
         pulled, solution = vjp_solution(
-            self._condition, self.q, self._arguments, cotangents, self._solver
-        )
+            self._condition, self.q, self._arguments, cotangents, self._solver,
+            pull=self._pull_by(self._pairs),
+        )  # fmt: skip
         residuals = [float(residual) for residual in solution.residual]
         return _one_by_one(pulled[0], len(cotangents)), residuals, solution.value
 
@@ -261,8 +275,22 @@ class LinearResponse:
             M cotangents, each shaped like the variables.
         """
         given = self._condition, self.ahead, self._arguments, cotangents, solutions
-        pulled = refined_vjp(*given, self._solver.roughly())
+        pairs, product = self._pairs_ahead, None
+        if pairs is not None:
+            product = functools.partial(products_of_pairs, self.landscape.potential, pairs)
+        pulled = refined_vjp(*given, self._solver.roughly(), product, self._pull_by(pairs))
         return _one_by_one(pulled[0], len(cotangents))
+
+    def _pull_by(self, pairs: NearPairs | None) -> Callable[[Any], tuple[Variables]] | None:
+        """What pulls weights of the condition back to the variables, where it is a sum of pairs."""
+        if pairs is None:
+            return None
+
+        def pull(weights: Any) -> tuple[Variables]:
+            given = self.landscape.potential, pairs, np.asarray(weights)
+            return (dataclasses.replace(self.variables, potential=pull_back_of_pairs(*given)),)
+
+        return pull
 
     @functools.cached_property
     def newton_step(self) -> Float[np.ndarray, "R D"]:

@@ -20,6 +20,7 @@ from mdsens.mechanics.half_stored_hessian import (
     changes_of_pairs,
     half_stored_hessian,
     products_of_pairs,
+    pull_back_of_pairs,
 )
 from mdsens.observables import elastic_constants
 from mdsens.potentials import LennardJones, StillingerWeber
@@ -88,8 +89,11 @@ def test_changes_with_parameters_are_differences_of_forces(argon, cutoff, kinds)
     names = potential.expand_parameter_names(None)
     along = [potential.direction(name) for name in names]
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *along)
-    found = changes_of_pairs(potential, NearPairs(system, potential, edges), stacked)
-    for name, change in zip(names, found, strict=True):
+    pairs = NearPairs(system, potential, edges)
+    found = changes_of_pairs(potential, pairs, stacked)
+    weights = np.random.default_rng(5).normal(size=(2, *moves.shape))
+    pulled = pull_back_of_pairs(potential, pairs, weights)
+    for name, direction, change in zip(names, along, found, strict=True):
         step = 1e-4 * potential.parameters[name]
 
         def forces(change, name=name):
@@ -99,6 +103,10 @@ def test_changes_with_parameters_are_differences_of_forces(argon, cutoff, kinds)
         by_step = [(forces(-h) - forces(h)) / (2 * h) for h in (step, step / 2)]
         expected = (4 * by_step[1] - by_step[0]) / 3
         np.testing.assert_allclose(change, expected, atol=1e-8 * np.abs(expected).max())
+        leaves = zip(jax.tree.leaves(pulled), jax.tree.leaves(direction), strict=True)
+        against = sum(np.tensordot(of_each, one, np.ndim(one)) for of_each, one in leaves)
+        size = np.abs(weights * expected).sum()
+        np.testing.assert_allclose(against, np.tensordot(weights, expected, 2), atol=1e-9 * size)
 
 
 def test_derivatives_and_constants_are_those_of_both_halves(argon, monkeypatch):
@@ -122,8 +130,10 @@ def test_derivatives_and_constants_are_those_of_both_halves(argon, monkeypatch):
     np.testing.assert_allclose(*lowest, rtol=1e-6)
 
 
-@pytest.mark.parametrize("start", [0.0, 3e-4])
-def test_errors_are_those_of_both_halves(argon, monkeypatch, start):
+@pytest.mark.parametrize(
+    ("start", "mode"), [(0.0, "forward"), (3e-4, "forward"), (3e-4, "reverse")]
+)
+def test_errors_are_those_of_both_halves(argon, monkeypatch, start, mode):
     """Of structures that are as loosely relaxed as they begin."""
     moves = np.random.default_rng(3).normal(scale=start, size=argon.q.shape)
     system = dataclasses.replace(argon.system, positions=argon.positions + moves)
@@ -131,7 +141,7 @@ def test_errors_are_those_of_both_halves(argon, monkeypatch, start):
     def found():
         loose = mdsens.relax(system, argon.potential, fmax=1e-3)
         wrt = ["sigma", "epsilon"]
-        sens = mdsens.sensitivity(loose, ["distance(0,40)"], wrt=wrt, mode="forward")
+        sens = mdsens.sensitivity(loose, ["distance(0,40)"], wrt=wrt, mode=mode)
         return [sens.errors["distance(0,40)"][name] for name in ("sigma", "epsilon")]
 
     expected = found()
