@@ -6,8 +6,11 @@ import pkgutil
 
 import ase
 import jax.numpy as jnp
+import numpy as np
 import pytest
-from jaxtyping import TypeCheckError
+import type_checks
+from beartype.roar import BeartypeCallHintViolation
+from jaxtyping import Float
 from type_checks import UNCHECKED
 
 import mdsens
@@ -18,8 +21,29 @@ MODULES = [module.name for module in pkgutil.walk_packages(mdsens.__path__, "mds
 
 
 def test_what_a_function_takes_against_its_annotations_is_an_error():
-    with pytest.raises(TypeCheckError, match="the parameters of mdsens"):
+    with pytest.raises(BeartypeCallHintViolation, match=r"nearest_image\(\) parameter"):
         nearest_image(jnp.ones(1), jnp.ones((0, 3)))
+
+
+def test_what_a_function_returns_is_held_to_the_dimensions_of_its_arguments():
+    def without_first(x: Float[np.ndarray, " N"], longer: bool) -> Float[np.ndarray, " N"]:
+        return x[1:] if longer else x
+
+    held = type_checks._checked(type_checks.holds, without_first)
+    for count in (3, 4):
+        assert held(np.ones(count), False).shape == (count,)
+    with pytest.raises(BeartypeCallHintViolation, match=r"without_first\(\) return"):
+        held(np.ones(3), True)
+
+
+def test_annotations_of_type_checkers_alone_leave_the_others():
+    def taken(count: int, held: "Absent") -> "Absent":
+        return count
+
+    held = type_checks._checked(type_checks.holds, taken)
+    assert held(3, None) == 3
+    with pytest.raises(BeartypeCallHintViolation, match="parameter count"):
+        held(3.5, None)
 
 
 def test_what_a_function_refuses_itself_gets_past_its_annotations():

@@ -7,6 +7,7 @@ in both modes and of any order (Blondel et al. 2020, arXiv 2002.08871, section 5
 just meet, it is a derivative of one side.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -48,7 +49,15 @@ def isotonic_l2_pav(
     """
     y = vector("y", y)
     lower, upper = _range(y_min, y_max, y.dtype)
-    sign = _sign(increasing)
+    return _means(y, lower, upper, _sign(increasing))
+
+
+# One program: eager operations are compiled each on its own.
+@functools.partial(jax.jit, static_argnames="sign")
+def _means(
+    y: Float[Array, " n"], lower: Float[Array, ""], upper: Float[Array, ""], sign: int
+) -> Float[Array, " n"]:
+    """The nearest vector in the Euclidean norm: means over blocks."""
     ordered, ones = sign * y, jnp.ones_like(y)
     blocks = _blocks(ordered, ones, jnp.add, jnp.divide)
 
@@ -92,8 +101,19 @@ def isotonic_kl_pav(
     if w.shape != y.shape:
         raise InputError(f"w has shape {w.shape}: give that of y, {y.shape}")
     lower, upper = _range(y_min, y_max, y.dtype)
-    increasing = _sign(increasing) > 0
-    if increasing:
+    return _log_ratios(y, w, lower, upper, _sign(increasing))
+
+
+@functools.partial(jax.jit, static_argnames="sign")
+def _log_ratios(
+    y: Float[Array, " n"],
+    w: Float[Array, " n"],
+    lower: Float[Array, ""],
+    upper: Float[Array, ""],
+    sign: int,
+) -> Float[Array, " n"]:
+    """The nearest vector in the relative entropy: logarithms of ratios of sums over blocks."""
+    if sign > 0:
         blocks = _blocks(y, w, jnp.logaddexp, jnp.subtract)
     else:
         blocks = _blocks(w, y, jnp.logaddexp, jnp.subtract)

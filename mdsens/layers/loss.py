@@ -51,6 +51,12 @@ def huber_loss(
     Huber 1964, Ann. Math. Statist. 35, 73.
     """
     known_real(delta, "delta", above=0.0)
+    return _huber(target, pred, delta)
+
+
+# Each loss is one program: eager operations are compiled each on its own.
+@jax.jit
+def _huber(target: ArrayLike, pred: ArrayLike, delta: ArrayLike) -> Array:
     difference = jnp.asarray(target) - pred
     # r^2 / 2 of the part within, and a slope of delta for what is beyond.
     within = jnp.clip(difference, jnp.negative(delta), delta)
@@ -72,6 +78,11 @@ def binary_logistic_loss(
     Raises:
         InputError: if a known label is neither 0 nor 1.
     """
+    return _binary_logistic(*_label_and_score(label, logit))
+
+
+@jax.jit
+def _binary_logistic(label: Array, logit: Array) -> Array:
     return jax.nn.softplus(-_margin(label, logit))
 
 
@@ -87,6 +98,11 @@ def binary_sparsemax_loss(
 
     Blondel, Martins & Niculae 2020, J. Mach. Learn. Res. 21, 35, section 4.4.
     """
+    return _binary_sparsemax(*_label_and_score(label, logit))
+
+
+@jax.jit
+def _binary_sparsemax(label: Array, logit: Array) -> Array:
     return sparse_plus(-_margin(label, logit))
 
 
@@ -100,6 +116,11 @@ def binary_hinge_loss(
     Returns:
         max(0, 1 -+ score).
     """
+    return _binary_hinge(*_label_and_score(label, score))
+
+
+@jax.jit
+def _binary_hinge(label: Array, score: Array) -> Array:
     return jnp.maximum(0, 1 - _margin(label, score))
 
 
@@ -113,9 +134,15 @@ def binary_perceptron_loss(
     Returns:
         max(0, -+ score).
     """
+    return _binary_perceptron(*_label_and_score(label, score))
+
+
+@jax.jit
+def _binary_perceptron(label: Array, score: Array) -> Array:
     return jnp.maximum(0, -_margin(label, score))
 
 
+@jax.jit
 def sparse_plus(x: Real[ArrayLike, "..."]) -> Float[Array, "..."]:
     """The softplus whose tails are exact: 0 up to -1, (x + 1)^2 / 4 between, x from 1 on.
 
@@ -126,6 +153,7 @@ def sparse_plus(x: Real[ArrayLike, "..."]) -> Float[Array, "..."]:
     return jnp.where(x >= 1, x, (inside + 1) ** 2 / 4)
 
 
+@jax.jit
 def sparse_sigmoid(x: Real[ArrayLike, "..."]) -> Float[Array, "..."]:
     """The sigmoid whose tails are exact: 0 up to -1, (x + 1) / 2 between, 1 from 1 on."""
     return (jnp.clip(jnp.asarray(x), -1, 1) + 1) / 2
@@ -146,6 +174,11 @@ def multiclass_logistic_loss(
     Raises:
         InputError: if a label is no whole number, or a known one is no class.
     """
+    return _multiclass_logistic(*_label_and_scores(label, logits))
+
+
+@jax.jit
+def _multiclass_logistic(label: Array, logits: Array) -> Array:
     relative, right = _relative_to_label(label, logits)
     if relative.shape[-1] == 1:
         return relative[..., 0]
@@ -166,8 +199,13 @@ def multiclass_sparsemax_loss(
 
     Martins & Astudillo 2016, arXiv 1602.02068, equation 24.
     """
+    return _multiclass_sparsemax(*_label_and_scores(label, scores))
+
+
+@jax.jit
+def _multiclass_sparsemax(label: Array, scores: Array) -> Array:
     relative, _ = _relative_to_label(label, scores)
-    scores = jnp.broadcast_to(float_array("scores", scores), relative.shape)
+    scores = jnp.broadcast_to(scores, relative.shape)
     p = jnp.vectorize(lambda s: simplex(s, jnp.ones((), s.dtype)), signature="(n)->(n)")(scores)
     # Classes with a score of -inf have no part in it.
     known = jnp.where(p == 0, 0, relative)
@@ -186,6 +224,11 @@ def multiclass_hinge_loss(
 
     Crammer & Singer 2001, J. Mach. Learn. Res. 2, 265.
     """
+    return _multiclass_hinge(*_label_and_scores(label, scores))
+
+
+@jax.jit
+def _multiclass_hinge(label: Array, scores: Array) -> Array:
     relative, right = _relative_to_label(label, scores)
     return jnp.max(relative + jnp.where(right, 0, 1), axis=-1)
 
@@ -202,6 +245,11 @@ def multiclass_perceptron_loss(
 
     Collins 2002, EMNLP 10, 1.
     """
+    return _multiclass_perceptron(*_label_and_scores(label, scores))
+
+
+@jax.jit
+def _multiclass_perceptron(label: Array, scores: Array) -> Array:
     relative, _ = _relative_to_label(label, scores)
     return jnp.max(relative, axis=-1)
 
@@ -237,16 +285,20 @@ def make_fenchel_young_loss(
     return loss
 
 
-def _margin(label: ArrayLike, score: ArrayLike) -> Array:
-    """The score for label 1, minus the score for 0."""
+def _label_and_score(label: ArrayLike, score: ArrayLike) -> tuple[Array, Array]:
+    """Both as arrays, once they are known to be some."""
     if not is_traced(label) and not np.isin(label, (0, 1)).all():
         raise InputError(f"label = {shown(np.asarray(label))}: give 0 or 1")
-    score = float_array("score", score)
-    return jnp.where(jnp.asarray(label) != 0, score, -score)
+    return jnp.asarray(label), float_array("score", score)
 
 
-def _relative_to_label(label: ArrayLike, scores: ArrayLike) -> tuple[Array, Array]:
-    """The scores minus that of the right class, and which one that is."""
+def _margin(label: Array, score: Array) -> Array:
+    """The score for label 1, minus the score for 0."""
+    return jnp.where(label != 0, score, -score)
+
+
+def _label_and_scores(label: ArrayLike, scores: ArrayLike) -> tuple[Array, Array]:
+    """Both as arrays, once labels are known to be classes."""
     scores = float_array("scores", scores)
     if scores.ndim == 0:
         raise InputError("scores is one number: give one for each class, along the last axis")
@@ -257,7 +309,13 @@ def _relative_to_label(label: ArrayLike, scores: ArrayLike) -> tuple[Array, Arra
         raise InputError(
             f"label = {shown(np.asarray(label))}: give classes from 0 to {classes - 1}"
         )
-    labels = jnp.expand_dims(jnp.asarray(label), -1)
+    return jnp.asarray(label), scores
+
+
+def _relative_to_label(label: Array, scores: Array) -> tuple[Array, Array]:
+    """The scores minus that of the right class, and which one that is."""
+    classes = scores.shape[-1]
+    labels = jnp.expand_dims(label, -1)
     right = labels == jnp.arange(classes).reshape((1,) * (labels.ndim - 1) + (classes,))
     # A class that is none, which only compiled code can be given, has no score.
     chosen = jnp.sum(jnp.where(right, scores, 0), axis=-1, keepdims=True)

@@ -5,11 +5,13 @@ import jax.numpy as jnp
 import jaxopt
 import numpy as np
 import pytest
+from compiled_programs import compiled
 from scipy.integrate import quad
 
 from mdsens.errors import InputError
 from mdsens.layers import loss
 from mdsens.layers import objective as losses
+from mdsens.layers.isotonic import isotonic_kl_pav, isotonic_l2_pav
 from mdsens.layers.projection import projection_simplex
 
 RANDOM = np.random.default_rng(2)
@@ -107,3 +109,24 @@ def test_a_label_that_is_no_class_has_no_loss_in_compiled_code():
 def test_what_has_no_loss_is_refused(call, words):
     with pytest.raises(InputError, match=words):
         call()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: loss.multiclass_sparsemax_loss(0, x),
+        lambda x: loss.multiclass_logistic_loss(0, x),
+        lambda x: loss.binary_sparsemax_loss(1, x),
+        lambda x: loss.huber_loss(x, x, 0.7),
+        isotonic_l2_pav,
+        isotonic_kl_pav,
+    ],
+)
+def test_a_call_that_nobody_compiles_is_one_program(call):
+    """And what makes arrays of what is given, not one for each operation."""
+    x = np.linspace(-1.0, 2.0, 53)
+    before = len(compiled)
+    call(x)
+    found = compiled[before:]
+    assert len(found) <= 4
+    assert found[-1].startswith("jit(_")
