@@ -1,6 +1,6 @@
 """The Stillinger-Weber potential, for one or several species."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -176,6 +176,55 @@ class StillingerWeber(Potential):
 
         return 0.5 * two_body + triplets, jax.lax.map(gradient, jnp.arange(slots))
 
+    def site_hessians(self, edges: Edges) -> Float[Array, "C K K D D"]:
+        """Second derivatives of each site energy, in closed form.
+
+        Of s w_j w_k g with g = (c_jk - c)^2 and c_jk = u_j . u_k, whose gradient in R_j is
+        a_jk = (u_k - c_jk u_j) / r_j: what one bond and the other do, and what one does twice,
+        summed over the others.
+        """
+        axes, pair, r = range(len(edges.vectors)), self.per_pair(edges), edges.distances
+        bonded = edges.mask & (r < pair.a * pair.sigma)
+        safe_r = jnp.where(bonded, r, 0.5 * pair.a * pair.sigma)
+        of_pairs, of_weights = (
+            [jnp.where(bonded, part, 0.0) for part in _value_slope_curvature(function, safe_r)]
+            for function in (pair._two_body, pair._weight)
+        )
+        inverse = 1.0 / safe_r
+        units = [jnp.where(bonded, component * inverse, 0.0) for component in edges.vectors]
+        # Of bond j along the first axis, of bond k along the second.
+        u, u_k = ([jnp.expand_dims(x, axis) for x in units] for axis in (1, 0))
+        w, dw, d2w = (part[:, None] for part in of_weights)
+        w_k, dw_k = (part[None] for part in of_weights[:2])
+        inverse, inverse_k = inverse[:, None], inverse[None]
+        cosine = sum((x * y for x, y in zip(u, u_k, strict=True)), start=jnp.zeros(()))
+        strength = self.lambda_ * self.epsilon if self._one_strength else jnp.ones(())
+        others, off = strength * (1.0 - jnp.eye(len(r))[:, :, None]), cosine - self.costheta0
+        g, slope, curvature = others * off**2, others * 2.0 * off, others * 2.0
+        a = [inverse * (y - cosine * x) for x, y in zip(u, u_k, strict=True)]
+        b = [jnp.swapaxes(part, 0, 1) for part in a]
+
+        def mixed(i: int, j: int) -> Array:
+            """Of one axis of bond j and one of bond k."""
+            turned = (float(i == j) - u_k[i] * u_k[j]) * inverse_k
+            bend = curvature * a[i] * b[j] + slope * inverse * (turned - u[i] * b[j])
+            by_one = dw * w_k * u[i] * b[j] + w * dw_k * a[i] * u_k[j]
+            return dw * dw_k * g * u[i] * u_k[j] + slope * by_one + w * w_k * bend
+
+        def twice(i: int, j: int) -> Array:
+            """Of two axes of bond j."""
+            along = u[i] * u[j]
+            turned, both = (float(i == j) - along) * inverse, u[i] * a[j] + a[i] * u[j]
+            bend = curvature * a[i] * a[j] - slope * inverse * (both + cosine * turned)
+            own = g * (d2w * along + dw * turned) + dw * slope * both + w * bend
+            of_pair = of_pairs[2][:, None] * along + of_pairs[1][:, None] * turned
+            return 0.5 * of_pair + jnp.sum(w_k * own, axis=1, keepdims=True)
+
+        alone = jnp.eye(len(r))[:, :, None]
+        rows = [[mixed(i, j) + alone * twice(i, j) for j in axes] for i in axes]
+        matrix = jnp.stack([jnp.stack(row) for row in rows]).transpose(4, 2, 3, 0, 1)
+        return (matrix + matrix.transpose(0, 2, 1, 4, 3)) / 2
+
     def _bond(self, edges: Edges, slot: Array) -> "_Bond":
         """What the energy needs of one slot of all atoms; zeros where it holds no bond."""
         one_slot = Edges(
@@ -219,6 +268,20 @@ class StillingerWeber(Potential):
     def _weight(self, r: Float[Array, "K C"]) -> Float[Array, "K C"]:
         weight = jnp.exp(self.gamma * self.sigma / (r - self.a * self.sigma))
         return weight if self._one_strength else jnp.sqrt(self.lambda_ * self.epsilon) * weight
+
+
+def _value_slope_curvature(
+    function: Callable[[Array], Array], r: Float[Array, "K C"]
+) -> tuple[Array, Array, Array]:
+    """A function of each length, and its first and second derivative."""
+    ones = jnp.ones_like(r)
+
+    def with_slope(r: Array) -> tuple[Array, Array]:
+        value, slope = jax.jvp(function, (r,), (ones,))
+        return value, slope
+
+    (value, slope), (_, curvature) = jax.jvp(with_slope, (r,), (ones,))
+    return value, slope, curvature
 
 
 class _Bond(NamedTuple):
