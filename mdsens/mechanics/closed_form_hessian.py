@@ -15,6 +15,7 @@ from mdsens.linalg.sparse_plus_low_rank import SparsePlusLowRank
 from mdsens.mechanics.edge_ends import EdgeEnds, atoms_of_block, edge_ends
 from mdsens.particles.edges import (
     EdgeList,
+    Edges,
     Sites,
     edge_blocks,
     edges_between,
@@ -342,17 +343,8 @@ def _embedded_block(
 
     def one_slot(end: Int[Array, " C"]) -> tuple[Array, Array, Array, Array]:
         edges = edges_between(geometry.extended, end[None], sites)
-        along = potential.radial_derivatives(edges)
-        here, there = own_slopes[None], slopes[end][None]
-        slope = along.pair_slope + here * along.density_slope + there * along.reverse_density_slope
-        curvature = (
-            along.pair_curvature
-            + here * along.density_curvature
-            + there * along.reverse_density_curvature
-        )
-        components = upper_triangle(radial_hessian(edges, slope, curvature))
-        density = along.density_slope / edges.distances
-        gradient = jnp.concatenate([density * component for component in edges.vectors])
+        rows, gradients = embedded_edges(potential, edges, own_slopes[None], slopes[end][None])
+        components, gradient = upper_triangle(rows), jnp.concatenate(gradients)
         stored = jnp.any(components != 0.0, axis=0) & geometry.free[end] & moves
         leads = jnp.any(gradient != 0.0, axis=0)
         return components, stored, gradient, leads
@@ -367,6 +359,33 @@ def _embedded_block(
         _row_of(diagonal, -components, stored, own, columns),
         _row_of(own_gradient, gradients, leads & geometry.free[ends], own, columns),
     )
+
+
+def embedded_edges(
+    potential: Potential, edges: Edges, here: Float[Array, "#K C"], there: Float[Array, "K C"]
+) -> tuple[list[list[Float[Array, "K C"]]], list[Float[Array, "K C"]]]:
+    """What each edge of embedded atoms adds to the Hessian at given slopes of the embedding.
+
+    Arguments:
+        potential: an embedded potential.
+        edges: K slots of C atoms.
+        here: F' of the atoms, energy per density.
+        there: F' of their neighbours.
+
+    Returns:
+        D rows of D components of the block of phi + F'_i f_j + F'_j f_i, energy/length^2; D
+        components of the gradient of the density at the atom, density/length.
+    """
+    along = potential.radial_derivatives(edges)
+    slope = along.pair_slope + here * along.density_slope + there * along.reverse_density_slope
+    curvature = (
+        along.pair_curvature
+        + here * along.density_curvature
+        + there * along.reverse_density_curvature
+    )
+    density = along.density_slope / edges.distances
+    gradients = [density * component for component in edges.vectors]
+    return radial_hessian(edges, slope, curvature), gradients
 
 
 # Inside a function that JAX traces: all blocks of atoms at once, and a matrix of them later -------

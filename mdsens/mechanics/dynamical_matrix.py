@@ -12,9 +12,8 @@ positions s, the amplitudes u_j differ by the phases exp(2 pi i q.s_j), and freq
 same. These phases depend on no position: derivatives of H(q) are those of the energy alone.
 """
 
-import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,55 +22,27 @@ from jaxtyping import Array, Complex, Float, Int
 
 from mdsens.arrays import in_numpy, on_device
 from mdsens.compilation import compiled
-from mdsens.errors import InputError
+from mdsens.mechanics.closed_form_hessian import embedded_edges
 from mdsens.mechanics.energy import require_edges
+from mdsens.mechanics.hessian import site_matrices
 from mdsens.particles.edges import (
     EdgeList,
     Edges,
+    edge_blocks,
     edges_between,
     extended_positions,
-    map_blocks,
 )
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 from mdsens.values import is_traced
 
-#: Columns of Hessians in waves that one call of a program computes where they are few atoms':
-#: milliseconds, even where one wave is asked for.
-COLUMNS = 128
-#: Numbers in an array over the edges of all waves that are taken at a time: 32 MiB.
+#: Vibrations of the waves that one call of a program takes together where they are few atoms', and
+#: the number of waves where they are more: milliseconds, even where one wave is asked for.
+TOGETHER, LEAST_TOGETHER = 128, 4
+#: Numbers in arrays over waves that are taken at a time: 32 MiB.
 AT_A_TIME = 2**22
-
-
-def products_with_waves(
-    system: System,
-    potential: Potential,
-    edge_list: EdgeList,
-    wave_vectors: Float[Array, "W D"],
-    waves: Complex[Array, "W N D"],
-) -> Complex[Array, "W N D"]:
-    """Products H(q) u of second derivatives of the energy with waves; gathers only.
-
-    Arguments:
-        system: N atoms in D dimensions.
-        potential: the potential.
-        edge_list: all edges within the potential's range.
-        wave_vectors: shape (W, D), q of each wave in the basis of the reciprocal lattice; 0 in
-            directions that are not periodic.
-        waves: shape (W, N, D), the displacements u of the atoms of one cell, length.
-
-    Returns:
-        Shape (W, N, D), energy/length.
-
-    Raises:
-        InputError: the edge list has no reverse edges, and the potential needs them.
-    """
-    parts = []
-    if potential.acts_along_edges:
-        parts.append(_along_edges(system, potential, edge_list, wave_vectors, waves))
-    if potential.of_structure:
-        parts.append(_of_structure(system, potential, wave_vectors, waves))
-    return sum(parts[1:], start=parts[0])
+#: Numbers in the matrices of these at most, unless there is one: 64 MiB.
+MOST_TOGETHER = 2**22
 
 
 def require_known_waves(potential: Potential, wave_vectors: Float[np.ndarray, "Q D"]) -> None:
@@ -89,82 +60,6 @@ def require_known_waves(potential: Potential, wave_vectors: Float[np.ndarray, "Q
             "a wave of an infinite crystal",
             "use q = 0 of a supercell, whose vibrations are those of more wave vectors",
         )
-
-
-def _of_structure(
-    system: System,
-    potential: Potential,
-    wave_vectors: Float[Array, "W D"],
-    waves: Complex[Array, "W N D"],
-) -> Complex[Array, "W N D"]:
-    """The products of an energy of the whole structure; NaN where images do not move alike."""
-    species = potential.species_index(system)
-
-    def gradient(positions: Float[Array, "N D"]) -> Float[Array, "N D"]:
-        return -potential.structure_mechanics(positions, system.cell, species)[1]
-
-    def product(change: Float[Array, "N D"]) -> Float[Array, "N D"]:
-        return jax.jvp(gradient, (system.positions,), (change,))[1]
-
-    def one_wave(wave: tuple[Array, Array]) -> Complex[Array, "N D"]:
-        wave_vector, displacements = wave
-        alike = jnp.all(wave_vector == jnp.round(wave_vector))
-        parts = [product(part) for part in (displacements.real, displacements.imag)]
-        return jnp.where(alike, jax.lax.complex(*parts), jnp.nan)
-
-    return jax.lax.map(one_wave, (wave_vectors, waves))
-
-
-def _along_edges(
-    system: System,
-    potential: Potential,
-    edge_list: EdgeList,
-    wave_vectors: Float[Array, "W D"],
-    waves: Complex[Array, "W N D"],
-) -> Complex[Array, "W N D"]:
-    """The products of what acts along edges."""
-    neighbors, reverse = edge_list.neighbors, edge_list.reverse
-    if reverse is None and not potential.pairwise:
-        raise InputError("the edge list has no reverse edges, which only pair potentials can do "
-                         "without: find it with_reverse=True")  # fmt: skip
-    (blocks, _, size), dimension = neighbors.shape, system.dimension
-    count, filling = system.atom_count, blocks * size - system.atom_count
-    response = _response(system, potential, edge_list)
-    changes = dimension * neighbors.shape[1]
-    if (
-        not potential.pairwise
-        and 2 * len(waves) > changes
-        and (changes * dimension * neighbors.size <= AT_A_TIME)
-    ):
-        response = _by_blocks(response, dimension, neighbors.shape)
-
-    def one_wave(wave: tuple[Array, Array]) -> Complex[Array, "N D"]:
-        wave_vector, displacements = wave
-        angles = 2.0 * jnp.pi * (edge_list.ghost_images @ wave_vector)
-        phases = jax.lax.complex(jnp.cos(angles), jnp.sin(angles))
-        own = displacements.T
-        nothing = jnp.zeros((dimension, 1), own.dtype)
-        ends = jnp.concatenate([own, own[:, edge_list.ghost_owners] * phases[None], nothing], 1)
-        begins = jnp.pad(own, ((0, 0), (0, filling))).reshape(dimension, blocks, 1, size)
-        changes = [_at(ends[axis], neighbors) - begins[axis] for axis in range(dimension)]
-        real, imaginary = jnp.real(jnp.stack(changes)), jnp.imag(jnp.stack(changes))
-        parts = jax.vmap(response)(jnp.stack([real, imaginary]))
-        here = jax.lax.complex(parts[0], parts[1])
-        if potential.pairwise or reverse is None:
-            # Both ends of an edge see the same pair energy: what moves one moves back the other.
-            gradients = [-2.0 * jnp.sum(component, axis=1) for component in here]
-        else:
-            # The same edge seen from its other end, which is an image there.
-            ones = jnp.ones(count + 1, phases.dtype)
-            turned = _at(jnp.concatenate([ones[:-1], phases, ones[-1:]]), neighbors)
-            gradients = [
-                jnp.sum(turned * _at(component.reshape(-1), reverse) - component, axis=1)
-                for component in here
-            ]
-        return jnp.stack([gradient.reshape(-1)[:count] for gradient in gradients], axis=1)
-
-    some = max(1, AT_A_TIME // (2 * dimension * neighbors.size))
-    return _some_at_a_time(one_wave, (wave_vectors, waves), some)
 
 
 @compiled(heavy=True)
@@ -189,13 +84,9 @@ def wave_hessians(
     Returns:
         Shape (Q, N D, N D), index D i + a, energy/length^2; Hermitian to rounding.
     """
-    count, (atoms, dimension) = len(wave_vectors), system.positions.shape
-    units = jnp.eye(atoms * dimension, dtype=complex).reshape(-1, atoms, dimension)
-    columns = products_with_waves(
-        system, potential, edge_list,
-        jnp.repeat(wave_vectors, len(units), axis=0), jnp.tile(units, (count, 1, 1)),
-    )  # fmt: skip
-    return columns.reshape(count, len(units), len(units)).transpose(0, 2, 1)
+    every = jnp.arange(system.atom_count, dtype=jnp.int32)
+    found = _between(system, potential, edge_list, wave_vectors, every, every)
+    return found.reshape(len(wave_vectors), system.positions.size, system.positions.size)
 
 
 def hessians_of_waves(
@@ -245,7 +136,8 @@ def of_some_waves(
     """
     if is_traced(given):
         return function(on_device(wave_vectors))
-    some = max(1, COLUMNS // vibrations)
+    some = max(LEAST_TOGETHER, TOGETHER // vibrations)
+    some = max(1, min(some, MOST_TOGETHER // vibrations**2))
     rounds = -(-len(wave_vectors) // some)
     filled = np.zeros((rounds * some, wave_vectors.shape[1]))
     filled[: len(wave_vectors)] = wave_vectors
@@ -275,85 +167,235 @@ def force_constants_between(
     Returns:
         Shape (D, D), energy/length^2: rows are components of i, columns those of j.
     """
-    count, dimension = system.positions.shape
-    axes = jnp.arange(dimension)
-    units = jnp.zeros((dimension, count, dimension), complex).at[axes, atoms[1], axes].set(1.0)
-    columns = products_with_waves(
-        system, potential, edge_list,
-        jnp.repeat(wave_vectors, dimension, axis=0), jnp.tile(units, (len(wave_vectors), 1, 1)),
-    )  # fmt: skip
-    of_waves = columns[:, atoms[0]].reshape(len(wave_vectors), dimension, dimension)
-    return jnp.real(jnp.tensordot(factors, of_waves, 1)).T
+    of_waves = _between(system, potential, edge_list, wave_vectors, atoms[:1], atoms[1:])
+    return jnp.real(jnp.tensordot(factors, of_waves[:, 0, :, 0], 1))
 
 
-def _response(
-    system: System, potential: Potential, edge_list: EdgeList
-) -> Callable[[Float[Array, "D B K C"]], Float[Array, "D B K C"]]:
-    """How gradients of site energies follow changes of their edges.
+def _between(
+    system: System,
+    potential: Potential,
+    edge_list: EdgeList,
+    wave_vectors: Float[Array, "Q D"],
+    rows: Int[Array, " R"],
+    columns: Int[Array, " S"],
+) -> Complex[Array, "Q R D S D"]:
+    """The blocks of H(q) in the rows of some atoms and the columns of some, distinct in each."""
+    dimension = system.dimension
+    total = jnp.zeros((len(wave_vectors), len(rows), dimension, len(columns), dimension), complex)
+    if potential.acts_along_edges:
+        given = system, potential, edge_list, wave_vectors
+        total = _added_along_edges(total, *given, rows, columns)
+    if potential.of_structure:
+        blocks = _of_structure(system, potential, rows, columns)
+        alike = jnp.all(wave_vectors == jnp.round(wave_vectors), axis=1)
+        # What knows of all images together knows of no others.
+        known = jnp.where(alike[:, None, None, None, None], blocks[None], jnp.nan)
+        total = total + known.astype(complex)
+    return total
 
-    Of many changes at once, what does not depend on them is computed once.
+
+def _of_structure(
+    system: System, potential: Potential, rows: Int[Array, " R"], columns: Int[Array, " S"]
+) -> Float[Array, "R D S D"]:
+    """The second derivatives of an energy of the whole structure, whose images move alike."""
+    species, shape = potential.species_index(system), system.positions.shape
+
+    def gradient(positions: Float[Array, "N D"]) -> Float[Array, "N D"]:
+        return -potential.structure_mechanics(positions, system.cell, species)[1]
+
+    def column(place: Int[Array, ""]) -> Float[Array, "R D"]:
+        unit = jnp.zeros(shape).at[columns[place // shape[1]], place % shape[1]].set(1.0)
+        return jax.jvp(gradient, (system.positions,), (unit,))[1][rows]
+
+    found = jax.lax.map(column, jnp.arange(len(columns) * shape[1]))
+    return found.reshape(len(columns), shape[1], len(rows), shape[1]).transpose(2, 3, 0, 1)
+
+
+class _Waves(NamedTuple):
+    """What the ends of edges, E of them among the extended positions, are in one wave.
+
+    Attributes:
+        phases: exp(2 pi i q.n) of each.
+        rows: the place, among the atoms whose rows are asked for, of the atom that it belongs to.
+        columns: the same of the columns.
     """
-    extended, sites = extended_positions(
-        system.positions, system.cell, potential.species_index(system), edge_list
-    )
 
-    def edges_of(block: tuple[Any, ...]) -> Edges:
-        return edges_between(extended, *block)
+    phases: Complex[Array, " E"]
+    rows: Int[Array, " E"]
+    columns: Int[Array, " E"]
 
+
+class _Edges(NamedTuple):
+    """What each edge of C atoms adds to H(q): a block, and to the row of its atom the opposite.
+
+    Attributes:
+        blocks: energy/length^2, that of each atom itself first.
+        ends: where they are, among the extended positions.
+    """
+
+    blocks: Float[Array, "W C D D"]
+    ends: Int[Array, "W C"]
+
+    def numbers(self, hessians: Complex[Array, "Q R D S D"]) -> int:
+        """Numbers that are computed on the way."""
+        return 2 * self.blocks.size
+
+    def added_to(self, hessian: Complex[Array, "R D S D"], waves: _Waves) -> Any:
+        """The sum with these."""
+        phases = jnp.conj(_at(waves.phases, self.ends[:1])) * _at(waves.phases, self.ends)
+        rows = jnp.broadcast_to(_at(waves.rows, self.ends[:1]), self.ends.shape)
+        entries = _times(self.blocks, phases[..., None, None])
+        where = rows, slice(None), _at(waves.columns, self.ends)
+        return hessian.at[where].add(entries, mode="drop")
+
+
+class _Sites(NamedTuple):
+    """What the energies of C atoms add, each of which depends on W of them.
+
+    Attributes:
+        matrices: energy/length^2, atoms before components.
+        ends: where the atoms are, among the extended positions.
+    """
+
+    matrices: Float[Array, "C W D D W"]
+    ends: Int[Array, "W C"]
+
+    def numbers(self, hessians: Complex[Array, "Q R D S D"]) -> int:
+        """Numbers that are computed on the way."""
+        return 2 * self.ends.size * hessians[0, 0].size
+
+    def added_to(self, hessian: Complex[Array, "R D S D"], waves: _Waves) -> Any:
+        """The sum with these."""
+        phases = _at(waves.phases, self.ends.T)
+        places = jnp.arange(hessian.shape[2], dtype=jnp.int32)
+        members = _at(waves.columns, self.ends.T)[..., None] == places[None, None]
+        # Products of matrices add up faster what is in one column than one block after another.
+        along = jnp.where(members, phases[..., None], 0.0)
+        parts = jnp.concatenate([along.real, along.imag], axis=2)
+        found = jnp.einsum("cwabv,cvn->cwanb", self.matrices, parts)
+        real, imaginary = jnp.split(found, 2, axis=3)
+        rows = jax.lax.complex(real, imaginary) * jnp.conj(phases)[..., None, None, None]
+        return hessian.at[_at(waves.rows, self.ends.T)].add(rows, mode="drop")
+
+
+class _Densities(NamedTuple):
+    """What the densities around C atoms add: w g^+ g, with the gradient g of each.
+
+    Attributes:
+        gradients: density/length, of each atom itself first.
+        ends: where they are, among the extended positions.
+        weights: the second derivatives of the embedding.
+    """
+
+    gradients: Float[Array, "W C D"]
+    ends: Int[Array, "W C"]
+    weights: Float[Array, " C"]
+
+    def numbers(self, hessians: Complex[Array, "Q R D S D"]) -> int:
+        """Numbers that are computed on the way."""
+        return 2 * len(self.weights) * (hessians.shape[1] + hessians.shape[3]) * hessians.shape[2]
+
+    def added_to(self, hessian: Complex[Array, "R D S D"], waves: _Waves) -> Any:
+        """The sum with these."""
+        gradients = _times(self.gradients, _at(waves.phases, self.ends)[..., None])
+        dimension, atoms = self.gradients.shape[2], jnp.arange(len(self.weights))
+        first, second = (
+            jnp.zeros((len(atoms), size, dimension), complex)
+            .at[atoms, _at(places, self.ends)]
+            .add(gradients, mode="drop")
+            for size, places in ((len(hessian), waves.rows), (hessian.shape[2], waves.columns))
+        )
+        weighed = _times(self.weights[:, None, None], jnp.conj(first))
+        return hessian + jnp.tensordot(weighed, second, ((0,), (0,)))
+
+
+def _added_along_edges(
+    total: Complex[Array, "Q R D S D"],
+    system: System,
+    potential: Potential,
+    edge_list: EdgeList,
+    wave_vectors: Float[Array, "Q D"],
+    rows: Int[Array, " R"],
+    columns: Int[Array, " S"],
+) -> Complex[Array, "Q R D S D"]:
+    """The same with what acts along edges, one block of atoms after another."""
+    count, blank = system.atom_count, system.atom_count + len(edge_list.ghost_owners)
+    blocks, _, size = edge_list.neighbors.shape
+    species = potential.species_index(system)
+    extended, sites = extended_positions(system.positions, system.cell, species, edge_list)
+    every = jnp.arange(count, dtype=jnp.int32)
+    owners = jnp.concatenate([every, edge_list.ghost_owners, jnp.full(1, count, jnp.int32)])
+
+    def places_of(atoms: Int[Array, " M"]) -> Int[Array, " E"]:
+        """The place among some atoms that each end belongs to; beyond the last where to none."""
+        places = jnp.full(count + 1, len(atoms), jnp.int32)
+        return places.at[atoms].set(jnp.arange(len(atoms), dtype=jnp.int32))[owners]
+
+    row_of, column_of = places_of(rows), places_of(columns)
+    own = jnp.arange(blocks * size, dtype=jnp.int32).reshape(blocks, size)
+    # Beyond the last atom there are only places without an edge.
+    own = jnp.where(own < count, own, blank)
+    slopes = weights = None
+    if potential.embedded:
+        derivatives = edge_blocks(
+            potential.embedding_derivatives, system.positions, system.cell, species, edge_list
+        )
+        slopes, weights = (array.reshape(-1)[:count] for array in derivatives)
+        weights = edge_list.in_blocks(weights).reshape(blocks, size)
+        slopes = jnp.concatenate([slopes, slopes[edge_list.ghost_owners], jnp.zeros(1)])
+
+    def add_block(total: Array, block: tuple[Any, ...]) -> tuple[Array, None]:
+        neighbors, here, at, weights = block
+        edges = edges_between(extended, neighbors, here)
+        ends = jnp.concatenate([at[None], neighbors])
+        found = _of_edges(potential, edges, ends, slopes, weights)
+
+        def add_to(one: tuple[Array, Array]) -> Array:
+            hessian, wave_vector = one
+            angles = 2.0 * jnp.pi * (edge_list.ghost_images @ wave_vector)
+            ones = jnp.ones(count + 1, complex)
+            of_ghosts = jax.lax.complex(jnp.cos(angles), jnp.sin(angles))
+            phases = jnp.concatenate([ones[:-1], of_ghosts, ones[-1:]])
+            for part in found:
+                hessian = part.added_to(hessian, _Waves(phases, row_of, column_of))
+            return hessian
+
+        some = max(1, AT_A_TIME // (2 * total[0].size + sum(part.numbers(total) for part in found)))
+        return _some_at_a_time(add_to, (total, wave_vectors), some), None
+
+    return jax.lax.scan(add_block, total, (edge_list.neighbors, sites, own, weights))[0]
+
+
+def _of_edges(
+    potential: Potential,
+    edges: Edges,
+    ends: Int[Array, "W C"],
+    slopes: Float[Array, " E"] | None,
+    weights: Float[Array, " C"] | None,
+) -> list[_Edges | _Sites | _Densities]:
+    """What the edges of C atoms add: these lead to the ends from the second on."""
     if potential.pairwise:
-        rows = map_blocks(
-            lambda block: potential.edge_hessians(edges_of(block)), edge_list.neighbors, sites
-        )
-        # Half of the energy of a pair is that of each of its ends.
-        return lambda changes: (
-            0.5 * jnp.stack([sum(map(jnp.multiply, row, changes)) for row in rows])
-        )
-
-    def change_of_gradients(block: tuple[Any, ...]) -> Float[Array, "D K C"]:
-        edges, changes = edges_of(block[:2]), tuple(block[2])
-
-        def gradients(vectors: tuple[Array, ...]) -> tuple[Array, ...]:
-            return potential.site_energies_and_gradients(edges.with_vectors(vectors))[1]
-
-        return jnp.stack(jax.jvp(gradients, (edges.vectors,), (changes,))[1])
-
-    return lambda changes: jnp.swapaxes(
-        map_blocks(
-            change_of_gradients, edge_list.neighbors, sites, jnp.swapaxes(changes, 0, 1)
-        ), 0, 1,
-    )  # fmt: skip
+        return [_with_own(potential.edge_hessians(edges), ends)]
+    if slopes is None or weights is None:
+        whole = site_matrices(potential, edges)
+        return [_Sites(whole.transpose(0, 1, 3, 4, 2), ends)]
+    here, there = _at(slopes, ends[:1]), _at(slopes, ends[1:])
+    rows, components = embedded_edges(potential, edges, here, there)
+    gradients = jnp.stack(components, axis=-1)
+    own = -jnp.sum(gradients, axis=0, keepdims=True)
+    densities = _Densities(jnp.concatenate([own, gradients]), ends, weights)
+    return [_with_own(rows, ends), densities]
 
 
-def _by_blocks(
-    response: Callable[[Float[Array, "D B K C"]], Float[Array, "D B K C"]],
-    dimension: int,
-    shape: tuple[int, ...],
-) -> Callable[[Float[Array, "D B K C"]], Float[Array, "D B K C"]]:
-    """The same from the matrix of each site, which a change of each edge alone tells.
-
-    Worth it where there are more changes than a site has edges and components: all others are
-    products of matrices, and derivatives are of the matrices alone.
-    """
-    blocks, slots, size = shape
-    units = jnp.eye(dimension * slots).reshape(-1, dimension, 1, slots, 1)
-
-    def column(unit: tuple[Array]) -> Float[Array, "D B K C"]:
-        return response(jnp.broadcast_to(unit[0], (dimension, *shape)))
-
-    some = max(1, AT_A_TIME // (dimension * math.prod(shape) * slots))
-    columns = _some_at_a_time(column, (units,), some)
-    matrices = columns.transpose(2, 4, 1, 3, 0).reshape(blocks, size, *2 * (dimension * slots,))
-
-    def product(changes: Float[Array, "D B K C"]) -> Float[Array, "D B K C"]:
-        flat = changes.transpose(1, 3, 0, 2).reshape(blocks, size, -1)
-        found = jnp.einsum("bcij,bcj->bci", matrices, flat)
-        return found.reshape(blocks, size, dimension, slots).transpose(2, 0, 3, 1)
-
-    return product
+def _with_own(rows: list[list[Float[Array, "K C"]]], ends: Int[Array, "W C"]) -> _Edges:
+    """The blocks of edges by their components, and those of the atoms themselves."""
+    matrices = jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
+    own = jnp.sum(matrices, axis=0, keepdims=True)
+    return _Edges(jnp.concatenate([own, -matrices]), ends)
 
 
-def _at(values: Array, places: Array) -> Array:
-    return values.at[places].get(mode="promise_in_bounds")
+def _times(real: Float[Array, "..."], factors: Complex[Array, "..."]) -> Complex[Array, "..."]:
+    return jax.lax.complex(real * jnp.real(factors), real * jnp.imag(factors))
 
 
 def _some_at_a_time(
@@ -370,3 +412,7 @@ def _some_at_a_time(
 
     found = jax.lax.map(jax.vmap(function), tuple(map(in_rounds, arrays)))
     return found.reshape(rounds * some, *found.shape[2:])[:count]
+
+
+def _at(values: Array, places: Array) -> Array:
+    return values.at[places].get(mode="promise_in_bounds")

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mdsens.mechanics.forces import forces
-from mdsens.particles.edges import EdgeList, edges_between, extended_positions, map_blocks
+from mdsens.particles.edges import EdgeList, Edges, edges_between, extended_positions, map_blocks
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 
@@ -64,6 +64,22 @@ def hessian(
 def has_closed_form(potential: Potential) -> bool:
     """Whether the potential is a sum over pairs, each of which gives a block of the Hessian."""
     return potential.pairwise and not potential.of_structure
+
+
+def site_matrices(potential: Potential, edges: Edges) -> Float[Array, "C W W D D"]:
+    """Second derivatives of site energies in the places of each atom and its K neighbours.
+
+    Arguments:
+        potential: the potential.
+        edges: K slots of C atoms.
+
+    Returns:
+        Shape (C, K + 1, K + 1, D, D), energy/length^2: the atom itself first, which moves against
+        all its edges.
+    """
+    matrix = potential.site_hessians(edges)
+    with_row = jnp.concatenate([-jnp.sum(matrix, axis=1, keepdims=True), matrix], axis=1)
+    return jnp.concatenate([-jnp.sum(with_row, axis=2, keepdims=True), with_row], axis=2)
 
 
 def _pair_hessian(

@@ -35,7 +35,7 @@ from mdsens.mechanics.closed_form_hessian import (
 )
 from mdsens.mechanics.edge_ends import EdgeEnds, atoms_of_block, edge_ends
 from mdsens.mechanics.hessian import hessian as dense_hessian
-from mdsens.mechanics.hessian import hessian_vector_product
+from mdsens.mechanics.hessian import hessian_vector_product, site_matrices
 from mdsens.mechanics.springs import Products, matrix_of_products, probes
 from mdsens.particles.edges import (
     EdgeList,
@@ -499,10 +499,7 @@ def _site_block(
     # A slot without an edge leads to the last entry, which is far away.
     ends = jnp.where(ends < 0, geometry.owners.size - 1, ends)
     edges = edges_between(geometry.extended, ends, sites)
-    matrix = potential.site_hessians(edges)
-    # The atom itself moves against all its edges.
-    with_row = jnp.concatenate([-jnp.sum(matrix, axis=1, keepdims=True), matrix], axis=1)
-    whole = jnp.concatenate([-jnp.sum(with_row, axis=2, keepdims=True), with_row], axis=2)
+    whole = site_matrices(potential, edges)
     own, _ = atoms_of_block(geometry, block, ends.shape[1])
     return whole, jnp.concatenate([own[None], geometry.owners[ends]]).T
 

@@ -22,9 +22,10 @@ from mdsens.linalg.null_space import NEGLIGIBLE, NULL_FRACTION, orthonormal_rows
 from mdsens.linalg.sparse_plus_low_rank import blocks_of
 from mdsens.mechanics.dynamical_matrix import (
     hessians_of_waves,
-    products_with_waves,
     require_known_waves,
+    wave_hessians,
 )
+from mdsens.mechanics.hessian import hessian_vector_product
 from mdsens.mechanics.hessian_solver import HessianSolver
 from mdsens.modules import Module
 from mdsens.particles.edges import EdgeList
@@ -230,11 +231,20 @@ def squares_of_modes(
     Returns:
         Shape (Q, F), energy/length^2/mass: of each the mean over its set; 0 for what is still.
     """
-    shape = modes.displacements.shape
-    waves = modes.displacements.reshape(-1, *shape[2:])
-    of_waves = jnp.repeat(modes.wave_vectors, shape[1], axis=0)
-    products = products_with_waves(system, potential, edge_list, of_waves, waves)
-    squares = jnp.sum((jnp.conj(waves) * products).real, axis=(1, 2)).reshape(shape[:2])
+    waves = modes.displacements.reshape(*modes.squares.shape, -1)
+    if waves.shape[1] == waves.shape[2]:
+        hessians = wave_hessians(system, potential, edge_list, modes.wave_vectors)
+        products = waves @ jnp.swapaxes(hessians, 1, 2)
+    else:
+        # The lowest of a large cell, whose images move alike.
+        def product(displacements: Float[Array, "N D"]) -> Float[Array, "N D"]:
+            return hessian_vector_product(
+                system, potential, edge_list.without_slots_counted(), displacements
+            )
+
+        found = jax.lax.map(product, modes.displacements[0].real)
+        products = found.reshape(waves.shape).astype(complex)
+    squares = jnp.sum((jnp.conj(waves) * products).real, axis=2)
     return jnp.where(modes.still, 0.0, means_over_sets(jnp, squares, modes.sets))
 
 

@@ -27,6 +27,8 @@ LONG_FORMULAS = {"xla_cpu_use_fusion_emitters": False}
 #: Skin of the edges as a fraction of the potential's range; and where particles only push, longer,
 #: for it adds few edges, and to find them anew takes as long as 10 evaluations of the forces.
 SKIN_FRACTION, CONTACT_SKIN_FRACTION = 0.1, 0.4
+#: Pairs of edges whose second derivatives are computed at a time, each a component: 32 MiB.
+AT_A_TIME = 2**22
 
 
 class RadialDerivatives(NamedTuple):
@@ -254,7 +256,12 @@ class Potential(NamedParameters):
         def columns(slot: Array) -> Float[Array, "D D K C"]:
             return jax.vmap(column, (None, 0))(slot, jnp.arange(dimension))
 
-        matrix = jax.lax.map(columns, jnp.arange(slots)).transpose(4, 0, 3, 1, 2)
+        # Of few atoms many slots at a time: a loop takes longer than what it does.
+        some = max(1, min(slots, AT_A_TIME // max(1, dimension * slots * slots * atoms)))
+        rounds = -(-slots // some)
+        places = jnp.minimum(jnp.arange(rounds * some), slots - 1).reshape(rounds, some)
+        found = jax.lax.map(jax.vmap(columns), places).reshape(-1, *2 * (dimension,), slots, atoms)
+        matrix = found[:slots].transpose(4, 0, 3, 1, 2)
         matrix = jnp.where(edges.mask.T[:, :, None, None, None], matrix, 0.0)
         matrix = jnp.where(edges.mask.T[:, None, :, None, None], matrix, 0.0)
         return (matrix + matrix.transpose(0, 2, 1, 4, 3)) / 2
