@@ -1,11 +1,20 @@
 """Arrays that go from NumPy to JAX and back."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mdsens.arrays import array_module, in_numpy, on_device
+from mdsens.arrays import (
+    array_module,
+    centred,
+    column_sums,
+    in_numpy,
+    on_device,
+    squared_lengths,
+)
 
 
 @pytest.mark.parametrize("value", [2.5, 3, True, [1.0, 2.0], np.arange(6).reshape(2, 3)])
@@ -53,3 +62,22 @@ def test_what_is_traced_stays_so():
     assert function(jnp.zeros(2)).tolist() == [1.0, 1.0]
     assert seen == [(True, True), (True, True)]
     assert isinstance(in_numpy({"a": jnp.ones(2)})["a"], np.ndarray)
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 3, 7])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_sums_of_rows_and_columns_are_exact_to_rounding(dimension, order):
+    values = np.random.default_rng(dimension).normal(size=(1001, dimension)) + 3.0
+    rows = np.array(values, order=order)
+    lengths = [math.fsum(value * value for value in row) for row in values]
+    sums = [math.fsum(column) for column in values.T]
+    np.testing.assert_allclose(squared_lengths(rows), lengths, rtol=4e-16 * dimension)
+    np.testing.assert_allclose(column_sums(rows), sums, rtol=1e-14)
+    left = centred(rows.astype(np.float32))
+    assert left.dtype == float
+    assert max(abs(math.fsum(column)) for column in left.T) < 1e-10
+    np.testing.assert_allclose(left - left[0], rows - rows[0], atol=2e-6)
+    np.testing.assert_array_equal(rows, values)
+    for function in (squared_lengths, column_sums):
+        traced = jax.jit(function)(jnp.asarray(rows))
+        np.testing.assert_allclose(traced, function(rows), rtol=1e-13)

@@ -1,5 +1,7 @@
 """Atoms without load: rattlers in a packing, and atoms out of reach of all others."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
@@ -53,19 +55,31 @@ def find_rattlers(
 
 
 def rattlers_on_host(
-    system: System, potential: Potential, edge_list: EdgeList, fmax: Float[Array, ""]
+    system: System,
+    potential: Potential,
+    edge_list: EdgeList,
+    fmax: Float[Array, ""],
+    gradient: Float[Any, "R D"] | None = None,
 ) -> Bool[Array, " N"]:
     """`find_rattlers` outside of what JAX traces, of large systems by all cores.
+
+    An atom on which any force acts has an edge with a slope. Where all are such, as in nearly every
+    structure that was relaxed from one without symmetry, no edge is looked at.
 
     Arguments:
         system: the relaxed atoms.
         potential: the potential.
         edge_list: all edges within its range.
         fmax: the largest force left over, energy/length.
+        gradient: shape (R, D), that of the enthalpy there, energy/length; None: it is not known.
 
     Returns:
         Shape (N,), whether each atom is a rattler.
     """
+    if gradient is not None and not potential.contact:
+        acted_on = np.asarray(gradient)[: system.atom_count].any(axis=1)
+        if (acted_on | np.asarray(system.fixed)).all():
+            return on_device(np.zeros(system.atom_count, bool))
     shares = shares_of_cores(potential, edge_list)
     if not shares or potential.contact:
         return find_rattlers(system, potential, edge_list, fmax)

@@ -7,7 +7,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float
 
-from mdsens.arrays import in_numpy, on_device
+from mdsens.arrays import centred, in_numpy, on_device
 from mdsens.lbfgs_history import HostHistory
 from mdsens.linalg.lattice_preconditioner import LatticePreconditioner
 from mdsens.mechanics.enthalpy import Evaluation, Landscape, largest_force, typical_force
@@ -109,8 +109,7 @@ class LatticeLBFGS(LineSearchMinimiser):
         left, weights = past.backward(gradient.ravel())
         product = np.asarray(model(left) if model is not None else max(memory.scale, 1e-300) * left)
         # What the model moves empty sites by would be missing, and the whole drift.
-        product = product.reshape(gradient.shape).astype(float)
-        product -= product.mean(axis=0)
+        product = centred(product.reshape(gradient.shape))
         return -past.forward(product.ravel(), weights).reshape(gradient.shape), 1.0
 
 

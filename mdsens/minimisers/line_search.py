@@ -14,7 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from mdsens.arrays import array_module, in_numpy, on_device, scalar_product, squared_lengths
+from mdsens.arrays import (
+    array_module,
+    column_sums,
+    in_numpy,
+    on_device,
+    scalar_product,
+    squared_lengths,
+)
 from mdsens.compilation import compiled
 from mdsens.mechanics.enthalpy import Evaluation, Landscape, largest_force
 from mdsens.minimisers.minimiser import Minimiser, State
@@ -198,11 +205,13 @@ def _limited_to(
     """
     xp = array_module(direction)
     lengths = xp.sqrt(squared_lengths(direction))[:, None]
+    if xp is np and lengths.max(initial=0.0) <= max_step:
+        return direction
     limited = direction * xp.minimum(1.0, max_step / xp.maximum(lengths, np.finfo(float).tiny))
-    balanced = xp.linalg.norm(xp.sum(direction[:count], axis=0)) <= 1e-8 * xp.sum(lengths)
+    balanced = xp.linalg.norm(column_sums(direction[:count])) <= 1e-8 * xp.sum(lengths)
     # Atoms that are constrained, or only fill up a batch, have no direction.
     moves = lengths[:count] > 0.0
-    drift = xp.sum(limited[:count], axis=0) / xp.maximum(xp.sum(moves, dtype=float), 1.0)
+    drift = column_sums(limited[:count]) / xp.maximum(xp.sum(moves, dtype=float), 1.0)
     return xp.concatenate(
         [limited[:count] + xp.where(moves & balanced, -drift, 0.0), limited[count:]]
     )

@@ -253,6 +253,17 @@ class Descent:
         memory = None if self.last is None else self.last[1].memory
         return getattr(memory, "preconditioner", None)
 
+    @property
+    def gradient(self) -> Float[Any, "R D"] | None:
+        """That of the enthalpy at q, energy/length, where it tells on which atoms forces act.
+
+        None before any minimiser ran, and where constraints let the force on one atom act on
+        others.
+        """
+        if self.last is None or self.landscape.motion is not None:
+            return None
+        return self.last[1].gradient
+
     def valid_edges(self) -> EdgeList:
         """Edges that hold at q: those of the last steps, or new ones where they reach too short."""
         if not self._reaches_here:

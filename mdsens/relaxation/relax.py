@@ -287,7 +287,7 @@ def _found(descent: Descent) -> Found:
         stress = on_device(history.stresses[-1])
     edge_list, potential = descent.valid_edges(), descent.landscape.potential
     q, settled = descent.landscape.settled(descent.q), descent.landscape.system_at(descent.q)
-    rattlers = rattlers_on_host(settled, potential, edge_list, force)
+    rattlers = rattlers_on_host(settled, potential, edge_list, force, descent.gradient)
     warn_of_switched_shells(settled, potential, edge_list)
     return Found(q, edge_list, rattlers, force, stress)
 

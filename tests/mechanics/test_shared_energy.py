@@ -124,6 +124,42 @@ def test_atoms_without_load_are_those_of_the_whole(shared):
     np.testing.assert_array_equal(found, expected)
 
 
+def test_where_forces_act_on_all_atoms_no_edge_is_looked_at_for_those_without_load(monkeypatch):
+    case = cases.case("sw", "cluster")
+    held = case.system.with_fixed([0])
+    force, looked = jnp.asarray(1e-8), []
+
+    def looking(*given):
+        looked.append(given)
+        return find_rattlers(*given)
+
+    monkeypatch.setattr("mdsens.mechanics.rattlers.find_rattlers", looking)
+    _, forces, _ = mechanics_on_host(held, case.potential, case.edges())(held.positions)
+    gradient = np.where(np.asarray(held.fixed)[:, None], 0.0, -forces)
+    assert not rattlers_on_host(held, case.potential, case.edges(), force, gradient).any()
+    assert not looked
+    # One that is far from all others has none, nor has one that is balanced by symmetry.
+    positions = np.array([[0.0, 0, 0], [1.1, 0, 0], [-1.1, 0, 0], [0, 0, 40.0]])
+    system = mdsens.System(positions, None, pbc=False)
+    edge_list = case.potential.edge_search(system).find(positions, np.asarray(system.cell))
+    _, forces, _ = mechanics_on_host(system, case.potential, edge_list)(positions)
+    assert not forces[[0, 3]].any()
+    found = rattlers_on_host(system, case.potential, edge_list, force, -forces)
+    assert np.flatnonzero(found).tolist() == [3]
+    assert looked
+
+
+def test_discs_that_are_pushed_as_hard_as_what_is_left_over_are_without_load(shared):
+    positions = np.array([[2.0, 2.0], [2.95, 2.0], [6.0, 6.0], [6.9999999, 6.0]])
+    system = mdsens.System(positions, np.eye(2) * 10.0)
+    potential = mdsens.potentials.SoftSphere(1.0, 1.0)
+    edge_list = potential.edge_search(system).find(positions, np.asarray(system.cell))
+    _, forces, _ = mechanics_on_host(system, potential, edge_list)(positions)
+    assert forces.any(axis=1).all()
+    found = rattlers_on_host(system, potential, edge_list, jnp.asarray(1e-6), -forces)
+    assert np.flatnonzero(found).tolist() == [2, 3]
+
+
 def test_xla_shares_nothing_of_a_share_out_again(shared):
     case = cases.case("lj-smooth", "cluster")
     (first, *_) = case.edges().shares(2)

@@ -1,12 +1,13 @@
 """What a line search does with atoms that would go too far."""
 
 import cases
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mdsens.mechanics.enthalpy import typical_force
-from mdsens.minimisers.line_search import search_down
+from mdsens.minimisers.line_search import _limited_to, search_down
 from mdsens.minimisers.minimiser import first_state
 from mdsens.relaxation import LBFGS
 from mdsens.relaxation.driver import Descent
@@ -60,3 +61,13 @@ def test_a_direction_that_goes_up_once_it_is_held_back_is_not_taken(start):
     assert jnp.vdot(direction, gradient) < 0
     moved = moved_along(start, direction)
     assert np.vdot(moved, gradient) < 0
+
+
+def test_on_the_host_atoms_are_limited_as_in_compiled_code():
+    direction = np.random.default_rng(0).normal(size=(40, 3))
+    direction[:30] -= direction[:30].mean(axis=0)
+    limited = jax.jit(_limited_to, static_argnums=2)
+    for longest in (0.5, 2.0, 10.0):
+        found = _limited_to(direction, longest, 30)
+        np.testing.assert_allclose(found, limited(direction, longest, 30), rtol=1e-12, atol=1e-14)
+        assert (found is direction) == (longest == 10.0)
