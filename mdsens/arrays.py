@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 from numpy.typing import ArrayLike
 
 from mdsens.values import is_traced
@@ -92,3 +92,23 @@ def centred(rows: Float[Any, "R D"]) -> Float[np.ndarray, "R D"]:
     for column in moved.T:
         column -= column.mean()
     return moved
+
+
+def numbered(
+    keys: Int[np.ndarray, "..."], bound: int
+) -> tuple[Int[np.ndarray, " F"], Int[np.ndarray, "..."]]:
+    """Different keys in order, and which of them each is; `numpy.unique` sorts all of them.
+
+    Arguments:
+        keys: whole numbers of at least 0.
+        bound: what all are below; where it is not much more than there are keys, nothing is sorted.
+
+    Returns:
+        The F different keys; of each key its place among these, of the shape of the keys.
+    """
+    if bound > 16 * keys.size:
+        chosen, which = np.unique(keys, return_inverse=True)
+        return chosen, which.reshape(keys.shape)
+    there = np.zeros(bound, bool)
+    there[keys] = True
+    return np.flatnonzero(there), (np.cumsum(there, dtype=np.int32) - np.int32(1))[keys]

@@ -12,6 +12,7 @@ from mdsens.arrays import (
     centred,
     column_sums,
     in_numpy,
+    numbered,
     on_device,
     squared_lengths,
 )
@@ -81,3 +82,13 @@ def test_sums_of_rows_and_columns_are_exact_to_rounding(dimension, order):
     for function in (squared_lengths, column_sums):
         traced = jax.jit(function)(jnp.asarray(rows))
         np.testing.assert_allclose(traced, function(rows), rtol=1e-13)
+
+
+@pytest.mark.parametrize("bound", [50, 10**6], ids=["few may be", "many may be"])
+@pytest.mark.parametrize("shape", [(300,), (60, 5), (0,)])
+def test_different_keys_are_numbered_in_order(bound, shape):
+    keys = np.random.default_rng(0).integers(0, 50, size=shape)
+    chosen, which = numbered(keys, bound)
+    assert chosen.tolist() == sorted(set(keys.ravel().tolist()))
+    assert which.shape == shape
+    np.testing.assert_array_equal(chosen[which], keys)

@@ -9,6 +9,7 @@ import scipy.fft
 import scipy.sparse
 from jaxtyping import Float, Int
 
+from mdsens.arrays import numbered
 from mdsens.linalg.half_stored import HalfStored
 from mdsens.linalg.null_space import is_null
 from mdsens.resources import available_cores
@@ -165,7 +166,7 @@ class LatticePreconditioner:
         row, column, blocks = row[on_sites], column[on_sites], blocks[on_sites]
         pair = kinds[row] * self.basis + kinds[column]
         key = pair * cells + self._differences(sites, row, column)
-        keys, means = _frequent_means(key, cells, blocks)
+        keys, means = _frequent_means(key, cells, self.basis**2 * cells, blocks)
         return self._balanced(keys, means)
 
     def _of_parts(
@@ -180,7 +181,10 @@ class LatticePreconditioner:
         to_row = kinds[row] * cells + self._differences(sites, adding, row)
         to_column = kinds[column] * cells + self._differences(sites, adding, column)
         key = (kinds[adding] * places + to_row) * places + to_column
-        keys, means = _frequent_means(key, places * places, parts[part, first, second])
+        squared = places * places
+        keys, means = _frequent_means(
+            key, squared, self.basis * squared, parts[part, first, second]
+        )
         # Of the lattice: the kinds of both ends, and the cells between them.
         (_, from_row), from_column = np.divmod(keys // places, places), keys % places
         begin = np.array(np.unravel_index(from_row % cells, self.shape))
@@ -349,19 +353,19 @@ def rows_of(
 
 
 def _frequent_means(
-    key: Int[np.ndarray, " T"], kind_size: int, blocks: Float[np.ndarray, "T d d"]
+    key: Int[np.ndarray, " T"], kind_size: int, bound: int, blocks: Float[np.ndarray, "T d d"]
 ) -> tuple[Int[np.ndarray, " F"], Float[np.ndarray, "F d d"]]:
     """Keys that are frequent among those of their kind, and the mean of the blocks of each."""
-    order = np.argsort(key, kind="stable")
-    ordered = key[order]
-    starts = np.flatnonzero(np.diff(ordered, prepend=-1))
-    keys, counts = ordered[starts], np.diff(starts, append=len(ordered))
-    sums = np.add.reduceat(blocks[order], starts, axis=0)
+    keys, which = numbered(key, bound)
+    counts = np.bincount(which, minlength=len(keys))
+    components = blocks.reshape(len(blocks), -1).T
+    sums = np.stack([np.bincount(which, of_all, len(keys)) for of_all in components], axis=1)
     kinds, kind = np.unique(keys // kind_size, return_inverse=True)
     most = np.zeros(len(kinds), int)
     np.maximum.at(most, kind, counts)
     kept = counts >= RARE * most[kind]
-    return keys[kept], (sums / counts[:, None, None])[kept]
+    means = sums.reshape(len(keys), *blocks.shape[1:]) / counts[:, None, None]
+    return keys[kept], means[kept]
 
 
 def _positive_inverse(block: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d d"]:

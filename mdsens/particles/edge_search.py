@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from scipy.sparse import csr_array
 
-from mdsens.arrays import array_module, on_device
+from mdsens.arrays import array_module, numbered, on_device
 from mdsens.errors import InputError
 from mdsens.modules import Module
 from mdsens.particles import cell_list
@@ -348,23 +348,13 @@ def _put_ghosts(
     for axis, base in enumerate(bases):
         shift = images[:, axis, None] * np.array([1, -1])
         keys = keys * base + (shift + base // 2)
-    chosen, ghosts = _numbered(keys, count * int(np.prod(bases)))
+    chosen, ghosts = numbered(keys, count * int(np.prod(bases)))
     targets[crossing] = count + ghosts
     ghost_images = np.empty((len(chosen), len(bases)))
     for axis in reversed(range(len(bases))):
         chosen, shift = np.divmod(chosen, bases[axis])
         ghost_images[:, axis] = shift - bases[axis] // 2
     return chosen.astype(np.int32), ghost_images
-
-
-def _numbered(keys: np.ndarray, bound: int) -> tuple[np.ndarray, np.ndarray]:
-    """Different keys in order, below a bound, and which of them each is; `numpy.unique` sorts."""
-    if bound > 16 * keys.size:
-        chosen, which = np.unique(keys, return_inverse=True)
-        return chosen, which.reshape(keys.shape)
-    there = np.zeros(bound, bool)
-    there[keys] = True
-    return np.flatnonzero(there), (np.cumsum(there, dtype=np.int32) - np.int32(1))[keys]
 
 
 def check_representable(entries: int) -> None:
