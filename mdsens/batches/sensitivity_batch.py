@@ -1,7 +1,7 @@
 """sensitivity_batch: derivatives of many small relaxed structures, side by side."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ from mdsens.batches.batch_sensitivity import BatchSensitivity
 from mdsens.batches.padding import Devices, PaddedBatch, all_devices, shape_groups
 from mdsens.batches.response import observe, respond
 from mdsens.errors import InputError, UnreliableDerivativeError
+from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.relaxing_cell import RelaxingCell
 from mdsens.observables.observable import Observable
 from mdsens.relaxation.certificate import EIGENVALUE_COUNT
@@ -240,20 +241,23 @@ class _Job:
         directions = jax.tree.map(
             lambda *leaves: jnp.stack(leaves), *[example.direction(name) for name in self.names]
         )
-        force = devices.put(forces)
+        landscapes, force = devices.put(padded.landscapes()), devices.put(forces)
 
-        def observed(q: np.ndarray, tangents: np.ndarray) -> tuple[dict[str, Any], dict[str, Any]]:
+        def observed(
+            landscapes: Landscape, q: np.ndarray, tangents: np.ndarray
+        ) -> tuple[dict[str, Any], dict[str, Any]]:
             placed = devices.put(q), force, devices.put(tangents)
-            landscapes = devices.put(padded.landscapes())
             found = observe(
                 devices, self.observables, landscapes, padded.shared, directions, *placed
             )
             return jax.device_get(found)
 
-        values, changes = observed(q, tangents)
+        values, changes = observed(landscapes, q, tangents)
         if self.estimate:
-            values_ahead, changes_ahead = observed(q_ahead, ahead)
-            self._move_freely(chunk, q, lambda moved: observed(moved, tangents)[0])
+            values_ahead, changes_ahead = observed(landscapes, q_ahead, ahead)
+            q_moved = self._move_freely(chunk, q)
+            if q_moved is not None:
+                values_moved, _ = observed(devices.put(padded.landscapes()), q_moved, tangents)
         for slot, index in enumerate(chunk.indices):
             for observable in self.observables:
                 name = observable.name
@@ -267,30 +271,23 @@ class _Job:
                 if self.estimate:
                     self.values_ahead[name][index] = values_ahead[name][slot]
                     self.changes_ahead[name][index] = changes_ahead[name][slot]
+                if self.free[index]:
+                    self.values_moved[name][index] = values_moved[name][slot]
 
-    def _move_freely(
-        self,
-        chunk: "_Chunk",
-        q: np.ndarray,
-        values: Callable[[np.ndarray], dict[str, Any]],
-    ) -> None:
-        """Observables of a chunk's structures where all that moves freely has moved a little."""
+    def _move_freely(self, chunk: "_Chunk", q: np.ndarray) -> np.ndarray | None:
+        """Move all that moves freely a little: where to; None where nothing does."""
         padded, moved = chunk.padded, q.copy()
         for slot, index in enumerate(chunk.indices):
-            system, floppy = self.equilibria.systems[index], self.floppy[index]
-            rattlers = np.flatnonzero(self.rattlers[index, : system.atom_count])
-            moves, free = free_motion(floppy, int(self.null_modes["floppy"][index]), rattlers)
+            count, floppy = self.equilibria.systems[index].atom_count, self.floppy[index]
+            rattlers = np.flatnonzero(self.rattlers[index, :count])
+            floppy_count = int(self.null_modes["floppy"][index])
+            moves, self.free[index] = free_motion(floppy, floppy_count, rattlers)
             moves *= MOVED * float(self.equilibria.potentials[index].interaction_range)
-            moved[slot, : system.atom_count] += moves[: system.atom_count]
-            moved[slot, padded.atoms :] += moves[system.atom_count :]
+            moved[slot, :count] += moves[:count]
+            moved[slot, padded.atoms :] += moves[count:]
             # Rattlers are where the reference has them.
             padded.positions[slot, rattlers] = moved[slot, rattlers]
-            self.free[index] = free
-        if any(self.free[index] for index in chunk.indices):
-            there = values(moved)
-            for slot, index in enumerate(chunk.indices):
-                for name, found in there.items():
-                    self.values_moved[name][index] = found[slot]
+        return moved if any(self.free[index] for index in chunk.indices) else None
 
     def warn_of_free(self, errors: dict[str, np.ndarray]) -> None:
         """Warn of observables, with errors of values, that change with rattlers or floppy modes."""

@@ -241,6 +241,8 @@ def pull_back_of_pairs(
     from mdsens.linalg.half_stored_loops import take_growths
 
     leaves, structure = jax.tree.flatten(eqx.filter(potential, is_differentiable))
+    if not leaves:
+        return jax.tree.unflatten(structure, [])
     ends = np.cumsum([np.size(leaf) for leaf in leaves])
 
     def add(part: list[tuple[int, int]]) -> np.ndarray:

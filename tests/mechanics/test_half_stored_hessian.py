@@ -23,7 +23,7 @@ from mdsens.mechanics.half_stored_hessian import (
     pull_back_of_pairs,
 )
 from mdsens.observables import elastic_constants
-from mdsens.potentials import LennardJones, StillingerWeber
+from mdsens.potentials import LennardJones, StillingerWeber, TruncatedPairPotential
 
 SMALL = {"epsilon": 0.0104, "sigma": 3.405, "cutoff": 6.0}
 
@@ -107,6 +107,21 @@ def test_changes_with_parameters_are_differences_of_forces(argon, cutoff, kinds)
         against = sum(np.tensordot(of_each, one, np.ndim(one)) for of_each, one in leaves)
         size = np.abs(weights * expected).sum()
         np.testing.assert_allclose(against, np.tensordot(weights, expected, 2), atol=1e-9 * size)
+
+
+class WithoutParameters(TruncatedPairPotential):
+    """Numbers of nobody's choice."""
+
+    def pair_energies(self, r):
+        return 0.04 * ((3.405 / r) ** 12 - (3.405 / r) ** 6)
+
+
+def test_nothing_is_pulled_back_to_what_has_no_parameters(argon):
+    potential = WithoutParameters(cutoff=6.0)
+    pairs = NearPairs(argon.system, potential, argon.edge_list)
+    pulled = pull_back_of_pairs(potential, pairs, np.ones((2, *argon.q.shape)))
+    assert isinstance(pulled, WithoutParameters)
+    assert jax.tree.leaves(pulled) == []
 
 
 def test_derivatives_and_constants_are_those_of_both_halves(argon, monkeypatch):
