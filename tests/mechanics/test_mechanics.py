@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import cases
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numerical
 import numpy as np
@@ -295,3 +296,30 @@ def test_voigt_components_come_in_the_order_of_ase():
     tensor = tensor + tensor.T
     components = mechanics.voigt(jnp.asarray(tensor))
     np.testing.assert_allclose(components, full_3x3_to_voigt_6_stress(tensor))
+
+
+@pytest.mark.parametrize(
+    ("potential", "of_forces"), [("lj-smooth", 3), ("sutton-chen", 3), ("sw", 60)]
+)
+def test_reverse_derivatives_keep_few_numbers_of_each_edge(potential, of_forces):
+    # Of what is not summed slot by slot those of a block are kept, here of half of all edges.
+    potential = cases.POTENTIALS[potential]
+    system = System.from_ase(bulk("Ar", "fcc", a=1.56, cubic=True).repeat(8))
+    edges = find_edges(
+        system.positions, system.cell, system.pbc, float(potential.interaction_range), 0.3
+    )
+
+    def kept(of_positions):
+        derivative = jax.jit(jax.grad(of_positions)).lower(system.positions).compile()
+        return derivative.memory_analysis().temp_size_in_bytes
+
+    def along(positions):
+        forces = mechanics.forces(system.with_positions(positions), potential, edges)
+        return jnp.vdot(jnp.cos(jnp.arange(forces.size)), forces.reshape(-1))
+
+    def energy(positions):
+        return mechanics.energy(system.with_positions(positions), potential, edges)
+
+    of_edges = 8 * edges.neighbors.size
+    assert kept(along) < of_forces * of_edges
+    assert kept(energy) < 20 * of_edges
