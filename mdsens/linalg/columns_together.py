@@ -84,17 +84,19 @@ class ColumnsTogether:
         r = self._taken(b / sizes)
         x, p, squares = np.zeros_like(r), np.zeros_like(r), np.ones(b.shape[1])
 
-        def look(column: int) -> None:
-            anew = b[:, column] - self._product(np.ascontiguousarray(solutions[:, column]))
-            apart = anew - self._returned(r[:, :, [column]])[:, 0] * sizes[column]
-            off[column] = np.linalg.norm(apart) / sizes[column]
-            size = max(float(np.linalg.norm(anew)), 1e-300)
-            residuals[column] = size / norms[column]
-            going[column] = size <= GAIN * sizes[column]
-            part, sizes[column] = sizes[column] / size, size
-            r[:, :, column] = self._taken(anew[:, None] / size)[:, :, 0]
-            p[:, :, column] *= part
-            squares[column] *= part**2
+        def look(columns: Int[np.ndarray, " c"]) -> None:
+            # Without copies where all of them are looked at.
+            some = slice(None) if len(columns) == b.shape[1] else columns
+            anew = b[:, some] - self._product(solutions[:, some])
+            apart = anew - self._returned(r[:, :, some]) * sizes[some]
+            off[some] = np.linalg.norm(apart, axis=0) / sizes[some]
+            size = np.maximum(np.linalg.norm(anew, axis=0), 1e-300)
+            residuals[some] = size / norms[some]
+            going[some] = size <= GAIN * sizes[some]
+            part, sizes[some] = sizes[some] / size, size
+            r[:, :, some] = self._taken(anew / size)
+            p[:, :, some] *= part
+            squares[some] *= part**2
 
         for step in range(1, max_steps + 1):
             if not going.any():
@@ -122,7 +124,8 @@ class ColumnsTogether:
             x[:] = 0.0
             # The matrix of single precision is off by as much of what is left as it was of all.
             residuals[going] = ((left + MARGIN * off) * sizes)[going] / norms[going]
-            on_all_cores(look, np.flatnonzero(going & ~(residuals <= rtol)).tolist())
+            if len(unsure := np.flatnonzero(going & ~(residuals <= rtol))):
+                look(unsure)
             going &= residuals > rtol
         return solutions, residuals, steps
 
@@ -139,12 +142,12 @@ class ColumnsTogether:
         found[self._rows[self._there]] = columns[self._there]
         return found.reshape(-1, columns.shape[2])
 
-    def _product(self, vector: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        """The product with the matrix in double precision, by this core alone."""
+    def _product(self, columns: Float[np.ndarray, "n P"]) -> Float[np.ndarray, "n P"]:
+        """The product with the matrix in double precision."""
         if isinstance(self._matrix, HalfStored):
-            return self._matrix.on_one_core(vector)
-        image: np.ndarray = self._matrix @ vector
-        return image
+            return self._matrix @ columns
+        # SciPy takes less time over one after the other.
+        return np.stack(on_all_cores(self._matrix.__matmul__, list(columns.T.copy())), axis=1)
 
     def _project(self, columns: Columns) -> Columns:
         flat = columns.reshape(-1, columns.shape[2])

@@ -42,7 +42,7 @@ def multiply_columns(
     own: Any, starts: Any, columns: Any, blocks: Any, vectors: Any, image: Any, first: int,
     last: int,
 ) -> None:  # fmt: skip
-    """What some rows add to the product with P columns, shape (N, 3, P), in single precision."""
+    """What some rows add to the product with P columns, shape (N, 3, P)."""
     count = vectors.shape[2]
     image[:] = 0.0
     sums = np.empty((3, count), vectors.dtype)

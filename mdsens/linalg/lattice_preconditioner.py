@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -20,6 +21,8 @@ SAMPLED = 1000
 RARE = 0.3
 #: Sites from which on more than one core transforms.
 THREADED = 50_000
+#: Columns that are transformed together at most: more of them leave a core's cache.
+TRANSFORMED = 16
 #: Part of the largest stiffness below which imaginary parts are rounding.
 REAL = 1e-6
 
@@ -307,10 +310,13 @@ class LatticePreconditioner:
         rings, cells = tuple(range(len(self.shape))), int(np.prod(self.shape))
         workers = available_cores()
 
-        def product(vectors: Float[np.ndarray, "M d P"]) -> Float[np.ndarray, "M d P"]:
+        # Rows are mostly all on sites, and then are not copied to be chosen.
+        chosen = slice(None) if len(on_sites) == len(rows) else on_sites
+
+        def of_some(vectors: Float[np.ndarray, "M d P"], found: Float[np.ndarray, "M d P"]) -> None:
             columns = vectors.shape[2]
             sites = np.zeros((cells * self.basis, self.size, columns), np.float32)
-            sites[where] = vectors[on_sites]
+            sites[where] = vectors[chosen]
             spatial = sites.reshape(*self.shape, unknowns, columns)
             waves = scipy.fft.rfftn(spatial, axes=rings, workers=workers)
             along = waves.reshape(-1, unknowns, columns)
@@ -319,8 +325,13 @@ class LatticePreconditioner:
                 along = along.view(np.float32)
             along = np.matmul(inverse, along).view(np.complex64).reshape(waves.shape)
             back = scipy.fft.irfftn(along, s=self.shape, axes=rings, workers=workers)
-            found = np.zeros_like(vectors)
-            found[on_sites] = back.reshape(sites.shape)[where]
+            found[chosen] = back.reshape(sites.shape)[where]
+
+        def product(vectors: Float[np.ndarray, "M d P"]) -> Float[np.ndarray, "M d P"]:
+            found, columns = np.zeros_like(vectors), vectors.shape[2]
+            groups = -(-columns // TRANSFORMED)
+            for start, stop in itertools.pairwise(np.linspace(0, columns, groups + 1).astype(int)):
+                of_some(vectors[:, :, start:stop], found[:, :, start:stop])
             if len(others):
                 found[others] = own @ vectors[others]
             return found

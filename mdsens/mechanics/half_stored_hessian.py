@@ -17,6 +17,7 @@ from mdsens.implicit.arguments import is_differentiable
 from mdsens.implicit.linearisation import directional_change
 from mdsens.linalg.half_stored import UPPER, HalfStored
 from mdsens.mechanics.edge_ends import edge_ends
+from mdsens.mechanics.near_edges import BEYOND, ranges_of
 from mdsens.particles.edges import EdgeList, Edges
 from mdsens.particles.lattice import heights
 from mdsens.particles.system import System
@@ -27,9 +28,6 @@ from mdsens.resources import available_cores, on_all_cores
 FEWEST_ATOMS = 4000
 #: Pairs that are computed together: what belongs to them stays in a core's cache.
 PIECE_PAIRS = 32_768
-#: How far beyond their range pairs are looked for, as a part of it, so that they serve nearby too:
-#: what is out of range has no energy.
-BEYOND = 1e-3
 
 
 def suits_half_storage(system: System, potential: Potential, edge_list: EdgeList) -> bool:
@@ -77,11 +75,7 @@ class NearPairs:
         geometry = edge_ends(system, potential, edge_list, on_device(np.ones(count, bool)))
         self._positions = np.ascontiguousarray(np.asarray(geometry.extended.positions).T)
         self._kinds = np.asarray(geometry.extended.species)
-        self._limits = np.full(
-            (1 + int(self._kinds.max()),) * 2, float(potential.interaction_range)
-        )
-        if (ranges := potential.pair_ranges) is not None:
-            self._limits = np.array(ranges)
+        self._limits = ranges_of(potential, int(self._kinds.max()))
         self._neighbors, self._owners = np.asarray(edge_list.neighbors), np.asarray(geometry.owners)
         self._find(count)
 

@@ -12,6 +12,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from mdsens.arrays import array_module, on_device
 from mdsens.implicit import (
+    BlockSolver,
     JacobianError,
     jacobian_error_estimate,
     jvp_solution,
@@ -31,6 +32,7 @@ from mdsens.mechanics.half_stored_hessian import (
     pull_back_of_pairs,
 )
 from mdsens.mechanics.hessian_solver import HessianSolver
+from mdsens.mechanics.near_edges import near_landscape, serves_at
 from mdsens.progress import tracked
 from mdsens.relaxation import Equilibrium
 from mdsens.sensitivities.parted_changes import (
@@ -77,15 +79,34 @@ class LinearResponse:
         variables: Variables | None = None,
     ) -> None:
         self.landscape, self.q, self.hessian, self.progress = landscape, q, hessian, progress
-        # A pytree, of which the function alone is constant in compiled code.
-        self._condition = jax.tree_util.Partial(condition_at, landscape)
         self.variables = Variables.of(landscape) if variables is None else variables
         self._arguments = (self.variables,)
-        null_vectors = None if hessian is not None else landscape.null_vectors(q)
+
+    @functools.cached_property
+    def _near(self) -> Landscape:
+        """The landscape with the edges that are in range alone, where forces look at edges."""
+        return near_landscape(self.landscape, self.q) if self._pairs is None else self.landscape
+
+    @functools.cached_property
+    def _condition(self) -> Callable[..., Any]:
+        # A pytree, of which the function alone is constant in compiled code.
+        return jax.tree_util.Partial(condition_at, self._near)
+
+    @functools.cached_property
+    def _condition_ahead(self) -> Callable[..., Any]:
+        """The same where a Newton step leads to, where other edges may have come in range."""
+        if self._near is self.landscape or serves_at(self._near, self.q, self.ahead):
+            return self._condition
+        return jax.tree_util.Partial(condition_at, near_landscape(self.landscape, self.ahead))
+
+    @functools.cached_property
+    def _solver(self) -> BlockSolver:
+        landscape, hessian = self.landscape, self.hessian
+        null_vectors = None if hessian is not None else landscape.null_vectors(self.q)
         # XLA computes the many sums of a virial apart, and more so of several directions at once.
         apart = landscape.cell_mode is not None and landscape.potential.pairwise
-        given = self._condition, q, self._arguments, hessian, null_vectors
-        self._solver = response_solver(*given, one_by_one=apart)
+        given = self._condition, self.q, self._arguments, hessian, null_vectors
+        return response_solver(*given, one_by_one=apart)
 
     def tangents(self, names: list[str], estimate: bool) -> Found:
         """Tangents of q along named parameters.
@@ -150,13 +171,15 @@ class LinearResponse:
         self,
         directions: Variables,
         change: Float[np.ndarray, "K R D"] | None,
-        left_by: Callable[[Any], Float[np.ndarray, "K R D"]] | None,
+        left_by: Callable[[Any], Float[Any, "K R D"]],
     ) -> JacobianError:
         """Tangents with estimates of their errors, which tell whether they solve the system."""
         given = self._condition, self.q, self._arguments, (directions,)
         solver = self._solver
         if not isinstance(solver, AssembledSolver):
-            return jacobian_error_estimate(*given, solver, improved=self.ahead, change=change)
+            return jacobian_error_estimate(
+                *given, solver, improved=self.ahead, change=change, left_by=left_by
+            )
         if change is None:
             change = compiled_change(*given, one_by_one=solver.one_by_one)
         estimated = jacobian_error_estimate(
@@ -209,11 +232,12 @@ class LinearResponse:
 
     def _left_ahead(
         self, names: list[str], directions: Variables, species: dict[str, frozenset[int]] | None
-    ) -> Callable[[Any], Float[np.ndarray, "K R D"]] | None:
+    ) -> Callable[[Any], Float[Any, "K R D"]]:
         """What tangents leave of the linear system at the point ahead, from the pairs there."""
         pairs = self._pairs_ahead
         if pairs is None:
-            return None
+            given = self._condition_ahead, self.ahead, self._arguments, (directions,)
+            return functools.partial(compiled_change, *given)
 
         def left(tangents: Any) -> Float[np.ndarray, "K R D"]:
             products = products_of_pairs(self.landscape.potential, pairs, np.asarray(tangents))
@@ -274,7 +298,7 @@ class LinearResponse:
         Returns:
             M cotangents, each shaped like the variables.
         """
-        given = self._condition, self.ahead, self._arguments, cotangents, solutions
+        given = self._condition_ahead, self.ahead, self._arguments, cotangents, solutions
         pairs, product = self._pairs_ahead, None
         if pairs is not None:
             product = functools.partial(products_of_pairs, self.landscape.potential, pairs)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+from mdsens.linalg import lattice_preconditioner
 from mdsens.linalg.clustered_matrix import CLUSTER, ClusteredMatrix
 from mdsens.linalg.columns_together import ColumnsTogether
 from mdsens.linalg.conjugate_gradients import Trial
@@ -60,24 +61,29 @@ def test_a_matrix_in_clusters_multiplies_as_it_does_in_whatever_order(count):
     assert sorted(clustered.rows[there]) == list(range(count))
 
 
+@pytest.mark.parametrize("without", [0, 2])
 @pytest.mark.parametrize("basis", [1, 2])
-def test_a_lattice_multiplies_many_columns_as_each_by_itself(basis):
+def test_a_lattice_multiplies_many_columns_as_each_by_itself(basis, without, monkeypatch):
+    # Some at a time.
+    monkeypatch.setattr(lattice_preconditioner, "TRANSFORMED", 4)
     matrix, sites = chiral(SIZE, basis)
-    # Two atoms without a site.
+    # Some atoms without a site.
     sites = dataclasses.replace(
-        sites, kinds=np.where(np.arange(len(sites.kinds)) < 2, -1, sites.kinds)
+        sites, kinds=np.where(np.arange(len(sites.kinds)) < without, -1, sites.kinds)
     )
     preconditioner = LatticePreconditioner(matrix, sites)
     assert np.iscomplexobj(preconditioner._inverse) == (basis == 2)
     count = len(sites.kinds)
-    rows = np.append(np.random.default_rng(1).permutation(count), count)
+    rows = np.random.default_rng(1).permutation(count)
+    # A place without an atom, where not all of these have sites.
+    rows = np.append(rows, [count] * (without > 0)).astype(int)
     columns = np.random.default_rng(2).normal(size=(2 * count, COLUMNS))
-    given = np.zeros((count + 1, 2, COLUMNS), np.float32)
-    given[:-1] = columns.reshape(count, 2, COLUMNS)[rows[:-1]]
+    given = np.zeros((len(rows), 2, COLUMNS), np.float32)
+    given[:count] = columns.reshape(count, 2, COLUMNS)[rows[:count]]
     found = preconditioner.for_many_columns(rows, 3.0)(given)
-    expected = 3.0 * preconditioner(columns).reshape(count, 2, COLUMNS)[rows[:-1]]
-    np.testing.assert_allclose(found[:-1], expected, atol=1e-5 * np.abs(expected).max())
-    assert not found[-1].any()
+    expected = 3.0 * preconditioner(columns).reshape(count, 2, COLUMNS)[rows[:count]]
+    np.testing.assert_allclose(found[:count], expected, atol=1e-5 * np.abs(expected).max())
+    assert not found[count:].any()
 
 
 @pytest.mark.parametrize("basis", [1, 2])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mdsens.linalg.columns_together import ColumnsTogether
-from mdsens.linalg.half_stored import PLACES, HalfStored
+from mdsens.linalg.half_stored import PLACES, SIDE_BY_SIDE, HalfStored
 from mdsens.linalg.lattice_preconditioner import LatticePreconditioner, LatticeSites
 from mdsens.mechanics.strain_of_hessian import strain_derivatives
 
@@ -30,15 +30,16 @@ def pairs():
     return half, dense.reshape(3 * ROWS, 3 * ROWS)
 
 
-def test_products_are_those_of_the_dense_matrix(pairs):
+@pytest.mark.parametrize("count", [5, SIDE_BY_SIDE + 1])
+def test_products_are_those_of_the_dense_matrix(pairs, count):
     half, dense = pairs
-    vectors = np.random.default_rng(1).normal(size=(3 * ROWS, 5))
+    vectors = np.random.default_rng(1).normal(size=(3 * ROWS, count))
     np.testing.assert_allclose(half @ vectors[:, 0], dense @ vectors[:, 0], atol=1e-13)
     np.testing.assert_allclose(half @ vectors, dense @ vectors, atol=1e-13)
     single = half.in_single_precision()
-    image = single @ vectors.astype(np.float32).reshape(ROWS, 3, 5)
+    image = single @ vectors.astype(np.float32).reshape(ROWS, 3, count)
     np.testing.assert_allclose(
-        single.scale * image.reshape(3 * ROWS, 5), dense @ vectors, atol=1e-5
+        single.scale * image.reshape(3 * ROWS, count), dense @ vectors, atol=1e-5
     )
 
 
