@@ -34,6 +34,7 @@ from mdsens.mechanics.hessian_surroundings import (
 )
 from mdsens.mechanics.reference_lattice import SAMPLED, lattice_sites_of_sample
 from mdsens.mechanics.sparse_hessian import (
+    hessian_and_gradient,
     hessian_in_parts,
     sparse_hessian_bytes,
 )
@@ -125,6 +126,8 @@ class HessianSolver:
         if free and suits_half_storage(*given):
             self.pairs = NearPairs(*given)
             matrix, self.gradient = half_stored_hessian(landscape.potential, self.pairs)
+        elif free:
+            matrix, self.gradient = hessian_and_gradient(*given)
         else:
             matrix = hessian_in_parts(*given, surroundings.constrained)
         self._tells_strains = (

@@ -46,16 +46,21 @@ def in_rows(columns: Any, starts: Any) -> Any:
 
 @host_compiled
 def add_sites(
-    values: Any, members: Any, moves: Any, starts: Any, columns: Any, data: Any, begin: int,
-    end: int,
+    values: Any, slopes: Any, members: Any, moves: Any, starts: Any, columns: Any, data: Any,
+    gradient: Any, begin: int, end: int,
 ) -> None:  # fmt: skip
-    """Add the Hessians of some sites, shape (C, W, W, D, D), to the rows from begin to end."""
+    """Add the Hessians of some sites, shape (C, W, W, D, D), to the rows from begin to end.
+
+    And their gradients, shape (C, W, D), to those of the whole, shape (N, D).
+    """
     last, size = len(moves) - 1, data.shape[1]
     for c in range(len(members)):
         for first in range(members.shape[1]):
             i = min(members[c, first], last)
             if not moves[i] or i < begin or i >= end:
                 continue
+            for a in range(size):
+                gradient[i, a] += slopes[c, first, a]
             for second in range(members.shape[1]):
                 j = min(members[c, second], last)
                 if not moves[j]:

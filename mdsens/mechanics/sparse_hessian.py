@@ -126,7 +126,7 @@ def _along_edges(
     if potential.pairwise:
         matrix = pair_hessian_matrix(system, potential, edge_list, free)
         return _each_place_once(matrix) if duplicates else matrix
-    return _from_sites(system, potential, edge_list, free)
+    return _from_sites(system, potential, edge_list, free)[0]
 
 
 def sparse_hessian_bytes(
@@ -328,21 +328,43 @@ def _matrix_along_edges(
     return _matrix_of_sites(zip(*entries, strict=True), free, dimension)
 
 
+def hessian_and_gradient(
+    system: System, potential: Potential, edge_list: EdgeList
+) -> tuple[SymmetricMatrix, Float[np.ndarray, "N D"] | None]:
+    """The same of atoms that may all move, and the gradient where it is found on the way.
+
+    Arguments:
+        system: N atoms in D dimensions.
+        potential: the potential.
+        edge_list: all edges within the potential's range.
+
+    Returns:
+        Shape (N D, N D), energy/length^2; dE/dx, shape (N, D), energy/length, or None.
+    """
+    along_edges_alone = potential.acts_along_edges and not potential.of_structure
+    if not along_edges_alone or potential.embedded or potential.pairwise:
+        return hessian_in_parts(system, potential, edge_list), None
+    return _from_sites(system, potential, edge_list, np.ones(system.atom_count, bool))
+
+
 def _from_sites(
     system: System, potential: Potential, edge_list: EdgeList, free: np.ndarray
-) -> scipy.sparse.bsr_array:
+) -> tuple[scipy.sparse.bsr_array, Float[np.ndarray, "N D"] | None]:
     geometry, degrees = _ends_and_degrees(system, potential, edge_list, on_device(free))
     width = max(1, int(np.asarray(degrees).max()))
     if edge_list.neighbors.size <= MOST_SLOTS:
         # Where another neighbour costs less than another program, there is room for some.
         width = min(4 * -(-width // 4), edge_list.capacity[0])
 
+    by_loops = system.atom_count >= WORTH_LOOPS
+
     def hessians_of(block: int) -> list[np.ndarray]:
-        found = _site_block(potential, geometry, edge_list.neighbors, on_device(block), width)
+        given = potential, geometry, edge_list.neighbors, on_device(block), width
+        found = _site_block(*given, with_slopes=by_loops)
         # JAX computes what one thread has called in turn: who asks for it waits.
         return [np.asarray(array) for array in found]
 
-    if system.atom_count >= WORTH_LOOPS:
+    if by_loops:
         return _added_up(on_all_cores(hessians_of, range(len(edge_list.neighbors))), free)
 
     def of_block(block: int) -> _Entries:
@@ -350,13 +372,16 @@ def _from_sites(
 
     return _summed_entries(
         on_all_cores(of_block, range(len(edge_list.neighbors))), free, system.dimension
-    )
+    ), None
 
 
 def _added_up(
     found: list[list[np.ndarray]], free: Bool[np.ndarray, " N"]
-) -> scipy.sparse.bsr_array:
-    """The sum of the Hessians of sites of all blocks of atoms, and the identity of what is held."""
+) -> tuple[scipy.sparse.bsr_array, Float[np.ndarray, "N D"]]:
+    """The sums of the Hessians and gradients of sites of all blocks of atoms.
+
+    What is held has the identity, and no gradient.
+    """
     from mdsens.mechanics.site_loops import add_sites, in_rows, note_columns
 
     count, room = len(free), COUPLED
@@ -365,7 +390,7 @@ def _added_up(
     while True:
         lengths, noted = (~free).astype(np.int64), np.empty((count, room), np.int32)
         noted[held, 0] = held
-        if all(note_columns(members, moves, lengths, noted) for _, members in found):
+        if all(note_columns(members, moves, lengths, noted) for _, members, _ in found):
             break
         room *= 2
     starts = np.zeros(count + 1, np.int32)
@@ -373,15 +398,16 @@ def _added_up(
     columns = in_rows(noted, starts)
     data = np.zeros((len(columns), dimension, dimension))
     data[starts[held]] = np.eye(dimension)
+    gradient = np.zeros((count, dimension))
     cuts = np.linspace(0, count, available_cores() + 1).astype(int).tolist()
 
     def add(rows: tuple[int, int]) -> None:
-        for values, members in found:
-            add_sites(values, members, moves, starts, columns, data, *rows)
+        for values, members, slopes in found:
+            add_sites(values, slopes, members, moves, starts, columns, data, gradient, *rows)
 
     on_all_cores(add, list(itertools.pairwise(cuts)))
     shape = (count * dimension, count * dimension)
-    return scipy.sparse.bsr_array((data, columns, starts), shape=shape)
+    return scipy.sparse.bsr_array((data, columns, starts), shape=shape), gradient
 
 
 def _matrix_of_sites(
@@ -487,10 +513,12 @@ def _site_block(
     neighbors: Int[Array, "B K C"],
     block: Int[Array, ""],
     width: int,
-) -> tuple[Float[Array, "C W W D D"], Int[Array, "C W"]]:
+    with_slopes: bool = False,
+) -> tuple[Array, ...]:
     """Hessians of the site energies of one block of atoms, and the atoms that each is about.
 
-    The W = width + 1 atoms of a site are the atom itself and its neighbours within reach.
+    The W = width + 1 atoms of a site are the atom itself and its neighbours within reach. Where
+    slopes are wanted, gradients of the site energies too: (C, W, W, D, D), (C, W) and (C, W, D).
     """
     ends = neighbors[block]
     sites = jax.tree.map(lambda array: array[block], geometry.sites)
@@ -501,7 +529,12 @@ def _site_block(
     edges = edges_between(geometry.extended, ends, sites)
     whole = site_matrices(potential, edges)
     own, _ = atoms_of_block(geometry, block, ends.shape[1])
-    return whole, jnp.concatenate([own[None], geometry.owners[ends]]).T
+    members = jnp.concatenate([own[None], geometry.owners[ends]]).T
+    if not with_slopes:
+        return whole, members
+    slopes = jnp.stack(potential.site_energies_and_gradients(edges)[1], axis=-1)
+    slopes = jnp.concatenate([-jnp.sum(slopes, axis=0, keepdims=True), slopes])
+    return whole, members, slopes.transpose(1, 0, 2)
 
 
 def site_hessians_of_some(

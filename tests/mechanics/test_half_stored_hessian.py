@@ -187,6 +187,9 @@ def test_hessians_of_sites_are_added_up_to_the_derivative_of_the_forces(monkeypa
     held = matrix.toarray()[9:12]
     np.testing.assert_array_equal(held[:, 9:12], np.eye(3))
     assert np.count_nonzero(held) == 3
+    _, gradient = assembly.hessian_and_gradient(*given)
+    forces = np.asarray(energy_and_forces(*given)[1])
+    np.testing.assert_allclose(gradient, -forces, atol=1e-12 * np.abs(forces).max())
 
 
 def test_only_free_atoms_of_large_crystals_of_pairs_are_stored_by_half(argon):

@@ -204,13 +204,13 @@ def test_a_hessian_serves_as_long_as_it_shrinks_the_force(monkeypatch):
     from mdsens.mechanics import hessian_solver
 
     assembled = []
-    original = hessian_solver.hessian_in_parts
+    original = hessian_solver.hessian_and_gradient
 
     def counted(*arguments):
         assembled.append(1)
         return original(*arguments)
 
-    monkeypatch.setattr(hessian_solver, "hessian_in_parts", counted)
+    monkeypatch.setattr(hessian_solver, "hessian_and_gradient", counted)
     equilibrium = mdsens.relax(vacancy(3, 0.05), ARGON, method="newton", fmax=1e-12)
     assert 0 < len(assembled) < equilibrium.history.steps
     assert equilibrium.certificate.stable
