@@ -21,6 +21,7 @@ from mdsens.mechanics.assembled_solver import RTOL, response_solver
 from mdsens.mechanics.energy import energy_forces_virial
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.hessian_solver import HessianSolver
+from mdsens.mechanics.second_variations import second_variations
 from mdsens.mechanics.strain_of_hessian import StrainDerivatives
 from mdsens.mechanics.stress import voigt
 from mdsens.mechanics.traced_solver import hessian_solver_at
@@ -95,6 +96,7 @@ def curvature_in_strain(
     landscape: Landscape,
     q: Float[Array, "N D"],
     displacements: Float[Array, "*M V N D"],
+    forces: Float[Array, "N D"],
 ) -> Float[Array, "*M V V"]:
     """Second derivatives of the energy in the Voigt components of a strain.
 
@@ -106,12 +108,36 @@ def curvature_in_strain(
         q: the positions, shape (N, D), length.
         displacements: of the atoms for each component beyond what the strain does, shape (V, N, D),
             length; zeros for ions that are clamped. Several such are shape (M, V, N, D).
+        forces: on the atoms at q, shape (N, D), energy/length.
 
     Returns:
         Shape (V, V), energy; of several (M, V, V).
     """
     strains = jnp.asarray(unit_strains(q.shape[1]))
     several = displacements.reshape(-1, *strains.shape[:1], *q.shape)
+    if landscape.potential.of_structure:
+        found = _from_gradients(landscape, q, several, strains)
+        return found.reshape(*displacements.shape[:-2], len(strains))
+    system = landscape.system_at(q)
+    given = system, landscape.potential, landscape.edge_list
+
+    def one(moves: Float[Array, "V N D"]) -> Float[Array, "V V"]:
+        moves = jnp.where(landscape.constrained_rows(q)[None], 0.0, moves)
+        # A strain moves what has been displaced.
+        work = jnp.einsum("na,inb,jba->ij", forces, moves, strains)
+        return second_variations(*given, moves, strains) - work - work.T
+
+    found = jax.lax.map(one, several) if len(several) > 1 else one(several[0])
+    return found.reshape(*displacements.shape[:-2], len(strains))
+
+
+def _from_gradients(
+    landscape: Landscape,
+    q: Float[Array, "N D"],
+    several: Float[Array, "M V N D"],
+    strains: Float[Array, "V D D"],
+) -> Float[Array, "MV V"]:
+    """The same of an energy of the whole structure, of which products alone are known."""
 
     def along(direction: tuple[Array, Array, Array]) -> Array:
         index, move, strain = direction
@@ -127,8 +153,7 @@ def curvature_in_strain(
     count, size = several.shape[:2]
     which = jnp.repeat(jnp.arange(count), size)
     directions = which, several.reshape(-1, *q.shape), jnp.tile(strains, (count, 1, 1))
-    found = jax.lax.map(along, directions)
-    return found.reshape(*displacements.shape[:-2], size)
+    return jax.lax.map(along, directions)
 
 
 def forces_in_strains(found: StrainDerivatives) -> Float[np.ndarray, "V N D"]:

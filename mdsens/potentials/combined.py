@@ -143,6 +143,13 @@ class PotentialSum(CombinedPotential):
         parts = self._along_edges
         return _added([part.site_hessians(self._edges_of(part, edges)) for part in parts])
 
+    def second_variations(
+        self, edges: Edges, changes: tuple[Float[Array, "K V C"], ...]
+    ) -> Float[Array, "V V"]:
+        """The sum of the parts' second derivatives."""
+        parts = self._along_edges
+        return _added([p.second_variations(self._edges_of(p, edges), changes) for p in parts])
+
     def edge_hessians(self, edges: Edges) -> list[list[Float[Array, "K C"]]]:
         """The sum of the parts' second derivatives."""
         parts = self._along_edges
@@ -237,6 +244,12 @@ class ScaledPotential(CombinedPotential):
     def site_hessians(self, edges: Edges) -> Float[Array, "C K K D D"]:
         """The multiple of the second derivatives."""
         return self._times(self.parts[0].site_hessians(edges))
+
+    def second_variations(
+        self, edges: Edges, changes: tuple[Float[Array, "K V C"], ...]
+    ) -> Float[Array, "V V"]:
+        """The multiple of the second derivatives."""
+        return self._times(self.parts[0].second_variations(edges, changes))
 
     def edge_hessians(self, edges: Edges) -> list[list[Float[Array, "K C"]]]:
         """The multiple of the second derivatives."""

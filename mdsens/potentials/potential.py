@@ -16,6 +16,7 @@ from mdsens.errors import InputError
 from mdsens.particles.edge_search import EdgeSearch
 from mdsens.particles.edges import Edges
 from mdsens.particles.system import System
+from mdsens.potentials.edge_sums import along_rows, sum_of_products
 from mdsens.potentials.named_parameters import NamedParameters
 from mdsens.potentials.overlap_law import OverlapLaw
 from mdsens.potentials.parameters import Parameter
@@ -265,6 +266,29 @@ class Potential(NamedParameters):
         matrix = jnp.where(edges.mask.T[:, :, None, None, None], matrix, 0.0)
         matrix = jnp.where(edges.mask.T[:, None, :, None, None], matrix, 0.0)
         return (matrix + matrix.transpose(0, 2, 1, 4, 3)) / 2
+
+    def second_variations(
+        self, edges: Edges, changes: tuple[Float[Array, "K V C"], ...]
+    ) -> Float[Array, "V V"]:
+        """Second derivatives of the sum of site energies along V changes of the edge vectors.
+
+        By differentiation of the gradients along one change after another.
+
+        Arguments:
+            edges: D components of edge vectors, each (K, C), in units of length; mask; species.
+            changes: D components of V changes, each (K, V, C), in units of length; zero where
+                there is no edge.
+
+        Returns:
+            Shape (V, V), in units of energy.
+        """
+        if self.pairwise:
+            # Half of a pair's energy is the atom's own, and no edge knows of another.
+            return 0.5 * along_rows(self.edge_hessians(edges), changes)
+
+        each = tuple(jnp.moveaxis(change, 1, 0) for change in changes)
+        pushed = jax.lax.map(lambda change: self._change_of_gradients(edges, change), each)
+        return sum_of_products(each, pushed, ((1, 2), (1, 2)))
 
     def edge_hessians(self, edges: Edges) -> list[list[Float[Array, "K C"]]]:
         """Second derivatives of each edge's whole pair energy with respect to its vector.

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from mdsens.arrays import in_numpy, on_device
 from mdsens.particles.edges import Edges
+from mdsens.potentials.edge_sums import sum_over_slots
 from mdsens.potentials.parameters import Parameter, parameter, require_higher_power
 from mdsens.potentials.potential import Potential
 from mdsens.potentials.stillinger_weber_triplets import StillingerWeberTriplets
@@ -183,15 +184,8 @@ class StillingerWeber(Potential):
         a_jk = (u_k - c_jk u_j) / r_j: what one bond and the other do, and what one does twice,
         summed over the others.
         """
-        axes, pair, r = range(len(edges.vectors)), self.per_pair(edges), edges.distances
-        bonded = edges.mask & (r < pair.a * pair.sigma)
-        safe_r = jnp.where(bonded, r, 0.5 * pair.a * pair.sigma)
-        of_pairs, of_weights = (
-            [jnp.where(bonded, part, 0.0) for part in _value_slope_curvature(function, safe_r)]
-            for function in (pair._two_body, pair._weight)
-        )
-        inverse = 1.0 / safe_r
-        units = [jnp.where(bonded, component * inverse, 0.0) for component in edges.vectors]
+        axes, (r, units, of_pairs, of_weights) = range(len(edges.vectors)), self._bonds(edges)
+        inverse = 1.0 / r
         # Of bond j along the first axis, of bond k along the second.
         u, u_k = ([jnp.expand_dims(x, axis) for x in units] for axis in (1, 0))
         w, dw, d2w = (part[:, None] for part in of_weights)
@@ -224,6 +218,79 @@ class StillingerWeber(Potential):
         rows = [[mixed(i, j) + alone * twice(i, j) for j in axes] for i in axes]
         matrix = jnp.stack([jnp.stack(row) for row in rows]).transpose(4, 2, 3, 0, 1)
         return (matrix + matrix.transpose(0, 2, 1, 4, 3)) / 2
+
+    def second_variations(
+        self, edges: Edges, changes: tuple[Float[Array, "K V C"], ...]
+    ) -> Float[Array, "V V"]:
+        """Second derivatives of the sum of site energies along V changes of the edge vectors.
+
+        From the moments of `site_energies_and_gradients`: what their changes do to one another, and
+        what one bond does while they stay, psi(R) = a(r) + w(r) p(u) with a quadratic p. A change d
+        of a bond stretches it by x = u . d and turns it by t = (d - x u) / r, and of two of them
+
+            psi'' = (a'' + w'' p) x x + ((a' + w' p) r - w g.u) t.t + (w' - w / r) (x g.t + g.t x)
+                  + w t.p''.t,  g = p'
+        """
+        axes, c, (r, units, of_pairs, of_weights) = (
+            range(len(edges.vectors)), self.costheta0, self._bonds(edges)
+        )  # fmt: skip
+        s = self.lambda_ * self.epsilon if self._one_strength else jnp.ones(())
+        alone, pairs = s * (1.0 - c) ** 2, [(i, j) for i in axes for j in axes if i <= j]
+        w, nothing = of_weights[0], jnp.zeros(r.shape[1])
+
+        def add_moments(total: Any, bond: Any) -> Any:
+            w, u = bond
+            more = [w * u[i] * u[j] for i, j in pairs], [w * x for x in u], w
+            return jax.tree.map(jnp.add, total, more)
+
+        held, empty = jnp.any(edges.mask, axis=1), ([nothing] * len(pairs), [nothing] * len(axes))
+        found = sum_over_slots(add_moments, (*empty, nothing), (w, units), held)
+        upper, V, S = _along_changes(found)
+        T = [[upper[pairs.index((min(i, j), max(i, j)))] for j in axes] for i in axes]
+        count = changes[0].shape[1]
+
+        def add_bond(total: Any, bond: Any) -> Any:
+            (r, u, (_, dphi, d2phi), (w, dw, d2w)), change = _along_changes(bond[:-1]), bond[-1]
+            Tu, Vu = [_product(row, u) for row in T], _product(V, u)
+            p = s * (_product(Tu, u) - 2.0 * c * Vu + c**2 * S)
+            g = [2.0 * s * (a - c * b) for a, b in zip(Tu, V, strict=True)]
+            da, d2a = 0.5 * dphi - alone * w * dw, 0.5 * d2phi - alone * (dw**2 + w * d2w)
+            across, mixed = (da + dw * p) * r - w * _product(g, u), dw - w / r
+            along, sw = d2a + d2w * p, 2.0 * s * w
+            x = _product(u, change)
+            t = [(d - x * y) / r for d, y in zip(change, u, strict=True)]
+            gt = _product(g, t)
+            pushed = [across * t[i] + sw * _product(T[i], t) for i in axes]
+            one, other = [x, gt, *t], [along * x + mixed * gt, mixed * x, *pushed]
+            found = jnp.concatenate(one, axis=1) @ jnp.concatenate(other, axis=1).T
+            # How the moments change.
+            wt, dwx = [w * part for part in t], dw * x
+            dT = [dwx * (u[i] * u[j]) + wt[i] * u[j] + u[i] * wt[j] for i, j in pairs]
+            dV = [dwx * u[i] + wt[i] for i in axes]
+            return jax.tree.map(jnp.add, total, (found, dT, dV, dwx))
+
+        none = jnp.zeros((count, len(nothing)))
+        start = jnp.zeros((count, count)), [none for _ in pairs], [none for _ in axes], none
+        bonds = r, units, of_pairs, of_weights, changes
+        found, dT, dV, dS = sum_over_slots(add_bond, start, bonds, held)
+        twice = [1.0 if i == j else 2.0 for i, j in pairs]
+        moments = [n * part @ part.T for n, part in zip(twice, dT, strict=True)]
+        moments += [-2.0 * c * part @ part.T for part in dV]
+        return found + s * sum(moments, start=c**2 * dS @ dS.T)
+
+    def _bonds(self, edges: Edges) -> tuple[Array, list[Array], list[Array], list[Array]]:
+        """Lengths and unit vectors of all slots, phi and w with their derivatives along r; zeros
+        where there is no bond.
+        """
+        pair, r = self.per_pair(edges), edges.distances
+        bonded = edges.mask & (r < pair.a * pair.sigma)
+        safe_r = jnp.where(bonded, r, 0.5 * pair.a * pair.sigma)
+        of_pairs, of_weights = (
+            [jnp.where(bonded, part, 0.0) for part in _value_slope_curvature(function, safe_r)]
+            for function in (pair._two_body, pair._weight)
+        )
+        units = [jnp.where(bonded, component / safe_r, 0.0) for component in edges.vectors]
+        return safe_r, units, of_pairs, of_weights
 
     def _bond(self, edges: Edges, slot: Array) -> "_Bond":
         """What the energy needs of one slot of all atoms; zeros where it holds no bond."""
@@ -268,6 +335,17 @@ class StillingerWeber(Potential):
     def _weight(self, r: Float[Array, "K C"]) -> Float[Array, "K C"]:
         weight = jnp.exp(self.gamma * self.sigma / (r - self.a * self.sigma))
         return weight if self._one_strength else jnp.sqrt(self.lambda_ * self.epsilon) * weight
+
+
+def _along_changes(of_atoms: Any) -> Any:
+    """Arrays of atoms with an axis of changes before them."""
+    return jax.tree.map(lambda array: array[None], of_atoms)
+
+
+def _product(one: Any, other: Any) -> Array:
+    """The sum of the products of components."""
+    first, *others = (a * b for a, b in zip(one, other, strict=True))
+    return sum(others, start=first)
 
 
 def _value_slope_curvature(

@@ -269,8 +269,8 @@ class Equilibrium(Summarised, Archived, PicturedWithMotion, Module):
             none = np.zeros((len(unit_strains(held.q.shape[1])), *held.q.shape))
             moves = [on_device(none if one is None else one) for one in several]
             if len(moves) == 1:
-                return [curvature_in_strain(held.landscape, held.q, moves[0])]
-            return list(curvature_in_strain(held.landscape, held.q, jnp.stack(moves)))
+                return [curvature_in_strain(held.landscape, held.q, moves[0], self.forces)]
+            return list(curvature_in_strain(held.landscape, held.q, jnp.stack(moves), self.forces))
 
         return self.together("curvature_in_strain", moves, compute)
 

@@ -91,7 +91,9 @@ def test_constants_come_from_the_blocks_of_every_potential(potential, structure,
         )
         slope = (behind - ahead) / (2.0 * step)
         assert np.abs(found - slope).max() < 1e-8 * np.abs(slope).max()
-    expected = np.asarray(curvature_in_strain(landscape, q, jnp.asarray(moves)))
+    expected = np.asarray(
+        curvature_in_strain(landscape, q, jnp.asarray(moves), solver.in_strain.forces)
+    )
     found = curvature_of_blocks(solver.in_strain, solver.matrix, moves)
     assert np.abs(found - expected).max() < 1e-12 * np.abs(expected).max()
 

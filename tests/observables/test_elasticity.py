@@ -134,9 +134,9 @@ def test_clamped_and_relaxed_ions_may_be_asked_for_together(monkeypatch):
     asked = [elastic_constant(4, 4, relaxed_ions=relaxed) for relaxed in (False, True)]
     loops = []
 
-    def counted(landscape, q, displacements):
+    def counted(landscape, q, displacements, forces):
         loops.append(displacements.shape[0])
-        return curvature_in_strain(landscape, q, displacements)
+        return curvature_in_strain(landscape, q, displacements, forces)
 
     monkeypatch.setattr("mdsens.relaxation.equilibrium.curvature_in_strain", counted)
     sens = mdsens.sensitivity(silicon(), asked, wrt="epsilon", mode="forward")
