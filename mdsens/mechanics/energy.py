@@ -8,9 +8,13 @@ from jaxtyping import Array, Float
 
 from mdsens.compilation import compiled
 from mdsens.errors import InputError
-from mdsens.particles.edges import EdgeList, Edges, edge_blocks, map_blocks
+from mdsens.particles.edges import EdgeList, Edges, edge_blocks, entries_at, map_blocks
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
+
+#: Slots that forces of pairs take in one pass over the atoms (measured for Lennard-Jones: three
+#: quarters of the time; with two at a time half as much again where atoms are no power of two).
+SLOTS_TOGETHER = 4
 
 
 def site_energies(system: System, potential: Potential, edge_list: EdgeList) -> Float[Array, " N"]:
@@ -212,6 +216,7 @@ def energy_and_slopes(
         potential.species_index(system),
         edge_list,
         additive=potential.pairwise,
+        together=SLOTS_TOGETHER,
     )
     strain = jnp.zeros((dimension, dimension))
     if with_virial:
@@ -240,6 +245,6 @@ def _minus_reverse(gradient: Float[Array, "B K C"], edge_list: EdgeList) -> Floa
 
     def one_block(block: tuple[Array, Array]) -> Array:
         own, reverse = block
-        return jnp.sum(own - flat.at[reverse].get(mode="promise_in_bounds"), axis=0)
+        return jnp.sum(own - entries_at(flat, reverse), axis=0)
 
     return map_blocks(one_block, gradient, edge_list.reverse)

@@ -227,6 +227,7 @@ def edge_blocks(
     edge_list: EdgeList,
     additive: bool = False,
     values: Float[Array, " N"] | None = None,
+    together: int = 1,
 ) -> Any:
     """Apply a function to the edges of each block of atoms in turn.
 
@@ -237,14 +238,17 @@ def edge_blocks(
         cell: shape (D, D), lattice vectors as rows.
         species: shape (N,), species indices that the potential understands.
         edge_list: which edges there are.
-        additive: the function is a sum over slots, and may be given one slot at a time, of more
-            atoms; XLA then fuses it into few passes, and is twice as fast.
+        additive: the function is a sum over slots, and may be given a few of them at a time, of
+            more atoms; XLA then fuses it into few passes, and is twice as fast.
         values: shape (N,), a number of each atom; None: there are none.
+        together: how many slots a function that is additive is given at a time, where their number
+            is a multiple of it.
 
     Returns:
         The function's results, stacked over a first axis of blocks.
     """
     slots = edge_list.neighbors.shape[1]
+    together = 1 if slots % together else together
     recomputed = functools.partial(jax.checkpoint, prevent_cse=False)
     extended, sites = extended_positions(positions, cell, species, edge_list)
     own: tuple[Array, ...] = ()
@@ -253,7 +257,7 @@ def edge_blocks(
         own = (edge_list.in_blocks(values).reshape(sites.species.shape),)
 
     def value_of(neighbors: Array, sites: Sites, *here: Array) -> Any:
-        there = [at_ends.at[neighbors].get(mode="promise_in_bounds") for _ in here]
+        there = [entries_at(at_ends, neighbors) for _ in here]
         return function(edges_between(extended, neighbors, sites), *here, *there)
 
     # A reverse derivative computes a block, or a slot of one, anew: kept, each number on the way
@@ -264,23 +268,36 @@ def edge_blocks(
     def one_block(block: tuple[Any, ...]) -> Any:
         return value_of(*block)
 
-    def slot_by_slot(block: tuple[Any, ...]) -> Any:
+    def by_slots(block: tuple[Any, ...]) -> Any:
         neighbors, used, *of_atoms = block
 
         @recomputed
-        def of_slot(slot: Array, of_atoms: list[Any]) -> Any:
-            return value_of(neighbors[slot][None], *of_atoms)
+        def of_slots(step: Array, of_atoms: list[Any]) -> Any:
+            some = jax.lax.dynamic_slice_in_dim(neighbors, step * together, together)
+            return value_of(some, *of_atoms)
 
-        def add_slot(slot: Array, total: Any) -> Any:
-            return jax.tree.map(jnp.add, total, of_slot(slot, of_atoms))
+        def add_slots(step: Array, total: Any) -> Any:
+            return jax.tree.map(jnp.add, total, of_slots(step, of_atoms))
 
         shapes = jax.eval_shape(lambda: value_of(neighbors[:1], *of_atoms))
         zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
-        return jax.lax.fori_loop(0, slots if used is None else used, add_slot, zeros)
+        steps = slots // together if used is None else -(-used // together)
+        return jax.lax.fori_loop(0, steps, add_slots, zeros)
 
     if additive:
-        return map_blocks(slot_by_slot, edge_list.neighbors, edge_list.slots_used, sites, *own)
+        return map_blocks(by_slots, edge_list.neighbors, edge_list.slots_used, sites, *own)
     return map_blocks(one_block, edge_list.neighbors, sites, *own)
+
+
+def entries_at(values: Shaped[Array, " E"], places: Int[Array, "..."]) -> Shaped[Array, "..."]:
+    """The entries of an array at places that it has: none is looked at for being outside.
+
+    Arguments:
+        values: shape (E,).
+        places: indices from 0 on.
+    """
+    # Those of a type with a sign would be taken to count from the end where they are negative.
+    return values.at[places.astype(jnp.uint32)].get(mode="promise_in_bounds")
 
 
 class Sites(Module):
@@ -340,11 +357,10 @@ def edges_between(extended: Sites, neighbors: Int[Array, "k C"], sites: Sites) -
     """
     dimension, entries = extended.positions.shape
     vectors = tuple(
-        extended.positions[axis].at[neighbors].get(mode="promise_in_bounds")
-        - sites.positions[axis, None]
+        entries_at(extended.positions[axis], neighbors) - sites.positions[axis, None]
         for axis in range(dimension)
     )
-    neighbor_kinds = extended.species.at[neighbors].get(mode="promise_in_bounds")
+    neighbor_kinds = entries_at(extended.species, neighbors)
     return Edges(vectors, neighbors != entries - 1, sites.species, neighbor_kinds)
 
 

@@ -160,12 +160,13 @@ def test_discs_that_are_pushed_as_hard_as_what_is_left_over_are_without_load(sha
     assert np.flatnonzero(found).tolist() == [2, 3]
 
 
-def test_xla_shares_nothing_of_a_share_out_again(shared):
-    case = cases.case("lj-smooth", "cluster")
-    (first, *_) = case.edges().shares(2)
-    options = asked_for(Call((case.system, case.potential, first), {}, False))
-    assert options == {"xla_disable_hlo_passes": "cpu-parallel-task-assigner"}
-    assert asked_for(Call((case.system, case.potential, case.edges()), {}, False)) == {}
+def test_xla_shares_out_nothing_of_shares_or_of_pairs(shared):
+    nothing = {"xla_disable_hlo_passes": "cpu-parallel-task-assigner"}
+    for name, of_all in (("lj-smooth", nothing), ("sw", {})):
+        case = cases.case(name, "cluster")
+        (first, *_) = case.edges().shares(2)
+        assert asked_for(Call((case.system, case.potential, first), {}, False)) == nothing
+        assert asked_for(Call((case.system, case.potential, case.edges()), {}, False)) == of_all
 
 
 def test_an_error_of_any_core_is_raised(shared):
