@@ -249,12 +249,10 @@ def run(
     # Where JAX is there already, so is what draws.
     with report_process("jax" not in sys.modules) as draws:
         with _importing():
-            loaded = _loaded(study, settings)
+            loaded = _loaded(study, settings, read_ahead=True)
             from pathlib import Path
 
-            from mdsens.kept_programs import read_ahead
             from mdsens.study import run_study
-            from mdsens.study.fingerprint import fingerprint
             from mdsens.study.output import has_checkpoint
             from mdsens.study.run import default_folder, is_finished
             from mdsens.study.terminal import show_run
@@ -268,7 +266,6 @@ def run(
                 _print_summary(folder, read_results(Path(folder)))
             return
         announce(f"running {loaded.name}")
-        read_ahead(fingerprint(loaded.table, loaded.folder))
         progress = sys.stdout.isatty() and not as_json
         try:
             finished = run_study(
@@ -396,11 +393,17 @@ def _importing() -> Iterator[None]:
         gc.enable()
 
 
-def _loaded(study: str, settings: list[str] | None) -> "Study":
+def _loaded(study: str, settings: list[str] | None, read_ahead: bool = False) -> "Study":
     from mdsens.study.study_file import read_study
 
     # Mistakes that the file alone tells need not wait for what is imported next.
-    read_study(study, settings or [])
+    text = read_study(study, settings or [])
+    if read_ahead:
+        from mdsens import kept_programs
+        from mdsens.study.fingerprint import fingerprint
+
+        # Nor need programs: another thread reads them while the rest is imported.
+        kept_programs.read_ahead(fingerprint(text.table, text.path.parent))
     from mdsens.study import load_study
 
     return load_study(study, settings or [])

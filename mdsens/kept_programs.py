@@ -33,8 +33,6 @@ PACKAGES = ("jax", "jaxlib", "numpy", "equinox", "lineax", "optimistix", "jax_md
 FOLDER_OF_JAX = "jax_compilation_cache_dir"
 #: Where all that is part of a program may be defined.
 KNOWN = {"mdsens", "builtins", "collections", "functools", "operator", *PACKAGES}
-#: Bytes of programs that are worth reading ahead.
-READ_AHEAD = 200_000
 
 _NAME = re.compile("[0-9a-f]{64}")
 #: Names of the programs that this process has needed, and programs that are being read for it.
@@ -148,8 +146,9 @@ def read(name: str | None) -> tuple[Any, Any] | None:
 def read_ahead(task: str) -> None:
     """Have another thread read the programs that an earlier process needed for the same task.
 
-    Reading takes a tenth of a second for each megabyte, most of it outside of Python. What this
-    process needs is noted when it ends.
+    Reading takes a tenth of a second for each megabyte, most of it outside of Python, and goes on
+    beside what this process imports. They are read in the order in which they were needed. What
+    this process needs is noted when it ends.
 
     Arguments:
         task: what it is, with all that decides which programs it needs.
@@ -161,15 +160,10 @@ def read_ahead(task: str) -> None:
     written = pickle.dumps((task, circumstances()))
     note = _path(folder, hashlib.sha256(written).hexdigest())
     atexit.register(_note, note)
-    sizes = {}
+    pool = ThreadPoolExecutor(1)
     with contextlib.suppress(OSError):
         for name in filter(_NAME.fullmatch, note.read_text().split()):
             _known_task = True
-            with contextlib.suppress(OSError):
-                sizes[name] = _path(folder, name).stat().st_size
-    pool = ThreadPoolExecutor(1)
-    for name in sorted(sizes, key=lambda name: -sizes[name]):
-        if sizes[name] > READ_AHEAD:
             _ahead[name] = pool.submit(_read, _path(folder, name))
     pool.shutdown(wait=False)
 
@@ -193,7 +187,7 @@ def _note(path: Path) -> None:
     """Write down which programs this process has needed."""
     text = "\n".join(_used)
     with contextlib.suppress(OSError):
-        if not path.is_file() or path.read_text() != text:
+        if text and not (path.is_file() and path.read_text() == text):
             _put(path, text.encode())
 
 
@@ -220,8 +214,11 @@ def _read(path: Path) -> tuple[Any, Any] | None:
 
 @functools.cache
 def _make_lapack_ready() -> None:
-    """JAX hands LAPACK to compiled code when it first makes some that uses it."""
-    matrix = jax.ShapeDtypeStruct((1, 1), "float64")
+    """JAX hands LAPACK to compiled code when it first makes some that uses it.
+
+    Of whatever precision, which may not be set yet where programs are read ahead.
+    """
+    matrix = jax.ShapeDtypeStruct((1, 1), "float32")
     jax.jit(jax.lax.linalg.cholesky).lower(matrix)
 
 

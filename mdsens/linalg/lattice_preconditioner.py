@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable
 
 import numpy as np
-import scipy.fft
+import scipy
 import scipy.sparse
 from jaxtyping import Float, Int
 

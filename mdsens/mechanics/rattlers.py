@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float
 
 from mdsens.arrays import on_device
 from mdsens.compilation import compiled
-from mdsens.mechanics.shared_energy import on_shares, shares_of_cores
+from mdsens.mechanics.shared_energy import mechanics_on_host, on_shares, shares_of_cores
 from mdsens.particles.edges import EdgeList, Edges, edge_blocks
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential, looked_up
@@ -18,6 +18,10 @@ LOAD_FACTOR = 10.0
 #: Overlaps, as parts of the distance at which a pair touches, beyond which a packing has a load of
 #: its own, and the part of the largest load that is one too, however much force is left over.
 OVERLAP, PART_OF_LARGEST = 1e-3, 0.01
+#: How far atoms are moved to see whether they feel anything, as a part of the potential's range,
+#: and the part of the typical force that they feel then: less is that of an edge that only just
+#: comes in range.
+LITTLE, PART_OF_TYPICAL = 1e-6, 1e-3
 
 
 @compiled
@@ -64,7 +68,8 @@ def rattlers_on_host(
     """`find_rattlers` outside of what JAX traces, of large systems by all cores.
 
     An atom on which any force acts has an edge with a slope. Where all are such, as in nearly every
-    structure that was relaxed from one without symmetry, no edge is looked at.
+    structure that was relaxed from one without symmetry, or would be if all moved a little, as in a
+    crystal, no edge is looked at.
 
     Arguments:
         system: the relaxed atoms.
@@ -76,17 +81,38 @@ def rattlers_on_host(
     Returns:
         Shape (N,), whether each atom is a rattler.
     """
-    if gradient is not None and not potential.contact:
-        acted_on = np.asarray(gradient)[: system.atom_count].any(axis=1)
-        if (acted_on | np.asarray(system.fixed)).all():
-            return on_device(np.zeros(system.atom_count, bool))
+    nowhere, fixed = on_device(np.zeros(system.atom_count, bool)), np.asarray(system.fixed)
+    if potential.of_structure:
+        return nowhere
+    if not potential.contact:
+        if gradient is not None:
+            acted_on = np.asarray(gradient)[: system.atom_count].any(axis=1)
+            if (acted_on | fixed).all():
+                return nowhere
+        if (_pulled_back(system, potential, edge_list) | fixed).all():
+            return nowhere
     shares = shares_of_cores(potential, edge_list)
     if not shares or potential.contact:
         return find_rattlers(system, potential, edge_list, fmax)
     found = on_shares(_compiled_interacting, system, potential, shares)
     loaded = found(system.positions, lambda _, loaded: loaded.reshape(-1))
     none = ~np.concatenate(loaded)[: system.atom_count]
-    return on_device(none & ~np.asarray(system.fixed))
+    return on_device(none & ~fixed)
+
+
+def _pulled_back(
+    system: System, potential: Potential, edge_list: EdgeList
+) -> Bool[np.ndarray, " N"]:
+    """Whether each atom feels a force where all are moved a little, of the size of most others.
+
+    The program that evaluates everything else tells, where forces cancel by symmetry.
+    """
+    positions = np.asarray(system.positions)
+    moves = np.random.default_rng(0).normal(size=positions.shape)
+    moved = positions + LITTLE * float(potential.interaction_range) * moves
+    _, forces, _ = mechanics_on_host(system, potential, edge_list, with_virial=True)(moved)
+    sizes = np.sqrt((forces**2).sum(axis=1))
+    return sizes > PART_OF_TYPICAL * np.median(sizes)
 
 
 def _largest_loads(

@@ -8,7 +8,7 @@ and of relaxations. NumPy and SciPy alone, for it is made in callbacks too.
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.optimize
+import scipy
 import scipy.sparse
 from jaxtyping import Bool, Float, Int
 

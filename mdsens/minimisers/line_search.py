@@ -22,7 +22,6 @@ from mdsens.arrays import (
     scalar_product,
     squared_lengths,
 )
-from mdsens.compilation import compiled
 from mdsens.mechanics.enthalpy import Evaluation, Landscape, largest_force
 from mdsens.minimisers.minimiser import Minimiser, State
 from mdsens.values import is_traced
@@ -230,14 +229,16 @@ def _repeat(goes_on: Callable[[T], Any], step: Callable[[T], T], start: T) -> T:
     return start
 
 
-@compiled
 def search_down(
     landscape: Landscape,
     state: State,
-    direction: Float[Array, "R D"],
-    max_step: Float[Array, ""],
-) -> tuple[_Search, Bool[Array, ""]]:
-    """`search` along the step of a method that knows how long it should be, compiled.
+    direction: Float[Any, "R D"],
+    max_step: Float[Any, ""],
+) -> tuple[_Search, Bool[Any, ""]]:
+    """`search` along the step of a method that knows how long it should be.
+
+    It takes few evaluations, for which the program serves that has evaluated the first state: one
+    of its own would take longer to compile than most relaxations.
 
     Arguments:
         landscape: the function.
@@ -247,6 +248,16 @@ def search_down(
         max_step: largest move of an atom in one trial, length.
 
     Returns:
-        The result, and whether a step was accepted.
+        The result, and whether a step was accepted; in NumPy where nothing is traced.
     """
-    return search(landscape, state, direction, jnp.ones(()), max_step, curvature=0.9)
+    if is_traced((landscape, state, direction, max_step)):
+        return search(landscape, state, direction, jnp.ones(()), max_step, curvature=0.9)
+
+    def evaluate(
+        q: Float[np.ndarray, "R D"],
+    ) -> tuple[Float[np.ndarray, ""], Float[np.ndarray, "R D"]]:
+        enthalpy, gradient = in_numpy(landscape.evaluate(on_device(q)))
+        return enthalpy, gradient
+
+    here, direction = in_numpy((state, direction))
+    return search(landscape, here, direction, 1.0, float(max_step), 0.9, evaluate)

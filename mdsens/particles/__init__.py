@@ -3,6 +3,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from mdsens.lazy_packages import import_lazily
+
 # Not on first use: its module has the same name.
 from mdsens.particles.curve_order import curve_order
 
@@ -39,6 +41,9 @@ __all__ = [
     "random_packing",
     "read",
 ]
+
+# Before anything here imports ASE's readers of structures, or its constraints.
+import_lazily()
 
 
 def __getattr__(name: str) -> Any:

@@ -6,14 +6,12 @@ from typing import Any
 
 import ase.units
 import numpy as np
-from ase.calculators import emt as emt_of_ase
 
 from mdsens.errors import InputError
 from mdsens.potentials.calculator import Calculator
 from mdsens.values import distinct_names, nearest, shown
 
-#: ASE's numbers of EMT for each element, and what they are, in the same order, with dimensions.
-EMT_PARAMETERS = emt_of_ase.parameters
+#: What the numbers of EMT are for each element, in the order of ASE's table, with dimensions.
 EMT_DIMENSIONS = {
     "E0": "energy",
     "s0": "length",
@@ -27,33 +25,10 @@ EMT_DIMENSIONS = {
 EMT_BOHRS = {"s0": 1, "eta2": -1, "kappa": -1, "lambda": -1, "n0": -3}
 
 
-class _EffectiveMedium(emt_of_ase.EMT):
-    """EMT with parameters of its own for some elements, by names such as ``"s0[Cu]"``."""
+def _make_emt(**parameters: float) -> Any:
+    from mdsens.potentials.effective_medium import EffectiveMedium
 
-    def __init__(self, given: Mapping[str, float]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._given = dict(given)
-
-    def initialize(self, atoms: ase.Atoms) -> None:
-        """The tables of a structure, with these parameters in their places."""
-        super().initialize(atoms)  # type: ignore[no-untyped-call]
-        par = self.par
-        numbers = [int(number) for number in par["Z"]]
-        for name, value in self._given.items():
-            kind, _, symbol = name.removesuffix("]").partition("[")
-            number = ase.data.atomic_numbers[symbol]
-            if number in numbers:
-                par[kind][numbers.index(number)] = value
-        for place in range(len(numbers)):
-            lengths = par["s0"][place], par["eta2"][place], par["kappa"][place]
-            first, second = self._calc_gammas(*lengths)  # type: ignore[no-untyped-call]
-            par["inv12gamma1"][place] = 1.0 / (12.0 * first)
-            par["neghalfv0overgamma2"][place] = -0.5 * par["V0"][place] / second
-        self.chi = par["n0"][None, :] / par["n0"][:, None]
-
-
-def _make_emt(**parameters: float) -> emt_of_ase.EMT:
-    return _EffectiveMedium(parameters)
+    return EffectiveMedium(parameters)
 
 
 def emt(elements: Sequence[str], values: Mapping[str, Any] | None = None) -> Calculator:
@@ -74,6 +49,9 @@ def emt(elements: Sequence[str], values: Mapping[str, Any] | None = None) -> Cal
     Raises:
         InputError: an element or a parameter that EMT does not know.
     """
+    # Not with all potentials: ASE's calculator imports much of SciPy.
+    from mdsens.potentials.effective_medium import EMT_PARAMETERS
+
     names = distinct_names(elements, "elements")
     found: dict[str, Any] = {}
     for element in names:

@@ -1,6 +1,5 @@
 """The linear response of a relaxed structure to its potential: one linear solve for each."""
 
-import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -43,7 +42,7 @@ from mdsens.sensitivities.parted_changes import (
     told_apart,
 )
 from mdsens.sensitivities.results import Found
-from mdsens.sensitivities.variables import Variables, condition_at
+from mdsens.sensitivities.variables import Variables, condition_for
 
 #: An estimate of errors is rough where a Newton step leaves more than this part of the way;
 #: one shorter than the second number, as a part of the potential's range, is as good as straight,
@@ -80,7 +79,7 @@ class LinearResponse:
     ) -> None:
         self.landscape, self.q, self.hessian, self.progress = landscape, q, hessian, progress
         self.variables = Variables.of(landscape) if variables is None else variables
-        self._arguments = (self.variables,)
+        self._arguments = (self.variables.argument,)
 
     @functools.cached_property
     def _near(self) -> Landscape:
@@ -89,15 +88,14 @@ class LinearResponse:
 
     @functools.cached_property
     def _condition(self) -> Callable[..., Any]:
-        # A pytree, of which the function alone is constant in compiled code.
-        return jax.tree_util.Partial(condition_at, self._near)
+        return condition_for(self.variables, self._near)
 
     @functools.cached_property
     def _condition_ahead(self) -> Callable[..., Any]:
         """The same where a Newton step leads to, where other edges may have come in range."""
         if self._near is self.landscape or serves_at(self._near, self.q, self.ahead):
             return self._condition
-        return jax.tree_util.Partial(condition_at, near_landscape(self.landscape, self.ahead))
+        return condition_for(self.variables, near_landscape(self.landscape, self.ahead))
 
     @functools.cached_property
     def _solver(self) -> BlockSolver:
@@ -169,7 +167,7 @@ class LinearResponse:
 
     def _estimated(
         self,
-        directions: Variables,
+        directions: Any,
         change: Float[np.ndarray, "K R D"] | None,
         left_by: Callable[[Any], Float[Any, "K R D"]],
     ) -> JacobianError:
@@ -189,17 +187,18 @@ class LinearResponse:
         solver.confirm(-np.asarray(change), found, left)
         return estimated
 
-    def _directions(self, names: list[str]) -> Variables:
+    def _directions(self, names: list[str]) -> Any:
+        """Directions along named parameters, stacked: of what the condition is a function of."""
         return jax.tree.map(
             lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]),
-            *[self.variables.direction(name) for name in names],
+            *[self.variables.direction(name).argument for name in names],
         )
 
     def _changes(
-        self, names: list[str], directions: Variables, species: dict[str, frozenset[int]] | None
+        self, names: list[str], directions: Any, species: dict[str, frozenset[int]] | None
     ) -> Float[np.ndarray, "K R D"] | None:
         """Changes of the condition along parameters, where there is more to say than of each."""
-        given = self._condition, self.q, self.variables, directions
+        given = self._condition, self.q, *self._arguments, directions
         if self._pairs is not None:
             return self._changes_of_pairs(self._pairs, names, directions, species)
         if species is not None:
@@ -220,18 +219,18 @@ class LinearResponse:
         self,
         pairs: NearPairs,
         names: list[str],
-        directions: Variables,
+        directions: Any,
         species: dict[str, frozenset[int]] | None,
     ) -> Float[np.ndarray, "K R D"]:
         """Changes of the condition along parameters, where it is a sum over pairs."""
         changes = functools.partial(changes_of_pairs, self.landscape.potential, pairs)
         if species is None:
-            return changes(directions.potential)
-        along = jax.tree.map(np.asarray, directions.potential)
+            return changes(directions)
+        along = jax.tree.map(np.asarray, directions)
         return told_apart(changes, along, *self._told_by(names, species))
 
     def _left_ahead(
-        self, names: list[str], directions: Variables, species: dict[str, frozenset[int]] | None
+        self, names: list[str], directions: Any, species: dict[str, frozenset[int]] | None
     ) -> Callable[[Any], Float[Any, "K R D"]]:
         """What tangents leave of the linear system at the point ahead, from the pairs there."""
         pairs = self._pairs_ahead
@@ -258,9 +257,7 @@ class LinearResponse:
 
         A relaxing cell, and conditions of the structure, change more than these tell.
         """
-        given = self.variables
-        conditions = given.load, given.strain, given.fixed_positions
-        if self.landscape.cell_mode is not None or any(one is not None for one in conditions):
+        if self.landscape.cell_mode is not None or not self.variables.of_potential_alone:
             return None
         return None if self.hessian is None else self.hessian.pairs
 
@@ -284,7 +281,8 @@ class LinearResponse:
             pull=self._pull_by(self._pairs),
         )  # fmt: skip
         residuals = [float(residual) for residual in solution.residual]
-        return _one_by_one(pulled[0], len(cotangents)), residuals, solution.value
+        gradients = _one_by_one(self.variables.shaped(pulled[0]), len(cotangents))
+        return gradients, residuals, solution.value
 
     def cotangents_ahead(
         self, cotangents: Float[np.ndarray, "M R D"], solutions: Float[np.ndarray, "M R D"]
@@ -303,16 +301,16 @@ class LinearResponse:
         if pairs is not None:
             product = functools.partial(products_of_pairs, self.landscape.potential, pairs)
         pulled = refined_vjp(*given, self._solver.roughly(), product, self._pull_by(pairs))
-        return _one_by_one(pulled[0], len(cotangents))
+        return _one_by_one(self.variables.shaped(pulled[0]), len(cotangents))
 
-    def _pull_by(self, pairs: NearPairs | None) -> Callable[[Any], tuple[Variables]] | None:
-        """What pulls weights of the condition back to the variables, where it is a sum of pairs."""
+    def _pull_by(self, pairs: NearPairs | None) -> Callable[[Any], tuple[Any]] | None:
+        """What pulls weights of the condition back to the potential, where it is a sum of pairs."""
         if pairs is None:
             return None
 
-        def pull(weights: Any) -> tuple[Variables]:
+        def pull(weights: Any) -> tuple[Any]:
             given = self.landscape.potential, pairs, np.asarray(weights)
-            return (dataclasses.replace(self.variables, potential=pull_back_of_pairs(*given)),)
+            return (pull_back_of_pairs(*given),)
 
         return pull
 

@@ -54,7 +54,10 @@ def _observed(
 
 
 def values_of(
-    observables: tuple[Observable, ...], equilibrium: Equilibrium, held: Held
+    observables: tuple[Observable, ...],
+    equilibrium: Equilibrium,
+    held: Held,
+    variables: Variables | None = None,
 ) -> dict[str, Float[Array, "..."]]:
     """Values of observables.
 
@@ -62,6 +65,9 @@ def values_of(
         observables: in the order of what is returned.
         equilibrium: where.
         held: as `held_of` gives it for these observables there.
+        variables: along which their changes are computed, too, of all of them: by a program that
+            tells the values of those made of second derivatives as well, for which one of their own
+            would take a second to compile; None: along nothing.
 
     Returns:
         The value of each by its name.
@@ -74,8 +80,14 @@ def values_of(
     found = _observed(told, equilibrium, _held_of_some(told, observables, held))
     if computed:
         own = _held_of_some(computed, observables, held)
-        given = equilibrium.for_compiled_code(), own, equilibrium.mechanics
-        values = dict(_compiled_values(computed, *given))
+        bare = equilibrium.for_compiled_code()
+        if variables is not None and any(one.stationary is not None for one in computed):
+            nothing = jax.tree.map(lambda leaf: np.zeros(np.shape(leaf)), variables)
+            still = on_device(np.zeros(equilibrium.q.shape))
+            of_all, _ = _compiled_changes(traceable, bare, held, variables, still, nothing)
+            values = {one.name: of_all[one.name] for one in computed}
+        else:
+            values = dict(_compiled_values(computed, bare, own, equilibrium.mechanics))
         if not all(np.isfinite(np.asarray(value)).all() for value in values.values()):
             # Outside of compiled code they say what is the matter.
             values = _observed(computed, equilibrium, own)
@@ -160,7 +172,7 @@ def told_by_differences_alone(
     def changes(observable: Observable, tangent: Array, direction: Variables) -> dict[str, Array]:
         own = _held_of_some((observable,), observables, held)
         given = variables, tangent, direction
-        return _changes((observable,), equilibrium.for_compiled_code(), own, *given)
+        return _changes((observable,), equilibrium.for_compiled_code(), own, *given)[1]
 
     return refused(traceable, changes, equilibrium.q, variables.direction(name))
 
@@ -236,9 +248,9 @@ def pushed_forward(
     bare = equilibrium.for_compiled_code()
     for name, tangent in tangents.items():
         given = variables, tangent, variables.direction(name)
-        changes = dict(_compiled_changes(traceable, bare, held, *given))
+        changes = dict(_compiled_changes(traceable, bare, held, *given)[1])
         if others:
-            changes |= _changes(others, equilibrium, (), *given)
+            changes |= _changes(others, equilibrium, (), *given)[1]
         for observable in observables:
             derivatives[observable.name][name] = changes[observable.name]
     return derivatives
@@ -251,13 +263,14 @@ def _changes(
     variables: Variables,
     tangent: Array,
     direction: Variables,
-) -> dict[str, Array]:
-    """How observables change along a direction of what they depend on."""
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Observables, and how they change along a direction of what they depend on."""
 
     def values(q: Float[Array, "R D"], variables: Variables) -> dict[str, Array]:
         return _observed(observables, variables.at(equilibrium, q), held)
 
-    return jax.jvp(values, (equilibrium.q, variables), (tangent, direction))[1]
+    known, changes = jax.jvp(values, (equilibrium.q, variables), (tangent, direction))
+    return known, changes
 
 
 _compiled_changes = compiled(_changes)

@@ -18,7 +18,6 @@ from mdsens.mechanics.enthalpy import Landscape
 from mdsens.potentials.pair import PairPotential
 from mdsens.potentials.parameters import is_symmetric, parameter_fields
 from mdsens.resources import on_all_cores
-from mdsens.sensitivities.variables import Variables
 
 #: Numbers in all changes below which another program takes longer to compile than it saves.
 WORTH_PARTING = 1_000_000
@@ -69,17 +68,17 @@ def apart(species: Sequence[frozenset[int]]) -> list[list[int]]:
 def parted_changes(
     condition: Any,
     q: Float[Array, "R D"],
-    variables: Variables,
-    directions: Variables,
+    theta: Any,
+    directions: Any,
     species: Sequence[frozenset[int]],
     species_of_rows: Int[np.ndarray, " R"],
 ) -> Float[np.ndarray, "K R D"]:
     """Changes of a condition along K directions, from those along the sum of each group.
 
     Arguments:
-        condition: F(q, variables).
+        condition: F(q, theta).
         q: degrees of freedom, shape (R, D).
-        variables: the parameters.
+        theta: the parameters, a pytree.
         directions: K directions of these, stacked.
         species: indices of those that each direction acts on.
         species_of_rows: shape (R,), index of each atom's species.
@@ -88,10 +87,10 @@ def parted_changes(
         dF/dtheta, shape (K, R, D).
     """
 
-    def changes(summed: Variables) -> list[np.ndarray]:
+    def changes(summed: Any) -> list[np.ndarray]:
         def change(group: int) -> np.ndarray:
             one = jax.tree.map(lambda leaf: leaf[group], summed)
-            return np.asarray(compiled_change(condition, q, (variables,), (one,)))
+            return np.asarray(compiled_change(condition, q, (theta,), (one,)))
 
         return on_all_cores(change, range(len(jax.tree.leaves(summed)[0])))
 
@@ -129,15 +128,15 @@ def told_apart(
 
 
 def changes_of_many(
-    condition: Any, q: Float[Array, "R D"], variables: Variables, directions: Variables
+    condition: Any, q: Float[Array, "R D"], theta: Any, directions: Any
 ) -> Float[np.ndarray, "K R D"]:
     """Changes of a condition along K directions, some of them by each core.
 
     Arguments:
-        condition: F(q, variables), computed without calls of anything that must not be called twice
+        condition: F(q, theta), computed without calls of anything that must not be called twice
             at a time.
         q: degrees of freedom, shape (R, D).
-        variables: the parameters.
+        theta: the parameters, a pytree.
         directions: K directions of these, stacked.
 
     Returns:
@@ -147,6 +146,6 @@ def changes_of_many(
 
     def change(start: int) -> np.ndarray:
         some = jax.tree.map(lambda leaf: leaf[start : start + SIDE_BY_SIDE], directions)
-        return np.asarray(compiled_change(condition, q, (variables,), (some,)))
+        return np.asarray(compiled_change(condition, q, (theta,), (some,)))
 
     return np.concatenate(on_all_cores(change, range(0, count, SIDE_BY_SIDE)))

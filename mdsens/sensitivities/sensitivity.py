@@ -82,7 +82,8 @@ def sensitivity(
     if not allow_unconverged:
         require_reliable(equilibrium)
     held = held_of(asked, equilibrium)
-    values = values_of(asked, equilibrium, held)
+    along = variables if mode == "forward" and names and not potential.made_by_calls else None
+    values = values_of(asked, equilibrium, held, along)
     for observable in asked:
         if observable.examine is not None:
             observable.examine(np.asarray(values[observable.name]))
@@ -163,7 +164,8 @@ def sensitivity(
     for observed, of_parameters in off.items():
         for name, more in of_parameters.items():
             errors[observed][name] = errors[observed][name] + more
-    off_values = value_errors(noise, by_name, values, values_of(asked, moved, held_ahead))
+    values_ahead = values_of(asked, moved, held_ahead, along)
+    off_values = value_errors(noise, by_name, values, values_ahead)
     warn_of_undetermined(equilibrium, asked, held, values, off_values, noise)
     relative = tangents.errors if mode == "forward" else _relative(found, errors)
     complete = dataclasses.replace(
@@ -220,4 +222,4 @@ def rehearse(
         still = on_device(np.zeros(equilibrium.q.shape))
         pushed_forward(equilibrium, asked, variables, held, {name: still})
     linear_response(equilibrium, False, variables).tangents(names, True)
-    values_of(asked, equilibrium, held)
+    values_of(asked, equilibrium, held, variables if names else None)

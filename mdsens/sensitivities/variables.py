@@ -5,7 +5,7 @@ strain of a cell that does not relax, and on where its fixed atoms are held.
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import equinox as eqx
@@ -19,7 +19,7 @@ from mdsens.compilation import compiled
 from mdsens.errors import InputError
 from mdsens.mechanics.constrained_motion import ConstrainedMotion
 from mdsens.mechanics.elasticity import condition_in_strain, unit_strains
-from mdsens.mechanics.enthalpy import Landscape
+from mdsens.mechanics.enthalpy import Landscape, condition_in
 from mdsens.mechanics.relaxing_cell import CellMode
 from mdsens.mechanics.stress import tensor_of, voigt
 from mdsens.modules import Module
@@ -92,6 +92,22 @@ class Variables(Module):
             strain = on_device(np.zeros((system.dimension, system.dimension)))
         fixed_positions = system.positions if "fixed_positions" in kinds else None
         return Variables(landscape.potential, load, strain, fixed_positions, system.dimension)
+
+    @property
+    def of_potential_alone(self) -> bool:
+        """Whether no condition of the structure is among them."""
+        return self.load is None and self.strain is None and self.fixed_positions is None
+
+    @property
+    def argument(self) -> Any:
+        """What `condition_for` takes of these, or of what is shaped like them."""
+        return self.potential if self.of_potential_alone else self
+
+    def shaped(self, argument: Any) -> "Variables":
+        """What is shaped like these, from what is shaped like their `argument`."""
+        if not self.of_potential_alone:
+            return argument
+        return dataclasses.replace(self, potential=argument)
 
     def values(self, names: Iterable[str]) -> dict[str, float]:
         """The values of some of them by name."""
@@ -207,6 +223,25 @@ def condition_at(
     if variables.strain is None:
         return placed.condition(q)
     return condition_in_strain(placed, q, variables.strain)
+
+
+def condition_for(
+    variables: Variables, landscape: Landscape
+) -> Callable[[Float[Array, "R D"], Any], Float[Array, "R D"]]:
+    """The optimality condition of a structure, as a function of the `argument` of its variables.
+
+    Where these are of the potential alone it is the one whose products with the Hessian are taken,
+    so that one program serves for both.
+
+    Arguments:
+        variables: theta.
+        landscape: of the structure.
+
+    Returns:
+        F(q, theta), a pytree of which the function alone is constant in compiled code.
+    """
+    function = condition_in if variables.of_potential_alone else condition_at
+    return jax.tree_util.Partial(function, landscape)
 
 
 def expanded_names(

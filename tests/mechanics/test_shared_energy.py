@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numerical
 import numpy as np
 import pytest
+from ase.build import bulk
 
 import mdsens
 from mdsens import resources
@@ -147,6 +148,30 @@ def test_where_forces_act_on_all_atoms_no_edge_is_looked_at_for_those_without_lo
     found = rattlers_on_host(system, case.potential, edge_list, force, -forces)
     assert np.flatnonzero(found).tolist() == [3]
     assert looked
+
+
+def test_where_forces_cancel_by_symmetry_a_small_move_tells_that_atoms_carry_load(monkeypatch):
+    # With the angle of SILICON's parameters, in units of sigma.
+    system = mdsens.System.from_ase(bulk("Si", a=2.59, cubic=True), units="reduced")
+    potential, force = cases.POTENTIALS["sw"], jnp.asarray(1e-8)
+    edge_list = potential.edge_search(system).find(system.positions, system.cell)
+    assert not find_rattlers(system, potential, edge_list, force).any()
+    monkeypatch.setattr("mdsens.mechanics.rattlers.find_rattlers", None)
+    nothing = np.zeros((8, 3))
+    assert not rattlers_on_host(system, potential, edge_list, force, nothing).any()
+
+
+def test_an_edge_that_only_just_comes_in_range_is_no_load(shared):
+    reach = 2.5
+    positions = np.zeros((4, 3))
+    positions[1, 0], positions[2:, 1] = 1.1, 20.0
+    positions[3, 0] = reach * (1.0 + 1e-7)
+    system = mdsens.System(positions, None, pbc=False)
+    potential = mdsens.potentials.LennardJones(1.0, 1.0, cutoff=reach, onset=2.0)
+    edge_list = potential.edge_search(system, 0.1).find(positions, np.asarray(system.cell))
+    _, forces, _ = mechanics_on_host(system, potential, edge_list)(positions)
+    found = rattlers_on_host(system, potential, edge_list, jnp.asarray(1e-8), -forces)
+    assert np.flatnonzero(found).tolist() == [2, 3]
 
 
 def test_discs_that_are_pushed_as_hard_as_what_is_left_over_are_without_load(shared):

@@ -3,7 +3,7 @@
 import pytest
 
 from mdsens.errors import InputError
-from mdsens.potentials.from_file import from_file
+from mdsens.potentials.any_file import from_file
 
 #: What files of potentials end in.
 ENDINGS = (

@@ -9,7 +9,7 @@ import pytest
 
 from mdsens.observables import ARRAYS
 from mdsens.observables import BY_NAME as OBSERVABLES_THERE
-from mdsens.potentials.from_file import BY_ENDING
+from mdsens.potentials.any_file import BY_ENDING
 from mdsens.study.build import BY_NAME, TYPES, potential_dimensions
 from mdsens.study.listings import described_observable, described_potential
 from mdsens.study.observable_table import OBSERVABLES

@@ -9,6 +9,7 @@ from ase.build import bulk
 from compiled_programs import compiled
 
 import mdsens
+from mdsens.compilation import forget_programs
 from mdsens.potentials import LennardJones
 
 
@@ -53,3 +54,26 @@ def test_a_hundred_relaxations_compile_as_often_as_one():
     assert len({float(relaxed(seed).energy) for seed in range(1, 99)}) == 98
     assert np.isfinite(slope(99))
     assert compiled[before:] == []
+
+
+@pytest.mark.slow
+def test_products_with_the_hessian_and_values_of_its_like_have_no_programs_of_their_own():
+    """Changes with parameters are computed by what computes them."""
+    system = mdsens.System.from_ase(bulk("Ar", "fcc", 5.26, cubic=True))
+    potential = LennardJones(0.0104, 3.4, cutoff=7.0)
+    equilibrium = mdsens.relax(system, potential, cell="isotropic")
+    asked = ["volume", "elastic_constant(1,1)"]
+    forget_programs()
+    compiled.clear()
+    forward = mdsens.sensitivity(equilibrium, asked, mode="forward")
+    # One of the forces, with parameters and along vectors alike, and one of what strains do.
+    assert compiled.count("jit(directional_change)") == 2
+    assert compiled.count("jit(_compiled_values)") == 0
+    assert compiled.count("jit(_changes)") == 1
+    reverse = mdsens.sensitivity(equilibrium, asked, mode="reverse")
+    for name in asked:
+        values = [float(found.observed[name]) for found in (forward, reverse)]
+        assert values[0] == pytest.approx(values[1], rel=1e-12)
+        for parameter in ("epsilon", "sigma"):
+            slopes = [float(found[name][parameter]) for found in (forward, reverse)]
+            assert slopes[0] == pytest.approx(slopes[1], rel=1e-8, abs=1e-6)
