@@ -241,33 +241,38 @@ def add_products(
 def rows_of(own: Any, starts: Any, columns: Any, blocks: Any, chosen: Any) -> Any:
     """Row, column and components of all blocks of some rows."""
     count = len(own)
-    number = np.full(count, -1)
-    lengths = np.ones(len(chosen), np.int64)
+    # What nearly all pairs are asked, whether their later row counts, stays in the nearest cache.
+    counts, number = np.zeros(count, np.uint8), np.empty(count, np.int64)
     for c in range(len(chosen)):
-        number[chosen[c]] = c
-        lengths[c] += starts[chosen[c] + 1] - starts[chosen[c]]
+        counts[chosen[c]], number[chosen[c]] = 1, c
+    held, size = np.empty(starts[count], np.int64), 0
     for e in range(starts[count]):
-        if number[columns[e]] >= 0:
-            lengths[number[columns[e]]] += 1
+        held[size] = e
+        size += counts[columns[e]]
     places = np.zeros(len(chosen) + 1, np.int64)
-    places[1:] = np.cumsum(lengths)
+    for c in range(len(chosen)):
+        places[c + 1] = 1 + starts[chosen[c] + 1] - starts[chosen[c]]
+    for e in held[:size]:
+        places[number[columns[e]] + 1] += 1
+    places = np.cumsum(places)
     total = places[-1]
     row, column = np.empty(total, np.int64), np.empty(total, np.int64)
     found = np.empty((total, 6))
     for c in range(len(chosen)):
-        row[places[c] : places[c + 1]] = chosen[c]
-        column[places[c]] = chosen[c]
-        found[places[c]] = own[chosen[c]]
-        places[c] += 1
-    for i in range(count):
+        i, place = chosen[c], places[c]
+        row[place : places[c + 1]] = i
+        column[place], found[place] = i, own[i]
         for e in range(starts[i], starts[i + 1]):
-            for side in range(2):
-                here, there = (i, columns[e]) if side == 0 else (columns[e], i)
-                c = number[here]
-                if c >= 0:
-                    column[places[c]] = there
-                    found[places[c]] = blocks[e]
-                    places[c] += 1
+            place += 1
+            column[place], found[place] = columns[e], blocks[e]
+        places[c] = place + 1
+    i = 0
+    for e in held[:size]:
+        while starts[i + 1] <= e:
+            i += 1
+        c = number[columns[e]]
+        column[places[c]], found[places[c]] = i, blocks[e]
+        places[c] += 1
     return row, column, found
 
 

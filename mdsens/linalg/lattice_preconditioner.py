@@ -65,6 +65,11 @@ class LatticePreconditioner:
         matrix: shape (n, n), in d x d blocks, symmetric.
         sites: where the rows of blocks stand; what has no site is divided by its diagonal block.
 
+    Attributes:
+        shape: lengths of the rings, in cells.
+        basis: sites of a cell.
+        kinds: shape (N,), as of the sites.
+
     Raises:
         ValueError: the average is not positive.
     """
@@ -134,7 +139,7 @@ class LatticePreconditioner:
         cells = int(np.prod(sites.shape))
         flat = np.ravel_multi_index(tuple(sites.places.T), sites.shape)
         self.rows, self._others = np.flatnonzero(sites.kinds >= 0), np.flatnonzero(sites.kinds < 0)
-        self._flat, self._kinds = flat, sites.kinds
+        self._flat, self.kinds = flat, sites.kinds
         # Which row is at each site, the last of all none; and at which site each row.
         self._row_at = np.full(cells * sites.basis, len(sites.kinds))
         self._row_at[sites.kinds[self.rows] * cells + flat[self.rows]] = self.rows
@@ -146,7 +151,7 @@ class LatticePreconditioner:
     @functools.cached_property
     def order(self) -> Int[np.ndarray, " N"]:
         """The rows in an order in which those near one another follow one another."""
-        return np.arange(len(self._kinds)) if self._order is None else self._order()
+        return np.arange(len(self.kinds)) if self._order is None else self._order()
 
     def _take(self, average: Float[np.ndarray, "b b d d G"]) -> None:
         """The inverse of an average; of its block at the origin for what has no site."""
@@ -255,7 +260,7 @@ class LatticePreconditioner:
     def _product(self, vector: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         # At length one, whatever the units, nothing is out of reach of single precision.
         length = float(np.linalg.norm(vector)) or 1.0
-        count = len(self._kinds)
+        count = len(self.kinds)
         # A site without a row reads the zero at the end.
         single = np.zeros((self.size, count + 1), np.float32)
         np.multiply(
@@ -296,11 +301,11 @@ class LatticePreconditioner:
         Returns:
             The product, of vectors of shape (M, d, P); where there is no row it leaves zeros.
         """
-        kinds = np.append(self._kinds, -1)[np.minimum(rows, len(self._kinds))]
+        kinds = np.append(self.kinds, -1)[np.minimum(rows, len(self.kinds))]
         on_sites = np.flatnonzero(kinds >= 0)
         where = self._flat[rows[on_sites]] * self.basis + kinds[on_sites]
-        place = np.full(len(self._kinds) + 1, -1)
-        place[np.minimum(rows, len(self._kinds))] = np.arange(len(rows))
+        place = np.full(len(self.kinds) + 1, -1)
+        place[np.minimum(rows, len(self.kinds))] = np.arange(len(rows))
         others, own = place[self._others], (scale * self._own).astype(np.float32)
         unknowns = self.basis * self.size
         single = self._inverse.dtype

@@ -1,8 +1,8 @@
 """Linear systems with a symmetric sparse matrix, on the host: many right-hand sides, null spaces.
 
 Four ways, of which "auto" chooses: a sparse factorisation, and conjugate gradients preconditioned
-by the average over a lattice, where the rows stand on one, by multigrid, or by the diagonal blocks.
-Where one fails the next is taken; what no way solves is an error.
+by the average over a lattice, where the rows stand on one, made exact around defects; by multigrid;
+or by the diagonal blocks. Where one fails the next is taken; what no way solves is an error.
 """
 
 import contextlib
@@ -30,6 +30,7 @@ from mdsens.linalg.conjugate_gradients import (
 )
 from mdsens.linalg.factorisation import Factorisation, has_cholmod
 from mdsens.linalg.lattice_preconditioner import LatticePreconditioner, LatticeSites
+from mdsens.linalg.local_solves import LocallyExact, made_exact
 from mdsens.linalg.lowest_eigenvalue import lowest_eigenvalue
 from mdsens.linalg.matrix_forms import MatrixForms
 from mdsens.linalg.multigrid import (
@@ -158,8 +159,10 @@ class SparseSolver(QuadraticModel):
             method = "direct" if matrix.shape[0] <= limit and fits else "lattice"
         if preconditioner is not None and method != "direct":
             self.method, self.preconditioner = "multigrid", preconditioner
-            if isinstance(preconditioner, LatticePreconditioner):
+            if isinstance(preconditioner, LatticePreconditioner | LocallyExact):
                 self.method, self._trial = "lattice", Trial(GIVEN_STEPS, STILL_LIKE)
+            if isinstance(preconditioner, LatticePreconditioner):
+                self.preconditioner = made_exact(preconditioner, self._forms.stored_blocks)
         else:
             self._set_up(method)
 
@@ -203,7 +206,8 @@ class SparseSolver(QuadraticModel):
         if sites is None:
             return False
         try:
-            self.preconditioner = LatticePreconditioner(self._forms.stored_blocks, sites)
+            blocks = self._forms.stored_blocks
+            self.preconditioner = made_exact(LatticePreconditioner(blocks, sites), blocks)
         except ValueError as error:
             self._failed(f"lattice: {error}")
             return False
