@@ -118,9 +118,12 @@ def find_pairs(
 @host_compiled
 def take_vectors(
     ends: Any, starts: Any, positions: Any, kinds: Any, first: int, last: int, vectors: Any,
-    species: Any,
+    species: Any, several: bool,
 ) -> None:  # fmt: skip
-    """Vectors along the pairs of some atoms, shape (3, P), and the kinds of both of their ends."""
+    """Vectors along the pairs of some atoms, shape (3, P), and the kinds of both of their ends.
+
+    Where there are not several kinds these are all zero already.
+    """
     for i in range(first, last):
         x, y, z = positions[i, 0], positions[i, 1], positions[i, 2]
         for e in range(starts[i], starts[i + 1]):
@@ -128,7 +131,8 @@ def take_vectors(
             vectors[0, p] = positions[end, 0] - x
             vectors[1, p] = positions[end, 1] - y
             vectors[2, p] = positions[end, 2] - z
-            species[0, p], species[1, p] = kinds[i], kinds[end]
+            if several:
+                species[0, p], species[1, p] = kinds[i], kinds[end]
 
 
 @host_compiled_sums
@@ -226,6 +230,35 @@ def add_products(
             dx, dy, dz = moves[j, 0] - mx, moves[j, 1] - my, moves[j, 2] - mz
             along, b = stiffness[0, p] * (rx * dx + ry * dy + rz * dz), stiffness[1, p]
             px, py, pz = along * rx + b * dx, along * ry + b * dy, along * rz + b * dz
+            sums[j, 0] += px
+            sums[j, 1] += py
+            sums[j, 2] += pz
+            x += px
+            y += py
+            z += pz
+        sums[i, 0] -= x
+        sums[i, 1] -= y
+        sums[i, 2] -= z
+
+
+@host_compiled_sums
+def add_changes(
+    changes: Any, vectors: Any, moves: Any, columns: Any, starts: Any, first: int, last: int,
+    sums: Any,
+) -> None:  # fmt: skip
+    """Add c R + w d of the pairs of some atoms to their later ones, and take it off others.
+
+    With c and w of each pair from `changes`, shape (2, P), R and d as of `add_products`.
+    """
+    for i in range(first, last):
+        mx, my, mz = moves[i, 0], moves[i, 1], moves[i, 2]
+        x, y, z = 0.0, 0.0, 0.0
+        for e in range(starts[i], starts[i + 1]):
+            p, j = e - starts[first], columns[e]
+            c, w = changes[0, p], changes[1, p]
+            px = c * vectors[0, p] + w * (moves[j, 0] - mx)
+            py = c * vectors[1, p] + w * (moves[j, 1] - my)
+            pz = c * vectors[2, p] + w * (moves[j, 2] - mz)
             sums[j, 0] += px
             sums[j, 1] += py
             sums[j, 2] += pz

@@ -66,9 +66,10 @@ class LatticePreconditioner:
         sites: where the rows of blocks stand; what has no site is divided by its diagonal block.
 
     Attributes:
+        sites: as given.
         shape: lengths of the rings, in cells.
         basis: sites of a cell.
-        kinds: shape (N,), as of the sites.
+        own_of_kinds: shape (B, d, d), the average's blocks on the diagonal.
 
     Raises:
         ValueError: the average is not positive.
@@ -78,7 +79,7 @@ class LatticePreconditioner:
         self._stand(sites, matrix.blocksize[0])
         chosen = np.random.default_rng(0).permutation(self.rows)[:SAMPLED]
         average = self._of_rows(sites, *rows_of(matrix, chosen))
-        self._inverse = self._inverted(average)
+        self._inverse, self.own_of_kinds = self._inverted(average), _at_origin(average)
         self._own = _inverse_blocks(matrix, self._others)
 
     @classmethod
@@ -135,11 +136,12 @@ class LatticePreconditioner:
         return found
 
     def _stand(self, sites: LatticeSites, size: int) -> None:
-        self.shape, self.basis, self.size = sites.shape, sites.basis, size
+        self.sites, self.size = sites, size
+        self.shape, self.basis = sites.shape, sites.basis
         cells = int(np.prod(sites.shape))
         flat = np.ravel_multi_index(tuple(sites.places.T), sites.shape)
         self.rows, self._others = np.flatnonzero(sites.kinds >= 0), np.flatnonzero(sites.kinds < 0)
-        self._flat, self.kinds = flat, sites.kinds
+        self._flat, self._kinds = flat, sites.kinds
         # Which row is at each site, the last of all none; and at which site each row.
         self._row_at = np.full(cells * sites.basis, len(sites.kinds))
         self._row_at[sites.kinds[self.rows] * cells + flat[self.rows]] = self.rows
@@ -151,18 +153,21 @@ class LatticePreconditioner:
     @functools.cached_property
     def order(self) -> Int[np.ndarray, " N"]:
         """The rows in an order in which those near one another follow one another."""
-        return np.arange(len(self.kinds)) if self._order is None else self._order()
+        return np.arange(len(self._kinds)) if self._order is None else self._order()
 
     def _take(self, average: Float[np.ndarray, "b b d d G"]) -> None:
         """The inverse of an average; of its block at the origin for what has no site."""
-        self._inverse = self._inverted(average)
-        own = np.mean([average[site, site, :, :, 0] for site in range(self.basis)], axis=0)
+        self._inverse, self.own_of_kinds = self._inverted(average), _at_origin(average)
+        own = self.own_of_kinds.mean(axis=0)
         self._own = np.broadcast_to(_positive_inverse(own), (len(self._others), *own.shape))
 
     def _differences(self, sites: LatticeSites, row: np.ndarray, column: np.ndarray) -> np.ndarray:
         """The cells from rows to columns, each by one number."""
-        difference = (sites.places[column] - sites.places[row]) % np.array(self.shape)
-        flat: np.ndarray = np.ravel_multi_index(tuple(difference.T), self.shape)
+        flat = np.zeros(len(row), np.int64)
+        for length, places in zip(self.shape, sites.places.T, strict=True):
+            difference = places[column] - places[row]
+            flat *= length
+            flat += np.where(difference < 0, difference + length, difference)
         return flat
 
     def _of_rows(
@@ -260,7 +265,7 @@ class LatticePreconditioner:
     def _product(self, vector: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         # At length one, whatever the units, nothing is out of reach of single precision.
         length = float(np.linalg.norm(vector)) or 1.0
-        count = len(self.kinds)
+        count = len(self._kinds)
         # A site without a row reads the zero at the end.
         single = np.zeros((self.size, count + 1), np.float32)
         np.multiply(
@@ -301,11 +306,11 @@ class LatticePreconditioner:
         Returns:
             The product, of vectors of shape (M, d, P); where there is no row it leaves zeros.
         """
-        kinds = np.append(self.kinds, -1)[np.minimum(rows, len(self.kinds))]
+        kinds = np.append(self._kinds, -1)[np.minimum(rows, len(self._kinds))]
         on_sites = np.flatnonzero(kinds >= 0)
         where = self._flat[rows[on_sites]] * self.basis + kinds[on_sites]
-        place = np.full(len(self.kinds) + 1, -1)
-        place[np.minimum(rows, len(self.kinds))] = np.arange(len(rows))
+        place = np.full(len(self._kinds) + 1, -1)
+        place[np.minimum(rows, len(self._kinds))] = np.arange(len(rows))
         others, own = place[self._others], (scale * self._own).astype(np.float32)
         unknowns = self.basis * self.size
         single = self._inverse.dtype
@@ -382,6 +387,11 @@ def _frequent_means(
     kept = counts >= RARE * most[kind]
     means = sums.reshape(len(keys), *blocks.shape[1:]) / counts[:, None, None]
     return keys[kept], means[kept]
+
+
+def _at_origin(average: Float[np.ndarray, "b b d d G"]) -> Float[np.ndarray, "b d d"]:
+    """The blocks of an average on the diagonal."""
+    return np.stack([average[site, site, :, :, 0] for site in range(len(average))])
 
 
 def _positive_inverse(block: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d d"]:

@@ -8,7 +8,12 @@ from jaxtyping import Float, Int
 from scipy.linalg.lapack import dpotrf, dpotri
 
 from mdsens.linalg.half_stored import HalfStored
-from mdsens.linalg.lattice_preconditioner import SAMPLED, LatticePreconditioner, rows_of
+from mdsens.linalg.lattice_preconditioner import (
+    SAMPLED,
+    LatticePreconditioner,
+    LatticeSites,
+    rows_of,
+)
 
 #: Relative difference of a row's block on the diagonal from the median of its kind, above which it
 #: is solved for exactly; where those are too many, those above the next number.
@@ -19,6 +24,9 @@ STRONG, ROUNDS = 0.1, 2
 #: Operations to factorise a dense block at most, for each entry of the whole matrix: the time of
 #: one or two products with it, of which fewer iterations save several.
 OPERATIONS = 16.0
+#: Relative difference of an average's blocks on the diagonal from the usual ones, up to which it is
+#: taken for theirs.
+LIKE = 0.05
 
 
 class LocallyExact:
@@ -122,7 +130,7 @@ def made_exact(
         strongly coupled to as far as that is no burden.
     """
     most = int(np.cbrt(OPERATIONS * _entries(matrix))) // matrix.blocksize[0]
-    apart, stiffness = _apart(lattice, _own_blocks(matrix))
+    apart, stiffness = _apart(lattice.sites, _own_blocks(matrix))
     for least in APART:
         rows = np.flatnonzero(apart > least)
         if len(rows) <= most:
@@ -157,30 +165,51 @@ def _inverse_of(
     factor, failed = dpotrf(whole.reshape(size * count, -1).T, lower=True, overwrite_a=True)
     if failed:
         raise ValueError("the block of some rows is not positive")
-    inverse, _ = dpotri(factor, lower=True, overwrite_c=True)
-    lower = np.tril(inverse)
-    whole_inverse: np.ndarray = lower + np.tril(lower, -1).T
-    return whole_inverse
+    lower, _ = dpotri(factor, lower=True, overwrite_c=True)
+    # The factorisation has left zeros above.
+    inverse: np.ndarray = lower + lower.T
+    np.fill_diagonal(inverse, lower.diagonal())
+    return inverse
+
+
+def serves(lattice: LatticePreconditioner, matrix: scipy.sparse.bsr_array | HalfStored) -> bool:
+    """Whether an average is that of a matrix, as far as most blocks on the diagonal tell.
+
+    Of atoms that are off their sites by a fiftieth of the distance of neighbours it is not.
+
+    Arguments:
+        lattice: of a matrix nearby.
+        matrix: shape (n, n), in d x d blocks, symmetric.
+    """
+    usual = _usual(lattice.sites, _own_blocks(matrix))
+    sizes = np.linalg.norm(usual, axis=(1, 2))
+    return bool((np.linalg.norm(lattice.own_of_kinds - usual, axis=(1, 2)) <= LIKE * sizes).all())
+
+
+def _usual(sites: LatticeSites, own: Float[np.ndarray, "N d d"]) -> Float[np.ndarray, "B d d"]:
+    """The medians of blocks on the diagonal, of some rows of each kind."""
+    usual = np.zeros((sites.basis, *own.shape[1:]))
+    for kind in range(sites.basis):
+        of_kind = np.flatnonzero(sites.kinds == kind)
+        if len(of_kind):
+            usual[kind] = np.median(own[of_kind[:: 1 + len(of_kind) // SAMPLED]], axis=0)
+    return usual
 
 
 def _apart(
-    lattice: LatticePreconditioner, own: Float[np.ndarray, "N d d"]
+    sites: LatticeSites, own: Float[np.ndarray, "N d d"]
 ) -> tuple[Float[np.ndarray, " N"], float]:
     """How far blocks on the diagonal are from those of most sites of their kind, and their size.
 
     As a part of that size; infinite where a row has no site, but for rows that stand for nothing.
     """
-    kinds = lattice.kinds
-    apart, largest = np.where((own == np.eye(own.shape[1])).all(axis=(1, 2)), 0.0, np.inf), 0.0
-    for kind in range(lattice.basis):
-        of_kind = np.flatnonzero(kinds == kind)
-        if len(of_kind) == 0:
-            continue
-        usual = np.median(own[of_kind[:: 1 + len(of_kind) // SAMPLED]], axis=0)
-        size = float(np.linalg.norm(usual))
-        apart[of_kind] = np.linalg.norm(own[of_kind] - usual, axis=(1, 2)) / size
-        largest = max(largest, size)
-    return apart, largest
+    usual = _usual(sites, own)
+    sizes = np.linalg.norm(usual, axis=(1, 2))
+    apart = np.linalg.norm(own - usual[sites.kinds], axis=(1, 2)) / sizes[sites.kinds]
+    others = np.flatnonzero(sites.kinds < 0)
+    held = (own[others] == np.eye(own.shape[1])).all(axis=(1, 2))
+    apart[others] = np.where(held, 0.0, np.inf)
+    return apart, float(sizes.max())
 
 
 def _entries(matrix: scipy.sparse.bsr_array | HalfStored) -> int:

@@ -30,7 +30,7 @@ from mdsens.linalg.conjugate_gradients import (
 )
 from mdsens.linalg.factorisation import Factorisation, has_cholmod
 from mdsens.linalg.lattice_preconditioner import LatticePreconditioner, LatticeSites
-from mdsens.linalg.local_solves import LocallyExact, made_exact
+from mdsens.linalg.local_solves import LocallyExact, made_exact, serves
 from mdsens.linalg.lowest_eigenvalue import lowest_eigenvalue
 from mdsens.linalg.matrix_forms import MatrixForms
 from mdsens.linalg.multigrid import (
@@ -158,13 +158,23 @@ class SparseSolver(QuadraticModel):
             fits = FACTOR_BYTES * matrix.shape[0] <= MEMORY_FRACTION * available_memory()
             method = "direct" if matrix.shape[0] <= limit and fits else "lattice"
         if preconditioner is not None and method != "direct":
-            self.method, self.preconditioner = "multigrid", preconditioner
-            if isinstance(preconditioner, LatticePreconditioner | LocallyExact):
-                self.method, self._trial = "lattice", Trial(GIVEN_STEPS, STILL_LIKE)
-            if isinstance(preconditioner, LatticePreconditioner):
-                self.preconditioner = made_exact(preconditioner, self._forms.stored_blocks)
+            self._take_given(preconditioner)
         else:
             self._set_up(method)
+
+    def _take_given(self, preconditioner: HostPreconditioner) -> None:
+        """Take a preconditioner of a matrix nearby; a lattice on trial, exact around defects."""
+        self.method, self.preconditioner = "multigrid", preconditioner
+        if isinstance(preconditioner, LatticePreconditioner):
+            blocks, sites = self._forms.stored_blocks, preconditioner.sites
+            if not serves(preconditioner, blocks):
+                self._failed("lattice of a matrix nearby: its average is another")
+                self._find_sites = lambda: sites
+                self._set_up("lattice")
+                return
+            self.preconditioner = made_exact(preconditioner, blocks)
+        if isinstance(self.preconditioner, LatticePreconditioner | LocallyExact):
+            self.method, self._trial = "lattice", Trial(GIVEN_STEPS, STILL_LIKE)
 
     def _set_up(self, method: str) -> None:
         self._bordered.clear()

@@ -142,3 +142,17 @@ def test_rows_whose_block_is_not_positive_are_left_to_the_lattice():
     assert made_exact(lattice, matrix) is lattice
     with pytest.raises(ValueError, match="not positive"):
         LocallyExact(lattice, matrix, np.array([0]))
+
+
+@pytest.mark.parametrize(("stiffer", "taken"), [(1.02, True), (1.2, False)])
+def test_an_average_that_is_another_is_made_anew(stiffer, taken):
+    """As of atoms that were still off their sites."""
+    matrix, sites = crystal(~VOID)
+    given = LatticePreconditioner(stiffer * matrix, sites)
+    moved = np.tile(np.eye(2), matrix.shape[0] // 2)
+    solver = SparseSolver(
+        matrix, moved, moved.T, "lattice", dimension=2, preconditioner=given
+    )  # fmt: skip
+    assert (solver.preconditioner.lattice is given) == taken
+    assert solver.method == "lattice"
+    assert bool(solver.failures) != taken
