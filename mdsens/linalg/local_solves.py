@@ -175,7 +175,7 @@ def _inverse_of(
 def serves(lattice: LatticePreconditioner, matrix: scipy.sparse.bsr_array | HalfStored) -> bool:
     """Whether an average is that of a matrix, as far as most blocks on the diagonal tell.
 
-    Of atoms that are off their sites by a fiftieth of the distance of neighbours it is not.
+    Made of argon whose atoms are 0.1 Angstrom off their sites, its own are by a quarter larger.
 
     Arguments:
         lattice: of a matrix nearby.
@@ -205,7 +205,8 @@ def _apart(
     """
     usual = _usual(sites, own)
     sizes = np.linalg.norm(usual, axis=(1, 2))
-    apart = np.linalg.norm(own - usual[sites.kinds], axis=(1, 2)) / sizes[sites.kinds]
+    apart = np.linalg.norm(own - usual[sites.kinds], axis=(1, 2))
+    apart /= np.maximum(sizes, 1e-300)[sites.kinds]
     others = np.flatnonzero(sites.kinds < 0)
     held = (own[others] == np.eye(own.shape[1])).all(axis=(1, 2))
     apart[others] = np.where(held, 0.0, np.inf)
