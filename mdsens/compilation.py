@@ -25,6 +25,7 @@ from mdsens import kept_programs
 from mdsens.host_errors import raised_plainly
 from mdsens.nameless import named
 from mdsens.program_arguments import Call, settings
+from mdsens.resources import available_cores
 from mdsens.traced_programs import calls_host, numbers_computed
 from mdsens.values import is_traced
 
@@ -59,6 +60,11 @@ HURRIED = {
 #: them by itself (forces with AVX-512: three quarters of the time for Lennard-Jones, nine tenths
 #: for Stillinger-Weber).
 UNHURRIED = {"xla_cpu_prefer_vector_width": 512}
+#: Passes of XLA that programs are made without, one after another with commas between.
+DISABLED = "xla_disable_hlo_passes"
+#: For programs whose steps XLA's threads do not share, of which it has two on one core: forces of
+#: Lennard-Jones then take two thirds of the time on one core, and half of the processor's on two.
+UNSHARED_STEPS = {DISABLED: "cpu-parallel-task-assigner"}
 #: Any number of a kind that has derivatives.
 _NUMBER = np.zeros(())
 #: Settings under which JAX looks into programs.
@@ -392,7 +398,11 @@ def options_of(call: Call, hurried: bool) -> dict[str, Any]:
     """Options of XLA for the program of a call."""
     if not nobody_decided():
         return {}
-    return (HURRIED if hurried else UNHURRIED) | asked_for(call)
+    usual, asked = HURRIED if hurried else UNHURRIED, asked_for(call)
+    alone = UNSHARED_STEPS if available_cores() == 1 else {}
+    passes = [str(of[DISABLED]) for of in (usual, asked, alone) if DISABLED in of]
+    together = {DISABLED: ",".join(dict.fromkeys(passes))} if passes else {}
+    return usual | asked | together
 
 
 def asked_for(call: Call) -> dict[str, Any]:

@@ -34,6 +34,7 @@ def recorded(monkeypatch):
 
 def test_few_numbers_are_compiled_in_a_hurry_and_many_are_not(monkeypatch):
     options = recorded(monkeypatch)
+    monkeypatch.setattr(compilation, "available_cores", lambda: 2)
     double = compiled(lambda tree: 2.0 * tree["x"])
     double({"x": np.zeros(SMALL - 1), "y": [1.0, "text", None]})
     double({"x": jnp.zeros(SMALL), "y": None})
@@ -53,6 +54,24 @@ def test_a_kind_of_argument_asks_for_options_wherever_it_is(monkeypatch):
     double({"sum": (long.x, None)})
     asked = {"xla_cpu_use_fusion_emitters": False}
     assert options[0] == {**(options[1] or {}), **asked} != options[1]
+
+
+@pytest.mark.parametrize("size", [1, SMALL])
+def test_passes_that_are_left_out_add_up(monkeypatch, size):
+    """Those of a hurry, what an argument asks for, and what would share steps on one core."""
+    options = recorded(monkeypatch)
+
+    class Other(eqx.Module):
+        x: jax.Array
+        compiler_options: ClassVar = {compilation.DISABLED: "reshape-decomposer"}
+
+    for cores in (1, 2):
+        monkeypatch.setattr(compilation, "available_cores", lambda cores=cores: cores)
+        compiled(lambda other: 2.0 * other.x)(Other(jnp.zeros(size)))
+    left_out = [set(each[compilation.DISABLED].split(",")) for each in options]
+    usual = {"reshape-mover", "while-loop-invariant-code-motion"} if size < SMALL else set()
+    assert left_out[1] == usual | {"reshape-decomposer"}
+    assert left_out[0] == left_out[1] | {"cpu-parallel-task-assigner"}
 
 
 @pytest.mark.parametrize("transform", [jax.jit, jax.vmap, jax.grad, jax.make_jaxpr])

@@ -62,6 +62,7 @@ def neighborhoods(
     limits: Float[np.ndarray, "S S"],
     species: Int[np.ndarray, " N"],
     expected: float,
+    nearest_first: bool = False,
 ) -> Neighborhoods | None:
     """All atoms and images within reach of each atom, of a system that is large and filled evenly.
 
@@ -72,6 +73,7 @@ def neighborhoods(
         limits: shape (S, S), distance within which pairs of species are found.
         species: shape (N,), row of each atom in that table.
         expected: neighbours of an atom to make room for at first.
+        nearest_first: whether the neighbours of each atom are ordered by their distance.
 
     Returns:
         The neighbourhoods; None where atoms are too far apart, or too far out, for this search.
@@ -117,7 +119,7 @@ def neighborhoods(
             answer: int = find_neighbors(
                 start, min(start + AT_ONCE, count), points, grid.order, grid.starts,
                 grid.cells, grid.shape, grid.window, grid.most, atoms, owners, shifts, kinds,
-                squares, found, counts,
+                squares, nearest_first, found, counts,
             )  # fmt: skip
             return answer
 

@@ -37,7 +37,7 @@ def sort_by_cell(cells: np.ndarray, starts: np.ndarray, order: np.ndarray) -> No
 @host_compiled_for(
     "int64(int64, int64, float64[:, ::1], int32[::1], int32[::1], int32[::1], int64[::1], "
     "int64[::1], int64, float64[:, ::1], int32[::1], float64[:, ::1], int32[::1], "
-    "float64[:, ::1], int32[:, ::1], int32[::1])"
+    "float64[:, ::1], boolean, int32[:, ::1], int32[::1])"
 )
 def find_neighbors(
     first: int,
@@ -54,6 +54,7 @@ def find_neighbors(
     shifts: np.ndarray,
     species: np.ndarray,
     limits: np.ndarray,
+    nearest_first: bool,
     found: np.ndarray,
     counts: np.ndarray,
 ) -> int:
@@ -74,6 +75,7 @@ def find_neighbors(
         shifts: shape (3, M), from there to the image, length.
         species: shape (N,), row of each atom in the table of limits.
         limits: shape (S, S), squared distances within which pairs are found.
+        nearest_first: whether the neighbours of each atom are ordered by their distance.
         found: shape (N, W), to be filled with the neighbours of each atom.
         counts: shape (N,), to be filled with their numbers, which may be larger than W.
 
@@ -83,6 +85,7 @@ def find_neighbors(
     wide, single = found.shape[1], limits.shape[0] == 1
     farthest = limits.max()
     hits = np.empty(most + 1, np.int32)
+    squares, unsorted = np.empty(wide), np.empty(wide, np.int32)
     for atom in range(first, last):
         x, y, z = atoms[0, atom], atoms[1, atom], atoms[2, atom]
         cell = cells[atom]
@@ -123,8 +126,19 @@ def find_neighbors(
                     continue
             if count < wide:
                 found[atom, count] = end_point
+                squares[count] = squared
             count += 1
         counts[atom] = count
+        if nearest_first and count <= wide:
+            # Each counts how many are nearer: no step of it depends on another.
+            unsorted[:count] = found[atom, :count]
+            for one in range(count):
+                own, place = squares[one], 0
+                for other in range(one):
+                    place += squares[other] <= own
+                for other in range(one + 1, count):
+                    place += squares[other] < own
+                found[atom, place] = unsorted[one]
     return -1
 
 

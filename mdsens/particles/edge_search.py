@@ -70,7 +70,9 @@ class EdgeSearch(Module):
             where they do not differ.
         species: shape (N,), index of each atom's species in that table.
         with_reverse: whether to find which edges are one another's reverse, a tenth of the work.
-        by_slots: whether what is computed takes one slot after the other, and not all together.
+        by_slots: whether what is computed takes one slot after the other, and not all together;
+            where it does not, each atom's edges are ordered by their length, so that slots in
+            which no atom has one within range can be left out.
     """
 
     pbc: tuple[bool, ...] = eqx.field(static=True)
@@ -167,6 +169,8 @@ class EdgeSearch(Module):
                 return table[species[pairs[:, 0]], species[pairs[:, 1]]] + skin
 
         pairs = neighbor_pairs(positions, cell, self.pbc, reach, reach_of)
+        if not self.by_slots:
+            pairs = _nearest_first(pairs, positions, cell)
         return self._arranged(pairs, count, capacity, room)
 
     def _by_cells(
@@ -180,7 +184,9 @@ class EdgeSearch(Module):
             limits = np.minimum(np.asarray(self.pair_cutoffs) + float(self.skin), reach)
             species = np.asarray(self.species)
         expected = expected_edges(positions, cell, self.pbc, float(limits.max())) / count
-        found = cell_list.neighborhoods(positions, cell, self.pbc, limits, species, expected)
+        found = cell_list.neighborhoods(
+            positions, cell, self.pbc, limits, species, expected, nearest_first=not self.by_slots
+        )
         if found is None:
             return None
         if found.coincident is not None:
@@ -254,6 +260,19 @@ def approach_bound(
     xp = array_module((moved, deformation))
     change = xp.linalg.norm(deformation - np.eye(len(deformation)))
     return 2.0 * moved + change * reach
+
+
+def _nearest_first(
+    pairs: tuple[np.ndarray, np.ndarray, np.ndarray], positions: np.ndarray, cell: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs, as found by `neighbor_pairs`, in the order of their distances."""
+    ends, crossing, images = pairs
+    apart = positions[ends[:, 1]] - positions[ends[:, 0]]
+    apart[crossing] += images @ cell
+    order = np.argsort(np.einsum("pd,pd->p", apart, apart), kind="stable")
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return ends[order], place[crossing], images
 
 
 def _arranged(

@@ -12,7 +12,7 @@ positions, which follows its owner and the cell. A last entry serves the slots t
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
 from mdsens.arrays import on_device
+from mdsens.compilation import UNSHARED_STEPS
 from mdsens.modules import Module
 from mdsens.resources import available_cores
 
@@ -154,11 +155,8 @@ class EdgeShare(EdgeList):
 
     first: Int[Array, ""] = eqx.field(kw_only=True)
 
-    #: All cores are taken by shares. XLA would share each step of a loop out again: some
-    #: edges of Lennard-Jones then take twice the processor time on two cores, and no less time.
-    compiler_options: ClassVar[dict[str, Any]] = {
-        "xla_disable_hlo_passes": "cpu-parallel-task-assigner"
-    }
+    #: All cores are taken by shares.
+    compiler_options: ClassVar[Mapping[str, Any]] = UNSHARED_STEPS
 
     def in_blocks(self, of_atoms: Shaped[Array, "... N"]) -> Shaped[Array, "... BC"]:
         """What is told of each atom, by these blocks, and zero where they have no atom."""

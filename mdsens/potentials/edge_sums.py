@@ -54,3 +54,27 @@ def sum_over_slots(
         return jax.lax.cond(some, add, lambda total, _: total, total, of_slot), None
 
     return jax.lax.scan(add_if_held, start, (held, slots))[0]
+
+
+def of_slots_held(function: Callable[[Any], Any], slots: Any, held: Bool[Array, " K"]) -> Any:
+    """What a function gives for each slot of edges, and zeros where no atom has an edge in it.
+
+    Arguments:
+        function: of what is of one slot, of arrays.
+        slots: what is of each slot, in a first axis of arrays.
+        held: shape (K,), whether some atom has an edge in each slot.
+
+    Returns:
+        The results, in a first axis of arrays.
+    """
+    first = jax.tree.map(lambda array: array[0], slots)
+    shapes = jax.eval_shape(function, first)
+
+    def nothing(_: Any) -> Any:
+        return jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+
+    def of_slot(slot: tuple[Any, Any]) -> Any:
+        some, of_one = slot
+        return jax.lax.cond(some, function, nothing, of_one)
+
+    return jax.lax.map(of_slot, (held, slots))

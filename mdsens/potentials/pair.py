@@ -1,6 +1,7 @@
 """Pair potentials, and how they are cut off."""
 
 import abc
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -10,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mdsens.arrays import in_numpy, on_device
+from mdsens.compilation import UNSHARED_STEPS
 from mdsens.errors import InputError
 from mdsens.particles.edges import Edges
 from mdsens.potentials.cutoffs import checked_length, length_of
@@ -27,6 +29,7 @@ class PairPotential(Potential):
     """Half a sum over edges of a function of the distance alone."""
 
     pairwise: ClassVar[bool] = True
+    compiler_options: ClassVar[Mapping[str, Any]] = UNSHARED_STEPS
 
     @abc.abstractmethod
     def pair_energies(self, r: Float[Array, "..."]) -> Float[Array, "..."]:

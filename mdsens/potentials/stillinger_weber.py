@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from mdsens.arrays import in_numpy, on_device
 from mdsens.particles.edges import Edges
-from mdsens.potentials.edge_sums import sum_over_slots
+from mdsens.potentials.edge_sums import of_slots_held, sum_over_slots
 from mdsens.potentials.parameters import Parameter, parameter, require_higher_power
 from mdsens.potentials.potential import Potential
 from mdsens.potentials.stillinger_weber_triplets import StillingerWeberTriplets
@@ -142,20 +142,23 @@ class StillingerWeber(Potential):
         sum_{j<k} w_j w_k (u_j . u_k - c)^2 = (T:T - 2 c V.V + c^2 S^2 - (1 - c)^2 Q) / 2 with the
         moments T = sum w u u, V = sum w u, S = sum w, Q = sum w^2, so that the cost grows with the
         number of bonds and not of their pairs. Bonds are taken one slot at a time, which XLA fuses
-        well: five times faster than the general reverse derivative.
+        well: five times faster than the general reverse derivative. Slots without any are left
+        out: of silicon's 16 edges within reach of a relaxation 4 are bonds.
         """
         slots, c, axes = edges.mask.shape[0], self.costheta0, range(len(edges.vectors))
         pairs = [(i, j) for i in axes for j in axes if i <= j]
 
-        def add_moments(slot: Array, moments: tuple[Any, ...]) -> tuple[Any, ...]:
+        def add_moments(moments: tuple[Any, ...], slot: Array) -> tuple[Any, ...]:
             bond = self._bond(edges, slot)
             w, u = bond.weight, bond.unit
             more = (bond.energy, w, w * w, [w * x for x in u], [w * u[i] * u[j] for i, j in pairs])
             return jax.tree.map(jnp.add, moments, more)
 
+        pair, every = self.per_pair(edges), jnp.arange(slots)
+        held = jnp.any(edges.mask & (edges.distances < pair.a * pair.sigma), axis=1)
         nothing = jnp.zeros(edges.mask.shape[1])
         start = (nothing, nothing, nothing, [nothing for _ in axes], [nothing for _ in pairs])
-        two_body, S, Q, V, upper = jax.lax.fori_loop(0, slots, add_moments, start)
+        two_body, S, Q, V, upper = sum_over_slots(add_moments, start, every, held)
         T = [[upper[pairs.index((min(i, j), max(i, j)))] for j in axes] for i in axes]
         strength = self.lambda_ * self.epsilon if self._one_strength else jnp.ones(())
         square = sum((T[i][j] ** 2 for i in axes for j in axes), start=nothing)
@@ -175,7 +178,7 @@ class StillingerWeber(Potential):
                 radial * u[i] + turning * (Tu[i] - c * V[i] - (uTu - c * Vu) * u[i]) for i in axes
             )
 
-        return 0.5 * two_body + triplets, jax.lax.map(gradient, jnp.arange(slots))
+        return 0.5 * two_body + triplets, of_slots_held(gradient, every, held)
 
     def site_hessians(self, edges: Edges) -> Float[Array, "C K K D D"]:
         """Second derivatives of each site energy, in closed form.

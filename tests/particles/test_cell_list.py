@@ -84,6 +84,30 @@ def test_cells_find_what_brute_force_finds(name, monkeypatch):
     assert np.array_equal(reverse[reverse], np.arange(reverse.size))
 
 
+@pytest.mark.parametrize("by_cells", [True, False])
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_neighbours_come_nearest_first_where_slots_are_taken_together(name, by_cells, monkeypatch):
+    cell, pbc, moved = GEOMETRIES[name]
+    positions = positions_in(cell, moved)
+    if by_cells:
+        arrays = search(cell, pbc, positions, monkeypatch, by_slots=False)
+    else:
+        arrays = EdgeSearch(pbc, REACH, by_slots=False).arrays(positions, cell)
+    images = arrays.ghost_images @ cell
+    ends = np.concatenate([positions, positions[arrays.ghost_owners] + images])
+    blank, width = len(ends), arrays.neighbors.shape[1]
+    in_slots = arrays.neighbors.transpose(0, 2, 1).reshape(-1, width)
+    for atom, slots in enumerate(in_slots[:COUNT]):
+        held = slots[slots != blank]
+        # Those that hold an edge are the first.
+        assert np.array_equal(slots[: len(held)], held)
+        distances = np.linalg.norm(ends[held] - positions[atom], axis=1)
+        assert np.all(np.diff(distances) > -1e-12)
+    rows, _ = edges_in(arrays, COUNT)
+    first, second, shifts, _ = numerical.images(positions, cell, pbc, REACH)
+    assert np.array_equal(in_order(rows), in_order(np.column_stack([first, second, shifts])))
+
+
 def test_cutoffs_of_pairs_of_species_are_kept(monkeypatch):
     positions, species = positions_in(CUBE, 0.0), np.random.default_rng(6).integers(2, size=COUNT)
     # As one of JAX's, of the type that is searched with, and nobody may write to it.
