@@ -11,12 +11,10 @@ SHORTFALLS: dict[str, str] = {
         "it takes from random places is chance."
     ),
     "sensitivity": (
-        "Of a sensitivity of 16,383 argon atoms with its error estimate about two fifths go to "
-        "iterations and the lowest eigenvalue, a fifth to finding pairs and to assembling one half "
-        "of the Hessian, and a sixth to what the estimate looks at a step further; the relaxation "
-        "before it assembles no Hessian. Around a void the "
-        "lattice takes 18 iterations. A hundred parameters are a hundred solves of 11 iterations "
-        "each, which share products and transforms in single precision, and derivatives of the "
-        "forces."
+        "Of a sensitivity of 16,383 argon atoms with its error estimate about a third goes to "
+        "iterations and the lowest eigenvalue, a quarter to finding pairs and to assembling one "
+        "half of the Hessian, and a sixth to what the estimate looks at a step further; the "
+        "relaxation before it assembles no Hessian. A hundred parameters are a hundred solves, "
+        "which share products and transforms in single precision, and derivatives of the forces."
     ),
 }  # fmt: skip

@@ -10,6 +10,7 @@ from mdsens.linalg.clustered_matrix import ClusteredMatrix
 from mdsens.linalg.conjugate_gradients import Trial
 from mdsens.linalg.half_stored import HalfStored, HalfStoredColumns
 from mdsens.linalg.lattice_preconditioner import LatticePreconditioner
+from mdsens.linalg.local_solves import LocallyExact
 from mdsens.resources import on_all_cores
 
 #: The part of a residual down to which single precision goes before double precision looks at it;
@@ -43,7 +44,7 @@ class ColumnsTogether:
     def __init__(
         self,
         matrix: scipy.sparse.bsr_array | HalfStored,
-        preconditioner: LatticePreconditioner,
+        preconditioner: LatticePreconditioner | LocallyExact,
         null_space: Float[np.ndarray, "m n"],
     ) -> None:
         self._matrix = matrix

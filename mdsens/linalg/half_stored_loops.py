@@ -118,9 +118,12 @@ def find_pairs(
 @host_compiled
 def take_vectors(
     ends: Any, starts: Any, positions: Any, kinds: Any, first: int, last: int, vectors: Any,
-    species: Any,
+    species: Any, several: bool,
 ) -> None:  # fmt: skip
-    """Vectors along the pairs of some atoms, shape (3, P), and the kinds of both of their ends."""
+    """Vectors along the pairs of some atoms, shape (3, P), and the kinds of both of their ends.
+
+    Where there are not several kinds these are all zero already.
+    """
     for i in range(first, last):
         x, y, z = positions[i, 0], positions[i, 1], positions[i, 2]
         for e in range(starts[i], starts[i + 1]):
@@ -128,7 +131,8 @@ def take_vectors(
             vectors[0, p] = positions[end, 0] - x
             vectors[1, p] = positions[end, 1] - y
             vectors[2, p] = positions[end, 2] - z
-            species[0, p], species[1, p] = kinds[i], kinds[end]
+            if several:
+                species[0, p], species[1, p] = kinds[i], kinds[end]
 
 
 @host_compiled_sums
@@ -237,37 +241,71 @@ def add_products(
         sums[i, 2] -= z
 
 
+@host_compiled_sums
+def add_changes(
+    changes: Any, vectors: Any, moves: Any, columns: Any, starts: Any, first: int, last: int,
+    sums: Any,
+) -> None:  # fmt: skip
+    """Add c R + w d of the pairs of some atoms to their later ones, and take it off others.
+
+    With c and w of each pair from `changes`, shape (2, P), R and d as of `add_products`.
+    """
+    for i in range(first, last):
+        mx, my, mz = moves[i, 0], moves[i, 1], moves[i, 2]
+        x, y, z = 0.0, 0.0, 0.0
+        for e in range(starts[i], starts[i + 1]):
+            p, j = e - starts[first], columns[e]
+            c, w = changes[0, p], changes[1, p]
+            px = c * vectors[0, p] + w * (moves[j, 0] - mx)
+            py = c * vectors[1, p] + w * (moves[j, 1] - my)
+            pz = c * vectors[2, p] + w * (moves[j, 2] - mz)
+            sums[j, 0] += px
+            sums[j, 1] += py
+            sums[j, 2] += pz
+            x += px
+            y += py
+            z += pz
+        sums[i, 0] -= x
+        sums[i, 1] -= y
+        sums[i, 2] -= z
+
+
 @host_compiled
 def rows_of(own: Any, starts: Any, columns: Any, blocks: Any, chosen: Any) -> Any:
     """Row, column and components of all blocks of some rows."""
     count = len(own)
-    number = np.full(count, -1)
-    lengths = np.ones(len(chosen), np.int64)
+    # What nearly all pairs are asked, whether their later row counts, stays in the nearest cache.
+    counts, number = np.zeros(count, np.uint8), np.empty(count, np.int64)
     for c in range(len(chosen)):
-        number[chosen[c]] = c
-        lengths[c] += starts[chosen[c] + 1] - starts[chosen[c]]
+        counts[chosen[c]], number[chosen[c]] = 1, c
+    held, size = np.empty(starts[count], np.int64), 0
     for e in range(starts[count]):
-        if number[columns[e]] >= 0:
-            lengths[number[columns[e]]] += 1
+        held[size] = e
+        size += counts[columns[e]]
     places = np.zeros(len(chosen) + 1, np.int64)
-    places[1:] = np.cumsum(lengths)
+    for c in range(len(chosen)):
+        places[c + 1] = 1 + starts[chosen[c] + 1] - starts[chosen[c]]
+    for e in held[:size]:
+        places[number[columns[e]] + 1] += 1
+    places = np.cumsum(places)
     total = places[-1]
     row, column = np.empty(total, np.int64), np.empty(total, np.int64)
     found = np.empty((total, 6))
     for c in range(len(chosen)):
-        row[places[c] : places[c + 1]] = chosen[c]
-        column[places[c]] = chosen[c]
-        found[places[c]] = own[chosen[c]]
-        places[c] += 1
-    for i in range(count):
+        i, place = chosen[c], places[c]
+        row[place : places[c + 1]] = i
+        column[place], found[place] = i, own[i]
         for e in range(starts[i], starts[i + 1]):
-            for side in range(2):
-                here, there = (i, columns[e]) if side == 0 else (columns[e], i)
-                c = number[here]
-                if c >= 0:
-                    column[places[c]] = there
-                    found[places[c]] = blocks[e]
-                    places[c] += 1
+            place += 1
+            column[place], found[place] = columns[e], blocks[e]
+        places[c] = place + 1
+    i = 0
+    for e in held[:size]:
+        while starts[i + 1] <= e:
+            i += 1
+        c = number[columns[e]]
+        column[places[c]], found[places[c]] = i, blocks[e]
+        places[c] += 1
     return row, column, found
 
 

@@ -65,6 +65,12 @@ class LatticePreconditioner:
         matrix: shape (n, n), in d x d blocks, symmetric.
         sites: where the rows of blocks stand; what has no site is divided by its diagonal block.
 
+    Attributes:
+        sites: as given.
+        shape: lengths of the rings, in cells.
+        basis: sites of a cell.
+        own_of_kinds: shape (B, d, d), the average's blocks on the diagonal.
+
     Raises:
         ValueError: the average is not positive.
     """
@@ -73,7 +79,7 @@ class LatticePreconditioner:
         self._stand(sites, matrix.blocksize[0])
         chosen = np.random.default_rng(0).permutation(self.rows)[:SAMPLED]
         average = self._of_rows(sites, *rows_of(matrix, chosen))
-        self._inverse = self._inverted(average)
+        self._inverse, self.own_of_kinds = self._inverted(average), _at_origin(average)
         self._own = _inverse_blocks(matrix, self._others)
 
     @classmethod
@@ -130,7 +136,8 @@ class LatticePreconditioner:
         return found
 
     def _stand(self, sites: LatticeSites, size: int) -> None:
-        self.shape, self.basis, self.size = sites.shape, sites.basis, size
+        self.sites, self.size = sites, size
+        self.shape, self.basis = sites.shape, sites.basis
         cells = int(np.prod(sites.shape))
         flat = np.ravel_multi_index(tuple(sites.places.T), sites.shape)
         self.rows, self._others = np.flatnonzero(sites.kinds >= 0), np.flatnonzero(sites.kinds < 0)
@@ -150,14 +157,17 @@ class LatticePreconditioner:
 
     def _take(self, average: Float[np.ndarray, "b b d d G"]) -> None:
         """The inverse of an average; of its block at the origin for what has no site."""
-        self._inverse = self._inverted(average)
-        own = np.mean([average[site, site, :, :, 0] for site in range(self.basis)], axis=0)
+        self._inverse, self.own_of_kinds = self._inverted(average), _at_origin(average)
+        own = self.own_of_kinds.mean(axis=0)
         self._own = np.broadcast_to(_positive_inverse(own), (len(self._others), *own.shape))
 
     def _differences(self, sites: LatticeSites, row: np.ndarray, column: np.ndarray) -> np.ndarray:
         """The cells from rows to columns, each by one number."""
-        difference = (sites.places[column] - sites.places[row]) % np.array(self.shape)
-        flat: np.ndarray = np.ravel_multi_index(tuple(difference.T), self.shape)
+        flat = np.zeros(len(row), np.int64)
+        for length, places in zip(self.shape, sites.places.T, strict=True):
+            difference = places[column] - places[row]
+            flat *= length
+            flat += np.where(difference < 0, difference + length, difference)
         return flat
 
     def _of_rows(
@@ -377,6 +387,11 @@ def _frequent_means(
     kept = counts >= RARE * most[kind]
     means = sums.reshape(len(keys), *blocks.shape[1:]) / counts[:, None, None]
     return keys[kept], means[kept]
+
+
+def _at_origin(average: Float[np.ndarray, "b b d d G"]) -> Float[np.ndarray, "b d d"]:
+    """The blocks of an average on the diagonal."""
+    return np.stack([average[site, site, :, :, 0] for site in range(len(average))])
 
 
 def _positive_inverse(block: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d d"]:

@@ -12,6 +12,7 @@ from mdsens.linalg.columns_together import ColumnsTogether
 from mdsens.linalg.conjugate_gradients import Operator
 from mdsens.linalg.half_stored import HalfStored
 from mdsens.linalg.lattice_preconditioner import LatticePreconditioner
+from mdsens.linalg.local_solves import LocallyExact
 from mdsens.linalg.sparse_plus_low_rank import (
     SparsePlusLowRank,
     SymmetricMatrix,
@@ -87,7 +88,7 @@ class MatrixForms:
         """
         if isinstance(self._matrix, SparsePlusLowRank):
             return None
-        if not isinstance(preconditioner, LatticePreconditioner):
+        if not isinstance(preconditioner, LatticePreconditioner | LocallyExact):
             return None
         given = self.stored_blocks
         size = given.nbytes if isinstance(given, HalfStored) else given.data.nbytes

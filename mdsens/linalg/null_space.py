@@ -20,6 +20,8 @@ DEPENDENT = 1e-6
 #: Null modes have some 1e-15 by rounding; the softest modes that a structure of 1e9 atoms can have
 #: by its elasticity lie above.
 NULL_FRACTION = 1e-9
+#: Scalar products of rows that are orthonormal are off by no more than this.
+ORTHONORMAL = 1e-14
 
 
 def orthonormal_rows(
@@ -35,6 +37,8 @@ def orthonormal_rows(
     Returns:
         Shape (rank, n).
     """
+    if np.abs(vectors @ vectors.T - np.eye(len(vectors))).max(initial=0.0) <= ORTHONORMAL:
+        return vectors
     lengths = np.linalg.norm(vectors, axis=1)
     kept = lengths > NEGLIGIBLE * lengths.max(initial=0.0)
     rows = vectors[kept] / lengths[kept, None]

@@ -1,8 +1,8 @@
 """Linear systems with a symmetric sparse matrix, on the host: many right-hand sides, null spaces.
 
 Four ways, of which "auto" chooses: a sparse factorisation, and conjugate gradients preconditioned
-by the average over a lattice, where the rows stand on one, by multigrid, or by the diagonal blocks.
-Where one fails the next is taken; what no way solves is an error.
+by the average over a lattice, where the rows stand on one, made exact around defects; by multigrid;
+or by the diagonal blocks. Where one fails the next is taken; what no way solves is an error.
 """
 
 import contextlib
@@ -30,6 +30,7 @@ from mdsens.linalg.conjugate_gradients import (
 )
 from mdsens.linalg.factorisation import Factorisation, has_cholmod
 from mdsens.linalg.lattice_preconditioner import LatticePreconditioner, LatticeSites
+from mdsens.linalg.local_solves import LocallyExact, made_exact, serves
 from mdsens.linalg.lowest_eigenvalue import lowest_eigenvalue
 from mdsens.linalg.matrix_forms import MatrixForms
 from mdsens.linalg.multigrid import (
@@ -157,11 +158,23 @@ class SparseSolver(QuadraticModel):
             fits = FACTOR_BYTES * matrix.shape[0] <= MEMORY_FRACTION * available_memory()
             method = "direct" if matrix.shape[0] <= limit and fits else "lattice"
         if preconditioner is not None and method != "direct":
-            self.method, self.preconditioner = "multigrid", preconditioner
-            if isinstance(preconditioner, LatticePreconditioner):
-                self.method, self._trial = "lattice", Trial(GIVEN_STEPS, STILL_LIKE)
+            self._take_given(preconditioner)
         else:
             self._set_up(method)
+
+    def _take_given(self, preconditioner: HostPreconditioner) -> None:
+        """Take a preconditioner of a matrix nearby; a lattice on trial, exact around defects."""
+        self.method, self.preconditioner = "multigrid", preconditioner
+        if isinstance(preconditioner, LatticePreconditioner):
+            blocks, sites = self._forms.stored_blocks, preconditioner.sites
+            if not serves(preconditioner, blocks):
+                self._failed("lattice of a matrix nearby: its average is another")
+                self._find_sites = lambda: sites
+                self._set_up("lattice")
+                return
+            self.preconditioner = made_exact(preconditioner, blocks)
+        if isinstance(self.preconditioner, LatticePreconditioner | LocallyExact):
+            self.method, self._trial = "lattice", Trial(GIVEN_STEPS, STILL_LIKE)
 
     def _set_up(self, method: str) -> None:
         self._bordered.clear()
@@ -203,7 +216,8 @@ class SparseSolver(QuadraticModel):
         if sites is None:
             return False
         try:
-            self.preconditioner = LatticePreconditioner(self._forms.stored_blocks, sites)
+            blocks = self._forms.stored_blocks
+            self.preconditioner = made_exact(LatticePreconditioner(blocks, sites), blocks)
         except ValueError as error:
             self._failed(f"lattice: {error}")
             return False

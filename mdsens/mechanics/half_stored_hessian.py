@@ -144,7 +144,7 @@ class NearPairs:
         from mdsens.linalg.half_stored_loops import take_vectors
 
         given = self._ends, self.starts, self._positions, self._kinds
-        take_vectors(*given, *atoms, vectors, species)
+        take_vectors(*given, *atoms, vectors, species, len(self._limits) > 1)
 
 
 def half_stored_hessian(
@@ -214,6 +214,41 @@ def changes_of_pairs(
             for direction, of_direction in zip(directions, sums, strict=True):
                 weights = np.asarray(_changes_of_weights(potential, direction, vectors, species))
                 add_along(weights, vectors, pairs.columns, pairs.starts, *atoms, of_direction)
+        return sums
+
+    return _added_up(add, pairs)
+
+
+def changes_as_atoms_move(
+    potential: Potential, pairs: NearPairs, along: Potential, moves: Float[np.ndarray, "1 N 3"]
+) -> Float[np.ndarray, "1 N 3"]:
+    """The change of the energy's gradient with a parameter of a pair potential, as atoms move too.
+
+    The sum of `changes_of_pairs` and `products_of_pairs`, for which each pair is looked at once.
+
+    Arguments:
+        potential: of a kind that `suits_half_storage`.
+        pairs: those in its range.
+        along: one direction of its parameters, stacked.
+        moves: of the positions along with it, length/unit.
+
+    Returns:
+        d(dE/dx) along it, shape (1, N, 3), energy/length/unit.
+    """
+    from mdsens.linalg.half_stored_loops import add_changes, take_growths
+
+    direction, move = jax.tree.map(lambda leaf: leaf[0], along), moves[0]
+
+    def add(part: list[tuple[int, int]]) -> np.ndarray:
+        sums = np.zeros(moves.shape)
+        vectors, species = pairs.room()
+        growths = np.zeros(vectors.shape[1])
+        for atoms in part:
+            pairs.take(atoms, vectors, species)
+            given = pairs.columns, pairs.starts, *atoms
+            take_growths(vectors, move, *given, growths)
+            found = _changes_and_weights(potential, direction, vectors, growths, species)
+            add_changes(np.asarray(found), vectors, move, *given, sums[0])
         return sums
 
     return _added_up(add, pairs)
@@ -332,6 +367,26 @@ def _changes_of_weights(
 
     change: Float[Array, " P"] = directional_change(weights, vectors, (potential,), (along,))
     return change
+
+
+@compiled
+def _changes_and_weights(
+    potential: Potential,
+    along: Potential,
+    vectors: Float[Any, "3 P"],
+    growths: Float[Any, " P"],
+    species: Int[Any, "2 P"],
+) -> Float[Array, "2 P"]:
+    """How phi'/r of each pair changes with the parameters as R d is its growth; and phi'/r."""
+
+    def weights(vectors: Float[Array, "3 P"], potential: Potential) -> Float[Array, " P"]:
+        return _weights(vectors, potential, species)
+
+    vectors = jnp.asarray(vectors)
+    # What goes across changes no distance.
+    moves = vectors * (growths / jnp.sum(vectors * vectors, axis=0))[None]
+    change = directional_change(weights, vectors, (potential,), (along,), moves)
+    return jnp.stack([change, weights(vectors, potential)])
 
 
 @compiled

@@ -26,6 +26,7 @@ from mdsens.mechanics.assembled_solver import AssembledSolver, response_solver
 from mdsens.mechanics.enthalpy import Landscape, hessian_products
 from mdsens.mechanics.half_stored_hessian import (
     NearPairs,
+    changes_as_atoms_move,
     changes_of_pairs,
     products_of_pairs,
     pull_back_of_pairs,
@@ -239,6 +240,9 @@ class LinearResponse:
             return functools.partial(compiled_change, *given)
 
         def left(tangents: Any) -> Float[np.ndarray, "K R D"]:
+            if len(names) == 1:
+                given = self.landscape.potential, pairs, directions.potential
+                return changes_as_atoms_move(*given, np.asarray(tangents))
             products = products_of_pairs(self.landscape.potential, pairs, np.asarray(tangents))
             return products + self._changes_of_pairs(pairs, names, directions, species)
 

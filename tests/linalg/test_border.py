@@ -68,8 +68,9 @@ def test_every_way_solves_with_a_border(method, least):
     b[:-CORNER, 3] = 0.0
     solution = solver.solve(b, rtol=1e-11)
     expected = np.linalg.pinv(whole(given), rcond=1e-10) @ b
-    # An average over a lattice in single precision is not exact enough for MINRES.
-    assert solver.method == ("multigrid" if method == "lattice" and least < 0.0 else method)
+    # An average over a lattice in single precision may not be exact enough for MINRES.
+    gave_way = method == "lattice" and least < 0.0 and bool(solver.failures)
+    assert solver.method == ("multigrid" if gave_way else method)
     assert np.abs(solution.value - expected).max() < 1e-8 * np.abs(expected).max()
     assert solver.positive_definite == (method == "direct" and least > 0.0)
 

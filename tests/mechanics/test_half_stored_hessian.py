@@ -17,6 +17,7 @@ from mdsens.mechanics.energy import energy_and_forces
 from mdsens.mechanics.enthalpy import hessian_products
 from mdsens.mechanics.half_stored_hessian import (
     NearPairs,
+    changes_as_atoms_move,
     changes_of_pairs,
     half_stored_hessian,
     products_of_pairs,
@@ -70,6 +71,30 @@ def test_pairs_serve_where_atoms_have_moved(argon, size):
     expected = np.asarray(hessian_products(argon.landscape, argon.q + moves, directions))
     found = products_of_pairs(argon.potential, pairs, directions)
     np.testing.assert_allclose(found, expected, atol=1e-13 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("kinds", [1, 2])
+def test_a_change_as_atoms_move_is_a_difference_of_forces_elsewhere(argon, kinds):
+    random = np.random.default_rng(6)
+    positions = np.asarray(argon.positions) + random.normal(scale=0.05, size=argon.q.shape)
+    species = tuple("AB"[:kinds])
+    index = np.arange(argon.system.atom_count) % kinds
+    system = mdsens.System(positions, np.asarray(argon.cell), species, index)
+    potential = LennardJones(**SMALL, species=species)
+    edges = potential.edge_search(system).find(system.positions, system.cell)
+    pairs = NearPairs(system, potential, edges)
+    along = jax.tree.map(lambda leaf: np.asarray(leaf)[None], potential.direction("sigma"))
+    moves = random.normal(size=(1, *positions.shape))
+    found = changes_as_atoms_move(potential, pairs, along, moves)
+
+    def forces(step):
+        changed = potential.with_parameters({"sigma": potential.parameters["sigma"] + step})
+        moved = dataclasses.replace(system, positions=positions + step * moves[0])
+        return np.asarray(energy_and_forces(moved, changed, edges)[1])
+
+    by_step = [(forces(-h) - forces(h)) / (2 * h) for h in (1e-4, 5e-5)]
+    expected = (4 * by_step[1] - by_step[0]) / 3
+    np.testing.assert_allclose(found[0], expected, atol=1e-7 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("cutoff", [6.0, "1.7 sigma"])
