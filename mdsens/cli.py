@@ -380,13 +380,19 @@ def verify(study: _StudyArgument, settings: _SetOption = None) -> None:
 
 @contextlib.contextmanager
 def _importing() -> Iterator[None]:
-    """Import for good: nothing of it is looked through for garbage, then or later."""
+    """Import for good: nothing of it is looked through for garbage, then or later.
+
+    Nor is more of other packages executed than is asked for, which only an own process may decide.
+    """
     if "jax" in sys.modules or not gc.isenabled():
         # Somebody else's process, with garbage that it must not keep.
         yield
         return
+    from mdsens.lazy_packages import import_lazily
+
     gc.disable()
     try:
+        import_lazily()
         yield
     finally:
         gc.freeze()

@@ -33,7 +33,8 @@ class _Lazy(types.ModuleType):
 def import_lazily(packages: tuple[str, ...] = PACKAGES) -> None:
     """Have packages execute their own code when something of it is first asked for.
 
-    That is a quarter of what mdsens imports beside JAX, and goes for whoever imports them later.
+    That is a quarter of what mdsens imports beside JAX. It goes for the whole process, and so for
+    those of the command alone.
 
     Arguments:
         packages: their full names; those that are imported already, or are not there, stay so.

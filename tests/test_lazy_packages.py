@@ -15,6 +15,7 @@ def python(code):
 
 def test_reading_structures_imports_no_integrals_of_scipy():
     found = python(
+        "from mdsens.lazy_packages import import_lazily; import_lazily();"
         "import sys, mdsens.particles.structure_files, mdsens.particles.wave_paths;"
         "others = ('scipy.integrate', 'scipy.optimize', 'scipy.spatial', 'numpy.f2py.f2py2e');"
         "print([name for name in others if name in sys.modules])"
@@ -29,7 +30,7 @@ def test_reading_structures_imports_no_integrals_of_scipy():
 def test_what_a_package_has_of_its_own_is_there(package, name):
     """Taken by its name, by a star, and where it is imported a second time."""
     found = python(
-        "import mdsens.particles, sys;"
+        "from mdsens.lazy_packages import import_lazily; import_lazily(); import sys;"
         f"from {package} import *; from {package} import {name}; import {package} as again;"
         f"assert sys.modules['{package}'] is again and again.{name} is {name};"
         f"print(type(again).__name__, {name}.__module__.startswith('{package}'))"

@@ -3,8 +3,6 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from mdsens.lazy_packages import import_lazily
-
 # Not on first use: its module has the same name.
 from mdsens.particles.curve_order import curve_order
 
@@ -41,9 +39,6 @@ __all__ = [
     "random_packing",
     "read",
 ]
-
-# Before anything here imports ASE's readers of structures, or its constraints.
-import_lazily()
 
 
 def __getattr__(name: str) -> Any:

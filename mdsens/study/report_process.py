@@ -98,6 +98,9 @@ def main() -> None:
     # Nothing else that is printed is taken for an answer.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    from mdsens.lazy_packages import import_lazily
+
+    import_lazily()
     from mdsens.study.report import make_report
 
     _make_ready_to_draw()
