@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.compare import SAME_MINIMUM
+from benchmarks.compare import SAME_MINIMUM, judged
 from benchmarks.packings import FMAX, median_goals
 from benchmarks.report import MATERIALS
 from benchmarks.sections import SECTIONS
@@ -25,10 +25,11 @@ LINES = ("mdsens", "mdsens auto", "LAMMPS, one core", "LAMMPS fire, one core")
 HEADING = """# Speed beside LAMMPS
 
 Written by `python -m benchmarks.summary` from what `python -m benchmarks` has measured; the command
-is at the end. Ratios are of times of one run on one machine, without compilation, on the same
-structures with the same potential in double precision. Minima are the same to {same:g} of energy
-per atom, but for packings from random places. What runs on one core, or is a part of one process,
-is compared by the processor's time; nothing else ran on the machine. "mdsens" runs on one core.
+is at the end. Ratios are of times of one run on one machine, or medians of as many as a line says,
+without compilation, on the same structures with the same potential in double precision. Minima are
+the same to {same:g} of energy per atom, but for packings from random places. What runs on one core,
+or is a part of one process, is compared by the processor's time; nothing else ran on the machine.
+"mdsens" runs on one core.
 """
 
 
@@ -37,22 +38,46 @@ def read(folders: Iterable[Path]) -> list[dict]:
     return [json.loads((folder / "benchmarks.json").read_text()) for folder in folders]
 
 
-def merged(runs: list[dict], word: str, kind: str) -> list[dict]:
-    """Rows or ratios of one section over all runs, of each measurement the latest.
+def rows_of(runs: list[dict], word: str) -> list[dict]:
+    """Rows of one section over all runs, of each measurement the latest.
 
     Arguments:
         runs: what `read` returns.
         word: of the section.
-        kind: ``"rows"`` or ``"ratios"``.
     """
     found: dict[tuple, dict] = {}
-    names = ("case", "quantity", "label", "cache") if kind == "rows" else (
-        "case", "quantity", "programs",
-    )  # fmt: skip
     for run in runs:
-        for one in run["sections"].get(word, {}).get(kind, []):
-            found[tuple(one.get(name) for name in names)] = one
+        for one in run["sections"].get(word, {}).get("rows", []):
+            found[tuple(map(one.get, ("case", "quantity", "label", "cache")))] = one
     return list(found.values())
+
+
+def ratios_of(runs: list[dict], word: str) -> list[dict]:
+    """Ratios of one section over all runs, the median of those that were measured repeatedly.
+
+    Arguments:
+        runs: what `read` returns.
+        word: of the section.
+    """
+    found: dict[tuple, list[dict]] = {}
+    for run in runs:
+        for one in run["sections"].get(word, {}).get("ratios", []):
+            found.setdefault(tuple(map(one.get, ("case", "quantity", "programs"))), []).append(one)
+    return [_median(repeats) for repeats in found.values()]
+
+
+def _median(repeats: list[dict]) -> dict:
+    """One ratio for those of several runs; where one of them has none, that one."""
+    values = [one["value"] for one in repeats]
+    of_one = repeats[-1 if None not in values else values.index(None)]
+    if len(repeats) == 1 or None in values:
+        return of_one
+    words = (
+        f"{of_one['programs']}, median of {len(values)} runs: {min(values):.3g} to "
+        f"{max(values):.3g}"
+    )
+    given = of_one["case"], of_one["quantity"], words, statistics.median(values), of_one["goal"]
+    return dataclasses.asdict(judged(*given))
 
 
 def table(ratios: list[dict]) -> str:
@@ -106,14 +131,14 @@ def page(runs: list[dict], figure: str) -> str:
         "it, of which LAMMPS has none."
     )
     for section in SECTIONS:
-        ratios = merged(runs, section.word, "ratios")
+        ratios = ratios_of(runs, section.word)
         if section.word == "packing":
-            ratios = with_medians(ratios, merged(runs, section.word, "rows"))
+            ratios = with_medians(ratios, rows_of(runs, section.word))
         if ratios:
             parts.append(f"## {section.title}\n\n{table(ratios)}")
             if section.word in SHORTFALLS:
                 parts.append(SHORTFALLS[section.word])
-    commands = "\n".join(run["about"]["command"] for run in runs)
+    commands = "\n".join(dict.fromkeys(run["about"]["command"] for run in runs))
     parts.append(f"## Commands\n\n```console\n{commands}\n```")
     return "\n\n".join(parts) + "\n"
 
@@ -125,7 +150,7 @@ def main(
 ) -> None:
     """Write the page and the figure that sum up one run, or one that was made in pieces."""
     runs = read(folders)
-    rows = [row for section in SECTIONS for row in merged(runs, section.word, "rows")]
+    rows = [row for section in SECTIONS for row in rows_of(runs, section.word)]
     draw(figure, chosen(rows))
     page_file.write_text(page(runs, figure.relative_to(page_file.parent).as_posix()))
     print(f"wrote {page_file} and {figure}")
