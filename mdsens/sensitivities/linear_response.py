@@ -241,7 +241,7 @@ class LinearResponse:
 
         def left(tangents: Any) -> Float[np.ndarray, "K R D"]:
             if len(names) == 1:
-                given = self.landscape.potential, pairs, directions.potential
+                given = self.landscape.potential, pairs, directions
                 return changes_as_atoms_move(*given, np.asarray(tangents))
             products = products_of_pairs(self.landscape.potential, pairs, np.asarray(tangents))
             return products + self._changes_of_pairs(pairs, names, directions, species)
