@@ -248,8 +248,8 @@ def run(
 
     # Where JAX is there already, so is what draws.
     with report_process("jax" not in sys.modules) as draws:
-        with _importing():
-            loaded = _loaded(study, settings, read_ahead=True)
+        with _importing() as own:
+            loaded = _loaded(study, settings, own, read_ahead=True)
             from pathlib import Path
 
             from mdsens.study import run_study
@@ -363,8 +363,8 @@ def verify(study: _StudyArgument, settings: _SetOption = None) -> None:
     """Compare a study's derivatives with finite differences of re-relaxed structures."""
     announce("reading the study")
     keep_compiled_code()
-    with _importing():
-        loaded = _loaded(study, settings)
+    with _importing() as own:
+        loaded = _loaded(study, settings, own)
         from mdsens.study import verify_study
         from mdsens.study.terminal import show_verification
 
@@ -379,27 +379,24 @@ def verify(study: _StudyArgument, settings: _SetOption = None) -> None:
 
 
 @contextlib.contextmanager
-def _importing() -> Iterator[None]:
+def _importing() -> Iterator[bool]:
     """Import for good: nothing of it is looked through for garbage, then or later.
 
-    Nor is more of other packages executed than is asked for, which only an own process may decide.
+    Yields whether that is so, as it is in an own process alone.
     """
     if "jax" in sys.modules or not gc.isenabled():
         # Somebody else's process, with garbage that it must not keep.
-        yield
+        yield False
         return
-    from mdsens.lazy_packages import import_lazily
-
     gc.disable()
     try:
-        import_lazily()
-        yield
+        yield True
     finally:
         gc.freeze()
         gc.enable()
 
 
-def _loaded(study: str, settings: list[str] | None, read_ahead: bool = False) -> "Study":
+def _loaded(study: str, settings: list[str] | None, own: bool, read_ahead: bool = False) -> "Study":
     from mdsens.study.study_file import read_study
 
     # Mistakes that the file alone tells need not wait for what is imported next.
@@ -410,6 +407,10 @@ def _loaded(study: str, settings: list[str] | None, read_ahead: bool = False) ->
 
         # Nor need programs: another thread reads them while the rest is imported.
         kept_programs.read_ahead(fingerprint(text.table, text.path.parent))
+    if own:
+        from mdsens.lazy_packages import import_lazily
+
+        import_lazily()
     from mdsens.study import load_study
 
     return load_study(study, settings or [])
