@@ -1,8 +1,9 @@
 """How a relaxed structure, and all that is computed from it, depends on its potential."""
 
-import importlib
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mdsens.lazy_names import names_on_first_use
 
 if TYPE_CHECKING:
     from mdsens import batches as batches
@@ -64,32 +65,32 @@ if os.environ.get("MDSENS_CACHE", "off").lower() != "off":
 # Public name -> module that defines it. Imported on first use: JAX takes longer than a second to
 # import, and `mdsens --help` needs none of it.
 _HOMES = {
-    "System": "mdsens.particles",
-    "random_packing": "mdsens.particles",
-    "read": "mdsens.particles",
-    "relax": "mdsens.relaxation",
-    "relax_batch": "mdsens.batches",
-    "Equilibrium": "mdsens.relaxation",
-    "BatchEquilibrium": "mdsens.batches",
-    "sensitivity": "mdsens.sensitivities",
-    "sensitivity_batch": "mdsens.batches",
-    "Sensitivity": "mdsens.sensitivities",
-    "BatchSensitivity": "mdsens.batches",
-    "unrolled_tangents": "mdsens.sensitivities",
-    "load": "mdsens.study",
-    "Potential": "mdsens.potentials",
-    "Calculator": "mdsens.calculator",
-    "ase_phonons": "mdsens.ase_phonons",
-    "Certificate": "mdsens.relaxation",
-    "MdsensError": "mdsens.errors",
-    "InputError": "mdsens.errors",
-    "CalculatorError": "mdsens.errors",
-    "RelaxationError": "mdsens.errors",
-    "UnreliableDerivativeError": "mdsens.errors",
-    "ConvergenceError": "mdsens.errors",
-    "LinearSolveError": "mdsens.errors",
-    "NoSecondDerivativesError": "mdsens.errors",
-    "MdsensWarning": "mdsens.errors",
+    "System": "particles",
+    "random_packing": "particles",
+    "read": "particles",
+    "relax": "relaxation",
+    "relax_batch": "batches",
+    "Equilibrium": "relaxation",
+    "BatchEquilibrium": "batches",
+    "sensitivity": "sensitivities",
+    "sensitivity_batch": "batches",
+    "Sensitivity": "sensitivities",
+    "BatchSensitivity": "batches",
+    "unrolled_tangents": "sensitivities",
+    "load": "study",
+    "Potential": "potentials",
+    "Calculator": "calculator",
+    "ase_phonons": "ase_phonons",
+    "Certificate": "relaxation",
+    "MdsensError": "errors",
+    "InputError": "errors",
+    "CalculatorError": "errors",
+    "RelaxationError": "errors",
+    "UnreliableDerivativeError": "errors",
+    "ConvergenceError": "errors",
+    "LinearSolveError": "errors",
+    "NoSecondDerivativesError": "errors",
+    "MdsensWarning": "errors",
 }
 _ROOMS = (
     "batches",
@@ -113,14 +114,7 @@ _ROOMS = (
 __all__ = [*_HOMES, *_ROOMS]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        value = getattr(importlib.import_module(_HOMES[name]), name)
-        globals()[name] = value
-        return value
-    if name in _ROOMS:
-        return importlib.import_module(f"mdsens.{name}")
-    raise AttributeError(f"module 'mdsens' has no attribute {name!r}")
+__getattr__ = names_on_first_use(__name__, _HOMES, _ROOMS)
 
 
 def __dir__() -> list[str]:

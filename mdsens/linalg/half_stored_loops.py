@@ -214,12 +214,13 @@ def take_growths(
 @host_compiled_sums
 def add_products(
     stiffness: Any, vectors: Any, moves: Any, columns: Any, starts: Any, first: int, last: int,
-    sums: Any,
+    sums: Any, grown: bool,
 ) -> None:  # fmt: skip
     """Add (a R R^T + b) d of the pairs of some atoms to their later ones, and take it off others.
 
     With a and b of each pair from `stiffness`, shape (2, P), R from `vectors`, shape (3, P), and d
-    the difference of the moves of both ends, shape (N, 3).
+    the difference of the moves of both ends, shape (N, 3). Where they are `grown`, a R + b d: what
+    R^T d does is in a already.
     """
     for i in range(first, last):
         mx, my, mz = moves[i, 0], moves[i, 1], moves[i, 2]
@@ -228,37 +229,10 @@ def add_products(
             p, j = e - starts[first], columns[e]
             rx, ry, rz = vectors[0, p], vectors[1, p], vectors[2, p]
             dx, dy, dz = moves[j, 0] - mx, moves[j, 1] - my, moves[j, 2] - mz
-            along, b = stiffness[0, p] * (rx * dx + ry * dy + rz * dz), stiffness[1, p]
+            along, b = stiffness[0, p], stiffness[1, p]
+            if not grown:
+                along *= rx * dx + ry * dy + rz * dz
             px, py, pz = along * rx + b * dx, along * ry + b * dy, along * rz + b * dz
-            sums[j, 0] += px
-            sums[j, 1] += py
-            sums[j, 2] += pz
-            x += px
-            y += py
-            z += pz
-        sums[i, 0] -= x
-        sums[i, 1] -= y
-        sums[i, 2] -= z
-
-
-@host_compiled_sums
-def add_changes(
-    changes: Any, vectors: Any, moves: Any, columns: Any, starts: Any, first: int, last: int,
-    sums: Any,
-) -> None:  # fmt: skip
-    """Add c R + w d of the pairs of some atoms to their later ones, and take it off others.
-
-    With c and w of each pair from `changes`, shape (2, P), R and d as of `add_products`.
-    """
-    for i in range(first, last):
-        mx, my, mz = moves[i, 0], moves[i, 1], moves[i, 2]
-        x, y, z = 0.0, 0.0, 0.0
-        for e in range(starts[i], starts[i + 1]):
-            p, j = e - starts[first], columns[e]
-            c, w = changes[0, p], changes[1, p]
-            px = c * vectors[0, p] + w * (moves[j, 0] - mx)
-            py = c * vectors[1, p] + w * (moves[j, 1] - my)
-            pz = c * vectors[2, p] + w * (moves[j, 2] - mz)
             sums[j, 0] += px
             sums[j, 1] += py
             sums[j, 2] += pz

@@ -68,9 +68,9 @@ LEFT_BY_BORDER = 1e-3
 #: above which multigrid takes its place: nearly perfect crystals are at 1e-8 by then, and each of
 #: multigrid's iterations takes about twice as long.
 TRIAL_STEPS, PROMISING = 15, 1e-3
-#: The same of an average that is given, of a matrix nearby, as where atoms were off their sites:
-#: another is made where this one serves worse, in the time of some ten iterations.
-GIVEN_STEPS, STILL_LIKE = 8, 1e-2
+#: The same of an average that is given, of a matrix nearby whose diagonal is alike: another is made
+#: where this one serves worse, in the time of some ten iterations.
+GIVEN_STEPS, STILL_LIKE = 12, 1e-2
 #: Right-hand sides from which on products of all at once, with a second copy of the matrix that is
 #: made for many, take less time than one after the other (measured: 0.18 us an atom and column for
 #: argon, 0.34 alone; for four columns 0.5).

@@ -235,7 +235,7 @@ def changes_as_atoms_move(
     Returns:
         d(dE/dx) along it, shape (1, N, 3), energy/length/unit.
     """
-    from mdsens.linalg.half_stored_loops import add_changes, take_growths
+    from mdsens.linalg.half_stored_loops import add_products, take_growths
 
     direction, move = jax.tree.map(lambda leaf: leaf[0], along), moves[0]
 
@@ -248,7 +248,7 @@ def changes_as_atoms_move(
             given = pairs.columns, pairs.starts, *atoms
             take_growths(vectors, move, *given, growths)
             found = _changes_and_weights(potential, direction, vectors, growths, species)
-            add_changes(np.asarray(found), vectors, move, *given, sums[0])
+            add_products(np.asarray(found), vectors, move, *given, sums[0], True)
         return sums
 
     return _added_up(add, pairs)
@@ -315,7 +315,8 @@ def products_of_pairs(
             pairs.take(atoms, vectors, species)
             stiffness = np.asarray(_stiffness(potential, vectors, species))
             for move, of_move in zip(moves, sums, strict=True):
-                add_products(stiffness, vectors, move, pairs.columns, pairs.starts, *atoms, of_move)
+                given = pairs.columns, pairs.starts, *atoms
+                add_products(stiffness, vectors, move, *given, of_move, False)
         return sums
 
     return _added_up(add, pairs)

@@ -1,7 +1,8 @@
 """What is simulated: systems of particles and the edges between them."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mdsens.lazy_names import names_on_first_use
 
 # Not on first use: its module has the same name.
 from mdsens.particles.curve_order import curve_order
@@ -41,12 +42,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'mdsens.particles' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"mdsens.particles.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = names_on_first_use(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

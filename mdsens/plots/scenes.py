@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 #: Structures of more atoms turn too slowly in a page.
 MOST_ATOMS = 20_000
-#: Atoms up to which all distances are computed.
-FEW = 500
 #: Vectors of all parameters together that a page has room for: 5 MB of them.
 MOST_VECTORS = 150_000
 #: Colours of lengths of motions, from none, which is pale, to the longest.
@@ -327,18 +325,12 @@ def _rounded(numbers: np.ndarray, step: float) -> list[float]:
 
 def _spacing(positions: np.ndarray, radius: float) -> float:
     """The distance to the nearest neighbour that is typical."""
+    import scipy.spatial
+
     if len(positions) < 2:
         return 2.0 * radius
-    if len(positions) <= FEW:
-        # What takes less than to import a search.
-        squares = ((positions[:, None] - positions[None]) ** 2).sum(axis=2)
-        np.fill_diagonal(squares, np.inf)
-        nearest = np.sqrt(squares.min(axis=1))
-    else:
-        import scipy.spatial
-
-        nearest = scipy.spatial.cKDTree(positions).query(positions, k=2)[0][:, 1]
-    return float(np.median(nearest)) or 2.0 * radius
+    nearest, _ = scipy.spatial.cKDTree(positions).query(positions, k=2)
+    return float(np.median(nearest[:, 1])) or 2.0 * radius
 
 
 def _offsets(

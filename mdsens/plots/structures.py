@@ -435,33 +435,15 @@ def _draw_box(axes: Axes, atoms: ase.Atoms, shown_axes: tuple[int, int]) -> None
     # A projected parallelepiped: the convex outline of its corners.
     points = np.array(sorted(starts))
     if len(points) >= 3 and np.linalg.matrix_rank(points - points[0], tol=1e-6) == 2:
-        axes.add_patch(Polygon(_outline(points), closed=True, fill=False, linestyle="--",
-                               linewidth=0.9, edgecolor="black", zorder=2))  # fmt: skip
+        import scipy.spatial
+
+        outline = points[scipy.spatial.ConvexHull(points).vertices]
+        axes.add_patch(Polygon(outline, closed=True, fill=False, linestyle="--", linewidth=0.9,
+                               edgecolor="black", zorder=2))  # fmt: skip
     elif len(points) >= 2:
         # A surface seen from its side: its two periodic ends.
         for x in (points[:, 0].min(), points[:, 0].max()):
             axes.axvline(x, color="black", linestyle="--", linewidth=0.9, zorder=2)
-
-
-def _outline(points: np.ndarray) -> np.ndarray:
-    """The corners of the convex hull of points in a plane, counterclockwise, shape (corners, 2).
-
-    A. M. Andrew, Inf. Process. Lett. 9, 216 (1979); SciPy's takes longer to import than a figure
-    to draw.
-
-    Arguments:
-        points: shape (n, 2), in the order of their coordinates, not all on one line.
-    """
-
-    def half(points: np.ndarray) -> list[np.ndarray]:
-        chain: list[np.ndarray] = []
-        for point in points:
-            while len(chain) > 1 and np.linalg.det([chain[-1] - chain[-2], point - chain[-1]]) <= 0:
-                chain.pop()
-            chain.append(point)
-        return chain[:-1]
-
-    return np.array([*half(points), *half(points[::-1])])
 
 
 def _draw_arrows(

@@ -5,16 +5,16 @@ import textwrap
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.image import imsave
 from numpy.typing import ArrayLike
-from PIL import Image
 
 from mdsens.markup import for_figure
 from mdsens.units import pretty_unit
@@ -140,17 +140,14 @@ def write_figures(figures: Iterable[tuple[Path, Figure]]) -> list[Path]:
             assert isinstance(canvas, FigureCanvasAgg)
             canvas.draw()  # type: ignore[no-untyped-call]
             pixels = np.array(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
-            written.append((path, pool.submit(_pack, path, pixels, figure.dpi)))
+            options: dict[str, Any] = {
+                "dpi": figure.dpi,
+                "pil_kwargs": {"compress_level": COMPRESSION},
+            }
+            written.append((path, pool.submit(imsave, path, pixels, **options)))
     for _, packing in written:
         packing.result()
     return [path for path, _ in written]
-
-
-def _pack(path: Path, pixels: UInt8[np.ndarray, "height width 4"], dpi: float) -> None:
-    """Write pixels as PNG, in half of the time and nine tenths of the room that `imsave` takes."""
-    if (pixels[..., 3] == 255).all():
-        pixels = np.ascontiguousarray(pixels[..., :3])
-    Image.fromarray(pixels).save(path, "png", compress_level=COMPRESSION, dpi=(dpi, dpi))
 
 
 def name_above(axes: Axes, text: str) -> None:

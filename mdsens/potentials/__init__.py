@@ -1,11 +1,11 @@
 """Energies as functions of edges; one file per family."""
 
-import importlib
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 # Double precision is there before any of them.
 import mdsens.particles.precision  # noqa: F401
+from mdsens.lazy_names import names_on_first_use
 
 if TYPE_CHECKING:
     from mdsens.potentials.ace import ACE
@@ -204,12 +204,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'mdsens.potentials' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"mdsens.potentials.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = names_on_first_use(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:
@@ -220,7 +215,7 @@ class _ByName(Mapping[str, "type[Potential]"]):
     """Classes of potentials, each imported when it is looked up."""
 
     def __getitem__(self, name: str) -> "type[Potential]":
-        found: type[Potential] = getattr(importlib.import_module(__name__), _CLASSES[name])
+        found: type[Potential] = __getattr__(_CLASSES[name])
         return found
 
     def __iter__(self) -> Iterator[str]:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mdsens.arrays import in_numpy, on_device
 from mdsens.particles.edges import Edges
+from mdsens.potentials.edge_sums import of_slots_held
 from mdsens.potentials.potential import Potential
 
 #: Of so many species, the entry of a table is chosen among all rather than gathered.
@@ -184,10 +185,9 @@ class ThreeBodyPotential(Potential):
 
                 return jax.lax.fori_loop(0, len(rank), choose, nothing)
 
-            def of_slot_if_any(slot: Array) -> tuple[Array, ...]:
-                return jax.lax.cond(slot < most, of_slot, lambda _: nothing, slot)
-
-            return jax.lax.map(of_slot_if_any, jnp.arange(room))
+            places = jnp.arange(room)
+            found: tuple[Array, ...] = of_slots_held(of_slot, places, places < most)
+            return found
 
         def to_edges(values: tuple[Array, ...]) -> tuple[Array, ...]:
             def add(slot: Array, total: tuple[Array, ...]) -> tuple[Array, ...]:

@@ -1,7 +1,8 @@
 """From a study.toml to results on disk, their check, and their report."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mdsens.lazy_names import names_on_first_use
 
 if TYPE_CHECKING:
     from mdsens.study.compare import RunComparison as RunComparison
@@ -53,12 +54,7 @@ _HOMES = {
 __all__ = list(_HOMES)
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'mdsens.study' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"mdsens.study.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = names_on_first_use(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:
