@@ -12,6 +12,9 @@ from mdsens.values import is_traced
 
 T = TypeVar("T")
 
+#: Bytes that a processor reads at a time, and XLA asks arrays to begin at.
+CACHE_LINE = 64
+
 
 def on_device(value: ArrayLike, dtype: Any = None) -> Array:
     """An array of JAX's; `jax.numpy.asarray` compiles a program for each shape that it is given.
@@ -27,6 +30,25 @@ def on_device(value: ArrayLike, dtype: Any = None) -> Array:
         return value if dtype is None or value.dtype == dtype else value.astype(dtype)
     # What is given may be changed as soon as this returns, and JAX reads it when it sees fit.
     return jax.device_put(np.array(value, dtype), may_alias=False)
+
+
+def on_cache_lines(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An array of NumPy's that compiled code takes as it lies, for it begins at a cache's line.
+
+    Of any other it takes a copy, at each call.
+
+    Arguments:
+        shape: its shape.
+        dtype: its type.
+
+    Returns:
+        The array, not set to anything.
+    """
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    memory = np.empty(size + CACHE_LINE, np.uint8)
+    begin = -memory.ctypes.data % CACHE_LINE
+    found: np.ndarray = memory[begin : begin + size].view(dtype).reshape(shape)
+    return found
 
 
 def in_numpy(tree: Any) -> Any:

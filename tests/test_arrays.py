@@ -13,6 +13,7 @@ from mdsens.arrays import (
     column_sums,
     in_numpy,
     numbered,
+    on_cache_lines,
     on_device,
     squared_lengths,
 )
@@ -35,6 +36,19 @@ def test_it_has_memory_of_its_own():
         values[:] = 1.0
         assert not np.asarray(found).any()
         assert on_device(found) is found
+
+
+@pytest.mark.parametrize(("shape", "dtype"), [((3, 1001), np.float64), ((2, 7), np.int32)])
+def test_an_array_on_cache_lines_is_one_that_compiled_code_takes_as_it_lies(shape, dtype):
+    for _ in range(5):
+        found = on_cache_lines(shape, dtype)
+        assert (found.shape, found.dtype) == (shape, dtype)
+        assert found.flags["C_CONTIGUOUS"]
+        assert found.flags["WRITEABLE"]
+        assert found.ctypes.data % 64 == 0
+    found[:] = 1
+    taken = jax.dlpack.from_dlpack(found, copy=False)
+    assert taken.unsafe_buffer_pointer() == found.ctypes.data
 
 
 def test_another_shape_needs_no_program():

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mdsens.arrays import on_device
+from mdsens.arrays import on_cache_lines, on_device
 from mdsens.compilation import compiled
 from mdsens.implicit.arguments import is_differentiable
 from mdsens.implicit.linearisation import directional_change
@@ -132,7 +132,10 @@ class NearPairs:
     def room(self) -> tuple[Float[np.ndarray, "3 P"], Int[np.ndarray, "2 P"]]:
         """What `take` writes to, vectors of pairs that there may not be."""
         size = max(PIECE_PAIRS, int(np.diff(self.starts).max()))
-        return np.ones((3, size)), np.zeros((2, size), np.int32)
+        vectors = on_cache_lines((3, size), np.float64)
+        species = on_cache_lines((2, size), np.int32)
+        vectors[:], species[:] = 1.0, 0
+        return vectors, species
 
     def take(
         self,
@@ -242,7 +245,7 @@ def changes_as_atoms_move(
     def add(part: list[tuple[int, int]]) -> np.ndarray:
         sums = np.zeros(moves.shape)
         vectors, species = pairs.room()
-        growths = np.zeros(vectors.shape[1])
+        growths = on_cache_lines(vectors.shape[1:], np.float64)
         for atoms in part:
             pairs.take(atoms, vectors, species)
             given = pairs.columns, pairs.starts, *atoms
@@ -277,7 +280,7 @@ def pull_back_of_pairs(
     def add(part: list[tuple[int, int]]) -> np.ndarray:
         sums = np.zeros((len(weights), ends[-1]))
         vectors, species = pairs.room()
-        growths = np.zeros(vectors.shape[1])
+        growths = on_cache_lines(vectors.shape[1:], np.float64)
         for atoms in part:
             pairs.take(atoms, vectors, species)
             for weight, of_weight in zip(weights, sums, strict=True):
@@ -410,9 +413,4 @@ def _weights(
     vectors: Float[Array, "3 P"], potential: Potential, species: Int[Any, "2 P"]
 ) -> Float[Array, " P"]:
     """phi'/r of each pair."""
-    edges = _edges_of_pairs(vectors, species)
-    _, gradients = potential.site_energies_and_gradients(edges)
-    square = sum(part * part for part in edges.vectors)
-    # The atom has half of the pair's energy.
-    slope = sum(2.0 * g * r for g, r in zip(gradients, edges.vectors, strict=True))
-    return jnp.asarray(slope / square)[0]
+    return potential.site_energies_and_weights(_edges_of_pairs(vectors, species))[1][0]

@@ -138,6 +138,15 @@ class PotentialSum(CombinedPotential):
         ]
         return _added(found)
 
+    def site_energies_and_weights(
+        self, edges: Edges
+    ) -> tuple[Float[Array, " C"], Float[Array, "K C"]]:
+        """The sums of the parts' energies and weights."""
+        parts = self._along_edges
+        return _added(
+            [part.site_energies_and_weights(self._edges_of(part, edges)) for part in parts]
+        )
+
     def site_hessians(self, edges: Edges) -> Float[Array, "C K K D D"]:
         """The sum of the parts' second derivatives."""
         parts = self._along_edges
@@ -240,6 +249,12 @@ class ScaledPotential(CombinedPotential):
     ) -> tuple[Float[Array, " C"], tuple[Float[Array, "K C"], ...]]:
         """The multiples of energies and gradients."""
         return self._times(self.parts[0].site_energies_and_gradients(edges))
+
+    def site_energies_and_weights(
+        self, edges: Edges
+    ) -> tuple[Float[Array, " C"], Float[Array, "K C"]]:
+        """The multiples of energies and weights."""
+        return self._times(self.parts[0].site_energies_and_weights(edges))
 
     def site_hessians(self, edges: Edges) -> Float[Array, "C K K D D"]:
         """The multiple of the second derivatives."""

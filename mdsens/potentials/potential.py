@@ -231,6 +231,25 @@ class Potential(NamedParameters):
         gradients, per_site = jax.grad(energies, has_aux=True)(edges.vectors)
         return per_site, gradients
 
+    def site_energies_and_weights(
+        self, edges: Edges
+    ) -> tuple[Float[Array, " C"], Float[Array, "K C"]]:
+        """Energy of each atom, and phi'/r of each edge, which forces along it are made of.
+
+        Of a `pairwise` potential that is `invariant`: half of each phi(r) is the atom's own.
+
+        Arguments:
+            edges: D components of edge vectors, each (K, C), in units of length; mask; species.
+
+        Returns:
+            Energies, shape (C,); weights, shape (K, C), in energy/length^2, zero where there is
+            no edge.
+        """
+        energies, gradients = self.site_energies_and_gradients(edges)
+        along = sum(g * r for g, r in zip(gradients, edges.vectors, strict=True))
+        square = sum(component * component for component in edges.vectors)
+        return energies, jnp.asarray(2.0 * along / square)
+
     def site_hessians(self, edges: Edges) -> Float[Array, "C K K D D"]:
         """Second derivatives of each site energy with respect to the atom's own edge vectors.
 

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import ase.build
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import mdsens
 from mdsens.mechanics import sparse_hessian
 from mdsens.mechanics.enthalpy import Landscape
+from mdsens.particles.edges import Edges
 from mdsens.potentials import (
     LennardJones,
     Morse,
@@ -82,6 +84,31 @@ def test_a_multiple_multiplies_energies_forces_and_hessians(potential):
     ):
         expected = -1.5 * np.asarray(one)
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    "potential",
+    [REPULSION, REPULSION + BOND, ALLOY + TURNED, -0.7 * (ALLOY + TURNED), 2.0 * BOND],
+    ids=["pairs", "a sum", "tables in two orders", "a multiple of these", "a multiple"],
+)
+def test_weights_of_edges_are_slopes_of_the_energy_over_their_length(potential):
+    random = np.random.default_rng(7)
+    vectors = tuple(jnp.asarray(random.normal(scale=1.6, size=(5, 3))) for _ in range(3))
+    mask = jnp.asarray(random.random((5, 3)) < 0.8)
+    some = 1 if potential.species is None else 2
+    ends = random.integers(some, size=3), random.integers(some, size=(5, 3))
+    edges = Edges(vectors, mask, *map(jnp.asarray, ends))
+    energies, weights = potential.site_energies_and_weights(edges)
+    np.testing.assert_allclose(energies, potential.site_energies(edges), rtol=1e-12)
+    slopes = jax.grad(lambda r: potential.site_energies(edges.with_vectors(r)).sum())(vectors)
+    assert np.abs(weights).max() > 1e-3
+    for slope, vector in zip(slopes, vectors, strict=True):
+        # Half of the pair's energy is the atom's own.
+        size = np.abs(slope).max()
+        np.testing.assert_allclose(0.5 * weights * vector, slope, atol=1e-12 * size)
+    # What knows no better has them from its gradients.
+    _, of_gradients = mdsens.Potential.site_energies_and_weights(potential, edges)
+    np.testing.assert_allclose(of_gradients, weights, atol=1e-12 * np.abs(weights).max())
 
 
 @pytest.mark.slow
