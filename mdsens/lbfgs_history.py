@@ -184,12 +184,14 @@ class HostHistory:
     def __init__(self, history: int, size: int) -> None:
         self.steps, self.changes = np.zeros((history, size)), np.zeros((history, size))
         self.triangle, self.inverses = np.zeros((history, history)), np.zeros(history)
-        self.newest, self.filled = 0, 0
+        self.forget()
 
     def forget(self) -> None:
         """There are no past steps any more."""
         self.triangle[:], self.inverses[:] = 0.0, 0.0
         self.newest, self.filled = 0, 0
+        #: The inverse curvature s.y / y.y along the newest step; 1 without any.
+        self.scale = 1.0
 
     def add(self, s: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> None:
         """One step more, in the place of the oldest, if it tells of curvature.
@@ -198,8 +200,8 @@ class HostHistory:
             s: shape (n,), the step.
             y: shape (n,), the change of the gradient along it.
         """
-        sy, history = float(np.vdot(s, y)), len(self.inverses)
-        if not sy > np.finfo(float).eps * float(np.vdot(y, y)):
+        sy, yy, history = float(np.vdot(s, y)), float(np.vdot(y, y)), len(self.inverses)
+        if not sy > np.finfo(float).eps * yy:
             return
         place = (self.newest + 1) % history if self.filled else 0
         along = np.zeros(history)
@@ -210,6 +212,7 @@ class HostHistory:
         self.triangle[place, place] = self.inverses[place] = 1.0 / sy
         self.steps[place], self.changes[place] = s, y
         self.newest, self.filled = place, min(self.filled + 1, history)
+        self.scale = sy / yy
 
     def backward(self, vector: Float[np.ndarray, " n"]) -> tuple[np.ndarray, np.ndarray]:
         """As that of `LBFGSHistory`: what is left of a vector, and the weights for the second."""

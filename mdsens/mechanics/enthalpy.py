@@ -27,6 +27,9 @@ from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 from mdsens.values import is_traced
 
+#: Atoms below which what evaluates forces again and again finds the virial as well.
+FEWEST_WITHOUT_VIRIAL = 2000
+
 #: What gives enthalpy and gradient at degrees of freedom, on the host.
 Evaluation: TypeAlias = Callable[
     [Float[np.ndarray, "R D"]], tuple[Float[np.ndarray, ""], Float[np.ndarray, "R D"]]
@@ -228,7 +231,9 @@ class Landscape(Module):
         reference = np.asarray(self.system.positions)
         held = np.asarray(self.constrained_rows(reference))[:, 0]
         some_held = bool(held.any())
-        mechanics = mechanics_on_host(self.system, self.potential, self.edge_list)
+        # Of few atoms the virial takes less time than to compile another program without it.
+        with_virial = self.system.atom_count < FEWEST_WITHOUT_VIRIAL
+        mechanics = mechanics_on_host(self.system, self.potential, self.edge_list, with_virial)
 
         def evaluate(
             q: Float[np.ndarray, "N D"],

@@ -233,7 +233,7 @@ def search_down(
     landscape: Landscape,
     state: State,
     direction: Float[Any, "R D"],
-    max_step: Float[Any, ""],
+    max_step: float | Float[Any, ""],
 ) -> tuple[_Search, Bool[Any, ""]]:
     """`search` along the step of a method that knows how long it should be.
 

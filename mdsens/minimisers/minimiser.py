@@ -5,6 +5,7 @@ import dataclasses
 from typing import Any, ClassVar
 
 import equinox as eqx
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mdsens.arrays import in_numpy, on_device
@@ -38,6 +39,11 @@ class State(Module):
         return dataclasses.replace(self, memory=())
 
 
+def on_the_host(state: State) -> State:
+    """The place of a state in NumPy's arrays; where they are that already, the state itself."""
+    return state if isinstance(state.q, np.ndarray) else in_numpy(state.without_memory())
+
+
 class Minimiser(Module):
     """An algorithm that takes steps down a landscape."""
 
@@ -66,6 +72,10 @@ class Minimiser(Module):
     def trial_distance(self) -> float | Float[Array, ""]:
         """How far an atom may be moved within a step before the enthalpy is compared, length."""
         return 0.0
+
+    def for_host(self) -> "Minimiser":
+        """This minimiser for a relaxation that is not traced."""
+        return self
 
     def runs_on_host(self, q: Float[Array, "R D"]) -> bool:
         """Whether its steps for this many degrees of freedom are host code, and not compiled."""

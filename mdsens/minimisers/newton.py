@@ -7,7 +7,6 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float
 
-from mdsens.arrays import on_device
 from mdsens.linalg.multigrid import HostPreconditioner
 from mdsens.linalg.null_space import is_null
 from mdsens.mechanics.enthalpy import Landscape, largest_force
@@ -90,7 +89,7 @@ class Newton(LineSearchMinimiser):
                 serves = None if found.negative_curvature else solver
                 kept = _Memory(serves, solver.preconditioner, force)
         result, accepted = search_down(
-            landscape, state.without_memory(), on_device(direction), on_device(self.max_step)
+            landscape, state.without_memory(), direction, float(self.max_step)
         )
         if not accepted:
             kept = _Memory(None, None, force)

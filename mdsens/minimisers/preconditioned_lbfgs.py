@@ -66,7 +66,7 @@ class PreconditionedLBFGS(LineSearchMinimiser):
         # It is minus the inverse Hessian's image already, and so are the weights to be.
         direction = past.forward(on_device(preconditioned), -in_numpy(weights))
         found, accepted = search_down(
-            landscape, state.without_memory(), direction, on_device(self.max_step)
+            landscape, state.without_memory(), direction, float(self.max_step)
         )
         before, now = in_numpy(((state.q, state.gradient), (found.q, found.gradient)))
         past = past.with_step(now[0] - before[0], now[1] - before[1], accepted)

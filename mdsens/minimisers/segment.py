@@ -1,7 +1,7 @@
 """A segment of one relaxation's steps, compiled where the minimiser is."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +12,11 @@ from mdsens.arrays import in_numpy, on_device
 from mdsens.compilation import compiled
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.minimisers.line_search import LineSearchMinimiser
-from mdsens.minimisers.minimiser import Minimiser, State
+from mdsens.minimisers.minimiser import Minimiser, State, on_the_host
 from mdsens.minimisers.steps import Bounds, Outlook, outlook, steps_while
-from mdsens.modules import Module
 
 
-class Segment(Module):
+class Segment(NamedTuple):
     """What one run of steps did.
 
     Attributes:
@@ -98,8 +97,7 @@ def _look(
     landscape: Landscape, state: State, reference: Float[Any, "R D"], steps: int, bounds: Bounds
 ) -> Outlook:
     """`outlook` on the host."""
-    here = state if isinstance(state.q, np.ndarray) else in_numpy(state.without_memory())
-    return outlook(landscape, here, reference, np.asarray(steps), bounds)
+    return outlook(landscape, on_the_host(state), reference, np.asarray(steps), bounds)
 
 
 @compiled(heavy=True, donate="all-except-first")

@@ -7,7 +7,7 @@ traces. Each of these loops looks at where it is after every step, with `outlook
 
 import enum
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,6 @@ from jaxtyping import Array, Bool, Float, Int
 from mdsens.arrays import array_module, on_device, squared_lengths
 from mdsens.mechanics.enthalpy import Landscape, largest_force
 from mdsens.minimisers.minimiser import Minimiser, State
-from mdsens.modules import Module
 from mdsens.potentials.potential import Potential
 
 #: Steps per compiled segment, after which progress is shown and Ctrl-C is heard.
@@ -43,7 +42,7 @@ class Outcome(enum.IntEnum):
     OUT_OF_STEPS = 4
 
 
-class Bounds(Module):
+class Bounds(NamedTuple):
     """Where to stop.
 
     Attributes:
@@ -57,7 +56,7 @@ class Bounds(Module):
     allowed_distance: Float[Array, ""]
 
 
-class Outlook(Module):
+class Outlook(NamedTuple):
     """What is seen from where a relaxation is.
 
     Attributes:

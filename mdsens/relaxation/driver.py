@@ -141,7 +141,7 @@ class Descent:
         if self._ended:
             return self._ended.popleft()
         minimiser, allowed = within_skin(
-            minimiser.aimed_at(fmax), self.skin, trial_fraction(self.landscape.potential)
+            minimiser.aimed_at(fmax).for_host(), self.skin, trial_fraction(self.landscape.potential)
         )
         state, taken = self._begin(minimiser)
         self._check(state)
