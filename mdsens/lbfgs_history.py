@@ -1,5 +1,6 @@
 """What quasi-Newton methods of limited memory know of the curvature: their past steps."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -171,27 +172,40 @@ def _combination(
     return sum((weights[i] * ring[i] for i in range(1, len(ring))), start=weights[0] * ring[0])
 
 
+@dataclasses.dataclass(eq=False)
 class HostHistory:
     """The same for minimisers on the host: NumPy's arrays, which each step is written into.
 
     Of long vectors nothing is copied to JAX and back, which takes longer than the products.
 
-    Arguments:
-        history: number of past steps.
-        size: length of the vectors.
+    Attributes:
+        steps: shape (M, n), past steps in a ring.
+        changes: shape (M, n), the changes of the gradient along them.
+        triangle: shape (M, M), as that of `LBFGSHistory`.
+        inverses: shape (M,), 1 over the products of both.
+        newest: the place of the newest.
+        filled: how many there are.
+        scale: the inverse curvature s.y / y.y along the newest step; 1 without any.
     """
 
-    def __init__(self, history: int, size: int) -> None:
-        self.steps, self.changes = np.zeros((history, size)), np.zeros((history, size))
-        self.triangle, self.inverses = np.zeros((history, history)), np.zeros(history)
-        self.forget()
+    steps: Float[np.ndarray, "M n"]
+    changes: Float[np.ndarray, "M n"]
+    triangle: Float[np.ndarray, "M M"]
+    inverses: Float[np.ndarray, " M"]
+    newest: int = 0
+    filled: int = 0
+    scale: float = 1.0
+
+    @classmethod
+    def none(cls, history: int, size: int) -> "HostHistory":
+        """Room for so many steps of vectors of a length, and none yet."""
+        rings = np.zeros((history, size)), np.zeros((history, size))
+        return cls(*rings, np.zeros((history, history)), np.zeros(history))
 
     def forget(self) -> None:
         """There are no past steps any more."""
         self.triangle[:], self.inverses[:] = 0.0, 0.0
-        self.newest, self.filled = 0, 0
-        #: The inverse curvature s.y / y.y along the newest step; 1 without any.
-        self.scale = 1.0
+        self.newest, self.filled, self.scale = 0, 0, 1.0
 
     def add(self, s: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> None:
         """One step more, in the place of the oldest, if it tells of curvature.

@@ -51,7 +51,7 @@ def test_the_product_is_that_with_the_dense_update_of_the_last_steps(count):
 
 @pytest.mark.parametrize("count", [1, 3, 5])
 def test_on_the_host_it_is_that_too_and_steps_without_curvature_are_left_out(count):
-    steps, past = pairs(count), HostHistory(3, 6)
+    steps, past = pairs(count), HostHistory.none(3, 6)
     # What it has been told to forget leaves nothing behind.
     past.add(*pairs(1)[0])
     past.forget()

@@ -43,7 +43,7 @@ class LatticeLBFGS(LBFGS):
 
     def start(self, q: Float[Array, "R D"]) -> Any:
         """No preconditioner yet."""
-        return _Memory(HostHistory(self.history, q.size))
+        return _Memory(HostHistory.none(self.history, q.size))
 
     def storable(self, memory: Any) -> Any:
         """All but the preconditioner, which is made anew at the next step."""

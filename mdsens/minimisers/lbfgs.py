@@ -65,7 +65,7 @@ class LBFGS(LineSearchMinimiser):
         """No past steps yet."""
         if not self.on_host:
             return LBFGSHistory.none(self.history, q)
-        return HostMemory(HostHistory(self.history, q.size))
+        return HostMemory(HostHistory.none(self.history, q.size))
 
     def storable(self, memory: Any) -> Any:
         """The past steps; what evaluates forces is made anew."""

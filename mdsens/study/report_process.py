@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mdsens.resources import available_cores
@@ -31,11 +31,12 @@ class ReportProcess:
     def __init__(self, process: "subprocess.Popen[str] | None") -> None:
         self._process = process
 
-    def make_report(self, folder: Path) -> bool:
+    def make_report(self, folder: Path, meanwhile: Callable[[], object] | None = None) -> bool:
         """Have the report of a run drawn in its folder.
 
         Arguments:
             folder: where its files are.
+            meanwhile: what this process does until it is there; None: it waits.
 
         Returns:
             Whether it is there, whole; if not, whoever draws it anew will hear why.
@@ -45,6 +46,8 @@ class ReportProcess:
             return False
         try:
             print(json.dumps(str(folder.absolute())), file=process.stdin, flush=True)
+            if meanwhile is not None:
+                meanwhile()
             told = json.loads(process.stdout.readline())
         except (OSError, ValueError):
             return False

@@ -28,6 +28,7 @@ from mdsens.study.figure_names import possible_figures
 from mdsens.study.find import FILE_NAME
 from mdsens.study.fingerprint import fingerprint
 from mdsens.study.output import kept_folder, writing
+from mdsens.study.pictures import elastic_observables, elastic_rows
 from mdsens.study.rehearsal import rehearsal
 from mdsens.study.report_process import ReportProcess
 from mdsens.study.results import collect, copy_inputs, possible_files, write_files
@@ -183,9 +184,15 @@ def run_study(
         results = collect(study, derivatives, timing, ensemble, curves, steps) | known
         with writing(target):
             write_files(folder, study, derivatives, results, ensemble)
-            if report and not (draws and draws.make_report(folder)):
+            if report and not (draws and draws.make_report(folder, lambda: _look_ahead(results))):
                 _draw(folder)
     return FinishedRun(target, results, derivatives, ensemble)
+
+
+def _look_ahead(results: dict[str, Any]) -> None:
+    """Find what is printed of elastic constants, which is known from then on."""
+    for name, _, _ in elastic_observables(results):
+        elastic_rows(results, name)
 
 
 def _draw(folder: Path) -> None:

@@ -11,6 +11,7 @@ from mdsens.mechanics import lattice_model
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.hessian import hessian
 from mdsens.minimisers import lattice_lbfgs
+from mdsens.minimisers.lattice_lbfgs import LatticeLBFGS
 from mdsens.potentials import LennardJones, StillingerWeber
 
 ARGON = LennardJones(0.0104, 3.405, 6.2, onset=5.7)
@@ -102,3 +103,32 @@ def test_where_there_is_no_lattice_others_take_over(monkeypatch):
     assert methods == ["LatticeLBFGS", "LBFGS"]
     # What gives up takes no step.
     assert (np.diff(found.history.forces) != 0.0).all()
+
+
+def test_it_goes_on_from_a_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(lattice_lbfgs, "EXPECTED_RATIO", 1.0)
+    monkeypatch.setattr(LatticeLBFGS, "steps_at_a_time", 3)
+    monkeypatch.setattr("mdsens.relaxation.checkpoint.SHARE", np.inf)
+    path, seen = tmp_path / "relaxation.npz", []
+
+    def interrupt(step, *_):
+        seen.append(step)
+        if step >= 6:
+            raise KeyboardInterrupt
+
+    def checkpointed(**options):
+        given = {"checkpoint": path, "checkpoint_every": 1e-9, **options}
+        return relaxed(with_defects(), ARGON, monkeypatch, **given)
+
+    whole = checkpointed()
+    assert not path.exists()
+    with pytest.raises(KeyboardInterrupt):
+        checkpointed(callback=interrupt)
+    assert path.exists()
+    found = checkpointed(callback=lambda step, *_: seen.append(-step))
+    # It has not begun anew.
+    assert max(step for step in seen if step < 0) < -3
+    # The model of the lattice is made anew there, where the crystal is another.
+    np.testing.assert_allclose(float(found.energy), float(whole.energy), rtol=1e-12)
+    np.testing.assert_allclose(found.positions, whole.positions, atol=1e-6)
+    assert {name for name, steps in found.history.methods if steps} == {"LatticeLBFGS"}
