@@ -33,15 +33,31 @@ class LBFGS(LineSearchMinimiser):
         """Move along minus the model's inverse Hessian times the gradient."""
         past: LBFGSHistory = state.memory
         fresh = past.empty
-        direction = -past.inverse_hessian_product(state.gradient)
-        descends = scalar_product(direction, state.gradient) < 0
-        direction = jnp.where(descends, direction, -state.gradient)
-        first = jnp.where(
-            fresh | ~descends,
-            0.25 * self.max_step / jnp.maximum(typical_force(direction), 1e-300),
-            1.0,
-        )
+        direction, first = self.direction(past, state.gradient)
         result, accepted = search(landscape, state, direction, first, self.max_step, curvature=0.9)
         past = past.with_step(result.q - state.q, result.gradient - state.gradient, accepted)
         # A failed search forgets the model and begins again; failing without one is the end.
         return reached(state, result, ~accepted & fresh, past.forgotten(~accepted))
+
+    def direction(
+        self, past: LBFGSHistory, gradient: Float[Array, "R D"]
+    ) -> tuple[Float[Array, "R D"], Float[Array, ""]]:
+        """Where a step goes.
+
+        Arguments:
+            past: the steps so far.
+            gradient: shape (R, D), energy/length.
+
+        Returns:
+            Minus the model's inverse Hessian times the gradient, shape (R, D), or minus the
+            gradient where that does not go down; the multiple of it to try first.
+        """
+        direction = -past.inverse_hessian_product(gradient)
+        descends = scalar_product(direction, gradient) < 0
+        direction = jnp.where(descends, direction, -gradient)
+        first = jnp.where(
+            past.empty | ~descends,
+            0.25 * self.max_step / jnp.maximum(typical_force(direction), 1e-300),
+            1.0,
+        )
+        return direction, first
