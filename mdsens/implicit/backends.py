@@ -153,11 +153,12 @@ def dense(matrix: Array, symmetric: bool, definite: bool = False) -> Backend:
         if symmetric:
             largest = jnp.max(jnp.abs(matrix))
             asymmetric = jnp.max(jnp.abs(matrix - matrix.T)) > epsilon**0.5 * largest
-    first, second, order, places, row_scale, column_scale, norm = factors
+    first, second, order, row_scale, column_scale, norm = factors
 
     def solve(b: Array, transposed: bool) -> Array:
         # Both solves are with a triangle as it lies, where SciPy's functions in JAX move it first.
         if transposed:
+            places = jnp.argsort(order)
             return _triangular(first, _triangular(second, b, False), True)[places]
         return _triangular(second, _triangular(first, b[order], False), True)
 
@@ -174,16 +175,18 @@ def dense(matrix: Array, symmetric: bool, definite: bool = False) -> Backend:
     def forward(b: Array) -> tuple[Array, Array]:
         return column_scale * solve(valid * row_scale * b, transposed=False), jnp.zeros((), int)
 
-    def backward(b: Array) -> tuple[Array, Array]:
+    def transposed(b: Array) -> tuple[Array, Array]:
         return row_scale * solve(valid * column_scale * b, transposed=True), jnp.zeros((), int)
 
-    return Backend(forward, backward, singular, asymmetric, ~jnp.all(jnp.isfinite(matrix)))
+    backward = forward if symmetric else transposed
+    # No entry of a scaled matrix is so large that the norm of finite ones overflows.
+    return Backend(forward, backward, singular, asymmetric, ~jnp.isfinite(norm))
 
 
-#: Two lower triangles, the first and the transpose of the second, both transposed as they lie, which
-#: is how LAPACK has them; the order of rows, and its inverse; scales of rows and of columns; the
-#: norm of the scaled matrix.
-_Factors: TypeAlias = tuple[Array, Array, Array, Array, Array, Array, Array]
+#: Two lower triangles, the first and the transpose of the second, both transposed as they lie,
+#: which is how LAPACK has them; the order of rows; scales of rows and of columns; the norm of the
+#: scaled matrix.
+_Factors: TypeAlias = tuple[Array, Array, Array, Array, Array, Array]
 
 
 def _by_lu(matrix: Array) -> _Factors:
@@ -194,9 +197,8 @@ def _by_lu(matrix: Array) -> _Factors:
     balanced = balanced * column_scale[None, :]
     triangles, _, order = jax.lax.linalg.lu(balanced)
     unit = jnp.tril(triangles, -1) + jnp.eye(len(matrix), dtype=matrix.dtype)
-    places = jnp.argsort(order).astype(order.dtype)
     scales_and_norm = row_scale, column_scale, jnp.linalg.norm(balanced)
-    return unit.T, jnp.triu(triangles), order, places, *scales_and_norm
+    return unit.T, jnp.triu(triangles), order, *scales_and_norm
 
 
 def _by_cholesky(matrix: Array) -> tuple[_Factors, Array]:
@@ -215,7 +217,7 @@ def _by_cholesky(matrix: Array) -> tuple[_Factors, Array]:
     difference = jnp.linalg.norm(balanced @ generic - generic @ balanced)
     usual = norm * jnp.linalg.norm(generic) / len(matrix) ** 0.5
     asymmetry = difference / jnp.where(usual > 0, usual, 1)
-    return (triangle.T, triangle.T, order, order, scale, scale, norm), asymmetry
+    return (triangle.T, triangle.T, order, scale, scale, norm), asymmetry
 
 
 def _triangular(triangle: Array, b: Array, transposed: bool) -> Array:
