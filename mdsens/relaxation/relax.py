@@ -357,8 +357,8 @@ def _condition(q: Float[Array, "R D"], landscape: Landscape) -> Float[Array, "R 
     return landscape.condition(q)
 
 
-def _null_space(q: Float[Array, "R D"], landscape: Landscape) -> Float[Array, "M R D"]:
-    return landscape.null_vectors(q)
+def _null_space(q: Float[Array, "R D"], landscape: Landscape) -> Any:
+    return landscape.null_basis(q)
 
 
 def _solver_of_numbers(
