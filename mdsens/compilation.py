@@ -286,7 +286,7 @@ class CompiledFunction:
 
         function.__name__ = function.__qualname__ = self.__name__
         passed: dict[str, Any] = {"donate_argnums": 1} if self.donates else {}
-        with _garbage_kept:
+        with garbage_kept:
             traced = jax.jit(function, **passed).trace(*call.arrays)
             if calls_host(traced.jaxpr.jaxpr):
                 return None, None, math.inf
@@ -337,7 +337,8 @@ class _GarbageKept:
                 gc.enable()
 
 
-_garbage_kept = _GarbageKept()
+#: As a context: no garbage is collected while code is traced.
+garbage_kept = _GarbageKept()
 
 
 class Place(int):

@@ -153,14 +153,14 @@ def dense(matrix: Array, symmetric: bool, definite: bool = False) -> Backend:
         if symmetric:
             largest = jnp.max(jnp.abs(matrix))
             asymmetric = jnp.max(jnp.abs(matrix - matrix.T)) > epsilon**0.5 * largest
-    triangles, pivots, row_scale, column_scale, norm = factors
+    first, second, order, row_scale, column_scale, norm = factors
 
     def solve(b: Array, transposed: bool) -> Array:
-        return either(
-            by_pivots,
-            lambda: jax.scipy.linalg.lu_solve((triangles.T, pivots), b, trans=int(transposed)),
-            lambda: _solve_by_cholesky(triangles.T, b),
-        )
+        # Both solves are with a triangle as it lies, where SciPy's functions in JAX move it first.
+        if transposed:
+            places = jnp.argsort(order)
+            return _triangular(first, _triangular(second, b, False), True)[places]
+        return _triangular(second, _triangular(first, b[order], False), True)
 
     # Inverse iteration from a generic vector bounds the norm of the inverse from below. A small
     # pivot alone would not do: LU without full pivoting may hide a singular matrix.
@@ -175,15 +175,18 @@ def dense(matrix: Array, symmetric: bool, definite: bool = False) -> Backend:
     def forward(b: Array) -> tuple[Array, Array]:
         return column_scale * solve(valid * row_scale * b, transposed=False), jnp.zeros((), int)
 
-    def backward(b: Array) -> tuple[Array, Array]:
+    def transposed(b: Array) -> tuple[Array, Array]:
         return row_scale * solve(valid * column_scale * b, transposed=True), jnp.zeros((), int)
 
-    return Backend(forward, backward, singular, asymmetric, ~jnp.all(jnp.isfinite(matrix)))
+    backward = forward if symmetric else transposed
+    # No entry of a scaled matrix is so large that the norm of finite ones overflows.
+    return Backend(forward, backward, singular, asymmetric, ~jnp.isfinite(norm))
 
 
-#: Triangles, transposed, which is how LAPACK has them; pivots; scales of rows and of columns; the
-#: norm of the scaled matrix.
-_Factors: TypeAlias = tuple[Array, Array, Array, Array, Array]
+#: Two lower triangles, the first and the transpose of the second, both transposed as they lie,
+#: which is how LAPACK has them; the order of rows; scales of rows and of columns; the norm of the
+#: scaled matrix.
+_Factors: TypeAlias = tuple[Array, Array, Array, Array, Array, Array]
 
 
 def _by_lu(matrix: Array) -> _Factors:
@@ -192,8 +195,10 @@ def _by_lu(matrix: Array) -> _Factors:
     balanced = row_scale[:, None] * matrix
     column_scale = _reciprocal(jnp.max(jnp.abs(balanced), axis=0))
     balanced = balanced * column_scale[None, :]
-    triangles, pivots = jax.scipy.linalg.lu_factor(balanced)
-    return triangles.T, pivots, row_scale, column_scale, jnp.linalg.norm(balanced)
+    triangles, _, order = jax.lax.linalg.lu(balanced)
+    unit = jnp.tril(triangles, -1) + jnp.eye(len(matrix), dtype=matrix.dtype)
+    scales_and_norm = row_scale, column_scale, jnp.linalg.norm(balanced)
+    return unit.T, jnp.triu(triangles), order, *scales_and_norm
 
 
 def _by_cholesky(matrix: Array) -> tuple[_Factors, Array]:
@@ -205,22 +210,21 @@ def _by_cholesky(matrix: Array) -> tuple[_Factors, Array]:
     scale = _reciprocal(jnp.sqrt(jnp.abs(jnp.diagonal(matrix))))
     balanced = scale[:, None] * matrix * scale[None, :]
     triangle = jax.lax.linalg.cholesky(balanced, symmetrize_input=False)
-    pivots = jnp.arange(len(matrix), dtype=jnp.int32)
+    order = jnp.arange(len(matrix), dtype=jnp.int32)
     norm = jnp.linalg.norm(balanced)
     # Of a generic vector both products have the same part of both norms, in the mean.
     generic = probe(len(matrix), matrix.dtype)
     difference = jnp.linalg.norm(balanced @ generic - generic @ balanced)
     usual = norm * jnp.linalg.norm(generic) / len(matrix) ** 0.5
     asymmetry = difference / jnp.where(usual > 0, usual, 1)
-    return (triangle.T, pivots, scale, scale, norm), asymmetry
+    return (triangle.T, triangle.T, order, scale, scale, norm), asymmetry
 
 
-def _solve_by_cholesky(triangle: Array, b: Array) -> Array:
-    # Both solves are with the triangle as it lies, where SciPy's function in JAX moves it first.
-    lower = {"left_side": True, "lower": True}
-    half = jax.lax.linalg.triangular_solve(triangle, b[:, None], **lower)
-    solution = jax.lax.linalg.triangular_solve(triangle, half, transpose_a=True, **lower)
-    return solution[:, 0]
+def _triangular(triangle: Array, b: Array, transposed: bool) -> Array:
+    """The solution with a lower triangle that is given transposed, or with its transpose."""
+    return jax.lax.linalg.triangular_solve(
+        triangle.T, b[:, None], left_side=True, lower=True, transpose_a=transposed
+    )[:, 0]
 
 
 def either(condition: ArrayLike, first: Callable[[], Any], second: Callable[[], Any]) -> Any:

@@ -22,6 +22,7 @@ from mdsens.implicit.backends import MatrixVectorProduct, Solver
 from mdsens.implicit.host import raise_where
 from mdsens.implicit.known_matrix import KnownMatrix
 from mdsens.implicit.null_space import (
+    OrthonormalRows,
     deflated_matrix,
     deflated_product,
     flat_null_space,
@@ -78,7 +79,7 @@ def solve(
     several: bool = False,
     symmetric: bool = False,
     definite: bool = True,
-    null_space: PyTree[ArrayLike] | None = None,
+    null_space: PyTree[ArrayLike] | OrthonormalRows | None = None,
     least_squares: bool = False,
     preconditioner: MatrixVectorProduct | None = None,
     rtol: float | Float[Array, ""] = 1e-12,
@@ -110,7 +111,8 @@ def solve(
         null_space: vectors that span the null space of a symmetric A, with the structure of `b` and
             an extra leading axis of length m on every leaf. They need not be orthonormal; zero and
             dependent vectors are ignored. x is then the solution of smallest norm. Where the
-            vectors are not known, `"svd"` finds them, and `"minres"` does without.
+            vectors are not known, `"svd"` finds them, and `"minres"` does without. A basis can be
+            given as `OrthonormalRows`.
         least_squares: where b leaves the range of a singular A, return the vector of smallest norm
             among those with the smallest residual, instead of raising an error.
         preconditioner: v -> approximately A^-1 v, symmetric for a symmetric A; for `"cg"`,
@@ -236,11 +238,16 @@ def solve(
         def run(_: Any, right: Array) -> tuple[Array, tuple[Array, Array, Array]]:
             norm = jnp.linalg.norm(right)
             safe_norm = jnp.where(norm > 0, norm, 1)
-            # The null space's part of the answer is known, and a solver that was made for A alone
-            # cannot find it. Derivatives have such a part where the null space turns.
-            inside = project(right)
-            x, steps = apply(inside / safe_norm)
-            x = jnp.where(norm == 0, 0, safe_norm * project(x) + (right - inside) / shift)
+            if method == "dense":
+                # The null space is in the matrix that was factorised.
+                x, steps = apply(right / safe_norm)
+                x = jnp.where(norm == 0, 0, safe_norm * x)
+            else:
+                # Its part of the answer is known, and a solver that was made for A alone cannot
+                # find it. Derivatives have such a part where the null space turns.
+                inside = project(right)
+                x, steps = apply(inside / safe_norm)
+                x = jnp.where(norm == 0, 0, safe_norm * project(x) + (right - inside) / shift)
             residual = jnp.linalg.norm(multiply(x) - right) / safe_norm
             problem = _problem(norm, residual, tolerance, backend)
             if travels:

@@ -1,5 +1,6 @@
 """Exact deflation of a known null space: orthonormal bases, projections, deflated matrices."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -10,11 +11,22 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from mdsens.errors import InputError
 
-__all__ = ["orthonormal_basis"]
+__all__ = ["OrthonormalRows", "orthonormal_basis"]
 
 # Sine of the angle to the earlier vectors below which a vector adds nothing; smaller than that of
 # `mdsens.linalg.null_space`, since orthogonalising twice resolves more than a Gram matrix does.
 _DEPENDENT = 1e-7
+
+
+@dataclasses.dataclass(frozen=True)
+class OrthonormalRows:
+    """Vectors of a null space that are known to be a basis, and need not be made one.
+
+    Arguments:
+        rows: with an extra leading axis on the unknowns' one leaf; orthonormal, or zero.
+    """
+
+    rows: Float[Array, "m ..."]
 
 
 def orthonormal_basis(vectors: Float[ArrayLike, "m n"]) -> Float[Array, "m n"]:
@@ -74,10 +86,15 @@ def _independent(rows: Array) -> Array:
     return jax.lax.scan(step, jnp.zeros_like(rows), (rows, jnp.arange(count)))[1]
 
 
-def flat_null_space(null_space: PyTree[ArrayLike] | None, like: Any) -> Array | None:
+def flat_null_space(
+    null_space: PyTree[ArrayLike] | OrthonormalRows | None, like: Any
+) -> Array | None:
     """The orthonormal basis as a matrix with one flat vector per row; None if there is none."""
     if null_space is None:
         return None
+    known = isinstance(null_space, OrthonormalRows)
+    if isinstance(null_space, OrthonormalRows):
+        null_space = null_space.rows
     structure: Any = jax.tree.structure(null_space)
     expected: Any = jax.tree.structure(like)
     if structure != expected:
@@ -98,7 +115,7 @@ def flat_null_space(null_space: PyTree[ArrayLike] | None, like: Any) -> Array | 
         return None
     flat = jnp.concatenate([leaf.reshape(count, -1) for leaf in leaves], axis=1)
     dtype = ravel_pytree(like)[0].dtype
-    return orthonormal_basis(flat.astype(dtype))
+    return flat.astype(dtype) if known else orthonormal_basis(flat.astype(dtype))
 
 
 def project_out(basis: Array | None, v: Array) -> Array:

@@ -259,7 +259,7 @@ def displacements_in_strain(
         options = SolveOptions(
             SolverAt(lambda q, _: hessian_solver_at(q, landscape)),
             symmetric=True,
-            null_space=landscape.null_vectors(q),
+            null_space=landscape.null_basis(q),
             least_squares=True,
         )
         return root_jvp(*given, options)

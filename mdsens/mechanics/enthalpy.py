@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float
 from mdsens.arrays import array_module, in_numpy, on_device, squared_lengths
 from mdsens.compilation import compiled
 from mdsens.implicit.linearisation import compiled_product
+from mdsens.implicit.null_space import OrthonormalRows
 from mdsens.mechanics.constrained_motion import ConstrainedMotion
 from mdsens.mechanics.energy import (
     compiled_energy_forces_virial,
@@ -388,11 +389,10 @@ class Landscape(Module):
         rotation of a linear molecule about its axis.
         """
         count, dimension = self.system.atom_count, self.system.dimension
-        vectors = []
         free = jnp.where(jnp.any(self.system.fixed), 0.0, float(self.potential.invariant))
         moving = jnp.where(self.rattlers, 0.0, free)
-        for axis in range(dimension):
-            vectors.append(jnp.zeros_like(q).at[:count, axis].set(moving))
+        rows = jnp.pad(moving, (0, len(q) - count))
+        vectors = list(jnp.eye(dimension)[:, None, :] * rows[None, :, None])
         centred = moving[:, None] * (q[:count] - jnp.mean(q[:count], axis=0, keepdims=True))
         for generator in self.rotations():
             vectors.append(jnp.zeros_like(q).at[:count].set(centred @ generator))
@@ -410,6 +410,16 @@ class Landscape(Module):
                     ignored = unit - self.relaxing_cell.project(unit)
                     vectors.append(jnp.zeros_like(q).at[count:].set(ignored))
         return jnp.concatenate([jnp.stack(vectors), self.floppy])
+
+    def null_basis(self, q: Float[Array, "R D"]) -> OrthonormalRows | Float[Array, "M R D"]:
+        """`null_vectors`, made a basis where that takes no more than to scale them."""
+        held = self.cell_mode is not None or self.motion is not None
+        if held or len(self.floppy) or len(self.rotations()):
+            return self.null_vectors(q)
+        rows = self.null_vectors(q)
+        # Translations alone: each moves the same atoms by as much.
+        length = jnp.sqrt(jnp.sum(rows[0]))
+        return OrthonormalRows(rows / jnp.where(length > 0.0, length, 1.0))
 
     @property
     def couples_all(self) -> bool:

@@ -139,8 +139,8 @@ def _largest_loads(
 def _interacting(system: System, potential: Potential, edge_list: EdgeList) -> Bool[Array, "B C"]:
     def interacts(edges: Edges) -> Bool[Array, " C"]:
         energies, gradients = potential.site_energies_and_gradients(edges)
-        slopes = [jnp.any(g != 0.0, axis=0) for g in gradients]
-        return sum(slopes, start=energies != 0.0)
+        slopes = sum((g != 0.0 for g in gradients), start=jnp.zeros(edges.mask.shape, bool))
+        return jnp.any(slopes, axis=0) | (energies != 0.0)
 
     return edge_blocks(
         interacts, system.positions, system.cell, potential.species_index(system), edge_list

@@ -31,6 +31,12 @@ class DenseNewton(LineSearchMinimiser):
 
     def step(self, landscape: Landscape, state: State) -> State:
         """Move by the Newton step."""
+        direction = self.direction(landscape, state)
+        result, accepted = search_down(landscape, state, direction, on_device(self.max_step))
+        return reached(state, result, ~accepted, ())
+
+    def direction(self, landscape: Landscape, state: State) -> Float[Array, "R D"]:
+        """The Newton step, shape (R, D), length."""
         matrix, gradient = dense_jacobian(landscape, state.q), state.gradient.reshape(-1)
         if landscape.cell_mode is None and landscape.motion is None:
             # No force is left along translations, and they alone are no direction on the way.
@@ -38,9 +44,7 @@ class DenseNewton(LineSearchMinimiser):
             step = _down_where_definite(matrix, gradient, some.reshape(len(some), -1))
         else:
             step = _down_or_up(matrix, gradient)
-        direction = -step.reshape(state.q.shape)
-        result, accepted = search_down(landscape, state, direction, on_device(self.max_step))
-        return reached(state, result, ~accepted, ())
+        return -step.reshape(state.q.shape)
 
 
 def _down_where_definite(

@@ -72,13 +72,13 @@ class LatticeLBFGS(LBFGS):
             memory.force_then = force
         return self.searched(landscape, state, memory)
 
-    def direction(
+    def host_direction(
         self, memory: "_Memory", gradient: Float[np.ndarray, "R D"]
     ) -> tuple[Float[np.ndarray, "R D"], float]:
         """Minus the model's inverse Hessian times the gradient, and how much of it to try first."""
         model, past = memory.preconditioner, memory.past
         if model is None:
-            return super().direction(memory, gradient)
+            return super().host_direction(memory, gradient)
         left, weights = past.backward(gradient.ravel())
         # What the model moves empty sites by would be missing, and the whole drift.
         product = centred(np.asarray(model(left)).reshape(gradient.shape))

@@ -77,18 +77,34 @@ class LBFGS(LineSearchMinimiser):
             return self.searched(landscape, state, dataclasses.replace(state.memory))
         past: LBFGSHistory = state.memory
         fresh = past.empty
-        direction = -past.inverse_hessian_product(state.gradient)
-        descends = scalar_product(direction, state.gradient) < 0
-        direction = jnp.where(descends, direction, -state.gradient)
-        first = jnp.where(
-            fresh | ~descends,
-            FIRST * self.max_step / jnp.maximum(typical_force(direction), 1e-300),
-            1.0,
-        )
+        direction, first = self.direction(past, state.gradient)
         result, accepted = search(landscape, state, direction, first, self.max_step, curvature=0.9)
         past = past.with_step(result.q - state.q, result.gradient - state.gradient, accepted)
         # A failed search forgets the model and begins again; failing without one is the end.
         return reached(state, result, ~accepted & fresh, past.forgotten(~accepted))
+
+    def direction(
+        self, past: LBFGSHistory, gradient: Float[Array, "R D"]
+    ) -> tuple[Float[Array, "R D"], Float[Array, ""]]:
+        """Where a step goes.
+
+        Arguments:
+            past: the steps so far.
+            gradient: shape (R, D), energy/length.
+
+        Returns:
+            Minus the model's inverse Hessian times the gradient, shape (R, D), or minus the
+            gradient where that does not go down; the multiple of it to try first.
+        """
+        direction = -past.inverse_hessian_product(gradient)
+        descends = scalar_product(direction, gradient) < 0
+        direction = jnp.where(descends, direction, -gradient)
+        first = jnp.where(
+            past.empty | ~descends,
+            FIRST * self.max_step / jnp.maximum(typical_force(direction), 1e-300),
+            1.0,
+        )
+        return direction, first
 
     def searched(self, landscape: Landscape, state: State, memory: Any) -> State:
         """The state after a search along the direction on the host.
@@ -102,7 +118,7 @@ class LBFGS(LineSearchMinimiser):
             memory.evaluation = landscape.edge_list, landscape.evaluation()
         evaluate: Evaluation = memory.evaluation[1]
         here, past = on_the_host(state), memory.past
-        direction, first = self.direction(memory, here.gradient)
+        direction, first = self.host_direction(memory, here.gradient)
         found, accepted = search(
             landscape, here, direction, first, float(self.max_step), 0.9, evaluate
         )
@@ -121,7 +137,7 @@ class LBFGS(LineSearchMinimiser):
             memory,
         )  # fmt: skip
 
-    def direction(
+    def host_direction(
         self, memory: Any, gradient: Float[np.ndarray, "R D"]
     ) -> tuple[Float[np.ndarray, "R D"], float]:
         """A direction on the host, and how much of it to try first.

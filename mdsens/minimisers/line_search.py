@@ -77,6 +77,8 @@ def search(
     max_step: float | Float[Any, ""],
     curvature: float,
     evaluate: Evaluation | None = None,
+    waits: Any = False,
+    measures: Any = False,
 ) -> tuple[_Search, Bool[Any, ""]]:
     """Find a step along a descent direction that lowers the enthalpy and flattens its slope.
 
@@ -97,6 +99,8 @@ def search(
         curvature: fraction of the first slope that is accepted.
         evaluate: what gives enthalpy and gradient in its place, and makes all this host code, of
             NumPy's arrays; None: compiled code is.
+        waits: whether to stay, without a trial, and accept that: for one of several side by side.
+        measures: whether to accept the first trial, wherever it leads.
 
     Returns:
         The result, and whether a step was accepted; if not, the result is where it began.
@@ -144,8 +148,9 @@ def search(
         longer = xp.clip(secant, 1.5 * s.t, 5.0 * s.t)
         t = xp.minimum(xp.where(xp.isfinite(high), inside, longer), longest)
         return _Search(
-            t, low, low_slope, high, s.trials + 1, low_enough & flat, q, enthalpy, gradient
-        )
+            t, low, low_slope, high, s.trials + 1, (low_enough & flat) | measures,
+            q, enthalpy, gradient,
+        )  # fmt: skip
 
     start = _Search(
         xp.minimum(1.0, longest),
@@ -153,7 +158,7 @@ def search(
         slope_0,
         xp.asarray(xp.inf),
         xp.asarray(0),
-        xp.asarray(False),
+        xp.asarray(waits),
         state.q,
         state.enthalpy,
         state.gradient,

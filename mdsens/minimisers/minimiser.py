@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import equinox as eqx
 import numpy as np
@@ -81,7 +81,7 @@ class Minimiser(Module):
         """Whether its steps for this many degrees of freedom are host code, and not compiled."""
         return False
 
-    def limited(self, distance: float | Float[Array, ""]) -> "Minimiser":
+    def limited(self, distance: float | Float[Array, ""]) -> Self:
         """This minimiser with trial moves of at most the given length, so that edges stay valid."""
         return self
 

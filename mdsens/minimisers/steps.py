@@ -30,6 +30,7 @@ ESCAPE_RANGES = 1000.0
 LARGEST_STRETCH = 5.0
 
 Course = TypeVar("Course")
+AnyMinimiser = TypeVar("AnyMinimiser", bound=Minimiser)
 
 
 class Outcome(enum.IntEnum):
@@ -126,6 +127,7 @@ def steps_while(
     look: Callable[[Course], Outlook],
     course: Course,
     most: int | Int[Array, ""],
+    seen: Outlook | None = None,
 ) -> tuple[Course, Outlook, Int[Array, ""]]:
     """Take steps as long as it is worth it; the loop of all compiled relaxations.
 
@@ -135,6 +137,7 @@ def steps_while(
         look: what is seen after it.
         course: where to begin; any pytree.
         most: number of steps at most.
+        seen: what is seen from there; None: it is looked for.
 
     Returns:
         Where it ended, what is seen from there, and the number of steps taken.
@@ -149,7 +152,7 @@ def steps_while(
         course = step(course, seen)
         return course, look(course), taken + 1
 
-    begin = (course, look(course), jnp.asarray(0))
+    begin = (course, look(course) if seen is None else seen, jnp.asarray(0))
     end: tuple[Course, Outlook, Array] = jax.lax.while_loop(going, one, begin)
     return end
 
@@ -160,8 +163,8 @@ def trial_fraction(potential: Potential) -> float:
 
 
 def within_skin(
-    minimiser: Minimiser, skin: Any, fraction: float = TRIAL_FRACTION
-) -> tuple[Minimiser, Float[Array, ""]]:
+    minimiser: AnyMinimiser, skin: Any, fraction: float = TRIAL_FRACTION
+) -> tuple[AnyMinimiser, Float[Array, ""]]:
     """A minimiser whose trial moves the edges outlast, and how near atoms may come meanwhile.
 
     Arguments:

@@ -11,7 +11,6 @@ from mdsens.mechanics.lattice_model import suits_lattice_model
 from mdsens.minimisers.contact_lbfgs import ContactLBFGS, suits_contact_list
 from mdsens.minimisers.lattice_lbfgs import LatticeLBFGS
 from mdsens.minimisers.lbfgs import LBFGS
-from mdsens.minimisers.minimiser import Minimiser
 from mdsens.minimisers.newton import Newton
 from mdsens.minimisers.preconditioned_lbfgs import PreconditionedLBFGS
 from mdsens.potentials.potential import Potential
@@ -42,8 +41,8 @@ class Automatic:
         fraction: largest force, over the typical one of the beginning, to try Newton's method at.
     """
 
-    first: Minimiser
-    last: Minimiser
+    first: LBFGS
+    last: LBFGS
     fraction: float
 
     def first_target(self, typical: Any) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mdsens.arrays import of_one_type, on_device
-from mdsens.compilation import hurried_while
+from mdsens.compilation import garbage_kept, hurried_while
 from mdsens.errors import InputError, RelaxationError
 from mdsens.implicit import BlockSolver, SolverAt, custom_root
 from mdsens.mechanics.assembled_solver import response_solver
@@ -189,12 +189,14 @@ def relax(
             minimiser, fmax, max_steps, max_step, skin, callback, progress,
             capacity or _traced_capacity(system, potential, skin),
         )  # fmt: skip
-        found = relax_traced(*inputs, options)
+        with garbage_kept:
+            found = relax_traced(*inputs, options)
         history = preconditioner = None
 
-    landscape = Landscape.in_cell(system, potential, found.edge_list, relaxing, found.rattlers)
-    landscape = landscape.with_rattlers_at(found.q).touching(found.q)
-    q = _root(found.q, landscape.backbone())
+    with garbage_kept if is_traced(inputs) else contextlib.nullcontext():
+        landscape = Landscape.in_cell(system, potential, found.edge_list, relaxing, found.rattlers)
+        landscape = landscape.with_rattlers_at(found.q).touching(found.q)
+        q = _root(found.q, landscape.backbone())
     return Equilibrium(
         landscape, q, inputs[0].positions, found.force, fmax,
         history, preconditioner, found.stress, smax,
@@ -357,8 +359,8 @@ def _condition(q: Float[Array, "R D"], landscape: Landscape) -> Float[Array, "R 
     return landscape.condition(q)
 
 
-def _null_space(q: Float[Array, "R D"], landscape: Landscape) -> Float[Array, "M R D"]:
-    return landscape.null_vectors(q)
+def _null_space(q: Float[Array, "R D"], landscape: Landscape) -> Any:
+    return landscape.null_basis(q)
 
 
 def _solver_of_numbers(

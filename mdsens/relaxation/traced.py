@@ -9,21 +9,26 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mdsens.errors import InputError, RelaxationError
+from mdsens.lbfgs_history import LBFGSHistory
 from mdsens.mechanics.enthalpy import Landscape, typical_force
 from mdsens.mechanics.rattlers import find_rattlers
 from mdsens.mechanics.relaxing_cell import RelaxingCell
 from mdsens.minimisers.dense_newton import DenseNewton
+from mdsens.minimisers.line_search import reached, search
 from mdsens.minimisers.minimiser import Minimiser, State
 from mdsens.minimisers.newton import Newton
 from mdsens.minimisers.steps import (
     SEGMENT_STEPS,
+    AnyMinimiser,
     Bounds,
+    Outcome,
     Outlook,
     failure,
     outlook,
@@ -73,14 +78,12 @@ class Course(Module):
         edge_list: edges, those at ``reference``.
         reference: degrees of freedom, shape (R, D).
         steps: steps taken so far.
-        before: what convergence goes by before the last step, energy/length.
     """
 
     state: State
     edge_list: EdgeList
     reference: Float[Array, "R D"]
     steps: Int[Array, ""]
-    before: Float[Array, ""]
 
 
 class Found(NamedTuple):
@@ -137,7 +140,7 @@ def relax_traced(
                 f"{course.state.q.size} degrees of freedom, and cannot be traced: use 'auto' or "
                 "'lbfgs', or relax outside jit and vmap"
             )
-        course = descent.run(method, course, options.fmax, options.max_steps)
+        course = descent.run(method, course)
     course = descent.checked(course)
     q = course.state.q
     landscape = descent.landscape(course)
@@ -146,38 +149,72 @@ def relax_traced(
     return Found(landscape.settled(q), course.edge_list, rattlers, force, stress)
 
 
+class Legs(Module):
+    """What the method "auto" remembers.
+
+    Attributes:
+        past: steps of L-BFGS since Newton's method was tried last.
+        target: the largest force to try it at, energy/length.
+        newton: whether it is being tried.
+        stalled: whether L-BFGS found no way down before.
+    """
+
+    past: LBFGSHistory
+    target: Float[Array, ""]
+    newton: Bool[Array, ""]
+    stalled: Bool[Array, ""]
+
+
 def _automatically(descent: "_TracedDescent", course: Course) -> Course:
     """L-BFGS until the forces are small, then Newton steps; as `descend_automatically`.
 
-    Systems too large for a dense Hessian go on with L-BFGS to the end.
+    Systems too large for a dense Hessian go on with L-BFGS to the end. Both methods take their
+    steps in one loop, by one line search: each evaluation in a program takes as long to compile as
+    all else of a method.
     """
     options = descent.options
     policy = automatic(descent.potential, options.max_step)
     if course.state.q.size > EIGENVECTOR_LIMIT or descent.potential.made_by_calls:
-        return descent.run(policy.last, course, options.fmax, options.max_steps)
-    newton = DenseNewton(max_step=options.max_step)
+        return descent.run(policy.last, course)
+    first, _ = descent.within_skin(policy.first)
+    newton, allowed = descent.within_skin(DenseNewton(max_step=options.max_step))
 
-    def going(carry: tuple[Any, ...]) -> Bool[Array, ""]:
-        course, _, stuck = carry
-        left = descent.left(course)
-        finite = jnp.isfinite(left) & jnp.isfinite(course.state.enthalpy)
-        wanted = finite & (left > options.fmax) & (course.steps < options.max_steps)
-        return wanted & ~stuck
-
-    def one_round(carry: tuple[Any, ...]) -> tuple[Any, ...]:
-        course, target, _ = carry
-        target = jnp.maximum(target, options.fmax)
-        course = descent.run(policy.first, course, target, options.max_steps)
-        stalled = course.state.stalled
-        course = descent.run(
-            newton, course, options.fmax, options.max_steps, while_worth=policy.goes_on
+    def step(course: Course, seen: Outlook) -> Course:
+        state, legs, landscape = course.state, course.state.memory, descent.landscape(course)
+        begins = course.steps < 0
+        tries = legs.newton | legs.stalled | (seen.left <= legs.target)
+        # Of several side by side none tries while others only take the cheaper steps, or all would
+        # have a Hessian made at each of these.
+        waits = tries & eqxi.unvmap_any(seen.due & ~tries)
+        by_newton = tries & ~waits
+        along, length = first.direction(legs.past, state.gradient)
+        along, length = jax.lax.cond(
+            eqxi.unvmap_any(seen.due & by_newton),
+            lambda: (
+                jnp.where(by_newton, newton.direction(landscape, state), along),
+                jnp.where(by_newton, 1.0, length),
+            ),
+            lambda: (along, length),
         )
-        left = descent.left(course)
-        stuck = stalled & ~policy.goes_on(course.before, left)
-        return descent.without_memory(course), policy.next_target(left), stuck
+        found, accepted = search(
+            landscape, state, along, length, newton.max_step, 0.9, waits=waits, measures=begins
+        )
+        left = landscape.held_against_fmax(*landscape.forces_left(found.q, found.gradient))
+        ends = by_newton & ~policy.goes_on(seen.left, left)
+        past = legs.past.with_step(
+            found.q - state.q, found.gradient - state.gradient, accepted & ~tries
+        )
+        first_target = policy.first_target(typical_force(found.gradient))
+        target = jnp.where(begins, first_target, policy.next_target(left))
+        target = jnp.where(begins | ends, jnp.maximum(target, options.fmax), legs.target)
+        stalled = jnp.where(tries, legs.stalled & ~ends, ~accepted & legs.past.empty)
+        legs = Legs(past.forgotten(ends | ~accepted), target, tries & ~ends, stalled)
+        after = reached(state, found, ends & course.state.memory.stalled, legs)
+        return dataclasses.replace(course, state=after, steps=course.steps + jnp.where(waits, 0, 1))
 
-    begin = (course, policy.first_target(typical_force(course.state.gradient)), jnp.asarray(False))
-    return jax.lax.while_loop(going, one_round, begin)[0]
+    no = jnp.asarray(False)
+    legs = Legs(first.start(course.state.q), jnp.asarray(0.0), no, no)
+    return descent.steps(course, legs, allowed, step, evaluates=True)
 
 
 class _TracedDescent:
@@ -204,82 +241,100 @@ class _TracedDescent:
         given = self.start, self.potential, edge_list, self.relaxing_cell
         return Landscape.in_cell(*given).touching(reference)
 
-    def left(self, course: Course) -> Float[Array, ""]:
-        """What convergence goes by, held against the largest force allowed, energy/length."""
-        landscape, state = self.landscape(course), course.state
-        return landscape.held_against_fmax(*landscape.forces_left(state.q, state.gradient))
-
     def begin(self) -> Course:
-        """The start, with its edges."""
+        """The start, with its edges, where nothing is evaluated yet: one step before the first."""
         edge_list = self._edges(self.start)
         landscape = Landscape.in_cell(self.start, self.potential, edge_list, self.relaxing_cell)
-        q = landscape.settled(landscape.coordinates)
-        landscape = landscape.touching(q)
-        enthalpy, gradient = landscape.enthalpy_and_gradient(q)
-        state = State(q, enthalpy, gradient, jnp.asarray(1), jnp.asarray(False), ())
-        return Course(state, edge_list, q, jnp.asarray(0), jnp.asarray(jnp.inf))
+        q, nowhere = landscape.settled(landscape.coordinates), jnp.asarray(jnp.inf)
+        state = State(q, nowhere, jnp.zeros_like(q), jnp.asarray(0), jnp.asarray(False), ())
+        return Course(state, edge_list, q, jnp.asarray(-1))
 
-    def run(
-        self,
-        minimiser: Minimiser,
-        course: Course,
-        fmax: float | Array,
-        step_limit: int,
-        while_worth: Callable[[Any, Any], Any] | None = None,
-    ) -> Course:
-        """Let a minimiser take steps until the largest force is ``fmax``.
+    def _evaluated(self, course: Course) -> Course:
+        """The same place before the first step, with its enthalpy and gradient."""
+        enthalpy, gradient = self.landscape(course).enthalpy_and_gradient(course.state.q)
+        state = dataclasses.replace(
+            course.state, enthalpy=enthalpy, gradient=gradient, evaluations=jnp.asarray(1)
+        )
+        return dataclasses.replace(course, state=state, steps=jnp.asarray(0))
+
+    def within_skin(self, minimiser: AnyMinimiser) -> tuple[AnyMinimiser, Float[Array, ""]]:
+        """A minimiser whose trial moves the edges outlast, and how near atoms may come, length."""
+        return within_skin(minimiser, self.skin, trial_fraction(self.potential))
+
+    def run(self, minimiser: Minimiser, course: Course) -> Course:
+        """Let a minimiser take steps until the largest force is small enough.
 
         Arguments:
             minimiser: the algorithm.
             course: where to begin.
-            fmax: largest force at which to stop, energy/length.
-            step_limit: steps of the whole relaxation at most.
-            while_worth: whether to go on, by what convergence goes by before and after a step.
 
         Returns:
             The Course at the end, with the minimiser's memory.
         """
-        minimiser, allowed = within_skin(minimiser, self.skin, trial_fraction(self.potential))
-        bounds = Bounds(jnp.asarray(fmax, float), jnp.asarray(step_limit), allowed)
-        first = course.steps
-        state = dataclasses.replace(
-            course.state, stalled=jnp.asarray(False), memory=minimiser.start(course.state.q)
-        )
-        course = dataclasses.replace(course, state=state)
+        minimiser, allowed = self.within_skin(minimiser)
+
+        def step(course: Course, _: Outlook) -> Course:
+            after = minimiser.step(self.landscape(course), course.state)
+            return dataclasses.replace(course, state=after, steps=course.steps + 1)
+
+        return self.steps(course, minimiser.start(course.state.q), allowed, step)
+
+    def steps(
+        self,
+        course: Course,
+        memory: Any,
+        allowed: Float[Array, ""],
+        step: Callable[[Course, Outlook], Course],
+        evaluates: bool = False,
+    ) -> Course:
+        """Take steps until the largest force is small enough, with new edges where they are due.
+
+        Arguments:
+            course: where to begin.
+            memory: what is remembered there.
+            allowed: how far two atoms may come nearer before the edges may miss one, length.
+            step: takes a step.
+            evaluates: whether the first evaluates the beginning, and leads nowhere.
+
+        Returns:
+            The Course at the end.
+        """
+        fmax, limit = self.options.fmax, self.options.max_steps
+        bounds = Bounds(jnp.asarray(fmax, float), jnp.asarray(limit), allowed)
+        course = dataclasses.replace(course, state=dataclasses.replace(course.state, memory=memory))
 
         def look(course: Course) -> Outlook:
             landscape = self.landscape(course)
             return outlook(landscape, course.state, course.reference, course.steps, bounds)
 
-        def going(course: Course, seen: Outlook) -> Bool[Array, ""]:
-            wanted = seen.unfinished
-            if while_worth is not None:
-                wanted &= (course.steps == first) | while_worth(course.before, seen.left)
-            return wanted
+        def with_new_edges(given: tuple[Course, Outlook]) -> tuple[Course, Outlook]:
+            course, seen = given
+            course = self._with_new_edges(course)
+            if self.landscape(course).holds_bonds:
+                return course, look(course)
+            return course, seen._replace(outdated=jnp.asarray(False))
 
-        def step(course: Course, seen: Outlook) -> Course:
-            after = minimiser.step(self.landscape(course), course.state)
-            return dataclasses.replace(
-                course, state=after, steps=course.steps + 1, before=seen.left
-            )
-
-        def segment(carry: tuple[Course, Outlook]) -> tuple[Course, Outlook]:
+        def segment(given: tuple[Course, Outlook]) -> tuple[Course, Outlook]:
             course, seen, _ = steps_while(
-                lambda course, seen: going(course, seen) & seen.due, step, look, carry[0],
-                SEGMENT_STEPS,
+                lambda _, seen: seen.due, step, look, given[0], SEGMENT_STEPS, given[1]
+            )
+            found: tuple[Course, Outlook] = jax.lax.cond(
+                seen.unfinished & seen.outdated,
+                with_new_edges, lambda same: same, (self._told(course), seen),
             )  # fmt: skip
-            course = jax.lax.cond(
-                going(course, seen) & seen.outdated,
-                self._with_new_edges, lambda same: same, self._told(course),
-            )  # fmt: skip
-            return course, seen
+            return found
 
-        begin = (course, look(course))
-        return jax.lax.while_loop(lambda carry: going(*carry), segment, begin)[0]
-
-    def without_memory(self, course: Course) -> Course:
-        """The same place, without what a minimiser remembers."""
-        return dataclasses.replace(course, state=course.state.without_memory())
+        if evaluates:
+            going, far = jnp.asarray(Outcome.GOING, jnp.int32), jnp.asarray(jnp.inf)
+            stress = None if self.relaxing_cell is None else far
+            seen = Outlook(going, jnp.asarray(False), far, stress, far)
+        else:
+            course = self._evaluated(course)
+            seen = look(course)
+        end: tuple[Course, Outlook] = jax.lax.while_loop(
+            lambda given: given[1].unfinished, segment, (course, seen)
+        )
+        return end[0]
 
     def checked(self, course: Course) -> Course:
         """The same course; an error when it runs, where it has led to nothing finite."""

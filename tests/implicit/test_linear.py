@@ -14,6 +14,7 @@ from numerical import agrees, derivative
 from mdsens.implicit import linear
 from mdsens.implicit.known_matrix import KnownMatrix
 from mdsens.implicit.linear import LinearSolveError, orthonormal_basis, solve
+from mdsens.implicit.null_space import OrthonormalRows
 
 FROM_THE_RUNTIME = (RuntimeError, ValueError)  # which of them depends on the path through JAX
 RANDOM = np.random.default_rng(1)
@@ -391,6 +392,28 @@ def test_an_orthonormal_basis_spans_what_was_given_and_drops_the_rest():
     np.testing.assert_allclose(kept @ kept.T, np.eye(2), atol=1e-15)
     expected = np.linalg.qr(vectors[:2].T)[0]
     np.testing.assert_allclose(kept.T @ kept, expected @ expected.T, atol=1e-14)
+
+
+@pytest.mark.parametrize("solver", ["dense", "cg"])
+def test_rows_that_are_a_basis_span_the_null_space_as_vectors_do(solver):
+    matrix, vectors = symmetric_with_null_space(12, 2, np.linspace(1.0, 3.0, 10))
+    right = RANDOM.normal(size=12)
+    right -= vectors.T @ np.linalg.lstsq(vectors.T, right, rcond=None)[0]
+    rows = np.concatenate([np.linalg.qr(vectors.T)[0].T, np.zeros((1, 12))])
+    found = compiled_solve(
+        product(matrix), right, solver=solver, symmetric=True,
+        null_space=OrthonormalRows(jnp.asarray(rows)),
+    )  # fmt: skip
+    np.testing.assert_allclose(found.value, np.linalg.pinv(matrix) @ right, atol=1e-12)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_dense_matrix_that_is_not_finite_is_named(bad):
+    matrix = np.diag([1.0, 2.0, 3.0])
+    matrix[2, 1] = bad
+    for options in ({}, {"symmetric": True}):
+        with pytest.raises(LinearSolveError, match="not finite"):
+            solve(product(matrix), np.ones(3), solver="dense", **options)
 
 
 def test_nearly_parallel_vectors_become_orthonormal_to_rounding():
