@@ -3,19 +3,20 @@
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
+from mdsens.compilation import compiled
 from mdsens.implicit import custom_root
 from mdsens.implicit.closures import closes_over_tracers
 from mdsens.layers.nonlinear_host import scipy_minimum
 from mdsens.layers.nonlinear_interior_point import nonlinear_interior_point
 from mdsens.layers.nonlinear_kkt import Functions, KKTSolver, condition
 from mdsens.layers.nonlinear_outcome import NonlinearProgramState, judged, raise_unless_minimum
+from mdsens.layers.solver import LITTLE
 from mdsens.layers.trees import dtype_of
 
 Given: TypeAlias = tuple[
@@ -98,7 +99,7 @@ _by_arguments = custom_root(
 )(_solve)
 
 
-@eqx.filter_jit
+@compiled(heavy=True, much=LITTLE)
 def _by_interior_point(
     solver: Problem,
     given: Given,
@@ -142,7 +143,7 @@ def _by_scipy(
     )
 
 
-@eqx.filter_jit
+@compiled
 def _evaluate(
     what: str,
     solver: Problem,
@@ -165,7 +166,7 @@ def _evaluate(
     return jax.hessian(lambda x: jnp.asarray(y, x.dtype) @ functions.rows(x))(x)
 
 
-@eqx.filter_jit
+@compiled
 def _finish(
     solver: Problem,
     given: Given,
