@@ -16,7 +16,6 @@ from mdsens.layers.nonlinear_host import scipy_minimum
 from mdsens.layers.nonlinear_interior_point import nonlinear_interior_point
 from mdsens.layers.nonlinear_kkt import Functions, KKTSolver, condition
 from mdsens.layers.nonlinear_outcome import NonlinearProgramState, judged, raise_unless_minimum
-from mdsens.layers.solver import LITTLE
 from mdsens.layers.trees import dtype_of
 
 Given: TypeAlias = tuple[
@@ -27,6 +26,10 @@ __all__ = ["MAXITER", "Problem", "differentiable", "primal"]
 
 MAXITER = {"interior-point": 200, "slsqp": 1000, "trust-constr": 5000}
 _SOLVE = KKTSolver()
+
+#: Numbers computed, each loop once, from which on fast code is worth the longer time to compile it:
+#: up to ten unknowns with as many rows take as long in code that was compiled in a hurry.
+_LITTLE = 80_000
 
 
 @runtime_checkable
@@ -99,7 +102,7 @@ _by_arguments = custom_root(
 )(_solve)
 
 
-@compiled(heavy=True, much=LITTLE)
+@compiled(heavy=True, much=_LITTLE)
 def _by_interior_point(
     solver: Problem,
     given: Given,

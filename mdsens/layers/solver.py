@@ -32,7 +32,7 @@ Derivative = Literal["implicit", "unrolled", "one-step"]
 
 #: Numbers computed in one iteration from which on fast code is worth the longer time to compile it:
 #: loops of fewer take as long in code that was compiled in a hurry, to a twentieth.
-LITTLE = 4_000
+_LITTLE = 4_000
 
 
 class IterativeSolver(eqx.Module):
@@ -357,7 +357,7 @@ def _loop(
 
 
 #: Compiled once per solver and shapes, and for derivatives outside `jit` not once more.
-_compiled_loop = compiled(heavy=True, much=LITTLE)(_loop)
+_compiled_loop = compiled(heavy=True, much=_LITTLE)(_loop)
 
 
 def _checked(solver: IterativeSolver, params: Any, state: Any) -> tuple[Any, Any]:
