@@ -3,6 +3,7 @@
 Each gives a `Backend`; `linear.py` adds the null space, the derivatives and the verdict.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -126,6 +127,8 @@ def probe_matrix(
     return Probed(quotient, asymmetry, jnp.all(jnp.isfinite(products)), jnp.max(stretches))
 
 
+# One program, as what factorises: eager operations are compiled each on its own.
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def probe(size: int, dtype: Any, ratio: float = 0.6180339887498949) -> Array:
     """A fixed vector without structure: fractional parts of multiples of a golden ratio."""
     return ((jnp.arange(1, size + 1, dtype=float) * ratio) % 1 - 0.5).astype(dtype)
@@ -186,6 +189,7 @@ def dense(matrix: Array, symmetric: bool, definite: bool = False) -> Backend:
 _Factors: TypeAlias = tuple[Array, Array, Array, Array, Array]
 
 
+@jax.jit
 def _by_lu(matrix: Array) -> _Factors:
     # Equilibrated, since otherwise unknowns in different units would look like a singular matrix.
     row_scale = _reciprocal(jnp.max(jnp.abs(matrix), axis=1))
@@ -196,6 +200,7 @@ def _by_lu(matrix: Array) -> _Factors:
     return triangles.T, pivots, row_scale, column_scale, jnp.linalg.norm(balanced)
 
 
+@jax.jit
 def _by_cholesky(matrix: Array) -> tuple[_Factors, Array]:
     """The same with the lower triangle, not a number where the matrix is not positive definite.
 
@@ -215,6 +220,7 @@ def _by_cholesky(matrix: Array) -> tuple[_Factors, Array]:
     return (triangle.T, pivots, scale, scale, norm), asymmetry
 
 
+@jax.jit
 def _solve_by_cholesky(triangle: Array, b: Array) -> Array:
     # Both solves are with the triangle as it lies, where SciPy's function in JAX moves it first.
     lower = {"left_side": True, "lower": True}
