@@ -83,9 +83,11 @@ _functions: "weakref.WeakSet[CompiledFunction]" = weakref.WeakSet()
 def compiled(function: Callable[P, T]) -> Callable[P, T]: ...
 @overload
 def compiled(
-    *, heavy: bool, donate: Donated = ...
+    *, heavy: bool = ..., donate: Donated = ..., much: int | None = ...
 ) -> Callable[[Callable[P, T]], Callable[P, T]]: ...
-def compiled(function: Any = None, *, heavy: bool = False, donate: Donated = "none") -> Any:
+def compiled(
+    function: Any = None, *, heavy: bool = False, donate: Donated = "none", much: int | None = None
+) -> Any:
     """`equinox.filter_jit`, in a hurry where the arguments are small.
 
     Most of what a user of small systems waits for is the compiler, which spends most of its time on
@@ -97,13 +99,15 @@ def compiled(function: Any = None, *, heavy: bool = False, donate: Donated = "no
         function: a function of pytrees, of which all but the arrays is constant.
         heavy: whether it computes much from few numbers, as a loop does.
         donate: as in `equinox.filter_jit`.
+        much: numbers that it computes on its way, the body of a loop once, from which on its code
+            is worth being fast at once; None: `MUCH`.
 
     Returns:
         The function, compiled once for each kind of arguments.
     """
     if function is None:
-        return functools.partial(CompiledFunction, heavy=heavy, donate=donate)
-    return CompiledFunction(function, heavy, donate)
+        return functools.partial(CompiledFunction, heavy=heavy, donate=donate, much=much)
+    return CompiledFunction(function, heavy, donate, much)
 
 
 class CompiledFunction:
@@ -113,15 +117,20 @@ class CompiledFunction:
         function: a function of pytrees.
         heavy: whether it computes much from few numbers.
         donate: which arguments its results may be written over.
+        much: numbers computed from which on it is compiled without hurry at once; None: `MUCH`.
     """
 
     def __init__(
-        self, function: Callable[..., Any], heavy: bool = False, donate: Donated = "none"
+        self,
+        function: Callable[..., Any],
+        heavy: bool = False,
+        donate: Donated = "none",
+        much: int | None = None,
     ) -> None:
         functools.update_wrapper(self, function)
         self._function = function
         self.__name__, self.__qualname__ = function.__name__, function.__qualname__
-        self.heavy, self.donates = heavy, donate != "none"
+        self.heavy, self.donates, self.much = heavy, donate != "none", much
         # What is inside of other programs is JAX's to keep.
         self._inside = eqx.filter_jit(function, donate=donate)
         # What calls the host is too, but no worth making fast.
@@ -291,7 +300,7 @@ class CompiledFunction:
             if calls_host(traced.jaxpr.jaxpr):
                 return None, None, math.inf
             computed = numbers_computed(traced.jaxpr.jaxpr)
-            hurried = hurried and computed < MUCH
+            hurried = hurried and computed < (MUCH if self.much is None else self.much)
             lowered = traced.lower()
         options = options_of(call, hurried) if accepted() else {}
         often = OFTEN_IF_HEAVY if self.heavy else OFTEN

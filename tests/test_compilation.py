@@ -158,6 +158,14 @@ def test_the_fewer_numbers_a_program_computes_the_more_often_it_is_called_in_a_h
     assert allowed == [100_000, 1000, compilation.OFTEN_IF_HEAVY]
 
 
+def test_what_computes_more_than_its_limit_is_compiled_without_hurry_at_once(monkeypatch):
+    options = recorded(monkeypatch)
+    twice = compiled(much=100)(lambda x: 2.0 * x)
+    for size in (99, 100):
+        twice(np.ones(size))
+    assert options == [compilation.HURRIED, compilation.UNHURRIED]
+
+
 @pytest.mark.promotes("a truth value is multiplied by whole numbers")
 def test_a_program_serves_arrays_of_its_kind_alone(monkeypatch):
     options = recorded(monkeypatch)

@@ -3,6 +3,7 @@
 Each gives a `Backend`; `linear.py` adds the null space, the derivatives and the verdict.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -126,6 +127,8 @@ def probe_matrix(
     return Probed(quotient, asymmetry, jnp.all(jnp.isfinite(products)), jnp.max(stretches))
 
 
+# One program, as what factorises: eager operations are compiled each on its own.
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def probe(size: int, dtype: Any, ratio: float = 0.6180339887498949) -> Array:
     """A fixed vector without structure: fractional parts of multiples of a golden ratio."""
     return ((jnp.arange(1, size + 1, dtype=float) * ratio) % 1 - 0.5).astype(dtype)
@@ -189,6 +192,7 @@ def dense(matrix: Array, symmetric: bool, definite: bool = False) -> Backend:
 _Factors: TypeAlias = tuple[Array, Array, Array, Array, Array, Array]
 
 
+@jax.jit
 def _by_lu(matrix: Array) -> _Factors:
     # Equilibrated, since otherwise unknowns in different units would look like a singular matrix.
     row_scale = _reciprocal(jnp.max(jnp.abs(matrix), axis=1))
@@ -201,6 +205,7 @@ def _by_lu(matrix: Array) -> _Factors:
     return unit.T, jnp.triu(triangles), order, *scales_and_norm
 
 
+@jax.jit
 def _by_cholesky(matrix: Array) -> tuple[_Factors, Array]:
     """The same with the lower triangle, not a number where the matrix is not positive definite.
 
@@ -220,6 +225,7 @@ def _by_cholesky(matrix: Array) -> tuple[_Factors, Array]:
     return (triangle.T, triangle.T, order, scale, scale, norm), asymmetry
 
 
+@functools.partial(jax.jit, static_argnums=2)
 def _triangular(triangle: Array, b: Array, transposed: bool) -> Array:
     """The solution with a lower triangle that is given transposed, or with its transpose."""
     return jax.lax.linalg.triangular_solve(

@@ -123,17 +123,19 @@ def find_active_set(
         z = program.A @ x
         at_upper = (y > program.upper - z) | (program.lower == program.upper)
         active = at_upper | (-y > z - program.lower)
-        factors, singular = _factorise(program, active)
-        found = ActiveSet(active, at_upper, rows, objective, ~singular, factors)
-        return *refined(x, y, found), found
+        factors, system = _factorise(program, active), _of_rescaled(program, active)
+        bounds = jnp.where(at_upper, program.upper, program.lower)
 
-    def refined(x: Array, y: Array, found: ActiveSet) -> tuple[Array, Array]:
-        system = _of_rescaled(program, found.active)
-        bounds = jnp.where(found.at_upper, program.upper, program.lower)
-        first, second = system.product(x, y)
-        missing = (-program.c - first, jnp.where(found.active, bounds, 0) - second)
-        dx, dy = _solve(found.factors, system, *missing)
-        return x + dx, y + dy
+        def refined(_: Any, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+            x, y, _ = state
+            first, second = system.product(x, y)
+            missing = (-program.c - first, jnp.where(active, bounds, 0) - second)
+            (dx, dy), singular = _solve(factors, system, *missing)
+            return x + dx, y + dy, singular
+
+        # A loop: one copy of the solve to compile.
+        x, y, singular = jax.lax.fori_loop(0, 2, refined, (x, y, jnp.zeros((), bool)))
+        return x, y, ActiveSet(active, at_upper, rows, objective, ~singular, factors)
 
     def improve(state: tuple[Any, ...]) -> tuple[Any, ...]:
         best, lowest, count, _ = state
@@ -148,7 +150,7 @@ def find_active_set(
     unknown = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes[2])
     start = ((x, y, unknown), jnp.asarray(jnp.inf, x.dtype), jnp.asarray(0), jnp.asarray(True))
     (x, y, found), *_ = jax.lax.while_loop(lambda s: s[3] & (s[2] < attempts), improve, start)
-    return *refined(x, y, found), found
+    return x, y, found
 
 
 def with_derivatives(
@@ -181,7 +183,7 @@ def with_derivatives(
         ratio = found.rows / found.objective
         second = jnp.where(active, found.rows, 1 / ratio) * second
         fixed = _System(constant, active, found.rows, found.objective)
-        dx, dy = _solve(factors, fixed, found.objective * first, second)
+        (dx, dy), _ = _solve(factors, fixed, found.objective * first, second)
         return jnp.concatenate([dx, ratio * dy])
 
     missing = jnp.concatenate([-statement.c, bounds]) - product(jnp.concatenate([x, y]))
@@ -191,27 +193,25 @@ def with_derivatives(
     return x + step[: len(x)], y + step[len(x) :]
 
 
-def _factorise(program: Program, active: Bool[Array, " m"]) -> tuple[_Factors, Bool[Array, ""]]:
-    """The factors of a rescaled program's matrix, and whether it is singular."""
+def _factorise(program: Program, active: Bool[Array, " m"]) -> _Factors:
+    """The factors of a rescaled program's matrix."""
     Q, rows = program.Q, jnp.where(active[:, None], program.A, 0)
     size, epsilon = len(Q) + len(rows), float(jnp.finfo(Q.dtype).eps)
     inactive = jnp.where(active, 0, 1).astype(Q.dtype)
     H = _inverse_factor(Q + rows.T @ rows)
     coupling = H @ rows.T
     S = _inverse_factor(coupling.T @ coupling + jnp.diag(inactive))
-    system, false = _of_rescaled(program, active), jnp.zeros((), bool)
+    system = _of_rescaled(program, active)
     # A vector without structure shows how large the inverse is, and how good.
     probe = backends.probe(size, Q.dtype)
     probe = probe / jnp.linalg.norm(probe)
-    first, second = jnp.split(probe, [len(Q)])
-    grown = _solve(_Factors(H, S, false), system, first, second)
+    grown = _eliminated(H, S, system, *jnp.split(probe, [len(Q)]))
     missed = jnp.concatenate(system.product(*grown)) - probe
     length = jnp.sqrt(jnp.sum(Q**2) + 2 * jnp.sum(rows**2) + jnp.sum(inactive))
     good = jnp.linalg.norm(missed) < epsilon**0.75
     growth = jnp.linalg.norm(jnp.concatenate(grown))
     good &= growth * length * max(size, 16) * epsilon < 1
-    singular = _only_if(~good, lambda _: _of_least_norm(~good, system, (first, second))[1], false)
-    return _Factors(H, S, ~good), singular
+    return _Factors(H, S, ~good)
 
 
 def _inverse_factor(matrix: Float[Array, "k k"]) -> Float[Array, "k k"]:
@@ -224,14 +224,32 @@ def _inverse_factor(matrix: Float[Array, "k k"]) -> Float[Array, "k k"]:
 
 def _solve(
     factors: _Factors, system: _System, first: Float[Array, " n"], second: Float[Array, " m"]
-) -> tuple[Float[Array, " n"], Float[Array, " m"]]:
-    """The solution of the rescaled system, of the part that can be solved that of least norm."""
-    # Elimination of x from the first rows, to which R' times the others have been added.
+) -> tuple[tuple[Float[Array, " n"], Float[Array, " m"]], Bool[Array, ""]]:
+    """The solution of the rescaled system, and whether that is singular.
+
+    Then it is the one of least norm of the part that can be solved.
+    """
     H, S, failed = factors
+    solution = _eliminated(H, S, system, first, second)
+    return _only_if(
+        failed,
+        lambda _: _of_least_norm(failed, system, (first, second)),
+        (solution, jnp.zeros((), bool)),
+    )
+
+
+def _eliminated(
+    H: Float[Array, "n n"],
+    S: Float[Array, "m m"],
+    system: _System,
+    first: Float[Array, " n"],
+    second: Float[Array, " m"],
+) -> tuple[Float[Array, " n"], Float[Array, " m"]]:
+    """The solution by the factors: x eliminated from the first rows plus R' times the others."""
     half = H @ (first + system.scaled_pull(second))
     y = (S @ (system.scaled_values(half @ H) - second)) @ S
     x = (half - H @ system.scaled_pull(y)) @ H
-    return _only_if(failed, lambda _: _of_least_norm(failed, system, (first, second))[0], (x, y))
+    return x, y
 
 
 @jax.custom_batching.sequential_vmap  # type: ignore[untyped-decorator]

@@ -1,14 +1,17 @@
 """The Euclidean projection onto a box section: bounds, and one weighted sum."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, Real
 
 from mdsens.errors import InputError
 from mdsens.layers.checks import members, require
 from mdsens.layers.parameters import number, vector
+from mdsens.values import is_traced
 
 __all__ = ["clip", "projection_box_section"]
 
@@ -51,18 +54,22 @@ def projection_box_section(
             raise InputError(f"{name} has shape {value.shape}; allowed is {shape} or one number.")
     lower, upper, w = (jnp.broadcast_to(value, x.shape) for value in (lower, upper, w))
     if check_feasible:
-        w = require(w, w > 0, "w has an entry that is not positive; allowed are weights > 0.")
+        # Numbers that are known are looked at on the host, where nothing is compiled.
+        xp: Any = jnp if is_traced((lower, upper, w, c)) else np
+        positive = xp.greater(w, 0)
+        w = require(w, positive, "w has an entry that is not positive; allowed are weights > 0.")
         upper = require(
             upper,
-            lower <= upper,
+            xp.less_equal(lower, upper),
             "alpha_lower is above alpha_upper somewhere, which leaves no p; exchange them.",
         )
         # The extreme sums themselves are in reach, however they are rounded.
-        least, most = jnp.dot(w, lower), jnp.dot(w, upper)
-        slack = 4 * x.size * jnp.finfo(x.dtype).eps * jnp.abs(c)
+        given = xp.asarray(c)
+        least, most = xp.dot(w, lower), xp.dot(w, upper)
+        slack = 4 * x.size * jnp.finfo(x.dtype).eps * xp.abs(given)
         c = require(
             c,
-            (least <= c + slack) & (c - slack <= most),
+            (least <= given + slack) & (given - slack <= most),
             "c is out of reach; allowed is a sum from w . alpha_lower to w . alpha_upper.",
         )
     return _box_section(x, lower, upper, w, c)[0]
@@ -73,7 +80,9 @@ def clip(x: Array, lower: Array, upper: Array) -> Array:
     return jnp.where(x <= lower, lower, jnp.where(x >= upper, upper, x))
 
 
+# One program each: eager operations are compiled each on its own.
 @jax.custom_jvp
+@jax.jit
 def _box_section(x: Array, lower: Array, upper: Array, w: Array, c: Array) -> tuple[Array, Array]:
     """The projection and its multiplier tau."""
     enters, leaves = (lower - x) / w, (upper - x) / w
@@ -102,6 +111,7 @@ def _box_section(x: Array, lower: Array, upper: Array, w: Array, c: Array) -> tu
 
 
 @_box_section.defjvp
+@jax.jit
 def _box_section_jvp(
     primals: tuple[Array, ...], tangents: tuple[Array, ...]
 ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:

@@ -17,7 +17,7 @@ from mdsens.errors import InputError
 from mdsens.layers.box_section import clip, projection_box_section
 from mdsens.layers.checks import float_array, members, require
 from mdsens.layers.parameters import leafwise, nonnegative, norm, number, point, vdot, vector
-from mdsens.values import boolean, integer
+from mdsens.values import boolean, integer, is_traced
 
 __all__ = [
     "kl_projection_simplex",
@@ -352,7 +352,7 @@ def projection_affine_set(
 
 def _bounds(leaf: Array, lower: ArrayLike, upper: ArrayLike) -> tuple[Array, Array]:
     """The bounds in the precision of what they bound, checked."""
-    known = not any(isinstance(bound, jax.Array) for bound in (lower, upper))
+    known = not is_traced((lower, upper))
     ordered = np.less_equal(lower, upper) if known else jnp.less_equal(lower, upper)
     message = "the lower bound is above the upper one somewhere, which leaves no point; swap them."
     lower, upper = number("lower", lower, leaf.dtype), number("upper", upper, leaf.dtype)
@@ -378,7 +378,9 @@ def _excess(x: PyTree, hyperparams: tuple[PyTree, ArrayLike]) -> tuple[PyTree, P
     return x, a, (vdot(a, x) - b / scale) / vdot(a, a)
 
 
+# One program each: eager operations are compiled each on its own.
 @jax.custom_jvp
+@jax.jit
 def simplex(x: Array, value: Array) -> Array:
     """The projection onto the simplex, of arrays that nobody looks at."""
     largest = jnp.max(x)
@@ -391,6 +393,7 @@ def simplex(x: Array, value: Array) -> Array:
 
 
 @simplex.defjvp
+@jax.jit
 def _simplex_jvp(
     primals: tuple[Array, Array], tangents: tuple[Array, Array]
 ) -> tuple[Array, Array]:

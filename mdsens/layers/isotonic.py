@@ -13,12 +13,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, Real
 
 from mdsens.errors import InputError
 from mdsens.layers.checks import require
 from mdsens.layers.parameters import number, vector
-from mdsens.values import boolean
+from mdsens.values import boolean, is_traced
 
 __all__ = ["isotonic_kl_pav", "isotonic_l2_pav"]
 
@@ -135,7 +136,8 @@ def _sign(increasing: bool) -> int:
 def _range(y_min: ArrayLike, y_max: ArrayLike, dtype: jnp.dtype) -> tuple[Array, Array]:
     lower, upper = number("y_min", y_min, dtype), number("y_max", y_max, dtype)
     message = "y_min is above y_max or not a number, which leaves no value; exchange them."
-    return require((lower, upper), lower <= upper, message)
+    ordered = jnp.less_equal if is_traced((lower, upper)) else np.less_equal
+    return require((lower, upper), ordered(lower, upper), message)
 
 
 def _sizes(blocks: Int[Array, " n"], dtype: jnp.dtype) -> Array:

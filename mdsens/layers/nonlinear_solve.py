@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
+from mdsens.compilation import compiled
 from mdsens.implicit import custom_root
 from mdsens.implicit.closures import closes_over_tracers
 from mdsens.layers.nonlinear_host import scipy_minimum
@@ -26,6 +26,10 @@ __all__ = ["MAXITER", "Problem", "differentiable", "primal"]
 
 MAXITER = {"interior-point": 200, "slsqp": 1000, "trust-constr": 5000}
 _SOLVE = KKTSolver()
+
+#: Numbers computed, each loop once, from which on fast code is worth the longer time to compile it:
+#: up to ten unknowns with as many rows take as long in code that was compiled in a hurry.
+_LITTLE = 80_000
 
 
 @runtime_checkable
@@ -98,7 +102,7 @@ _by_arguments = custom_root(
 )(_solve)
 
 
-@eqx.filter_jit
+@compiled(heavy=True, much=_LITTLE)
 def _by_interior_point(
     solver: Problem,
     given: Given,
@@ -142,7 +146,7 @@ def _by_scipy(
     )
 
 
-@eqx.filter_jit
+@compiled
 def _evaluate(
     what: str,
     solver: Problem,
@@ -165,7 +169,7 @@ def _evaluate(
     return jax.hessian(lambda x: jnp.asarray(y, x.dtype) @ functions.rows(x))(x)
 
 
-@eqx.filter_jit
+@compiled
 def _finish(
     solver: Problem,
     given: Given,

@@ -63,9 +63,9 @@ def nonnegative(
     array = number(name, value, dtype)
     if single and array.shape != ():
         raise InputError(f"{name} has shape {array.shape}; allowed is one number.")
-    known = is_number(value) or isinstance(value, np.ndarray)
-    # A known number is judged before JAX sees it: under jit that saves a check at run time.
-    given = np.asarray(value) if known else array
+    # A known number is judged on the host: under jit that saves a check at run time, elsewhere a
+    # program.
+    given = array if is_traced(value) else np.asarray(value)
     shown = f" = {value}" if is_number(value) else ""
     return require(
         array,
@@ -110,11 +110,13 @@ def leafwise(name: str, value: PyTree, x: PyTree) -> list[Any]:
     return values
 
 
+@jax.jit
 def vdot(a: PyTree, b: PyTree) -> Float[Array, ""]:
     """The inner product of two pytrees of the same structure."""
     return sum(jax.tree.leaves(jax.tree.map(lambda u, v: jnp.sum(u * v), a, b)), jnp.asarray(0.0))
 
 
+@jax.jit
 def norm(x: PyTree) -> Float[Array, ""]:
     """The Euclidean norm of all entries, without overflow; its derivatives are 0 where it is 0."""
     largest = jax.lax.stop_gradient(

@@ -13,7 +13,10 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
+from mdsens.compilation import compiled
 from mdsens.errors import InputError
+from mdsens.implicit.arguments import floats_to_arrays, hashable
+from mdsens.implicit.closures import closes_over_tracers
 from mdsens.implicit.conditions import KKTSolution
 from mdsens.layers.checks import callables, float_array, members
 from mdsens.layers.program_solver import ProgramSolver
@@ -132,8 +135,48 @@ class ProgramOperators(eqx.Module):
         Raises:
             InputError: if structures or shapes do not go together.
         """
+        example = None if self.fun is None else self._example(init_params)
+        given = jax.tree.map(floats_to_arrays, (example, params_obj, params_eq, params_ineq))
+        structures = self._structures(*given)
+        # One program: products with unit vectors are dozens of operations.
+        static = eqx.filter((self, given), eqx.is_array, inverse=True)
+        known = hashable(static) and not closes_over_tracers(self)
+        matrices = _compiled_matrices if known else ProgramOperators._matrices
+        objective, equalities, inequalities = matrices(self, *given)
+
+        def restored(solution: KKTSolution) -> KKTSolution:
+            return KKTSolution(
+                *(None if back is None else back(part)
+                  for back, part in zip(structures, solution, strict=True))
+            )  # fmt: skip
+
+        def flat(solution: KKTSolution) -> KKTSolution:
+            return KKTSolution(*(None if s is None else ravel_pytree(s)[0] for s in solution))
+
+        return FlatProgram(objective, equalities, inequalities, flat, restored)
+
+    def _structures(
+        self, example: Any, params_obj: Any, params_eq: Any, params_ineq: Any
+    ) -> tuple[Callable[[Array], Any] | None, ...]:
+        """What gives vectors the structures of x, b and h; None for rows that are not given."""
+        if self.fun is None:
+            x = _way_back("c", members("params_obj", params_obj, ("Q", "c"))[1])
+        else:
+            x = _way_back("init_params", example)
+        rows = zip(("A", "G"), ("b", "h"), ("eq", "ineq"), (params_eq, params_ineq), strict=True)
+        return x, *(
+            None
+            if given is None
+            else _way_back(letter, members(f"params_{kind}", given, (name, letter))[1])
+            for name, letter, kind, given in rows
+        )
+
+    def _matrices(
+        self, example: Any, params_obj: Any, params_eq: Any, params_ineq: Any
+    ) -> tuple[Any, Any, Any]:
+        """The pairs of matrix and vector of the flat program."""
         if self.fun is not None:
-            zero, unravel = ravel_pytree(_zeros("init_params", self._example(init_params)))
+            zero, unravel = ravel_pytree(_zeros("init_params", example))
             fun = self.fun
 
             def value(x: Array) -> Array:
@@ -143,39 +186,24 @@ class ProgramOperators(eqx.Module):
                 raise InputError("fun returned an array: return a scalar")
             objective = (jax.hessian(value)(zero), jax.grad(value)(zero))
         else:
-            params_Q, c = members("params_obj", params_obj, ("Q", "c"))
+            params_Q, c = params_obj
             linear, unravel = _raveled("c", c)
             zero = jnp.zeros_like(linear)
             objective = (_matrix("Q", self.matvec_Q, params_Q, c, zero, unravel), linear)
         rows: list[Any] = []
-        ways_back: list[Callable[[Any], Any]] = []
-        for name, matvec, given in (
-            ("A", self.matvec_A, params_eq),
-            ("G", self.matvec_G, params_ineq),
+        for name, letter, matvec, given in (
+            ("A", "b", self.matvec_A, params_eq),
+            ("G", "h", self.matvec_G, params_ineq),
         ):
             if given is None:
                 rows.append(None)
-                ways_back.append(lambda _: None)
                 continue
-            letter = "b" if name == "A" else "h"
-            params, bounds = members(
-                "params_eq" if name == "A" else "params_ineq", given, (name, letter)
-            )
-            vector, back = _raveled(letter, bounds)
-            rows.append((_matrix(name, matvec, params, bounds, zero, unravel), vector))
-            ways_back.append(back)
+            vector, _ = _raveled(letter, given[1])
+            rows.append((_matrix(name, matvec, given[0], given[1], zero, unravel), vector))
+        return objective, rows[0], rows[1]
 
-        def restored(solution: KKTSolution) -> KKTSolution:
-            return KKTSolution(
-                unravel(solution.primal),
-                ways_back[0](solution.dual_eq),
-                ways_back[1](solution.dual_ineq),
-            )
 
-        def flat(solution: KKTSolution) -> KKTSolution:
-            return KKTSolution(*(None if s is None else ravel_pytree(s)[0] for s in solution))
-
-        return FlatProgram(objective, rows[0], rows[1], flat, restored)
+_compiled_matrices = compiled(ProgramOperators._matrices)
 
 
 def _is_pytree(value: Any) -> bool:
@@ -187,6 +215,19 @@ def _is_pytree(value: Any) -> bool:
 
 def _raveled(name: str, tree: PyTree) -> tuple[Array, Callable[[Array], Any]]:
     return ravel_pytree(jax.tree.map(lambda leaf: float_array(name, leaf), tree))
+
+
+def _way_back(name: str, tree: PyTree) -> Callable[[Array], Any]:
+    """What gives vectors the structure of a tree, of which no number is touched."""
+    found: list[Callable[[Array], Any]] = []
+
+    def ravel(tree: PyTree) -> Array:
+        vector, back = _raveled(name, tree)
+        found.append(back)
+        return vector
+
+    eqx.filter_eval_shape(ravel, tree)
+    return found[0]
 
 
 def _zeros(name: str, tree: PyTree) -> PyTree:

@@ -5,13 +5,13 @@ of each program it leaves the solution and the factors of its active rows' syste
 program as it was given are what derivatives need.
 """
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
+from mdsens.compilation import compiled
 from mdsens.layers.active_set import ActiveSet, find_active_set, with_derivatives
 from mdsens.layers.chunks import in_chunks
 from mdsens.layers.host_solvers import host_program
@@ -30,8 +30,14 @@ from mdsens.layers.program import (
 )
 from mdsens.layers.program_solver import MAXITER, ProgramState
 from mdsens.layers.warm_start import Start, warm_start
+from mdsens.values import is_traced
 
 __all__ = ["solve_equations", "solve_program", "statement_of"]
+
+
+#: Numbers computed, each loop once, from which on fast code is worth the longer time to compile it:
+#: up to twenty unknowns take as long in code that was compiled in a hurry, to a twentieth.
+_LITTLE = 150_000
 
 
 class _Answer(NamedTuple):
@@ -142,21 +148,24 @@ def solve_equations(
 def _differentiable(
     statement: Statement, outcome: _Outcome, name: str
 ) -> tuple[Float[Array, " n"], Float[Array, " m"], ProgramState]:
-    x, y = _with_derivatives(statement, outcome.x, outcome.y, outcome.found)
+    x, y = outcome.x, outcome.y
+    # What has no tangents is the solution already.
+    if is_traced(statement):
+        x, y = _with_derivatives(statement, x, y, outcome.found)
     result: tuple[Array, Array, ProgramState] = raise_unless_solved(
         (x, y, outcome.state), outcome.status, name
     )
     return result
 
 
-_with_derivatives = jax.jit(with_derivatives)
+_with_derivatives = compiled(with_derivatives)
 
 
 def _numbers(statement: Statement) -> int:
     return (len(statement.c) + len(statement.lower)) ** 2
 
 
-@functools.partial(jax.jit, static_argnames=("limits",))
+@compiled(heavy=True, much=_LITTLE)
 def _by_interior_point(statement: Statement, start: Start | None, limits: _Limits) -> _Outcome:
     def solve(statement: Statement, start: Start | None) -> _Outcome:
         program, verdict = inspect(statement.program())
@@ -167,7 +176,7 @@ def _by_interior_point(statement: Statement, start: Start | None, limits: _Limit
     return in_chunks(solve, _numbers(statement))(statement, start)
 
 
-@functools.partial(jax.jit, static_argnames=("limits",))
+@compiled(heavy=True, much=_LITTLE)
 def _for_host(statement: Statement, start: Start | None, limits: _Limits) -> tuple[Program, Any]:
     """What is left to solve on the host, and what was found by the start."""
 
@@ -178,7 +187,7 @@ def _for_host(statement: Statement, start: Start | None, limits: _Limits) -> tup
     return in_chunks(prepare, _numbers(statement))(statement, start)
 
 
-@functools.partial(jax.jit, static_argnames=("limits",))
+@compiled(heavy=True, much=_LITTLE)
 def _next_to(statement: Statement, answer: _Answer, warm: Any, limits: _Limits) -> _Outcome:
     """The outcome next to what a solver found."""
 

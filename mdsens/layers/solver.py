@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
+from mdsens.compilation import compiled
 from mdsens.errors import ConvergenceError, InputError
 from mdsens.implicit import SolverAt, custom_root
 from mdsens.implicit.arguments import floats_to_arrays
@@ -28,6 +29,10 @@ from mdsens.values import choice, integer, is_traced
 __all__ = ["Derivative", "IterativeSolver", "without_derivatives"]
 
 Derivative = Literal["implicit", "unrolled", "one-step"]
+
+#: Numbers computed in one iteration from which on fast code is worth the longer time to compile it:
+#: loops of fewer take as long in code that was compiled in a hurry, to a twentieth.
+_LITTLE = 4_000
 
 
 class IterativeSolver(eqx.Module):
@@ -301,7 +306,9 @@ def _iterate(
     # Once more, since in eager derivatives JAX hands Python floats over as they were.
     init_params, args, kwargs = jax.tree.map(_to_array, (init_params, args, kwargs))
     if solver.jit or is_traced((init_params, args, kwargs)):
-        return _loop(init_params, solver, args, kwargs)
+        # What it closes over is no argument, and may be what is differentiated.
+        loop = eqx.filter_jit(_loop) if closes_over_tracers(solver) else _compiled_loop
+        return loop(init_params, solver, args, kwargs)
     tol = solver.tolerance(init_params)
     step = OptStep(init_params, solver.init_state(init_params, *args, **kwargs))
     while step.state.iter_num < solver.maxiter and solver.unfinished(*step, tol):
@@ -309,7 +316,7 @@ def _iterate(
     return step.params, step.state._replace(converged=solver.converged(*step, tol))
 
 
-@eqx.filter_jit
+@compiled
 def _compiled_update(
     solver: IterativeSolver, step: OptStep, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> OptStep:
@@ -323,11 +330,10 @@ def _report(solver: IterativeSolver, state: Any) -> None:
     )
 
 
-@eqx.filter_jit
 def _loop(
     init_params: Any, solver: IterativeSolver, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    """The loop, compiled once per solver and shapes."""
+    """The whole loop."""
     tol = solver.tolerance(init_params)
     start = (init_params, solver.init_state(init_params, *args, **kwargs))
     dynamic, static = eqx.partition(start, eqx.is_array)
@@ -348,6 +354,10 @@ def _loop(
         dynamic = jax.lax.while_loop(unfinished, step, dynamic)
     params, state = eqx.combine(dynamic, static)
     return params, state._replace(converged=solver.converged(params, state, tol))
+
+
+#: Compiled once per solver and shapes, and for derivatives outside `jit` not once more.
+_compiled_loop = compiled(heavy=True, much=_LITTLE)(_loop)
 
 
 def _checked(solver: IterativeSolver, params: Any, state: Any) -> tuple[Any, Any]:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import jaxopt
 import numpy as np
 import pytest
+from compiled_programs import compiled
 from jax.flatten_util import ravel_pytree
 
 from mdsens.errors import InputError
@@ -186,3 +187,24 @@ def test_equations_that_contradict_one_another_do_not_converge():
     solver = EqualityConstrainedQP(solver="minres", maxiter=100)
     with pytest.raises(LinearSolveError, match="did not converge"):
         solver.run(None, (Q, c), (np.stack([A[0], A[0]]), np.array([0.0, 1.0])))
+
+
+def test_the_matrices_of_functions_are_one_program():
+    size = 7
+    centre = RANDOM.normal(size=size)
+    start, targets = jnp.zeros(size), jnp.asarray(centre)
+    program = QuadraticProgram(fun=lambda x, targets: jnp.sum((x - targets) ** 2))
+    before = len(compiled)
+    solution = program.run(start, targets).params.primal
+    # What forms the matrices, what solves, and what takes vectors apart.
+    assert "jit(_matrices)" in compiled[before:]
+    assert len(compiled) - before <= 12
+    np.testing.assert_allclose(solution, centre, rtol=1e-12)
+
+
+def test_functions_may_close_over_what_is_differentiated():
+    def first(scale):
+        program = QuadraticProgram(fun=lambda x, centre: jnp.sum((x - scale * centre) ** 2))
+        return program.run(jnp.zeros(2), jnp.asarray([3.0, 4.0])).params.primal[0]
+
+    assert jax.grad(first)(2.0) == pytest.approx(3.0, rel=1e-12)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled_programs import compiled
 from sklearn.datasets import load_diabetes
 
 from mdsens.errors import ConvergenceError, InputError
@@ -260,3 +261,15 @@ def test_numbers_that_are_not_finite_are_named(solver):
 def test_what_is_not_allowed_is_said_in_one_line(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_a_gradient_after_a_solve_compiles_the_loop_no_second_time():
+    solver = LBFGS(lambda x, scale: jnp.sum(jnp.cosh(scale * x - 1.0)))
+    scale = jnp.asarray(2.0)
+    first = len(compiled)
+    solver.run(jnp.zeros(3), scale)
+    before = len(compiled)
+    assert compiled[first:].count("jit(_loop)") == 1
+    gradient = jax.grad(lambda scale: jnp.sum(solver.run(jnp.zeros(3), scale).params))(scale)
+    assert "jit(_loop)" not in compiled[before:]
+    np.testing.assert_allclose(gradient, -3 / 2.0**2, rtol=1e-6)
