@@ -53,7 +53,7 @@ class LBFGS(LineSearchMinimiser):
     def for_host(self) -> "LBFGS":
         """The same by host code, which needs no program but that of the forces.
 
-        A loop of steps takes longer to compile than most relaxations, and is no faster then.
+        A loop of steps takes longer to compile than most relaxations take.
         """
         return dataclasses.replace(self, on_host=True)
 
