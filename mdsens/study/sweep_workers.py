@@ -283,7 +283,9 @@ def _client(workers: Workers) -> Iterator[Any]:
                     threads_per_worker=1,
                     processes=True,
                     memory_limit=0,
-                    dashboard_address=None,
+                    # Any free port: the usual one is taken where another sweep runs beside this.
+                    dashboard_address="127.0.0.1:0",
+                    scheduler_kwargs={"dashboard": False},
                     host="127.0.0.1",
                     silence_logs=logging.CRITICAL,
                 )
