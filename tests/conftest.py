@@ -88,6 +88,9 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# XLA reads its flags once: a first test that takes them away would have its process without.
+jax.devices()
+
 
 #: Groups of tests that take longest: they begin, so that no process is left alone with one of them.
 LONGEST = (
