@@ -38,7 +38,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Donated = Literal["all-except-first", "none"]
 
-#: Numbers in all arguments below which a program is compiled in a hurry.
+#: Numbers in all arguments below which a program is compiled in a hurry, if it is called often.
 SMALL = 100_000
 #: Numbers that a program computes on its way, from which on its code is worth being fast at once.
 MUCH = 200_000_000
@@ -83,12 +83,17 @@ _functions: "weakref.WeakSet[CompiledFunction]" = weakref.WeakSet()
 def compiled(function: Callable[P, T]) -> Callable[P, T]: ...
 @overload
 def compiled(
-    *, heavy: bool = ..., donate: Donated = ..., much: int | None = ...
+    *, heavy: bool = ..., donate: Donated = ..., much: int | None = ..., seldom: bool = ...
 ) -> Callable[[Callable[P, T]], Callable[P, T]]: ...
 def compiled(
-    function: Any = None, *, heavy: bool = False, donate: Donated = "none", much: int | None = None
+    function: Any = None,
+    *,
+    heavy: bool = False,
+    donate: Donated = "none",
+    much: int | None = None,
+    seldom: bool = False,
 ) -> Any:
-    """`equinox.filter_jit`, in a hurry where the arguments are small.
+    """`equinox.filter_jit`, in a hurry where the arguments are small, or it is called seldom.
 
     Most of what a user of small systems waits for is the compiler, which spends most of its time on
     making fast what takes no time. What is called often, as in a long sweep, is compiled again
@@ -101,13 +106,17 @@ def compiled(
         donate: as in `equinox.filter_jit`.
         much: numbers that it computes on its way, the body of a loop once, from which on its code
             is worth being fast at once; None: `MUCH`.
+        seldom: whether a relaxation or a derivative calls it a few times, and not at each step:
+            it is compiled in a hurry for large arguments too, and anew once its calls have computed
+            as much as that was worth.
 
     Returns:
         The function, compiled once for each kind of arguments.
     """
+    given: Any = {"heavy": heavy, "donate": donate, "much": much, "seldom": seldom}
     if function is None:
-        return functools.partial(CompiledFunction, heavy=heavy, donate=donate, much=much)
-    return CompiledFunction(function, heavy, donate, much)
+        return functools.partial(CompiledFunction, **given)
+    return CompiledFunction(function, **given)
 
 
 class CompiledFunction:
@@ -118,6 +127,7 @@ class CompiledFunction:
         heavy: whether it computes much from few numbers.
         donate: which arguments its results may be written over.
         much: numbers computed from which on it is compiled without hurry at once; None: `MUCH`.
+        seldom: whether it is compiled in a hurry for large arguments too.
     """
 
     def __init__(
@@ -126,11 +136,13 @@ class CompiledFunction:
         heavy: bool = False,
         donate: Donated = "none",
         much: int | None = None,
+        seldom: bool = False,
     ) -> None:
         functools.update_wrapper(self, function)
         self._function = function
         self.__name__, self.__qualname__ = function.__name__, function.__qualname__
         self.heavy, self.donates, self.much = heavy, donate != "none", much
+        self.seldom = seldom
         # What is inside of other programs is JAX's to keep.
         self._inside = eqx.filter_jit(function, donate=donate)
         # What calls the host is too, but no worth making fast.
@@ -264,7 +276,7 @@ class CompiledFunction:
     def _made_or_kept(self, call: Call, often: bool) -> "_Program":
         if call.said:
             call = call.nameless()
-        hurried = not often and call.size < SMALL and nobody_decided()
+        hurried = not often and (self.seldom or call.size < SMALL) and nobody_decided()
         name = kept_programs.name(self, call.described(), options_of(call, hurried))
         kept = kept_programs.read(name)
         if kept is None:
@@ -304,7 +316,8 @@ class CompiledFunction:
             lowered = traced.lower()
         options = options_of(call, hurried) if accepted() else {}
         often = OFTEN_IF_HEAVY if self.heavy else OFTEN
-        calls = max(often, ENOUGH // max(computed, 1)) if hurried else math.inf
+        least = often if call.size < SMALL else 1
+        calls = max(least, ENOUGH // max(computed, 1)) if hurried else math.inf
         return lowered.compile(compiler_options=options or None), results, calls
 
 

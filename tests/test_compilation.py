@@ -41,6 +41,23 @@ def test_few_numbers_are_compiled_in_a_hurry_and_many_are_not(monkeypatch):
     assert options == [compilation.HURRIED, compilation.UNHURRIED]
 
 
+def test_what_is_called_seldom_is_in_a_hurry_until_it_has_computed_enough(monkeypatch):
+    """However large its arguments; then it is compiled anew, at once, whatever the other limits."""
+    options = recorded(monkeypatch)
+    monkeypatch.setattr(compilation, "available_cores", lambda: 2)
+    monkeypatch.setattr(compilation, "ENOUGH", 3 * SMALL)
+    double = compiled(seldom=True)(lambda x: 2.0 * x)
+    for calls in (1, 2, 3):
+        assert double(np.full(SMALL, float(calls))).max() == 2.0 * calls
+    assert options == [compilation.HURRIED]
+    for calls in (4, 5, 6, 7):
+        assert double(np.full(SMALL, float(calls))).max() == 2.0 * calls
+    assert options == [compilation.HURRIED, compilation.UNHURRIED]
+    much = compiled(seldom=True, much=SMALL)(lambda x: 2.0 * x)
+    much(np.zeros(SMALL))
+    assert options[2:] == [compilation.UNHURRIED]
+
+
 def test_a_kind_of_argument_asks_for_options_wherever_it_is(monkeypatch):
     options = recorded(monkeypatch)
 

@@ -150,7 +150,7 @@ def _compilable(function: Callable[..., Any]) -> bool:
     return hashable(eqx.filter(function, eqx.is_array, inverse=True))
 
 
-_change_of_one = compiled(directional_change)
+_change_of_one = compiled(seldom=True)(directional_change)
 
 
 def compiled_change(
@@ -269,7 +269,7 @@ def pull_back(
     return tuple(for_each(lambda one: pull(one)[0], weights, ravel_pytree(sol)[0].size))
 
 
-_pull_back_of_one = compiled(pull_back)
+_pull_back_of_one = compiled(seldom=True)(pull_back)
 
 
 def compiled_pull_back(

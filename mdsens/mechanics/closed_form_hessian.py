@@ -180,7 +180,7 @@ def _upper_places(dimension: int) -> list[int]:
     return [upper.index((min(i, j), max(i, j))) for i in range(dimension) for j in range(dimension)]
 
 
-@compiled
+@compiled(seldom=True)
 def _edge_block(
     potential: Potential,
     geometry: EdgeEnds,
@@ -314,7 +314,7 @@ def embedded_atom_hessian(
     return SparsePlusLowRank(blocks.matrix(), gradients.matrix(), np.asarray(weights))
 
 
-@compiled
+@compiled(seldom=True)
 def _embedding(
     system: System, potential: Potential, edge_list: EdgeList
 ) -> tuple[Float[Array, " N"], Float[Array, " N"]]:
@@ -327,7 +327,7 @@ def _embedding(
     return slopes, weights
 
 
-@compiled
+@compiled(seldom=True)
 def _embedded_block(
     potential: Potential,
     geometry: EdgeEnds,

@@ -23,7 +23,7 @@ class EdgeEnds(Module):
     free: Bool[Array, " E"]
 
 
-@compiled
+@compiled(seldom=True)
 def edge_ends(
     system: System, potential: Potential, edge_list: EdgeList, free: Bool[Array, " N"]
 ) -> EdgeEnds:

@@ -98,6 +98,8 @@ def energy_forces_virial(
 
 #: The same as one program, which all share that evaluate on the host.
 compiled_energy_forces_virial = compiled(heavy=True)(energy_forces_virial)
+#: For those who evaluate once, of a structure whose relaxation needs no virial.
+compiled_mechanics_once = compiled(heavy=True, seldom=True)(energy_forces_virial)
 compiled_energy_and_forces = compiled(heavy=True)(energy_and_forces)
 compiled_site_energies = compiled(heavy=True)(site_energies)
 

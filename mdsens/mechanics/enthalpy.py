@@ -218,9 +218,17 @@ class Landscape(Module):
         if is_traced((q, self)):
             found: tuple[Any, ...] = compiled_energy_forces_virial(*given)
         else:
-            found = mechanics_on_host(*given, with_virial=True)(system.positions)
+            found = mechanics_on_host(*given, self.takes_virial)(system.positions)
         enthalpy, gradient = self._of_mechanics(q, system, *found)
         return on_device(enthalpy), on_device(gradient)
+
+    @property
+    def takes_virial(self) -> bool:
+        """Whether the host evaluates the virial as well: where the cell relaxes, and of few atoms.
+
+        Of these it takes less time than to compile another program without it.
+        """
+        return self.cell_mode is not None or self.system.atom_count < FEWEST_WITHOUT_VIRIAL
 
     def evaluation(self) -> Evaluation:
         """`enthalpy_and_gradient` on the host as a function of q, for many evaluations.
@@ -232,9 +240,8 @@ class Landscape(Module):
         reference = np.asarray(self.system.positions)
         held = np.asarray(self.constrained_rows(reference))[:, 0]
         some_held = bool(held.any())
-        # Of few atoms the virial takes less time than to compile another program without it.
-        with_virial = self.system.atom_count < FEWEST_WITHOUT_VIRIAL
-        mechanics = mechanics_on_host(self.system, self.potential, self.edge_list, with_virial)
+        given = self.system, self.potential, self.edge_list
+        mechanics = mechanics_on_host(*given, self.takes_virial)
 
         def evaluate(
             q: Float[np.ndarray, "N D"],

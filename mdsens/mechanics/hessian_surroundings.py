@@ -62,7 +62,7 @@ def hessian_surroundings(landscape: Landscape, q: Float[Array, "R D"]) -> Surrou
     return surroundings_of(landscape, q)._replace(cell_columns=columns)
 
 
-@compiled
+@compiled(seldom=True)
 def surroundings_of(landscape: Landscape, q: Float[Array, "R D"]) -> Surroundings:
     """The same without the columns of the cell."""
     count, follows, motions = landscape.system.atom_count, None, None
@@ -120,7 +120,7 @@ def cell_columns_of_strains(
     return columns.reshape(len(strains), q.size).T @ strains
 
 
-@compiled
+@compiled(seldom=True)
 def _columns_of_strains(
     landscape: Landscape,
     q: Float[Array, "R D"],

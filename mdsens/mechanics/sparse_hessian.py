@@ -492,7 +492,7 @@ def _each_place_once(matrix: scipy.sparse.bsr_array) -> scipy.sparse.bsr_array:
     return _summed(matrix.data.reshape(-1, dimension, dimension), rows, matrix.indices, count)
 
 
-@compiled
+@compiled(seldom=True)
 def _ends_and_degrees(
     system: System, potential: Potential, edge_list: EdgeList, free: Bool[Array, " N"]
 ) -> tuple[EdgeEnds, Int[Array, "B C"]]:
@@ -506,7 +506,7 @@ def _ends_and_degrees(
     return geometry, jax.lax.map(within, (edge_list.neighbors, geometry.sites))
 
 
-@compiled(heavy=True)
+@compiled(heavy=True, seldom=True)
 def _site_block(
     potential: Potential,
     geometry: EdgeEnds,

@@ -27,7 +27,11 @@ from mdsens.mechanics.elasticity import (
     stress_strain_coefficients,
     unit_strains,
 )
-from mdsens.mechanics.energy import compiled_energy_forces_virial, energy
+from mdsens.mechanics.energy import (
+    compiled_energy_forces_virial,
+    compiled_mechanics_once,
+    energy,
+)
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.hessian_by_calls import hessian_solver
 from mdsens.mechanics.hessian_solver import HessianSolver, hessian_fits
@@ -111,7 +115,9 @@ class Equilibrium(Summarised, Archived, PicturedWithMotion, Module):
     @functools.cached_property
     def mechanics(self) -> tuple[Array, Array, Array]:
         """Energy, forces (N, D), energy/length, and virial (D, D), energy; computed once."""
-        return compiled_energy_forces_virial(self.system, self.potential, self.edge_list)
+        relaxes_with_it = self.landscape.takes_virial
+        program = compiled_energy_forces_virial if relaxes_with_it else compiled_mechanics_once
+        return program(self.system, self.potential, self.edge_list)
 
     def with_mechanics(self, mechanics: tuple[Array, Array, Array]) -> "Equilibrium":
         """This equilibrium, which need not compute these anew."""

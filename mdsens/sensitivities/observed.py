@@ -129,7 +129,7 @@ def _apart(
     return traceable, tuple(o for o in observables if not o.traceable)
 
 
-@compiled
+@compiled(seldom=True)
 def _compiled_values(
     observables: tuple[Observable, ...],
     equilibrium: Equilibrium,
@@ -273,7 +273,7 @@ def _changes(
     return known, changes
 
 
-_compiled_changes = compiled(_changes)
+_compiled_changes = compiled(seldom=True)(_changes)
 
 
 def reverse_derivatives(
@@ -369,4 +369,4 @@ def _gradients(
     return jax.grad(entry, argnums=(0, 1))(equilibrium.q, variables)
 
 
-_compiled_gradients = compiled(_gradients)
+_compiled_gradients = compiled(seldom=True)(_gradients)

@@ -10,6 +10,7 @@ from compiled_programs import compiled
 
 import mdsens
 from mdsens.compilation import forget_programs
+from mdsens.mechanics import enthalpy
 from mdsens.potentials import LennardJones
 
 
@@ -54,6 +55,24 @@ def test_a_hundred_relaxations_compile_as_often_as_one():
     assert len({float(relaxed(seed).energy) for seed in range(1, 99)}) == 98
     assert np.isfinite(slope(99))
     assert compiled[before:] == []
+
+
+@pytest.mark.parametrize(
+    ("cell", "evaluations"),
+    [
+        (None, {"jit(energy_and_forces)"}),
+        pytest.param("isotropic", {"jit(energy_forces_virial)"}, marks=pytest.mark.slow),
+    ],
+)
+def test_a_relaxation_of_many_atoms_evaluates_by_one_program(cell, evaluations, monkeypatch):
+    """Without the virial where nothing asks for it, from the first evaluation on."""
+    monkeypatch.setattr(enthalpy, "FEWEST_WITHOUT_VIRIAL", 100)
+    forget_programs()
+    compiled.clear()
+    potential = LennardJones(0.0104, 3.4, cutoff=8.0)
+    relaxed = mdsens.relax(vacancy(0), potential, cell=cell, method="lbfgs", fmax=1e-6)
+    assert relaxed.converged
+    assert {name for name in compiled if "energy" in name} == evaluations
 
 
 @pytest.mark.slow
