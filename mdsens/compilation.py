@@ -47,6 +47,9 @@ OFTEN, OFTEN_IF_HEAVY = 500, 50
 #: Numbers that all its calls have computed then at least, in about the half of a second that it
 #: takes to compile it again: no program of a few atoms is for the sake of a hundred relaxations.
 ENOUGH = 1_600_000_000
+#: Numbers that a program computes, of which a derivative takes two calls, from which on its code is
+#: worth being fast at once: two calls that compute fewer are over sooner than the compiler.
+MUCH_IN_TWO_CALLS = ENOUGH // 2
 #: What XLA does in a hurry: nothing beyond what makes code, by the emitters that take less time, in
 #: one part, since those for several cores take longer together, and without two passes that go
 #: round and round over long programs.

@@ -11,7 +11,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
-from mdsens.compilation import compiled
+from mdsens.compilation import MUCH_IN_TWO_CALLS, compiled
 from mdsens.errors import InputError
 from mdsens.implicit.arguments import directions_of, hashable, is_differentiable, stacked_count
 from mdsens.implicit.backends import for_each, for_each_in_turn
@@ -150,7 +150,7 @@ def _compilable(function: Callable[..., Any]) -> bool:
     return hashable(eqx.filter(function, eqx.is_array, inverse=True))
 
 
-_change_of_one = compiled(seldom=True)(directional_change)
+_change_of_one = compiled(seldom=True, much=MUCH_IN_TWO_CALLS)(directional_change)
 
 
 def compiled_change(
@@ -269,7 +269,7 @@ def pull_back(
     return tuple(for_each(lambda one: pull(one)[0], weights, ravel_pytree(sol)[0].size))
 
 
-_pull_back_of_one = compiled(seldom=True)(pull_back)
+_pull_back_of_one = compiled(seldom=True, much=MUCH_IN_TWO_CALLS)(pull_back)
 
 
 def compiled_pull_back(

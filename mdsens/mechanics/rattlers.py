@@ -24,7 +24,7 @@ OVERLAP, PART_OF_LARGEST = 1e-3, 0.01
 LITTLE, PART_OF_TYPICAL = 1e-6, 1e-3
 
 
-@compiled
+@compiled(seldom=True)
 def find_rattlers(
     system: System, potential: Potential, edge_list: EdgeList, fmax: Float[Array, ""]
 ) -> Bool[Array, " N"]:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mdsens.arrays import on_device
-from mdsens.compilation import compiled
+from mdsens.compilation import MUCH_IN_TWO_CALLS, compiled
 from mdsens.errors import InputError
 from mdsens.linalg.sparse_solver import column_groups
 from mdsens.observables.observable import Observable
@@ -273,7 +273,7 @@ def _changes(
     return known, changes
 
 
-_compiled_changes = compiled(seldom=True)(_changes)
+_compiled_changes = compiled(seldom=True, much=MUCH_IN_TWO_CALLS)(_changes)
 
 
 def reverse_derivatives(
@@ -369,4 +369,4 @@ def _gradients(
     return jax.grad(entry, argnums=(0, 1))(equilibrium.q, variables)
 
 
-_compiled_gradients = compiled(seldom=True)(_gradients)
+_compiled_gradients = compiled(seldom=True, much=MUCH_IN_TWO_CALLS)(_gradients)
