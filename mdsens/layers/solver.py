@@ -203,8 +203,11 @@ class IterativeSolver(eqx.Module):
         first = list(itertools.islice(iterator, 1))
         if not first:
             raise InputError("iterator has no batch of data: give one with at least one")
-        update = _compiled_update if self.jit else IterativeSolver._update
         args, kwargs = jax.tree.map(_to_array, (args, kwargs))
+        update: Callable[..., OptStep] = IterativeSolver._update
+        if self.jit:
+            closed = _closes_over_tracers(self, (args, kwargs))
+            update = eqx.filter_jit(update) if closed else _compiled_update
         state = self.init_state(init_params, *args, **kwargs, data=first[0])
         step = OptStep(init_params, state)
         for data in itertools.islice(iterator, self.maxiter):

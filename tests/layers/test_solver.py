@@ -175,6 +175,25 @@ def test_an_objective_may_close_over_what_is_differentiated(derivative):
     np.testing.assert_allclose(found, np.eye(3), rtol=0, atol=1e-12)
 
 
+def test_iterations_by_batches_may_close_over_what_is_differentiated():
+    def after_batches(target):
+        solver = GradientDescent(
+            lambda w, pull, data: data * pull(w) + 0.5 * target * w,
+            stepsize=0.5,
+            acceleration=False,
+            derivative="unrolled",
+        )
+        batches = iter([jnp.asarray(9.0), jnp.asarray(1.0), jnp.asarray(0.5)])
+        return solver.run_iterator(jnp.asarray(0.0), batches, lambda w: (w - target**2) ** 2 / 2)
+
+    found = jax.grad(lambda target: after_batches(target).params)(3.0)
+    # w <- w - (data (w - target^2) + target / 2) / 2; the first batch is for the state alone.
+    slope = 0.0
+    for data in (1.0, 0.5):
+        slope -= 0.5 * (data * (slope - 6.0) + 0.5)
+    np.testing.assert_allclose(found, slope, rtol=1e-12)
+
+
 def test_a_solver_that_is_equal_is_not_compiled_again():
     traces = []
 
