@@ -194,6 +194,15 @@ def test_iterations_by_batches_may_close_over_what_is_differentiated():
     np.testing.assert_allclose(found, slope, rtol=1e-12)
 
 
+@pytest.mark.parametrize("kind", [LBFGS, BFGS, GradientDescent, NonlinearCG, LBFGSB])
+def test_a_python_number_beside_an_array_of_single_precision_is_a_start(kind):
+    solver = kind(lambda w: jnp.sum((w["a"] - 1) ** 2) + (w["b"] - 2) ** 2, maxiter=20)
+    with jax.numpy_dtype_promotion("standard"):
+        found = solver.run({"a": jnp.zeros(2, jnp.float32), "b": 0.0}).params
+    np.testing.assert_allclose(found["a"], 1, rtol=1e-6)
+    np.testing.assert_allclose(found["b"], 2, rtol=1e-6)
+
+
 def test_a_solver_that_is_equal_is_not_compiled_again():
     traces = []
 
