@@ -405,7 +405,7 @@ def raise_if(value: Any, problem: Array, messages: list[str], remark: str = "") 
 def _first(problem: Array) -> int:
     """The first problem of those of several right-hand sides, or -1."""
     problems = np.ravel(problem)
-    return int(problems[np.argmax(problems >= 0)])
+    return int(problems[np.argmax(problems >= 0)]) if problems.size else -1
 
 
 def _raise_if(value: Array, problem: Array, residual: Array, tolerance: float | Array) -> Array:

@@ -76,8 +76,9 @@ def custom_root(
     never differentiated, so it may be host code: NumPy, SciPy, a program. Under `jax.jit` and
     `jax.vmap` such a solver is called back with NumPy arrays when the compiled code runs. There is
     no derivative in `init_params`, nor in the aux of a solver unless `aux_fun` says what it is.
-    Traced values that a solver or condition written in JAX closes over are differentiated like
-    arguments, but compiled anew in every call: arguments are better.
+    Traced values that a solver or condition written in JAX closes over, or a function among their
+    arguments, are differentiated like arguments, but compiled anew in every call: arguments are
+    better.
 
     Arguments:
         optimality_fun: F(sol, *args, **kwargs), traceable by JAX, zero at the solution, with the
@@ -231,10 +232,11 @@ def custom_root(
                     "null_space, preconditioner or aux_fun closes over traced values; pass a "
                     "function (sol, *args) of the solver's arguments instead."
                 )
-            if closes_over_tracers(solver, optimality_fun):
-                return with_explicit_closures(solver, init_params, (args, kwargs))
-            # Whatever is not a JAX array cannot carry a derivative and reaches the solver as is.
+            # Whatever is not a JAX array cannot carry a derivative and reaches the solver as is,
+            # but a function may close over what does.
             dynamic, static = eqx.partition((init_params, args, kwargs), eqx.is_array)
+            if closes_over_tracers(solver, optimality_fun, static):
+                return with_explicit_closures(solver, init_params, (args, kwargs))
             # What the solver reports beside arrays (words, objects) travels around JAX, and so does
             # the kind of tuple that it returns.
             remarks: list[Any] = [None]
@@ -273,7 +275,8 @@ def custom_root(
                 _, *arguments = eqx.combine(dynamic, static)
                 directions = jax.tree.map(without_zeros, directions, is_leaf=is_symbolic_zero)
                 cached = hashable(static)
-                if not jax.tree.leaves(directions):
+                nothing = not any(jnp.size(leaf) for leaf in jax.tree.leaves(sol))
+                if nothing or not jax.tree.leaves(directions):
                     return (sol, aux), (zero_tangents(sol), zero_tangents(aux))
                 primals_of_rule = tuple(jax.tree.map(floats_to_arrays, arguments))
                 of_solution = (primals_of_rule, tuple(directions))

@@ -79,6 +79,10 @@ class BFGS(SearchingMinimiser):
         H = jnp.where(found.accepted, H, jnp.eye(step.size, dtype=step.dtype))
         return OptStep(params, state._replace(**fields, H=H, fresh=fresh | ~found.accepted))
 
+    def one_step(self, params: PyTree, state: BFGSState, *args: Any, **kwargs: Any) -> PyTree:
+        """One quasi-Newton step with the last model of the curvature."""
+        return self.quasi_newton_step(lambda g: state.H @ g, params, args, kwargs)
+
 
 def _updated(H: Array, fresh: Array, s: Array, y: Array) -> tuple[Array, Array]:
     """The model with one step and its change of the gradient, if they tell of curvature."""

@@ -170,11 +170,8 @@ class Broyden(IterativeSolver):
         def function(x: Array) -> Array:
             return ravel_pytree(self.evaluate(unravel(x), *args, **kwargs)[0])[0]
 
-        def product(rows: Array, columns: Array, vector: Array) -> Array:
-            return state.gamma * vector + (rows @ vector) @ columns
-
         c, d = state.c_history, state.d_history
-        direction = -product(d, c, state.value)
+        direction = -_product(state.gamma, d, c, state.value)
         if callable(self.stepsize) or self.stepsize > 0:
             size = self.stepsize(state.iter_num) if callable(self.stepsize) else self.stepsize
             t, failed = jnp.asarray(size, x.dtype), jnp.asarray(False)
@@ -187,7 +184,7 @@ class Broyden(IterativeSolver):
         value, aux = self.evaluate(params, *args, **kwargs)
         flat = ravel_pytree(value)[0]
         change = flat - state.value
-        row = product(c, d, step)
+        row = _product(state.gamma, c, d, step)
         along = jnp.vdot(row, change)
         # What a failed search has found out corrects the model, which begins again when it is full,
         # or when as many corrections as there are unknowns have led nowhere.
@@ -201,7 +198,7 @@ class Broyden(IterativeSolver):
         least = jnp.finfo(x.dtype).eps * norm(row) * norm(change)
         useful = ~again & (jnp.abs(along) > least)
         new_d = row / jnp.where(useful, along, 1)
-        new_c = step - product(d, c, change)
+        new_c = step - _product(state.gamma, d, c, change)
 
         def remember(history: Array, new: Array) -> Array:
             return jnp.where(again, 0, history.at[state.remembered].add(jnp.where(useful, new, 0)))
@@ -221,6 +218,12 @@ class Broyden(IterativeSolver):
             aux=aux,
         )
         return OptStep(params, state)
+
+    def one_step(self, params: PyTree, state: BroydenState, *args: Any, **kwargs: Any) -> PyTree:
+        """One quasi-Newton step with the last model of the inverse Jacobian."""
+        x, unravel = ravel_pytree(params)
+        value = ravel_pytree(self.evaluate(params, *args, **kwargs)[0])[0]
+        return unravel(x - _product(state.gamma, state.d_history, state.c_history, value))
 
     def unfinished(self, params: PyTree, state: Any, tol: float) -> Bool[Array, ""]:
         """Whether to iterate once more, as far as `maxiter` allows."""
@@ -278,3 +281,8 @@ class Broyden(IterativeSolver):
         found = line_search(path, value, gradient, slope, first, rule)
         shortest = first * self.decrease_factor ** (self.maxls - 1)
         return jnp.where(found.accepted, found.stepsize, shortest), ~found.accepted
+
+
+def _product(gamma: Array, rows: Array, columns: Array, vector: Array) -> Array:
+    """The product with the model of the inverse Jacobian; rows and columns change places in it."""
+    return gamma * vector + (rows @ vector) @ columns

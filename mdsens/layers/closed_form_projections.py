@@ -221,8 +221,11 @@ def projection_l2_sphere(x: PyTree[ArrayLike], value: ArrayLike = 1.0) -> PyTree
     """
     x = point(x)
     leaves = jax.tree.leaves(x)
+    size = sum(leaf.size for leaf in leaves)
+    if size == 0:
+        raise InputError("x has no numbers: the sphere has no point; give at least one")
     value = nonnegative("value", value, leaves[0].dtype)
-    length, size = norm(x), sum(leaf.size for leaf in leaves)
+    length = norm(x)
     safe = jnp.where(length == 0, 1, length)
     units = [jnp.where(length == 0, 1 / math.sqrt(size), leaf / safe) for leaf in leaves]
     return jax.tree.unflatten(
@@ -370,7 +373,8 @@ def _excess(x: PyTree, hyperparams: tuple[PyTree, ArrayLike]) -> tuple[PyTree, P
     b = number("b", b, jax.tree.leaves(x)[0].dtype, finite=True)
     if b.shape != ():
         raise InputError(f"b has shape {b.shape}; allowed is one number.")
-    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(a)]))
+    sizes = [jnp.max(jnp.abs(leaf), initial=0) for leaf in jax.tree.leaves(a)]
+    largest = jnp.max(jnp.stack(sizes))
     scale = jax.lax.stop_gradient(
         require(largest, largest > 0, "the normal a is 0; allowed is one with an entry that is not")
     )

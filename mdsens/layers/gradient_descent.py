@@ -6,6 +6,7 @@ import jax
 from jaxtyping import PyTree
 
 from mdsens.implicit import conditions
+from mdsens.layers.minimiser import Minimiser
 from mdsens.layers.prox import prox_none
 from mdsens.layers.proximal_gradient import ProximalDescent, ProximalGradientState
 from mdsens.layers.signature import positional
@@ -56,6 +57,9 @@ class GradientDescent(ProximalDescent):
     def optimality_fun(self, params: PyTree, *args: Any, **kwargs: Any) -> PyTree:
         """The gradient."""
         return conditions.stationary(self.value)(params, *args, **kwargs)
+
+    # The condition is a gradient, of which nothing else is known.
+    linear_system = Minimiser.linear_system
 
     def proximal(self, point: PyTree, hyperparams: Any, stepsize: Any) -> PyTree:
         """The identity: nothing is there beside the smooth function."""

@@ -87,3 +87,11 @@ class LBFGS(SearchingMinimiser):
         history = state.history.with_step(step, change, found.accepted)
         # A search that fails forgets the model and begins again with the gradient.
         return OptStep(params, state._replace(**fields, history=history.forgotten(~found.accepted)))
+
+    def one_step(self, params: PyTree, state: LBFGSState, *args: Any, **kwargs: Any) -> PyTree:
+        """One quasi-Newton step with the last model of the curvature."""
+
+        def product(gradient: Array) -> Array:
+            return state.history.inverse_hessian_product(gradient, self.use_gamma)
+
+        return self.quasi_newton_step(product, params, args, kwargs)

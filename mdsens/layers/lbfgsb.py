@@ -121,11 +121,7 @@ class LBFGSB(SearchingMinimiser):
         x, unravel = ravel_pytree(params)
         x = jnp.clip(x, lower, upper)
         gradient = state.grad
-        # Bounds that are near and towards which the variable would go hold it (equation 32).
-        reach = jnp.minimum(norm(x - jnp.clip(x - gradient, lower, upper)), 1e-3)
-        at_bound = ((x <= lower + reach) & (gradient > 0)) | ((x >= upper - reach) & (gradient < 0))
-        subspace = state.history.restricted(~at_bound)
-        newton = -subspace.inverse_hessian_product(jnp.where(at_bound, 0, gradient), self.use_gamma)
+        at_bound, subspace, newton = self._direction(x, gradient, lower, upper, state.history)
         descends = jnp.vdot(newton, gradient) < 0
         direction = jnp.where(at_bound | ~descends, -gradient, newton)
         unknown = jnp.all(subspace.inverses == 0) | ~descends
@@ -168,6 +164,27 @@ class LBFGSB(SearchingMinimiser):
             aux=self.objective(params, *args, **kwargs)[1] if self.has_aux else None,
         )
         return OptStep(params, state)
+
+    def one_step(
+        self, params: PyTree, state: LBFGSState, bounds: Bounds = None, *args: Any, **kwargs: Any
+    ) -> PyTree:
+        """One projected quasi-Newton step with the last model of the curvature."""
+        lower, upper = (ravel_pytree(bound)[0] for bound in _pair(bounds, params))
+        x, unravel = ravel_pytree(params)
+        gradient = ravel_pytree(self.evaluate(params, *args, **kwargs)[2])[0]
+        at_bound, _, newton = self._direction(x, gradient, lower, upper, state.history)
+        return unravel(jnp.clip(x + jnp.where(at_bound, -gradient, newton), lower, upper))
+
+    def _direction(
+        self, x: Array, gradient: Array, lower: Array, upper: Array, history: LBFGSHistory
+    ) -> tuple[Array, LBFGSHistory, Array]:
+        """Which variables are held, the curvature of the others, and their direction."""
+        # Bounds that are near and towards which the variable would go hold it (equation 32).
+        reach = jnp.minimum(norm(x - jnp.clip(x - gradient, lower, upper)), 1e-3)
+        at_bound = ((x <= lower + reach) & (gradient > 0)) | ((x >= upper - reach) & (gradient < 0))
+        subspace = history.restricted(~at_bound)
+        free = jnp.where(at_bound, 0, gradient)
+        return at_bound, subspace, -subspace.inverse_hessian_product(free, self.use_gamma)
 
     def optimality_fun(
         self, params: PyTree, bounds: Bounds = None, *args: Any, **kwargs: Any

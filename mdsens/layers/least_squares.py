@@ -259,6 +259,15 @@ class LevenbergMarquardt(_LeastSquaresSolver):
         )
         return OptStep(params, state)
 
+    def one_step(
+        self, params: PyTree, state: LevenbergMarquardtState, *args: Any, **kwargs: Any
+    ) -> PyTree:
+        """One step with the last damping factor."""
+        x, unravel = ravel_pytree(params)
+        residual, jac, gradient = self._linearised(params, x, args, kwargs)
+        solve = self._damped_solver(params, x, state._replace(jac=jac), args, kwargs)
+        return unravel(x - solve(residual, gradient))
+
     def converged(
         self, params: PyTree, state: LevenbergMarquardtState, tol: float
     ) -> Bool[Array, ""]:

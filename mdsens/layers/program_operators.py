@@ -140,7 +140,7 @@ class ProgramOperators(eqx.Module):
         structures = self._structures(*given)
         # One program: products with unit vectors are dozens of operations.
         static = eqx.filter((self, given), eqx.is_array, inverse=True)
-        known = hashable(static) and not closes_over_tracers(self)
+        known = hashable(static) and not closes_over_tracers(self, static)
         matrices = _compiled_matrices if known else ProgramOperators._matrices
         objective, equalities, inequalities = matrices(self, *given)
 

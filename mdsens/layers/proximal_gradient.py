@@ -164,8 +164,6 @@ class ProximalDescent(Minimiser):
         self, params: PyTree, hyperparams_prox: Any, *args: Any, **kwargs: Any
     ) -> ProximalSystem | None:
         """The derivatives of the proximal operator and of the gradient, both symmetric."""
-        if self.symmetric:
-            return None
         gradient, hessian = jax.linearize(
             lambda x: jax.grad(self.value)(x, *args, **kwargs), params
         )

@@ -153,6 +153,29 @@ class SearchingMinimiser(Minimiser):
         }
         return params, found, fields
 
+    def quasi_newton_step(
+        self,
+        product: Callable[[Float[Array, " n"]], Float[Array, " n"]],
+        params: PyTree,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> PyTree:
+        """The parameters after a step of natural length, without a search.
+
+        Arguments:
+            product: with the model of the inverse Hessian.
+            params: the parameters.
+            args: what the objective takes after them.
+            kwargs: likewise by name.
+
+        Returns:
+            x - H grad f(x), with the structure of the parameters. At a solution there is nothing
+            to search for, but the step has a derivative.
+        """
+        x, unravel = ravel_pytree(params)
+        gradient = ravel_pytree(self.evaluate(params, *args, **kwargs)[2])[0]
+        return unravel(x - product(gradient))
+
     def search(
         self,
         path: Callable[[Float[Array, ""]], Trial],

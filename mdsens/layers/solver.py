@@ -170,7 +170,8 @@ class IterativeSolver(eqx.Module):
             raise InputError("init_params holds no numbers: give a start with at least one")
         args, kwargs = jax.tree.map(_to_array, (args, kwargs))
         if self.differentiation == "implicit":
-            return OptStep(*_differentiable(self)(init_params, args, kwargs))
+            solve = _differentiable(self, (args, kwargs))
+            return OptStep(*solve(init_params, args, kwargs))
         if self.differentiation == "unrolled":
             return OptStep(*_solve(init_params, self, args, kwargs))
         params, state = without_derivatives(
@@ -202,8 +203,11 @@ class IterativeSolver(eqx.Module):
         first = list(itertools.islice(iterator, 1))
         if not first:
             raise InputError("iterator has no batch of data: give one with at least one")
-        update = _compiled_update if self.jit else IterativeSolver._update
         args, kwargs = jax.tree.map(_to_array, (args, kwargs))
+        update: Callable[..., OptStep] = IterativeSolver._update
+        if self.jit:
+            closed = _closes_over_tracers(self, (args, kwargs))
+            update = eqx.filter_jit(update) if closed else _compiled_update
         state = self.init_state(init_params, *args, **kwargs, data=first[0])
         step = OptStep(init_params, state)
         for data in itertools.islice(iterator, self.maxiter):
@@ -247,10 +251,15 @@ def _to_array(leaf: Any) -> Any:
     return floats_to_arrays(leaf)
 
 
+def _closes_over_tracers(solver: IterativeSolver, arguments: Any) -> bool:
+    """Whether the solver, or a function among its arguments, reads a value that JAX is tracing."""
+    return closes_over_tracers(solver, eqx.filter(arguments, eqx.is_array, inverse=True))
+
+
 def _differentiable(
-    solver: IterativeSolver,
+    solver: IterativeSolver, arguments: Any
 ) -> Callable[[Any, tuple[Any, ...], dict[str, Any]], tuple[Any, Any]]:
-    if closes_over_tracers(solver):
+    if _closes_over_tracers(solver, arguments):
         return custom_root(
             lambda params, args, kwargs: solver.residual(params, *args, **kwargs),
             has_aux=True,
@@ -307,7 +316,8 @@ def _iterate(
     init_params, args, kwargs = jax.tree.map(_to_array, (init_params, args, kwargs))
     if solver.jit or is_traced((init_params, args, kwargs)):
         # What it closes over is no argument, and may be what is differentiated.
-        loop = eqx.filter_jit(_loop) if closes_over_tracers(solver) else _compiled_loop
+        closed = _closes_over_tracers(solver, (args, kwargs))
+        loop = eqx.filter_jit(_loop) if closed else _compiled_loop
         return loop(init_params, solver, args, kwargs)
     tol = solver.tolerance(init_params)
     step = OptStep(init_params, solver.init_state(init_params, *args, **kwargs))

@@ -33,7 +33,8 @@ def moved(origin: PyTree, length: Float[Array, ""] | float, direction: PyTree) -
 
 def dtype_of(tree: PyTree) -> jnp.dtype:
     """The floating-point type that holds every leaf."""
-    return jnp.result_type(*jax.tree.leaves(tree))
+    # An array made of a Python number counts as any other: loops forget where it came from.
+    return jnp.result_type(*map(jnp.result_type, jax.tree.leaves(tree)))
 
 
 def in_precision(values: PyTree, params: PyTree) -> PyTree:

@@ -623,3 +623,25 @@ def test_all_options_at_once_are_those_by_name_and_a_wrong_one_is_one_line():
         root_jvp(*arguments, symetric=True)
     with pytest.raises(InputError, match="symmetric beside it"):
         root_jvp(*arguments, SolveOptions("cg"), symmetric=True)
+
+
+def test_a_solution_without_numbers_has_derivatives_without_numbers():
+    square_root = custom_root(lambda x, a: x**2 - a)(lambda start, a: jnp.sqrt(a))
+    nothing = jnp.zeros(0)
+    assert jax.hessian(square_root, argnums=1)(nothing, nothing).shape == (0, 0, 0)
+    assert jax.jit(jax.jacrev(square_root, argnums=1))(nothing, nothing).shape == (0, 0)
+
+
+@MODES
+def test_a_function_among_the_arguments_may_close_over_what_is_differentiated(mode):
+    @custom_root(lambda x, scale: x**3 - scale(2.0))
+    def cube_root(start, scale):
+        return jnp.cbrt(scale(2.0))
+
+    def of(a):
+        return cube_root(None, lambda t: t * a**2)
+
+    # (2 a^2)^(1/3)
+    value = 2 ** (1 / 3) * 3 ** (2 / 3)
+    np.testing.assert_allclose(mode(of)(3.0), 2 / 9 * value, rtol=1e-12)
+    np.testing.assert_allclose(jax.jit(mode(mode(of)))(3.0), -2 / 81 * value, rtol=1e-12)

@@ -184,3 +184,9 @@ def test_directions_that_do_not_go_together_are_an_error(directions):
     stiffness = jnp.asarray(SPRINGS)
     with pytest.raises(InputError, match="the same extra leading axis"):
         root_jvp(springs, at_rest(stiffness, LOAD), (stiffness, LOAD), (None, directions))
+
+
+def test_of_no_right_hand_sides_there_are_no_solutions():
+    for options in ({}, {"solver": "gmres"}, {"solver": "svd"}):
+        solution = linear.solve(lambda v: LOOSE @ v, jnp.zeros((0, SIZE)), several=True, **options)
+        assert solution.value.shape == (0, SIZE)

@@ -73,7 +73,7 @@ _ELSEWHERE = "not there"
 _TREES = "parameters are real"
 
 _STATE = (
-    "`state.converged` in place of `state.status`, an error that says so where a program is "
+    "`state.error` in place of `state.status`, and an error that says so where a program is "
     "infeasible or unbounded; to begin elsewhere give a `KKTSolution`, not `init_params(x, ...)`"
 )
 

@@ -208,3 +208,13 @@ def test_functions_may_close_over_what_is_differentiated():
         return program.run(jnp.zeros(2), jnp.asarray([3.0, 4.0])).params.primal[0]
 
     assert jax.grad(first)(2.0) == pytest.approx(3.0, rel=1e-12)
+
+
+def test_a_function_among_the_parameters_may_close_over_what_is_differentiated():
+    program = QuadraticProgram(fun=lambda x, pull: pull(x))
+
+    def solution(target):
+        return program.run(jnp.zeros(2), lambda x: jnp.sum((x - target**2) ** 2)).params.primal
+
+    found = jax.jacrev(solution)(jnp.asarray([1.0, 2.0]))
+    np.testing.assert_allclose(found, np.diag([2.0, 4.0]), rtol=0, atol=1e-12)

@@ -268,3 +268,16 @@ def test_empty_sets_and_wrong_inputs_are_errors(call, words):
 def test_an_empty_set_inside_compiled_code_is_an_error():
     with pytest.raises(Exception, match="negative"):
         jax.jit(projection_simplex)(X, -1.0).block_until_ready()
+
+
+def test_arrays_without_numbers_change_nothing_and_alone_have_no_sphere():
+    nothing = jnp.zeros(0)
+    x, a = {"x": jnp.asarray(X), "y": nothing}, {"x": jnp.asarray(W), "y": nothing}
+    for projection in (projection_hyperplane, projection_halfspace):
+        found = projection(x, (a, 0.3))
+        assert_allclose(found["x"], projection(X, (W, 0.3)), rtol=0, atol=NOISE)
+        assert found["y"].shape == (0,)
+    with pytest.raises(InputError, match="the normal a is 0"):
+        projection_hyperplane(nothing, (nothing, 0.3))
+    with pytest.raises(InputError, match="the sphere has no point"):
+        projection_l2_sphere(nothing)

@@ -10,8 +10,13 @@ from compiled_programs import compiled
 from sklearn.datasets import load_diabetes
 
 from mdsens.errors import ConvergenceError, InputError
+from mdsens.layers.bfgs import BFGS
+from mdsens.layers.broyden import Broyden
 from mdsens.layers.gradient_descent import GradientDescent
 from mdsens.layers.lbfgs import LBFGS
+from mdsens.layers.lbfgsb import LBFGSB
+from mdsens.layers.least_squares import LevenbergMarquardt
+from mdsens.layers.linear_solve import solve_cg
 from mdsens.layers.newton import Newton
 from mdsens.layers.nonlinear_cg import NonlinearCG
 from mdsens.layers.objective import ridge_regression
@@ -85,6 +90,79 @@ def test_the_one_step_derivative_is_that_of_one_iteration_from_the_solution():
     np.testing.assert_allclose(found, -0.2 * exact(0.1), rtol=0, atol=1e-9)
 
 
+def parabola(x, theta):
+    return jnp.sum(1.5 * x**2 - theta * x)
+
+
+def parabola_residual(x, theta):
+    return np.sqrt(3.0) * x - theta / np.sqrt(3.0)
+
+
+MODELLED = [
+    (LBFGS(parabola, derivative="one-step"), 1e-7),
+    (BFGS(parabola, derivative="one-step"), 1e-7),
+    (LBFGSB(parabola, derivative="one-step"), 1e-7),
+    (Broyden(jax.grad(parabola), derivative="one-step"), 1e-7),
+    # Damped, at first by a millionth.
+    (LevenbergMarquardt(parabola_residual, derivative="one-step"), 2e-6),
+    (LevenbergMarquardt(parabola_residual, solver="cholesky", derivative="one-step"), 2e-6),
+    (LevenbergMarquardt(parabola_residual, solver=solve_cg, derivative="one-step"), 2e-6),
+]
+
+
+@pytest.mark.parametrize("mode", [jax.jacfwd, jax.jacrev], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(("solver", "rtol"), MODELLED)
+def test_one_step_of_a_model_that_knows_the_curvature_has_the_exact_derivative(solver, rtol, mode):
+    def solution(theta):
+        extra = (None,) if isinstance(solver, LBFGSB) else ()
+        return solver.run(jnp.zeros(1), *extra, theta).params[0]
+
+    # x = theta / 3, and secants in one dimension are the curvature.
+    np.testing.assert_allclose(mode(solution)(2.0), 1 / 3, rtol=rtol)
+
+
+@pytest.mark.parametrize("kind", [LBFGS, BFGS])
+def test_one_step_of_a_model_that_knows_nothing_is_one_of_gradient_descent(kind):
+    solver = kind(ridge_regression, tol=1e-12, derivative="one-step")
+    start = exact(0.1)
+    found = jax.jacrev(lambda l: solver.run(start, l, DATA).params)(0.1)
+    np.testing.assert_allclose(found, -start, rtol=0, atol=1e-12)
+
+
+def test_one_step_at_a_bound_moves_with_the_bound():
+    solver = LBFGSB(parabola, derivative="one-step")
+
+    def solution(theta, upper):
+        return solver.run(jnp.zeros(2), (-1.0, upper), theta).params
+
+    theta = jnp.asarray([6.0, 0.9])  # x = (upper, 0.3)
+    by_theta, by_upper = jax.jacrev(solution, (0, 1))(theta, 0.5)
+    np.testing.assert_allclose(by_theta, np.diag([0, 1 / 3]), rtol=0, atol=1e-7)
+    np.testing.assert_allclose(by_upper, [1, 0], rtol=0, atol=1e-12)
+
+
+def test_all_arguments_may_be_given_by_name():
+    for solver in (MINIMISERS[0], MINIMISERS[1]):
+        found = jax.jacrev(lambda l, s=solver: s.run(START, l2reg=l, data=DATA).params)(0.1)
+        np.testing.assert_allclose(found, exact_derivative(0.1), rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("derivative", ["implicit", "unrolled"])
+@pytest.mark.parametrize("kind", [GradientDescent, ProximalGradient])
+def test_a_function_among_the_arguments_may_close_over_what_is_differentiated(kind, derivative):
+    solver = kind(lambda w, pull: pull(w), derivative=derivative, stepsize=1.0, maxiter=9)
+
+    def solution(target):
+        def pull(w):
+            return jnp.sum((w - target**2) ** 2) / 2
+
+        extra = (None,) if kind is ProximalGradient else ()
+        return solver.run(jnp.zeros(3), *extra, pull).params
+
+    found = jax.jacrev(solution)(jnp.arange(3.0))
+    np.testing.assert_allclose(found, 2 * np.diag(np.arange(3.0)), rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("derivative", ["implicit", "unrolled"])
 def test_an_objective_may_close_over_what_is_differentiated(derivative):
     def solution(target):
@@ -95,6 +173,34 @@ def test_an_objective_may_close_over_what_is_differentiated(derivative):
 
     found = jax.jacrev(solution)(jnp.arange(3.0))
     np.testing.assert_allclose(found, np.eye(3), rtol=0, atol=1e-12)
+
+
+def test_iterations_by_batches_may_close_over_what_is_differentiated():
+    def after_batches(target):
+        solver = GradientDescent(
+            lambda w, pull, data: data * pull(w) + 0.5 * target * w,
+            stepsize=0.5,
+            acceleration=False,
+            derivative="unrolled",
+        )
+        batches = iter([jnp.asarray(9.0), jnp.asarray(1.0), jnp.asarray(0.5)])
+        return solver.run_iterator(jnp.asarray(0.0), batches, lambda w: (w - target**2) ** 2 / 2)
+
+    found = jax.grad(lambda target: after_batches(target).params)(3.0)
+    # w <- w - (data (w - target^2) + target / 2) / 2; the first batch is for the state alone.
+    slope = 0.0
+    for data in (1.0, 0.5):
+        slope -= 0.5 * (data * (slope - 6.0) + 0.5)
+    np.testing.assert_allclose(found, slope, rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [LBFGS, BFGS, GradientDescent, NonlinearCG, LBFGSB])
+def test_a_python_number_beside_an_array_of_single_precision_is_a_start(kind):
+    solver = kind(lambda w: jnp.sum((w["a"] - 1) ** 2) + (w["b"] - 2) ** 2, maxiter=20)
+    with jax.numpy_dtype_promotion("standard"):
+        found = solver.run({"a": jnp.zeros(2, jnp.float32), "b": 0.0}).params
+    np.testing.assert_allclose(found["a"], 1, rtol=1e-6)
+    np.testing.assert_allclose(found["b"], 2, rtol=1e-6)
 
 
 def test_a_solver_that_is_equal_is_not_compiled_again():
