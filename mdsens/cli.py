@@ -15,7 +15,7 @@ from mdsens.compilation_cache import announce, clear_cache, keep_compiled_code, 
 from mdsens.complaints import complain, unexpected, warn_in_a_line
 from mdsens.errors import InputError, MdsensError
 from mdsens.markup import console, for_terminal, visible
-from mdsens.signals import INTERRUPTED, TERMINATED, hear_requests_to_end
+from mdsens.signals import INTERRUPTED, TERMINATED, hear_requests_to_end, signal_behind
 from mdsens.streams import OutputError, flush_output, prepare_streams
 
 if TYPE_CHECKING:
@@ -273,8 +273,7 @@ def run(
                 rehearsed=True,
             )  # fmt: skip
         except BaseException as error:
-            # Compiled code wraps Ctrl-C in errors of its own.
-            stopped = isinstance(error, KeyboardInterrupt) or "KeyboardInterrupt" in str(error)
+            stopped = signal_behind(error) == INTERRUPTED
             if not stopped or not has_checkpoint(Path(out or default_folder(loaded.name))):
                 raise
             line = "interrupted: the relaxation has a checkpoint; give --resume to go on from it"
@@ -488,10 +487,13 @@ def exit_status(arguments: list[str]) -> int:
     except Exception as error:
         # A wrong option or command: the base class of these has moved between releases of typer.
         if hasattr(error, "format_message"):
-            return complain(f"{error.format_message()} See mdsens --help.", 2)
+            return complain(f"{error.format_message().rstrip('.')}. See mdsens --help.", 2)
         # By name: the class comes with JAX, and compiled code wraps it in errors of its own.
         if "LinearSolveError" in (type(error).__name__, *str(error).split(":")):
             return complain(error, 1)
-        if "KeyboardInterrupt" in str(error):
+        stopped = signal_behind(error)
+        if stopped == INTERRUPTED:
             return complain("interrupted: nothing was written", INTERRUPTED)
+        if stopped == TERMINATED:
+            return TERMINATED
         return complain(unexpected(error), 1)

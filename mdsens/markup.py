@@ -20,6 +20,9 @@ PLAIN_SIGNS = {
     "⁵": "^5", "⁶": "^6", "⁷": "^7", "⁸": "^8", "⁹": "^9", "₁": "_1", "–": "-", "…": "...",
 }  # fmt: skip
 
+#: Letters of a name that stand side by side at least, however little room numbers leave it.
+LEAST_OF_A_NAME = 12
+
 
 def visible(text: str) -> str:
     r"""Text in which every character can be seen: those that cannot become escapes.
@@ -89,6 +92,8 @@ def print_numbers(to: "rich.console.Console", table: "rich.table.Table") -> None
     """
     name, *others = table.columns
     name.no_wrap, name.overflow = False, "fold"
+    longest = max(to.measure(text).maximum for text in [name.header, *name.cells])
+    name.min_width = min(longest, LEAST_OF_A_NAME)
     for column in others:
         texts = [column.header, *column.cells]
         column.min_width = max(to.measure(text).maximum for text in texts)

@@ -16,6 +16,32 @@ def hear_requests_to_end() -> None:
     sys.unraisablehook = hear_again
 
 
+def signal_behind(error: BaseException) -> int | None:
+    """The exit status of the signal that is behind an error.
+
+    Compiled code, and Python while it makes a class, wrap what a signal raises in errors of their
+    own.
+
+    Arguments:
+        error: anything that was raised.
+
+    Returns:
+        INTERRUPTED after Ctrl-C, TERMINATED after a request to end, None for all other errors.
+    """
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        if isinstance(cause, KeyboardInterrupt) or "KeyboardInterrupt" in str(cause):
+            return INTERRUPTED
+        if isinstance(cause, SystemExit):
+            return TERMINATED if cause.code == TERMINATED else None
+        if f"SystemExit: {TERMINATED}" in str(cause):
+            return TERMINATED
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
 def hear_again(lost: "sys.UnraisableHookArgs") -> None:
     """Send a signal again whose exception Python has dropped.
 

@@ -208,10 +208,19 @@ def _limited_to(
     If the N atoms of the first rows do not move on average, they still do not afterwards.
     """
     xp = array_module(direction)
-    lengths = xp.sqrt(squared_lengths(direction))[:, None]
-    if xp is np and lengths.max(initial=0.0) <= max_step:
-        return direction
-    limited = direction * xp.minimum(1.0, max_step / xp.maximum(lengths, np.finfo(float).tiny))
+    squares = squared_lengths(direction)[:, None]
+    if xp is np:
+        lengths = xp.sqrt(squares)
+        if lengths.max(initial=0.0) <= max_step:
+            return direction
+        factors = xp.minimum(1.0, max_step / xp.maximum(lengths, np.finfo(float).tiny))
+    else:
+        # What touches nothing has no force, and neither the root of zero nor its reciprocal has a
+        # derivative.
+        roots = xp.sqrt(xp.where(squares > 0.0, squares, 1.0))
+        lengths = xp.where(squares > 0.0, roots, 0.0)
+        factors = xp.where(squares > 0.0, xp.minimum(1.0, max_step / roots), 1.0)
+    limited = direction * factors
     balanced = xp.linalg.norm(column_sums(direction[:count])) <= 1e-8 * xp.sum(lengths)
     # Atoms that are constrained, or only fill up a batch, have no direction.
     moves = lengths[:count] > 0.0

@@ -46,6 +46,8 @@ METHODS = {
     "cg": ConjugateGradient,
     "newton": Newton,
 }
+#: Those whose steps are compiled, and can be differentiated one by one.
+COMPILED_METHODS = ("fire", "gradient-descent", "lbfgs", "cg")
 
 #: Part of a stress that may act across a vacuum: rounding of a stress along a turned slab.
 ACROSS = 1e-9

@@ -171,6 +171,11 @@ class _Unrolling:
         self.direction = potential.direction(parameter)
         reach = float(potential.interaction_range)
         given = FIRE() if minimiser is None else minimiser
+        if given.runs_on_host(self.systems.positions[0]):
+            raise InputError(
+                f"minimiser = {type(given).__name__}: its steps are host code, which is not "
+                "differentiated; give FIRE, GradientDescent, LBFGS or ConjugateGradient"
+            )
         enough = max(SKIN_FRACTION * reach, 4.0 * given.trial_distance)
         skin = float(enough if skin is None else skin)
         self.searches = [potential.edge_search(system, skin) for system in systems]

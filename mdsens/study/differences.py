@@ -172,7 +172,9 @@ class Differences:
         )
         length = self.pairs.lengths(np.asarray(self.base.positions), np.asarray(self.base.cell))
         apart, unit = length[pair], unit_name("length", self.study.file.units)
-        more = f" (and {crossed.sum() - 1} others do likewise)" if crossed.sum() > 1 else ""
+        others = int(crossed.sum()) - 1
+        likewise = "others do" if others > 1 else "other does"
+        more = f" (and {others} {likewise} likewise)" if others else ""
         return (
             f"atoms {self.pairs.first[pair]} and {self.pairs.second[pair]}, {apart:.8g} {unit} "
             f"apart, cross {apart - here[kink, pair]:.8g} {unit}, where the energy is not "

@@ -9,6 +9,7 @@ import jax
 
 from mdsens.compilation import count_calls_anew, forget_programs
 from mdsens.errors import InputError, one_line
+from mdsens.signals import signal_behind
 from mdsens.study.output import WriteError
 from mdsens.study.run import Solved, run_study
 from mdsens.study.study import Study, study_of
@@ -77,15 +78,10 @@ def _attempt(
         # As on a full disk, where all that follows would fail, too.
         fatal = one_line(str(error))
     except Exception as error:
-        if is_interrupt(error):
+        if signal_behind(error) is not None:
             raise
         reason = _reason(error)
     return Ended(share + time.monotonic() - begun, reason, fatal)
-
-
-def is_interrupt(error: BaseException) -> bool:
-    """Whether Ctrl-C is behind an error: compiled code wraps it in errors of its own."""
-    return isinstance(error, KeyboardInterrupt) or "KeyboardInterrupt" in str(error)
 
 
 def _reason(error: Exception) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from mdsens.errors import InputError
 from mdsens.files import path_of
+from mdsens.signals import INTERRUPTED, signal_behind
 from mdsens.study.fingerprint import fingerprint
 from mdsens.study.output import Output, WriteError, keep_on_disk, kept_folder, writing
 from mdsens.study.results import versions
@@ -21,7 +22,7 @@ from mdsens.study.run import default_folder
 from mdsens.study.run_lock import run_folder
 from mdsens.study.study import Study, study_of
 from mdsens.study.sweep import Sweep
-from mdsens.study.sweep_attempt import attempt, is_interrupt
+from mdsens.study.sweep_attempt import attempt
 from mdsens.study.sweep_batch import groups_of, size_of_batches
 from mdsens.study.sweep_file import (
     SWEEP_NAME,
@@ -129,7 +130,7 @@ def run_sweep(
         except BaseException as error:
             with contextlib.suppress(OSError, InputError):
                 work.write_manifest()
-            if is_interrupt(error):
+            if signal_behind(error) == INTERRUPTED:
                 raise KeyboardInterrupt(work.interrupted()) from None
             raise
         work.finish()

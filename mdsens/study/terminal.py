@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Reasons of failed runs that are printed.
 MOST_REASONS = 10
+#: Letters of a relative error, with the mark that it is not judged; spaces between two columns.
+WIDEST_ERROR, BETWEEN_COLUMNS = 8, 2
 
 
 def show_run(finished: FinishedRun) -> None:
@@ -162,17 +164,22 @@ def show_verification(verification: Verification, units: str) -> None:
     observables = list(dict.fromkeys(comparison.observable for comparison in comparisons))
     parameters = list(dict.fromkeys(comparison.parameter for comparison in comparisons))
     of = {(c.parameter, c.observable): _judged(c) for c in comparisons}
-    table = Table(title="relative error of each derivative", box=None, pad_edge=False)
     # Names of observables are long: many of them stand below one another.
-    below = sum(max(len(name), 7) + 1 for name in ("parameter", *observables)) > to.width
+    below = len(_side_by_side(["parameter", *observables], to.width)) > 1
     rows, columns = (observables, parameters) if below else (parameters, observables)
-    table.add_column("observable" if below else "parameter", style="bold", no_wrap=True)
-    for name in columns:
-        table.add_column(for_terminal(name), justify="right", overflow="fold")
-    for row in rows:
-        pairs = [(column, row) if below else (row, column) for column in columns]
-        table.add_row(for_terminal(row), *(of[pair] for pair in pairs))
-    print_numbers(to, table)
+    title: str | None = "relative error of each derivative"
+    longest = max(for_terminal(name).cell_len for name in ("observable", *rows))
+    # Long names fold; more tables than the numbers need would be harder to read.
+    for some in _side_by_side(columns, to.width - min(longest, to.width // 2) - BETWEEN_COLUMNS):
+        table = Table(title=title, box=None, pad_edge=False)
+        table.add_column("observable" if below else "parameter", style="bold", no_wrap=True)
+        for name in some:
+            table.add_column(for_terminal(name), justify="right", overflow="fold")
+        for row in rows:
+            pairs = [(column, row) if below else (row, column) for column in some]
+            table.add_row(for_terminal(row), *(of[pair] for pair in pairs))
+        print_numbers(to, table)
+        title = None
     for reason, left in _by_reason(verification.not_judged).items():
         names = ", ".join(f"{c.observable} in {c.parameter}" for c in left)
         finest = min(c.resolution for c in left)
@@ -191,6 +198,20 @@ def show_verification(verification: Verification, units: str) -> None:
         f"allowed {verification.tolerance:.0e}; {judged} of {len(comparisons)} derivatives judged",
         soft_wrap=True,
     )
+
+
+def _side_by_side(names: list[str], width: int) -> list[list[str]]:
+    """Names of columns of errors, parted so that each part is no wider than the terminal."""
+    parts: list[list[str]] = []
+    used = width + 1
+    for name in names:
+        needed = max(for_terminal(name).cell_len, WIDEST_ERROR) + BETWEEN_COLUMNS
+        if used + needed > width + BETWEEN_COLUMNS:
+            parts.append([])
+            used = 0
+        parts[-1].append(name)
+        used += needed
+    return parts
 
 
 def _judged(comparison: Comparison) -> Text:

@@ -219,13 +219,15 @@ class _Judge:
                     trouble = crossing
                 else:
                     found = self._compared(differences, step, halvings, crossing)
-                    blurred = [c for c in found.values() if c.verdict == NOT_JUDGED]
+                    # Kinks on both sides can hide from the estimate of an error.
+                    unclear = (NOT_JUDGED, FAILED) if crossing else (NOT_JUDGED,)
+                    blurred = [c for c in found.values() if c.verdict in unclear]
                     sharper = [c for c in blurred if "rounding" not in c.reason]
                     if not (sharper and longest) or halvings == MOST_HALVINGS:
                         say(f"{name}: step {step:.3g}, largest force left over "
                             f"{differences.largest_force:.1e}")  # fmt: skip
                         return found
-                    trouble = sharper[0].reason
+                    trouble = sharper[0].reason or crossing
             say(f"{name}: {trouble} at a step of {step:.3g}; halving it")
             step /= 2.0
         reason = f"no step down to {2 * step:.1e} stays in the same minimum ({trouble})"

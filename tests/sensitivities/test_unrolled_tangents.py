@@ -10,7 +10,16 @@ import mdsens
 from mdsens import System
 from mdsens.errors import InputError, RelaxationError
 from mdsens.potentials import LennardJones, SoftSphere
-from mdsens.relaxation import FIRE, LBFGS, GradientDescent
+from mdsens.relaxation import (
+    FIRE,
+    LBFGS,
+    METHODS,
+    ConjugateGradient,
+    GradientDescent,
+    Newton,
+    PreconditionedLBFGS,
+)
+from mdsens.relaxation.arguments import COMPILED_METHODS
 from mdsens.sensitivities import unrolled_tangents
 
 pytestmark = pytest.mark.xdist_group("unrolled")
@@ -149,6 +158,8 @@ def test_the_last_step_is_always_recorded():
         ({"parameter": 3}, "parameter = 3: give text"),
         ({"potential": "soft"}, "potential is a str: give a potential"),
         ({"minimiser": "fire"}, "minimiser is a str: give a minimiser"),
+        ({"minimiser": Newton()}, "minimiser = Newton: its steps are host code.*give FIRE"),
+        ({"minimiser": PreconditionedLBFGS()}, "minimiser = PreconditionedLBFGS: its steps"),
         ({"systems": [1]}, r"systems\[0\] is a int: give a mdsens.System"),
         ({"progress": 0}, "progress = 0: give True or False"),
         ({"skin": 0.0}, "skin = 0.0"),
@@ -158,6 +169,28 @@ def test_a_mistake_is_named(changes, words):
     given = {"systems": STARTS, "potential": discs(), "parameter": "diameter[small]"} | changes
     with pytest.raises(InputError, match=words):
         unrolled_tangents(**given)
+
+
+def test_methods_that_can_be_unrolled_are_named():
+    places = STARTS[0].positions
+    compiled = {name for name, of in METHODS.items() if not of().runs_on_host(places)}
+    assert compiled == set(COMPILED_METHODS)
+
+
+@pytest.mark.parametrize("minimiser", [GradientDescent(), LBFGS(), ConjugateGradient()])
+def test_a_disc_that_touches_nothing_leaves_the_tangents_of_a_line_search_finite(minimiser):
+    """Three discs in a row and one apart, which has no force and stays where it is."""
+    places = [[0.5, 1.0], [1.2, 1.1], [1.9, 0.9], [1.0, 3.0]]
+    start = System(places, 5.0 * np.eye(2), ("large", "small"), [0, 1, 0, 1], units="reduced")
+
+    def unrolled(small):
+        return unrolled_tangents([start], discs(small), "diameter[small]", minimiser, steps=2)
+
+    step = 1e-6
+    up, down = (unrolled(SMALL + change).positions[-1, 0] for change in (step, -step))
+    expected = (up - down) / (2.0 * step)
+    assert np.abs(expected).max() > 0.1
+    np.testing.assert_allclose(unrolled(SMALL).tangents[-1, 0], expected, rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.slow

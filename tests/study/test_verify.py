@@ -1,5 +1,6 @@
 """verify finds right derivatives right and wrong ones wrong."""
 
+import io
 import json
 from pathlib import Path
 
@@ -8,10 +9,11 @@ import ase.constraints
 import ase.io
 import numpy as np
 import pytest
+import rich.console
 
 from mdsens.potentials import WCA, LennardJones, SoftSphere
 from mdsens.study import differences as differences_module
-from mdsens.study import load_study, verify_study
+from mdsens.study import load_study, terminal, verify_study
 from mdsens.study import verify as module
 
 
@@ -218,3 +220,72 @@ def test_the_relative_error_of_a_vanishing_derivative_is_no_quotient_of_zeros():
     assert module.relative_error(np.array(2.2), derivatives, "b", parameters, 0.0) == (
         pytest.approx(0.1)
     )
+
+
+class KinksOnBothSides(differences_module.Differences):
+    """Differences of O(x) = x + sign(x) max(|x| - kink, 0): its even part says nothing of them."""
+
+    shortest = 1e-6
+
+    def __init__(self, kink):
+        self.kink, self.name, self.largest_force = kink, "sigma", 0.0
+
+    def first_step(self):
+        return 1.0
+
+    def trouble(self, step):
+        return ""
+
+    def crossing(self, step):
+        return "atoms 0 and 1 cross 3 Ang" if step > self.kink else ""
+
+    def of(self, observable, step, error):
+        def value(x):
+            return np.float64(x + np.sign(x) * max(abs(x) - self.kink, 0.0))
+
+        return differences_module.extrapolated(value, step, error)
+
+
+@pytest.mark.parametrize(("derivative", "verdict"), [(1.0, "passed"), (1.01, "FAILED")])
+def test_the_step_is_halved_until_kinks_on_both_sides_are_outside(derivative, verdict):
+    judge = module._Judge(
+        tolerance=1e-6, parameters={"sigma": 1.0},
+        derivatives={"O": {"sigma": np.float64(derivative)}},
+        value_errors={"O": np.zeros(())}, errors={"O": {"sigma": np.zeros(())}},
+        naturals={"O": 1.0}, contact=False,
+    )  # fmt: skip
+    said = []
+    (found,) = judge.compare(KinksOnBothSides(0.3), said.append).values()
+    assert (found.verdict, found.step) == (verdict, 0.25)
+    assert [line for line in said if "cross 3 Ang at a step of" in line]
+
+
+@pytest.mark.parametrize("width", [60, 80, 132])
+@pytest.mark.parametrize("parameters", [2, 12])
+def test_every_error_stands_under_its_parameter_beside_its_observable(
+    width, parameters, monkeypatch
+):
+    file = io.StringIO()
+    monkeypatch.setattr(terminal, "console", lambda: rich.console.Console(file=file, width=width))
+    names = [f"fixed_positions[{i},x]" for i in range(parameters)]
+    observables = ["positions", "lattice_constants", "elastic_constant(4,4)"]
+    errors = {(o, p): float(f"1.{i}e-1{j}") for j, o in enumerate(observables)
+              for i, p in enumerate(names)}  # fmt: skip
+    one = np.float64(1.0)
+    comparisons = [
+        module.Comparison(o, p, one, one, error, 1e-9, "passed", "", 1.0, 0)
+        for (o, p), error in errors.items()
+    ]
+    terminal.show_verification(module.Verification(tuple(comparisons), 1e-6, 1e-12), "ase")
+    found, head = {}, []
+    for line in file.getvalue().splitlines()[1:]:
+        assert len(line.rstrip()) <= width or line.startswith("passed")
+        first, *others = line.split()
+        if first in ("observable", "parameter"):
+            head = others
+        elif first in (*observables, *names):
+            for other, number in zip(head, others, strict=True):
+                key = (first, other) if first in observables else (other, first)
+                found[key] = float(number)
+    assert found == pytest.approx(errors, rel=0.1)
+    assert found.keys() == errors.keys()
