@@ -4,16 +4,44 @@ import _thread
 import signal
 import sys
 import threading
+import types
 
 #: Exit statuses after Ctrl-C and after a request to end, as shells have them.
 INTERRUPTED = 130
 TERMINATED = 143
 
 
+#: Packages whose compiled parts crash where a signal raises an error while they are imported.
+FRAGILE = ("jax", "jaxlib")
+
+
 def hear_requests_to_end() -> None:
-    """Turn a request to end into SystemExit, so that what was begun is cleaned up first."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    """Turn a request to end into SystemExit, so that what was begun is cleaned up first.
+
+    Ctrl-C raises KeyboardInterrupt, as ever. Either waits until what cannot bear it is imported.
+    """
+    signal.signal(signal.SIGTERM, _hear)
+    # A process may have been started without ears for it, as by nohup.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _hear)
     sys.unraisablehook = hear_again
+
+
+def _hear(number: int, frame: types.FrameType | None) -> None:
+    specs = (getattr(sys.modules.get(name), "__spec__", None) for name in FRAGILE)
+    if any(getattr(spec, "_initializing", False) for spec in specs):
+        _send_again(number)
+    elif number == signal.SIGINT:
+        signal.default_int_handler(number, frame)
+    else:
+        sys.exit(TERMINATED)
+
+
+def _send_again(number: int) -> None:
+    """Send a signal again, a tenth of a second later."""
+    again = threading.Timer(0.1, _thread.interrupt_main, [number])
+    again.daemon = True
+    again.start()
 
 
 def signal_behind(error: BaseException) -> int | None:
@@ -56,6 +84,4 @@ def hear_again(lost: "sys.UnraisableHookArgs") -> None:
         sys.__unraisablehook__(lost)
         return
     # Later, for here it would be dropped as well.
-    again = threading.Timer(0.1, _thread.interrupt_main, [number])
-    again.daemon = True
-    again.start()
+    _send_again(number)

@@ -1,7 +1,9 @@
 """What a signal raises is known again in whatever wraps it."""
 
 import signal
+import time
 
+import jax
 import pytest
 
 from mdsens.cli import exit_status
@@ -11,10 +13,12 @@ from mdsens.signals import INTERRUPTED, TERMINATED, hear_requests_to_end, signal
 @pytest.fixture(autouse=True)
 def requests_to_end(monkeypatch):
     monkeypatch.setattr("sys.unraisablehook", None)
-    before = signal.getsignal(signal.SIGTERM)
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.getsignal(number) for number in numbers]
     hear_requests_to_end()
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
 
 
 def while_a_class_is_made(number):
@@ -65,3 +69,33 @@ def test_an_error_while_an_interrupt_is_handled_is_one():
     with pytest.raises(ValueError, match="cannot") as raised:
         fail_after_an_interrupt()
     assert signal_behind(raised.value) == INTERRUPTED
+
+
+def wait(seconds):
+    """As code in Python does, in which signals arrive."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+)
+def test_a_signal_waits_until_jax_is_imported(number, raised, monkeypatch):
+    """Its compiled parts crash where an error is raised while they are loaded."""
+    monkeypatch.setattr(jax.__spec__, "_initializing", True, raising=False)
+    signal.raise_signal(number)
+    wait(0.3)
+
+    def end_of_import():
+        jax.__spec__._initializing = False
+        wait(10.0)
+
+    with pytest.raises(raised):
+        end_of_import()
+
+
+def test_who_ignores_ctrl_c_still_does():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    hear_requests_to_end()
+    assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
