@@ -15,6 +15,8 @@ def requests_to_end(monkeypatch):
     monkeypatch.setattr("sys.unraisablehook", None)
     numbers = (signal.SIGTERM, signal.SIGINT)
     before = [signal.getsignal(number) for number in numbers]
+    # Shells start what runs in the background without ears for Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     hear_requests_to_end()
     yield
     for number, handler in zip(numbers, before, strict=True):
