@@ -26,7 +26,8 @@ HEADING = """# Speed beside LAMMPS
 
 Written by `python -m benchmarks.summary` from what `python -m benchmarks` has measured; the command
 is at the end. Ratios are of times of one run on one machine, or medians of as many as a line says,
-without compilation, on the same structures with the same potential in double precision. Minima are
+by programs compiled without hurry, as a process has them in the long run, and without the time for
+that, on the same structures with the same potential in double precision. Minima are
 the same to {same:g} of energy per atom, but for packings from random places. What runs on one core,
 or is a part of one process, is compared by the processor's time; nothing else ran on the machine.
 "mdsens" runs on one core.
