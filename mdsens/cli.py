@@ -487,7 +487,9 @@ def exit_status(arguments: list[str]) -> int:
     except Exception as error:
         # A wrong option or command: the base class of these has moved between releases of typer.
         if hasattr(error, "format_message"):
-            return complain(f"{error.format_message().rstrip('.')}. See mdsens --help.", 2)
+            message = str(error.format_message())
+            end = "" if message.endswith((".", "?", "!")) else "."
+            return complain(f"{message}{end} See mdsens --help.", 2)
         # By name: the class comes with JAX, and compiled code wraps it in errors of its own.
         if "LinearSolveError" in (type(error).__name__, *str(error).split(":")):
             return complain(error, 1)

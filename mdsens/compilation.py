@@ -38,7 +38,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Donated = Literal["all-except-first", "none"]
 
-#: Numbers in all arguments below which a program is compiled in a hurry, if it is called often.
+#: Numbers in all arguments below which what is called at each step is compiled in a hurry.
 SMALL = 100_000
 #: Numbers that a program computes on its way, from which on its code is worth being fast at once.
 MUCH = 200_000_000

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from mdsens.arrays import on_device
 from mdsens.errors import InputError
 from mdsens.mechanics.relaxing_cell import (
     CELL_MODES,
@@ -38,7 +39,7 @@ from mdsens.values import (
 from mdsens.voigt import COMPONENTS, VOIGT_INDICES
 
 #: What each minimiser is called.
-METHODS = {
+METHODS: dict[str, type[Minimiser]] = {
     "fire": FIRE,
     "gradient-descent": GradientDescent,
     "lbfgs": LBFGS,
@@ -46,8 +47,6 @@ METHODS = {
     "cg": ConjugateGradient,
     "newton": Newton,
 }
-#: Those whose steps are compiled, and can be differentiated one by one.
-COMPILED_METHODS = ("fire", "gradient-descent", "lbfgs", "cg")
 
 #: Part of a stress that may act across a vacuum: rounding of a stress along a turned slab.
 ACROSS = 1e-9
@@ -78,6 +77,12 @@ class Options(NamedTuple):
     skin: float | None
     stress: Any
     smax: float | None
+
+
+def compiled_methods() -> dict[str, type[Minimiser]]:
+    """The minimisers whose steps are compiled, and can be differentiated one by one, by name."""
+    somewhere = on_device(np.zeros((1, 3)))
+    return {name: kind for name, kind in METHODS.items() if not kind().runs_on_host(somewhere)}
 
 
 def checked_options(

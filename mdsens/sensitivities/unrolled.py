@@ -23,6 +23,7 @@ from mdsens.particles.edges import EdgeList
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
 from mdsens.progress import new_bar
+from mdsens.relaxation.arguments import compiled_methods
 from mdsens.values import boolean, instance, integer, real, shown, text
 
 #: Skin of the edges as a fraction of the potential's range: random starts move far at first.
@@ -172,9 +173,10 @@ class _Unrolling:
         reach = float(potential.interaction_range)
         given = FIRE() if minimiser is None else minimiser
         if given.runs_on_host(self.systems.positions[0]):
+            kinds = ", ".join(kind.__name__ for kind in compiled_methods().values())
             raise InputError(
                 f"minimiser = {type(given).__name__}: its steps are host code, which is not "
-                "differentiated; give FIRE, GradientDescent, LBFGS or ConjugateGradient"
+                f"differentiated; give one of {kinds}"
             )
         enough = max(SKIN_FRACTION * reach, 4.0 * given.trial_distance)
         skin = float(enough if skin is None else skin)

@@ -6,7 +6,7 @@ from typing import Any
 
 from mdsens.errors import InputError
 from mdsens.potentials import Potential
-from mdsens.relaxation.arguments import COMPILED_METHODS
+from mdsens.relaxation.arguments import compiled_methods
 from mdsens.sensitivities.unrolled import single_parameter
 from mdsens.study.model import FileStructure, PackingStructure, StudyFile, SweepTable
 from mdsens.study.study_file import StructureText
@@ -93,11 +93,12 @@ def ensemble_parameter(
             f"{asked}: the structure has no seed, and all starts would be alike; allowed are "
             "structures with a builder or a rattle: set structure.rattle.amplitude"
         )
-    if relaxation.method not in COMPILED_METHODS:
+    methods = compiled_methods()
+    if relaxation.method not in methods:
         raise InputError(
             f"{asked} with relaxation.method = {relaxation.method!r}: the steps of one compiled "
             "minimiser are differentiated; set relaxation.method to one of "
-            f"{', '.join(COMPILED_METHODS)}"
+            f"{', '.join(methods)}"
         )
     if relaxation.cell != "none":
         raise InputError(

@@ -1,7 +1,9 @@
 """Sweeps in processes of their own: the same bits, whichever of them dies."""
 
+import contextlib
 import os
 import signal
+import socket
 import sys
 
 import pytest
@@ -68,6 +70,19 @@ def test_workers_that_die_and_runs_that_fail_end_no_sweep(trimer, tmp_path, monk
         "0003",
         "0004",
     ]
+
+
+@pytest.mark.slow
+def test_workers_start_where_another_sweep_has_the_usual_port():
+    pytest.importorskip("distributed")
+    with socket.socket() as usual:
+        # Where it is taken already, it is as it should be.
+        with contextlib.suppress(OSError):
+            usual.bind(("127.0.0.1", 8787))
+            usual.listen()
+        # A warning is an error.
+        with sweep_workers._client(sweep_workers.Workers(1, None)) as client:
+            assert len(client.nthreads()) == 1
 
 
 @pytest.mark.parametrize(
