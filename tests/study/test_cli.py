@@ -75,7 +75,7 @@ def test_list_names_the_ready_studies(command):
         (["run"], ["STUDY"]),
         (["rum", "trimer"], ["rum"]),
         (["run", "trimer", "--fast"], ["--fast"]),
-        (["run", "trimer", "--workers", "0"], ["--workers", "to 1. See mdsens --help."]),
+        (["run", "trimer", "--workers", "0"], ["--workers", "1. See mdsens --help."]),
         (["rnu", "trimer"], ["Did you mean 'run'? See mdsens --help."]),
         (["run", "trimer", "--out", ""], ["output folder", "''"]),
         (["run", "trimer", "--out", "trimer/study.toml"], ["study.toml", "no folder"]),
