@@ -5,8 +5,10 @@ import ase.build
 import cases
 import numpy as np
 import pytest
+import scipy.spatial
 import xarray
 from matplotlib.collections import PatchCollection
+from matplotlib.patches import Polygon
 from matplotlib.quiver import Quiver
 
 import mdsens
@@ -44,6 +46,32 @@ def test_arrows_point_where_particles_go_and_short_ones_are_left_out(disks):
     (arrows,) = artists(figure, Quiver)
     np.testing.assert_allclose(arrows.U, [1.0, 0.0])
     np.testing.assert_allclose(arrows.V, [0.0, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("cell", "periodic"),
+    [
+        (np.diag([4.0, 5.0, 6.0]), [True] * 3),
+        ([[4.0, 0, 0], [-1.5, 5, 0], [0.7, -0.9, 6]], [True] * 3),
+        ([[0, 3.0, 3.0], [3, 0, 3], [3, 3, 0]], [True] * 3),
+        ([[4.0, 0, 0], [-1.5, 5, 0], [0.7, -0.9, 6]], [True, False, True]),
+    ],
+    ids=["box", "sheared cell", "primitive cell", "slab"],
+)
+def test_the_box_is_the_outline_of_the_cells_corners(cell, periodic):
+    atoms = ase.Atoms("Ar", [[1.0, 1.0, 1.0]], cell=cell, pbc=periodic)
+    figure = plots.structure_figure(atoms, np.array([[1.0, 0.0, 0.5]]), "sigma", "1")
+    (drawn,) = artists(figure, Polygon)
+    fractions = np.array([n for n in np.ndindex(2, 2, 2) if not np.any(np.array(n) > periodic)])
+    corners = (fractions @ atoms.cell[:])[:, [0, 2]]
+    hull = scipy.spatial.ConvexHull(corners)
+    path = drawn.get_xy()
+    nearest, _ = scipy.spatial.cKDTree(path).query(corners[hull.vertices])
+    np.testing.assert_allclose(nearest, 0.0, atol=1e-9)
+    x, y = path.T
+    area = abs(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1])) / 2.0
+    # In two dimensions SciPy calls the area a volume.
+    np.testing.assert_allclose(area, hull.volume)
 
 
 def test_three_dimensions_are_seen_along_the_axis_that_hides_least():

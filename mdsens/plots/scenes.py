@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 MOST_ATOMS = 20_000
 #: Vectors of all parameters together that a page has room for: 5 MB of them.
 MOST_VECTORS = 150_000
+#: Atoms that tell how far apart neighbours are.
+ATOMS_ASKED = 200
 #: Colours of lengths of motions, from none, which is pale, to the longest.
 PALETTE = [to_hex(color) for color in colormaps["magma_r"](np.linspace(0.04, 0.8, 16))]
 #: Bonds are drawn between atoms no farther apart than this times the sum of their radii.
@@ -324,13 +326,14 @@ def _rounded(numbers: np.ndarray, step: float) -> list[float]:
 
 
 def _spacing(positions: np.ndarray, radius: float) -> float:
-    """The distance to the nearest neighbour that is typical."""
-    import scipy.spatial
-
+    """The distance to the nearest neighbour that is typical of the atoms that are asked."""
     if len(positions) < 2:
         return 2.0 * radius
-    nearest, _ = scipy.spatial.cKDTree(positions).query(positions, k=2)
-    return float(np.median(nearest[:, 1])) or 2.0 * radius
+    asked = np.unique(np.linspace(0, len(positions) - 1, ATOMS_ASKED).astype(int))
+    # SciPy's tree takes longer to import than this takes.
+    squares = [np.sum((positions - positions[atom]) ** 2, axis=1) for atom in asked]
+    nearest = [np.delete(of, atom).min() for of, atom in zip(squares, asked, strict=True)]
+    return float(np.sqrt(np.median(nearest))) or 2.0 * radius
 
 
 def _offsets(

@@ -432,18 +432,28 @@ def _draw_box(axes: Axes, atoms: ase.Atoms, shown_axes: tuple[int, int]) -> None
     starts = {tuple(np.round(np.array(n) @ cell, 9))
               for n in itertools.product((0, 1), repeat=3)
               if all(n[i] == 0 for i in range(3) if i not in drawn)}  # fmt: skip
-    # A projected parallelepiped: the convex outline of its corners.
     points = np.array(sorted(starts))
     if len(points) >= 3 and np.linalg.matrix_rank(points - points[0], tol=1e-6) == 2:
-        import scipy.spatial
-
-        outline = points[scipy.spatial.ConvexHull(points).vertices]
+        outline = _outline(cell[drawn])
         axes.add_patch(Polygon(outline, closed=True, fill=False, linestyle="--", linewidth=0.9,
                                edgecolor="black", zorder=2))  # fmt: skip
     elif len(points) >= 2:
         # A surface seen from its side: its two periodic ends.
         for x in (points[:, 0].min(), points[:, 0].max()):
             axes.axvline(x, color="black", linestyle="--", linewidth=0.9, zorder=2)
+
+
+def _outline(edges: np.ndarray) -> np.ndarray:
+    """The outline of a parallelepiped, of whose edges at one corner the projections are given.
+
+    Around it every edge is followed once, in the order of their angles, and then once back.
+    """
+    edges = edges[np.linalg.norm(edges, axis=1) > 1e-9]
+    downwards = (edges[:, 1] < 0.0) | ((edges[:, 1] == 0.0) & (edges[:, 0] < 0.0))
+    upwards = np.where(downwards[:, None], -edges, edges)
+    upwards = upwards[np.argsort(np.arctan2(upwards[:, 1], upwards[:, 0]))]
+    lowest = edges[downwards].sum(axis=0)
+    return lowest + np.cumsum(np.concatenate([upwards, -upwards]), axis=0)
 
 
 def _draw_arrows(
