@@ -12,7 +12,8 @@ from jaxtyping import Float
 
 from mdsens.errors import InputError
 from mdsens.mechanics import require_volume, voigt
-from mdsens.mechanics.energy import compiled_energy_forces_virial, compiled_site_energies
+from mdsens.mechanics.energy import compiled_site_energies
+from mdsens.mechanics.shared_energy import mechanics_at
 from mdsens.particles.edge_search import approach_bound
 from mdsens.particles.edges import EdgeList
 from mdsens.particles.lattice import completed_cell
@@ -154,7 +155,7 @@ class Calculator(ase.calculators.calculator.Calculator):
         system, edge_list = structure.at(self.atoms, self._capacities.get(count, (1, 0)))
         self._capacities[count] = edge_list.capacity
         potential = structure.potential
-        found = compiled_energy_forces_virial(system, potential, edge_list)
+        found = mechanics_at(system, potential, edge_list)
         # In two dimensions nothing depends on z.
         energy, forces, virial = float(found[0]), np.zeros((count, 3)), np.zeros((3, 3))
         forces[:, : self.dimension] = found[1]

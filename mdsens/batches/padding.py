@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.relaxing_cell import RelaxingCell
-from mdsens.particles.edge_search import EdgeArrays, EdgeSearch
+from mdsens.particles.edge_search import EdgeArrays, EdgeSearch, filled_up
 from mdsens.particles.edges import block_shape, no_edges
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
@@ -165,37 +165,13 @@ class PaddedBatch:
         self._copy_edges(slot, found, count)
 
     def _copy_edges(self, slot: int, found: EdgeArrays, count: int) -> None:
-        edge_slots, ghosts = found.capacity
-        blocks, _, size = self.neighbors.shape[1:]
-        end = self.atoms + self.ghosts
-        neighbors = _by_atom(found.neighbors, count)
-        neighbors = np.where(
-            neighbors < count,
-            neighbors,
-            np.where(neighbors == count + ghosts, end, neighbors + (self.atoms - count)),
-        )
-        wide = np.full((self.edge_slots, blocks * size), end, np.int32)
-        wide[:edge_slots, :count] = neighbors
-        self.neighbors[slot] = _by_block(wide, blocks)
+        capacity = self.edge_slots, self.ghosts
+        filled = filled_up(found, count, self.atoms, capacity, block_shape(self.atoms))
+        self.neighbors[slot] = filled.neighbors
         if self.reverse is not None:
-            # A reverse edge is told by its atom and slot, whose places in the arrays differ here.
-            own = found.neighbors.shape[2]
-            block, edge_slot, column = np.unravel_index(
-                _by_atom(found.reverse, count), found.neighbors.shape
-            )
-            atom = block * own + column
-            reverse = (atom // size * self.edge_slots + edge_slot) * size + atom % size
-            places = np.arange(self.neighbors[slot].size, dtype=np.int32)
-            wide = _by_atom(places.reshape(self.neighbors[slot].shape), blocks * size).copy()
-            wide[:edge_slots, :count] = np.where(
-                neighbors == end, wide[:edge_slots, :count], reverse
-            )
-            self.reverse[slot] = _by_block(wide, blocks)
-        self.ghost_owners[slot] = 0
-        self.ghost_images[slot] = 0.0
-        self.ghost_owners[slot, :ghosts] = found.ghost_owners
-        self.ghost_images[slot, :ghosts] = found.ghost_images
-        self.reach[slot] = float(found.reach)
+            self.reverse[slot] = filled.reverse
+        self.ghost_owners[slot], self.ghost_images[slot] = filled.ghost_owners, filled.ghost_images
+        self.reach[slot] = float(filled.reach)
 
     def _make_room(self, edge_slots: int, ghosts: int) -> None:
         """Arrays for more edges, with those that there are."""
@@ -242,16 +218,6 @@ class PaddedBatch:
             is_leaf=lambda leaf: leaf is None,
         )  # fmt: skip
         return landscapes
-
-
-def _by_atom(array: np.ndarray, count: int) -> np.ndarray:
-    """From [B, K, C] to [K, atoms]."""
-    return array.transpose(1, 0, 2).reshape(array.shape[1], -1)[:, :count]
-
-
-def _by_block(array: np.ndarray, blocks: int) -> np.ndarray:
-    """From [K, B C] to [B, K, C]."""
-    return array.reshape(array.shape[0], blocks, -1).transpose(1, 0, 2)
 
 
 # Devices -----------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from mdsens.implicit import (
 )
 from mdsens.linalg.null_space import NEGLIGIBLE, NULL_FRACTION
 from mdsens.mechanics.dense_jacobian import dense_jacobian
-from mdsens.mechanics.enthalpy import Landscape, condition_in
+from mdsens.mechanics.enthalpy import Condition, Landscape
 from mdsens.mechanics.rattlers import find_rattlers
 from mdsens.minimisers.dense_newton import eigh, in_turn
 from mdsens.modules import Module
@@ -95,7 +95,7 @@ def _response(
     landscape = eqx.tree_at(lambda l: l.rattlers, landscape, rattlers)
     landscape = landscape.with_rattlers_at(q).backbone()
     modes = _Modes(landscape, q)
-    condition = jax.tree_util.Partial(condition_in, landscape)
+    condition = Condition(landscape)
     given = condition, q, (potential,), (directions,), modes
     step = left = ahead = errors = None
     if estimate:

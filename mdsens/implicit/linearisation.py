@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -26,6 +26,18 @@ MANY, SIDE_BY_SIDE = 16, 16
 #: Numbers from which on the former function is worth it where directions are taken one by one, as
 #: it then serves for any number of them.
 WORTH_COMPILING_FOR_ONE = 10_000
+
+
+@runtime_checkable
+class FilledUp(Protocol):
+    """A condition that compiled code takes with a longer solution, so as to serve several sizes."""
+
+    def filled(self) -> tuple[Any, Any] | None:
+        """The condition, and what fills its solutions up; None where it is taken as it is."""
+
+
+def _filled(optimality_fun: Any) -> tuple[Any, Any] | None:
+    return optimality_fun.filled() if isinstance(optimality_fun, FilledUp) else None
 
 
 def linearise(
@@ -182,6 +194,11 @@ def compiled_change(
         optimality_fun
     ):
         return directional_change(optimality_fun, sol, args, tangents, sol_tangent)
+    if (filled := _filled(optimality_fun)) is not None:
+        more, filling = filled
+        along = None if sol_tangent is None else filling.rows(sol_tangent)
+        given = filling.places(sol), args, tangents, along, one_by_one
+        return filling.taken(compiled_change(more, *given))
     leaves = jax.tree.leaves(tuple(args))
     count = stacked_count(leaves, directions_of(args, tangents))
     size = sum(np.size(leaf) for leaf in jax.tree.leaves(sol))
@@ -288,6 +305,9 @@ def compiled_pull_back(
     """
     if is_traced((optimality_fun, sol, args, weights)) or not _compilable(optimality_fun):
         return pull_back(optimality_fun, sol, args, weights)
+    if (filled := _filled(optimality_fun)) is not None:
+        more, filling = filled
+        return compiled_pull_back(more, filling.places(sol), args, filling.rows(weights))
     count = stacked_count(jax.tree.leaves(sol), jax.tree.leaves(weights))
     if count is None:
         return _pull_back_of_one(optimality_fun, sol, args, weights)

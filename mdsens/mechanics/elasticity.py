@@ -19,7 +19,7 @@ from mdsens.implicit.refinement import refined_jvp
 from mdsens.linalg.sparse_plus_low_rank import SymmetricMatrix
 from mdsens.mechanics.assembled_solver import RTOL, response_solver
 from mdsens.mechanics.energy import energy_forces_virial
-from mdsens.mechanics.enthalpy import Landscape
+from mdsens.mechanics.enthalpy import Condition, Landscape
 from mdsens.mechanics.hessian_solver import HessianSolver
 from mdsens.mechanics.second_variations import second_variations
 from mdsens.mechanics.strain_of_hessian import StrainDerivatives
@@ -249,7 +249,7 @@ def displacements_in_strain(
         LinearSolveError: a solve did not converge.
     """
     strains = unit_strains(q.shape[1])
-    condition = jax.tree_util.Partial(condition_in_strain, landscape)
+    condition = Condition(landscape, condition_in_strain)
     given = condition, q, (on_device(np.zeros_like(strains[0])),), (strains,)
     traced = is_traced((landscape, q))
     if not traced and found is None and hessian is not None and hessian.in_strain is not None:

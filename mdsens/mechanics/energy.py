@@ -45,7 +45,7 @@ def _energies_along_edges(
     )  # fmt: skip
     own = potential.own_energies(species)
     energies = energies.reshape(-1)[: system.atom_count]
-    return energies if own is None else energies + own
+    return edge_list.of_present(energies if own is None else energies + own)
 
 
 def energy(system: System, potential: Potential, edge_list: EdgeList) -> Float[Array, ""]:
@@ -162,8 +162,8 @@ def _in_two_passes(
     if with_virial:
         strain = jnp.stack([jnp.stack([jnp.sum(entry) for entry in row]) for row in virial])
     own = potential.own_energies(species)
-    whole = jnp.sum(energies) + jnp.sum(embedding)
-    return whole if own is None else whole + jnp.sum(own), forces, strain
+    alone = edge_list.of_present(embedding if own is None else embedding + own)
+    return jnp.sum(energies) + jnp.sum(alone), forces, strain
 
 
 def _over_blocks(
@@ -228,9 +228,11 @@ def energy_and_slopes(
             [jnp.stack([jnp.sum(virial[row][place]) for row, place in line]) for line in places]
         )
     own = potential.own_energies(potential.species_index(system))
+    if edge_list.present is not None:
+        energies = edge_list.of_present(energies.reshape(-1)[: system.atom_count])
     whole = jnp.sum(energies)
     if own is not None:
-        whole = whole + jnp.sum(edge_list.in_blocks(own))
+        whole = whole + jnp.sum(edge_list.in_blocks(edge_list.of_present(own)))
     return whole, gradients, strain
 
 

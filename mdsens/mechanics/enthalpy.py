@@ -1,5 +1,6 @@
 """The function that is minimised: enthalpy of the degrees of freedom, and its gradient."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -19,6 +20,7 @@ from mdsens.mechanics.energy import (
     energy_and_forces,
     energy_forces_virial,
 )
+from mdsens.mechanics.filling import Filling, filling_of
 from mdsens.mechanics.relaxing_cell import CellMode, RelaxingCell
 from mdsens.mechanics.shared_energy import mechanics_on_host
 from mdsens.modules import Module
@@ -125,6 +127,13 @@ class Landscape(Module):
     def cell_mode(self) -> CellMode:
         """What of the cell relaxes; None where it is fixed."""
         return None if self.relaxing_cell is None else self.relaxing_cell.mode
+
+    @property
+    def filling(self) -> Filling | None:
+        """How it is filled up for compiled code; None where it is taken as it is."""
+        if self.motion is not None or is_traced((self.rattlers, self.relaxing_cell)):
+            return None
+        return filling_of(self.system, self.potential, self.edge_list)
 
     @property
     def coordinates(self) -> Float[Array, "R D"]:
@@ -526,6 +535,32 @@ def condition_in(
     return eqx.tree_at(lambda given: given.potential, landscape, potential).condition(q)
 
 
+class Condition(Module):
+    """The optimality condition of a landscape as a function of q and of an argument.
+
+    Attributes:
+        landscape: the landscape.
+        function: takes it, q (R, D) and the argument, and returns what is left, (R, D).
+        fills_up: whether compiled code may take it filled up with atoms that do not move: not where
+            the argument has numbers of each atom.
+    """
+
+    landscape: Landscape
+    function: Callable[..., Float[Array, "R D"]] = eqx.field(static=True, default=condition_in)
+    fills_up: bool = eqx.field(static=True, default=True)
+
+    def __call__(self, q: Float[Array, "R D"], argument: Any) -> Float[Array, "R D"]:
+        """What is left of the condition, shape (R, D), energy/length."""
+        return self.function(self.landscape, q, argument)
+
+    def filled(self) -> "tuple[Condition, Filling] | None":
+        """The condition of more atoms, and how q is filled up; None where it is taken as it is."""
+        filling = self.landscape.filling if self.fills_up else None
+        if filling is None:
+            return None
+        return dataclasses.replace(self, landscape=filling.landscape(self.landscape)), filling
+
+
 def hessian_products(
     landscape: Landscape, q: Float[Array, "R D"], vectors: Float[np.ndarray, "*K R D"]
 ) -> Float[Any, "*K R D"]:
@@ -539,8 +574,7 @@ def hessian_products(
     Returns:
         Changes of the condition along them, shaped like the vectors, energy/length.
     """
-    condition = jax.tree_util.Partial(condition_in, landscape)
-    return compiled_product(condition, q, (landscape.potential,), vectors)
+    return compiled_product(Condition(landscape), q, (landscape.potential,), vectors)
 
 
 def largest_force(gradient: Float[Any, "R D"]) -> Float[Any, ""]:

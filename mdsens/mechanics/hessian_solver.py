@@ -19,7 +19,6 @@ from mdsens.linalg.null_space import DEPENDENT, orthonormal_rows
 from mdsens.linalg.quadratic_model import MULTIGRID_STEPS, DescentDirection
 from mdsens.linalg.sparse_plus_low_rank import SparsePlusLowRank, SymmetricMatrix, blocks_of
 from mdsens.linalg.sparse_solver import SparseSolution, SparseSolver
-from mdsens.mechanics.energy import compiled_energy_forces_virial
 from mdsens.mechanics.enthalpy import Landscape, hessian_products
 from mdsens.mechanics.half_stored_hessian import (
     NearPairs,
@@ -33,6 +32,7 @@ from mdsens.mechanics.hessian_surroundings import (
     surroundings_of,
 )
 from mdsens.mechanics.reference_lattice import SAMPLED, lattice_sites_of_sample
+from mdsens.mechanics.shared_energy import mechanics_at
 from mdsens.mechanics.sparse_hessian import (
     hessian_and_gradient,
     hessian_in_parts,
@@ -135,9 +135,7 @@ class HessianSolver:
             and landscape.motion is None
             and has_one_image_each(system, landscape.potential, float(edge_list.reach))
         )
-        self._mechanics = functools.partial(
-            compiled_energy_forces_virial, system, landscape.potential, edge_list
-        )
+        self._mechanics = functools.partial(mechanics_at, system, landscape.potential, edge_list)
         if landscape.cell_mode is not None and self._tells_strains:
             lattice = np.asarray(system.positions), np.asarray(system.cell), system.pbc
             _, forces, virial = map(np.asarray, self._mechanics())

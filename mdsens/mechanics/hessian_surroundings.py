@@ -62,9 +62,22 @@ def hessian_surroundings(landscape: Landscape, q: Float[Array, "R D"]) -> Surrou
     return surroundings_of(landscape, q)._replace(cell_columns=columns)
 
 
-@compiled(seldom=True)
 def surroundings_of(landscape: Landscape, q: Float[Array, "R D"]) -> Surroundings:
     """The same without the columns of the cell."""
+    filling = None if is_traced(q) else landscape.filling
+    if filling is None:
+        return _surroundings_of(landscape, q)
+    found = _surroundings_of(filling.landscape(landscape), on_device(filling.places(q)))
+    return found._replace(
+        q=q,
+        constrained=np.asarray(found.constrained)[: filling.count],
+        null_vectors=filling.taken(found.null_vectors),
+        species=landscape.system.species,
+    )
+
+
+@compiled(seldom=True)
+def _surroundings_of(landscape: Landscape, q: Float[Array, "R D"]) -> Surroundings:
     count, follows, motions = landscape.system.atom_count, None, None
     cell = landscape.relaxing_cell
     if landscape.cell_mode is not None:

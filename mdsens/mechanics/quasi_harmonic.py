@@ -25,10 +25,11 @@ from mdsens.arrays import array_module, in_numpy, on_device
 from mdsens.compilation import compiled
 from mdsens.errors import InputError
 from mdsens.mechanics.dynamical_matrix import hessians_of_waves, require_known_waves
-from mdsens.mechanics.energy import compiled_energy_forces_virial, energy_forces_virial
+from mdsens.mechanics.energy import energy_forces_virial
 from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.gruneisen import compliance_of
 from mdsens.mechanics.relaxing_cell import RelaxingCell
+from mdsens.mechanics.shared_energy import mechanics_at
 from mdsens.mechanics.vibrations import Modes, modes_of_hessians, squares_of_modes
 from mdsens.modules import Module
 from mdsens.particles.edges import EdgeList
@@ -348,7 +349,7 @@ class _Search:
         require_known_waves(crystal.potential, vectors)
         for _ in range(MOST_STEPS):
             given = crystal.at(s, displacements), crystal.potential, self.edge_list
-            _, forces, virial = map(np.asarray, compiled_energy_forces_virial(*given))
+            _, forces, virial = map(np.asarray, mechanics_at(*given))
             hessians = np.asarray(hessians_of_waves(*given, vectors))
             if not np.isfinite(hessians).all():
                 break

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from mdsens.arrays import on_device
 from mdsens.compilation import of_array
@@ -19,7 +19,9 @@ from mdsens.mechanics.energy import (
     compiled_energy_and_forces,
     compiled_energy_and_slopes,
     compiled_energy_forces_virial,
+    compiled_mechanics_once,
 )
+from mdsens.mechanics.filling import filling_of
 from mdsens.particles.edges import FEWEST_SHARED, EdgeList, EdgeShare
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
@@ -50,14 +52,42 @@ def mechanics_on_host(
     if shares:
         return _in_shares(system, potential, edge_list, shares, with_virial)
     whole = compiled_energy_forces_virial if with_virial else compiled_energy_and_forces
+    filling = filling_of(system, potential, edge_list)
+    if filling is not None:
+        system, edge_list = filling.system(system), filling.edges(edge_list)
     at = of_array(whole, system.positions, system, potential, edge_list)
 
     def evaluate(positions: Float[Any, "N D"]) -> Any:
         # As it is: it is read before this returns.
-        energy, forces, *virial = map(np.asarray, at(positions))
+        given: Any = positions if filling is None else filling.rows(positions)
+        energy, forces, *virial = map(np.asarray, at(given))
+        if filling is not None:
+            forces = forces[: filling.count]
         return energy, forces, virial[0] if with_virial else None
 
     return evaluate
+
+
+def mechanics_at(
+    system: System, potential: Potential, edge_list: EdgeList, seldom: bool = False
+) -> tuple[Float[Array, ""], Float[Array, "N D"], Float[Array, "D D"]]:
+    """Energy, forces and virial of one structure.
+
+    Arguments:
+        system: N atoms in D dimensions; JAX may trace it.
+        potential: the potential.
+        edge_list: all edges within its range.
+        seldom: whether no relaxation has this program, so that it is made for the one call.
+
+    Returns:
+        Energy; forces, shape (N, D), energy/length; virial, shape (D, D), energy.
+    """
+    program = compiled_mechanics_once if seldom else compiled_energy_forces_virial
+    filling = filling_of(system, potential, edge_list)
+    if filling is None:
+        return program(system, potential, edge_list)
+    energy, forces, virial = program(filling.system(system), potential, filling.edges(edge_list))
+    return energy, on_device(filling.taken(forces)), virial
 
 
 def shares_of_cores(potential: Potential, edge_list: EdgeList) -> list[EdgeShare]:

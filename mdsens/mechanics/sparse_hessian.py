@@ -34,6 +34,7 @@ from mdsens.mechanics.closed_form_hessian import (
     traced_pair_rows,
 )
 from mdsens.mechanics.edge_ends import EdgeEnds, atoms_of_block, edge_ends
+from mdsens.mechanics.filling import filling_of
 from mdsens.mechanics.hessian import hessian as dense_hessian
 from mdsens.mechanics.hessian import hessian_vector_product, site_matrices
 from mdsens.mechanics.springs import Products, matrix_of_products, probes
@@ -106,6 +107,10 @@ def hessian_in_parts(
         Shape (N D, N D), in units of energy/length^2.
     """
     free = np.ones(system.atom_count, bool) if constrained is None else ~np.asarray(constrained)
+    filling = filling_of(system, potential, edge_list)
+    if filling is not None:
+        given = filling.system(system), potential, filling.edges(edge_list)
+        return filling.matrix(_along_edges(*given, filling.mask(free, False)))
     if potential.of_structure and not potential.in_groups:
         return _of_structure(system, potential, edge_list, free)
     if potential.of_structure:
@@ -344,7 +349,12 @@ def hessian_and_gradient(
     along_edges_alone = potential.acts_along_edges and not potential.of_structure
     if not along_edges_alone or potential.embedded or potential.pairwise:
         return hessian_in_parts(system, potential, edge_list), None
-    return _from_sites(system, potential, edge_list, np.ones(system.atom_count, bool))
+    filling, free = filling_of(system, potential, edge_list), np.ones(system.atom_count, bool)
+    if filling is None:
+        return _from_sites(system, potential, edge_list, free)
+    given = filling.system(system), potential, filling.edges(edge_list)
+    matrix, gradient = _from_sites(*given, filling.mask(free, False))
+    return filling.matrix(matrix), None if gradient is None else gradient[: filling.count]
 
 
 def _from_sites(

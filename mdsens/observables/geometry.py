@@ -53,9 +53,8 @@ def _distance(i: int, j: int) -> Observable:
         first, second = _atoms(name, equilibrium, i, j)
         return jnp.linalg.norm(_nearest_vector(equilibrium, first, second))
 
-    return Observable(
-        name, "length", value, caution=functools.partial(_warn_of_ties, name, ((i, j),))
-    )
+    caution = functools.partial(_warn_of_ties, name, ((i, j),))
+    return Observable(name, "length", value, caution=caution, fills_from=_atoms_needed(i, j))
 
 
 def angle(i: SupportsIndex, j: SupportsIndex, k: SupportsIndex) -> Observable:
@@ -90,7 +89,8 @@ def _angle(i: int, j: int, k: int) -> Observable:
         return jnp.degrees(_angle_between(u, v))
 
     caution = functools.partial(_warn_of_ties, name, ((j, i), (j, k)))
-    return Observable(name, "angle", value, caution=caution)
+    fills_from = _atoms_needed(i, j, k)
+    return Observable(name, "angle", value, caution=caution, fills_from=fills_from)
 
 
 @functools.cache
@@ -104,7 +104,7 @@ def lattice_constants() -> Observable:
     def value(equilibrium: Equilibrium) -> Float[Array, " n"]:
         return jnp.linalg.norm(_lattice("lattice_constants", equilibrium, 1), axis=1)
 
-    return Observable("lattice_constants", "length", value)
+    return Observable("lattice_constants", "length", value, fills_from=1)
 
 
 @functools.cache
@@ -123,7 +123,12 @@ def cell_angles() -> Observable:
         angles = [_angle_between(lattice[i], lattice[j]) for i, j in pairs]
         return jnp.degrees(jnp.stack(angles))
 
-    return Observable("cell_angles", "angle", value)
+    return Observable("cell_angles", "angle", value, fills_from=1)
+
+
+def _atoms_needed(*atoms: int) -> int | None:
+    """How many atoms there must be for all of these; None where some are counted from the last."""
+    return None if min(atoms) < 0 else max(atoms) + 1
 
 
 def _lattice(name: str, equilibrium: Equilibrium, at_least: int) -> Float[Array, "n D"]:

@@ -16,7 +16,7 @@ from mdsens.voigt import COMPONENTS
 @functools.cache
 def energy() -> Observable:
     """Potential energy."""
-    return Observable("energy", "energy", lambda equilibrium: equilibrium.energy)
+    return Observable("energy", "energy", lambda equilibrium: equilibrium.energy, fills_from=1)
 
 
 @functools.cache
@@ -32,7 +32,9 @@ def energy_per_atom() -> Observable:
 @functools.cache
 def pressure() -> Observable:
     """Pressure, minus the mean of the normal stresses."""
-    return Observable("pressure", "energy/volume", lambda equilibrium: equilibrium.pressure)
+    return Observable(
+        "pressure", "energy/volume", lambda equilibrium: equilibrium.pressure, fills_from=1
+    )
 
 
 @functools.cache
@@ -43,13 +45,14 @@ def stress() -> Observable:
         "energy/volume",
         lambda equilibrium: equilibrium.stress,
         labels=COMPONENTS[3],
+        fills_from=1,
     )
 
 
 @functools.cache
 def volume() -> Observable:
     """Volume of the cell; its area in two dimensions."""
-    return Observable("volume", "volume", lambda equilibrium: equilibrium.volume)
+    return Observable("volume", "volume", lambda equilibrium: equilibrium.volume, fills_from=1)
 
 
 def area(i: SupportsIndex = 0, j: SupportsIndex = 1) -> Observable:
@@ -91,4 +94,4 @@ def _area(i: int, j: int) -> Observable:
         across = (first @ first) * (second @ second) - (first @ second) ** 2
         return jnp.sqrt(across)
 
-    return Observable(name, "length^2", value)
+    return Observable(name, "length^2", value, fills_from=1)

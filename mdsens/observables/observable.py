@@ -58,6 +58,9 @@ class Observable:
             observables ask for together, as `Equilibrium.curvature_in_strain` does.
         caution: takes an Equilibrium of numbers and the names of conditions that may break its
             symmetry, and warns where there is no derivative in these; None: there is one.
+        fills_from: number of atoms from which on the value stays what it is where more atoms, which
+            touch nothing, come after all others: compiled code then serves several sizes. None: it
+            does not, or nobody knows.
         held_tells: whether what `stationary` returns tells the value at the very equilibrium that
             it was made for, with next to no arithmetic: nothing is compiled for the value then.
 
@@ -81,6 +84,7 @@ class Observable:
         default=None, compare=False
     )
     held_tells: bool = False
+    fills_from: int | None = None
 
     def __post_init__(self) -> None:
         text(self.name, "the name of an observable")

@@ -58,6 +58,68 @@ class EdgeArrays(NamedTuple):
         )
 
 
+def filled_up(
+    found: EdgeArrays,
+    count: int,
+    atoms: int,
+    capacity: tuple[int, int],
+    blocks: tuple[int, int],
+) -> EdgeArrays:
+    """The edges of atoms in arrays with room for more of both: the other atoms have no edges.
+
+    Arguments:
+        found: the edges, in NumPy.
+        count: how many atoms they are of; it may be fewer than their arrays have room for.
+        atoms: how many there is to be room for.
+        capacity: slots per atom and ghosts that there is to be room for.
+        blocks: number of blocks and atoms per block of the arrays to be, (B, C).
+
+    Returns:
+        The arrays, (B, K, C) and (G,).
+    """
+    (slots, ghosts), (own_slots, own_ghosts), end = capacity, found.capacity, atoms + capacity[1]
+    neighbors = _by_atom(found.neighbors, count)
+    neighbors = np.where(
+        neighbors < count,
+        neighbors,
+        np.where(neighbors == count + own_ghosts, end, neighbors + (atoms - count)),
+    )
+    wide = np.full((slots, blocks[0] * blocks[1]), end, np.int32)
+    wide[:own_slots, :count] = neighbors
+    reverse = None
+    if found.reverse is not None:
+        # A reverse edge is told by its atom and slot, whose places in the arrays differ here.
+        own, size = found.neighbors.shape[2], blocks[1]
+        block, slot, column = np.unravel_index(
+            _by_atom(found.reverse, count), found.neighbors.shape
+        )
+        atom = block * own + column
+        there = (atom // size * slots + slot) * size + atom % size
+        places = np.arange(wide.size, dtype=np.int32).reshape(blocks[0], slots, size)
+        reverse = _by_atom(places, wide.shape[1]).copy()
+        reverse[:own_slots, :count] = np.where(neighbors == end, reverse[:own_slots, :count], there)
+        reverse = _by_block(reverse, blocks[0])
+    unused = ghosts - own_ghosts
+    return EdgeArrays(
+        _by_block(wide, blocks[0]),
+        reverse,
+        np.pad(np.asarray(found.ghost_owners), (0, unused)),
+        np.pad(np.asarray(found.ghost_images), ((0, unused), (0, 0))),
+        found.reach,
+    )
+
+
+def _by_atom(array: Any, count: int) -> np.ndarray:
+    """From [B, K, C] to [K, atoms]."""
+    array = np.asarray(array)
+    return array.transpose(1, 0, 2).reshape(array.shape[1], -1)[:, :count]
+
+
+def _by_block(array: np.ndarray, blocks: int) -> np.ndarray:
+    """From [K, B C] to [B, K, C]."""
+    return np.ascontiguousarray(array.reshape(array.shape[0], blocks, -1).transpose(1, 0, 2))
+
+
 class EdgeSearch(Module):
     """How the edges of a system are found; potentials offer theirs (`Potential.edge_search`).
 
@@ -404,7 +466,7 @@ def _room(
         width = width + spare + (width > 8) * (-(width + spare) % 4)
         if fewest:
             power = 2 ** max((width - 1).bit_length(), 3)
-            step = power if atom_count <= FEWEST_ATOMS // 4 else max(power // 4, 8)
+            step = max(power // 4, 8)
             width = -(-width // step) * step
     if ghosts > capacity[1]:
         ghosts = -(-(ghosts + ghosts // 8) // 64) * 64

@@ -76,6 +76,8 @@ class EdgeList(Module):
         atom_count: N.
         slots_used: shape (B,), how many slots of each block hold edges: sums over slots stop there,
             and can then be differentiated in forward mode alone; None: they run over all.
+        present: how many of the N atoms there are: the others fill the arrays up, so that one
+            program serves structures of several sizes; None: all.
     """
 
     neighbors: Int[Array, "B K C"]
@@ -85,6 +87,7 @@ class EdgeList(Module):
     reach: Float[Array, ""]
     atom_count: int = eqx.field(static=True)
     slots_used: Int[Array, " B"] | None = None
+    present: Int[Array, ""] | None = None
 
     @property
     def capacity(self) -> tuple[int, int]:
@@ -118,6 +121,12 @@ class EdgeList(Module):
         """What is told of each atom, by the blocks, and zero where these have no atom."""
         filling = self.neighbors.shape[0] * self.neighbors.shape[2] - self.atom_count
         return jnp.pad(of_atoms, [(0, 0)] * (of_atoms.ndim - 1) + [(0, filling)])
+
+    def of_present(self, of_atoms: Float[Array, "... N"]) -> Float[Array, "... N"]:
+        """What is told of each atom, and zero of those that only fill the arrays up."""
+        if self.present is None:
+            return of_atoms
+        return jnp.where(jnp.arange(self.atom_count, dtype=jnp.int32) < self.present, of_atoms, 0.0)
 
     def shares(self, count: int) -> "list[EdgeShare]":
         """The same blocks in so many lists of one shape, without reverse edges; on the host.

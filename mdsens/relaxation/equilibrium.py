@@ -27,15 +27,13 @@ from mdsens.mechanics.elasticity import (
     stress_strain_coefficients,
     unit_strains,
 )
-from mdsens.mechanics.energy import (
-    compiled_energy_forces_virial,
-    compiled_mechanics_once,
-    energy,
-)
+from mdsens.mechanics.energy import energy
 from mdsens.mechanics.enthalpy import Landscape
+from mdsens.mechanics.filling import Filling
 from mdsens.mechanics.hessian_by_calls import hessian_solver
 from mdsens.mechanics.hessian_solver import HessianSolver, hessian_fits
 from mdsens.mechanics.relaxing_cell import name_of_mode
+from mdsens.mechanics.shared_energy import mechanics_at
 from mdsens.mechanics.springs import FEW
 from mdsens.modules import Module
 from mdsens.particles.edges import EdgeList
@@ -115,9 +113,8 @@ class Equilibrium(Summarised, Archived, PicturedWithMotion, Module):
     @functools.cached_property
     def mechanics(self) -> tuple[Array, Array, Array]:
         """Energy, forces (N, D), energy/length, and virial (D, D), energy; computed once."""
-        relaxes_with_it = self.landscape.takes_virial
-        program = compiled_energy_forces_virial if relaxes_with_it else compiled_mechanics_once
-        return program(self.system, self.potential, self.edge_list)
+        given = self.system, self.potential, self.edge_list
+        return mechanics_at(*given, seldom=not self.landscape.takes_virial)
 
     def with_mechanics(self, mechanics: tuple[Array, Array, Array]) -> "Equilibrium":
         """This equilibrium, which need not compute these anew."""
@@ -378,9 +375,21 @@ class Equilibrium(Summarised, Archived, PicturedWithMotion, Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
 
-    def for_compiled_code(self) -> "Equilibrium":
-        """This equilibrium without what would have compiled code made anew for each."""
-        return dataclasses.replace(self, history=None, preconditioner=None)
+    def for_compiled_code(self, filling: Filling | None = None) -> "Equilibrium":
+        """This equilibrium without what would have compiled code made anew for each.
+
+        Arguments:
+            filling: how it is filled up with atoms that touch nothing; None: it is not.
+
+        Returns:
+            The Equilibrium.
+        """
+        bare = dataclasses.replace(self, history=None, preconditioner=None)
+        if filling is None:
+            return bare
+        q, start = (on_device(filling.places(rows)) for rows in (self.q, self.start))
+        landscape = filling.landscape(self.landscape)
+        return dataclasses.replace(bare, landscape=landscape, q=q, start=start)
 
     def to_ase(self, like: ase.Atoms | None = None) -> ase.Atoms:
         """The relaxed structure as ase.Atoms, with energy, forces and stress attached.

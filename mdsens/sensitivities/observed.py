@@ -11,6 +11,7 @@ from mdsens.arrays import on_device
 from mdsens.compilation import MUCH_IN_TWO_CALLS, compiled
 from mdsens.errors import InputError
 from mdsens.linalg.sparse_solver import column_groups
+from mdsens.mechanics.filling import Filling
 from mdsens.observables.observable import Observable
 from mdsens.progress import tracked
 from mdsens.relaxation import Equilibrium
@@ -80,14 +81,14 @@ def values_of(
     found = _observed(told, equilibrium, _held_of_some(told, observables, held))
     if computed:
         own = _held_of_some(computed, observables, held)
-        bare = equilibrium.for_compiled_code()
         if variables is not None and any(one.stationary is not None for one in computed):
             nothing = jax.tree.map(lambda leaf: np.zeros(np.shape(leaf)), variables)
             still = on_device(np.zeros(equilibrium.q.shape))
-            of_all, _ = _compiled_changes(traceable, bare, held, variables, still, nothing)
+            given = traceable, equilibrium, held, variables
+            of_all, _ = _changes_on_host(*given, still, nothing)
             values = {one.name: of_all[one.name] for one in computed}
         else:
-            values = dict(_compiled_values(computed, bare, own, equilibrium.mechanics))
+            values = _values_on_host(computed, equilibrium, own)
         if not all(np.isfinite(np.asarray(value)).all() for value in values.values()):
             # Outside of compiled code they say what is the matter.
             values = _observed(computed, equilibrium, own)
@@ -137,6 +138,31 @@ def _compiled_values(
     mechanics: tuple[Array, Array, Array],
 ) -> dict[str, Array]:
     return _observed(observables, equilibrium.with_mechanics(mechanics), held)
+
+
+def _values_on_host(
+    observables: tuple[Observable, ...], equilibrium: Equilibrium, held: Held
+) -> dict[str, Array]:
+    """Values by code that is compiled, and serves structures of several sizes where it can."""
+    filling = _filling_for(observables, equilibrium)
+    energy, forces, virial = equilibrium.mechanics
+    if filling is not None:
+        forces = on_device(filling.rows(forces))
+    bare = equilibrium.for_compiled_code(filling)
+    return dict(_compiled_values(observables, bare, held, (energy, forces, virial)))
+
+
+def _filling_for(
+    observables: tuple[Observable, ...],
+    equilibrium: Equilibrium,
+    variables: Variables | None = None,
+) -> Filling | None:
+    """How a structure is filled up where no observable and no variable tells that it was."""
+    of_each_atom = variables is not None and variables.fixed_positions is not None
+    count = equilibrium.landscape.system.atom_count
+    if of_each_atom or any(o.fills_from is None or o.fills_from > count for o in observables):
+        return None
+    return equilibrium.landscape.filling
 
 
 def _held_of_some(
@@ -209,7 +235,7 @@ def forward_derivatives(
     own = _held_of_some(by_differences, observables, held)
 
     def values(at: Equilibrium) -> dict[str, Array]:
-        return dict(_compiled_values(by_differences, at.for_compiled_code(), own, at.mechanics))
+        return _values_on_host(by_differences, at, own)
 
     derivatives |= {one.name: {} for one in by_differences}
     for name, theta in variables.values(list(tangents)).items():
@@ -245,10 +271,9 @@ def pushed_forward(
     if not observables:
         return {}
     traceable, others = _apart(observables)
-    bare = equilibrium.for_compiled_code()
     for name, tangent in tangents.items():
         given = variables, tangent, variables.direction(name)
-        changes = dict(_compiled_changes(traceable, bare, held, *given)[1])
+        changes = dict(_changes_on_host(traceable, equilibrium, held, *given)[1])
         if others:
             changes |= _changes(others, equilibrium, (), *given)[1]
         for observable in observables:
@@ -274,6 +299,22 @@ def _changes(
 
 
 _compiled_changes = compiled(seldom=True, much=MUCH_IN_TWO_CALLS)(_changes)
+
+
+def _changes_on_host(
+    observables: tuple[Observable, ...],
+    equilibrium: Equilibrium,
+    held: Held,
+    variables: Variables,
+    tangent: Array,
+    direction: Variables,
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """`_changes` by code that is compiled, and serves structures of several sizes where it can."""
+    filling = _filling_for(observables, equilibrium, variables)
+    if filling is not None:
+        tangent = on_device(filling.rows(tangent))
+    bare = equilibrium.for_compiled_code(filling)
+    return _compiled_changes(observables, bare, held, variables, tangent, direction)
 
 
 def reverse_derivatives(
@@ -320,7 +361,7 @@ def reverse_derivatives(
     ) -> tuple[np.ndarray, list[Variables]]:
         found, known = [], dict(zip(_stationary(observables), held, strict=True))
         for observable, index in group:
-            pull = _compiled_gradients if observable.traceable else _gradients
+            pull = _gradients_on_host if observable.traceable else _gradients
             own = known.get(observable.stationary)
             found.append(pull(observable, at, own, variables, on_device(index)))
         return np.stack([np.asarray(by_q) for by_q, _ in found]), [
@@ -370,3 +411,13 @@ def _gradients(
 
 
 _compiled_gradients = compiled(seldom=True, much=MUCH_IN_TWO_CALLS)(_gradients)
+
+
+def _gradients_on_host(
+    observable: Observable, equilibrium: Equilibrium, held: Any, variables: Variables, index: Array
+) -> tuple[Any, Variables]:
+    """`_gradients` by code that is compiled, and serves structures of several sizes if it can."""
+    filling = _filling_for((observable,), equilibrium, variables)
+    bare = equilibrium.for_compiled_code(filling)
+    by_q, explicit = _compiled_gradients(observable, bare, held, variables, index)
+    return by_q if filling is None else filling.taken(by_q), explicit

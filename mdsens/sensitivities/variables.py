@@ -19,7 +19,7 @@ from mdsens.compilation import compiled
 from mdsens.errors import InputError
 from mdsens.mechanics.constrained_motion import ConstrainedMotion
 from mdsens.mechanics.elasticity import condition_in_strain, unit_strains
-from mdsens.mechanics.enthalpy import Landscape, condition_in
+from mdsens.mechanics.enthalpy import Condition, Landscape, condition_in
 from mdsens.mechanics.relaxing_cell import CellMode
 from mdsens.mechanics.stress import tensor_of, voigt
 from mdsens.modules import Module
@@ -241,7 +241,7 @@ def condition_for(
         F(q, theta), a pytree of which the function alone is constant in compiled code.
     """
     function = condition_in if variables.of_potential_alone else condition_at
-    return jax.tree_util.Partial(function, landscape)
+    return Condition(landscape, function, fills_up=variables.fixed_positions is None)
 
 
 def expanded_names(

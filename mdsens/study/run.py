@@ -213,6 +213,17 @@ def _solved(
 
     Checkpoints are at the path that begins with ``start``.
     """
+    with study.of_one_size():
+        return _solved_in_turn(study, start, allow_unconverged, progress, compilation)
+
+
+def _solved_in_turn(
+    study: Study,
+    start: str,
+    allow_unconverged: bool,
+    progress: bool,
+    compilation: CompilationClock,
+) -> tuple[Solved, _Curves]:
     begin = time.perf_counter()
     study.check()
     checked = time.perf_counter()

@@ -15,6 +15,7 @@ from mdsens.archive import is_holdable
 from mdsens.arrays import on_device
 from mdsens.curves import checked_uncertainty
 from mdsens.errors import InputError
+from mdsens.mechanics.filling import of_one_size
 from mdsens.observables import BY_NAME, Observable
 from mdsens.particles import System
 from mdsens.particles.structure_files import read_atoms
@@ -291,6 +292,10 @@ class Study:
         """
         for structure in self.structures.values():
             structure.check(traced)
+
+    def of_one_size(self) -> contextlib.AbstractContextManager[None]:
+        """A context in which its structures share their programs, if they are of few atoms."""
+        return of_one_size(one.system.atom_count for one in self.structures.values())
 
     def relax(self, progress: bool = False) -> Equilibrium:
         """Relax the structure of a study of one structure as the study says.
