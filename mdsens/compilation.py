@@ -167,7 +167,7 @@ class CompiledFunction:
                 return self._inside(*args, **kwargs)
         return self._answer(self._prepared(args, kwargs))
 
-    def bound(self, array: jax.Array, args: tuple[Any, ...]) -> Callable[[jax.Array], Any]:
+    def bound(self, array: Any, args: tuple[Any, ...]) -> Callable[[Any], Any]:
         """`of_array` on the host, outside of what JAX traces."""
         call = self._prepared(args, {})
         if call.kind not in self._programs:
@@ -324,7 +324,7 @@ class CompiledFunction:
         return lowered.compile(compiler_options=options or None), results, calls
 
 
-def of_array(function: Callable[..., T], array: jax.Array, *args: Any) -> Callable[[jax.Array], T]:
+def of_array(function: Callable[..., T], array: Any, *args: Any) -> Callable[[Any], T]:
     """A compiled function of one of the arrays in its arguments, for many calls on the host.
 
     To look for the program of a call takes as long as to run one of some thousand numbers.

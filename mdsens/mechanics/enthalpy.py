@@ -1,8 +1,8 @@
 """The function that is minimised: enthalpy of the degrees of freedom, and its gradient."""
 
-import dataclasses
+import functools
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import equinox as eqx
 import jax
@@ -23,7 +23,7 @@ from mdsens.mechanics.energy import (
 from mdsens.mechanics.filling import Filling, filling_of
 from mdsens.mechanics.relaxing_cell import CellMode, RelaxingCell
 from mdsens.mechanics.shared_energy import mechanics_on_host
-from mdsens.modules import Module
+from mdsens.modules import Module, with_fields
 from mdsens.particles.edge_search import approach_bound
 from mdsens.particles.edges import EdgeList
 from mdsens.particles.system import System
@@ -128,12 +128,13 @@ class Landscape(Module):
         """What of the cell relaxes; None where it is fixed."""
         return None if self.relaxing_cell is None else self.relaxing_cell.mode
 
-    @property
-    def filling(self) -> Filling | None:
-        """How it is filled up for compiled code; None where it is taken as it is."""
+    @functools.cached_property
+    def filled(self) -> "Filled | None":
+        """It as compiled code takes it, filled up; None where that takes it as it is."""
         if self.motion is not None or is_traced((self.rattlers, self.relaxing_cell)):
             return None
-        return filling_of(self.system, self.potential, self.edge_list)
+        filling = filling_of(self.system, self.potential, self.edge_list)
+        return None if filling is None else Filled(filling.landscape(self), filling)
 
     @property
     def coordinates(self) -> Float[Array, "R D"]:
@@ -535,6 +536,13 @@ def condition_in(
     return eqx.tree_at(lambda given: given.potential, landscape, potential).condition(q)
 
 
+class Filled(NamedTuple):
+    """A landscape filled up with atoms that do not move, and how."""
+
+    landscape: Landscape
+    filling: Filling
+
+
 class Condition(Module):
     """The optimality condition of a landscape as a function of q and of an argument.
 
@@ -555,10 +563,10 @@ class Condition(Module):
 
     def filled(self) -> "tuple[Condition, Filling] | None":
         """The condition of more atoms, and how q is filled up; None where it is taken as it is."""
-        filling = self.landscape.filling if self.fills_up else None
-        if filling is None:
+        filled = self.landscape.filled if self.fills_up else None
+        if filled is None:
             return None
-        return dataclasses.replace(self, landscape=filling.landscape(self.landscape)), filling
+        return with_fields(self, landscape=filled.landscape), filled.filling
 
 
 def hessian_products(

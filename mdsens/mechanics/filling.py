@@ -11,13 +11,13 @@ from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-import equinox as eqx
 import numpy as np
 import scipy.sparse
 from jaxtyping import Bool, Float
 
 from mdsens.arrays import on_device
 from mdsens.linalg.sparse_plus_low_rank import SparsePlusLowRank, SymmetricMatrix
+from mdsens.modules import with_fields
 from mdsens.particles.edge_search import EdgeArrays, filled_up
 from mdsens.particles.edges import EdgeList, EdgeShare, block_shape
 from mdsens.particles.system import System
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 MOST_ATOMS = 2000
 #: Sizes between one power of two and the next, and how far apart they are at least.
 SIZES, SMALLEST_STEP = 4, 8
+#: How far apart numbers of slots are, which random structures of one kind have about as many of.
+SLOT_STEP = 8
 #: Atoms up to which structures of one task may share a size, whichever they have, and periodic
 #: images that there is then room for: a cell of a few atoms has about as many as one of sixty.
 FEW_ATOMS, FEW_GHOSTS = 64, 1024
@@ -57,6 +59,8 @@ class Filling:
     def rows(self, rows: Float[Any, "*K R D"]) -> Float[np.ndarray, "*K S D"]:
         """Rows of N atoms, and perhaps more of a cell, with zeros for M - N atoms between them."""
         given = np.asarray(rows)
+        if self.count == self.atoms:
+            return given
         added = np.zeros((*given.shape[:-2], self.atoms - self.count, given.shape[-1]))
         return np.concatenate(
             [given[..., : self.count, :], added, given[..., self.count :, :]], axis=-2
@@ -65,12 +69,15 @@ class Filling:
     def taken(self, rows: Float[Any, "*K S D"]) -> Float[np.ndarray, "*K R D"]:
         """The rows of N atoms, and of the cell, among those of M."""
         found = np.asarray(rows)
+        if self.count == self.atoms:
+            return found
         return np.concatenate([found[..., : self.count, :], found[..., self.atoms :, :]], axis=-2)
 
     def places(self, positions: Float[Any, "R D"]) -> Float[np.ndarray, "S D"]:
         """Positions in rows of N atoms, with the others in their midst."""
         filled = self.rows(positions)
-        filled[self.count : self.atoms] = filled[: self.count].mean(axis=0)
+        if self.count < self.atoms:
+            filled[self.count : self.atoms] = filled[: self.count].mean(axis=0)
         return filled
 
     def mask(self, of_atoms: Bool[Any, " N"], of_others: bool) -> Bool[np.ndarray, " M"]:
@@ -80,16 +87,16 @@ class Filling:
 
     def system(self, system: System) -> System:
         """A system filled up."""
+        if self.count == self.atoms:
+            return system
         species = np.asarray(system.species)
         added = np.zeros(self.atoms - self.count, species.dtype)
-        return eqx.tree_at(
-            lambda filled: (filled.positions, filled.species, filled.fixed),
+        # Arrays of the host, which programs take as they are.
+        return with_fields(
             system,
-            (
-                on_device(self.places(system.positions)),
-                on_device(np.concatenate([species, added])),
-                on_device(self.mask(system.fixed, False)),
-            ),
+            positions=self.places(system.positions),
+            species=np.concatenate([species, added]),
+            fixed=self.mask(system.fixed, False),
         )
 
     def edges(self, edge_list: EdgeList) -> EdgeList:
@@ -105,8 +112,9 @@ class Filling:
             edge_list.neighbors, edge_list.reverse, edge_list.ghost_owners,
             edge_list.ghost_images, edge_list.reach,
         )  # fmt: skip
+        slots = -(-slots // SLOT_STEP) * SLOT_STEP
         if ghosts:
-            ghosts = filled_size(max(ghosts, self.ghosts))
+            ghosts = filled_size(max(ghosts, self.ghosts, self.atoms))
         blocks = block_shape(self.atoms, None if self.by_slots else slots)
         filled = filled_up(found, self.count, self.atoms, (slots, ghosts), blocks)
         present = on_device(np.asarray(self.count, np.int32))
@@ -114,12 +122,12 @@ class Filling:
 
     def landscape(self, landscape: "Landscape") -> "Landscape":
         """A landscape filled up with atoms that do not move."""
-        return dataclasses.replace(
+        return with_fields(
             landscape,
             system=self.system(landscape.system),
             edge_list=self.edges(landscape.edge_list),
-            rattlers=on_device(self.mask(landscape.rattlers, True)),
-            floppy=on_device(self.rows(landscape.floppy)),
+            rattlers=self.mask(landscape.rattlers, True),
+            floppy=self.rows(landscape.floppy),
         )
 
     def matrix(self, matrix: SymmetricMatrix) -> SymmetricMatrix:

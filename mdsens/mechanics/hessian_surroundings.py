@@ -64,10 +64,11 @@ def hessian_surroundings(landscape: Landscape, q: Float[Array, "R D"]) -> Surrou
 
 def surroundings_of(landscape: Landscape, q: Float[Array, "R D"]) -> Surroundings:
     """The same without the columns of the cell."""
-    filling = None if is_traced(q) else landscape.filling
-    if filling is None:
+    filled = None if is_traced(q) else landscape.filled
+    if filled is None:
         return _surroundings_of(landscape, q)
-    found = _surroundings_of(filling.landscape(landscape), on_device(filling.places(q)))
+    more, filling = filled
+    found = _surroundings_of(more, on_device(filling.places(q)))
     return found._replace(
         q=q,
         constrained=np.asarray(found.constrained)[: filling.count],

@@ -29,13 +29,12 @@ from mdsens.mechanics.elasticity import (
 )
 from mdsens.mechanics.energy import energy
 from mdsens.mechanics.enthalpy import Landscape
-from mdsens.mechanics.filling import Filling
 from mdsens.mechanics.hessian_by_calls import hessian_solver
 from mdsens.mechanics.hessian_solver import HessianSolver, hessian_fits
 from mdsens.mechanics.relaxing_cell import name_of_mode
 from mdsens.mechanics.shared_energy import mechanics_at
 from mdsens.mechanics.springs import FEW
-from mdsens.modules import Module
+from mdsens.modules import Module, with_fields
 from mdsens.particles.edges import EdgeList
 from mdsens.particles.system import System
 from mdsens.pictured import PicturedWithMotion
@@ -375,21 +374,19 @@ class Equilibrium(Summarised, Archived, PicturedWithMotion, Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
 
-    def for_compiled_code(self, filling: Filling | None = None) -> "Equilibrium":
-        """This equilibrium without what would have compiled code made anew for each.
+    def for_compiled_code(self) -> "Equilibrium":
+        """This equilibrium without what would have compiled code made anew for each."""
+        return dataclasses.replace(self, history=None, preconditioner=None)
 
-        Arguments:
-            filling: how it is filled up with atoms that touch nothing; None: it is not.
-
-        Returns:
-            The Equilibrium.
-        """
-        bare = dataclasses.replace(self, history=None, preconditioner=None)
-        if filling is None:
-            return bare
-        q, start = (on_device(filling.places(rows)) for rows in (self.q, self.start))
-        landscape = filling.landscape(self.landscape)
-        return dataclasses.replace(bare, landscape=landscape, q=q, start=start)
+    @functools.cached_property
+    def filled(self) -> "Equilibrium":
+        """The same, with its landscape filled up, of one that is."""
+        assert self.landscape.filled is not None
+        landscape, filling = self.landscape.filled
+        return with_fields(
+            self, landscape=landscape, q=filling.places(self.q), start=filling.places(self.start),
+            history=None, preconditioner=None,
+        )  # fmt: skip
 
     def to_ase(self, like: ase.Atoms | None = None) -> ase.Atoms:
         """The relaxed structure as ase.Atoms, with energy, forces and stress attached.

@@ -144,25 +144,25 @@ def _values_on_host(
     observables: tuple[Observable, ...], equilibrium: Equilibrium, held: Held
 ) -> dict[str, Array]:
     """Values by code that is compiled, and serves structures of several sizes where it can."""
-    filling = _filling_for(observables, equilibrium)
+    bare, filling = _in_compiled_code(observables, equilibrium)
     energy, forces, virial = equilibrium.mechanics
     if filling is not None:
         forces = on_device(filling.rows(forces))
-    bare = equilibrium.for_compiled_code(filling)
     return dict(_compiled_values(observables, bare, held, (energy, forces, virial)))
 
 
-def _filling_for(
+def _in_compiled_code(
     observables: tuple[Observable, ...],
     equilibrium: Equilibrium,
     variables: Variables | None = None,
-) -> Filling | None:
-    """How a structure is filled up where no observable and no variable tells that it was."""
+) -> tuple[Equilibrium, Filling | None]:
+    """A structure as compiled code takes it, filled up where no observable or variable tells."""
     of_each_atom = variables is not None and variables.fixed_positions is not None
     count = equilibrium.landscape.system.atom_count
-    if of_each_atom or any(o.fills_from is None or o.fills_from > count for o in observables):
-        return None
-    return equilibrium.landscape.filling
+    tells = any(o.fills_from is None or o.fills_from > count for o in observables)
+    if of_each_atom or tells or equilibrium.landscape.filled is None:
+        return equilibrium.for_compiled_code(), None
+    return equilibrium.filled, equilibrium.landscape.filled.filling
 
 
 def _held_of_some(
@@ -310,10 +310,9 @@ def _changes_on_host(
     direction: Variables,
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """`_changes` by code that is compiled, and serves structures of several sizes where it can."""
-    filling = _filling_for(observables, equilibrium, variables)
+    bare, filling = _in_compiled_code(observables, equilibrium, variables)
     if filling is not None:
         tangent = on_device(filling.rows(tangent))
-    bare = equilibrium.for_compiled_code(filling)
     return _compiled_changes(observables, bare, held, variables, tangent, direction)
 
 
@@ -417,7 +416,6 @@ def _gradients_on_host(
     observable: Observable, equilibrium: Equilibrium, held: Any, variables: Variables, index: Array
 ) -> tuple[Any, Variables]:
     """`_gradients` by code that is compiled, and serves structures of several sizes if it can."""
-    filling = _filling_for((observable,), equilibrium, variables)
-    bare = equilibrium.for_compiled_code(filling)
+    bare, filling = _in_compiled_code((observable,), equilibrium, variables)
     by_q, explicit = _compiled_gradients(observable, bare, held, variables, index)
     return by_q if filling is None else filling.taken(by_q), explicit
