@@ -57,6 +57,12 @@ def test_version(command):
     assert command("--version") == (0, f"mdsens {mdsens.__version__}\n", "")
 
 
+def test_the_package_is_the_command():
+    given = [sys.executable, "-m", "mdsens", "--version"]
+    done = subprocess.run(given, capture_output=True, text=True, check=True)
+    assert done.stdout == f"mdsens {mdsens.__version__}\n"
+
+
 def test_list_names_the_ready_studies(command):
     status, out, _ = command("list")
     assert status == 0
