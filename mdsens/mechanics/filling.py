@@ -7,13 +7,14 @@ from the atoms that there are: a crystal and the same with a vacancy share all p
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse
-from jaxtyping import Bool, Float
+from jaxtyping import Array, Bool, Float
 
 from mdsens.arrays import on_device
 from mdsens.linalg.sparse_plus_low_rank import SparsePlusLowRank, SymmetricMatrix
@@ -56,42 +57,51 @@ class Filling:
     by_slots: bool
     ghosts: int = 0
 
-    def rows(self, rows: Float[Any, "*K R D"]) -> Float[np.ndarray, "*K S D"]:
-        """Rows of N atoms, and perhaps more of a cell, with zeros for M - N atoms between them."""
+    @property
+    def _is_full(self) -> bool:
+        return self.count == self.atoms
+
+    def rows(self, rows: Float[Any, "*K R D"]) -> Float[Any, "*K S D"]:
+        """Rows of N atoms, and perhaps more of a cell, with zeros for M - N atoms between them.
+
+        Where there are as many atoms as room, it is what was given; else an array of NumPy's, as is
+        all that is filled up here: programs take it as it is.
+        """
+        if self._is_full:
+            return rows
         given = np.asarray(rows)
-        if self.count == self.atoms:
-            return given
         added = np.zeros((*given.shape[:-2], self.atoms - self.count, given.shape[-1]))
         return np.concatenate(
             [given[..., : self.count, :], added, given[..., self.count :, :]], axis=-2
         )
 
-    def taken(self, rows: Float[Any, "*K S D"]) -> Float[np.ndarray, "*K R D"]:
+    def taken(self, rows: Float[Any, "*K S D"]) -> Float[Any, "*K R D"]:
         """The rows of N atoms, and of the cell, among those of M."""
+        if self._is_full:
+            return rows
         found = np.asarray(rows)
-        if self.count == self.atoms:
-            return found
         return np.concatenate([found[..., : self.count, :], found[..., self.atoms :, :]], axis=-2)
 
-    def places(self, positions: Float[Any, "R D"]) -> Float[np.ndarray, "S D"]:
+    def places(self, positions: Float[Any, "R D"]) -> Float[Any, "S D"]:
         """Positions in rows of N atoms, with the others in their midst."""
         filled = self.rows(positions)
-        if self.count < self.atoms:
+        if not self._is_full:
             filled[self.count : self.atoms] = filled[: self.count].mean(axis=0)
         return filled
 
-    def mask(self, of_atoms: Bool[Any, " N"], of_others: bool) -> Bool[np.ndarray, " M"]:
+    def mask(self, of_atoms: Bool[Any, " N"], of_others: bool) -> Bool[Any, " M"]:
         """What is true of some of N atoms, and of all or none of the others."""
+        if self._is_full:
+            return of_atoms
         added = np.full(self.atoms - self.count, of_others)
         return np.concatenate([np.asarray(of_atoms, bool), added])
 
     def system(self, system: System) -> System:
         """A system filled up."""
-        if self.count == self.atoms:
+        if self._is_full:
             return system
         species = np.asarray(system.species)
         added = np.zeros(self.atoms - self.count, species.dtype)
-        # Arrays of the host, which programs take as they are.
         return with_fields(
             system,
             positions=self.places(system.positions),
@@ -108,17 +118,19 @@ class Filling:
 
     def _edges(self, edge_list: EdgeList) -> EdgeList:
         slots, ghosts = edge_list.capacity
-        found = EdgeArrays(
-            edge_list.neighbors, edge_list.reverse, edge_list.ghost_owners,
-            edge_list.ghost_images, edge_list.reach,
-        )  # fmt: skip
         slots = -(-slots // SLOT_STEP) * SLOT_STEP
         if ghosts:
             ghosts = filled_size(max(ghosts, self.ghosts, self.atoms))
         blocks = block_shape(self.atoms, None if self.by_slots else slots)
+        own = edge_list.neighbors.shape, edge_list.capacity[1]
+        if self._is_full and own == ((blocks[0], slots, blocks[1]), ghosts):
+            return with_fields(edge_list, present=_number(self.count))
+        found = EdgeArrays(
+            edge_list.neighbors, edge_list.reverse, edge_list.ghost_owners,
+            edge_list.ghost_images, edge_list.reach,
+        )  # fmt: skip
         filled = filled_up(found, self.count, self.atoms, (slots, ghosts), blocks)
-        present = on_device(np.asarray(self.count, np.int32))
-        return dataclasses.replace(filled.edge_list(self.atoms), present=present)
+        return with_fields(filled.edge_list(self.atoms), present=_number(self.count))
 
     def landscape(self, landscape: "Landscape") -> "Landscape":
         """A landscape filled up with atoms that do not move."""
@@ -145,6 +157,11 @@ class Filling:
         starts = matrix.indptr[: self.count + 1]
         parts = matrix.data[: starts[-1]], matrix.indices[: starts[-1]], starts
         return scipy.sparse.bsr_array(parts, shape=(self.count * high, self.count * wide))
+
+
+@functools.lru_cache(maxsize=64)
+def _number(count: int) -> Array:
+    return on_device(np.asarray(count, np.int32))
 
 
 def filling_of(system: System, potential: Potential, edge_list: EdgeList) -> Filling | None:
