@@ -1,11 +1,15 @@
 """The base of all classes here whose fields are pytrees."""
 
 import dataclasses
+import functools
+import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import equinox as eqx
 
 T = TypeVar("T", bound="Module")
+S = TypeVar("S")
 
 
 class Module(eqx.Module):
@@ -34,3 +38,29 @@ def with_fields(module: T, **fields: Any) -> T:
         value = fields[field.name] if field.name in fields else getattr(module, field.name)
         object.__setattr__(changed, field.name, value)
     return changed
+
+
+def known_once(function: Callable[[T], S]) -> Callable[[T], S]:
+    """A function of a module that is computed once for each, and known as long as that lives.
+
+    Equinox tells a module that has more than its fields from one that has not, as one with a
+    `functools.cached_property` that was asked for: compiled code would be made for both.
+
+    Arguments:
+        function: of one module, which what it returns must not hold.
+
+    Returns:
+        The function.
+    """
+    known: dict[int, tuple[weakref.ref[T], S]] = {}
+
+    @functools.wraps(function)
+    def once(module: T) -> S:
+        key = id(module)
+        found = known.get(key)
+        if found is None or found[0]() is not module:
+            forgotten = weakref.ref(module, lambda _: known.pop(key, None))
+            found = known[key] = forgotten, function(module)
+        return found[1]
+
+    return once

@@ -1,6 +1,5 @@
 """The function that is minimised: enthalpy of the degrees of freedom, and its gradient."""
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -23,7 +22,7 @@ from mdsens.mechanics.energy import (
 from mdsens.mechanics.filling import Filling, filling_of
 from mdsens.mechanics.relaxing_cell import CellMode, RelaxingCell
 from mdsens.mechanics.shared_energy import mechanics_on_host
-from mdsens.modules import Module, with_fields
+from mdsens.modules import Module, known_once, with_fields
 from mdsens.particles.edge_search import approach_bound
 from mdsens.particles.edges import EdgeList
 from mdsens.particles.system import System
@@ -128,7 +127,8 @@ class Landscape(Module):
         """What of the cell relaxes; None where it is fixed."""
         return None if self.relaxing_cell is None else self.relaxing_cell.mode
 
-    @functools.cached_property
+    @property
+    @known_once
     def filled(self) -> "Filled | None":
         """It as compiled code takes it, filled up; None where that takes it as it is."""
         if self.motion is not None or is_traced((self.rattlers, self.relaxing_cell)):

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float
 
 from mdsens.arrays import on_device
 from mdsens.linalg.sparse_plus_low_rank import SparsePlusLowRank, SymmetricMatrix
-from mdsens.modules import with_fields
+from mdsens.modules import known_once, with_fields
 from mdsens.particles.edge_search import EdgeArrays, filled_up
 from mdsens.particles.edges import EdgeList, EdgeShare, block_shape
 from mdsens.particles.system import System
@@ -111,7 +111,7 @@ class Filling:
 
     def edges(self, edge_list: EdgeList) -> EdgeList:
         """Edges in the arrays of M atoms; made once of each list."""
-        known: dict[Filling, EdgeList] = vars(edge_list).setdefault("_filled", {})
+        known = _filled_edges(edge_list)
         if self not in known:
             known[self] = self._edges(edge_list)
         return known[self]
@@ -157,6 +157,12 @@ class Filling:
         starts = matrix.indptr[: self.count + 1]
         parts = matrix.data[: starts[-1]], matrix.indices[: starts[-1]], starts
         return scipy.sparse.bsr_array(parts, shape=(self.count * high, self.count * wide))
+
+
+@known_once
+def _filled_edges(edge_list: EdgeList) -> dict[Filling, EdgeList]:
+    """Where edges that were filled up are kept."""
+    return {}
 
 
 @functools.lru_cache(maxsize=64)

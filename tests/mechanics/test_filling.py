@@ -176,6 +176,17 @@ def test_edges_in_larger_arrays_are_the_same_pairs():
     np.testing.assert_array_equal(reverse[rest], rest)
 
 
+def test_what_was_filled_up_once_is_the_same_to_compiled_code():
+    system, potential, edges = all_of(cases.case("sw", "slab"))
+    landscape = Landscape.of(system, potential, edges)
+    before = jax.tree.structure((landscape, Condition(landscape)))
+    more, filling = landscape.filled
+    assert landscape.filled.landscape is more
+    assert more.edge_list is filling.edges(edges)
+    assert jax.tree.structure((landscape, Condition(landscape))) == before
+    assert jax.tree.structure(filling.landscape(landscape)) == jax.tree.structure(more)
+
+
 def test_sizes_are_few_and_at_most_a_quarter_larger():
     sizes = [filled_size(count) for count in range(1, 2001)]
     assert sizes == sorted(sizes)
