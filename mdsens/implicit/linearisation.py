@@ -35,9 +35,20 @@ class FilledUp(Protocol):
     def filled(self) -> tuple[Any, Any] | None:
         """The condition, and what fills its solutions up; None where it is taken as it is."""
 
+    def serves_as_it_is(self) -> None:
+        """Note that with a longer solution it is not finite."""
+
 
 def _filled(optimality_fun: Any) -> tuple[Any, Any] | None:
     return optimality_fun.filled() if isinstance(optimality_fun, FilledUp) else None
+
+
+def _is_finite(tree: PyTree, optimality_fun: Any) -> bool:
+    """Whether what was found with a longer solution is finite; the condition hears if not."""
+    finite = all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(tree))
+    if not finite:
+        optimality_fun.serves_as_it_is()
+    return finite
 
 
 def linearise(
@@ -198,7 +209,9 @@ def compiled_change(
         more, filling = filled
         along = None if sol_tangent is None else filling.rows(sol_tangent)
         given = filling.places(sol), args, tangents, along, one_by_one
-        return filling.taken(compiled_change(more, *given))
+        changes = filling.taken(compiled_change(more, *given))
+        if _is_finite(changes, optimality_fun):
+            return changes
     leaves = jax.tree.leaves(tuple(args))
     count = stacked_count(leaves, directions_of(args, tangents))
     size = sum(np.size(leaf) for leaf in jax.tree.leaves(sol))
@@ -307,7 +320,9 @@ def compiled_pull_back(
         return pull_back(optimality_fun, sol, args, weights)
     if (filled := _filled(optimality_fun)) is not None:
         more, filling = filled
-        return compiled_pull_back(more, filling.places(sol), args, filling.rows(weights))
+        pulled = compiled_pull_back(more, filling.places(sol), args, filling.rows(weights))
+        if _is_finite(pulled, optimality_fun):
+            return pulled
     count = stacked_count(jax.tree.leaves(sol), jax.tree.leaves(weights))
     if count is None:
         return _pull_back_of_one(optimality_fun, sol, args, weights)

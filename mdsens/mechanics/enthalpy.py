@@ -19,7 +19,7 @@ from mdsens.mechanics.energy import (
     energy_and_forces,
     energy_forces_virial,
 )
-from mdsens.mechanics.filling import Filling, filling_of
+from mdsens.mechanics.filling import Filling, filling_of, serves_none_alone
 from mdsens.mechanics.relaxing_cell import CellMode, RelaxingCell
 from mdsens.mechanics.shared_energy import mechanics_on_host
 from mdsens.modules import Module, known_once, with_fields
@@ -567,6 +567,10 @@ class Condition(Module):
         if filled is None:
             return None
         return with_fields(self, landscape=filled.landscape), filled.filling
+
+    def serves_as_it_is(self) -> None:
+        """Note that what fills it up is not finite."""
+        serves_none_alone(self.landscape.potential)
 
 
 def hessian_products(

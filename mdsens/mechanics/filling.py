@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Bool, Float
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 #: Atoms up to which structures are filled up: beyond, what the others take adds up.
 MOST_ATOMS = 2000
 #: Sizes between one power of two and the next, and how far apart they are at least.
-SIZES, SMALLEST_STEP = 4, 8
+SIZES, SMALLEST_STEP = 8, 8
 #: How far apart numbers of slots are, which random structures of one kind have about as many of.
 SLOT_STEP = 8
 #: Atoms up to which structures of one task may share a size, whichever they have, and periodic
@@ -39,6 +40,7 @@ SLOT_STEP = 8
 FEW_ATOMS, FEW_GHOSTS = 64, 1024
 
 _shared: ContextVar[int] = ContextVar("_shared", default=0)
+_not_alone: set[Any] = set()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,6 +194,7 @@ def filling_of(system: System, potential: Potential, edge_list: EdgeList) -> Fil
         and system.constraints is None
         and potential.acts_along_edges
         and not (potential.of_structure or potential.made_by_calls)
+        and jax.tree.structure(potential) not in _not_alone
     )
     if not suits or is_traced((system, potential, edge_list)):
         return None
@@ -199,6 +202,20 @@ def filling_of(system: System, potential: Potential, edge_list: EdgeList) -> Fil
     if count <= _shared.get():
         return Filling(count, _shared.get(), by_slots, FEW_GHOSTS)
     return Filling(count, filled_size(count), by_slots)
+
+
+def serves_none_alone(potential: Potential) -> None:
+    """Note that a potential is not finite for an atom without edges: nothing is filled up then.
+
+    Arguments:
+        potential: the potential, of which the numbers do not matter.
+    """
+    _not_alone.add(jax.tree.structure(potential))
+
+
+def all_finite(tree: Any) -> bool:
+    """Whether all numbers in the arrays of a tree are finite."""
+    return all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(tree))
 
 
 @contextlib.contextmanager
@@ -217,7 +234,7 @@ def of_one_size(counts: Iterable[int]) -> Iterator[None]:
 
 
 def filled_size(count: int) -> int:
-    """How many there is room for where there are so many: a size of few, at most a quarter more.
+    """How many there is room for where there are so many: a size of few, at most an eighth more.
 
     Arguments:
         count: how many there are.

@@ -21,7 +21,8 @@ from mdsens.mechanics.energy import (
     compiled_energy_forces_virial,
     compiled_mechanics_once,
 )
-from mdsens.mechanics.filling import filling_of
+from mdsens.mechanics.filling import Filling, all_finite, filling_of, serves_none_alone
+from mdsens.modules import with_fields
 from mdsens.particles.edges import FEWEST_SHARED, EdgeList, EdgeShare
 from mdsens.particles.system import System
 from mdsens.potentials.potential import Potential
@@ -54,16 +55,39 @@ def mechanics_on_host(
     whole = compiled_energy_forces_virial if with_virial else compiled_energy_and_forces
     filling = filling_of(system, potential, edge_list)
     if filling is not None:
-        system, edge_list = filling.system(system), filling.edges(edge_list)
+        return _filled_up(filling, whole, system, potential, edge_list)
     at = of_array(whole, system.positions, system, potential, edge_list)
 
     def evaluate(positions: Float[Any, "N D"]) -> Any:
         # As it is: it is read before this returns.
-        given: Any = positions if filling is None else filling.rows(positions)
-        energy, forces, *virial = map(np.asarray, at(given))
-        if filling is not None:
-            forces = forces[: filling.count]
+        energy, forces, *virial = map(np.asarray, at(positions))
         return energy, forces, virial[0] if with_virial else None
+
+    return evaluate
+
+
+def _filled_up(
+    filling: Filling,
+    whole: Callable[..., Any],
+    system: System,
+    potential: Potential,
+    edge_list: EdgeList,
+) -> Mechanics:
+    """`mechanics_on_host` by a program that serves structures of several sizes."""
+    more = filling.system(system)
+    at = of_array(whole, more.positions, more, potential, filling.edges(edge_list))
+
+    def evaluate(positions: Float[Any, "N D"]) -> Any:
+        energy, forces, *virial = map(np.asarray, at(filling.rows(positions)))
+        found = energy, forces[: filling.count], virial[0] if virial else None
+        if all_finite((forces, virial)) or not all_finite(positions):
+            return found
+        # Is it the atoms that fill up, which touch nothing?
+        as_it_is = with_fields(system, positions=on_device(positions))
+        energy, forces, *virial = map(np.asarray, whole(as_it_is, potential, edge_list))
+        if np.isfinite(forces).all():
+            serves_none_alone(potential)
+        return energy, forces, virial[0] if virial else None
 
     return evaluate
 
@@ -86,8 +110,9 @@ def mechanics_at(
     filling = filling_of(system, potential, edge_list)
     if filling is None:
         return program(system, potential, edge_list)
-    energy, forces, virial = program(filling.system(system), potential, filling.edges(edge_list))
-    return energy, on_device(filling.taken(forces)), virial
+    found = _filled_up(filling, program, system, potential, edge_list)(system.positions)
+    energy, forces, virial = map(on_device, jax.tree.leaves(found))
+    return energy, forces, virial
 
 
 def shares_of_cores(potential: Potential, edge_list: EdgeList) -> list[EdgeShare]:

@@ -1,6 +1,7 @@
 """Observables of an equilibrium: their values, and their changes with what they depend on."""
 
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +12,15 @@ from mdsens.arrays import on_device
 from mdsens.compilation import MUCH_IN_TWO_CALLS, compiled
 from mdsens.errors import InputError
 from mdsens.linalg.sparse_solver import column_groups
-from mdsens.mechanics.filling import Filling
+from mdsens.mechanics.filling import Filling, all_finite, serves_none_alone
 from mdsens.observables.observable import Observable
 from mdsens.progress import tracked
 from mdsens.relaxation import Equilibrium
 from mdsens.sensitivities.by_differences import changes_by_differences, refused
 from mdsens.sensitivities.linear_response import LinearResponse
 from mdsens.sensitivities.variables import Variables
+
+T = TypeVar("T")
 
 #: Derivatives by the names of observable and parameter.
 Derivatives: TypeAlias = dict[str, dict[str, Array]]
@@ -144,25 +147,34 @@ def _values_on_host(
     observables: tuple[Observable, ...], equilibrium: Equilibrium, held: Held
 ) -> dict[str, Array]:
     """Values by code that is compiled, and serves structures of several sizes where it can."""
-    bare, filling = _in_compiled_code(observables, equilibrium)
     energy, forces, virial = equilibrium.mechanics
-    if filling is not None:
-        forces = on_device(filling.rows(forces))
-    return dict(_compiled_values(observables, bare, held, (energy, forces, virial)))
+
+    def values(bare: Equilibrium, filling: Filling | None) -> dict[str, Array]:
+        filled = forces if filling is None else on_device(filling.rows(forces))
+        return dict(_compiled_values(observables, bare, held, (energy, filled, virial)))
+
+    return _in_compiled_code(values, observables, equilibrium)
 
 
 def _in_compiled_code(
+    compute: Callable[[Equilibrium, Filling | None], T],
     observables: tuple[Observable, ...],
     equilibrium: Equilibrium,
     variables: Variables | None = None,
-) -> tuple[Equilibrium, Filling | None]:
-    """A structure as compiled code takes it, filled up where no observable or variable tells."""
+) -> T:
+    """What is computed of a structure, filled up where no observable or variable tells.
+
+    It is computed as the structure is where the other atoms, which touch nothing, are not finite.
+    """
     of_each_atom = variables is not None and variables.fixed_positions is not None
     count = equilibrium.landscape.system.atom_count
     tells = any(o.fills_from is None or o.fills_from > count for o in observables)
-    if of_each_atom or tells or equilibrium.landscape.filled is None:
-        return equilibrium.for_compiled_code(), None
-    return equilibrium.filled, equilibrium.landscape.filled.filling
+    if not (of_each_atom or tells or equilibrium.landscape.filled is None):
+        found = compute(equilibrium.filled, equilibrium.landscape.filled.filling)
+        if all_finite(found):
+            return found
+        serves_none_alone(equilibrium.potential)
+    return compute(equilibrium.for_compiled_code(), None)
 
 
 def _held_of_some(
@@ -310,10 +322,12 @@ def _changes_on_host(
     direction: Variables,
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """`_changes` by code that is compiled, and serves structures of several sizes where it can."""
-    bare, filling = _in_compiled_code(observables, equilibrium, variables)
-    if filling is not None:
-        tangent = on_device(filling.rows(tangent))
-    return _compiled_changes(observables, bare, held, variables, tangent, direction)
+
+    def changes(bare: Equilibrium, filling: Filling | None) -> Any:
+        along = tangent if filling is None else on_device(filling.rows(tangent))
+        return _compiled_changes(observables, bare, held, variables, along, direction)
+
+    return _in_compiled_code(changes, observables, equilibrium, variables)
 
 
 def reverse_derivatives(
@@ -416,6 +430,9 @@ def _gradients_on_host(
     observable: Observable, equilibrium: Equilibrium, held: Any, variables: Variables, index: Array
 ) -> tuple[Any, Variables]:
     """`_gradients` by code that is compiled, and serves structures of several sizes if it can."""
-    bare, filling = _in_compiled_code((observable,), equilibrium, variables)
-    by_q, explicit = _compiled_gradients(observable, bare, held, variables, index)
-    return by_q if filling is None else filling.taken(by_q), explicit
+
+    def gradients(bare: Equilibrium, filling: Filling | None) -> tuple[Any, Variables]:
+        by_q, explicit = _compiled_gradients(observable, bare, held, variables, index)
+        return by_q if filling is None else filling.taken(by_q), explicit
+
+    return _in_compiled_code(gradients, (observable,), equilibrium, variables)
