@@ -417,7 +417,12 @@ def _part_of_another(args: Any, kwargs: Any) -> bool:
     """
     if get_opaque_trace_state() == _OUTSIDE:
         return False
-    return is_traced((args, kwargs)) or is_traced(jax.lax.stop_gradient(_NUMBER))
+    return is_traced((args, kwargs)) or inside_a_trace()
+
+
+def inside_a_trace() -> bool:
+    """Whether JAX traces what is computed now, numbers that it depends on or not."""
+    return get_opaque_trace_state() != _OUTSIDE and is_traced(jax.lax.stop_gradient(_NUMBER))
 
 
 def options_of(call: Call, hurried: bool) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from mdsens.arrays import array_module, in_numpy, on_device, squared_lengths
-from mdsens.compilation import compiled
+from mdsens.compilation import compiled, inside_a_trace
 from mdsens.implicit.linearisation import compiled_product
 from mdsens.implicit.null_space import OrthonormalRows
 from mdsens.mechanics.constrained_motion import ConstrainedMotion
@@ -128,9 +128,13 @@ class Landscape(Module):
         return None if self.relaxing_cell is None else self.relaxing_cell.mode
 
     @property
-    @known_once
     def filled(self) -> "Filled | None":
         """It as compiled code takes it, filled up; None where that takes it as it is."""
+        return None if inside_a_trace() else self._filled
+
+    @property
+    @known_once
+    def _filled(self) -> "Filled | None":
         if self.motion is not None or is_traced((self.rattlers, self.relaxing_cell)):
             return None
         filling = filling_of(self.system, self.potential, self.edge_list)

@@ -18,6 +18,7 @@ import scipy.sparse
 from jaxtyping import Array, Bool, Float
 
 from mdsens.arrays import on_device
+from mdsens.compilation import inside_a_trace
 from mdsens.linalg.sparse_plus_low_rank import SparsePlusLowRank, SymmetricMatrix
 from mdsens.modules import known_once, with_fields
 from mdsens.particles.edge_search import EdgeArrays, filled_up
@@ -196,7 +197,7 @@ def filling_of(system: System, potential: Potential, edge_list: EdgeList) -> Fil
         and not (potential.of_structure or potential.made_by_calls)
         and jax.tree.structure(potential) not in _not_alone
     )
-    if not suits or is_traced((system, potential, edge_list)):
+    if not suits or is_traced((system, potential, edge_list)) or inside_a_trace():
         return None
     count, by_slots = edge_list.atom_count, potential.pairwise or potential.in_two_passes
     if count <= _shared.get():

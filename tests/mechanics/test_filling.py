@@ -340,6 +340,16 @@ def test_what_is_traced_or_of_another_kind_or_constrained_stays_as_it_is():
         return positions
 
     jax.jit(inside)(system.positions)
+    landscape = Landscape.of(system, potential, edges)
+
+    def known(x):
+        # Numbers are no tracers, but all that is made of them here is.
+        assert filling_of(system, potential, edges) is None
+        assert landscape.filled is None
+        return x * mechanics_at(system, potential, edges)[0]
+
+    jax.eval_shape(known, 1.0)
+    assert landscape.filled is not None
     bound = potential + potentials.Trap([0.0, 0.0, 0.0], 0.1)
     assert filling_of(system, bound, edges) is None
     filling = filling_of(system, potential, edges)
