@@ -51,6 +51,11 @@ def on_cache_lines(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     return found
 
 
+def all_finite(tree: Any) -> bool:
+    """Whether all numbers in the arrays of a tree are finite; on the host."""
+    return all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(tree))
+
+
 def in_numpy(tree: Any) -> Any:
     """NumPy's arrays for leaves, of which nothing has to be compiled, where none is traced."""
     if isinstance(tree, np.ndarray):

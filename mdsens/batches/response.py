@@ -20,8 +20,9 @@ from mdsens.implicit import (
     orthonormal_basis,
 )
 from mdsens.linalg.null_space import NEGLIGIBLE, NULL_FRACTION
+from mdsens.mechanics.condition import Condition
 from mdsens.mechanics.dense_jacobian import dense_jacobian
-from mdsens.mechanics.enthalpy import Condition, Landscape
+from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.rattlers import find_rattlers
 from mdsens.minimisers.dense_newton import eigh, in_turn
 from mdsens.modules import Module

@@ -11,6 +11,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
+from mdsens.arrays import all_finite
 from mdsens.compilation import MUCH_IN_TWO_CALLS, compiled
 from mdsens.errors import InputError
 from mdsens.implicit.arguments import directions_of, hashable, is_differentiable, stacked_count
@@ -39,16 +40,16 @@ class FilledUp(Protocol):
         """Note that with a longer solution it is not finite."""
 
 
-def _filled(optimality_fun: Any) -> tuple[Any, Any] | None:
-    return optimality_fun.filled() if isinstance(optimality_fun, FilledUp) else None
-
-
-def _is_finite(tree: PyTree, optimality_fun: Any) -> bool:
-    """Whether what was found with a longer solution is finite; the condition hears if not."""
-    finite = all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(tree))
-    if not finite:
-        optimality_fun.serves_as_it_is()
-    return finite
+def _by_filling_up(optimality_fun: Any, compute: Callable[[Any, Any], PyTree]) -> PyTree | None:
+    """What is computed with a longer solution; None where it is to be taken as it is."""
+    filled = optimality_fun.filled() if isinstance(optimality_fun, FilledUp) else None
+    if filled is None:
+        return None
+    found = compute(*filled)
+    if all_finite(found):
+        return found
+    optimality_fun.serves_as_it_is()
+    return None
 
 
 def linearise(
@@ -205,13 +206,14 @@ def compiled_change(
         optimality_fun
     ):
         return directional_change(optimality_fun, sol, args, tangents, sol_tangent)
-    if (filled := _filled(optimality_fun)) is not None:
-        more, filling = filled
+
+    def filled_up(more: Any, filling: Any) -> PyTree:
         along = None if sol_tangent is None else filling.rows(sol_tangent)
         given = filling.places(sol), args, tangents, along, one_by_one
-        changes = filling.taken(compiled_change(more, *given))
-        if _is_finite(changes, optimality_fun):
-            return changes
+        return filling.taken(compiled_change(more, *given))
+
+    if (found := _by_filling_up(optimality_fun, filled_up)) is not None:
+        return found
     leaves = jax.tree.leaves(tuple(args))
     count = stacked_count(leaves, directions_of(args, tangents))
     size = sum(np.size(leaf) for leaf in jax.tree.leaves(sol))
@@ -318,11 +320,12 @@ def compiled_pull_back(
     """
     if is_traced((optimality_fun, sol, args, weights)) or not _compilable(optimality_fun):
         return pull_back(optimality_fun, sol, args, weights)
-    if (filled := _filled(optimality_fun)) is not None:
-        more, filling = filled
-        pulled = compiled_pull_back(more, filling.places(sol), args, filling.rows(weights))
-        if _is_finite(pulled, optimality_fun):
-            return pulled
+
+    def filled_up(more: Any, filling: Any) -> tuple[Any, ...]:
+        return compiled_pull_back(more, filling.places(sol), args, filling.rows(weights))
+
+    if (found := _by_filling_up(optimality_fun, filled_up)) is not None:
+        return found
     count = stacked_count(jax.tree.leaves(sol), jax.tree.leaves(weights))
     if count is None:
         return _pull_back_of_one(optimality_fun, sol, args, weights)

@@ -18,8 +18,9 @@ from mdsens.implicit import SolveOptions, SolverAt, root_jvp
 from mdsens.implicit.refinement import refined_jvp
 from mdsens.linalg.sparse_plus_low_rank import SymmetricMatrix
 from mdsens.mechanics.assembled_solver import RTOL, response_solver
+from mdsens.mechanics.condition import Condition
 from mdsens.mechanics.energy import energy_forces_virial
-from mdsens.mechanics.enthalpy import Condition, Landscape
+from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.hessian_solver import HessianSolver
 from mdsens.mechanics.second_variations import second_variations
 from mdsens.mechanics.strain_of_hessian import StrainDerivatives

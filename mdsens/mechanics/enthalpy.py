@@ -11,7 +11,6 @@ from jaxtyping import Array, Bool, Float
 
 from mdsens.arrays import array_module, in_numpy, on_device, squared_lengths
 from mdsens.compilation import compiled, inside_a_trace
-from mdsens.implicit.linearisation import compiled_product
 from mdsens.implicit.null_space import OrthonormalRows
 from mdsens.mechanics.constrained_motion import ConstrainedMotion
 from mdsens.mechanics.energy import (
@@ -19,10 +18,10 @@ from mdsens.mechanics.energy import (
     energy_and_forces,
     energy_forces_virial,
 )
-from mdsens.mechanics.filling import Filling, filling_of, serves_none_alone
+from mdsens.mechanics.filling import Filling, filling_of, serves_alone
 from mdsens.mechanics.relaxing_cell import CellMode, RelaxingCell
 from mdsens.mechanics.shared_energy import mechanics_on_host
-from mdsens.modules import Module, known_once, with_fields
+from mdsens.modules import Module, known_once
 from mdsens.particles.edge_search import approach_bound
 from mdsens.particles.edges import EdgeList
 from mdsens.particles.system import System
@@ -130,7 +129,10 @@ class Landscape(Module):
     @property
     def filled(self) -> "Filled | None":
         """It as compiled code takes it, filled up; None where that takes it as it is."""
-        return None if inside_a_trace() else self._filled
+        # What was filled up before it was found that its potential serves no atom alone is not.
+        if inside_a_trace() or not serves_alone(self.potential):
+            return None
+        return self._filled
 
     @property
     @known_once
@@ -533,64 +535,11 @@ class Landscape(Module):
         return jnp.tensordot(jnp.stack([z, -y, x]), jnp.asarray(generators), 1)[None]
 
 
-def condition_in(
-    landscape: Landscape, q: Float[Array, "R D"], potential: Potential
-) -> Float[Array, "R D"]:
-    """The optimality condition F(q, theta) of a landscape in a potential."""
-    return eqx.tree_at(lambda given: given.potential, landscape, potential).condition(q)
-
-
 class Filled(NamedTuple):
     """A landscape filled up with atoms that do not move, and how."""
 
     landscape: Landscape
     filling: Filling
-
-
-class Condition(Module):
-    """The optimality condition of a landscape as a function of q and of an argument.
-
-    Attributes:
-        landscape: the landscape.
-        function: takes it, q (R, D) and the argument, and returns what is left, (R, D).
-        fills_up: whether compiled code may take it filled up with atoms that do not move: not where
-            the argument has numbers of each atom.
-    """
-
-    landscape: Landscape
-    function: Callable[..., Float[Array, "R D"]] = eqx.field(static=True, default=condition_in)
-    fills_up: bool = eqx.field(static=True, default=True)
-
-    def __call__(self, q: Float[Array, "R D"], argument: Any) -> Float[Array, "R D"]:
-        """What is left of the condition, shape (R, D), energy/length."""
-        return self.function(self.landscape, q, argument)
-
-    def filled(self) -> "tuple[Condition, Filling] | None":
-        """The condition of more atoms, and how q is filled up; None where it is taken as it is."""
-        filled = self.landscape.filled if self.fills_up else None
-        if filled is None:
-            return None
-        return with_fields(self, landscape=filled.landscape), filled.filling
-
-    def serves_as_it_is(self) -> None:
-        """Note that what fills it up is not finite."""
-        serves_none_alone(self.landscape.potential)
-
-
-def hessian_products(
-    landscape: Landscape, q: Float[Array, "R D"], vectors: Float[np.ndarray, "*K R D"]
-) -> Float[Any, "*K R D"]:
-    """Products of the enthalpy's Hessian with one vector or K, by code that is compiled once.
-
-    Arguments:
-        landscape: the landscape.
-        q: degrees of freedom, shape (R, D), length.
-        vectors: directions of these, length.
-
-    Returns:
-        Changes of the condition along them, shaped like the vectors, energy/length.
-    """
-    return compiled_product(Condition(landscape), q, (landscape.potential,), vectors)
 
 
 def largest_force(gradient: Float[Any, "R D"]) -> Float[Any, ""]:

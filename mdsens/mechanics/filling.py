@@ -195,7 +195,7 @@ def filling_of(system: System, potential: Potential, edge_list: EdgeList) -> Fil
         and system.constraints is None
         and potential.acts_along_edges
         and not (potential.of_structure or potential.made_by_calls)
-        and jax.tree.structure(potential) not in _not_alone
+        and serves_alone(potential)
     )
     if not suits or is_traced((system, potential, edge_list)) or inside_a_trace():
         return None
@@ -205,6 +205,11 @@ def filling_of(system: System, potential: Potential, edge_list: EdgeList) -> Fil
     return Filling(count, filled_size(count), by_slots)
 
 
+def serves_alone(potential: Potential) -> bool:
+    """Whether a potential may be finite for an atom without edges: no other was noted."""
+    return not _not_alone or jax.tree.structure(potential) not in _not_alone
+
+
 def serves_none_alone(potential: Potential) -> None:
     """Note that a potential is not finite for an atom without edges: nothing is filled up then.
 
@@ -212,11 +217,6 @@ def serves_none_alone(potential: Potential) -> None:
         potential: the potential, of which the numbers do not matter.
     """
     _not_alone.add(jax.tree.structure(potential))
-
-
-def all_finite(tree: Any) -> bool:
-    """Whether all numbers in the arrays of a tree are finite."""
-    return all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(tree))
 
 
 @contextlib.contextmanager

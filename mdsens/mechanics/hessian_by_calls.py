@@ -18,7 +18,8 @@ from mdsens.linalg.lowest_eigenvalue import lowest_eigenvalue
 from mdsens.linalg.multigrid import HostPreconditioner
 from mdsens.linalg.quadratic_model import MULTIGRID_STEPS, DescentDirection
 from mdsens.linalg.sparse_solver import SparseSolution
-from mdsens.mechanics.enthalpy import Landscape, hessian_products
+from mdsens.mechanics.condition import hessian_products
+from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.hessian_solver import HessianSolver
 from mdsens.mechanics.hessian_surroundings import hessian_surroundings
 from mdsens.mechanics.sparse_hessian import host_products

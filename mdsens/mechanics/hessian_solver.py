@@ -19,7 +19,8 @@ from mdsens.linalg.null_space import DEPENDENT, orthonormal_rows
 from mdsens.linalg.quadratic_model import MULTIGRID_STEPS, DescentDirection
 from mdsens.linalg.sparse_plus_low_rank import SparsePlusLowRank, SymmetricMatrix, blocks_of
 from mdsens.linalg.sparse_solver import SparseSolution, SparseSolver
-from mdsens.mechanics.enthalpy import Landscape, hessian_products
+from mdsens.mechanics.condition import hessian_products
+from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.half_stored_hessian import (
     NearPairs,
     half_stored_hessian,

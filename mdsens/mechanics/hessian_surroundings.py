@@ -11,7 +11,8 @@ from jaxtyping import Array, Float
 from mdsens.arrays import on_device
 from mdsens.compilation import compiled
 from mdsens.linalg.null_space import orthonormal_rows
-from mdsens.mechanics.enthalpy import Landscape, hessian_products
+from mdsens.mechanics.condition import hessian_products
+from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.strain_of_hessian import StrainDerivatives
 from mdsens.values import is_traced
 

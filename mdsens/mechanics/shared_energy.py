@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from mdsens.arrays import on_device
+from mdsens.arrays import all_finite, on_device
 from mdsens.compilation import of_array
 from mdsens.mechanics.energy import (
     compiled_energy_and_forces,
@@ -21,7 +21,7 @@ from mdsens.mechanics.energy import (
     compiled_energy_forces_virial,
     compiled_mechanics_once,
 )
-from mdsens.mechanics.filling import Filling, all_finite, filling_of, serves_none_alone
+from mdsens.mechanics.filling import Filling, filling_of, serves_none_alone
 from mdsens.modules import with_fields
 from mdsens.particles.edges import FEWEST_SHARED, EdgeList, EdgeShare
 from mdsens.particles.system import System

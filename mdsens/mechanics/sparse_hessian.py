@@ -107,31 +107,33 @@ def hessian_in_parts(
         Shape (N D, N D), in units of energy/length^2.
     """
     free = np.ones(system.atom_count, bool) if constrained is None else ~np.asarray(constrained)
-    filling = filling_of(system, potential, edge_list)
-    if filling is not None:
-        given = filling.system(system), potential, filling.edges(edge_list)
-        return filling.matrix(_along_edges(*given, filling.mask(free, False)))
     if potential.of_structure and not potential.in_groups:
         return _of_structure(system, potential, edge_list, free)
     if potential.of_structure:
         along = None
         if potential.acts_along_edges:
-            along = _along_edges(system, potential, edge_list, free)
+            along, _ = _along_edges(system, potential, edge_list, free)
         return _with_groups(along, _groups(system, potential), free, system.dimension)
-    return _along_edges(system, potential, edge_list, free)
+    return _along_edges(system, potential, edge_list, free)[0]
 
 
 def _along_edges(
     system: System, potential: Potential, edge_list: EdgeList, free: Bool[np.ndarray, " N"]
-) -> SymmetricMatrix:
+) -> tuple[SymmetricMatrix, Float[np.ndarray, "N D"] | None]:
+    """The Hessian, and the gradient where it is found on the way."""
+    filling = filling_of(system, potential, edge_list)
+    if filling is not None:
+        given = filling.system(system), potential, filling.edges(edge_list)
+        matrix, gradient = _along_edges(*given, filling.mask(free, False))
+        return filling.matrix(matrix), None if gradient is None else filling.taken(gradient)
     duplicates = _has_duplicates(system, edge_list)
     if potential.embedded:
         parts = embedded_atom_hessian(system, potential, edge_list, free)
-        return parts.to_bsr() if duplicates else parts
+        return (parts.to_bsr() if duplicates else parts), None
     if potential.pairwise:
         matrix = pair_hessian_matrix(system, potential, edge_list, free)
-        return _each_place_once(matrix) if duplicates else matrix
-    return _from_sites(system, potential, edge_list, free)[0]
+        return (_each_place_once(matrix) if duplicates else matrix), None
+    return _from_sites(system, potential, edge_list, free)
 
 
 def sparse_hessian_bytes(
@@ -346,15 +348,9 @@ def hessian_and_gradient(
     Returns:
         Shape (N D, N D), energy/length^2; dE/dx, shape (N, D), energy/length, or None.
     """
-    along_edges_alone = potential.acts_along_edges and not potential.of_structure
-    if not along_edges_alone or potential.embedded or potential.pairwise:
+    if not potential.acts_along_edges or potential.of_structure:
         return hessian_in_parts(system, potential, edge_list), None
-    filling, free = filling_of(system, potential, edge_list), np.ones(system.atom_count, bool)
-    if filling is None:
-        return _from_sites(system, potential, edge_list, free)
-    given = filling.system(system), potential, filling.edges(edge_list)
-    matrix, gradient = _from_sites(*given, filling.mask(free, False))
-    return filling.matrix(matrix), None if gradient is None else gradient[: filling.count]
+    return _along_edges(system, potential, edge_list, np.ones(system.atom_count, bool))
 
 
 def _from_sites(

@@ -7,8 +7,9 @@ import scipy.sparse.linalg
 from jaxtyping import Array, Float
 
 from mdsens.linalg.null_space import is_null, orthonormal_rows
+from mdsens.mechanics.condition import hessian_products
 from mdsens.mechanics.constrained_motion import IN_SPAN, ConstrainedMotion
-from mdsens.mechanics.enthalpy import Landscape, hessian_products
+from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.hessian_solver import HessianSolver
 from mdsens.mechanics.hessian_surroundings import null_vectors_of
 from mdsens.resources import EIGENVECTOR_LIMIT

@@ -23,7 +23,8 @@ from mdsens.linalg.half_stored import HalfStored
 from mdsens.linalg.sparse_plus_low_rank import blocks_of
 from mdsens.linalg.sparse_solver import column_groups
 from mdsens.mechanics.assembled_solver import AssembledSolver, response_solver
-from mdsens.mechanics.enthalpy import Landscape, hessian_products
+from mdsens.mechanics.condition import hessian_products
+from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.half_stored_hessian import (
     NearPairs,
     changes_as_atoms_move,

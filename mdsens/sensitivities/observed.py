@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from mdsens.arrays import on_device
+from mdsens.arrays import all_finite, on_device
 from mdsens.compilation import MUCH_IN_TWO_CALLS, compiled
 from mdsens.errors import InputError
 from mdsens.linalg.sparse_solver import column_groups
-from mdsens.mechanics.filling import Filling, all_finite, serves_none_alone
+from mdsens.mechanics.filling import Filling, serves_none_alone
 from mdsens.observables.observable import Observable
 from mdsens.progress import tracked
 from mdsens.relaxation import Equilibrium
@@ -88,7 +88,7 @@ def values_of(
             nothing = jax.tree.map(lambda leaf: np.zeros(np.shape(leaf)), variables)
             still = on_device(np.zeros(equilibrium.q.shape))
             given = traceable, equilibrium, held, variables
-            of_all, _ = _changes_on_host(*given, still, nothing)
+            of_all, _ = _changes_on_host(*given, (still, nothing))
             values = {one.name: of_all[one.name] for one in computed}
         else:
             values = _values_on_host(computed, equilibrium, own)
@@ -284,10 +284,10 @@ def pushed_forward(
         return {}
     traceable, others = _apart(observables)
     for name, tangent in tangents.items():
-        given = variables, tangent, variables.direction(name)
-        changes = dict(_changes_on_host(traceable, equilibrium, held, *given)[1])
+        along = tangent, variables.direction(name)
+        changes = dict(_changes_on_host(traceable, equilibrium, held, variables, along)[1])
         if others:
-            changes |= _changes(others, equilibrium, (), *given)[1]
+            changes |= _changes(others, equilibrium, (), variables, *along)[1]
         for observable in observables:
             derivatives[observable.name][name] = changes[observable.name]
     return derivatives
@@ -318,14 +318,14 @@ def _changes_on_host(
     equilibrium: Equilibrium,
     held: Held,
     variables: Variables,
-    tangent: Array,
-    direction: Variables,
+    along: tuple[Array, Variables],
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """`_changes` by code that is compiled, and serves structures of several sizes where it can."""
+    tangent, direction = along
 
     def changes(bare: Equilibrium, filling: Filling | None) -> Any:
-        along = tangent if filling is None else on_device(filling.rows(tangent))
-        return _compiled_changes(observables, bare, held, variables, along, direction)
+        filled = tangent if filling is None else on_device(filling.rows(tangent))
+        return _compiled_changes(observables, bare, held, variables, filled, direction)
 
     return _in_compiled_code(changes, observables, equilibrium, variables)
 

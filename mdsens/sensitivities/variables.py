@@ -17,9 +17,10 @@ from jaxtyping import Array, Float
 from mdsens.arrays import in_numpy, on_device
 from mdsens.compilation import compiled
 from mdsens.errors import InputError
+from mdsens.mechanics.condition import Condition, condition_in
 from mdsens.mechanics.constrained_motion import ConstrainedMotion
 from mdsens.mechanics.elasticity import condition_in_strain, unit_strains
-from mdsens.mechanics.enthalpy import Condition, Landscape, condition_in
+from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.relaxing_cell import CellMode
 from mdsens.mechanics.stress import tensor_of, voigt
 from mdsens.modules import Module

@@ -58,8 +58,10 @@ def under_way() -> bool:
 
 
 def _rehearse(study: Study, ended: threading.Event) -> None:
-    quietly = without_warnings(), np.errstate(all="ignore")
-    with rehearsing(ended.is_set), study.of_one_size(), quietly[0], quietly[1]:
+    with (
+        rehearsing(ended.is_set), study.of_one_size(),
+        without_warnings(), np.errstate(all="ignore"),
+    ):  # fmt: skip
         for structure in study.structures.values():
             if ended.is_set() or structure.system.atom_count > MOST_ATOMS:
                 continue

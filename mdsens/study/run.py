@@ -172,7 +172,8 @@ def run_study(
         if solved is None:
             # Of a study that was changed meanwhile they have other names, and are not gone on from.
             start = str(checkpoints / known["fingerprint"][:16])
-            with rehearsal(study) if rehearsed else contextlib.nullcontext():
+            rehearsing = rehearsal(study) if rehearsed else contextlib.nullcontext()
+            with rehearsing, study.of_one_size():
                 solved, curves = _solved(study, start, allow_unconverged, progress, compilation)
         found, steps = solved.structures, solved.steps
         derivatives = study_sensitivity(found, study.formulas)
@@ -213,17 +214,6 @@ def _solved(
 
     Checkpoints are at the path that begins with ``start``.
     """
-    with study.of_one_size():
-        return _solved_in_turn(study, start, allow_unconverged, progress, compilation)
-
-
-def _solved_in_turn(
-    study: Study,
-    start: str,
-    allow_unconverged: bool,
-    progress: bool,
-    compilation: CompilationClock,
-) -> tuple[Solved, _Curves]:
     begin = time.perf_counter()
     study.check()
     checked = time.perf_counter()

@@ -14,8 +14,9 @@ from mdsens import potentials
 from mdsens.implicit.linearisation import compiled_change, compiled_pull_back, directional_change
 from mdsens.linalg.sparse_plus_low_rank import to_bsr
 from mdsens.mechanics import hessian_in_parts
+from mdsens.mechanics.condition import Condition
 from mdsens.mechanics.energy import compiled_site_energies, energy_forces_virial
-from mdsens.mechanics.enthalpy import Condition, Landscape
+from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.filling import Filling, filled_size, filling_of, of_one_size
 from mdsens.mechanics.hessian import hessian
 from mdsens.mechanics.hessian_surroundings import surroundings_of
@@ -286,7 +287,8 @@ def test_what_is_observed_of_filled_structures_follows_relaxations(mode):
     atoms.rattle(0.05, seed=1)
     last = len(atoms) - 1
     asked = [
-        "energy", "energy_per_atom", "pressure", "volume", "area", "lattice_constants",
+        "energy", "energy_per_atom", "pressure", "stress", "volume", "area",
+        "cell_angles", "lattice_constants",
         f"distance(0,{last})", "distance(0,-1)", "angle(0,1,2)",
         Observable("spread", "length", lambda equilibrium: jnp.std(equilibrium.positions)),
     ]  # fmt: skip
@@ -309,6 +311,8 @@ def test_what_is_observed_of_filled_structures_follows_relaxations(mode):
         return {
             "energy": energy, "energy_per_atom": energy / count,
             "pressure": -np.trace(virial) / 3.0 / again.volume, "volume": again.volume,
+            "stress": np.asarray(virial)[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]] / again.volume,
+            "cell_angles": np.full(3, 90.0),
             "area": again.cell[0, 0] ** 2, "lattice_constants": np.diag(again.cell),
             f"distance(0,{last})": length, "distance(0,-1)": length,
             "angle(0,1,2)": np.degrees(np.arccos(cosine)), "spread": np.std(positions),

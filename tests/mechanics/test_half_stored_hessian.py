@@ -13,8 +13,8 @@ import mdsens
 from mdsens.linalg.half_stored import HalfStored
 from mdsens.mechanics import half_stored_hessian as module
 from mdsens.mechanics import hessian_solver
+from mdsens.mechanics.condition import hessian_products
 from mdsens.mechanics.energy import energy_and_forces
-from mdsens.mechanics.enthalpy import hessian_products
 from mdsens.mechanics.half_stored_hessian import (
     NearPairs,
     changes_as_atoms_move,

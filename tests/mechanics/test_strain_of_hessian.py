@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mdsens import System
+from mdsens.mechanics.condition import hessian_products
 from mdsens.mechanics.elasticity import (
     condition_in_strain,
     curvature_in_strain,
@@ -15,7 +16,7 @@ from mdsens.mechanics.elasticity import (
     forces_in_strains,
     unit_strains,
 )
-from mdsens.mechanics.enthalpy import Landscape, hessian_products
+from mdsens.mechanics.enthalpy import Landscape
 from mdsens.mechanics.hessian_solver import HessianSolver
 from mdsens.potentials import LennardJones
 
