@@ -155,6 +155,11 @@ def test_a_view_is_written_as_a_page(tmp_path):
     assert "save" in repr(View("title", ""))
 
 
+def test_the_spacing_of_a_scene_is_the_distance_of_neighbours():
+    crystal = mdsens.System.from_ase(ase.build.bulk("Ar", "fcc", a=5.26, cubic=True) * 4)
+    assert scene_of(crystal.view())["spacing"] == pytest.approx(5.26 / np.sqrt(2.0), rel=1e-3)
+
+
 def test_structures_that_would_not_turn_are_refused_in_a_line():
     many = mdsens.System(np.random.default_rng(1).uniform(size=(plots.MOST_ATOMS + 1, 3)))
     with pytest.raises(InputError, match="20,001 atoms") as line:

@@ -12,6 +12,7 @@ import mdsens
 from mdsens.compilation import forget_programs
 from mdsens.mechanics import enthalpy
 from mdsens.potentials import LennardJones
+from mdsens.study import load_study, run_study
 
 
 def vacancy(seed):
@@ -73,6 +74,16 @@ def test_a_relaxation_of_many_atoms_evaluates_by_one_program(cell, evaluations, 
     relaxed = mdsens.relax(vacancy(0), potential, cell=cell, method="lbfgs", fmax=1e-6)
     assert relaxed.converged
     assert {name for name in compiled if "energy" in name} == evaluations
+
+
+def test_structures_of_a_study_share_the_programs_of_forces(tmp_path):
+    """A cell of eight atoms, and one of 63: the largest programs are made once for both."""
+    study = load_study("vacancy-formation", ["relaxation.fmax=1e-6"])
+    forget_programs()
+    compiled.clear()
+    run_study(study, tmp_path / "run")
+    for program in ("energy_forces_virial", "directional_change", "_surroundings_of", "_changes"):
+        assert compiled.count(f"jit({program})") == 1, program
 
 
 @pytest.mark.slow
